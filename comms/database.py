@@ -1,0 +1,79 @@
+"""The one door to the database: `async with database.acting_as(actor) as conn`.
+
+It opens a transaction and says, for that transaction only, which tenant, person and role act; row-level security
+reads these settings. When the block ends well the transaction commits, else everything in it is undone.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, OperationalError
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from models.errors import unavailable
+
+Connection = AsyncConnection[DictRow]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts: a person (or service) of one tenant, in one role. Row-level security sees exactly this."""
+
+    tenant_id: UUID
+    user_id: UUID
+    role: str
+
+
+class Database:
+    """A pool of connections of one role (`wcc_app`, `wcc_worker` …); one a process."""
+
+    def __init__(self, url: str, *, most: int = 10) -> None:
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url, min_size=1, max_size=most, open=False, timeout=10.0, connection_class=AsyncConnection[DictRow],
+            kwargs={"row_factory": dict_row}, check=AsyncConnectionPool.check_connection,
+        )  # fmt: skip
+
+    async def open(self) -> None:
+        """Raises `unavailable` where no connection can be made within ten seconds."""
+        try:
+            await self._pool.open(wait=True, timeout=10.0)
+        except PoolTimeout:
+            raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def acting_as(self, actor: Actor) -> AsyncIterator[Connection]:
+        """A transaction in the name of `actor`; raises `unavailable` where the database cannot be reached."""
+        async with self._transaction() as conn:
+            await conn.execute(
+                "select set_config('app.tenant_id', %s, true), set_config('app.user_id', %s, true), "
+                "set_config('app.role', %s, true)",
+                (str(actor.tenant_id), str(actor.user_id), actor.role),
+            )
+            yield conn
+
+    @asynccontextmanager
+    async def acting_for_nobody(self) -> AsyncIterator[Connection]:
+        """A transaction without tenant: row-level security shows nothing. For health checks and the relay."""
+        async with self._transaction() as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection() as conn, conn.transaction():
+                yield conn
+        except (PoolTimeout, OperationalError):
+            raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
+
+
+def one(row: DictRow | None) -> dict[str, Any]:
+    """The row of a statement that must return one (insert … returning)."""
+    assert row is not None, "a returning statement gave no row"
+    return row
