@@ -1,0 +1,61 @@
+"""What a pipeline needs of the models, said once: served by Ray (`serving/handles.py`) or held in process.
+
+An implementation lives for one piece of work: `versions` names the version behind every answer it gave, so that
+what is stored can be replayed years later even where a champion changed half way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.records import (
+    ActionItem,
+    Conversation,
+    Risk,
+    Sentiment,
+    SpeakerTurn,
+    Summary,
+    TurnAssessment,
+    Word,
+)
+
+Samples = NDArray[np.float32]  # mono, 16 kHz, [-1, 1]
+
+
+class Models(Protocol):
+    """Every method raises `unavailable` where the model cannot answer now and the work is to be tried again."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Capability name -> version, of all answers given so far."""
+        ...
+
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> tuple[Word, ...]:
+        """Words with times and confidences, no speakers yet; `names` are who takes part, to be spelt right."""
+        ...
+
+    async def diarize(self, samples: Samples, *, most_speakers: int | None) -> tuple[SpeakerTurn, ...]:
+        """Who is heard when; `most_speakers` is how many took part, where that is known."""
+        ...
+
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order."""
+        ...
+
+    async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
+        """One a turn, in order."""
+        ...
+
+    async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]: ...
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Rows of 384, L2-normalised, one a text."""
+        ...
+
+    async def risk(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Risk: ...
+
+    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary: ...
