@@ -31,20 +31,18 @@ def locked() -> list[tuple[str, str]]:
 def licence_of(name: str) -> str:
     """The licence as stated: SPDX expression, else the trove classifiers, else the text's first line."""
     stated = metadata.metadata(name)
-    if expression := stated.get("License-Expression"):
-        return expression
+    if "License-Expression" in stated:
+        return stated["License-Expression"]
     classifiers = [c.rpartition(" :: ")[2] for c in stated.get_all("Classifier") or [] if c.startswith("License ::")]
     if classifiers:
         return ", ".join(classifiers)
-    text = (stated.get("License") or _licence_file(name)).strip().splitlines()
+    text = ((stated["License"] if "License" in stated else "") or _licence_file(name)).strip().splitlines()
     return text[0].strip()[:_LONG] if text else "see the distribution's own files"
 
 
 def _licence_file(name: str) -> str:
-    for file in metadata.files(name) or ():
-        if re.match(r"(licen[cs]e|copying)", file.name, re.IGNORECASE):
-            return file.read_text()
-    return ""
+    texts = [file for file in metadata.files(name) or () if re.match(r"(licen[cs]e|copying)", file.name, re.IGNORECASE)]
+    return min(texts, key=lambda file: len(file.parts)).read_text() if texts else ""
 
 
 def table() -> str:
