@@ -36,7 +36,8 @@ def licence_of(name: str) -> str:
     classifiers = [c.rpartition(" :: ")[2] for c in stated.get_all("Classifier") or [] if c.startswith("License ::")]
     if classifiers:
         return ", ".join(classifiers)
-    text = ((stated["License"] if "License" in stated else "") or _licence_file(name)).strip().splitlines()
+    stated_text = stated["License"] if "License" in stated else ""  # noqa: SIM401 (the protocol has no get)
+    text = (stated_text or _licence_file(name)).strip().splitlines()
     return text[0].strip()[:_LONG] if text else "see the distribution's own files"
 
 
