@@ -1,0 +1,76 @@
+"""What raises an alert, and what the alert shows."""
+
+from uuid import UUID, uuid4
+
+from models.records import (
+    CATEGORIES,
+    AnalysedTurn,
+    Analysis,
+    Category,
+    Concern,
+    Evidence,
+    Risk,
+    Sentiment,
+    Severity,
+    Summary,
+)
+from pipelines.alerting import alert_for
+
+NEUTRAL = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
+
+
+def concern(category: Category, severity: Severity, probability: float) -> Concern:
+    words = Evidence(turn=0, start=3, end=10, text="grabbed", weight=0.4)
+    return Concern(category=category, severity=severity, probability=probability, threshold=0.3, evidence=(words,))
+
+
+def analysis(*turns: tuple[Concern, ...]) -> Analysis:
+    scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)
+    return Analysis(
+        id="call",
+        turns=tuple(AnalysedTurn(scores=scores, concerns=concerns, sentiment=NEUTRAL) for concerns in turns),
+        risk=Risk(level="none", score=0.1),
+        summary=Summary(text="", sentences=()),
+        actions=(),
+        models={"safeguarding": "7"},
+    )
+
+
+def ids() -> dict[str, UUID]:
+    return {"recording_id": uuid4(), "transcription_id": uuid4(), "analysis_id": uuid4()}
+
+
+def test_a_call_without_concerns_raises_nothing() -> None:
+    assert alert_for(analysis((), ()), **ids()) is None
+
+
+def test_an_empty_call_raises_nothing() -> None:
+    assert alert_for(analysis(), **ids()) is None
+
+
+def test_the_alert_takes_the_highest_severity_and_the_likeliest_concerns_probability() -> None:
+    alert = alert_for(
+        analysis((concern("neglect", "low", 0.9),), (), (concern("physical_abuse", "critical", 0.5),)), **ids()
+    )
+    assert alert is not None
+    assert (alert.severity, alert.probability, alert.categories) == ("critical", 0.9, ("neglect", "physical_abuse"))
+
+
+def test_each_turn_and_category_is_a_piece_of_evidence_in_the_order_of_the_call() -> None:
+    found = analysis(
+        (concern("neglect", "low", 0.4), concern("falls_injury", "medium", 0.6)), (concern("neglect", "high", 0.5),)
+    )
+    alert = alert_for(found, **ids())
+    assert alert is not None
+    assert [(piece.utterance, piece.category) for piece in alert.evidence] == [
+        (0, "neglect"), (0, "falls_injury"), (1, "neglect"),
+    ]  # fmt: skip
+
+
+def test_evidence_names_model_version_threshold_and_characters_but_no_words() -> None:
+    alert = alert_for(analysis((concern("neglect", "low", 0.4),)), **ids())
+    assert alert is not None
+    piece = alert.evidence[0]
+    assert (piece.model, piece.model_version, piece.threshold) == ("safeguarding", "7", 0.3)
+    assert [(span.utterance, span.start, span.end, span.weight) for span in piece.spans] == [(0, 3, 10, 0.4)]
+    assert "grabbed" not in alert.model_dump_json()
