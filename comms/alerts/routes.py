@@ -1,0 +1,59 @@
+"""The triage queue over HTTP: list, read, claim, review."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from comms.alerts import queries
+from comms.alerts.records import Alert, AlertDetail, AlertState, NewReview, Review
+from comms.http import Acting, IfMatch, acting_with, tag
+from models.records import Category, Severity
+
+router = APIRouter(prefix="/api/alerts", tags=["alerts"])
+
+Reading = Annotated[Acting, acting_with("alerts.read")]
+Deciding = Annotated[Acting, acting_with("alerts.decide")]
+
+
+@router.get("")
+async def list_alerts(
+    acting: Reading,
+    *,
+    state: Annotated[list[AlertState], Query()] = [],  # noqa: B006 (FastAPI copies defaults)
+    severity: Annotated[list[Severity], Query()] = [],  # noqa: B006
+    category: Category | None = None,
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> queries.QueuePage:
+    """The queue: open alerts first, by severity, then the longest waiting."""
+    return await queries.list_alerts(
+        acting.conn, states=state, severities=severity, category=category, cursor=cursor, limit=limit
+    )
+
+
+@router.get("/{alert_id}")
+async def read_alert(acting: Reading, alert_id: UUID, response: Response) -> AlertDetail:
+    """One alert: the exact words in their context, where they are in the audio, the model's reasons. Logged."""
+    detail = await queries.view_alert(acting.conn, acting.actor, alert_id)
+    tag(response, detail.version)
+    return detail
+
+
+@router.post("/{alert_id}/claim")
+async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, if_match: IfMatch) -> Alert:
+    """Takes the alert, so that no two people work on it; asking twice does no harm."""
+    alert = await queries.claim_alert(acting.conn, acting.actor, alert_id, if_match)
+    tag(response, alert.version)
+    return alert
+
+
+@router.post("/{alert_id}/review", status_code=201)
+async def review_alert(
+    acting: Deciding, alert_id: UUID, said: NewReview, response: Response, if_match: IfMatch
+) -> Review:
+    """A person's decision, with the reason; it stays for good. The ETag is the alert's new version."""
+    review, alert = await queries.review_alert(acting.conn, acting.actor, alert_id, said, if_match)
+    tag(response, alert.version)
+    response.headers["Location"] = f"/api/alerts/{alert_id}"
+    return review
