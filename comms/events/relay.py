@@ -1,0 +1,154 @@
+"""The relay: takes committed events out of the outbox, starts their jobs, gives them their place in the order.
+
+    python -m comms.events.relay
+
+A process of its own with a role that sees the outbox alone. Jobs, positions, the mark 'sent' and the notification
+are one transaction: a relay killed at any moment has sent a batch whole or not at all, and the next one goes on.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import Any, Final
+
+from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+from psycopg import AsyncConnection, InterfaceError, OperationalError
+from psycopg.rows import DictRow, dict_row
+
+from comms.database import Connection
+from comms.events.jobs import job_queue, start_jobs
+from comms.settings import Settings
+
+CHANNEL: Final = "events"
+_LOCK: Final = 0x77636332  # one relay at a time; the session's own, so that it is free when the connection is gone
+_BATCH: Final = 200
+_IDLE_SECONDS: Final = 0.1
+_WAIT_FOR_TURN_SECONDS: Final = 0.5
+_BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+_log = logging.getLogger(__name__)
+
+
+async def relay(url: str, stopping: asyncio.Event) -> None:
+    """Sends until `stopping` is set; a lost connection is made anew, with growing pauses."""
+    queue = job_queue()
+    failures = 0
+    while not stopping.is_set():
+        try:
+            async with await _connect(url) as conn:
+                if not await _take_turn(conn, stopping):
+                    return
+                _log.info("relay takes its turn")
+                failures = 0
+                await _send_until(conn, queue, stopping)
+        except (OperationalError, InterfaceError, ConnectorException) as error:
+            # the class alone: a driver's message may carry the values of a statement
+            pause = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
+            _log.warning("relay lost the database", extra={"error": type(error).__name__, "pause_seconds": pause})
+            failures += 1
+            await _pause(stopping, pause)
+
+
+async def _connect(url: str) -> Connection:
+    return await AsyncConnection[DictRow].connect(
+        url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-relay",
+        options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables bare
+    )  # fmt: skip
+
+
+async def _take_turn(conn: Connection, stopping: asyncio.Event) -> bool:
+    """Waits for the lock; False where told to stop before it was free.
+
+    Tried again and again rather than waited for, so that a signal is heard in between.
+    """
+    while not stopping.is_set():
+        row = await (await conn.execute("select pg_try_advisory_lock(%s) as ours", (_LOCK,))).fetchone()
+        if row is not None and row["ours"]:
+            return True
+        await _pause(stopping, _WAIT_FOR_TURN_SECONDS)
+    return False
+
+
+async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        # Polled, not told: a NOTIFY takes a lock on the whole database at commit, so if writers sent one with each
+        # event, every writer would wait for every other. The relay sends one a batch.
+        if await send_batch(conn, queue) == 0:
+            await _pause(stopping, _IDLE_SECONDS)
+
+
+async def send_batch(conn: Connection, queue: App) -> int:
+    """Sends the oldest unsent events, whole aggregates in the order of their versions; returns how many."""
+    async with conn.transaction():
+        events = await _take(conn)
+        if not events:
+            return 0
+        for event in events:
+            await start_jobs(conn, queue, event["type"], event["tenant_id"], event["data"])
+        # Positions are laid by this one process, batch after batch, each committed before the next is begun: a
+        # reader that has seen a position will never find a smaller one appear behind it.
+        fresh = await conn.execute("select nextval('events_position') from generate_series(1, %s)", (len(events),))
+        positions = sorted([row["nextval"] async for row in fresh])
+        await conn.execute(
+            "update events e set position = laid.position, sent_at = now() "
+            "from unnest(%s::uuid[], %s::uuid[], %s::bigint[]) as laid (tenant_id, id, position) "
+            "where e.tenant_id = laid.tenant_id and e.id = laid.id",
+            ([event["tenant_id"] for event in events], [event["id"] for event in events], positions),
+        )
+        await conn.execute(f"notify {CHANNEL}")  # no payload: who listens reads the rows it may see
+        return len(events)
+
+
+async def _take(conn: Connection) -> list[dict[str, Any]]:
+    """The aggregates of the oldest unsent events, each with all that is unsent of it, in order.
+
+    By time alone an aggregate's second change may come before its first (`occurred_at` is when its transaction
+    began), and `id > last` would pass over what commits late: the version, taken under the aggregate's row lock, is
+    what orders. Rows are locked without `skip locked`: order is worth more than not waiting, and nobody else
+    changes an event.
+    """
+    rows = await conn.execute(
+        "with oldest as (select tenant_id, aggregate_type, aggregate_id from events where sent_at is null "
+        "                order by occurred_at, id limit %s), "
+        "unsent as (select e.* from events e where e.sent_at is null and (e.tenant_id, e.aggregate_type, "
+        "                e.aggregate_id) in (select tenant_id, aggregate_type, aggregate_id from oldest) for update) "
+        "select tenant_id, id, type, data from unsent "
+        "order by max(occurred_at) over (partition by tenant_id, aggregate_type, aggregate_id "
+        "                                order by aggregate_version, id), aggregate_version, id",
+        (_BATCH,),
+    )
+    return await rows.fetchall()
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def run(settings: Settings) -> None:
+    """The process: until SIGTERM or SIGINT."""
+    assert settings.role_database_url is not None
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await relay(settings.role_database_url.get_secret_value(), stopping)
+
+
+def main() -> int:
+    """Exit 0 when told to stop, 2 where it was not told which database."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s relay %(levelname)s %(message)s")
+    settings = Settings()
+    if settings.role_database_url is None:
+        _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
+        return 2
+    asyncio.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
