@@ -163,10 +163,15 @@ create index data_processing_activities_decider on data_processing_activities (t
 alter table data_processing_activities enable row level security;
 alter table data_processing_activities force row level security;
 grant select, insert, update on data_processing_activities to wcc_app;
-grant select on data_processing_activities to wcc_worker;
+-- The worker may lock the activity on which a stage rests, never change it (the check fails for any new row).
+grant select, update (description) on data_processing_activities to wcc_worker;
 -- Members of the tenant see on what ground their data are processed.
-create policy own_tenant on data_processing_activities to wcc_app, wcc_worker
+create policy own_tenant on data_processing_activities to wcc_app
     using (tenant_id = (select app.tenant())) with check (tenant_id = (select app.tenant()));
+create policy read_by_worker on data_processing_activities for select to wcc_worker
+    using (tenant_id = (select app.tenant()));
+create policy locked_by_worker on data_processing_activities for update to wcc_worker
+    using (tenant_id = (select app.tenant())) with check (false);
 
 create table consent_records (
     tenant_id uuid not null references tenants (id),

@@ -38,7 +38,7 @@ create table recording_tracks (
     media_type text not null,
     size_bytes bigint not null check (size_bytes > 0),
     duration_seconds double precision not null check (duration_seconds >= 0),
-    wrapped_key bytea not null,      -- the data key of this track, wrapped by the key service
+    wrapped_key bytea,               -- the data key of this track, wrapped by the key service; null: shredded
     key_id text not null,
     created_at timestamptz not null default now(),
     primary key (tenant_id, id),
@@ -50,7 +50,7 @@ create table recording_tracks (
 create index recording_tracks_participant on recording_tracks (tenant_id, participant_id);
 alter table recording_tracks enable row level security;
 alter table recording_tracks force row level security;
-grant select, insert on recording_tracks to wcc_app;
+grant select, insert, update (wrapped_key) on recording_tracks to wcc_app;
 grant select on recording_tracks to wcc_worker;
 -- As recordings.
 create policy own_tenant on recording_tracks to wcc_app, wcc_worker

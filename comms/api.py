@@ -1,0 +1,39 @@
+"""The API's process: `python -m comms.api`, started by the launcher, which passes the wiring in the environment."""
+
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+
+from comms.app import create_app
+from comms.logs import write_json_logs
+from comms.settings import Settings
+
+_GRACE_SECONDS = 5  # WebSockets and downloads may finish; the launcher waits a little longer than this
+
+
+def main() -> int:
+    """Serves until SIGTERM or SIGINT; exit code 0 after a clean stop, 1 if it never stood."""
+    # uvicorn stops gracefully on both, then raises the signal again for whoever stood here before it: us.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    settings = Settings()
+    write_json_logs()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings), host=settings.host, port=settings.port, log_config=None, access_log=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False, proxy_headers=False, lifespan="on",
+            ws_max_size=1 << 20,
+        )
+    )  # fmt: skip
+    server.run()
+    return 0 if server.started else 1
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

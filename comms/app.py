@@ -1,0 +1,80 @@
+"""The application: every room's routes behind one door, opened for one set of settings.
+
+Rooms are listed in `ROUTERS`; a new one adds its line there.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
+
+from comms.doorway import Doorway
+from comms.health.routes import router as health
+from comms.house import open_house
+from comms.identity.routes import router as identity
+from comms.metrics import Metrics
+from comms.problems import PROBLEM_RESPONSES, answer_with_problems
+from comms.settings import Settings
+
+# Every room of the house that answers HTTP or WebSockets, in the order of /docs.
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    identity,
+)  # fmt: skip
+
+_DESCRIPTION: Final = """\
+Care conversations, recorded with a lawful ground, transcribed, read for safeguarding concerns and put before a
+person who decides. Sign in with `Authorization: Bearer <token>`. Every failure is an RFC 9457 problem with a stable
+`type`. Lists are `{"items": […], "next": cursor or null}`; pass the cursor back as `?cursor=`.
+"""
+
+_FRONT_PAGE: Final = """\
+<!doctype html>
+<html lang="en-GB">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>WriteCareConnect</title>
+</head>
+<body>
+<main>
+<h1>WriteCareConnect</h1>
+<p>Care conversations, recorded with consent, read for safeguarding concerns, and put before a person who decides.</p>
+<p>This address is for programs and for the people who run them:</p>
+<ul>
+<li><a href="/docs">What can be asked here</a> (the API, described)</li>
+<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>
+<li><a href="/health/detailed">Whether everything is well</a></li>
+</ul>
+</main>
+</body>
+</html>
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings; nothing is opened before its lifespan begins."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_house(settings, metrics) as house:
+            app.state.house = house
+            yield
+
+    app = FastAPI(
+        title="WriteCareConnect", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan,
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    answer_with_problems(app)
+    for router in ROUTERS:
+        app.include_router(router, responses=PROBLEM_RESPONSES)
+    app.include_router(health)
+    app.add_api_route("/", _front_page, include_in_schema=False, response_class=HTMLResponse)
+    app.add_middleware(Doorway, metrics=metrics, max_upload_bytes=settings.max_upload_bytes)
+    return app
+
+
+async def _front_page() -> str:
+    return _FRONT_PAGE

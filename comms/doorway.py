@@ -1,0 +1,134 @@
+"""What every request passes on its way in and out: a request id, a size limit, a log line, security headers.
+
+Plain ASGI, so that bodies stream through untouched. The log line has the route's pattern and numbers: neither
+bodies, nor query strings, nor anything that a person wrote.
+"""
+
+import time
+import traceback
+import uuid
+from typing import Any, Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from comms.metrics import Metrics
+from comms.problems import problem, problem_of
+from models.errors import WriteCareError, too_large
+
+_REQUEST_ID: Final = "X-Request-ID"
+_UPLOADS: Final = ("/api/recordings", "/api/ai/transcribe")  # audio; everything else is JSON and read into memory
+_MAX_JSON_BYTES: Final = 16 << 20
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "geolocation=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+
+class Doorway:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_upload_bytes: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_upload_bytes = max_upload_bytes
+        self._log = structlog.get_logger("comms.http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        passage = _Passage(scope, send)
+        limit = self._max_upload_bytes if scope["path"].startswith(_UPLOADS) else _MAX_JSON_BYTES
+        try:
+            _refuse_announced_size(scope, limit)
+            await self._app(scope, _limited(receive, limit), passage.send)
+        except WriteCareError as error:
+            await passage.answer(problem_of(error, passage.request_id))
+        except Exception as error:
+            # The last stop: nothing of the error may reach the caller, and its text, which may quote what it
+            # failed on, not even the log: the type and the place say enough.
+            self._log.error("failed", request_id=passage.request_id, error=type(error).__name__, at=_places(error))
+            sorry = "Something went wrong here; it is logged under the request_id."
+            await passage.answer(problem(500, "internal-error", sorry, request_id=passage.request_id))
+        finally:
+            self._record(scope, passage)
+
+    def _record(self, scope: Scope, passage: "_Passage") -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method, status, seconds = scope["method"], passage.status, time.perf_counter() - passage.started
+        if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            method = "other"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        self._metrics.request_seconds.labels(method, route).observe(seconds)
+        self._log.info(
+            "answered", method=method, route=route, status=status, seconds=round(seconds, 4),
+            request_id=passage.request_id,
+        )  # fmt: skip
+
+
+class _Passage:
+    """One request on its way through: its id, and what has been answered so far."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.request_id = str(uuid.uuid4())
+        self.started = time.perf_counter()
+        self.status = 0  # 0: the caller went away before an answer
+        self._scope = scope
+        self._send = send
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[_REQUEST_ID] = self.request_id
+            for name, value in _SECURITY.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    async def answer(self, response: ASGIApp) -> None:
+        """Answers in the application's place, unless it has already begun to."""
+        if self.status == 0:
+            await response(self._scope, _nothing, self.send)
+
+
+def _refuse_announced_size(scope: Scope, limit: int) -> None:
+    announced = Headers(scope=scope).get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise _over(limit)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """`receive` that stops a body which is longer than it may be, whatever it announced."""
+    taken = 0
+
+    async def receive_limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise _over(limit)
+        return message
+
+    return receive_limited
+
+
+def _over(limit: int) -> WriteCareError:
+    return too_large("body-too-large", f"At most {limit} bytes are taken here: send it in parts.")
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _places(error: BaseException) -> list[str]:
+    frames: list[Any] = traceback.extract_tb(error.__traceback__)[-4:]
+    return [f"{frame.name}:{frame.lineno}" for frame in frames]

@@ -1,0 +1,83 @@
+"""Whether what this process leans on is there: asked by people and by supervisors, answered within seconds."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+import httpx
+
+from comms.house import House
+from models import audio
+from models.errors import WriteCareError, unavailable
+from models.records import Record
+
+_PATIENCE_SECONDS: Final = 3.0
+
+
+class Check(Record):
+    """One thing leaned on: whether it is there, how long the question took, and where not, why not."""
+
+    status: Literal["ok", "down", "unused"]
+    seconds: float
+    detail: str | None = None
+
+
+class Health(Record):
+    """`ok`; `degraded`: recordings are taken but not read; `down`: nothing can be taken."""
+
+    status: Literal["ok", "degraded", "down"]
+    database: Check
+    storage: Check
+    models: Check
+    confinement: dict[str, bool]
+
+
+async def examine(house: House) -> Health:
+    """Asks everything at once."""
+    database, storage, models, confined = await asyncio.gather(
+        _check(lambda: _database(house)),
+        _check(house.objects.probe),
+        _models(house),
+        asyncio.to_thread(audio.confinement),
+    )
+    status: Literal["ok", "degraded", "down"] = "ok"
+    if models.status == "down":
+        status = "degraded"
+    if "down" in (database.status, storage.status):
+        status = "down"
+    return Health(status=status, database=database, storage=storage, models=models, confinement=confined)
+
+
+async def _check(ask: Callable[[], Awaitable[None]]) -> Check:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await ask()
+    except WriteCareError as error:
+        return Check(status="down", seconds=time.perf_counter() - began, detail=error.detail)
+    except TimeoutError:
+        return Check(status="down", seconds=time.perf_counter() - began, detail="It does not answer in time.")
+    return Check(status="ok", seconds=time.perf_counter() - began)
+
+
+async def _database(house: House) -> None:
+    async with house.database.acting_for_nobody() as conn:
+        await conn.execute("select 1")
+
+
+async def _models(house: House) -> Check:
+    url = house.settings.serve_url
+    if url is None:
+        return Check(status="unused", seconds=0.0, detail="No model endpoints are named (WRITECARE_SERVE_URL).")
+
+    async def ask() -> None:
+        try:
+            async with httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=False) as client:
+                answer = await client.get(f"{url.rstrip('/')}/-/healthz")
+        except httpx.HTTPError as error:
+            raise unavailable("models-unreachable", f"No answer ({type(error).__name__}).") from None
+        if answer.status_code != 200:
+            raise unavailable("models-unreachable", f"It answers {answer.status_code}.")
+
+    return await _check(ask)

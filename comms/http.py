@@ -1,0 +1,133 @@
+"""The HTTP door: from a request to an actor who may do this and a transaction in their name.
+
+A route declares what it needs and gets it checked:
+
+    @router.get("/homes")
+    async def list_homes(acting: Annotated[Acting, acting_with("homes.read")]) -> …:
+        return await queries.list_homes(acting.conn, …)
+
+One request is one transaction: it commits when the route returns, before the answer is sent, and is undone when
+the route raises. Routes that need several (uploads) take `allowed` and open their own.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
+
+from comms.database import Actor, Connection
+from comms.house import House
+from comms.identity.queries import refuse_inactive
+from comms.identity.roles import RolePermission, refuse_unless
+from models.errors import WriteCareError, conflict
+
+_bearer = HTTPBearer(auto_error=False, description="A token of `./writecare token`, or of single sign-on.")
+
+
+@dataclass(frozen=True)
+class Acting:
+    """A checked request: who acts, the transaction in their name, and the house it happens in."""
+
+    actor: Actor
+    conn: Connection
+    house: House
+
+
+def house_of(connection: HTTPConnection) -> House:
+    """The house that the process opened at its start; for requests and WebSockets alike."""
+    house: House = connection.app.state.house
+    return house
+
+
+InHouse = Annotated[House, Depends(house_of)]
+
+
+def signed_in(house: InHouse, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Actor:
+    """The owner of the request's token; raises `unauthenticated`."""
+    return house.verifier.verify(credentials.credentials if credentials is not None else None)
+
+
+SignedIn = Annotated[Actor, Depends(signed_in)]
+
+
+@asynccontextmanager
+async def _transaction(house: House, actor: Actor) -> AsyncIterator[Acting]:
+    async with house.database.acting_as(actor) as conn:
+        await refuse_inactive(conn, actor)
+        yield Acting(actor, conn, house)
+
+
+def acting_with(permission: RolePermission) -> Any:
+    """A dependency that gives `Acting` to roles which hold `permission`; raises `unauthenticated`, `refused`."""
+
+    async def checked(house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
+        refuse_unless(actor.role, permission)  # before a connection is taken
+        async with _transaction(house, actor) as acting:
+            yield acting
+
+    return Depends(checked, scope="function")
+
+
+def acting() -> Any:
+    """A dependency that gives `Acting` to everyone signed in: for what is a person's own."""
+
+    async def checked(house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
+        async with _transaction(house, actor) as acting:
+            yield acting
+
+    return Depends(checked, scope="function")
+
+
+def allowed(permission: RolePermission) -> Any:
+    """A dependency that gives the `Actor` alone to roles which hold `permission`, their account checked."""
+
+    async def checked(house: InHouse, actor: SignedIn) -> Actor:
+        refuse_unless(actor.role, permission)
+        async with house.database.acting_as(actor) as conn:
+            await refuse_inactive(conn, actor)
+        return actor
+
+    return Depends(checked)
+
+
+# --- versions ------------------------------------------------------------------------------------------------
+
+
+def if_match(
+    value: Annotated[str | None, Header(alias="If-Match", description='The ETag last seen, e.g. "3".')] = None,
+) -> int | None:
+    """The version that the caller believes to change; None where they name none. Raises 412 for any other ETag."""
+    if value is None or value.strip() == "*":
+        return None
+    bare = value.strip().removeprefix("W/").strip('"')
+    if not bare.isascii() or not bare.isdigit() or len(bare) > 9:
+        raise _stale()
+    return int(bare)
+
+
+IfMatch = Annotated[int | None, Depends(if_match)]
+
+
+def refuse_stale(current: int, expected: int | None) -> None:
+    """Raises a conflict (`version-stale`, 412) where the caller saw another version than the current one."""
+    if expected is not None and expected != current:
+        raise _stale()
+
+
+def tag(response: Response, version: int) -> None:
+    """Says the record's version as its ETag."""
+    response.headers["ETag"] = f'"{version}"'
+
+
+def _stale() -> WriteCareError:
+    return conflict("version-stale", "It has changed since you read it: read it again and repeat the change.")
+
+
+def bearer_of(header: str | None) -> str | None:
+    """The token in an `Authorization` header, where there is one: for doors without FastAPI's dependencies."""
+    scheme, _, token = (header or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

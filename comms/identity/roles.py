@@ -1,0 +1,92 @@
+"""Who may do what: the one table from a permission to the roles that hold it.
+
+Row-level security draws the outer line (tenant, and safeguarding matters for the safeguarding team alone); this
+table says what a role may ask of the API within it. What everybody may do with what is their own (read who they
+are, see, give and take back their own consent, fetch a WebSocket ticket) needs no permission.
+"""
+
+from typing import Final, Literal, get_args
+
+from models.errors import WriteCareError, invalid, refused
+
+Role = Literal[
+    "platform_admin", "data_protection_officer", "safeguarding_lead", "reviewer", "care_manager", "care_worker",
+    "resident", "external", "data_scientist", "service",
+]  # fmt: skip
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+_SAFEGUARDING: Final = frozenset({"safeguarding_lead", "reviewer"})
+_SAFEGUARDING_AND_DPO: Final = _SAFEGUARDING | {"data_protection_officer"}
+_CARE: Final = frozenset({"care_manager", "care_worker"})
+_STAFF: Final = _SAFEGUARDING_AND_DPO | _CARE | {"service"}
+_EVERYONE: Final = frozenset(ROLES)
+
+RolePermission = Literal[
+    "tenants.read", "tenants.create", "homes.read", "homes.create", "users.read", "users.create",
+    "sessions.read", "sessions.write", "recordings.read", "recordings.make", "recordings.listen",
+    "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
+    "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
+    "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
+]  # fmt: skip
+
+PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
+    "tenants.read": frozenset({"platform_admin"}),
+    "tenants.create": frozenset({"platform_admin"}),
+    "homes.read": _EVERYONE,
+    "homes.create": frozenset({"platform_admin", "care_manager"}),
+    "users.read": _STAFF | {"platform_admin"},
+    "users.create": frozenset({"platform_admin", "care_manager", "safeguarding_lead", "service"}),
+    # residents and external people: the sessions that they take part in, and no others (comms/sessions/queries.py)
+    "sessions.read": _STAFF | {"resident", "external"},
+    "sessions.write": _CARE | {"safeguarding_lead", "service"},
+    "recordings.read": _STAFF,
+    "recordings.make": _CARE | {"safeguarding_lead", "service"},
+    "recordings.listen": _STAFF,
+    "recordings.requeue": frozenset({"care_manager", "safeguarding_lead", "data_protection_officer", "service"}),
+    # those who can see whether a safeguarding enquiry still needs the recording
+    "recordings.delete": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    "transcripts.read": _STAFF,
+    "analyses.read": _SAFEGUARDING_AND_DPO | {"service"},
+    "grounds.read": _STAFF | {"platform_admin", "data_scientist"},
+    "grounds.decide": frozenset({"data_protection_officer", "care_manager"}),
+    "consent.read": _STAFF,
+    "consent.record": _CARE | {"data_protection_officer", "safeguarding_lead", "service"},
+    "consent.audit": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    "alerts.read": _SAFEGUARDING_AND_DPO | {"service"},
+    "alerts.decide": _SAFEGUARDING,
+    "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
+    "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
+    "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+}
+
+# Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
+APPOINTS: Final[dict[str, frozenset[str]]] = {
+    "platform_admin": _EVERYONE,
+    "care_manager": frozenset({"care_worker", "resident", "external"}),
+    "safeguarding_lead": frozenset({"reviewer", "external"}),
+    "service": frozenset({"care_worker", "resident", "external"}),
+}
+
+
+def may(role: str, permission: RolePermission) -> bool:
+    """Whether the role holds the permission."""
+    return role in PERMISSIONS[permission]
+
+
+def refuse_unless(role: str, permission: RolePermission) -> None:
+    """Raises `refused` (`role-lacks-permission`) where the role does not hold the permission."""
+    if not may(role, permission):
+        holders = ", ".join(sorted(PERMISSIONS[permission]))
+        raise refused("role-lacks-permission", f"The role {role} lacks {permission}; it is held by: {holders}.")
+
+
+def known_role(role: str) -> Role:
+    """The role by its name; raises `invalid` for a word that is none."""
+    for known in ROLES:
+        if role == known:
+            return known
+    raise _unknown_role()
+
+
+def _unknown_role() -> WriteCareError:
+    return invalid("role-unknown", f"There is no such role; the roles are: {', '.join(ROLES)}.")
