@@ -4,11 +4,11 @@ Jobs carry ids alone. Jobs of one recording run one after the other (`lock`); a 
 the queue a second time (`queueing_lock`).
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 
@@ -20,7 +20,7 @@ PROCESS_RECORDING: Final = "process_recording"
 # event -> the task that the worker knows by this name
 STARTED_BY: Final[Mapping[EventType, str]] = {"session.recording.stopped": PROCESS_RECORDING}
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 def job_queue() -> App:
@@ -36,7 +36,7 @@ async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: U
     recording_id = data.get("recording_id")
     if recording_id is None:
         # One wrong event must not hold up every tenant's: it is told of here and sent without its job.
-        _log.error("event without recording_id starts no job", extra={"event_type": type})
+        _log.error("event without recording_id starts no job", event_type=type)
         return
     deferrer = queue.configure_task(
         name=task, lock=str(recording_id), queueing_lock=f"{task}:{recording_id}", connection=conn
@@ -45,4 +45,4 @@ async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: U
         async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
             await deferrer.defer_async(tenant_id=str(tenant_id), recording_id=str(recording_id))
     except AlreadyEnqueued:
-        _log.info("job is waiting already", extra={"task": task, "recording_id": str(recording_id)})
+        _log.info("job is waiting already", task=task, recording_id=str(recording_id))

@@ -7,11 +7,11 @@ are one transaction: a relay killed at any moment has sent a batch whole or not 
 """
 
 import asyncio
-import logging
 import signal
 import sys
 from typing import Any, Final
 
+import structlog
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from psycopg import AsyncConnection, InterfaceError, OperationalError
@@ -19,6 +19,7 @@ from psycopg.rows import DictRow, dict_row
 
 from comms.database import Connection
 from comms.events.jobs import job_queue, start_jobs
+from comms.logs import write_json_logs
 from comms.settings import Settings
 
 CHANNEL: Final = "events"
@@ -28,7 +29,7 @@ _IDLE_SECONDS: Final = 0.1
 _WAIT_FOR_TURN_SECONDS: Final = 0.5
 _BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 async def relay(url: str, stopping: asyncio.Event) -> None:
@@ -46,7 +47,7 @@ async def relay(url: str, stopping: asyncio.Event) -> None:
         except (OperationalError, InterfaceError, ConnectorException) as error:
             # the class alone: a driver's message may carry the values of a statement
             pause = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
-            _log.warning("relay lost the database", extra={"error": type(error).__name__, "pause_seconds": pause})
+            _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=pause)
             failures += 1
             await _pause(stopping, pause)
 
@@ -141,7 +142,7 @@ async def run(settings: Settings) -> None:
 
 def main() -> int:
     """Exit 0 when told to stop, 2 where it was not told which database."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s relay %(levelname)s %(message)s")
+    write_json_logs()
     settings = Settings()
     if settings.role_database_url is None:
         _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
