@@ -37,6 +37,11 @@ _MAY_FOLLOW: Final[dict[AlertState, frozenset[AlertState]]] = {
 }
 
 
+def alert_of(row: dict[str, Any]) -> Alert:
+    """The record of a row of `alerts`."""
+    return Alert(**{name: row[name] for name in Alert.model_fields})
+
+
 class QueuePage(Record):
     """A page of the queue; `next` is the cursor of the page after it, None at the end."""
 
@@ -76,7 +81,7 @@ async def list_alerts(
     page = rows[:limit]
     more = len(rows) > limit
     return QueuePage(
-        items=tuple(_alert(row) for row in page),
+        items=tuple(alert_of(row) for row in page),
         next=f"{page[-1]['closed']}.{page[-1]['rank']}.{page[-1]['id']}" if more else None,
     )
 
@@ -112,7 +117,7 @@ async def load_alert(conn: Connection, alert_id: UUID) -> AlertDetail:
         (alert_id,),
     )
     return AlertDetail(
-        **_alert(row).model_dump(),
+        **alert_of(row).model_dump(),
         evidence=await _evidence(conn, alert_id),
         context=await _context(conn, alert_id),
         reviews=tuple([Review(**review) async for review in reviews]),
@@ -164,7 +169,7 @@ async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, expected_v
         (actor.user_id, alert_id),
     )
     await record_act(conn, actor, "alert.claimed", ("alert", alert_id), {"from": alert.state})
-    return _alert(one(await row.fetchone()))
+    return alert_of(one(await row.fetchone()))
 
 
 async def review_alert(
@@ -189,7 +194,7 @@ async def review_alert(
         "where id = %s returning *",
         (state, holder, holder, alert_id),
     )
-    after = _alert(one(await updated.fetchone()))
+    after = alert_of(one(await updated.fetchone()))
     added = await conn.execute(
         "insert into reviews (tenant_id, alert_id, decision, reason, reviewer_id) values (%s, %s, %s, %s, %s) "
         "returning id, alert_id, decision, reason, reviewer_id, created_at",
@@ -210,7 +215,7 @@ async def _locked(conn: Connection, alert_id: UUID) -> Alert:
     row = await found.fetchone()
     if row is None:
         raise missing("alert")
-    return _alert(row)
+    return alert_of(row)
 
 
 def _refuse_anothers(alert: Alert, actor: Actor) -> None:
@@ -220,7 +225,3 @@ def _refuse_anothers(alert: Alert, actor: Actor) -> None:
 
 def _decided(alert: Alert) -> Exception:
     return conflict("alert-decided", f"This alert is already {alert.state}: read it again before you decide.")
-
-
-def _alert(row: dict[str, Any]) -> Alert:
-    return Alert(**{name: row[name] for name in Alert.model_fields})

@@ -1,0 +1,68 @@
+"""Forwarding to the model endpoints: a request goes on as it comes in, an answer comes back as it is made.
+
+Neither body is read into memory here. The bearer token goes along, so that Ray Serve checks it again at its own
+door; the lawful ground is checked there too (`comms.ai.grounds`), where the body is read.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import httpx
+from fastapi import Request
+from starlette.background import BackgroundTask
+from starlette.responses import StreamingResponse
+
+from models.errors import WriteCareError, unavailable
+
+_REQUEST_HEADERS: Final = ("authorization", "content-type", "content-length", "accept")
+_RESPONSE_HEADERS: Final = ("content-type", "content-length", "content-encoding", "retry-after", "www-authenticate")
+_CONNECT_SECONDS: Final = 3.0
+_ANSWER_SECONDS: Final = 3600.0  # the longest recording on a small machine
+
+
+class ModelDoor:
+    """The model endpoints as this process reaches them; made by `open_model_door`."""
+
+    def __init__(self, client: httpx.AsyncClient | None) -> None:
+        self._client = client
+
+    async def forward(self, request: Request) -> StreamingResponse:
+        """The model endpoints' answer, streamed; raises `unavailable` where nobody there can answer now."""
+        if self._client is None:
+            raise _down()
+        headers = {name: value for name in _REQUEST_HEADERS if (value := request.headers.get(name)) is not None}
+        headers["X-Request-ID"] = request.state.request_id
+        onward = self._client.build_request(
+            request.method, request.url.path, params=str(request.query_params), headers=headers,
+            content=request.stream(),
+        )  # fmt: skip
+        try:
+            answer = await self._client.send(onward, stream=True)
+        except httpx.TransportError:
+            raise _down() from None
+        if answer.status_code >= 400 and "json" not in answer.headers.get("content-type", ""):
+            # not the models' answer but their proxy's: they are starting, or gone
+            await answer.aclose()
+            raise _down()
+        return StreamingResponse(
+            answer.aiter_raw(), answer.status_code,
+            headers={name: answer.headers[name] for name in _RESPONSE_HEADERS if name in answer.headers},
+            background=BackgroundTask(answer.aclose),
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def open_model_door(serve_url: str | None) -> AsyncIterator[ModelDoor]:
+    """A door to the model endpoints until the block ends; without an address it answers that they are down."""
+    if serve_url is None:
+        yield ModelDoor(None)
+        return
+    timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, pool=_CONNECT_SECONDS)
+    # trust_env: residents' words must never take a detour over a proxy that the environment happens to name
+    async with httpx.AsyncClient(base_url=serve_url, timeout=timeout, trust_env=False) as client:
+        yield ModelDoor(client)
+
+
+def _down() -> WriteCareError:
+    return unavailable("models-unavailable", "The models cannot answer just now: try again shortly.")
