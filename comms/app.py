@@ -10,7 +10,13 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 
+from comms.ai.forwarding import open_model_door
+from comms.ai.routes import router as models
+from comms.alerts.routes import router as alerts
+from comms.consent.routes import router as consent
 from comms.doorway import Doorway
+from comms.events.feed import open_feed
+from comms.events.routes import router as live_events
 from comms.health.routes import router as health
 from comms.house import open_house
 from comms.identity.routes import router as identity
@@ -21,6 +27,10 @@ from comms.settings import Settings
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     identity,
+    consent,
+    alerts,
+    live_events,
+    models,
 )  # fmt: skip
 
 _DESCRIPTION: Final = """\
@@ -59,8 +69,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_house(settings, metrics) as house:
-            app.state.house = house
+        async with (
+            open_house(settings, metrics) as house,
+            open_feed(house) as feed,
+            open_model_door(settings.serve_url) as door,
+        ):
+            app.state.house, app.state.feed, app.state.models = house, feed, door
             yield
 
     app = FastAPI(

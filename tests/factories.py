@@ -4,6 +4,10 @@ import itertools
 import uuid
 from typing import Any
 
+from comms.consent import grounds
+from comms.consent import queries as consent
+from comms.consent.grounds import PURPOSES, LegalBasis, NewProcessingActivity, ProcessingActivity, Purpose
+from comms.consent.queries import ConsentChange, ConsentRecord, Origin
 from comms.database import Actor
 from comms.house import House
 from comms.identity import queries as identity
@@ -25,6 +29,44 @@ async def make_tenant(house: House) -> uuid.UUID:
 async def make_user(house: House, tenant_id: uuid.UUID, role: str = "care_worker") -> Actor:
     """A person of the tenant, ready to act in their role."""
     return await identity.ensure_user(house.database, tenant_id, new_slug(role.replace("_", "-")), role)
+
+
+async def put_in_force(
+    house: House, decider: Actor, purpose: Purpose, legal_basis: LegalBasis = "consent"
+) -> ProcessingActivity:
+    """A lawful ground for the purpose, decided by `decider`."""
+    new = NewProcessingActivity(
+        activity_type=purpose, purpose="care", legal_basis=legal_basis,
+        special_category_condition="DPA 2018 Sch. 1 para. 18",
+    )  # fmt: skip
+    async with house.database.acting_as(decider) as conn:
+        return await grounds.decide_ground(conn, decider, new)
+
+
+async def put_all_in_force(house: House, decider: Actor, legal_basis: LegalBasis = "consent") -> None:
+    """A lawful ground for every purpose."""
+    for purpose in PURPOSES:
+        await put_in_force(house, decider, purpose, legal_basis)
+
+
+async def grant(house: House, actor: Actor, person: Actor, *purposes: Purpose) -> list[ConsentRecord]:
+    """`actor` records the person's yes to the purposes (all where none is named)."""
+    async with house.database.acting_as(actor) as conn:
+        return [
+            await consent.grant_consent(conn, actor, ConsentChange(user_id=person.user_id, purpose=purpose), Origin())
+            for purpose in purposes or PURPOSES
+        ]
+
+
+async def withdraw(house: House, actor: Actor, person: Actor, *purposes: Purpose) -> list[ConsentRecord]:
+    """`actor` records the person's no to the purposes (all where none is named)."""
+    async with house.database.acting_as(actor) as conn:
+        return [
+            await consent.withdraw_consent(
+                conn, actor, ConsentChange(user_id=person.user_id, purpose=purpose), Origin()
+            )
+            for purpose in purposes or PURPOSES
+        ]
 
 
 async def make_actor(house: House, role: str = "care_worker") -> Actor:
