@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,10 @@ def _assemble_whisper(building: Path, first: Path, second: Path) -> None:
 
 
 def _assemble_pipeline(building: Path, source: Path) -> None:
-    from models import diarization_embedding  # noqa: PLC0415 - torch is needed only for this one conversion
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchcodec finds no FFmpeg: it is never asked to decode
+        # torch is needed only for this one conversion
+        from models import diarization_embedding  # noqa: PLC0415
 
     (building / "segmentation").mkdir()
     shutil.copyfile(source / _SEGMENTATION, building / "segmentation" / "pytorch_model.bin")

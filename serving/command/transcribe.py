@@ -1,0 +1,156 @@
+"""`./writecare transcribe`: recordings in, a JSON line each out, without the rest of the system.
+
+Standard output carries only the lines asked for; progress and errors go to standard error. A file that fails is
+named in one line and the others continue; the exit code is then 1.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from models.errors import WriteCareError
+from models.weights import SpeechWeights
+
+DEFAULT_MAX_SECONDS = 3 * 3600.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command with its arguments (without its name); returns the exit code 0, 1 or 2."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as end:
+        return 0 if not end.code else 2
+    return run_transcribe(
+        options.audio, speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm, data_dir=options.data
+    )
+
+
+def run_transcribe(
+    paths: Sequence[str],
+    *,
+    speakers: int | None,
+    json_path: Path | None,
+    rttm_dir: Path | None,
+    data_dir: Path,
+    weights: SpeechWeights | None = None,
+    max_seconds: float = DEFAULT_MAX_SECONDS,
+) -> int:
+    """Transcribe each source; JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`; exit code."""
+    _keep_to_ourselves()
+    console = Console(stderr=True)
+    failures: list[str] = []
+    try:
+        with ExitStack() as stack:
+            out: IO[str] = sys.stdout
+            if json_path is not None:
+                out = stack.enter_context(json_path.open("w", encoding="utf-8"))
+            if rttm_dir is not None:
+                rttm_dir.mkdir(parents=True, exist_ok=True)
+            progress = stack.enter_context(_progress(console))
+            _transcribe_all(
+                paths,
+                progress,
+                failures,
+                out=out,
+                speakers=speakers,
+                rttm_dir=rttm_dir,
+                data_dir=data_dir,
+                weights=weights,
+                max_seconds=max_seconds,
+            )
+    except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
+        failures.append(_sentence(error))
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _transcribe_all(
+    paths: Sequence[str],
+    progress: Progress,
+    failures: list[str],
+    *,
+    out: IO[str],
+    speakers: int | None,
+    rttm_dir: Path | None,
+    data_dir: Path,
+    weights: SpeechWeights | None,
+    max_seconds: float,
+) -> None:
+    loading = progress.add_task("loading the models", total=None)
+    # Imported here: half a minute of libraries must not stand before `--help` or a mistyped option.
+    from models import weights as files  # noqa: PLC0415
+    from models.diarization import Diarizer  # noqa: PLC0415
+    from models.transcription import Transcriber  # noqa: PLC0415
+    from pipelines import transcribing  # noqa: PLC0415
+
+    transcriber = Transcriber(files.whisper(data_dir / "models", weights))
+    diarizer = Diarizer(files.diarization_pipeline(data_dir / "models", weights))
+    progress.remove_task(loading)
+    task = progress.add_task("transcribing", total=len(paths))
+    for path in paths:
+        progress.update(task, description=f"transcribing {Path(path).name}")
+        try:
+            result, _ = transcribing.transcribe_source(
+                path, transcriber, diarizer, max_seconds=max_seconds, speakers=speakers
+            )
+            out.write(json.dumps(result, ensure_ascii=False) + "\n")
+            out.flush()
+            if rttm_dir is not None:
+                name = Path(path).stem if "+" not in path else "+".join(Path(part).stem for part in path.split("+"))
+                (rttm_dir / f"{name}.rttm").write_text(
+                    transcribing.rttm(result, name.replace(" ", "_")), encoding="utf-8"
+                )
+        except (WriteCareError, OSError) as error:
+            failures.append(f"{path}: {_sentence(error)}")
+        progress.advance(task)
+
+
+def _sentence(error: WriteCareError | OSError) -> str:
+    if isinstance(error, WriteCareError):
+        return error.detail
+    return f"{error.strerror or 'could not be read or written'} ({error.filename})"
+
+
+def _keep_to_ourselves() -> None:
+    """Nothing of a recording leaves the machine: the libraries' telemetry is off before they are imported."""
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="writecare transcribe", description="Transcribe recordings: who said what, when."
+    )
+    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
+    parser.add_argument("--speakers", type=_count, help="how many people speak, where known (single track)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
+    parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder (default var/)")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 20:
+        raise argparse.ArgumentTypeError("from 1 to 20")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
