@@ -17,7 +17,8 @@ from psycopg import AsyncConnection, InterfaceError, OperationalError
 
 from comms.database import Actor, Connection, Database
 from comms.events.envelope import SentEvent
-from comms.events.relay import CHANNEL
+from comms.events.queries import CHANNEL
+from comms.house import House
 from models.errors import WriteCareError, unavailable
 
 _MOST_WAITING: Final = 256  # events that a socket may be behind
@@ -182,9 +183,10 @@ class Feed:
 
 
 @asynccontextmanager
-async def open_feed(database: Database, url: str, most_waiting: int = _MOST_WAITING) -> AsyncIterator[Feed]:
-    """A feed that listens until the block ends; `url` is where this process logs in."""
-    feed = Feed(database, url, most_waiting)
+async def open_feed(house: House, most_waiting: int = _MOST_WAITING) -> AsyncIterator[Feed]:
+    """A feed that listens until the block ends, logged in as the house is."""
+    assert house.settings.role_database_url is not None
+    feed = Feed(house.database, house.settings.role_database_url.get_secret_value(), most_waiting)
     listening = asyncio.create_task(feed.listen())
     try:
         yield feed

@@ -4,7 +4,7 @@ Nothing else leaves the house. The relay (`comms/events/relay.py`) sends what wa
 order within an aggregate.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -17,6 +17,8 @@ EventType = Literal[
     "recording.processed", "transcript.ready", "consent.changed", "safeguarding.alert",
     "safeguarding.alert.high_priority", "alert.reviewed", "model.promoted", "integration.sync",
 ]  # fmt: skip
+
+CHANNEL: Final = "events"  # where the relay says, without payload, that something was sent
 
 
 async def emit(

@@ -19,10 +19,10 @@ from psycopg.rows import DictRow, dict_row
 
 from comms.database import Connection
 from comms.events.jobs import job_queue, start_jobs
+from comms.events.queries import CHANNEL
 from comms.logs import write_json_logs
 from comms.settings import Settings
 
-CHANNEL: Final = "events"
 _LOCK: Final = 0x77636332  # one relay at a time; the session's own, so that it is free when the connection is gone
 _BATCH: Final = 200
 _IDLE_SECONDS: Final = 0.1
