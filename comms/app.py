@@ -18,15 +18,23 @@ from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
 from comms.health.routes import router as health
+from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.identity.routes import router as identity
 from comms.metrics import Metrics
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
+from comms.sessions.routes import router as sessions
 from comms.settings import Settings
+from comms.tenants.routes import router as tenants
+from comms.users.routes import router as people
 
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     identity,
+    tenants,
+    homes,
+    people,
+    sessions,
     consent,
     alerts,
     live_events,

@@ -11,7 +11,17 @@ from comms.consent.queries import ConsentChange, ConsentRecord, Origin
 from comms.database import Actor
 from comms.house import House
 from comms.identity import queries as identity
+from comms.identity.roles import ROLES
 from comms.identity.tokens import Issuer
+from comms.sessions import queries as sessions
+from comms.sessions.participants import add_participant
+from comms.sessions.queries import NewParticipant, NewSession, ParticipantType, SessionType
+
+_PARTICIPANT_TYPE: dict[str, ParticipantType] = {
+    **dict.fromkeys(ROLES, "staff"),
+    "resident": "resident",
+    "external": "family",
+}
 
 _numbers = itertools.count(1)
 
@@ -78,6 +88,17 @@ def bearer(house: House, actor: Actor, lifetime: float = 600.0) -> dict[str, str
     """The header with which `actor` signs in."""
     issuer = Issuer.open(house.settings.data_dir / "keys", house.settings.issuer)
     return {"Authorization": f"Bearer {issuer.sign(actor, lifetime)}"}
+
+
+async def make_session(house: House, actor: Actor, *people: Actor, session_type: SessionType = "imported") -> uuid.UUID:
+    """A session in which the people take part."""
+    async with house.database.acting_as(actor) as conn:
+        new = NewSession(session_type=session_type, title="Weekly call")
+        session_id = await sessions.create_session(conn, actor, new)
+        for person in people:
+            participant = NewParticipant(user_id=person.user_id, participant_type=_PARTICIPANT_TYPE[person.role])
+            await add_participant(conn, actor, session_id, participant)
+        return session_id
 
 
 async def rows(house: House, actor: Actor, statement: str, *values: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""Who takes part in a session: added, joined, left. Each is told of under the session's next version."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from pydantic import Field
+
+from comms.audit.queries import record_act
+from comms.database import Actor, Connection
+from comms.events.queries import emit
+from comms.sessions.queries import (
+    NewParticipant,
+    ParticipantType,
+    Session,
+    SessionParticipant,
+    lock_session,
+    raise_version,
+    read_session,
+)
+from models.errors import conflict, missing
+from models.records import Record
+
+
+class ParticipantChange(Record):
+    """What is to be different; `joined` true: they are in the call now, false: they have left it."""
+
+    participant_type: ParticipantType | None = None
+    permissions: dict[str, Any] | None = None
+    joined: bool | None = Field(default=None)
+
+
+async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new: NewParticipant) -> SessionParticipant:
+    """Adds somebody, joined at once where the session runs or ran elsewhere ('imported').
+
+    Raises `missing` (session, person), a conflict (`already-taking-part`, `session-status`).
+    """
+    session = await lock_session(conn, session_id)
+    if session.status == "cancelled" or (session.status == "ended" and session.session_type != "imported"):
+        raise conflict("session-status", f"The session is {session.status}: nobody can be added.")
+    if await (await conn.execute("select 1 from users where id = %s", (new.user_id,))).fetchone() is None:
+        raise missing("person")
+    joined = session.status == "active" or session.session_type == "imported"
+    made = await conn.execute(
+        "insert into session_participants (tenant_id, session_id, user_id, participant_type, permissions, joined_at) "
+        "values (%s, %s, %s, %s, %s, case when %s then now() end) "
+        "on conflict (tenant_id, session_id, user_id) do nothing returning id",
+        (actor.tenant_id, session_id, new.user_id, new.participant_type, Jsonb(new.permissions), joined),
+    )
+    if await made.fetchone() is None:
+        raise conflict("already-taking-part", "This person takes part already: change them with PUT.")
+    await record_act(conn, actor, "session.participant.added", ("session", session_id), {"user_id": str(new.user_id)})
+    version = await raise_version(conn, session_id)
+    if joined:
+        await _tell(conn, actor, "session.participant.joined", session_id, user_id=new.user_id, version=version)
+    return await _read(conn, actor, session_id, new.user_id)
+
+
+async def change_participant(
+    conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, change: ParticipantChange
+) -> SessionParticipant:
+    """Applies what the change names; raises `missing` and a conflict (`session-status`)."""
+    session = await lock_session(conn, session_id)
+    before = _of(session, user_id)
+    if change.joined is not None and session.status != "active":
+        raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
+    await conn.execute(
+        "update session_participants set participant_type = coalesce(%(type)s, participant_type), "
+        "permissions = coalesce(%(permissions)s, permissions), "
+        "joined_at = case when %(joined)s then coalesce(joined_at, now()) else joined_at end, "
+        "left_at = case when %(joined)s then null when not %(joined)s then coalesce(left_at, now()) else left_at end "
+        "where session_id = %(session)s and user_id = %(user)s",
+        {
+            "type": change.participant_type, "joined": change.joined, "session": session_id, "user": user_id,
+            "permissions": Jsonb(change.permissions) if change.permissions is not None else None,
+        },
+    )  # fmt: skip
+    version = await raise_version(conn, session_id)
+    present = before.joined_at is not None and before.left_at is None
+    if change.joined is True and not present:
+        await _tell(conn, actor, "session.participant.joined", session_id, user_id=user_id, version=version)
+    if change.joined is False and before.left_at is None:
+        await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
+    await record_act(conn, actor, "session.participant.changed", ("session", session_id), {"user_id": str(user_id)})
+    return await _read(conn, actor, session_id, user_id)
+
+
+async def remove_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> None:
+    """They have left; that they took part stays on record. Raises `missing`; removing twice is no error."""
+    session = await lock_session(conn, session_id)
+    if _of(session, user_id).left_at is not None:
+        return
+    await conn.execute(
+        "update session_participants set left_at = now() where session_id = %s and user_id = %s", (session_id, user_id)
+    )
+    version = await raise_version(conn, session_id)
+    await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
+    await record_act(conn, actor, "session.participant.removed", ("session", session_id), {"user_id": str(user_id)})
+
+
+def _of(session: Session, user_id: UUID) -> SessionParticipant:
+    for participant in session.participants:
+        if participant.user_id == user_id:
+            return participant
+    raise missing("participant")
+
+
+async def _read(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> SessionParticipant:
+    return _of(await read_session(conn, actor, session_id), user_id)
+
+
+async def _tell(
+    conn: Connection,
+    actor: Actor,
+    event: Literal["session.participant.joined", "session.participant.left"],
+    session_id: UUID,
+    *,
+    user_id: UUID,
+    version: int,
+) -> None:
+    await emit(
+        conn, actor, event, aggregate=("session", session_id), version=version,
+        data={"session_id": str(session_id), "user_id": str(user_id)},
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""Sessions and who takes part, over HTTP. A session's version is its ETag; `If-Match` guards a change."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+
+from comms.http import Acting, IfMatch, acting_with, tag
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.sessions import participants, queries
+from comms.sessions.participants import ParticipantChange
+from comms.sessions.queries import (
+    NewParticipant,
+    NewSession,
+    Session,
+    SessionChange,
+    SessionParticipant,
+    SessionStatus,
+    SessionType,
+)
+
+router = APIRouter(prefix="/api/sessions", tags=["sessions"])
+
+Reading = Annotated[Acting, acting_with("sessions.read")]
+Writing = Annotated[Acting, acting_with("sessions.write")]
+
+
+@router.post("", status_code=201)
+async def create_session(new: NewSession, acting: Writing, response: Response) -> Session:
+    """Makes a session, with its participants where they are named."""
+    session_id = await queries.create_session(acting.conn, acting.actor, new)
+    for participant in new.participants:
+        await participants.add_participant(acting.conn, acting.actor, session_id, participant)
+    session = await queries.read_session(acting.conn, acting.actor, session_id)
+    response.headers["Location"] = f"/api/sessions/{session_id}"
+    tag(response, session.version)
+    return session
+
+
+@router.get("")
+async def list_sessions(
+    acting: Reading,
+    *,
+    status: SessionStatus | None = None,
+    session_type: SessionType | None = None,
+    home_id: UUID | None = None,
+    participant: UUID | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Session]:
+    """Sessions, newest first; residents and people from outside see those that they take part in."""
+    found = await queries.list_sessions(
+        acting.conn, acting.actor, status=status, session_type=session_type, home_id=home_id,
+        participant=participant, before=cursor or LAST_ID, limit=limit + 1,
+    )  # fmt: skip
+    return page_of(found, limit)
+
+
+@router.get("/{session_id}")
+async def read_session(session_id: UUID, acting: Reading, response: Response) -> Session:
+    """One session with its participants."""
+    session = await queries.read_session(acting.conn, acting.actor, session_id)
+    tag(response, session.version)
+    return session
+
+
+@router.put("/{session_id}")
+async def change_session(
+    session_id: UUID, change: SessionChange, acting: Writing, expected: IfMatch, response: Response
+) -> Session:
+    """Changes what the body names; `status` moves on from scheduled to active to ended, or to cancelled."""
+    session = await queries.change_session(acting.conn, acting.actor, session_id, change, expected)
+    tag(response, session.version)
+    return session
+
+
+@router.delete("/{session_id}")
+async def end_session(session_id: UUID, acting: Writing, expected: IfMatch, response: Response) -> Session:
+    """Ends a running session, cancels one that has not begun."""
+    session = await queries.end_session(acting.conn, acting.actor, session_id, expected)
+    tag(response, session.version)
+    return session
+
+
+@router.post("/{session_id}/participants", status_code=201)
+async def add_participant(
+    session_id: UUID, new: NewParticipant, acting: Writing, response: Response
+) -> SessionParticipant:
+    """Adds somebody; a running or imported session they join at once."""
+    participant = await participants.add_participant(acting.conn, acting.actor, session_id, new)
+    response.headers["Location"] = f"/api/sessions/{session_id}/participants/{new.user_id}"
+    return participant
+
+
+@router.put("/{session_id}/participants/{user_id}")
+async def change_participant(
+    session_id: UUID, user_id: UUID, change: ParticipantChange, acting: Writing
+) -> SessionParticipant:
+    """Changes what the body names; `joined` says that they are in the call now, or have left it."""
+    return await participants.change_participant(acting.conn, acting.actor, session_id, user_id, change)
+
+
+@router.delete("/{session_id}/participants/{user_id}", status_code=204)
+async def remove_participant(session_id: UUID, user_id: UUID, acting: Writing) -> None:
+    """They have left; that they took part stays on record."""
+    await participants.remove_participant(acting.conn, acting.actor, session_id, user_id)

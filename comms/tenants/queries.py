@@ -1,0 +1,62 @@
+"""Tenants: the care groups that share this installation and see nothing of each other."""
+
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from comms.audit.queries import record_act
+from comms.database import Actor, Connection
+from models.errors import conflict, missing
+from models.records import Record
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class NewTenant(Record):
+    slug: Slug
+    name: str = Field(min_length=1, max_length=255)
+
+
+class Tenant(NewTenant):
+    """A care group."""
+
+    id: UUID
+    created_at: datetime
+
+
+_COLUMNS: Final = "id, slug, name, created_at"
+
+
+async def create_tenant(conn: Connection, actor: Actor, new: NewTenant) -> Tenant:
+    """Raises a conflict (`slug-taken`)."""
+    made = await conn.execute(
+        "insert into tenants (slug, name) values (%s, %s) "  # noqa: S608 (constants)
+        f"on conflict (slug) do nothing returning {_COLUMNS}",
+        (new.slug, new.name),
+    )
+    row = await made.fetchone()
+    if row is None:
+        raise conflict("slug-taken", "This slug is another tenant's already: choose another.")
+    tenant = Tenant.model_validate(row)
+    await record_act(conn, actor, "tenant.created", ("tenant", tenant.id))
+    return tenant
+
+
+async def read_tenant(conn: Connection, tenant_id: UUID) -> Tenant:
+    """Raises `missing`."""
+    found = await conn.execute(f"select {_COLUMNS} from tenants where id = %s", (tenant_id,))  # noqa: S608
+    row = await found.fetchone()
+    if row is None:
+        raise missing("tenant")
+    return Tenant.model_validate(row)
+
+
+async def list_tenants(conn: Connection, *, before: UUID, limit: int) -> list[Tenant]:
+    """Tenants, newest first, from before the id."""
+    found = await conn.execute(
+        f"select {_COLUMNS} from tenants where id < %s order by id desc limit %s",  # noqa: S608 (constants)
+        (before, limit),
+    )
+    return [Tenant.model_validate(row) for row in await found.fetchall()]

@@ -1,0 +1,56 @@
+"""Tenants over HTTP, for the platform's administrator alone: make them, read them, give them their first people."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+
+from comms.database import Actor
+from comms.http import Acting, InHouse, acting_with, allowed
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.tenants import queries
+from comms.tenants.queries import NewTenant, Tenant
+from comms.users.queries import NewUser, User, create_user
+
+router = APIRouter(prefix="/api/tenants", tags=["tenants"])
+
+
+@router.post("", status_code=201)
+async def create_tenant(
+    new: NewTenant, acting: Annotated[Acting, acting_with("tenants.create")], response: Response
+) -> Tenant:
+    """Makes a tenant."""
+    tenant = await queries.create_tenant(acting.conn, acting.actor, new)
+    response.headers["Location"] = f"/api/tenants/{tenant.id}"
+    return tenant
+
+
+@router.get("")
+async def list_tenants(
+    acting: Annotated[Acting, acting_with("tenants.read")], cursor: Cursor = None, limit: Limit = 50
+) -> Page[Tenant]:
+    """All tenants, newest first."""
+    return page_of(await queries.list_tenants(acting.conn, before=cursor or LAST_ID, limit=limit + 1), limit)
+
+
+@router.get("/{tenant_id}")
+async def read_tenant(tenant_id: UUID, acting: Annotated[Acting, acting_with("tenants.read")]) -> Tenant:
+    """One tenant."""
+    return await queries.read_tenant(acting.conn, tenant_id)
+
+
+@router.post("/{tenant_id}/users", status_code=201)
+async def create_first_users(
+    tenant_id: UUID,
+    new: NewUser,
+    house: InHouse,
+    administrator: Annotated[Actor, allowed("tenants.create")],
+    response: Response,
+) -> User:
+    """Adds a person to another tenant: how a new tenant gets the people who then add the others."""
+    inside = Actor(tenant_id, administrator.user_id, administrator.role)
+    async with house.database.acting_as(inside) as conn:
+        await queries.read_tenant(conn, tenant_id)
+        user = await create_user(conn, inside, new)
+    response.headers["Location"] = f"/api/users/{user.id}"
+    return user

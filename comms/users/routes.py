@@ -1,0 +1,43 @@
+"""People over HTTP."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+
+from comms.http import Acting, acting, acting_with
+from comms.identity.roles import Role, refuse_unless
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.users import queries
+from comms.users.queries import NewUser, User
+
+router = APIRouter(prefix="/api/users", tags=["people"])
+
+
+@router.post("", status_code=201)
+async def create_user(new: NewUser, acting: Annotated[Acting, acting_with("users.create")], response: Response) -> User:
+    """Adds a person; a guest is a person with the role `external`."""
+    user = await queries.create_user(acting.conn, acting.actor, new)
+    response.headers["Location"] = f"/api/users/{user.id}"
+    return user
+
+
+@router.get("")
+async def list_users(
+    acting: Annotated[Acting, acting_with("users.read")],
+    role: Role | None = None,
+    home_id: UUID | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[User]:
+    """The tenant's people, newest first."""
+    found = await queries.list_users(acting.conn, role=role, home_id=home_id, before=cursor or LAST_ID, limit=limit + 1)
+    return page_of(found, limit)
+
+
+@router.get("/{user_id}")
+async def read_user(user_id: UUID, acting: Annotated[Acting, acting()]) -> User:
+    """One person; everybody may read themselves."""
+    if user_id != acting.actor.user_id:
+        refuse_unless(acting.actor.role, "users.read")
+    return await queries.read_user(acting.conn, user_id)
