@@ -1,0 +1,147 @@
+"""`./writecare analyze IN.jsonl OUT.jsonl`: conversations in, concerns, sentiment, risk, summary and actions out.
+
+Runs the text models in this process, without the rest of the system. One output line an input line, in order.
+OUT appears only when all of it is there: it is written beside its place and then renamed.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from models.errors import WriteCareError, invalid
+from models.records import Analysis, Conversation
+
+_CONVERSATIONS_A_BATCH: Final = 64
+_CONCERN_FIELDS: Final = {"category", "severity", "probability"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command with its arguments (without its name); returns the exit code 0, 1 or 2."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as end:
+        return 0 if not end.code else 2
+    try:
+        run_analyze(options.input, options.output, options.data)
+    except WriteCareError as error:
+        print(error.detail, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or options.output}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
+    """Analyse every conversation of `source` into `target`; `data_dir` remembers checked model files.
+
+    Raises `WriteCareError` (`conversation-malformed`, naming the line; weights or artefacts missing) and `OSError`.
+    """
+    conversations = read_conversations(source)  # all lines are checked before a model is loaded
+    with _progress(Console(stderr=True)) as progress:
+        loading = progress.add_task("loading the models", total=None)
+        # Imported here: seconds of libraries must not stand before `--help` or a malformed line.
+        from models.text import TextModels, analyse_many  # noqa: PLC0415
+
+        models = TextModels.load(cache=data_dir / "models" / "verified")
+        progress.remove_task(loading)
+        reading = progress.add_task("reading conversations", total=len(conversations))
+
+        def lines() -> Iterator[str]:
+            for start in range(0, len(conversations), _CONVERSATIONS_A_BATCH):
+                batch = conversations[start : start + _CONVERSATIONS_A_BATCH]
+                yield from (output_line(analysis) for analysis in analyse_many(batch, models))
+                progress.advance(reading, len(batch))
+
+        _write_whole(target, lines())
+
+
+def read_conversations(source: Path) -> list[Conversation]:
+    """All conversations of a JSONL file; raises `conversation-malformed` for the first line that is not one."""
+    with source.open("rb") as file:
+        return [_conversation(number, line) for number, line in enumerate(file, start=1)]
+
+
+def output_line(analysis: Analysis) -> str:
+    """The contract's JSON of one conversation, probabilities unrounded."""
+    document = analysis.model_dump(mode="json")
+    for turn in document["turns"]:
+        turn["concerns"] = [
+            {name: concern[name] for name in concern if name in _CONCERN_FIELDS} for concern in turn["concerns"]
+        ]
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _conversation(number: int, line: bytes) -> Conversation:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise _malformed(number, "is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise _malformed(number, f"is not JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise _malformed(number, "is nested too deeply") from None
+    if not isinstance(row, dict):
+        raise _malformed(number, "is not a JSON object")
+    try:
+        return Conversation.model_validate(_allowed(row))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the object"
+        raise _malformed(number, f"is not a conversation: {place}: {first['msg']}") from None
+
+
+def _allowed(row: dict[str, Any]) -> dict[str, Any]:
+    """Only the fields that the models may read; whatever else stands in the line is left unread."""
+    kept = {name: row[name] for name in ("id", "channel", "participants", "turns") if row.get(name) is not None}
+    for name, fields in (("participants", ("speaker", "role", "name")), ("turns", ("speaker", "text"))):
+        if isinstance(kept.get(name), list):
+            kept[name] = [_only(item, fields) for item in kept[name]]
+    for turn in kept.get("turns", ()) if isinstance(kept.get("turns"), list) else ():
+        if isinstance(turn, dict):
+            turn.setdefault("speaker", None)
+    return kept
+
+
+def _only(item: Any, fields: Sequence[str]) -> Any:
+    return {name: item[name] for name in fields if item.get(name) is not None} if isinstance(item, dict) else item
+
+
+def _malformed(number: int, what: str) -> WriteCareError:
+    return invalid("conversation-malformed", f"Line {number} {what}. Nothing was written.")
+
+
+def _write_whole(target: Path, lines: Iterator[str]) -> None:
+    """Write beside `target`, then rename: a reader sees all of it or what was there before."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(f"{line}\n")
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="writecare analyze", description="Read conversations for concerns.")
+    parser.add_argument("input", type=Path, metavar="IN.jsonl", help="a conversation a line")
+    parser.add_argument("output", type=Path, metavar="OUT.jsonl", help="an analysis a line, in the same order")
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies (default var)")
+    return parser

@@ -1,0 +1,89 @@
+"""Another way the same conversation could have looked: other names, a recogniser's spelling, unknown roles, cut short.
+
+Applied to learning conversations only, afresh each epoch. Each change teaches an invariance: a name says nothing
+about harm, a transcript may lack punctuation and case, a call's roles may be unknown, a chat is read while it is
+still going on, a message may come alone.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from models.records import Conversation, Participant, Turn
+
+# Names that are also words: swapping them would damage sentences.
+_ALSO_WORDS: Final = frozenset(
+    re.split(
+        r"\s+",
+        """bill mark will hope grace joy rose may june april dawn pat sue frank grant jack rob art gene dot daisy ivy
+        olive violet ray drew nick bob josh max guy dean mercy faith lee mike rick miles chase ginger precious""",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How often each change is made."""
+
+    names: float = 0.5
+    recogniser: float = 0.25
+    no_roles: float = 0.2
+    cut_short: float = 0.3
+    excerpt: float = 0.2
+
+
+def first_names(conversations: Sequence[Conversation]) -> tuple[str, ...]:
+    """The plain first names of participants, sorted: what names are swapped among."""
+    found = {person.name for c in conversations for person in c.participants if person.name}
+    return tuple(sorted(name for name in found if name.isalpha() and name.lower() not in _ALSO_WORDS))
+
+
+def varied(
+    conversation: Conversation, names: Sequence[str], chances: Chances, draw: random.Random
+) -> tuple[Conversation, int]:
+    """A variant, and the number of its first turn in the original: labels go with their turns.
+
+    All turns are there unless it is cut short or is an excerpt of one to three turns.
+    """
+    texts = [turn.text for turn in conversation.turns]
+    if draw.random() < chances.names:
+        texts = swap_names(texts, names, draw)
+    if draw.random() < chances.recogniser:
+        texts = [as_recognised(text) for text in texts]
+    participants: tuple[Participant, ...] = conversation.participants
+    if draw.random() < chances.no_roles:
+        participants = ()
+    first, last = 0, len(texts)
+    which = draw.random()
+    if which < chances.excerpt:
+        first = draw.randrange(len(texts))
+        last = first + draw.randint(1, 3)
+    elif which < chances.excerpt + chances.cut_short:
+        last = draw.randint(1, len(texts))
+    turns = tuple(
+        Turn(speaker=turn.speaker, text=text)
+        for turn, text in zip(conversation.turns[first:last], texts[first:last], strict=True)
+    )
+    return conversation.model_copy(update={"participants": participants, "turns": turns}), first
+
+
+def swap_names(texts: Sequence[str], names: Sequence[str], draw: random.Random) -> list[str]:
+    """Every known first name becomes another one, the same throughout, in the case it was written."""
+    known = {name.lower() for name in names}
+    swapped: dict[str, str] = {}
+
+    def another(match: re.Match[str]) -> str:
+        word = match.group()
+        if word.lower() not in known:
+            return word
+        name = swapped.setdefault(word.lower(), draw.choice(names))
+        return name if word[0].isupper() else name.lower()
+
+    return [re.sub(r"[^\W\d_]+", another, text) for text in texts]
+
+
+def as_recognised(text: str) -> str:
+    """Lower case without punctuation, as a speech recogniser without a punctuation model writes."""
+    return re.sub(r"[^\w\s']", "", text.lower())

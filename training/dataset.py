@@ -1,0 +1,85 @@
+"""The labelled care conversations: read once, hashed, and kept apart from what a model may see.
+
+First step of training and evaluation. `Labelled.conversation` holds only the fields that a model may read; the
+labels stand beside it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
+
+SEED_DATA: Final = Path(__file__).parent / "data" / "care_conversations"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A conversation and what annotators said of it.
+
+    `concerns`: (turns, 16) 0/1 in the order of the 15 categories, then any. `severity`: (turns,) index or -1.
+    `sentiment`: (turns,) index. `commits`: (turns,) 0/1, whether an action is committed to there.
+    """
+
+    conversation: Conversation
+    concerns: NDArray[np.float32]
+    severity: NDArray[np.int64]
+    sentiment: NDArray[np.int64]
+    commits: NDArray[np.float32]
+    risk: str
+    summary: str
+    actions: tuple[dict[str, Any], ...]
+    hard_negative: bool
+
+
+def read_dataset(directory: Path = SEED_DATA) -> list[Labelled]:
+    """All conversations of the directory's JSONL files, by file name, then line."""
+    lines = (line for file in sorted(directory.glob("*.jsonl")) for line in file.read_text("utf-8").splitlines())
+    return [labelled(json.loads(line)) for line in lines if line.strip()]
+
+
+def dataset_sha256(directory: Path = SEED_DATA) -> str:
+    """One digest over the data files' names and bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(directory.glob("*.jsonl")):
+        digest.update(f"{file.name}\n".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def labelled(row: dict[str, Any]) -> Labelled:
+    """One line of the data set."""
+    turns = row["turns"]
+    concerns = np.zeros((len(turns), len(CATEGORIES) + 1), dtype=np.float32)
+    severity = np.full(len(turns), -1, dtype=np.int64)
+    commits = np.zeros(len(turns), dtype=np.float32)
+    for at, turn in enumerate(turns):
+        for concern in turn["concerns"]:
+            concerns[at, CATEGORIES.index(concern["category"])] = 1.0
+            concerns[at, -1] = 1.0
+            severity[at] = max(severity[at], SEVERITIES.index(concern["severity"]))
+    for action in row["actions"]:
+        commits[action["turn"]] = 1.0
+    conversation = Conversation(
+        id=row["id"],
+        channel=row["channel"],
+        participants=tuple(Participant(**person) for person in row["participants"]),
+        turns=tuple(Turn(speaker=turn["speaker"], text=turn["text"]) for turn in turns),
+    )
+    sentiment = np.asarray([SENTIMENT_LABELS.index(turn["sentiment"]) for turn in turns], dtype=np.int64)
+    return Labelled(
+        conversation,
+        concerns,
+        severity,
+        sentiment,
+        commits,
+        row["risk"],
+        row["summary"],
+        tuple(row["actions"]),
+        row["hard_negative"],
+    )

@@ -1,0 +1,174 @@
+"""Fine-tuning the turn encoder: one pass over a conversation teaches concerns, severity, sentiment and promises.
+
+The four tasks share the encoder, so each turn is encoded once in service as well. Word embeddings stay as they
+are packaged (rare words keep their meaning); the transformer layers learn. Called by `training/train` per fold.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from models.records import CATEGORIES, Conversation
+from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
+from training.augmentation import Chances, first_names, varied
+from training.dataset import Labelled
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How the encoder learns. Weights are of the tasks' losses against each other."""
+
+    epochs: int = 10
+    conversations_a_step: int = 8
+    encoder_rate: float = 3e-4
+    head_rate: float = 2e-3
+    warm_up: float = 0.1
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    any_weight: float = 4.0
+    which_category_weight: float = 1.0
+    severity_weight: float = 0.3
+    sentiment_weight: float = 1.0
+    commitment_weight: float = 0.5
+    chances: Chances = field(default_factory=Chances)
+
+
+class TurnHeads(nn.Module):
+    """Linear layers over turn vectors: 15 categories and any; three severity steps; three sentiments; commitment."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.concern = nn.Linear(VECTOR_SIZE, len(CATEGORIES) + 1)
+        self.severity = nn.Linear(VECTOR_SIZE, 3)
+        self.sentiment = nn.Linear(VECTOR_SIZE, 3)
+        self.commitment = nn.Linear(VECTOR_SIZE, 1)
+        with torch.no_grad():  # start at the base rates: concerns are rare
+            self.concern.bias.fill_(-4.0)
+            self.concern.bias[-1] = -2.0
+
+    def forward(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+        shared = self.dropout(vectors)
+        layers = {"concern": self.concern, "severity": self.severity, "sentiment": self.sentiment}
+        return {name: layer(shared) for name, layer in layers.items()} | {"commits": self.commitment(shared)[:, 0]}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All weights and biases by name, as float32."""
+        return {name: value.detach().float().numpy() for name, value in self.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A window to learn from, with the labels of its scored pieces, in order."""
+
+    window: Window
+    concern: NDArray[np.float32]
+    severity: NDArray[np.int64]
+    sentiment: NDArray[np.int64]
+    commits: NDArray[np.float32]
+
+
+def fine_tune(
+    learn: Sequence[Labelled], base: Path, settings: FineTuning, seed: int, tell: Callable[[str], None]
+) -> tuple[TurnEncoder, TurnHeads]:
+    """The encoder and heads after `settings.epochs` over `learn`; the same seed gives the same order and start."""
+    torch.manual_seed(seed)
+    draw = random.Random(seed)  # noqa: S311 - reproducible shuffling, not a secret
+    encoder = TurnEncoder.untrained(base)
+    heads = TurnHeads(settings.dropout)
+    learning = [p for name, p in encoder.network.named_parameters() if name.startswith("encoder.layer")]
+    for name, parameter in encoder.network.named_parameters():
+        parameter.requires_grad = name.startswith("encoder.layer")
+    rates = [settings.encoder_rate, settings.head_rate]
+    groups = [{"params": learning, "lr": rates[0]}, {"params": list(heads.parameters()), "lr": rates[1]}]
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    names = first_names([item.conversation for item in learn])
+    steps = settings.epochs * (len(learn) // settings.conversations_a_step + 8)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rates, total_steps=steps, pct_start=settings.warm_up, anneal_strategy="linear", cycle_momentum=False
+    )
+    for epoch in range(settings.epochs):
+        started, total, count = time.monotonic(), 0.0, 0
+        encoder.network.train()
+        heads.train()
+        for batch in _epoch(learn, encoder, names, settings, draw):
+            answers = heads(encoder.forward([example.window for example in batch]))
+            loss = _loss(answers, batch, settings)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_([*learning, *heads.parameters()], 1.0)
+            optimiser.step()
+            if schedule.last_epoch < steps - 1:
+                schedule.step()
+            total, count = total + float(loss.detach()), count + 1
+        tell(f"epoch {epoch + 1}/{settings.epochs}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
+    encoder.network.eval()
+    heads.eval()
+    return encoder, heads
+
+
+def _epoch(
+    learn: Sequence[Labelled], encoder: TurnEncoder, names: Sequence[str], settings: FineTuning, draw: random.Random
+) -> list[list[_Example]]:
+    """Shuffled batches of windows; windows of like length share a batch, so that little is padding."""
+    order = list(learn)
+    draw.shuffle(order)
+    examples = [
+        example
+        for item in order
+        for example in _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder)
+    ]
+    size = settings.conversations_a_step
+    batches: list[list[_Example]] = []
+    for start in range(0, len(examples), size * 8):
+        pool = sorted(examples[start : start + size * 8], key=lambda example: len(example.window.ids))
+        cut = [pool[at : at + size] for at in range(0, len(pool), size)]
+        draw.shuffle(cut)
+        batches.extend(cut)
+    return batches
+
+
+def _examples(item: Labelled, variant: Conversation, first: int, encoder: TurnEncoder) -> list[_Example]:
+    """The windows of `variant`, which begins at turn `first` of `item`, under `item`'s labels."""
+    pieces, owners = encoder.pieces(variant)
+    found = []
+    for window in windows(pieces):
+        turns = [first + owners[piece] for piece, _, _ in window.spans]
+        found.append(
+            _Example(window, item.concerns[turns], item.severity[turns], item.sentiment[turns], item.commits[turns])
+        )
+    return found
+
+
+def _loss(answers: dict[str, torch.Tensor], batch: Sequence[_Example], settings: FineTuning) -> torch.Tensor:
+    concern, severity, sentiment, commits = (
+        torch.from_numpy(np.concatenate([getattr(example, name) for example in batch]))
+        for name in ("concern", "severity", "sentiment", "commits")
+    )
+    weights = torch.ones(concern.shape[1])
+    weights[-1] = settings.any_weight
+    loss = (
+        (functional.binary_cross_entropy_with_logits(answers["concern"], concern, reduction="none") * weights)
+        .sum(dim=1)
+        .mean()
+    )
+    loss = loss + settings.sentiment_weight * functional.cross_entropy(answers["sentiment"], sentiment)
+    loss = loss + settings.commitment_weight * functional.binary_cross_entropy_with_logits(answers["commits"], commits)
+    voiced = severity >= 0
+    if bool(voiced.any()):
+        which = concern[voiced, :-1]
+        chosen = functional.log_softmax(answers["concern"][voiced, :-1], dim=1)
+        loss = loss - settings.which_category_weight * (chosen * which / which.sum(dim=1, keepdim=True)).sum(1).mean()
+        steps = (severity[voiced, None] > torch.arange(3)).float()
+        ordinal = functional.binary_cross_entropy_with_logits(answers["severity"][voiced], steps)
+        loss = loss + settings.severity_weight * ordinal
+    return loss

@@ -1,0 +1,81 @@
+"""Fit the risk steps on held-out answers, and say how well levels are met on conversations not fitted on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from models.records import RISK_LEVELS, SENTIMENT_LABELS, Sentiment, TurnAssessment
+from models.risk import floor_of, level_of, risk_features, step_chances
+from models.safeguarding import assessment
+from training.calibration import Answers, cross_calibrated, expected_level
+from training.dataset import Labelled
+from training.metrics import average_precision, bootstrap
+
+_STRENGTH = 0.3
+
+
+def fit_risk(
+    answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
+    owners, assessed, sentiments = held_out_turns(answers, thresholds)
+    features = np.stack([risk_features(a, s) for a, s in zip(assessed, sentiments, strict=True)])
+    truth = np.asarray([RISK_LEVELS.index(dataset[at].risk) for at in owners])
+    fold = np.asarray([int(answers.fold[answers.conversation == at][0]) for at in owners])
+    chances = np.zeros((len(owners), len(RISK_LEVELS) - 1), dtype=np.float32)
+    for held_out in np.unique(fold):
+        steps = _fit_steps(features[fold != held_out], truth[fold != held_out])
+        chances[fold == held_out] = step_chances(features[fold == held_out], steps)
+    trained = np.asarray([level_of(row) for row in chances])
+    floored = np.asarray([max(level, floor_of(rows)) for level, rows in zip(trained, assessed, strict=True)])
+    groups = np.asarray(owners)
+    figures = {
+        "level_exact": bootstrap(groups, lambda rows: float((floored[rows] == truth[rows]).mean())).__dict__,
+        "level_within_one": bootstrap(
+            groups, lambda rows: float((np.abs(floored[rows] - truth[rows]) <= 1).mean())
+        ).__dict__,
+        "level_within_one_without_floor": float((np.abs(trained - truth) <= 1).mean()),
+        "level_exact_without_floor": float((trained == truth).mean()),
+        "any_concern_average_precision": average_precision((truth > 0).astype(float), chances[:, 0]),
+        "rows_true_columns_predicted": [
+            [int(((truth == a) & (floored == b)).sum()) for b in range(len(RISK_LEVELS))]
+            for a in range(len(RISK_LEVELS))
+        ],
+    }
+    return {"steps": _fit_steps(features, truth)}, figures
+
+
+def held_out_turns(
+    answers: Answers, thresholds: Mapping[str, float]
+) -> tuple[list[int], list[list[TurnAssessment]], list[list[Sentiment]]]:
+    """Conversation by conversation what the models said of turns that they had not learnt from."""
+    concern, sentiment, _ = cross_calibrated(answers)
+    levels = expected_level(answers.severity)
+    owners = sorted({int(at) for at in answers.conversation})
+    assessed, felt = [], []
+    for owner in owners:
+        rows = np.flatnonzero(answers.conversation == owner)
+        assessed.append([assessment(concern[row], int(levels[row]), thresholds) for row in rows])
+        felt.append([_sentiment(sentiment[row]) for row in rows])
+    return owners, assessed, felt
+
+
+def _sentiment(row: NDArray[np.float32]) -> Sentiment:
+    probabilities = {name: float(value) for name, value in zip(SENTIMENT_LABELS, row, strict=True)}
+    return Sentiment(label=SENTIMENT_LABELS[int(row.argmax())], probabilities=probabilities)
+
+
+def _fit_steps(features: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(4, features + 1); a step that the data do not show is made certain in the direction they do show."""
+    steps = np.zeros((len(RISK_LEVELS) - 1, features.shape[1] + 1), dtype=np.float32)
+    for step in range(len(steps)):
+        above = truth > step
+        if above.all() or not above.any():
+            steps[step, -1] = 8.0 if above.all() else -8.0
+            continue
+        layer = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, above)
+        steps[step] = (*layer.coef_[0], layer.intercept_[0])
+    return steps
