@@ -1,0 +1,86 @@
+"""Relays for tests: the real one, in this process for as long as a block lasts, or as a process of its own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import anyio
+import psycopg
+from psycopg.rows import dict_row
+
+from comms.database import Actor
+from comms.events.queries import EventType, emit
+from comms.events.relay import relay
+from comms.house import House
+from comms.provision import Databases
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@asynccontextmanager
+async def relaying(databases: Databases) -> AsyncIterator[None]:
+    """A relay that sends until the block ends."""
+    stopping = asyncio.Event()
+    running = asyncio.create_task(relay(databases.relay, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await running
+
+
+def start_relay(databases: Databases) -> subprocess.Popen[bytes]:
+    """A relay as the launcher starts it."""
+    wiring = {"WRITECARE_ROLE_DATABASE_URL": databases.relay, "PATH": os.environ["PATH"]}
+    return subprocess.Popen([sys.executable, "-m", "comms.events.relay"], cwd=ROOT, env=wiring)
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once it is true; fails the test if it does not become so within a minute."""
+    with anyio.fail_after(60):
+        while not await true():  # noqa: ASYNC110 (what is waited for happens in another process)
+            await anyio.sleep(0.02)
+
+
+async def write(house: House, actor: Actor, *events: tuple[EventType, UUID, int, dict[str, Any]]) -> None:
+    """Events about recordings, in one transaction."""
+    async with house.database.acting_as(actor) as conn:
+        for type, aggregate_id, version, data in events:
+            await emit(conn, actor, type, aggregate=("recording", aggregate_id), version=version, data=data)
+
+
+async def sent(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
+    """The tenant's sent events by position."""
+    return await look(
+        databases,
+        "select type, aggregate_id, aggregate_version as version, position from events "
+        "where tenant_id = %s and sent_at is not null order by position",
+        tenant_id,
+    )
+
+
+async def unsent(databases: Databases) -> int:
+    """How many committed events wait, of all tenants."""
+    return int((await look(databases, "select count(*) as n from events where sent_at is null"))[0]["n"])
+
+
+async def jobs_of(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
+    """The tenant's jobs in the queue."""
+    return await look(
+        databases,
+        "select task_name, lock, args from procrastinate.procrastinate_jobs "
+        "where args ->> 'tenant_id' = %s order by id",
+        str(tenant_id),
+    )
+
+
+async def look(databases: Databases, statement: str, *values: Any) -> list[dict[str, Any]]:
+    """What the administrator sees, who is bound by no row-level security."""
+    async with await psycopg.AsyncConnection.connect(databases.administrator, row_factory=dict_row) as admin:
+        return await (await admin.execute(statement.encode(), values)).fetchall()
