@@ -1,0 +1,29 @@
+"""An application behind a real port, for what needs a real connection: WebSockets and streaming."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[str]:
+    """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        host, port = listening.getsockname()
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            with anyio.fail_after(30):
+                while not server.started:  # noqa: ASYNC110 (uvicorn offers no event for it)
+                    await anyio.sleep(0.01)
+            yield f"{host}:{port}"
+        finally:
+            server.should_exit = True
+            await running
