@@ -10,8 +10,8 @@ from typing import Final
 
 import httpx
 from fastapi import Request
-from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from models.errors import WriteCareError, unavailable
 
@@ -19,6 +19,21 @@ _REQUEST_HEADERS: Final = ("authorization", "content-type", "content-length", "a
 _RESPONSE_HEADERS: Final = ("content-type", "content-length", "content-encoding", "retry-after", "www-authenticate")
 _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 3600.0  # the longest recording on a small machine
+
+
+class _Forwarded(StreamingResponse):
+    """The models' answer on its way; the connection to them ends with it, also where the caller goes away early."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        headers = {name: answer.headers[name] for name in _RESPONSE_HEADERS if name in answer.headers}
+        super().__init__(answer.aiter_raw(), answer.status_code, headers=headers)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.aclose()
 
 
 class ModelDoor:
@@ -45,11 +60,7 @@ class ModelDoor:
             # not the models' answer but their proxy's: they are starting, or gone
             await answer.aclose()
             raise _down()
-        return StreamingResponse(
-            answer.aiter_raw(), answer.status_code,
-            headers={name: answer.headers[name] for name in _RESPONSE_HEADERS if name in answer.headers},
-            background=BackgroundTask(answer.aclose),
-        )  # fmt: skip
+        return _Forwarded(answer)
 
 
 @asynccontextmanager
