@@ -68,6 +68,7 @@ class ActionModel:
         import spacy  # noqa: PLC0415 - importing spaCy takes a second that other readers should not pay
 
         manifest = read_artefact(path)
+        encoder.must_suit(manifest)
         arrays = read_arrays(path)
         head = (arrays["head"].astype(np.float32), arrays["head_bias"].astype(np.float32))
         language = spacy.load(spacy_directory, exclude=["parser", "ner", "senter"])

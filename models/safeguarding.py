@@ -59,6 +59,7 @@ class SafeguardingModel:
     def load(cls, path: Path, encoder: TurnEncoder) -> "SafeguardingModel":
         """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
         manifest = read_artefact(path)
+        encoder.must_suit(manifest)
         arrays = read_arrays(path)
         features = NgramFeatures.from_document(read_document(path, "ngrams.json"))
         ngrams = NgramClassifier(features, arrays["ngram_weights"], arrays["ngram_bias"])

@@ -35,6 +35,7 @@ class SentimentModel:
     def load(cls, path: Path, encoder: TurnEncoder) -> "SentimentModel":
         """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
         manifest = read_artefact(path)
+        encoder.must_suit(manifest)
         arrays = read_arrays(path)
         head = (arrays["head"].astype(np.float32), arrays["head_bias"].astype(np.float32))
         return cls(encoder, head, arrays["calibration"].astype(np.float32), manifest)

@@ -4,11 +4,13 @@ The turn encoder reads each conversation once; safeguarding, sentiment and actio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
 from models.actions import ActionModel
+from models.champions import SHIPPED, champions
+from models.errors import unavailable
 from models.records import AnalysedTurn, Analysis, Conversation
 from models.risk import RiskModel
 from models.safeguarding import SafeguardingModel
@@ -17,7 +19,14 @@ from models.summarisation import SummarisationModel
 from models.turn_encoder import TurnEncoder
 from models.weights import sentence_encoder, spacy_model
 
-SHIPPED: Final = Path(__file__).parent / "shipped"
+_ARTEFACTS: Final = {
+    "encoder": "turn_encoder",
+    "safeguarding": "safeguarding",
+    "sentiment": "sentiment",
+    "actions": "actions",
+    "risk": "risk",
+    "summarisation": "summarisation",
+}
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,25 @@ class TextModels:
     summarisation: SummarisationModel
 
     @classmethod
-    def load(cls, shipped: Path = SHIPPED, cache: Path | None = None) -> "TextModels":
-        """From the shipped artefacts and the packaged weights; `cache` as for `models.weights`.
+    def load(cls, data_dir: Path, shipped_dir: Path = SHIPPED) -> "TextModels":
+        """The champions of `data_dir`, or the shipped versions where it has no registry yet.
 
-        Raises `WriteCareError` where an artefact or weight is missing or has another digest than it should.
+        Checked model files are remembered under `data_dir`. Raises `WriteCareError` where an artefact or weight is
+        missing or has another digest than it should.
         """
-        encoder = TurnEncoder.load(shipped / "turn_encoder", sentence_encoder(cache))
+        cache = data_dir / "models" / "verified"
+        path = {name: model.path for name, model in champions(data_dir, shipped_dir).items() if model.path is not None}
+        absent = [field.name for field in fields(cls) if _ARTEFACTS[field.name] not in path]
+        if absent:
+            raise unavailable("artefact-missing", f"No version is shipped or promoted of: {', '.join(absent)}.")
+        encoder = TurnEncoder.load(path["turn_encoder"], sentence_encoder(cache))
         return cls(
             encoder,
-            SafeguardingModel.load(shipped / "safeguarding", encoder),
-            SentimentModel.load(shipped / "sentiment", encoder),
-            ActionModel.load(shipped / "actions", encoder, spacy_model(cache)),
-            RiskModel.load(shipped / "risk"),
-            SummarisationModel.load(shipped / "summarisation"),
+            SafeguardingModel.load(path["safeguarding"], encoder),
+            SentimentModel.load(path["sentiment"], encoder),
+            ActionModel.load(path["actions"], encoder, spacy_model(cache)),
+            RiskModel.load(path["risk"]),
+            SummarisationModel.load(path["summarisation"]),
         )
 
     @property

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from models.artefacts import read_arrays, read_artefact
+from models.artefacts import Manifest, read_arrays, read_artefact
+from models.errors import unavailable
 from models.records import Conversation
 
 VECTOR_SIZE: Final = 768  # the mean over the turn's tokens, then its first token; 384 each
@@ -47,8 +48,10 @@ class Window:
 class TurnEncoder:
     """Gives every turn of a conversation a vector that knows its context."""
 
-    def __init__(self, network: Any, tokenizer: Any, version: str) -> None:
+    def __init__(self, network: Any, tokenizer: Any, version: str, sha256: str = "") -> None:
+        """`sha256`: of the shipped weights; empty before they are fine-tuned."""
         self.version = version
+        self._sha256 = sha256
         self.network = network
         self._tokenizer = tokenizer
         self._autocast = _has_fast_bfloat16()
@@ -59,7 +62,15 @@ class TurnEncoder:
         manifest = read_artefact(artefact)
         encoder = cls.untrained(base)
         apply_difference(encoder.network, read_arrays(artefact))
-        return cls(encoder.network, encoder._tokenizer, manifest.label)
+        return cls(encoder.network, encoder._tokenizer, manifest.label, manifest.files["weights.safetensors"])
+
+    def must_suit(self, reader: Manifest) -> None:
+        """Raise `artefact-mismatch` where `reader` was trained over another encoder: its heads would read noise."""
+        if reader.settings.get("reads_encoder") != self._sha256:
+            raise unavailable(
+                "artefact-mismatch",
+                f"{reader.label} was not trained over {self.version}: promote them together, or ship both again.",
+            )
 
     @classmethod
     def untrained(cls, base: Path) -> "TurnEncoder":

@@ -6,14 +6,18 @@ reporting, a fold's calibration is fitted on the other folds; what ships is fitt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
 from models.records import CATEGORIES
 from models.safeguarding import calibrated
+from training.dataset import Labelled
 
 Arrays = dict[str, NDArray[Any]]
 _STRENGTH: Final = 1.0
@@ -134,7 +138,30 @@ def expected_level(severity: NDArray[np.float32]) -> NDArray[np.int64]:
     return levels
 
 
-def gather(parts: Sequence[tuple[int, Sequence[int], Arrays]], dataset: Sequence[Any]) -> Answers:
+def save_answers(file: Path, answers: Answers, digest: str) -> None:
+    """Keep held-out answers beside the training code, so that a report needs no training; logits as float16."""
+    logits = ("concern", "counted", "severity", "sentiment", "commitment")
+    arrays = {name: getattr(answers, name).astype(np.float16) for name in logits}
+    arrays |= {"conversation": answers.conversation.astype(np.int32), "fold": answers.fold.astype(np.int8)}
+    save_file(arrays, file, metadata={"dataset_sha256": digest})
+
+
+def load_answers(file: Path, dataset: Sequence[Labelled], digest: str) -> Answers:
+    """What `save_answers` kept, with the labels of `dataset`; raises ValueError where it was of other data."""
+    with safe_open(file, framework="np") as opened:
+        if opened.metadata()["dataset_sha256"] != digest:
+            raise ValueError("these held-out answers are of another data set: run `python -m training.train`")
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    parts = []
+    for fold in np.unique(arrays["fold"]):
+        rows = arrays["fold"] == fold
+        held_out, local = np.unique(arrays["conversation"][rows], return_inverse=True)
+        found = {name: value[rows].astype(np.float32) for name, value in arrays.items()}
+        parts.append((int(fold), [int(at) for at in held_out], found | {"conversation": local}))
+    return gather(parts, dataset)
+
+
+def gather(parts: Sequence[tuple[int, Sequence[int], Arrays]], dataset: Sequence[Labelled]) -> Answers:
     """All folds' answers as one table. `parts`: fold, positions held out, answers as a part left them."""
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in Answers.__dataclass_fields__}
     for fold, held_out, arrays in parts:

@@ -24,6 +24,7 @@ from training.calibration import (
     cross_calibrated,
     fit_calibration,
     gather,
+    save_answers,
 )
 from training.dataset import SEED_DATA, Labelled, dataset_sha256, read_dataset
 from training.evaluation import text_figures
@@ -34,6 +35,7 @@ from training.splits import FOLDS, SEED, assign_folds, split
 from training.summary_fitting import fit_summary
 
 _ROOT: Final = Path(__file__).parents[1]
+HELD_OUT_ANSWERS: Final = Path(__file__).parent / "held_out_answers.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,11 @@ class Settings:
     processes: int = 2  # parts that learn at the same time, one thread each
 
 
-def train(data: Path, shipped: Path, work: Path, settings: Settings) -> dict[str, Any]:
-    """Train everything on `data` and write to `shipped`; `work` keeps finished parts. Returns the figures."""
+def train(data: Path, shipped: Path, held_out_answers: Path, work: Path, settings: Settings) -> dict[str, Any]:
+    """Train everything on `data`, write to `shipped` and the held-out answers to their file; returns the figures.
+
+    `work` keeps finished parts, so that an interrupted run goes on where it was.
+    """
     dataset = read_dataset(data)
     fold_of = assign_folds(
         [item.conversation.id for item in dataset], [item.risk for item in dataset], settings.folds, settings.seed
@@ -61,6 +66,7 @@ def train(data: Path, shipped: Path, work: Path, settings: Settings) -> dict[str
 
     held_out = [(fold, part.held_out, read_part(part.directory, "answers")) for fold, part in enumerate(parts[1:])]
     answers = gather(held_out, dataset)
+    save_answers(held_out_answers, answers, digest)
     concern, _, commitment = cross_calibrated(answers)
     thresholds = category_thresholds(answers, concern, settings.false_alarms)
     commitment_threshold = best_f1_threshold(answers.true_commits, commitment)
@@ -127,9 +133,10 @@ def _ship(learnt: Learnt, figures: dict[str, Any], *, shipped: Path, digest: str
     heads, ngrams = read_part(learnt.directory, "heads"), read_part(learnt.directory, "ngrams")
     fitted = fit_calibration(learnt.answers)
     origin = Origin(settings.version, digest)
-    write_artefact(
+    encoder = write_artefact(
         shipped / "turn_encoder", origin, arrays=read_part(learnt.directory, "encoder"), settings=asdict(settings)
     )
+    reads = {"reads_encoder": encoder.files["weights.safetensors"]}  # a head fits no other encoder than its own
     write_artefact(
         shipped / "safeguarding",
         origin,
@@ -144,6 +151,7 @@ def _ship(learnt: Learnt, figures: dict[str, Any], *, shipped: Path, digest: str
         documents={"ngrams.json": json.loads((learnt.directory / "ngrams.json").read_text(encoding="utf-8"))},
         thresholds=learnt.thresholds,
         figures=figures["safeguarding"],
+        settings=reads,
     )
     write_artefact(
         shipped / "sentiment",
@@ -154,6 +162,7 @@ def _ship(learnt: Learnt, figures: dict[str, Any], *, shipped: Path, digest: str
             "calibration": fitted.sentiment,
         },
         figures=figures["sentiment"],
+        settings=reads,
     )
     write_artefact(
         shipped / "actions",
@@ -165,6 +174,7 @@ def _ship(learnt: Learnt, figures: dict[str, Any], *, shipped: Path, digest: str
         },
         thresholds={"commitment": round(learnt.commitment_threshold, 4)},
         figures=figures["actions"],
+        settings=reads,
     )
     risk, risk_figures = fit_risk(learnt.answers, learnt.dataset, learnt.thresholds)
     write_artefact(shipped / "risk", origin, arrays=risk, figures=risk_figures)
@@ -181,7 +191,8 @@ def main() -> int:
     arguments.add_argument("--epochs", type=int, default=FineTuning.epochs)
     given = arguments.parse_args()
     settings = Settings(fine_tuning=FineTuning(epochs=given.epochs))
-    print(json.dumps(train(given.dataset, given.shipped, given.data / "training", settings), indent=2))
+    figures = train(given.dataset, given.shipped, HELD_OUT_ANSWERS, given.data / "training", settings)
+    print(json.dumps(figures, indent=2))
     return 0
 
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
-    """Analyse every conversation of `source` into `target`; `data_dir` remembers checked model files.
+    """Analyse every conversation of `source` into `target`; `data_dir` holds the registry's champions, if any.
 
     Raises `WriteCareError` (`conversation-malformed`, naming the line; weights or artefacts missing) and `OSError`.
     """
@@ -52,7 +52,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
         # Imported here: seconds of libraries must not stand before `--help` or a malformed line.
         from models.text import TextModels, analyse_many  # noqa: PLC0415
 
-        models = TextModels.load(cache=data_dir / "models" / "verified")
+        models = TextModels.load(data_dir)
         progress.remove_task(loading)
         reading = progress.add_task("reading conversations", total=len(conversations))
 
