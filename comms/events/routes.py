@@ -1,23 +1,29 @@
 """How a client comes by live events: a one-use ticket, then a WebSocket."""
 
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Query, WebSocket
 from starlette.requests import HTTPConnection
 
 from comms.events.feed import Feed
 from comms.events.queries import EventType
-from comms.events.sockets import tell
+from comms.events.sockets import Channel, tell
 from comms.events.tickets import Ticket, make_ticket
 from comms.http import Acting, acting, house_of
 
 router = APIRouter(tags=["live events"])
 
-ALERT_EVENTS: Final[tuple[EventType, ...]] = (
-    "safeguarding.alert",
-    "safeguarding.alert.high_priority",
-    "alert.reviewed",
+_ALERTS: Final = Channel(
+    "alerts.read", frozenset({"safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed"})
 )
+# No alerts here: who takes part in a session may be whom an alert is about.
+_SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
+    {
+        "session.started", "session.ended", "session.participant.joined", "session.participant.left",
+        "session.recording.started", "session.recording.stopped", "recording.processed", "transcript.ready",
+    }
+)  # fmt: skip
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="The position of the last event seen.")]
 
 
@@ -36,7 +42,11 @@ async def create_ticket(request: Annotated[Acting, acting()]) -> Ticket:
 @router.websocket("/ws/alerts")
 async def push_alerts(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
     """CloudEvents of new and reviewed alerts, ids and severity alone, for those who may read alerts."""
-    await tell(
-        websocket, house_of(websocket), feed_of(websocket), ticket,
-        permission="alerts.read", types=ALERT_EVENTS, after=after,
-    )  # fmt: skip
+    await tell(websocket, house_of(websocket), feed_of(websocket), _ALERTS, ticket=ticket, after=after)
+
+
+@router.websocket("/ws/sessions/{session_id}")
+async def push_session(websocket: WebSocket, session_id: UUID, ticket: str = "", after: After = None) -> None:
+    """CloudEvents of one session: its course, who comes and goes, its recordings; for those who may see it."""
+    channel = Channel("sessions.read", _SESSION_EVENTS, session_id)
+    await tell(websocket, house_of(websocket), feed_of(websocket), channel, ticket=ticket, after=after)

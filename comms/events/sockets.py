@@ -5,10 +5,11 @@ nothing. `?after=<position>` brings a client back to where it was; without it a 
 """
 
 import asyncio
-from collections.abc import Collection
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -16,10 +17,12 @@ from starlette.websockets import WebSocketDisconnect
 from comms.database import Actor, Database
 from comms.events.envelope import SentEvent, envelope
 from comms.events.feed import Feed, Subscription
+from comms.events.queries import EventType
 from comms.events.tickets import redeem_ticket
 from comms.house import House
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.problems import close_code_of, problem_of
+from comms.sessions.queries import read_session
 from models.errors import WriteCareError, refused
 
 # A socket outlives neither a changed role nor an account that was closed for longer than this.
@@ -28,22 +31,24 @@ _SERVICE_RESTART: Final = 1012
 _CLOSING_SECONDS: Final = 5.0
 
 
+@dataclass(frozen=True)
+class Channel:
+    """What a socket tells of: events of these types (of one session where it is named), to roles that may hear it."""
+
+    permission: RolePermission
+    types: frozenset[EventType]
+    session_id: UUID | None = None
+
+
 async def tell(
-    websocket: WebSocket,
-    house: House,
-    feed: Feed,
-    ticket: str,
-    *,
-    permission: RolePermission,
-    types: Collection[str],
-    after: int | None,
+    websocket: WebSocket, house: House, feed: Feed, channel: Channel, *, ticket: str, after: int | None
 ) -> None:
-    """The whole of a socket: let in or refused, then told of `types` until it goes or is cut off."""
+    """The whole of a socket: let in or refused, then told until it goes or is cut off."""
     async with AsyncExitStack() as stack:
         try:
-            actor = await admit(websocket, house.database, ticket)
-            refuse_unless(actor.role, permission)
-            subscription = await stack.enter_async_context(feed.subscribe(actor.tenant_id, types))
+            actor = await admit(websocket, house.database, channel, ticket)
+            place = feed.subscribe(actor.tenant_id, channel.types, channel.session_id)
+            subscription = await stack.enter_async_context(place)
         except WriteCareError as error:
             await websocket.send_denial_response(problem_of(error))  # the socket was never open
             return
@@ -52,10 +57,15 @@ async def tell(
         await push(websocket, feed, subscription, after)
 
 
-async def admit(websocket: WebSocket, database: Database, ticket: str) -> Actor:
-    """Whom the ticket speaks for; raises `refused` for another origin, `unauthenticated` for a bad ticket."""
+async def admit(websocket: WebSocket, database: Database, channel: Channel, ticket: str) -> Actor:
+    """Whom the ticket speaks for; raises `refused` (origin, role), `unauthenticated` (ticket), `missing` (session)."""
     _refuse_other_origins(websocket)
-    return await redeem_ticket(database, ticket)
+    actor = await redeem_ticket(database, ticket)
+    refuse_unless(actor.role, channel.permission)
+    if channel.session_id is not None:
+        async with database.acting_as(actor) as conn:
+            await read_session(conn, actor, channel.session_id)
+    return actor
 
 
 async def push(

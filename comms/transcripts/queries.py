@@ -128,7 +128,7 @@ async def save_transcript(
     `participants` says which participant of the session a speaker is, as far as it is known; raises `missing`
     where the recording is not there.
     """
-    await _lock(conn, recording_id)
+    session_id = await _lock(conn, recording_id)
     confidences = [word.confidence for word in transcript.words]
     row = await (
         await conn.execute(
@@ -151,7 +151,10 @@ async def save_transcript(
     await emit(
         conn, actor, "transcript.ready", aggregate=("recording", recording_id),
         version=await _next_version(conn, recording_id),
-        data={"recording_id": str(recording_id), "transcription_id": str(transcription_id), "revision": revision},
+        data={
+            "recording_id": str(recording_id), "session_id": str(session_id),
+            "transcription_id": str(transcription_id), "revision": revision,
+        },
     )  # fmt: skip
     return transcription_id
 
@@ -207,11 +210,15 @@ async def save_embeddings(
         raise invalid("embedding-count", "There must be exactly one vector for each utterance of the transcript.")
 
 
-async def _lock(conn: Connection, recording_id: UUID) -> None:
-    """Two workers of one recording come one after the other, so that the second finds what the first wrote."""
-    row = await (await conn.execute("select id from recordings where id = %s for update", (recording_id,))).fetchone()
+async def _lock(conn: Connection, recording_id: UUID) -> UUID:
+    """The recording's session. Two workers of one recording come one after the other: the second finds the first's."""
+    row = await (
+        await conn.execute("select session_id from recordings where id = %s for update", (recording_id,))
+    ).fetchone()
     if row is None:
         raise missing("recording")
+    session_id: UUID = row["session_id"]
+    return session_id
 
 
 async def _next_version(conn: Connection, recording_id: UUID) -> int:

@@ -39,9 +39,9 @@ async def ticket_for(house: House, actor: Actor, lifetime_seconds: float = 30.0)
         return (await make_ticket(conn, actor, lifetime_seconds)).ticket
 
 
-def opened(address: str, ticket: str, after: int | None = None, **more: Any) -> connect:
+def opened(address: str, ticket: str, after: int | None = None, path: str = "alerts", **more: Any) -> connect:
     cursor = "" if after is None else f"&after={after}"
-    return connect(f"ws://{address}/ws/alerts?ticket={ticket}{cursor}", proxy=None, **more)
+    return connect(f"ws://{address}/ws/{path}?ticket={ticket}{cursor}", proxy=None, **more)
 
 
 async def heard(socket: ClientConnection) -> dict[str, Any]:
@@ -208,6 +208,36 @@ async def test_a_page_of_another_origin_is_refused_and_our_own_is_not(address: s
         assert await refusal(address, ticket, origin=origin) == (403, "origin-refused"), origin
     async with opened(address, ticket, origin=f"http://{address}"):
         pass
+
+
+async def test_a_sessions_socket_tells_its_people_of_that_session_and_of_no_alert(
+    address: str, house: House, worker_house: House
+) -> None:
+    here = await walked.make_recording(house)
+    other = await walked.make_recording(house, here.tenant_id)
+    resident, path = here.people["S2"], f"sessions/{here.session_id}"
+    async with opened(address, await ticket_for(house, resident), path=path) as socket:
+        await walked.raise_one(worker_house, other, "high")
+        await walked.raise_one(worker_house, here, "high")
+        async with house.database.acting_as(here.worker) as conn:
+            told = {"recording_id": str(here.recording_id), "session_id": str(here.session_id)}
+            of = ("recording", here.recording_id)
+            await emit(conn, here.worker, "recording.processed", aggregate=of, version=99, data=told)
+        events = [await heard(socket), await heard(socket)]
+    assert [event["type"].removeprefix("communication.writecarenotes.com.") for event in events] == [
+        "transcript.ready",
+        "recording.processed",
+    ]
+    assert {event["data"]["session_id"] for event in events} == {str(here.session_id)}
+
+
+async def test_a_session_that_one_does_not_take_part_in_is_not_to_be_heard(address: str, house: House) -> None:
+    here = await walked.make_recording(house)
+    other = await walked.make_recording(house, here.tenant_id)
+    stranger = await factories.make_actor(house, "care_worker")
+    path = f"sessions/{here.session_id}"
+    for actor in (other.people["S2"], stranger):
+        assert await refusal(address, await ticket_for(house, actor), path=path) == (404, "not-found")
 
 
 async def test_a_client_that_falls_too_far_behind_is_cut_off_with_a_code_that_says_so(

@@ -36,8 +36,11 @@ async def test_a_job_that_runs_twice_or_beside_itself_keeps_one_transcript_and_t
     told = await factories.rows(house, made.lead, "select data from events where type = 'transcript.ready'")
     assert kept[0]["n"] == len(walked.LINES)
     assert [row["data"] for row in told] == [
-        {"recording_id": str(made.recording_id), "transcription_id": str(ids[0]), "revision": 1}
-    ]
+        {
+            "recording_id": str(made.recording_id), "session_id": str(made.session_id),
+            "transcription_id": str(ids[0]), "revision": 1,
+        }
+    ]  # fmt: skip
 
 
 async def test_a_recording_that_is_not_there_or_anothers_is_missing(house: House, worker_house: House) -> None:
