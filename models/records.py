@@ -87,6 +87,14 @@ class Transcript(Record):
     models: dict[str, str]
 
 
+class StageTiming(Record):
+    """What a stage of the walk cost: seconds of audio it worked on, seconds it took; their ratio is the RTF."""
+
+    stage: str
+    audio_seconds: Seconds
+    wall_seconds: Seconds
+
+
 # --- what is read --------------------------------------------------------------------------------------------
 
 

@@ -4,15 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from comms.database import Actor, Connection
-from models.records import Record, Seconds
-
-
-class StageTiming(Record):
-    """One stage: seconds of audio it worked on, seconds it took. Their ratio is the real-time factor."""
-
-    stage: str
-    audio_seconds: Seconds
-    wall_seconds: Seconds
+from models.records import StageTiming
 
 
 async def save_timings(conn: Connection, actor: Actor, recording_id: UUID, timings: Sequence[StageTiming]) -> None:

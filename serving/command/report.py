@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from comms.alerts.records import AlertDetail
-from comms.timings.queries import StageTiming
-from models.records import Analysis, Concern, Transcript
+from models.records import Analysis, Concern, StageTiming, Transcript
 
 _COLOUR = {"none": "green", "low": "yellow", "medium": "dark_orange", "high": "red", "critical": "bold red"}
 
