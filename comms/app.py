@@ -3,12 +3,12 @@
 Rooms are listed in `ROUTERS`; a new one adds its line there.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import HTMLResponse
 
 from comms.ai.forwarding import open_model_door
 from comms.ai.routes import router as models
@@ -17,15 +17,19 @@ from comms.consent.routes import router as consent
 from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
+from comms.front import router as front
 from comms.health.routes import router as health
 from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.identity.routes import router as identity
 from comms.metrics import Metrics
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
+from comms.recordings.routes import router as recordings
+from comms.recordings.sweep import sweep_for_ever
 from comms.sessions.routes import router as sessions
 from comms.settings import Settings
 from comms.tenants.routes import router as tenants
+from comms.timings.routes import router as timings
 from comms.users.routes import router as people
 
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
@@ -36,6 +40,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     people,
     sessions,
     consent,
+    recordings,
+    timings,
     alerts,
     live_events,
     models,
@@ -45,29 +51,6 @@ _DESCRIPTION: Final = """\
 Care conversations, recorded with a lawful ground, transcribed, read for safeguarding concerns and put before a
 person who decides. Sign in with `Authorization: Bearer <token>`. Every failure is an RFC 9457 problem with a stable
 `type`. Lists are `{"items": […], "next": cursor or null}`; pass the cursor back as `?cursor=`.
-"""
-
-_FRONT_PAGE: Final = """\
-<!doctype html>
-<html lang="en-GB">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>WriteCareConnect</title>
-</head>
-<body>
-<main>
-<h1>WriteCareConnect</h1>
-<p>Care conversations, recorded with consent, read for safeguarding concerns, and put before a person who decides.</p>
-<p>This address is for programs and for the people who run them:</p>
-<ul>
-<li><a href="/docs">What can be asked here</a> (the API, described)</li>
-<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>
-<li><a href="/health/detailed">Whether everything is well</a></li>
-</ul>
-</main>
-</body>
-</html>
 """
 
 
@@ -83,7 +66,11 @@ def create_app(settings: Settings) -> FastAPI:
             open_model_door(settings.serve_url) as door,
         ):
             app.state.house, app.state.feed, app.state.models = house, feed, door
-            yield
+            sweeping = asyncio.create_task(sweep_for_ever(house))
+            try:
+                yield
+            finally:
+                sweeping.cancel()
 
     app = FastAPI(
         title="WriteCareConnect", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan,
@@ -93,10 +80,6 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, responses=PROBLEM_RESPONSES)
     app.include_router(health)
-    app.add_api_route("/", _front_page, include_in_schema=False, response_class=HTMLResponse)
+    app.include_router(front)
     app.add_middleware(Doorway, metrics=metrics, max_upload_bytes=settings.max_upload_bytes)
     return app
-
-
-async def _front_page() -> str:
-    return _FRONT_PAGE

@@ -4,6 +4,7 @@ The API opens a house at its start and every request finds it at `request.app.st
 its own, with its own role's door to the database.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class House:
     keys: KeyService
     verifier: Verifier
     metrics: Metrics
+    decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
 
 
 @asynccontextmanager
@@ -46,6 +48,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
             keys=LocalKeyFile.open(keys_dir),
             verifier=Verifier.open(keys_dir, settings.issuer),
             metrics=metrics,
+            decoders=asyncio.Semaphore(2),
         )
     finally:
         await database.close()

@@ -101,9 +101,14 @@ class Objects:
         if read != expected:
             raise unavailable("storage-unreachable", "The storage gives back other bytes than it was given.")
 
-    def half_written(self) -> list[Path]:
-        """Files that a killed process left before their rename (folders only: clouds drop unfinished uploads)."""
-        return [] if self._folder is None else list(self._folder.rglob("*.sealed#*"))
+    def remove_half_written(self, before: datetime) -> int:
+        """Removes files that a killed process left before their rename; clouds drop unfinished uploads themselves."""
+        removed = 0
+        for file in self._folder.rglob("*.sealed#*") if self._folder is not None else ():
+            if file.stat().st_mtime < before.timestamp():
+                file.unlink(missing_ok=True)
+                removed += 1
+        return removed
 
 
 def _unreachable(error: Exception) -> WriteCareError:

@@ -1,0 +1,241 @@
+"""Recordings over HTTP: taken in, started and stopped, heard, read, requeued, deleted."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from comms.audit.queries import record_act
+from comms.consent.grounds import PURPOSES
+from comms.consent.permission import Permission, permits
+from comms.database import Actor
+from comms.house import House
+from comms.http import Acting, InHouse, acting_with, allowed, tag
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.problems import problem_of
+from comms.recordings import intake, queries
+from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
+from comms.recordings.playback import OpenedTrack, unlock_track, wanted_span
+from comms.recordings.queries import Recording, RecordingStatus
+from comms.recordings.uploads import is_multipart, received
+from comms.sessions.queries import read_session
+from comms.storage.sealed import Span
+from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
+from models.errors import WriteCareError
+from models.records import Record
+
+router = APIRouter(prefix="/api/recordings", tags=["recordings"])
+
+Making = Annotated[Actor, allowed("recordings.make")]
+Reading = Annotated[Acting, acting_with("recordings.read")]
+
+# The body is read as it streams (comms/recordings/uploads.py), so its shape is written down here.
+_FORM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One a track."},
+        "participant": {
+            "type": "array",
+            "items": {"type": "string", "format": "uuid"},
+            "description": "Whose track each file is (user id), in the files' order; none: one mixed track.",
+        },
+    },
+}
+_TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+_MAY_TAKE_FORM: Final = {"requestBody": {"required": False, "content": {"multipart/form-data": {"schema": _FORM}}}}
+
+
+class ConsentStatus(Record):
+    """What may be done with the words of everyone who takes part in the recorded session, now."""
+
+    recording_id: UUID
+    permissions: tuple[Permission, ...]
+
+
+@router.post("", status_code=201, openapi_extra=_TAKES_FORM)
+async def upload_recording(
+    session_id: UUID, request: Request, house: InHouse, actor: Making, response: Response
+) -> Recording:
+    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon."""
+    with _counted_refusals(house):
+        async with received(request, house.settings.data_dir) as upload:
+            recording = await intake.take_in(house, actor, session_id, upload)
+    return _created(response, recording)
+
+
+@router.post("/start/{session_id}", status_code=201)
+async def start_recording(session_id: UUID, house: InHouse, actor: Making, response: Response) -> Recording:
+    """Notes that the session is recorded from now on; refused unless everyone in it permits that."""
+    return _created(response, await intake.start(house, actor, session_id))
+
+
+@router.post("/stop/{session_id}", openapi_extra=_MAY_TAKE_FORM)
+async def stop_recording(
+    session_id: UUID, request: Request, house: InHouse, actor: Making, response: Response
+) -> Recording:
+    """Ends the running recording with the tracks that were recorded; without a form, it ends empty and deleted."""
+    with _counted_refusals(house):
+        if is_multipart(request):
+            async with received(request, house.settings.data_dir) as upload:
+                recording = await intake.stop(house, actor, session_id, upload)
+        else:
+            async with house.database.acting_as(actor) as conn:
+                await read_session(conn, actor, session_id)
+                recording = await queries.discard_running(conn, actor, session_id)
+    tag(response, recording.version)
+    return recording
+
+
+@router.get("")
+async def list_recordings(
+    acting: Reading,
+    *,
+    session_id: UUID | None = None,
+    status: RecordingStatus | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Recording]:
+    """Recordings, newest first."""
+    found = await queries.list_recordings(
+        acting.conn, session_id=session_id, status=status, before=cursor or LAST_ID, limit=limit + 1
+    )
+    return page_of(found, limit)
+
+
+@router.get("/{recording_id}")
+async def read_recording(recording_id: UUID, acting: Reading, response: Response) -> Recording:
+    """One recording with its tracks; a deleted one is still known of."""
+    recording = await queries.load_recording(acting.conn, recording_id)
+    tag(response, recording.version)
+    return recording
+
+
+@router.get(
+    "/{recording_id}/download",
+    response_class=Response,
+    responses={200: {"content": {"audio/*": {}}}, 206: {"content": {"audio/*": {}}}},
+)
+async def download_track(
+    recording_id: UUID,
+    acting: Annotated[Acting, acting_with("recordings.listen")],
+    track: Annotated[int, Query(ge=0, description="The track's position.")] = 0,
+    wanted: Annotated[str | None, Header(alias="Range")] = None,
+) -> Response:
+    """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
+    recording = await queries.load_recording(acting.conn, recording_id)
+    opened = await unlock_track(acting.house, acting.conn, acting.actor, recording, track)
+    size = opened.track.size_bytes
+    try:
+        span = wanted_span(wanted, size)
+    except WriteCareError as error:
+        return problem_of(error, headers={"Content-Range": f"bytes */{size}"})
+    await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
+    return await _send(acting.house, opened, span)
+
+
+@router.get("/{recording_id}/transcript", responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}})
+async def read_transcript(
+    recording_id: UUID,
+    acting: Annotated[Acting, acting_with("transcripts.read")],
+    format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
+) -> StoredTranscript:
+    """Who said what, when; who reads it is logged."""
+    await _refuse_deleted(acting, recording_id)
+    transcript = await load_transcript(acting.conn, recording_id)
+    await record_act(acting.conn, acting.actor, "transcript.read", ("recording", recording_id))
+    if format is not None:
+        text = render(transcript.transcript, format)
+        return PlainTextResponse(text, media_type=MEDIA_TYPES[format])  # type: ignore[return-value]
+    return transcript
+
+
+@router.get("/{recording_id}/analysis")
+async def read_analysis(recording_id: UUID, acting: Annotated[Acting, acting_with("analyses.read")]) -> StoredAnalysis:
+    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged."""
+    await _refuse_deleted(acting, recording_id)
+    analysis = await load_analysis(acting.conn, recording_id)
+    await record_act(acting.conn, acting.actor, "analysis.read", ("recording", recording_id))
+    return analysis
+
+
+@router.get("/{recording_id}/consent-status")
+async def read_consent_status(recording_id: UUID, acting: Reading) -> ConsentStatus:
+    """For everyone who takes part in the session: whether each purpose is permitted now, and on what ground."""
+    recording = await queries.load_recording(acting.conn, recording_id)
+    session = await read_session(acting.conn, acting.actor, recording.session_id)
+    found = [
+        await permits(acting.conn, participant.user_id, purpose)
+        for participant in session.participants
+        for purpose in PURPOSES
+    ]
+    return ConsentStatus(recording_id=recording_id, permissions=tuple(found))
+
+
+@router.post("/{recording_id}/transcribe", status_code=202)
+async def requeue_recording(
+    recording_id: UUID, acting: Annotated[Acting, acting_with("recordings.requeue")], response: Response
+) -> Recording:
+    """Asks for a parked recording to be read once more, when what stopped it has been mended."""
+    recording = await queries.requeue(acting.conn, acting.actor, recording_id)
+    tag(response, recording.version)
+    return recording
+
+
+@router.delete("/{recording_id}", status_code=204)
+async def delete_recording(
+    recording_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("recordings.delete")]
+) -> None:
+    """Erases the sound for good: its keys are forgotten, then its objects deleted. What was read from it stays."""
+    async with house.database.acting_as(actor) as conn:
+        keys = await queries.shred(conn, actor, recording_id)
+    for key in keys:
+        await house.objects.delete(key)
+
+
+@contextmanager
+def _counted_refusals(house: House) -> Iterator[None]:
+    try:
+        yield
+    except WriteCareError as error:
+        house.metrics.recordings_refused.labels(error.slug).inc()
+        raise
+
+
+def _created(response: Response, recording: Recording) -> Recording:
+    response.headers["Location"] = f"/api/recordings/{recording.id}"
+    tag(response, recording.version)
+    return recording
+
+
+async def _refuse_deleted(acting: Acting, recording_id: UUID) -> None:
+    recording = await queries.load_recording(acting.conn, recording_id)
+    if recording.status == "deleted":
+        raise queries.deleted()
+
+
+async def _send(house: House, opened: OpenedTrack, span: Span | None) -> Response:
+    size = opened.track.size_bytes
+    whole = Span(0, size)
+    pieces = opened.read(house, span or whole)
+    first = await anext(pieces, b"")  # a damaged or missing track is a problem, not a broken-off download
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    sent = span or whole
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(sent.end - sent.start),
+        "Content-Disposition": f'attachment; filename="{opened.belonging.recording_id}-{opened.track.position}"',
+    }
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{size}"
+    return StreamingResponse(
+        body(), 206 if span is not None else 200, headers=headers, media_type=opened.track.media_type
+    )
