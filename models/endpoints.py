@@ -92,7 +92,12 @@ class ConversationRequest(Ground):
 
     def conversation(self) -> Conversation:
         """What the models read of it."""
-        return Conversation(id=self.id, channel=self.channel, participants=self.participants, turns=self.turns)
+        return Conversation(
+            id=self.id,
+            channel=self.channel,
+            participants=tuple(Participant(**part.model_dump()) for part in self.participants),
+            turns=tuple(Turn(speaker=turn.speaker, text=turn.text) for turn in self.turns),
+        )
 
 
 class EmbedRequest(Ground):

@@ -37,12 +37,11 @@ def line(**more: Any) -> dict[str, Any]:
 def test_a_conversation_is_taken_with_its_ground_and_what_no_model_reads_is_dropped() -> None:
     request = ConversationRequest.model_validate(line(**GROUND))
     assert str(request.processing_id) == GROUND["processing_id"]
-    read = request.conversation()
-    assert read == Conversation(id="tr-a-0001", channel="call", participants=read.participants, turns=read.turns)
-    assert [part.model_dump() for part in read.participants] == [
-        Participant(speaker="S1", role="nurse", name="Ann").model_dump()
-    ]
-    assert [turn.model_dump() for turn in read.turns] == [Turn(speaker="S1", text="All quiet.").model_dump()]
+    assert request.conversation() == Conversation(
+        id="tr-a-0001", channel="call",
+        participants=(Participant(speaker="S1", role="nurse", name="Ann"),),
+        turns=(Turn(speaker="S1", text="All quiet."),),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("named", [{}, {**GROUND, "recording_id": str(uuid.uuid4())}, {"processing_id": "x"}])
