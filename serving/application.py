@@ -1,0 +1,26 @@
+"""The Serve application: the model API and the deployments behind it. Ray imports `build` by its path."""
+
+from typing import Any
+
+from ray.serve import Application
+
+from comms.settings import Settings
+from serving import deployments
+from serving.ingress import MODEL_API
+from serving.placement import Placement
+
+
+def build(arguments: dict[str, str]) -> Application:
+    """The application graph; called by Ray in a process of its own, which reads its settings like every other."""
+    del arguments  # Ray passes what the configuration names: nothing
+    placement = Placement.of(Settings())
+    computing: tuple[Any, ...] = (
+        deployments.TranscriptionDeployment,
+        deployments.DiarizationDeployment,
+        deployments.SafeguardingDeployment,
+        deployments.SentimentDeployment,
+        deployments.ActionsDeployment,
+        deployments.EmbeddingDeployment,
+    )
+    light: tuple[Any, ...] = (deployments.SummarisationDeployment, deployments.RiskDeployment)
+    return MODEL_API.bind(*(one.bind(placement) for one in computing), *(one.bind() for one in light))

@@ -1,0 +1,108 @@
+"""What each call of the model API asks of the models: request in, response record out, no HTTP.
+
+The table `READINGS` follows `models/endpoints.py`; `transcribe` stands apart, since its input is sound.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from models import attribution
+from models.audio import SAMPLE_RATE
+from models.compliance import compliance_matters
+from models.endpoints import (
+    ActionsReading,
+    Call,
+    ComplianceReading,
+    ConversationRequest,
+    Detection,
+    Embedding,
+    EmbedRequest,
+    SentimentReading,
+    SourcedTranscript,
+    SummaryReading,
+    TurnSentiment,
+)
+from models.records import Analysis
+from pipelines.analysis import analyse
+from serving.handles import Samples, ServedModels
+
+
+async def analyze_transcript(models: ServedModels, request: ConversationRequest) -> Analysis:
+    """Everything the models say of it."""
+    return await analyse(request.conversation(), models)
+
+
+async def detect_safeguarding(models: ServedModels, request: ConversationRequest) -> Detection:
+    """Concerns by turn."""
+    turns = await models.assess(request.conversation())
+    return Detection(id=request.id, turns=turns, models=dict(models.versions))
+
+
+async def analyse_sentiment(models: ServedModels, request: ConversationRequest) -> SentimentReading:
+    """The feeling by turn."""
+    felt = await models.sentiment(request.conversation())
+    turns = tuple(TurnSentiment(sentiment=one) for one in felt)
+    return SentimentReading(id=request.id, turns=turns, models=dict(models.versions))
+
+
+async def extract_actions(models: ServedModels, request: ConversationRequest) -> ActionsReading:
+    """Commitments that were voiced."""
+    actions = await models.actions(request.conversation())
+    return ActionsReading(id=request.id, actions=actions, models=dict(models.versions))
+
+
+async def generate_summary(models: ServedModels, request: ConversationRequest) -> SummaryReading:
+    """A summary that cites its turns."""
+    conversation = request.conversation()
+    summary = await models.summarise(conversation, await models.assess(conversation))
+    return SummaryReading(id=request.id, summary=summary, models=dict(models.versions))
+
+
+async def analyse_compliance(models: ServedModels, request: ConversationRequest) -> ComplianceReading:
+    """Duties that may arise."""
+    matters = compliance_matters(await models.assess(request.conversation()))
+    return ComplianceReading(id=request.id, matters=matters, models=dict(models.versions))
+
+
+async def embed(models: ServedModels, request: EmbedRequest) -> Embedding:
+    """Sentence embeddings."""
+    rows = await models.embed(request.texts)
+    return Embedding(vectors=tuple(map(tuple, rows.tolist())), models=dict(models.versions))
+
+
+READINGS: Final[Mapping[Call, Callable[[ServedModels, Any], Awaitable[Any]]]] = {
+    "analyze-transcript": analyze_transcript,
+    "detect-safeguarding": detect_safeguarding,
+    "extract-action-items": extract_actions,
+    "sentiment-analysis": analyse_sentiment,
+    "generate-summary": generate_summary,
+    "compliance-analysis": analyse_compliance,
+    "embed": embed,
+}
+
+
+async def transcribe(
+    models: ServedModels, tracks: Sequence[Samples], *, source: str, speakers: int | None
+) -> SourcedTranscript:
+    """Who said what, when. One track is diarized; of several, each is one speaker's."""
+    duration = max(len(track) for track in tracks) / SAMPLE_RATE
+    if len(tracks) == 1:
+        heard, turns = await asyncio.gather(
+            models.hear(tracks[0], ()), models.diarize(tracks[0], most_speakers=speakers)
+        )
+        made = await asyncio.to_thread(
+            attribution.transcript, heard.words, turns, duration_seconds=round(duration, 3),
+            language=heard.language, models=dict(models.versions),
+        )  # fmt: skip
+    else:
+        heards = [await models.hear(track, ()) for track in tracks]
+        parts = [
+            attribution.Track(f"Speaker {at}", one.words, one.speech, attribution.levels(samples, SAMPLE_RATE))
+            for at, (one, samples) in enumerate(zip(heards, tracks, strict=True), start=1)
+        ]
+        made = await asyncio.to_thread(
+            attribution.merge_tracks, parts, duration_seconds=round(duration, 3),
+            language=heards[0].language, models=dict(models.versions),
+        )  # fmt: skip
+    return SourcedTranscript(source=source, **{name: getattr(made, name) for name in type(made).model_fields})

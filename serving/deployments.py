@@ -1,0 +1,200 @@
+"""Ray Serve's deployments: one a capability, each a thin door to a class of `models/`.
+
+A replica is told by `user_config` which versions to hold (the champions, resolved once for all replicas) and loads
+them in `reconfigure`; when a person promotes another version, the same method changes it under the replica, which
+goes on answering from the old one until the new one stands. Replicas start as forks (`serving/nursery.py`).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import serve
+
+from models import weights
+from models.actions import ActionModel
+from models.champions import ResolvedModel
+from models.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
+from models.embedding import EmbeddingModel
+from models.records import (
+    ActionItem,
+    Conversation,
+    Risk,
+    Sentiment,
+    SpeakerTurn,
+    Summary,
+    TurnAssessment,
+)
+from models.risk import RiskModel
+from models.safeguarding import SafeguardingModel
+from models.sentiment import SentimentModel
+from models.summarisation import SummarisationModel
+from models.transcription import RecognitionOptions, Transcriber, Transcription
+from models.turn_encoder import TurnEncoder
+from serving.answers import Answer, answer_many, answer_one
+from serving.placement import Placement
+
+Samples = NDArray[np.float32]
+Champions = dict[str, dict[str, Any]]  # model name -> ResolvedModel.as_document(): user_config must be JSON
+
+
+def _directory(champions: Champions, name: str) -> Path:
+    return ResolvedModel.from_document(champions[name]).checked().directory()
+
+
+def _turn_encoder(champions: Champions, placement: Placement) -> TurnEncoder:
+    return TurnEncoder.load(_directory(champions, "turn_encoder"), weights.sentence_encoder(placement.verified))
+
+
+@serve.deployment(name="transcription", max_ongoing_requests=1)
+class TranscriptionDeployment:
+    """Words out of sound; one recording at a time, for a recording takes all the processors it is given."""
+
+    def __init__(self, placement: Placement) -> None:
+        found = weights.whisper(placement.models, placement.speech)
+        self._transcriber = Transcriber(found, RecognitionOptions(device=placement.device, threads=placement.threads))
+
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Answer[Transcription]:
+        """`samples`: float32[n], 16 kHz mono; `names` of who takes part, to be spelt right."""
+        model = self._transcriber
+        versions = {"transcription": model.version}
+        return await asyncio.to_thread(answer_one, lambda: model.transcribe(samples, names=names), versions)
+
+
+@serve.deployment(name="diarization", max_ongoing_requests=1)
+class DiarizationDeployment:
+    """Who is heard when; one recording at a time."""
+
+    def __init__(self, placement: Placement) -> None:
+        torch.set_num_threads(placement.threads)
+        found = weights.diarization_pipeline(placement.models, placement.speech)
+        self._diarizer = Diarizer(found, device=placement.device)
+
+    async def diarize(self, samples: Samples, most_speakers: int | None) -> Answer[tuple[SpeakerTurn, ...]]:
+        """`samples`: float32[n], 16 kHz mono; `most_speakers`: how many took part, where that is known."""
+        model, most = self._diarizer, most_speakers or DEFAULT_MAX_SPEAKERS
+        versions = {"diarization": model.version}
+        return await asyncio.to_thread(answer_one, lambda: model.diarize(samples, max_speakers=most), versions)
+
+
+@serve.deployment(name="safeguarding", max_ongoing_requests=64)
+class SafeguardingDeployment:
+    """Concerns of every turn, with severity, calibrated probability and the words that moved it."""
+
+    def __init__(self, placement: Placement) -> None:
+        torch.set_num_threads(placement.threads)
+        self._placement = placement
+
+    async def reconfigure(self, champions: Champions) -> None:
+        self._model, self._versions = await asyncio.to_thread(self._load, champions)
+
+    def _load(self, champions: Champions) -> tuple[SafeguardingModel, dict[str, str]]:
+        encoder = _turn_encoder(champions, self._placement)
+        model = SafeguardingModel.load(_directory(champions, "safeguarding"), encoder)
+        return model, {"safeguarding": model.version, "turn_encoder": encoder.version}
+
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
+    async def assess(self, conversations: list[Conversation]) -> list[Answer[tuple[TurnAssessment, ...]]]:
+        """One assessment a turn, in order."""
+        return await asyncio.to_thread(answer_many, self._model.assess_many, conversations, self._versions)
+
+
+@serve.deployment(name="sentiment", max_ongoing_requests=64)
+class SentimentDeployment:
+    """The feeling in every turn's words."""
+
+    def __init__(self, placement: Placement) -> None:
+        torch.set_num_threads(1)
+        self._placement = placement
+
+    async def reconfigure(self, champions: Champions) -> None:
+        self._model, self._versions = await asyncio.to_thread(self._load, champions)
+
+    def _load(self, champions: Champions) -> tuple[SentimentModel, dict[str, str]]:
+        encoder = _turn_encoder(champions, self._placement)
+        model = SentimentModel.load(_directory(champions, "sentiment"), encoder)
+        return model, {"sentiment": model.version, "turn_encoder": encoder.version}
+
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
+    async def predict(self, conversations: list[Conversation]) -> list[Answer[tuple[Sentiment, ...]]]:
+        """One sentiment a turn, in order."""
+        return await asyncio.to_thread(answer_many, self._model.predict_many, conversations, self._versions)
+
+
+@serve.deployment(name="actions", max_ongoing_requests=64)
+class ActionsDeployment:
+    """The commitments that were voiced."""
+
+    def __init__(self, placement: Placement) -> None:
+        torch.set_num_threads(1)
+        self._placement = placement
+
+    async def reconfigure(self, champions: Champions) -> None:
+        self._model, self._versions = await asyncio.to_thread(self._load, champions)
+
+    def _load(self, champions: Champions) -> tuple[ActionModel, dict[str, str]]:
+        encoder = _turn_encoder(champions, self._placement)
+        spacy = weights.spacy_model(self._placement.verified)
+        model = ActionModel.load(_directory(champions, "actions"), encoder, spacy)
+        return model, {"actions": model.version, "turn_encoder": encoder.version}
+
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
+    async def extract(self, conversations: list[Conversation]) -> list[Answer[tuple[ActionItem, ...]]]:
+        """The action items of each conversation."""
+        return await asyncio.to_thread(answer_many, self._model.extract_many, conversations, self._versions)
+
+
+@serve.deployment(name="summarisation", max_ongoing_requests=64)
+class SummarisationDeployment:
+    """Two or three sentences, each citing its turns."""
+
+    async def reconfigure(self, champions: Champions) -> None:
+        self._model = await asyncio.to_thread(SummarisationModel.load, _directory(champions, "summarisation"))
+
+    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Answer[Summary]:
+        """`assessments`: one a turn of `conversation`."""
+        model = self._model
+        versions = {"summarisation": model.version}
+        return await asyncio.to_thread(answer_one, lambda: model.summarise(conversation, assessments), versions)
+
+
+@serve.deployment(name="risk", max_ongoing_requests=64)
+class RiskDeployment:
+    """The level of a whole conversation."""
+
+    async def reconfigure(self, champions: Champions) -> None:
+        self._model = await asyncio.to_thread(RiskModel.load, _directory(champions, "risk"))
+
+    async def predict(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Answer[Risk]:
+        """`assessments` and `sentiments`: one a turn of `conversation`."""
+        model = self._model
+        versions = {"risk": model.version}
+        return await asyncio.to_thread(
+            answer_one, lambda: model.predict(conversation, assessments, sentiments), versions
+        )
+
+
+@serve.deployment(name="embedding", max_ongoing_requests=64)
+class EmbeddingDeployment:
+    """Texts as vectors of 384."""
+
+    def __init__(self, placement: Placement) -> None:
+        torch.set_num_threads(1)
+        self._model = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
+
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
+    async def embed(self, requests: list[list[str]]) -> list[Answer[Samples]]:
+        """A request's texts become rows of 384, each of length 1."""
+        versions = {"embedding": self._model.version}
+        return await asyncio.to_thread(answer_many, self._embed_all, requests, versions)
+
+    def _embed_all(self, requests: list[list[str]]) -> list[Samples]:
+        rows = self._model.embed([text for texts in requests for text in texts])
+        ends = np.cumsum([len(texts) for texts in requests])[:-1]
+        return list(np.split(rows, ends))

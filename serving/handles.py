@@ -1,0 +1,123 @@
+"""The models as the worker and the model API reach them: Ray Serve's deployments behind the pipeline's Protocol.
+
+One `ServedModels` lives for one piece of work: it remembers the version behind every answer it was given, so that
+what is stored can be replayed even where a champion changed half way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from models.errors import WriteCareError, unavailable
+from models.records import (
+    ActionItem,
+    Conversation,
+    Risk,
+    Sentiment,
+    SpeakerTurn,
+    Summary,
+    TurnAssessment,
+    Word,
+)
+from serving.answers import Answer
+from serving.placement import APPLICATION
+
+if TYPE_CHECKING:
+    from models.transcription import Transcription  # brings the recogniser with it, which only replicas need
+
+Samples = NDArray[np.float32]
+Told = TypeVar("Told")
+
+
+class ServedModels:
+    """Implements `pipelines.capabilities.Models`; every method raises `unavailable` where Ray cannot answer now."""
+
+    def __init__(self, handles: Mapping[str, Any]) -> None:
+        """`handles`: deployment name -> handle, as `deployment_handles` gives them; they may be shared."""
+        self._handles = handles
+        self._versions: dict[str, str] = {}
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Capability -> version, of all answers given so far."""
+        return dict(self._versions)
+
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> tuple[Word, ...]:
+        """Words with times and confidences, no speakers yet."""
+        return (await self.hear(samples, names)).words
+
+    async def hear(self, samples: Samples, names: Sequence[str]) -> "Transcription":
+        """As `transcribe`, with the stretches in which a voice was found (tracks are told apart by them)."""
+        heard: Transcription = await self._ask("transcription", "transcribe", samples, list(names))
+        return heard
+
+    async def diarize(self, samples: Samples, *, most_speakers: int | None) -> tuple[SpeakerTurn, ...]:
+        """Who is heard when."""
+        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", samples, most_speakers)
+        return turns
+
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order."""
+        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation)
+        return assessed
+
+    async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
+        """One a turn, in order."""
+        felt: tuple[Sentiment, ...] = await self._ask("sentiment", "predict", conversation)
+        return felt
+
+    async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]:
+        """The commitments that were voiced."""
+        found: tuple[ActionItem, ...] = await self._ask("actions", "extract", conversation)
+        return found
+
+    async def embed(self, texts: Sequence[str]) -> Samples:
+        """Rows of 384, L2-normalised, one a text."""
+        rows: Samples = await self._ask("embedding", "embed", list(texts))
+        return rows
+
+    async def risk(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Risk:
+        """The conversation's level."""
+        level: Risk = await self._ask("risk", "predict", conversation, tuple(assessments), tuple(sentiments))
+        return level
+
+    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
+        """Two or three sentences, each citing its turns."""
+        summary: Summary = await self._ask("summarisation", "summarise", conversation, tuple(assessments))
+        return summary
+
+    async def _ask(self, deployment: str, method: str, *arguments: Any) -> Any:
+        try:
+            answer: Answer[Any] = await getattr(self._handles[deployment], method).remote(*arguments)
+        except RayTaskError as error:
+            # Ray's own text holds the remote traceback; ours alone goes on.
+            if isinstance(error.cause, WriteCareError):
+                raise error.cause from None
+            raise _down(deployment) from None
+        except (TimeoutError, RayError, RayServeException):
+            raise _down(deployment) from None
+        value = answer.taken()
+        self._versions.update(answer.versions)
+        return value
+
+
+def deployment_handles(names: Sequence[str]) -> dict[str, Any]:
+    """Handles of the deployments of that name; the process must have joined the Ray cluster.
+
+    Raises `unavailable` where they are not deployed (yet).
+    """
+    try:
+        return {name: serve.get_deployment_handle(name, APPLICATION) for name in names}
+    except (RayError, RayServeException):
+        raise _down(names[0]) from None
+
+
+def _down(deployment: str) -> WriteCareError:
+    return unavailable("models-unavailable", f"The model {deployment} cannot answer just now: try again shortly.")

@@ -1,0 +1,200 @@
+"""The model API's own door (`/api/ai/*`): Ray Serve's ingress, on Serve's port.
+
+The platform comes here through `comms` (which forwards) or directly; either way the token is checked here, and the
+lawful ground where the body is read, before any model sees a word. Declared from the same table as the door in
+`comms` (`models/endpoints.py`). A single call is the request itself, a batch `{"items": […]}`, an error an item.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from ray import serve
+from starlette.datastructures import UploadFile
+
+from comms.ai.grounds import check_ground
+from comms.ai.routes import router as declared
+from comms.database import Actor, Database
+from comms.doorway import Doorway
+from comms.http import bearer_of
+from comms.identity.queries import refuse_inactive
+from comms.identity.roles import refuse_unless
+from comms.identity.tokens import Verifier
+from comms.metrics import Metrics
+from comms.problems import PROBLEM_RESPONSES, TYPE_PREFIX, answer_with_problems, status_of
+from comms.settings import Settings
+from models import endpoints
+from models.audio import decode
+from models.endpoints import (
+    ENDPOINTS,
+    MOST_ITEMS,
+    BatchResults,
+    Endpoint,
+    Ground,
+    ItemError,
+    Problem,
+    TranscribeRequest,
+)
+from models.errors import WriteCareError, invalid, unavailable
+from models.records import Record
+from serving import calls
+from serving.handles import ServedModels, deployment_handles
+from serving.placement import SHARES
+
+_AT_ONCE: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
+_CONNECTIONS: Final = 4
+
+
+@dataclass(frozen=True)
+class Door:
+    """What the ingress holds open."""
+
+    settings: Settings
+    database: Database
+    verifier: Verifier
+    handles: dict[str, Any]
+
+
+def build_app() -> FastAPI:
+    """The ASGI application; Ray calls this in the ingress replica, whose settings the launcher laid out."""
+    settings = Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings.role_database_url is None:
+            raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
+        database = Database(settings.role_database_url.get_secret_value(), most=_CONNECTIONS)
+        await database.open()
+        verifier = Verifier.open(settings.data_dir / "keys", settings.issuer)
+        handles = deployment_handles([name for name in SHARES if name != "api"])
+        app.state.door = Door(settings, database, verifier, handles)
+        try:
+            yield
+        finally:
+            await database.close()
+
+    app = FastAPI(
+        title="WriteCareConnect models", version="0.1.0", lifespan=lifespan, redoc_url=None,
+        description="The model endpoints. Sign in with `Authorization: Bearer <token>`; name a lawful ground.",
+    )  # fmt: skip
+    answer_with_problems(app)
+    described = {route.name: route for route in declared.routes if isinstance(route, APIRoute)}
+    for endpoint in ENDPOINTS:
+        app.add_api_route(
+            f"/api/ai/{endpoint.call}", _answering(endpoint), methods=["POST"], name=endpoint.call,
+            summary=endpoint.title, response_model=None,
+            responses={**PROBLEM_RESPONSES, **described[endpoint.call].responses},
+            openapi_extra=described[endpoint.call].openapi_extra,
+        )  # fmt: skip
+    app.add_api_route("/healthz", _healthy, methods=["GET"])
+    app.add_middleware(Doorway, metrics=Metrics(), max_upload_bytes=settings.max_upload_bytes)
+    return app
+
+
+MODEL_API: Final = serve.deployment(name="api", max_ongoing_requests=256)(serve.ingress(build_app)())
+
+
+async def _healthy() -> dict[str, str]:
+    """Whether this door stands; whether the models do, each call says."""
+    return {"status": "ok"}
+
+
+def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]:
+    async def answer(request: Request) -> Any:
+        door: Door = request.app.state.door
+        actor = door.verifier.verify(bearer_of(request.headers.get("authorization")))
+        refuse_unless(actor.role, "models.use")
+        async with door.database.acting_as(actor) as conn:
+            await refuse_inactive(conn, actor)
+        if endpoint.call == "transcribe":
+            return await _transcribe(door, actor, request, endpoint)
+        body = await _json(request)
+        if not endpoints.is_batch(body):
+            return await _read(door, actor, endpoint, body)
+        try:
+            items = endpoints.submitted_items(body)
+        except ValueError as error:
+            raise invalid("batch-invalid", f"The batch cannot be read: {error}.") from None
+        return await _each([partial(_read, door, actor, endpoint, item) for item in items])
+
+    return answer
+
+
+async def _read(door: Door, actor: Actor, endpoint: Endpoint, body: Any) -> Record:
+    """One item: its shape, its ground, then its reading."""
+    try:
+        request = endpoint.request.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+    await _check(door, actor, request, endpoint)
+    record: Record = await calls.READINGS[endpoint.call](ServedModels(door.handles), request)
+    return record
+
+
+async def _check(door: Door, actor: Actor, ground: Ground, endpoint: Endpoint) -> None:
+    async with door.database.acting_as(actor) as conn:
+        await check_ground(conn, actor, ground, endpoint.call)
+
+
+async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endpoint) -> Any:
+    """Multipart: `audio` parts are one call's tracks, or `items` parts are calls of their own."""
+    async with request.form() as form:
+        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        try:
+            wanted = TranscribeRequest.model_validate(fields)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+        tracks = [part for part in form.getlist("audio") if isinstance(part, UploadFile)]
+        items = [part for part in form.getlist("items") if isinstance(part, UploadFile)]
+        if bool(tracks) == bool(items) or len(items) > MOST_ITEMS:
+            raise invalid("audio-parts", f"Send `audio` (the tracks of one call) or `items` (1 to {MOST_ITEMS} calls).")
+        await _check(door, actor, wanted, endpoint)
+        if tracks:
+            return await _hear(door, wanted, tracks)
+        return await _each([partial(_hear, door, wanted, [item]) for item in items])
+
+
+async def _hear(door: Door, wanted: TranscribeRequest, parts: Sequence[UploadFile]) -> Record:
+    limit = door.settings.max_recording_seconds
+    samples = [(await asyncio.to_thread(decode, part.file, max_seconds=limit)).samples for part in parts]
+    source = "+".join(part.filename or "audio" for part in parts)
+    return await calls.transcribe(ServedModels(door.handles), samples, source=source, speakers=wanted.speakers)
+
+
+async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:
+    """The answers in order, each item's error in its own place."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(ask: Callable[[], Awaitable[Record]]) -> Record:
+        async with room:
+            try:
+                return await ask()
+            except WriteCareError as error:
+                return _item_error(status_of(error), error.slug, error.detail)
+            except RequestValidationError as error:
+                places = ["/".join(str(part)[:64] for part in found["loc"]) for found in error.errors()[:5]]
+                return _item_error(422, "request-invalid", f"This item is not valid at: {', '.join(places)}.")
+
+    results = await asyncio.gather(*(one(ask) for ask in asked))
+    return BatchResults[Any].model_construct(results=tuple(results))
+
+
+def _item_error(status: int, slug: str, detail: str) -> ItemError:
+    title = HTTPStatus(status).phrase
+    return ItemError(error=Problem(type=TYPE_PREFIX + slug, title=title, status=status, detail=detail))
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return json.loads(await request.body())
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise invalid("request-invalid", "The body is not JSON; /docs describes the shapes.") from None

@@ -1,0 +1,169 @@
+"""The models' process: a Ray of our own on this machine, and the deployments on it.
+
+    python -m serving.models_process --port PORT --ready FILE --scratch DIR
+
+Everything of Ray (its own servers, the nursery, every replica) is a child of this process or dies with one that is,
+however it ends. The launcher starts it, waits for FILE, and passes the settings in the environment. It is the one
+place that deploys: when `champions.json` names another version it changes `user_config`, and replicas follow.
+
+HTTP goes through Serve's own proxy. Its HAProxy mode answers in a fraction of the time per request, but opens
+statistics and metrics pages on every interface of the machine, keeps its files in one place for all instances, and
+adds two processes; beside a model call of tens of milliseconds the proxy's few are not worth that here.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from comms.embedded import dying_with_parent
+from comms.logs import write_json_logs
+from comms.settings import Settings
+
+_OBJECT_STORE_BYTES: Final = 800 << 20  # three hours of sound are 690 MB; pages are taken only when they are filled
+_DEPLOY_SECONDS: Final = 300.0
+_POLL_SECONDS: Final = 1.0
+_NIL_JOB: Final = "ffffffff"
+
+
+def main() -> int:
+    """Until SIGTERM or SIGINT; exit code 1 where the models did not come up."""
+    options = _options()
+    write_json_logs()
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = Settings()
+    listener, address = _listen(options.scratch)
+    _prepare_environment(address)
+    from serving import nursery  # noqa: PLC0415 - Ray reads its environment when it is imported
+
+    nursery.import_all(nursery.RAY_MODULES)
+    _start_nursery(listener)
+    return _serve(settings, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="serving.models_process")
+    parser.add_argument("--port", type=int, required=True, help="where the model endpoints listen, on loopback")
+    parser.add_argument("--ready", type=Path, required=True, help="written when all models answer")
+    parser.add_argument("--scratch", type=Path, required=True, help="Ray's own files; a short path")
+    return parser.parse_args()
+
+
+def _listen(scratch: Path) -> tuple[socket.socket, Path]:
+    """The nursery's address, listening before anyone asks: whoever comes early waits."""
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    address = scratch / "nursery"
+    address.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen(128)
+    return listener, address
+
+
+def _prepare_environment(nursery_address: Path) -> None:
+    os.environ.update(
+        WRITECARE_NURSERY=str(nursery_address),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_worker_niceness="0",
+        RAY_SERVE_LOG_TO_STDERR="0",
+        # Ray's library reads these two once, at import, and forks keep what it read: a worker that belongs to no
+        # job yet, and goes when this process (instead of the raylet, which does not exist yet) goes.
+        RAY_JOB_ID=_NIL_JOB,
+        RAY_RAYLET_PID=str(os.getpid()),
+    )
+
+
+def _start_nursery(listener: socket.socket) -> None:
+    """Forks the nursery off, which goes on importing while this process brings Ray up."""
+    leave_with_parent = dying_with_parent(signal.SIGKILL)
+    if os.fork() == 0:
+        leave_with_parent()
+        _be_nursery(listener)
+    listener.close()
+    for name in ("RAY_JOB_ID", "RAY_RAYLET_PID"):
+        os.environ.pop(name)
+
+
+def _be_nursery(listener: socket.socket) -> NoReturn:
+    from serving import nursery  # noqa: PLC0415 - see main
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        nursery.import_all(nursery.MODEL_MODULES)
+        nursery.raise_workers(listener)
+    finally:
+        os._exit(1)
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    import ray  # noqa: PLC0415 - see main
+    from ray import serve  # noqa: PLC0415
+
+    stopping = threading.Event()
+    try:
+        context = _start_ray(ray, settings, options.scratch)
+        signal.signal(signal.SIGINT, lambda *_: stopping.set())
+        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+        serve.start(http_options={"host": "127.0.0.1", "port": options.port}, logging_config=_quiet_logs())
+        _keep_deployed(settings, options.ready, context.address_info["address"], stopping)
+    finally:
+        options.ready.unlink(missing_ok=True)
+        # Replicas hold nothing that must be written: Ray is let go at once, and everything of it goes along.
+        ray.shutdown()
+        shutil.rmtree(options.scratch, ignore_errors=True)
+    return 0
+
+
+def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
+    """A Ray of our own. Its servers take the token in RAY_AUTH_TOKEN, for they listen beyond loopback."""
+    python = sys.executable
+    client = Path(__file__).with_name("nursery_client.py")
+    instead = scratch / "python"
+    instead.write_text(f'#!/bin/sh\nexec "{python}" -IS "{client}" "$@"\n')
+    instead.chmod(0o700)
+    sys.executable = str(instead)  # what Ray writes down as the program of its workers
+    try:
+        return ray.init(
+            address="local", num_cpus=max(1.0, settings.model_cpus), object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False, log_to_driver=False, configure_logging=False, _temp_dir=str(scratch / "ray"),
+            namespace="writecare", runtime_env=None,
+        )  # fmt: skip
+    finally:
+        sys.executable = python
+
+
+def _quiet_logs() -> dict[str, Any]:
+    """No access lines (our own door writes them, without query or body), and JSON."""
+    return {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
+
+
+def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: threading.Event) -> None:
+    """Deploys the champions, says so once they answer, and deploys anew whenever they change."""
+    from serving import deploying  # noqa: PLC0415 - see main
+
+    deployed = deploying.resolve(settings)
+    deploying.deploy(deployed, settings.model_cpus)
+    deploying.wait_running(time.monotonic() + _DEPLOY_SECONDS, stopping)
+    if stopping.is_set():
+        return
+    fresh = ready.with_name(f".{ready.name}.new")
+    fresh.write_text(json.dumps({"pid": os.getpid(), "ray_address": ray_address}))
+    fresh.rename(ready)
+    while not stopping.wait(_POLL_SECONDS):
+        champions = deploying.resolve_changed(settings, deployed)
+        if champions is not None:
+            deploying.deploy(champions, settings.model_cpus)
+            deployed = champions
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Where and with how much the replicas run: read from the settings once, handed to every deployment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comms.settings import Settings
+from models.weights import SpeechWeights
+
+APPLICATION: Final = "models"
+
+# Which share of `settings.model_cpus` Ray counts for each deployment. Ray only schedules by it: how many threads a
+# replica computes with is `Placement.threads`, and the kernel shares the processors among those that have work.
+SHARES: Final[dict[str, float]] = {
+    "transcription": 0.30,
+    "diarization": 0.25,
+    "safeguarding": 0.15,
+    "sentiment": 0.05,
+    "actions": 0.05,
+    "embedding": 0.05,
+    "summarisation": 0.05,
+    "risk": 0.05,
+    "api": 0.05,
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`models`: where weights are laid out; `verified`: remembered digests; `threads`: of one computing replica."""
+
+    models: Path
+    device: str
+    threads: int
+    speech: SpeechWeights
+
+    @property
+    def verified(self) -> Path:
+        return self.models / "verified"
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Placement":
+        token = settings.hub_token
+        return cls(
+            models=settings.data_dir.resolve() / "models",
+            device=settings.device,
+            threads=max(1, round(settings.model_cpus)),
+            speech=SpeechWeights(
+                settings.asr_model, settings.diarization_pipeline, token.get_secret_value() if token else None
+            ),
+        )
