@@ -1,6 +1,7 @@
 """Alerts: raised once, seen by the safeguarding team alone, claimed by one, decided for good."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from comms.database import Actor
 from comms.house import House
 from comms.provision import Databases
 from tests import factories
-from tests.comms import walked
+from tests.comms import relays, walked
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +42,25 @@ def decision(word: str = "confirm") -> dict[str, str]:
 async def reviews_of(house: House, actor: Actor, alert: Alert) -> list[str]:
     found = await factories.rows(house, actor, "select decision from reviews where alert_id = %s order by id", alert.id)
     return [row["decision"] for row in found]
+
+
+async def at_once(
+    databases: Databases, alert: Alert, *asked: Coroutine[Any, Any, httpx.Response]
+) -> list[httpx.Response]:
+    """The answers to requests that all wait for the alert's row before the first of them may have it."""
+    async with await psycopg.AsyncConnection.connect(databases.administrator) as holder:
+        await holder.execute("select 1 from alerts where id = %s for update", (alert.id,))
+        running = [asyncio.create_task(each) for each in asked]
+
+        async def all_wait() -> bool:
+            waiting = await relays.look(
+                databases, "select 1 from pg_stat_activity where usename = 'wcc_app' and wait_event_type = 'Lock'"
+            )
+            return len(waiting) == len(asked)
+
+        await relays.until(all_wait)
+        await holder.rollback()
+        return await asyncio.gather(*running)
 
 
 # --- raising ---------------------------------------------------------------------------------------------
@@ -204,11 +224,11 @@ async def test_an_alert_shows_the_exact_words_their_place_in_the_audio_and_the_m
 
 
 async def test_of_many_reviewers_at_once_one_claims(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
 ) -> None:
     made, alert = await walked.make_alert(house, worker_house)
     team = [await factories.make_user(house, made.tenant_id, "reviewer") for _ in range(5)]
-    answers = await asyncio.gather(*(tell(client, house, who, f"/{alert.id}/claim") for who in team))
+    answers = await at_once(databases, alert, *(tell(client, house, who, f"/{alert.id}/claim") for who in team))
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
     assert {slug_of(answer) for answer in answers if answer.status_code == 409} == {"alert-claimed"}
     winner = next(who for who, answer in zip(team, answers, strict=True) if answer.status_code == 200)
@@ -219,11 +239,13 @@ async def test_of_many_reviewers_at_once_one_claims(
 
 
 async def test_of_two_decisions_at_once_one_is_kept(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
 ) -> None:
     made, alert = await walked.make_alert(house, worker_house)
     team = [await factories.make_user(house, made.tenant_id, "reviewer") for _ in range(2)]
-    answers = await asyncio.gather(
+    answers = await at_once(
+        databases,
+        alert,
         tell(client, house, team[0], f"/{alert.id}/review", decision("confirm")),
         tell(client, house, team[1], f"/{alert.id}/review", decision("dismiss")),
     )
