@@ -1,8 +1,12 @@
 """Makes what tests need, through the house's own functions, each thing new: tests never share a tenant."""
 
+import io
 import itertools
 import uuid
+import wave
 from typing import Any
+
+import numpy as np
 
 from comms.consent import grounds
 from comms.consent import queries as consent
@@ -13,6 +17,9 @@ from comms.house import House
 from comms.identity import queries as identity
 from comms.identity.roles import ROLES
 from comms.identity.tokens import Issuer
+from comms.recordings import intake
+from comms.recordings.queries import Recording
+from comms.recordings.uploads import Upload
 from comms.sessions import queries as sessions
 from comms.sessions.participants import add_participant
 from comms.sessions.queries import NewParticipant, NewSession, ParticipantType, SessionType
@@ -99,6 +106,35 @@ async def make_session(house: House, actor: Actor, *people: Actor, session_type:
             participant = NewParticipant(user_id=person.user_id, participant_type=_PARTICIPANT_TYPE[person.role])
             await add_participant(conn, actor, session_id, participant)
         return session_id
+
+
+def wav(seconds: float = 1.0, *, rate: int = 16_000, channels: int = 1, hertz: float = 220.0) -> bytes:
+    """A tone as a WAV file."""
+    times = np.arange(int(seconds * rate)) / rate
+    samples = (8000 * np.sin(2 * np.pi * hertz * times)).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(channels)
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes(np.repeat(samples, channels).tobytes())
+    return file.getvalue()
+
+
+async def make_call(house: House, *, basis: LegalBasis = "consent") -> tuple[Actor, Actor, uuid.UUID]:
+    """A manager, a resident, and their imported session, with a ground for everything and both people's yes."""
+    manager = await make_actor(house, "care_manager")
+    resident = await make_user(house, manager.tenant_id, "resident")
+    await put_all_in_force(house, manager, basis)
+    for person in (manager, resident):
+        await grant(house, manager, person)
+    return manager, resident, await make_session(house, manager, manager, resident)
+
+
+async def store_recording(house: House, actor: Actor, session_id: uuid.UUID, *files: bytes) -> Recording:
+    """A mixed recording of the session (a second of tone where no file is given), taken in as an upload is."""
+    upload = Upload(files=tuple(io.BytesIO(file) for file in files or (wav(),)), participants=())
+    return await intake.take_in(house, actor, session_id, upload)
 
 
 async def rows(house: House, actor: Actor, statement: str, *values: Any) -> list[dict[str, Any]]:
