@@ -58,6 +58,17 @@ class Word(Record):
     speaker: str | None = None
 
 
+class Transcription(Record):
+    """The recogniser's answer: words in order of time, no speakers yet.
+
+    `speech` are the stretches (start, end in seconds) in which a voice was found.
+    """
+
+    words: tuple[Word, ...] = Field(repr=False)
+    speech: tuple[tuple[float, float], ...]
+    language: str
+
+
 class SpeakerTurn(Record):
     """A stretch in which one speaker is heard (diarization's answer; turns may overlap)."""
 

@@ -10,8 +10,8 @@ for silence and noise; the guards below are what keeps those out.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 from numpy.typing import NDArray
 
 from models.audio import SAMPLE_RATE
-from models.records import Word
+from models.records import Transcription, Word
 from models.weights import Weights
 
 # Terms of the field that Whisper mishears unless a prompt names them ('safe writing' for 'safeguarding').
@@ -45,15 +45,6 @@ class RecognitionOptions:
     threads: int = 2
     beam_size: int = 5
     language: str | None = "en"
-
-
-@dataclass(frozen=True)
-class Transcription:
-    """Words in order of time; `speech` are the stretches (start, end in seconds) where a voice was found."""
-
-    words: tuple[Word, ...] = field(repr=False)
-    speech: tuple[tuple[float, float], ...]
-    language: str
 
 
 class Transcriber:
@@ -139,11 +130,9 @@ def _prompt(names: Sequence[str]) -> str:
 # --- guards against invented words -----------------------------------------------------------------------------
 
 
-def _guarded(
-    segments: "Sequence[Segment] | object", speech: Sequence[tuple[float, float]], *, offset: float = 0.0
-) -> list[Word]:
+def _guarded(segments: Iterable[Segment], speech: Sequence[tuple[float, float]], *, offset: float = 0.0) -> list[Word]:
     words: list[Word] = []
-    for segment in segments:  # type: ignore[attr-defined]
+    for segment in segments:
         if _invented(segment):
             continue
         found = _words(segment, offset)

@@ -17,28 +17,34 @@ from models.records import (
     Sentiment,
     SpeakerTurn,
     Summary,
+    Transcription,
     TurnAssessment,
-    Word,
 )
 
 Samples = NDArray[np.float32]  # mono, 16 kHz, [-1, 1]
 
 
-class Models(Protocol):
-    """Every method raises `unavailable` where the model cannot answer now and the work is to be tried again."""
+class Speech(Protocol):
+    """From sound to words and voices. Every method raises `unavailable` where it is to be tried again later."""
 
     @property
     def versions(self) -> Mapping[str, str]:
         """Capability name -> version, of all answers given so far."""
         ...
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> tuple[Word, ...]:
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
         """Words with times and confidences, no speakers yet; `names` are who takes part, to be spelt right."""
         ...
 
-    async def diarize(self, samples: Samples, *, most_speakers: int | None) -> tuple[SpeakerTurn, ...]:
-        """Who is heard when; `most_speakers` is how many took part, where that is known."""
+    async def diarize(
+        self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
+    ) -> tuple[SpeakerTurn, ...]:
+        """Who is heard when; `speakers` is how many, where that is known, `most_speakers` a bound on it."""
         ...
+
+
+class Models(Speech, Protocol):
+    """Speech, and the reading of what was said."""
 
     async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         """One assessment a turn, in order."""

@@ -1,88 +1,61 @@
 """From a recording's tracks to its transcript: the models of speech, called in their order.
 
-On the walk: the worker and `./writecare transcribe` both call this; it knows no database and no Ray. Recognition
-and diarization of a single track run side by side: both leave Python's lock while they compute.
+On the walk: the worker, the model API and `./writecare transcribe` all call this; it knows no database and no Ray.
+Recognition and diarization of a single track run side by side.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeVar
 
 from models import attribution
 from models.audio import SAMPLE_RATE, decode
-from models.records import SpeakerTurn, Transcript
-from models.transcription import Transcription
+from models.records import StageTiming, Transcript, Transcription
+from pipelines.capabilities import Samples, Speech
 
-Samples = NDArray[np.float32]
 Answer = TypeVar("Answer")
-
-
-class Recogniser(Protocol):
-    version: str
-
-    def transcribe(self, samples: Samples, *, names: Sequence[str] = ()) -> Transcription: ...
-
-
-class SpeakerFinder(Protocol):
-    version: str
-
-    def diarize(
-        self, samples: Samples, *, min_speakers: int = 1, max_speakers: int = 8, num_speakers: int | None = None
-    ) -> tuple[SpeakerTurn, ...]: ...
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a stage cost: seconds of audio in, seconds on the clock."""
-
-    stage: str
-    audio_seconds: float
-    wall_seconds: float
 
 
 @dataclass(frozen=True)
 class Transcribed:
     transcript: Transcript
-    timings: tuple[Timing, ...]
+    timings: tuple[StageTiming, ...]
 
 
-def transcribe_mixed(
+async def transcribe_mixed(
     samples: Samples,
-    recogniser: Recogniser,
-    finder: SpeakerFinder,
+    speech: Speech,
     *,
     speakers: int | None = None,
+    most_speakers: int | None = None,
     names: Sequence[str] = (),
 ) -> Transcribed:
-    """Transcribe a call on one track (float32[n], 16 kHz mono); `speakers` is their number where known."""
+    """Transcribe a call on one track (float32[n], 16 kHz mono).
+
+    `speakers` is their number where it is known, `most_speakers` its bound; `names` are who takes part.
+    """
     duration = len(samples) / SAMPLE_RATE
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="speech") as pool:
-        heard = pool.submit(_timed, "transcription", duration, lambda: recogniser.transcribe(samples, names=names))
-        found = pool.submit(_timed, "diarization", duration, lambda: finder.diarize(samples, num_speakers=speakers))
-        transcription, first = heard.result()
-        turns, second = found.result()
-    result, third = _timed(
-        "attribution",
-        duration,
-        lambda: attribution.transcript(
-            transcription.words,
-            turns,
-            duration_seconds=round(duration, 3),
-            language=transcription.language,
-            models={"transcription": recogniser.version, "diarization": finder.version},
-        ),
+    (transcription, first), (turns, second) = await asyncio.gather(
+        _timed("transcription", duration, speech.transcribe(samples, names)),
+        _timed("diarization", duration, speech.diarize(samples, speakers=speakers, most_speakers=most_speakers)),
     )
+    joining = asyncio.to_thread(
+        attribution.transcript,
+        transcription.words,
+        turns,
+        duration_seconds=round(duration, 3),
+        language=transcription.language,
+        models=_speech_versions(speech),
+    )
+    result, third = await _timed("attribution", duration, joining)
     return Transcribed(result, (first, second, third))
 
 
-def transcribe_tracks(
-    tracks: Sequence[Samples], labels: Sequence[str], recogniser: Recogniser, *, names: Sequence[str] = ()
+async def transcribe_tracks(
+    tracks: Sequence[Samples], labels: Sequence[str], speech: Speech, *, names: Sequence[str] = ()
 ) -> Transcribed:
     """Transcribe a call with one track a participant (each float32[n], 16 kHz mono, aligned in time).
 
@@ -90,47 +63,53 @@ def transcribe_tracks(
     """
     duration = max((len(track) for track in tracks), default=0) / SAMPLE_RATE
     total = sum(len(track) for track in tracks) / SAMPLE_RATE
-    heard, first = _timed(
-        "transcription", total, lambda: [recogniser.transcribe(track, names=names) for track in tracks]
+    heard, first = await _timed(
+        "transcription", total, asyncio.gather(*(speech.transcribe(track, names) for track in tracks))
     )
-    result, second = _timed(
-        "attribution",
-        duration,
-        lambda: attribution.merge_tracks(
-            [
-                attribution.Track(label, one.words, one.speech, attribution.levels(samples, SAMPLE_RATE))
-                for label, one, samples in zip(labels, heard, tracks, strict=True)
-            ],
-            duration_seconds=round(duration, 3),
-            language=heard[0].language,
-            models={"transcription": recogniser.version},
-        ),
-    )
+    joining = asyncio.to_thread(_joined_tracks, tracks, labels, heard, duration, _speech_versions(speech))
+    result, second = await _timed("attribution", duration, joining)
     return Transcribed(result, (first, second))
 
 
-def transcribe_source(
-    source: str,
-    recogniser: Recogniser,
-    finder: SpeakerFinder,
-    *,
-    max_seconds: float,
-    speakers: int | None = None,
-    names: Sequence[str] = (),
-) -> tuple[dict[str, Any], tuple[Timing, ...]]:
+def _joined_tracks(
+    tracks: Sequence[Samples],
+    labels: Sequence[str],
+    heard: Sequence[Transcription],
+    duration: float,
+    versions: Mapping[str, str],
+) -> Transcript:
+    return attribution.merge_tracks(
+        [
+            attribution.Track(label, one.words, one.speech, attribution.levels(samples, SAMPLE_RATE))
+            for label, one, samples in zip(labels, heard, tracks, strict=True)
+        ],
+        duration_seconds=round(duration, 3),
+        language=heard[0].language,
+        models=versions,
+    )
+
+
+def _speech_versions(speech: Speech) -> dict[str, str]:
+    return {name: version for name, version in speech.versions.items() if name in ("transcription", "diarization")}
+
+
+async def transcribe_source(
+    source: str, speech: Speech, *, max_seconds: float, speakers: int | None = None, names: Sequence[str] = ()
+) -> tuple[dict[str, Any], tuple[StageTiming, ...]]:
     """Transcribe a file, or the tracks of one call as `a.flac+b.flac`; the contract's JSON shape, and the timings.
 
     Raises `WriteCareError` as `models.audio.decode`, and `FileNotFoundError` and its kin for a path that fails.
     """
     paths = source_paths(source)
-    decoded, decoding = _timed("decoding", 0.0, lambda: [decode(path, max_seconds=max_seconds) for path in paths])
-    decoding = Timing("decoding", sum(one.duration_seconds for one in decoded), decoding.wall_seconds)
+    reading = asyncio.to_thread(lambda: [decode(path, max_seconds=max_seconds) for path in paths])
+    decoded, decoding = await _timed("decoding", 0.0, reading)
+    decoding = decoding.model_copy(update={"audio_seconds": sum(one.duration_seconds for one in decoded)})
     samples = [one.samples for one in decoded]
     if len(samples) == 1:
-        done = transcribe_mixed(samples[0], recogniser, finder, speakers=speakers, names=names)
+        done = await transcribe_mixed(samples[0], speech, speakers=speakers, names=names)
     else:
         labels = [f"Speaker {number}" for number in range(1, len(samples) + 1)]
-        done = transcribe_tracks(samples, labels, recogniser, names=names)
+        done = await transcribe_tracks(samples, labels, speech, names=names)
     return {"source": source, **done.transcript.model_dump(mode="json")}, (decoding, *done.timings)
 
 
@@ -154,7 +133,7 @@ def rttm(transcript: dict[str, Any], name: str) -> str:
     return "".join(lines)
 
 
-def _timed(stage: str, audio_seconds: float, work: Callable[[], Answer]) -> tuple[Answer, Timing]:
+async def _timed(stage: str, audio_seconds: float, work: Awaitable[Answer]) -> tuple[Answer, StageTiming]:
     started = time.perf_counter()
-    answer = work()
-    return answer, Timing(stage, audio_seconds, time.perf_counter() - started)
+    answer = await work
+    return answer, StageTiming(stage=stage, audio_seconds=audio_seconds, wall_seconds=time.perf_counter() - started)

@@ -3,12 +3,9 @@
 The table `READINGS` follows `models/endpoints.py`; `transcribe` stands apart, since its input is sound.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from models import attribution
-from models.audio import SAMPLE_RATE
 from models.compliance import compliance_matters
 from models.endpoints import (
     ActionsReading,
@@ -25,7 +22,9 @@ from models.endpoints import (
 )
 from models.records import Analysis
 from pipelines.analysis import analyse
-from serving.handles import Samples, ServedModels
+from pipelines.capabilities import Samples
+from pipelines.transcribing import transcribe_mixed, transcribe_tracks
+from serving.handles import ServedModels
 
 
 async def analyze_transcript(models: ServedModels, request: ConversationRequest) -> Analysis:
@@ -86,23 +85,9 @@ async def transcribe(
     models: ServedModels, tracks: Sequence[Samples], *, source: str, speakers: int | None
 ) -> SourcedTranscript:
     """Who said what, when. One track is diarized; of several, each is one speaker's."""
-    duration = max(len(track) for track in tracks) / SAMPLE_RATE
     if len(tracks) == 1:
-        heard, turns = await asyncio.gather(
-            models.hear(tracks[0], ()), models.diarize(tracks[0], most_speakers=speakers)
-        )
-        made = await asyncio.to_thread(
-            attribution.transcript, heard.words, turns, duration_seconds=round(duration, 3),
-            language=heard.language, models=dict(models.versions),
-        )  # fmt: skip
+        made = await transcribe_mixed(tracks[0], models, speakers=speakers)
     else:
-        heards = [await models.hear(track, ()) for track in tracks]
-        parts = [
-            attribution.Track(f"Speaker {at}", one.words, one.speech, attribution.levels(samples, SAMPLE_RATE))
-            for at, (one, samples) in enumerate(zip(heards, tracks, strict=True), start=1)
-        ]
-        made = await asyncio.to_thread(
-            attribution.merge_tracks, parts, duration_seconds=round(duration, 3),
-            language=heards[0].language, models=dict(models.versions),
-        )  # fmt: skip
-    return SourcedTranscript(source=source, **{name: getattr(made, name) for name in type(made).model_fields})
+        labels = [f"Speaker {number}" for number in range(1, len(tracks) + 1)]
+        made = await transcribe_tracks(tracks, labels, models)
+    return SourcedTranscript(source=source, **dict(made.transcript))

@@ -27,13 +27,14 @@ from models.records import (
     Sentiment,
     SpeakerTurn,
     Summary,
+    Transcription,
     TurnAssessment,
 )
 from models.risk import RiskModel
 from models.safeguarding import SafeguardingModel
 from models.sentiment import SentimentModel
 from models.summarisation import SummarisationModel
-from models.transcription import RecognitionOptions, Transcriber, Transcription
+from models.transcription import RecognitionOptions, Transcriber
 from models.turn_encoder import TurnEncoder
 from serving.answers import Answer, answer_many, answer_one
 from serving.placement import Placement
@@ -74,11 +75,15 @@ class DiarizationDeployment:
         found = weights.diarization_pipeline(placement.models, placement.speech)
         self._diarizer = Diarizer(found, device=placement.device)
 
-    async def diarize(self, samples: Samples, most_speakers: int | None) -> Answer[tuple[SpeakerTurn, ...]]:
-        """`samples`: float32[n], 16 kHz mono; `most_speakers`: how many took part, where that is known."""
+    async def diarize(
+        self, samples: Samples, speakers: int | None, most_speakers: int | None
+    ) -> Answer[tuple[SpeakerTurn, ...]]:
+        """`samples`: float32[n], 16 kHz mono; `speakers`: how many are heard, `most_speakers`: a bound on it."""
         model, most = self._diarizer, most_speakers or DEFAULT_MAX_SPEAKERS
         versions = {"diarization": model.version}
-        return await asyncio.to_thread(answer_one, lambda: model.diarize(samples, max_speakers=most), versions)
+        return await asyncio.to_thread(
+            answer_one, lambda: model.diarize(samples, max_speakers=most, num_speakers=speakers), versions
+        )
 
 
 @serve.deployment(name="safeguarding", max_ongoing_requests=64)

@@ -5,7 +5,7 @@ what is stored can be replayed even where a champion changed half way.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,11 @@ from models.records import (
     Sentiment,
     SpeakerTurn,
     Summary,
+    Transcription,
     TurnAssessment,
-    Word,
 )
 from serving.answers import Answer
 from serving.placement import APPLICATION
-
-if TYPE_CHECKING:
-    from models.transcription import Transcription  # brings the recogniser with it, which only replicas need
 
 Samples = NDArray[np.float32]
 Told = TypeVar("Told")
@@ -47,18 +44,16 @@ class ServedModels:
         """Capability -> version, of all answers given so far."""
         return dict(self._versions)
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> tuple[Word, ...]:
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
         """Words with times and confidences, no speakers yet."""
-        return (await self.hear(samples, names)).words
-
-    async def hear(self, samples: Samples, names: Sequence[str]) -> "Transcription":
-        """As `transcribe`, with the stretches in which a voice was found (tracks are told apart by them)."""
         heard: Transcription = await self._ask("transcription", "transcribe", samples, list(names))
         return heard
 
-    async def diarize(self, samples: Samples, *, most_speakers: int | None) -> tuple[SpeakerTurn, ...]:
+    async def diarize(
+        self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
+    ) -> tuple[SpeakerTurn, ...]:
         """Who is heard when."""
-        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", samples, most_speakers)
+        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", samples, speakers, most_speakers)
         return turns
 
     async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:

@@ -13,6 +13,7 @@ CHiME-6); words without a speaker are a stream of their own.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import warnings
@@ -29,9 +30,10 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from models import weights
 from models.diarization import Diarizer
+from models.records import StageTiming
 from models.transcription import Transcriber
 from pipelines import transcribing
-from pipelines.transcribing import Timing
+from pipelines.in_process import SpeechInProcess
 
 MAX_SECONDS: Final = 3 * 3600.0
 
@@ -51,7 +53,7 @@ class Result:
     confusion: float
     speakers_reference: int
     speakers_found: int
-    timings: tuple[Timing, ...]
+    timings: tuple[StageTiming, ...]
 
 
 def main() -> None:
@@ -89,8 +91,9 @@ def evaluate(
     speakers: int | None = None,
 ) -> Result:
     """Transcribe one call and compare it with its reference."""
-    found, timings = transcribing.transcribe_source(
-        source, transcriber, diarizer, max_seconds=MAX_SECONDS, speakers=speakers
+    speech = SpeechInProcess(transcriber, diarizer)
+    found, timings = asyncio.run(
+        transcribing.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
     )
     said, heard = streams(reference["turns"], "speaker", "text"), streams(found["words"], "speaker", "word")
     normalise = EnglishTextNormalizer({})

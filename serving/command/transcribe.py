@@ -5,6 +5,7 @@ named in one line and the others continue; the exit code is then 1.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -91,6 +92,7 @@ def _transcribe_all(
     from models.diarization import Diarizer  # noqa: PLC0415
     from models.transcription import Transcriber  # noqa: PLC0415
     from pipelines import transcribing  # noqa: PLC0415
+    from pipelines.in_process import SpeechInProcess  # noqa: PLC0415
 
     transcriber = Transcriber(files.whisper(data_dir / "models", weights))
     diarizer = Diarizer(files.diarization_pipeline(data_dir / "models", weights))
@@ -99,9 +101,9 @@ def _transcribe_all(
     for path in paths:
         progress.update(task, description=f"transcribing {Path(path).name}")
         try:
-            result, _ = transcribing.transcribe_source(
-                path, transcriber, diarizer, max_seconds=max_seconds, speakers=speakers
-            )
+            speech = SpeechInProcess(transcriber, diarizer)
+            work = transcribing.transcribe_source(path, speech, max_seconds=max_seconds, speakers=speakers)
+            result, _ = asyncio.run(work)
             out.write(json.dumps(result, ensure_ascii=False) + "\n")
             out.flush()
             if rttm_dir is not None:
