@@ -171,7 +171,7 @@ create table alerts (
     foreign key (tenant_id, analysis_id) references analyses (tenant_id, id),
     foreign key (tenant_id, claimed_by) references users (tenant_id, id)
 );
-create index alerts_queue on alerts (tenant_id, rank, id) where state in ('new', 'claimed');
+create index alerts_queue on alerts (tenant_id, rank, id) where state in ('new', 'claimed', 'escalated');
 create index alerts_session on alerts (tenant_id, session_id);
 create index alerts_recording on alerts (tenant_id, recording_id);
 create index alerts_claimer on alerts (tenant_id, claimed_by);
