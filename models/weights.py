@@ -31,28 +31,27 @@ _SEGMENTATION: Final = "models/pyannote_segmentation_3.0/pytorch_model.bin"
 _EMBEDDING: Final = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
 # A change to how the pipeline directory is laid out needs a new name, or an old directory would be kept.
-_PIPELINE_LAYOUT: Final = "diarization-1"
+_PIPELINE_LAYOUT: Final = "diarization-2"
 _PIPELINE_CONFIG: Final = """\
-# Written by models/weights.py. The official pyannote.audio pipeline over local weights.
+# Written by models/weights.py: the official pyannote.audio pipeline over local weights, voices grouped by ours.
 dependencies:
   pyannote.audio: 4.0.0
 pipeline:
-  name: pyannote.audio.pipelines.SpeakerDiarization
+  name: models.diarization_pipeline.ConversationDiarization
   params:
     segmentation: $model/segmentation
     segmentation_batch_size: 16
     embedding: $model/embedding
-    embedding_batch_size: 48
-    embedding_exclude_overlap: true
+    embedding_batch_size: 16
     plda: $model/plda
     clustering: AgglomerativeClustering
 params:
   segmentation:
     min_duration_off: 0.0
   clustering:
-    method: centroid
-    min_cluster_size: 8
-    threshold: 0.7
+    method: average
+    min_cluster_size: 2
+    threshold: 0.6
 """
 
 
