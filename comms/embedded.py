@@ -76,8 +76,12 @@ class EmbeddedPostgres:
         """The administrator's connection string. It bypasses row-level security: for provisioning alone."""
         if self._socket_dir is None:
             raise unavailable("postgres-down", "The embedded PostgreSQL is not running.")
+        return self.url_at(self._socket_dir, database)
+
+    def url_at(self, socket_dir: Path, database: str = DATABASE) -> str:
+        """As `url`, for a server of this data folder that another process runs at `socket_dir`."""
         password = self._password_file.read_text()
-        return f"postgresql://{ADMINISTRATOR}:{password}@/{database}?host={self._socket_dir}&port={PORT}"
+        return f"postgresql://{ADMINISTRATOR}:{password}@/{database}?host={socket_dir}&port={PORT}"
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +94,8 @@ class EmbeddedPostgres:
         if not (self._cluster / "PG_VERSION").exists():
             self._make_cluster()
         self._wait_for_predecessor()
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="wcc-"))
+        if self._socket_dir is None:  # a server started again after a crash keeps its place: others know it
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="wcc-"))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [

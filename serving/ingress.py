@@ -48,7 +48,7 @@ from models.errors import WriteCareError, invalid, unavailable
 from models.records import Record
 from serving import calls
 from serving.handles import ServedModels, deployment_handles
-from serving.placement import SHARES
+from serving.placement import DEPLOYMENTS, INGRESS
 
 _AT_ONCE: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
 _CONNECTIONS: Final = 4
@@ -75,7 +75,7 @@ def build_app() -> FastAPI:
         database = Database(settings.role_database_url.get_secret_value(), most=_CONNECTIONS)
         await database.open()
         verifier = Verifier.open(settings.data_dir / "keys", settings.issuer)
-        handles = deployment_handles([name for name in SHARES if name != "api"])
+        handles = deployment_handles(DEPLOYMENTS)
         app.state.door = Door(settings, database, verifier, handles)
         try:
             yield
@@ -100,7 +100,7 @@ def build_app() -> FastAPI:
     return app
 
 
-MODEL_API: Final = serve.deployment(name="api", max_ongoing_requests=256)(serve.ingress(build_app)())
+MODEL_API: Final = serve.deployment(name=INGRESS, max_ongoing_requests=256)(serve.ingress(build_app)())
 
 
 async def _healthy() -> dict[str, str]:

@@ -24,6 +24,10 @@ SHARES: Final[dict[str, float]] = {
 }
 
 
+INGRESS: Final = "api"
+DEPLOYMENTS: Final = tuple(name for name in SHARES if name != INGRESS)
+
+
 @dataclass(frozen=True)
 class Placement:
     """`models`: where weights are laid out; `verified`: remembered digests; `threads`: of one computing replica."""

@@ -1,0 +1,63 @@
+"""`./writecare token --tenant T --user U --role R`: a signed token for scripts, printed alone.
+
+Uses the running instance's PostgreSQL, or starts the embedded one for a moment where none runs.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from comms.database import Database
+from comms.embedded import EmbeddedPostgres
+from comms.identity.queries import ensure_tenant, ensure_user
+from comms.identity.tokens import Issuer
+from comms.provision import connections, provision
+from comms.settings import Settings
+from serving.command.options import command_parser, parsed, settings_for
+from serving.running import administrator_url, read_running, sole_instance
+
+
+def main(argv: Sequence[str]) -> int:
+    """Makes tenant and user where missing and prints the token."""
+    parser = command_parser("token", "Print a signed token of the built-in issuer.")
+    parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; made where missing")
+    parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
+    parser.add_argument("--role", required=True, metavar="R", help="the role that the token speaks with")
+    options = parsed(parser, argv)
+    if isinstance(options, int):
+        return options
+    settings = settings_for(options)
+    with app_database_url(settings) as url:
+        token = asyncio.run(make_token(settings, url, options.tenant, options.user, options.role))
+    print(token)
+    return 0
+
+
+async def make_token(settings: Settings, app_url: str, tenant: str, user: str, role: str) -> str:
+    """The token of that person, tenant and person made where missing; raises `invalid` for a bad slug or role."""
+    database = Database(app_url, most=1)
+    await database.open()
+    try:
+        actor = await ensure_user(database, await ensure_tenant(database, tenant), user, role)
+    finally:
+        await database.close()
+    return Issuer.open(settings.data_dir / "keys", settings.issuer).sign(actor, settings.token_lifetime_seconds)
+
+
+@contextmanager
+def app_database_url(settings: Settings) -> Iterator[str]:
+    """Where the role `wcc_app` logs in, PostgreSQL running until the block ends."""
+    keys_dir = settings.data_dir / "keys"
+    running = read_running(settings.data_dir)
+    if running is not None:
+        yield connections(administrator_url(settings, running), keys_dir).app
+    elif settings.database_url is not None:
+        yield provision(settings.database_url.get_secret_value(), keys_dir).app
+    else:
+        with sole_instance(settings.data_dir):
+            server = EmbeddedPostgres(settings.data_dir)
+            server.start()
+            try:
+                yield provision(server.url(), keys_dir, maintenance_url=server.url("postgres")).app
+            finally:
+                server.stop()

@@ -1,0 +1,53 @@
+"""How much memory the whole system takes: summed over the process tree, its highest value kept."""
+
+import threading
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_SAMPLE_SECONDS: Final = 1.0
+
+
+def tree_bytes(pid: int) -> int:
+    """What `pid` and all below it occupy: the proportional set size where the kernel tells, so that pages which
+    forks share count once; else the resident set size, which counts them for each."""
+    try:
+        root = psutil.Process(pid)
+        return sum(_bytes_of(process) for process in (root, *root.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _bytes_of(process: psutil.Process) -> int:
+    try:
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+class PeakMemory(threading.Thread):
+    """Samples the tree under `pid` once a second until stopped."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(name="peak-memory", daemon=True)
+        self._pid = pid
+        self._over = threading.Event()
+        self.peak = 0
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self.peak = max(self.peak, tree_bytes(self._pid))
+            self._over.wait(_SAMPLE_SECONDS)
+
+    def stop(self) -> int:
+        """Ends sampling and returns the highest value seen, in bytes."""
+        self._over.set()
+        self.join(5)
+        return self.peak

@@ -1,0 +1,48 @@
+"""Registers the shipped model versions, once per version: `python -m serving.registration`, run by the launcher.
+
+A process of its own that ends when it is done, because MLflow takes six seconds and 250 MB to import. Where what is
+shipped has been registered before, it does not even begin: `already_registered` reads two small files.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from comms.logs import write_json_logs
+from comms.settings import Settings
+from models.artefacts import MANIFEST_NAME
+from models.champions import FILE_NAME, SHIPPED, packaged
+
+_MARK: Final = "registered.json"
+
+
+def already_registered(data_dir: Path, database: str) -> bool:
+    """Whether exactly what is shipped now was registered in this `database` (its name, without password)."""
+    mark = data_dir / "models" / _MARK
+    champions_known = (data_dir / "models" / FILE_NAME).exists()
+    return champions_known and mark.exists() and json.loads(mark.read_text()) == _fingerprint(database)
+
+
+def _fingerprint(database: str) -> dict[str, str]:
+    manifests = {file.parent.name: file.read_bytes() for file in SHIPPED.glob(f"*/{MANIFEST_NAME}")}
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in manifests.items()}
+    return {**found, **{name: model.version for name, model in packaged().items()}, "database": database}
+
+
+def main() -> int:
+    """Exit code 0 when everything shipped is registered."""
+    write_json_logs()
+    settings = Settings()
+    assert settings.role_database_url is not None, "the launcher names MLflow's own database"
+    from models.registry import Registry  # noqa: PLC0415 - MLflow is slow to import
+
+    artefacts = settings.data_dir.resolve() / "models"
+    Registry(settings.role_database_url.get_secret_value(), artefacts).register_shipped()
+    (artefacts / _MARK).write_text(json.dumps(_fingerprint(sys.argv[1])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

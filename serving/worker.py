@@ -1,0 +1,161 @@
+"""The worker: claims recordings from the durable queue and walks them (`python -m serving.worker`).
+
+At least once: a job belongs to a worker whose heart beats; one whose worker has gone silent is given on, and the
+pipeline, being idempotent, finishes it once. Never lost: what may pass is tried again with growing pauses, and what
+does not, or too often, leaves its recording parked with the reason, for a person.
+"""
+
+import argparse
+import asyncio
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import structlog
+from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
+
+from comms.events.jobs import PROCESS_RECORDING
+from comms.house import House, open_house
+from comms.logs import write_json_logs
+from comms.metrics import Metrics
+from comms.problems import is_retried
+from comms.settings import Settings
+from models.errors import WriteCareError, unavailable
+from pipelines.capabilities import Models
+from pipelines.processing import park_recording, process_recording
+
+_AT_ONCE: Final = 2  # while one recording is heard, another can be read
+_CONNECTIONS: Final = 4
+_GRACE_SECONDS: Final = 3.0
+_FIRST_PAUSE_SECONDS: Final = 2
+_LONGEST_PAUSE_SECONDS: Final = 300
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class RetryWhatMayPass(BaseRetryStrategy):
+    """Gives a job back with growing pauses where its error may pass. How often, the task itself decides."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if not (isinstance(exception, WriteCareError) and is_retried(exception)):
+            return None
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(job.attempts, 10))
+        return RetryDecision(retry_in={"seconds": pause})
+
+
+def open_queue(url: str) -> App:
+    """The durable queue, in procrastinate's own schema; opens nothing yet."""
+    return App(connector=PsycopgConnector(conninfo=url, kwargs={"options": "-c search_path=procrastinate"}, max_size=4))
+
+
+def register_tasks(queue: App, house: House, models: Callable[[], Models]) -> None:
+    """Makes the queue's tasks known; `models` gives a fresh view of the models for each job."""
+
+    @queue.task(name=PROCESS_RECORDING, pass_context=True, retry=RetryWhatMayPass())
+    async def process(context: JobContext, tenant_id: str, recording_id: str) -> None:
+        tenant, recording = UUID(tenant_id), UUID(recording_id)
+        attempts = context.job.attempts
+        if attempts >= house.settings.job_attempts:  # its workers died of it, or were stopped too often
+            return await park_recording(house, tenant, recording, "tried-too-often")
+        try:
+            await _guarded(lambda: process_recording(house, models(), tenant, recording))
+        except WriteCareError as error:
+            if is_retried(error) and attempts + 1 < house.settings.job_attempts:
+                raise
+            await park_recording(house, tenant, recording, error.slug)
+            _log.warning("recording parked", recording_id=recording_id, reason=error.slug)
+
+
+async def _guarded(work: Callable[[], Awaitable[None]]) -> None:
+    """Runs `work`; whatever is raised becomes an error of ours, told by type and place: its text may quote words."""
+    try:
+        await work()
+    except WriteCareError:
+        raise
+    except asyncio.CancelledError:
+        # The worker is being stopped: the job goes back to the queue instead of being taken for done or failed.
+        raise unavailable("worker-stopping", "The worker was stopped; another goes on.") from None
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[-4:]
+        _log.error("processing failed", error=type(error).__name__, at=[f"{f.name}:{f.lineno}" for f in frames])
+        raise unavailable("processing-failed", f"Processing failed ({type(error).__name__}); it is logged.") from None
+
+
+async def give_on_stalled(queue: App, silent_seconds: float) -> int:
+    """Puts jobs back whose worker has been silent for so long; returns how many."""
+    given = 0
+    for job in await queue.job_manager.get_stalled_jobs(seconds_since_heartbeat=silent_seconds):
+        assert job.id is not None, "a job that was taken has an id"
+        try:
+            await queue.job_manager.retry_job(job)
+        except ConnectorException:
+            # The same recording waits in the queue already: that job does the work, this one is over.
+            await queue.job_manager.finish_job_by_id_async(job_id=job.id, status=Status.FAILED, delete_job=False)
+        given += 1
+        _log.warning("job of a silent worker given on", job_id=job.id, attempts=job.attempts)
+    return given
+
+
+async def _sweep(queue: App, silent_seconds: float) -> None:
+    while True:
+        try:
+            await give_on_stalled(queue, silent_seconds)
+        except ConnectorException as error:
+            _log.warning("sweep failed", error=type(error).__name__)
+        await asyncio.sleep(silent_seconds / 3)
+
+
+async def work(settings: Settings, models: Callable[[], Models], ready: Callable[[], None]) -> None:
+    """Works until SIGTERM or SIGINT; `ready` is called once jobs can be taken."""
+    assert settings.role_database_url is not None, "the launcher names the worker's door to the database"
+    queue = open_queue(settings.role_database_url.get_secret_value())
+    silent = settings.stalled_after_seconds
+    async with open_house(settings, Metrics(), connections=_CONNECTIONS) as house, queue.open_async():
+        register_tasks(queue, house, models)
+        sweeper = asyncio.create_task(_sweep(queue, silent))
+        ready()
+        try:
+            await queue.run_worker_async(
+                concurrency=_AT_ONCE, shutdown_graceful_timeout=_GRACE_SECONDS, fetch_job_polling_interval=1.0,
+                update_heartbeat_interval=silent / 3, stalled_worker_timeout=silent,
+            )  # fmt: skip
+        finally:
+            sweeper.cancel()
+
+
+def _join_ray(settings: Settings) -> Callable[[], Models]:
+    """Joins the cluster of the models' process; what it returns gives each job its own view of the models."""
+    import ray  # noqa: PLC0415 - seconds of import, and its environment must be complete before
+
+    from serving.handles import ServedModels, deployment_handles  # noqa: PLC0415
+    from serving.placement import DEPLOYMENTS  # noqa: PLC0415
+
+    if settings.ray_address is None:
+        raise unavailable("ray-unnamed", "WRITECARE_RAY_ADDRESS is not set: where the models are is unknown.")
+    ray.init(address=settings.ray_address, namespace="writecare", log_to_driver=False, configure_logging=False)
+    handles = deployment_handles(DEPLOYMENTS)
+    return lambda: ServedModels(handles)
+
+
+def main() -> int:
+    """Exit code 0 after a clean stop."""
+    parser = argparse.ArgumentParser(prog="serving.worker")
+    parser.add_argument("--ready", type=Path, required=True, help="written when jobs can be taken")
+    ready: Path = parser.parse_args().ready
+    write_json_logs()
+    settings = Settings()
+    models = _join_ray(settings)
+    try:
+        asyncio.run(work(settings, models, ready.touch))
+    finally:
+        ready.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
