@@ -31,6 +31,7 @@ from comms.settings import Settings
 from comms.tenants.routes import router as tenants
 from comms.timings.routes import router as timings
 from comms.users.routes import router as people
+from models import audio
 
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -66,11 +67,11 @@ def create_app(settings: Settings) -> FastAPI:
             open_model_door(settings.serve_url) as door,
         ):
             app.state.house, app.state.feed, app.state.models = house, feed, door
+            app.state.confinement = await asyncio.to_thread(audio.confinement)  # the kernel's: asked once
             sweeping = asyncio.create_task(sweep_for_ever(house))
-            try:
-                yield
-            finally:
-                sweeping.cancel()
+            yield
+            sweeping.cancel()
+            await asyncio.wait({sweeping})
 
     app = FastAPI(
         title="WriteCareConnect", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan,

@@ -23,7 +23,7 @@ from comms.database import Actor, Connection
 from comms.house import House
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
-from models.errors import WriteCareError, conflict
+from comms.versions import stale
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `./writecare token`, or of single sign-on.")
 
@@ -105,26 +105,16 @@ def if_match(
         return None
     bare = value.strip().removeprefix("W/").strip('"')
     if not bare.isascii() or not bare.isdigit() or len(bare) > 9:
-        raise _stale()
+        raise stale()
     return int(bare)
 
 
 IfMatch = Annotated[int | None, Depends(if_match)]
 
 
-def refuse_stale(current: int, expected: int | None) -> None:
-    """Raises a conflict (`version-stale`, 412) where the caller saw another version than the current one."""
-    if expected is not None and expected != current:
-        raise _stale()
-
-
 def tag(response: Response, version: int) -> None:
     """Says the record's version as its ETag."""
     response.headers["ETag"] = f'"{version}"'
-
-
-def _stale() -> WriteCareError:
-    return conflict("version-stale", "It has changed since you read it: read it again and repeat the change.")
 
 
 def bearer_of(header: str | None) -> str | None:

@@ -22,7 +22,7 @@ from comms.alerts.records import (
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
-from comms.http import refuse_stale
+from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing
 from models.records import Category, Record, Severity
 

@@ -11,8 +11,8 @@ from uuid import UUID
 from pydantic import Field
 
 from comms.audit.queries import record_act
-from comms.database import Actor, Connection, one
-from models.errors import invalid, missing
+from comms.database import Actor, Connection
+from models.errors import conflict, invalid, missing
 from models.records import Record
 
 Purpose = Literal["record", "transcribe", "analyse", "train", "voiceprint"]
@@ -102,7 +102,8 @@ def assess(ground: ProposedGround) -> Assessment:
 
 
 async def decide_ground(conn: Connection, actor: Actor, new: NewProcessingActivity) -> ProcessingActivity:
-    """Puts a ground in force in the place of the present one; raises `invalid` (`legal-basis-unsound`).
+    """Puts a ground in force in the place of the present one; raises `invalid` (`legal-basis-unsound`),
+    a conflict (`ground-just-decided`).
 
     Consent given under the ground before does not carry over: it was given for that one.
     """
@@ -116,13 +117,17 @@ async def decide_ground(conn: Connection, actor: Actor, new: NewProcessingActivi
     made = await conn.execute(
         "insert into data_processing_activities (tenant_id, activity_type, purpose, legal_basis, "  # noqa: S608
         "special_category_condition, data_categories, retention_period_days, description, decided_by) "
-        f"values (%s, %s, %s, %s, %s, %s, %s, %s, %s) returning {_COLUMNS}",
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s) "
+        f"on conflict (tenant_id, activity_type) where ended_at is null do nothing returning {_COLUMNS}",
         (
             actor.tenant_id, new.activity_type, new.purpose, new.legal_basis, assessment.special_category_condition,
             list(new.data_categories), new.retention_period_days, new.description, actor.user_id,
         ),
     )  # fmt: skip
-    activity = ProcessingActivity.model_validate(one(await made.fetchone()))
+    row = await made.fetchone()
+    if row is None:
+        raise conflict("ground-just-decided", "Somebody has just decided on this ground: read what it is now.")
+    activity = ProcessingActivity.model_validate(row)
     details = {"purpose": activity.activity_type, "legal_basis": activity.legal_basis}
     await record_act(conn, actor, "ground.decided", ("processing_activity", activity.id), details)
     return activity

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from comms.health.checks import Health, examine
@@ -23,9 +23,9 @@ async def health() -> Alive:
 
 
 @router.get("/health/detailed", responses={503: {"model": Health, "description": "Nothing can be taken now"}})
-async def detailed_health(house: InHouse, response: Response) -> Health:
+async def detailed_health(house: InHouse, request: Request, response: Response) -> Health:
     """Database, storage, models and the confinement of the audio decoder; 503 where nothing can be taken."""
-    found = await examine(house)
+    found = await examine(house, request.app.state.confinement)
     if found.status == "down":
         response.status_code = 503
     return found

@@ -15,7 +15,7 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.homes.queries import read_home
-from comms.http import refuse_stale
+from comms.versions import refuse_stale
 from models.errors import conflict, missing
 from models.records import Record
 

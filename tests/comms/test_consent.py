@@ -284,6 +284,19 @@ async def test_a_ground_is_decided_read_and_ended(client: httpx.AsyncClient, hou
     assert (unsound.status_code, unsound.json()["type"].rpartition("/")[2]) == (422, "legal-basis-unsound")
 
 
+async def test_of_two_who_decide_at_once_one_is_told_to_look_again(house: House) -> None:
+    officer = await factories.make_actor(house, "data_protection_officer")
+    for _ in range(5):
+        outcomes = await asyncio.gather(
+            *(factories.put_in_force(house, officer, "record") for _ in range(4)), return_exceptions=True
+        )
+        lost = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert len(lost) < len(outcomes)
+        assert {getattr(outcome, "slug", repr(outcome)) for outcome in lost} <= {"ground-just-decided"}
+    in_force = await factories.rows(house, officer, "select 1 from data_processing_activities where ended_at is null")
+    assert len(in_force) == 1
+
+
 async def test_as_a_member_of_another_tenant_a_ground_is_not_there(client: httpx.AsyncClient, house: House) -> None:
     officer = await factories.make_actor(house, "data_protection_officer")
     activity = await factories.put_in_force(house, officer, "record")

@@ -39,6 +39,10 @@ async def read(stored: bytes, key: bytes, belonging: Belonging, size: int, span:
     return b"".join([piece async for piece in unseal(part, key, belonging, size, wanted)])
 
 
+def files_under(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def new_belonging() -> Belonging:
     return Belonging(uuid.uuid4(), uuid.uuid4(), uuid.uuid4())
 
@@ -161,7 +165,7 @@ async def test_an_object_is_put_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         await objects.put("a/b/c.sealed", broken())
     assert [stored async for stored in objects.everything()] == []
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert files_under(tmp_path) == []
     await objects.put("a/b/c.sealed", pieces_of(b"0123456789", 3))
     assert b"".join([piece async for piece in objects.get("a/b/c.sealed", Span(2, 5))]) == b"234"
     await objects.delete("a/b/c.sealed")
@@ -183,4 +187,4 @@ def test_scratch_files_have_no_name(tmp_path: Path) -> None:
         file.write(b"plain")
         file.seek(0)
         assert file.read() == b"plain"
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert files_under(tmp_path) == []

@@ -1,0 +1,126 @@
+"""The API as a process of its own: it starts, answers over a socket, stops when asked, and survives being killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from comms.house import House
+from comms.provision import Databases
+from tests import factories
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[[], tuple["subprocess.Popen[bytes]", str]]
+
+
+@pytest.fixture
+def start_api(databases: Databases, data_dir: Path) -> Iterator[Start]:
+    """Starts the process and returns it with its address once it answers."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> tuple["subprocess.Popen[bytes]", str]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        wiring = {
+            "WRITECARE_DATA_DIR": str(data_dir), "WRITECARE_PORT": str(port),
+            "WRITECARE_ROLE_DATABASE_URL": databases.app,
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "comms.api"], env=os.environ | wiring, stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        started.append(process)
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "the API ended while starting"
+            try:
+                if httpx.get(f"{address}/health", trust_env=False).status_code == 200:
+                    return process, address
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise AssertionError("the API does not answer")
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+async def test_it_stops_cleanly_when_asked(start_api: Start, stop: signal.Signals) -> None:
+    process, _ = start_api()
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
+
+
+async def test_a_call_is_recorded_over_a_real_socket_and_the_log_is_json_without_ids_of_people(
+    start_api: Start, house: House
+) -> None:
+    process, address = start_api()
+    manager, resident, session_id = await factories.make_call(house)
+    sound = factories.wav(70.0)  # over two mebibytes: several reads
+    signed_in = factories.bearer(house, manager)
+    async with httpx.AsyncClient(base_url=address, headers=signed_in, trust_env=False, timeout=30) as caller:
+        taken = await caller.post("/api/recordings", params={"session_id": str(session_id)}, files={"file": sound})
+        assert taken.status_code == 201
+        heard = await caller.get(taken.headers["location"] + "/download")
+        assert heard.content == sound
+        too_early = await caller.post(
+            "/api/recordings", params={"session_id": str(session_id)}, files={"file": sound},
+            headers={"Authorization": "Bearer x"},
+        )  # fmt: skip
+        assert too_early.status_code == 401
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    lines = errors.decode().splitlines()
+    assert any('"route": "/api/recordings"' in line and '"status": 201' in line for line in lines)
+    assert all(line.startswith("{") for line in lines), [line for line in lines if not line.startswith("{")]
+    assert str(resident.user_id) not in errors.decode()
+
+
+async def test_killed_in_the_middle_of_an_upload_it_leaves_nothing_behind(start_api: Start, house: House) -> None:
+    process, address = start_api()
+    manager, _, session_id = await factories.make_call(house)
+    before = named_files(house)
+    half_uploaded(address, session_id, factories.bearer(house, manager)["Authorization"])
+    process.kill()
+    process.wait()
+    assert named_files(house) == before
+    assert await factories.rows(house, manager, "select 1 from recordings") == []
+    _, address = start_api()
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as caller:
+        assert (await caller.get("/health/detailed")).status_code == 200
+
+
+def half_uploaded(address: str, session_id: UUID, authorization: str) -> None:
+    """Sends half of what it announces and waits until the other side has read that."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as line:
+        head = (
+            f"POST /api/recordings?session_id={session_id} HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: {authorization}\r\nContent-Type: multipart/form-data; boundary=cut\r\n"
+            "Content-Length: 10000000\r\n\r\n"
+            '--cut\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+        )
+        line.sendall(head.encode() + factories.wav(120.0))
+        time.sleep(0.5)
+
+
+def named_files(house: House) -> set[Path]:
+    """Every file under a name where audio could lie."""
+    roots = (house.settings.data_dir / "recordings", house.settings.data_dir / "scratch")
+    return {path for root in roots for path in root.rglob("*") if path.is_file()}
