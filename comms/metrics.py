@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -26,7 +26,6 @@ class Metrics:
             "writecare_recordings_refused", "Uploads refused, by problem", ("problem",), registry=self.registry
         )
         self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio taken in", registry=self.registry)
-        self.sockets = Gauge("writecare_websockets", "WebSockets open now", registry=self.registry)
 
     def render(self) -> bytes:
         """The exposition text of all measurements."""

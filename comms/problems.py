@@ -64,7 +64,7 @@ class InvalidField(Record):
     detail: str
 
 
-class Problem(Record):
+class ProblemDetails(Record):
     """RFC 9457: `type` is stable and can be matched on, `detail` is for people."""
 
     type: str = Field(examples=[f"{TYPE_PREFIX}not-found"])
@@ -100,7 +100,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """An RFC 9457 response."""
-    body = Problem(
+    body = ProblemDetails(
         type=TYPE_PREFIX + slug, title=HTTPStatus(status).phrase, status=status, detail=detail,
         request_id=request_id, fields=fields,
     )  # fmt: skip
@@ -120,24 +120,51 @@ def problem_of(
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Makes every failure of `app` a problem."""
+    """Makes every failure of `app` a problem, and its OpenAPI document say so."""
     app.add_exception_handler(WriteCareError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_framework_error)
+    undescribed = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _name_media_type(undescribed())
+        return undescribed()
+
+    app.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to extend the document
 
 
-# What /openapi.json says of failures, for every route.
-PROBLEM_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": description, "model": Problem, "content": {MEDIA_TYPE: {}}}
-    for status, description in (
-        (401, "No token, or one that is not good (any more)"),
-        (403, "The role lacks the permission, or there is no lawful ground"),
-        (404, "Not there, or another tenant's"),
-        (409, "The present state forbids it"),
-        (422, "The request is not valid"),
-        (503, "Try again shortly"),
-    )
+_DESCRIPTIONS: Final[Mapping[int, str]] = {
+    401: "No token, or one that is not good (any more)",
+    403: "The role lacks the permission, or there is no lawful ground",
+    404: "Not there, or another tenant's",
+    409: "The present state forbids it",
+    412: "It has changed since the version in If-Match",
+    413: "Larger or longer than is taken",
+    415: "Not multipart/form-data",
+    416: "The range lies beyond the end",
+    422: "The request is not valid",
+    503: "Try again shortly",
 }
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What /openapi.json says of these failures: for FastAPI's `responses`."""
+    return {status: {"description": _DESCRIPTIONS[status], "model": ProblemDetails} for status in statuses}
+
+
+# Every route may answer these.
+PROBLEM_RESPONSES: Final = problem_responses(401, 403, 404, 409, 422, 503)
+
+
+def _name_media_type(document: dict[str, Any]) -> None:
+    """FastAPI describes every answer as the route's usual media type: a problem has its own."""
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    for operation in operations:
+        for status, answer in operation["responses"].items():
+            schemas = [kind.get("schema", {}) for kind in answer.get("content", {}).values()]
+            if status[0] in "45" and {"$ref": "#/components/schemas/ProblemDetails"} in schemas:
+                answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
 
 
 def _request_id(request: Request) -> str | None:

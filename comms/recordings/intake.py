@@ -177,11 +177,12 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 
 async def _remove_unless_kept(house: House, actor: Actor, belongings: Sequence[Belonging]) -> None:
     """A commit whose answer was lost may have kept the rows: they are asked. What fails here, the sweep does later."""
+    written = [belonging.object_key() for belonging in belongings]
     try:
         async with house.database.acting_as(actor) as conn:
-            if await queries.has_tracks(conn, belongings[0].recording_id):
-                return
-        for belonging in belongings:
-            await house.objects.delete(belonging.object_key())
+            kept = await queries.kept_objects(conn, written)
+        for object_key in written:
+            if object_key not in kept:
+                await house.objects.delete(object_key)
     except WriteCareError as error:
         _log.warning("objects without a row are left to the sweep", problem=error.slug)

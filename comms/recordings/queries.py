@@ -231,9 +231,12 @@ async def shred(conn: Connection, actor: Actor, recording_id: UUID) -> tuple[str
     return await _objects_of(conn, recording_id)
 
 
-async def has_tracks(conn: Connection, recording_id: UUID) -> bool:
-    """Whether the recording's tracks have been kept."""
-    return bool(await _objects_of(conn, recording_id))
+async def kept_objects(conn: Connection, object_keys: Sequence[str]) -> frozenset[str]:
+    """Those of the objects to which a track's row points."""
+    found = await conn.execute(
+        "select object_key from recording_tracks where object_key = any(%s)", (list(object_keys),)
+    )
+    return frozenset(row["object_key"] for row in await found.fetchall())
 
 
 async def _objects_of(conn: Connection, recording_id: UUID) -> tuple[str, ...]:

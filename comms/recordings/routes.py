@@ -15,7 +15,7 @@ from comms.database import Actor
 from comms.house import House
 from comms.http import Acting, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
-from comms.problems import problem_of
+from comms.problems import problem_of, problem_responses
 from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import OpenedTrack, unlock_track, wanted_span
@@ -56,7 +56,7 @@ class ConsentStatus(Record):
     permissions: tuple[Permission, ...]
 
 
-@router.post("", status_code=201, openapi_extra=_TAKES_FORM)
+@router.post("", status_code=201, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415))
 async def upload_recording(
     session_id: UUID, request: Request, house: InHouse, actor: Making, response: Response
 ) -> Recording:
@@ -73,7 +73,7 @@ async def start_recording(session_id: UUID, house: InHouse, actor: Making, respo
     return _created(response, await intake.start(house, actor, session_id))
 
 
-@router.post("/stop/{session_id}", openapi_extra=_MAY_TAKE_FORM)
+@router.post("/stop/{session_id}", openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413))
 async def stop_recording(
     session_id: UUID, request: Request, house: InHouse, actor: Making, response: Response
 ) -> Recording:
@@ -117,7 +117,11 @@ async def read_recording(recording_id: UUID, acting: Reading, response: Response
 @router.get(
     "/{recording_id}/download",
     response_class=Response,
-    responses={200: {"content": {"audio/*": {}}}, 206: {"content": {"audio/*": {}}}},
+    responses={
+        200: {"content": {"audio/*": {}}, "description": "The whole track"},
+        206: {"content": {"audio/*": {}}, "description": "The range"},
+        **problem_responses(416),
+    },
 )
 async def download_track(
     recording_id: UUID,

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 
 from comms.http import Acting, IfMatch, acting_with, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.problems import problem_responses
 from comms.sessions import participants, queries
 from comms.sessions.participants import ParticipantChange
 from comms.sessions.queries import (
@@ -64,7 +65,7 @@ async def read_session(session_id: UUID, acting: Reading, response: Response) ->
     return session
 
 
-@router.put("/{session_id}")
+@router.put("/{session_id}", responses=problem_responses(412))
 async def change_session(
     session_id: UUID, change: SessionChange, acting: Writing, expected: IfMatch, response: Response
 ) -> Session:
@@ -74,7 +75,7 @@ async def change_session(
     return session
 
 
-@router.delete("/{session_id}")
+@router.delete("/{session_id}", responses=problem_responses(412))
 async def end_session(session_id: UUID, acting: Writing, expected: IfMatch, response: Response) -> Session:
     """Ends a running session, cancels one that has not begun."""
     session = await queries.end_session(acting.conn, acting.actor, session_id, expected)

@@ -21,7 +21,7 @@ class NewUser(Record):
 
     display_name: str = Field(min_length=1, max_length=255, repr=False)
     role: Role
-    slug: Slug | None = None
+    slug: Slug | None = Field(default=None, repr=False)
     email: str | None = Field(default=None, max_length=254, repr=False)
     home_id: UUID | None = None
 
@@ -30,7 +30,7 @@ class User(NewUser):
     """A person."""
 
     id: UUID
-    slug: Slug
+    slug: Slug = Field(repr=False)
     active: bool
     created_at: datetime
 

@@ -1,6 +1,7 @@
 """The door itself: what every answer carries, what every failure looks like, and that all of it is described."""
 
-import json
+import re
+import uuid
 from collections.abc import AsyncIterator
 
 import httpx
@@ -130,13 +131,24 @@ async def test_the_openapi_document_has_every_route_with_words_for_each(
             assert operation["description"], route.path
             assert operation["tags"], route.path
             assert operation["security"] == [{"HTTPBearer": []}], route.path
-            assert "application/problem+json" in json.dumps(operation["responses"]["401"]), route.path
+            problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+            for status in ("401", "403", "404", "409", "422", "503"):
+                assert operation["responses"][status]["content"] == problem, (route.path, status)
     for path in ("/health", "/health/detailed", "/metrics"):
         assert path in document["paths"]
     identifiers = [op["operationId"] for operations in document["paths"].values() for op in operations.values()]
     assert len(identifiers) == len(set(identifiers))
     upload = document["paths"]["/api/recordings"]["post"]["requestBody"]["content"]
     assert "file" in upload["multipart/form-data"]["schema"]["properties"]
+
+
+async def test_no_route_of_the_platform_answers_without_a_token(client: httpx.AsyncClient, app: FastAPI) -> None:
+    for path, operations in app.openapi()["paths"].items():
+        if not path.startswith("/api/"):
+            continue
+        concrete = re.sub(r"\{\w+\}", str(uuid.uuid4()), path)
+        for method in operations:
+            assert_problem(await client.request(method, concrete), 401, "token-missing")
 
 
 async def test_the_pages_for_people_are_whole_and_fetch_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """A recording over HTTP: taken in whole or not at all, heard by those who may, erased for good."""
 
+import asyncio
 import io
 import wave
 from collections.abc import AsyncIterator
@@ -336,6 +337,23 @@ async def test_a_running_recording_is_stopped_with_its_tracks(client: httpx.Asyn
     assert [event["type"] for event in told] == ["session.recording.started", "session.recording.stopped"]
     again = await client.post(f"/api/recordings/stop/{session_id}", headers=headers, **form(wav()))  # type: ignore[arg-type]
     assert (again.status_code, slug_of(again)) == (409, "not-recording")
+
+
+async def test_of_many_who_start_or_stop_at_once_one_does(client: httpx.AsyncClient, house: House) -> None:
+    manager, _, _ = await factories.make_call(house)
+    session_id = await factories.make_session(house, manager, manager, session_type="meeting")
+    headers = factories.bearer(house, manager)
+    starts = await asyncio.gather(
+        *(client.post(f"/api/recordings/start/{session_id}", headers=headers) for _ in range(4))
+    )
+    assert sorted(answer.status_code for answer in starts) == [201, 409, 409, 409]
+    stops = await asyncio.gather(
+        *(client.post(f"/api/recordings/stop/{session_id}", headers=headers, **form(wav())) for _ in range(3))  # type: ignore[arg-type]
+    )
+    assert sorted(answer.status_code for answer in stops) == [200, 409, 409]
+    [stopped] = [answer.json() for answer in stops if answer.status_code == 200]
+    kept = {stored.key async for stored in house.objects.everything() if stopped["id"] in stored.key}
+    assert kept == {f"{manager.tenant_id}/{stopped['id']}/{stopped['tracks'][0]['id']}.sealed"}
 
 
 async def test_a_recording_stopped_without_a_track_is_none(client: httpx.AsyncClient, house: House) -> None:
