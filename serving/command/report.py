@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,6 +13,8 @@ from rich.text import Text
 from comms.alerts.records import AlertDetail
 from models.records import Analysis, Concern, StageTiming, Transcript
 
+_MOST_PASSAGES = 3
+_PASSAGE_WIDTH = 68
 _COLOUR = {"none": "green", "low": "yellow", "medium": "dark_orange", "high": "red", "critical": "bold red"}
 
 
@@ -52,11 +55,13 @@ def print_call(console: Console, call: WalkedCall) -> None:
     console.print()
     console.rule(Text(f" {call.source} ", style="bold"))
     console.print(_transcript_table(call))
-    console.print(_concerns_table(call))
+    console.print(_concerns(call))
     console.print(_reading(call))
     console.print(_alert_panel(call.alert))
     console.print(_timings_table(call.timings))
-    console.print(Text("Models: ", style="bold") + Text(", ".join(_named(call.analysis.models))))
+    console.print(Text("Models", style="bold"))
+    for name, version in sorted(call.analysis.models.items()):
+        console.print(Text(f"  {name:<15} {version}"), soft_wrap=True)
 
 
 def clock(seconds: float) -> str:
@@ -83,32 +88,34 @@ def _transcript_table(call: WalkedCall) -> Table:
     return table
 
 
-def _concerns_table(call: WalkedCall) -> Table | Text:
-    found = [(position, concern) for position, turn in enumerate(call.analysis.turns) for concern in turn.concerns]
-    if not found:
-        return Text("\nConcerns: none reached its threshold.\n", style="bold green")
-    table = Table(title="Concerns for a person to judge", title_justify="left", title_style="bold", expand=True)
-    for heading in ("#", "in the audio", "category", "severity", "probability", "words it rests on"):
-        table.add_column(heading, ratio=1 if heading.startswith("words") else None)
-    for position, concern in found:
+def _concerns(call: WalkedCall) -> Group:
+    """One concern a block, in the order of the call: what, how sure, where in the audio, on which words."""
+    lines: list[Text] = [Text("\nConcerns for a person to judge", style="bold")]
+    for position, turn in enumerate(call.analysis.turns):
         said = call.transcript.utterances[position]
-        table.add_row(
-            str(position),
-            f"{clock(said.start_seconds)}–{clock(said.end_seconds)}",
-            concern.category.replace("_", " "),
-            Text(concern.severity, style=_COLOUR[concern.severity]),
-            f"{concern.probability:.0%} (≥ {concern.threshold:.0%})",
-            _rests_on(position, concern),
-        )
-    return table
+        for concern in turn.concerns:
+            lines.append(
+                Text.assemble(
+                    (f"[{position}] ", "dim"), (f"{clock(said.start_seconds)}–{clock(said.end_seconds)} ", "cyan"),
+                    (concern.category.replace("_", " "), "bold"), ", ",
+                    (concern.severity, _COLOUR[concern.severity]),
+                    f", probability {concern.probability:.0%} (threshold {concern.threshold:.0%})",
+                )
+            )  # fmt: skip
+            lines += [Text(f"      rests on {words}", style="dim") for words in _rests_on(position, concern)]
+    if len(lines) == 1:
+        lines.append(Text("None reached its threshold.", style="green"))
+    return Group(*lines, Text(""))
 
 
-def _rests_on(position: int, concern: Concern) -> str:
-    """The words by weight; those of an earlier turn with its number."""
-    strongest = sorted(concern.evidence, key=lambda moved: -moved.weight)
-    return " · ".join(
-        f"{moved.text}" if moved.turn == position else f"{moved.text} (turn {moved.turn})" for moved in strongest
-    )
+def _rests_on(position: int, concern: Concern) -> list[str]:
+    """The words that moved it most; those of an earlier turn with its number."""
+    strongest = sorted(concern.evidence, key=lambda moved: -moved.weight)[:_MOST_PASSAGES]
+    return [
+        f"“{shorten(moved.text, _PASSAGE_WIDTH, placeholder=' …')}”"
+        + ("" if moved.turn == position else f" said in turn {moved.turn}")
+        for moved in strongest
+    ]
 
 
 def _reading(call: WalkedCall) -> Group:
@@ -151,7 +158,3 @@ def _timings_table(timings: Sequence[StageTiming]) -> Table:
         factor = f"{timing.wall_seconds / timing.audio_seconds:.3f}" if timing.audio_seconds else "–"
         table.add_row(timing.stage, f"{timing.audio_seconds:.1f}", f"{timing.wall_seconds:.2f}", factor)
     return table
-
-
-def _named(versions: dict[str, str]) -> list[str]:
-    return [f"{name} {version}" for name, version in sorted(versions.items())]
