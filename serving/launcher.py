@@ -91,7 +91,7 @@ class Instance:
             self._process("relay", _module("comms.events.relay"), self._as_relay, lambda: True, after=after),
             self._process(
                 "worker", self._worker_command, self._as_worker, self._worker_ready.exists,
-                after=(*after, "models"), leans_on=("models",),
+                after=after, leans_on=("models",),
             ),
         ]  # fmt: skip
         if not already_registered(self.settings.data_dir, self._database_name()):
@@ -130,7 +130,7 @@ class Instance:
 
     def _worker_command(self) -> list[str]:
         self._worker_ready.unlink(missing_ok=True)
-        return [*_module("serving.worker")(), "--ready", str(self._worker_ready)]
+        return [*_module("serving.worker")(), "--models", str(self._models_ready), "--ready", str(self._worker_ready)]
 
     def _as_app(self) -> dict[str, str]:
         return self._environment(self.databases.app) | self._ray_environment()
@@ -139,8 +139,7 @@ class Instance:
         return self._environment(self.databases.relay)
 
     def _as_worker(self) -> dict[str, str]:
-        address = self._models_state()["ray_address"]
-        return self._environment(self.databases.worker) | self._ray_environment() | {"WRITECARE_RAY_ADDRESS": address}
+        return self._environment(self.databases.worker) | self._ray_environment()
 
     def _as_registry(self) -> dict[str, str]:
         return self._environment(self.databases.mlflow)

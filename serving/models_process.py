@@ -26,11 +26,11 @@ from typing import Any, Final, NoReturn
 from comms.embedded import dying_with_parent
 from comms.logs import write_json_logs
 from comms.settings import Settings
+from serving import nursery
 
 _OBJECT_STORE_BYTES: Final = 800 << 20  # three hours of sound are 690 MB; pages are taken only when they are filled
 _DEPLOY_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 1.0
-_NIL_JOB: Final = "ffffffff"
 
 
 def main() -> int:
@@ -42,9 +42,7 @@ def main() -> int:
     settings = Settings()
     listener, address = _listen(options.scratch)
     _prepare_environment(address)
-    from serving import nursery  # noqa: PLC0415 - Ray reads its environment when it is imported
-
-    nursery.import_all(nursery.RAY_MODULES)
+    nursery.import_all(nursery.NEEDED_BY_RAY)
     _start_nursery(listener)
     return _serve(settings, options)
 
@@ -74,10 +72,6 @@ def _prepare_environment(nursery_address: Path) -> None:
         RAY_USAGE_STATS_ENABLED="0",
         RAY_worker_niceness="0",
         RAY_SERVE_LOG_TO_STDERR="0",
-        # Ray's library reads these two once, at import, and forks keep what it read: a worker that belongs to no
-        # job yet, and goes when this process (instead of the raylet, which does not exist yet) goes.
-        RAY_JOB_ID=_NIL_JOB,
-        RAY_RAYLET_PID=str(os.getpid()),
     )
 
 
@@ -88,24 +82,20 @@ def _start_nursery(listener: socket.socket) -> None:
         leave_with_parent()
         _be_nursery(listener)
     listener.close()
-    for name in ("RAY_JOB_ID", "RAY_RAYLET_PID"):
-        os.environ.pop(name)
 
 
 def _be_nursery(listener: socket.socket) -> NoReturn:
-    from serving import nursery  # noqa: PLC0415 - see main
-
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        nursery.import_all(nursery.MODEL_MODULES)
+        nursery.import_all(nursery.NEEDED_BY_REPLICAS)
         nursery.raise_workers(listener)
     finally:
         os._exit(1)
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    import ray  # noqa: PLC0415 - see main
+    import ray  # noqa: PLC0415 - after the nursery has parted, which must not know Ray
     from ray import serve  # noqa: PLC0415
 
     stopping = threading.Event()
@@ -148,7 +138,7 @@ def _quiet_logs() -> dict[str, Any]:
 
 def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: threading.Event) -> None:
     """Deploys the champions, says so once they answer, and deploys anew whenever they change."""
-    from serving import deploying  # noqa: PLC0415 - see main
+    from serving import deploying  # noqa: PLC0415 - as above
 
     deployed = deploying.resolve(settings)
     deploying.deploy(deployed, settings.model_cpus)

@@ -1,11 +1,13 @@
-"""The nursery: Ray's worker processes start as forks of one process that has imported everything.
+"""The nursery: Ray's worker processes start as forks of one process that has imported the libraries.
 
-Each replica of a deployment is a process. Started the usual way it imports Ray Serve, torch and transformers anew:
-about fourteen processor-seconds and 400 MB of its own, eight times over. Forked, it starts in a third of a second
-and shares those pages with its siblings. What is started for Ray is `nursery_client.py` under Python's name; where
-the nursery does not answer, that client starts the worker in the ordinary way, so that Ray never depends on it.
+Each replica of a deployment is a process. Started the usual way it imports pandas, torch and transformers anew:
+about fourteen processor-seconds and 400 MB of its own, ten times over. Forked, it starts in under a second and
+shares those pages with its siblings. What is started for Ray is `nursery_client.py` under Python's name; where the
+nursery does not answer, that client starts the worker in the ordinary way, so that Ray never depends on it.
 
-Forks are safe here because nothing runs yet: no Ray connection, no event loop, one thread of Python.
+Ray itself is imported by each fork anew: its library draws the ids of tasks and objects from generators that are
+seeded once a process, and forks of a seeded one would draw the same ids. For the rest forks are safe because
+nothing runs yet: no connection, no event loop, one thread of Python.
 """
 
 import array
@@ -24,28 +26,33 @@ from typing import Any, Final, NoReturn
 
 from comms.embedded import dying_with_parent
 
-# What every Ray worker imports, and what replicas import beside it, in this order.
-RAY_MODULES: Final = (
-    "ray.serve", "ray.serve._private.replica", "ray.serve._private.controller", "ray.serve._private.proxy",
-    "ray._private.workers", "ray._private.async_compat", "ray._private.runtime_env.setup_hook",
-    "ray._private.external_storage", "uvicorn",
+# What Ray and Ray Serve import beside their own: imported before the models' process and the nursery part.
+NEEDED_BY_RAY: Final = (
+    "pandas", "fastapi", "uvicorn", "aiohttp", "grpc.aio", "jsonschema", "google.protobuf.json_format", "requests",
+    "opentelemetry.sdk.metrics", "prometheus_client", "psutil", "filelock", "yaml", "msgpack", "uvloop", "tqdm",
 )  # fmt: skip
-# pyannote.audio itself is not among them: importing it starts a thread, and what it imports is the bulk.
-MODEL_MODULES: Final = ("torch", "serving.application", "lightning.pytorch", "spacy")
+
+# What replicas import: everything of ours below `serving`, which by the house's import rules knows no Ray.
+# pyannote.audio is not among them: importing it starts a thread; lightning is the bulk of what it imports.
+NEEDED_BY_REPLICAS: Final = (
+    "models.text", "models.transcription", "models.diarization", "models.embedding", "models.compliance",
+    "comms.ai.routes", "comms.ai.grounds", "pipelines.analysis", "pipelines.transcribing",
+    "lightning.pytorch", "spacy",
+)  # fmt: skip
 
 _MOST_BYTES: Final = 1 << 20
 
 
 def import_all(modules: Sequence[str]) -> None:
-    """Imports modules by name; one that is not there is left to whoever needs it."""
+    """Imports modules by name."""
     for name in modules:
         importlib.import_module(name)
 
 
 def raise_workers(listener: socket.socket) -> NoReturn:
     """Forks a worker for every request that comes in on `listener`, until killed."""
-    if threading.active_count() != 1:
-        raise RuntimeError("a nursery must not have threads of Python")
+    if threading.active_count() != 1 or "ray" in sys.modules:
+        raise RuntimeError("a nursery must have no threads of Python, and must not have imported Ray")
     gc.collect()
     gc.freeze()  # the collector would otherwise write to every object, and no page would stay shared
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers: Ray watches its connections
@@ -80,7 +87,8 @@ def _become_worker(request: dict[str, Any], descriptors: Sequence[int]) -> NoRet
     code = 1
     try:
         dying_with_parent(signal.SIGKILL)()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)

@@ -1,13 +1,19 @@
-"""Stands in Python's place when Ray starts a worker: asks the nursery for a fork, else starts Python itself.
+"""Stands in Python's place when Ray starts a process: asks the nursery to fork a worker, else becomes Python itself.
 
-Run with `python -IS` on the standard library alone, so that it costs milliseconds; imported by nobody.
+What is not a worker (Ray's own agents) is tied to the life of its parent: two of them each hold the pipe by which
+the other would notice the parent's end, and outlive it. Run with `python -IS` on the standard library alone, so that
+it costs milliseconds; imported by nobody.
 """
 
 import array
+import ctypes
 import json
 import os
+import signal
 import socket
 import sys
+
+_PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
@@ -15,6 +21,7 @@ def main(arguments: list[str]) -> None:
     place = next((at for at, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
     is_worker = place < len(arguments) and os.path.basename(arguments[place]) == "default_worker.py"
     if not (is_worker and _forked(os.environ["WRITECARE_NURSERY"], arguments[place:])):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - becoming Python is the point
 
 

@@ -7,7 +7,11 @@ does not, or too often, leaves its recording parked with the reason, for a perso
 
 import argparse
 import asyncio
+import json
+import logging
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -128,16 +132,20 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
             sweeper.cancel()
 
 
-def _join_ray(settings: Settings) -> Callable[[], Models]:
-    """Joins the cluster of the models' process; what it returns gives each job its own view of the models."""
-    import ray  # noqa: PLC0415 - seconds of import, and its environment must be complete before
+def _join_ray(models_ready: Path) -> Callable[[], Models]:
+    """Joins the cluster of the models' process; what it returns gives each job its own view of the models.
+
+    Waits for the models: meanwhile the seconds of importing Ray have passed already.
+    """
+    import ray  # noqa: PLC0415 - its environment must be complete before
 
     from serving.handles import ServedModels, deployment_handles  # noqa: PLC0415
     from serving.placement import DEPLOYMENTS  # noqa: PLC0415
 
-    if settings.ray_address is None:
-        raise unavailable("ray-unnamed", "WRITECARE_RAY_ADDRESS is not set: where the models are is unknown.")
-    ray.init(address=settings.ray_address, namespace="writecare", log_to_driver=False, configure_logging=False)
+    while not models_ready.exists():
+        time.sleep(0.05)
+    address = json.loads(models_ready.read_text())["ray_address"]
+    ray.init(address=address, namespace="writecare", log_to_driver=False, configure_logging=False)
     handles = deployment_handles(DEPLOYMENTS)
     return lambda: ServedModels(handles)
 
@@ -145,13 +153,17 @@ def _join_ray(settings: Settings) -> Callable[[], Models]:
 def main() -> int:
     """Exit code 0 after a clean stop."""
     parser = argparse.ArgumentParser(prog="serving.worker")
+    parser.add_argument("--models", type=Path, required=True, help="where the models' process says how to join it")
     parser.add_argument("--ready", type=Path, required=True, help="written when jobs can be taken")
-    ready: Path = parser.parse_args().ready
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until the queue's own handlers stand
     write_json_logs()
-    settings = Settings()
-    models = _join_ray(settings)
+    logging.getLogger("procrastinate.blueprints").setLevel(logging.ERROR)  # tasks are known by name, not by module
+    ready: Path = options.ready
+    models = _join_ray(options.models)
     try:
-        asyncio.run(work(settings, models, ready.touch))
+        asyncio.run(work(Settings(), models, ready.touch))
     finally:
         ready.unlink(missing_ok=True)
     return 0
