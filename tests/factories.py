@@ -6,6 +6,7 @@ import uuid
 import wave
 from typing import Any
 
+import av
 import numpy as np
 
 from comms.consent import grounds
@@ -118,6 +119,27 @@ def wav(seconds: float = 1.0, *, rate: int = 16_000, channels: int = 1, hertz: f
         writer.setsampwidth(2)
         writer.setframerate(rate)
         writer.writeframes(np.repeat(samples, channels).tobytes())
+    return file.getvalue()
+
+
+def encoded(container: str, codec: str, seconds: float = 1.0, *, picture: bool = False) -> bytes:
+    """A tone in another container, beside a moving picture where asked."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        sound = output.add_stream(codec, rate=48_000, layout="mono")
+        film = output.add_stream("mpeg4", rate=5, width=32, height=32) if picture else None
+        frame = av.AudioFrame.from_ndarray(
+            (8000 * np.sin(np.arange(int(seconds * 48_000)) * 0.03)).astype(np.int16)[None, :], "s16", "mono"
+        )
+        frame.sample_rate = 48_000
+        resampler = av.AudioResampler(sound.format, "mono", 48_000, sound.frame_size or 1024)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(sound.encode(piece))
+        output.mux(sound.encode(None))
+        if film is not None:
+            for _ in range(int(seconds * 5)):
+                output.mux(film.encode(av.VideoFrame(32, 32, "yuv420p")))
+            output.mux(film.encode(None))
     return file.getvalue()
 
 

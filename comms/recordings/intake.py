@@ -31,7 +31,7 @@ from models.errors import WriteCareError, conflict, invalid
 _log = structlog.get_logger(__name__)
 _MEDIA_TYPES: Final = {
     "wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg", "aac": "audio/aac",
-    "mov,mp4,m4a,3gp,3g2,mj2": "audio/mp4", "matroska,webm": "audio/webm",
+    "mov": "audio/mp4", "matroska": "audio/webm",  # each the first name of its family
 }  # fmt: skip
 
 

@@ -142,6 +142,28 @@ async def test_every_ordinary_rate_and_channel_count_is_taken(
     assert taken.status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "picture", "media_type"),
+    [
+        ("flac", "flac", False, "audio/flac"),
+        ("mp3", "libmp3lame", False, "audio/mpeg"),
+        ("ogg", "libopus", False, "audio/ogg"),
+        ("mp4", "aac", False, "audio/mp4"),
+        ("mp4", "aac", True, "audio/mp4"),
+        ("webm", "libopus", False, "audio/webm"),
+        ("adts", "aac", False, "audio/aac"),
+    ],
+)
+async def test_every_ordinary_container_is_taken_and_named(
+    client: httpx.AsyncClient, house: House, container: str, codec: str, picture: bool, media_type: str
+) -> None:
+    manager, _, session_id = await factories.make_call(house)
+    taken = await upload(client, house, manager, session_id, factories.encoded(container, codec, 2.0, picture=picture))
+    assert taken.status_code == 201, taken.text
+    assert taken.json()["tracks"][0]["media_type"] == media_type
+    assert taken.json()["duration_seconds"] == pytest.approx(2.0, abs=0.2)
+
+
 # --- not taken in: nothing changes ----------------------------------------------------------------------------------
 
 
