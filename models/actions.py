@@ -20,9 +20,10 @@ from models.turn_encoder import TurnEncoder, TurnVectors
 
 _MOST_ITEMS_A_TURN: Final = 3
 _PROMISE: Final = re.compile(
-    r"\b(?:(?:i|we)(?:'ll|’ll|\s+will|\s+shall)|ill|i'?m\s+(?:going\s+to|gonna)|(?:i|we)\s+am\s+going\s+to|"
-    r"we'?re\s+(?:going\s+to|gonna)|let\s+me|(?:i|we)'?m|i\s+am|we'?re|i\s+can|i'?ve\s+got\s+to)\s+"
-    r"(?:(?:just|also|then|definitely|now|be|already)\s+)*",
+    r"\b(?:(?:i|we)(?:'ll|’ll|\s+will|\s+shall)|il+|i'?m\s+(?:going\s+to|gonna)|(?:i|we)\s+am\s+going\s+to|"
+    r"we'?re\s+(?:going\s+to|gonna)|let\s+me|i\s+can|i'?ve\s+got\s+to|"
+    r"(?:i'?m|i\s+am|we'?re)(?=\s+(?:just\s+|now\s+|also\s+|already\s+)*(?:\w+ing\b|on\s+my\s+way|off\s+to)))\s+"
+    r"(?:(?:just|also|then|definitely|now|be(?=\s+\w+ing\b)|already)\s+)*",
     re.IGNORECASE,
 )
 _BARE: Final = re.compile(
@@ -107,9 +108,11 @@ class ActionModel:
         said = conversation.turns[turn]
         addressee = _addressee(conversation, said.speaker)
         items: list[ActionItem] = []
-        for clause in promises(said.text) or [said.text.strip()]:
+        clauses = promises(said.text) or [said.text.strip()]
+        anywhere = find_due(said.text) if len(clauses) == 1 else None  # 'not tonight he won't, I'm ringing them'
+        for clause in clauses:
             span = find_due(clause)
-            due = None if span is None else clause[span[0] : span[1]]
+            due = clause[span[0] : span[1]] if span else said.text[slice(*anywhere)] if anywhere else None
             text = self._imperative(_without(clause, span), addressee)
             if text and all(text.lower() != other.text.lower() for other in items):
                 items.append(ActionItem(turn=turn, text=text, owner=said.speaker, due=due))
@@ -125,8 +128,8 @@ class ActionModel:
             words[0] = self._language(f"I am {clause}")[2].lemma_
         text = " ".join(words)
         if addressee is not None:
-            text = re.sub(r"\byour\b", f"{addressee}'s", text, flags=re.IGNORECASE)
-            text = re.sub(r"\byou\b(?!')", addressee, text, flags=re.IGNORECASE)
+            text = re.sub(r"\byour\b(?!\s+own)", f"{addressee}'s", text, flags=re.IGNORECASE)
+            text = re.sub(r"(?<!of )\byou\b(?!')", addressee, text, flags=re.IGNORECASE)
         return text[:1].upper() + text[1:]
 
 
@@ -152,7 +155,8 @@ def _without(clause: str, span: tuple[int, int] | None) -> str:
     if span is None:
         return clause
     rest = f"{clause[: span[0]].rstrip(' ,')} {clause[span[1] :].lstrip(' ,')}".strip()
-    return _TAIL.sub("", rest).strip(" ,-–") or clause
+    rest = re.sub(r"\s+(?:on|at|by|for|about)$", "", _TAIL.sub("", rest), flags=re.IGNORECASE)
+    return rest.strip(" ,-–") or clause
 
 
 def _addressee(conversation: Conversation, speaker: str | None) -> str | None:

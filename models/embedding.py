@@ -3,7 +3,6 @@
 all-MiniLM-L6-v2 (Apache-2.0) with mean pooling and L2 normalisation, as its authors publish it.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,8 +10,9 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+from torch.nn import functional
 
+from models.minilm import MiniLM, load_tokenizer, padded
 from models.weights import SENTENCE_ENCODER_VERSION
 
 DIMENSIONS: Final = 384
@@ -27,10 +27,9 @@ class EmbeddingModel:
 
     def __init__(self, directory: Path) -> None:
         """`directory`: as `models.weights.sentence_encoder()` returns it."""
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        self._tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-        self._encoder = AutoModel.from_pretrained(str(directory), local_files_only=True)
-        self._encoder.eval()
+        self._network = MiniLM.load(directory)
+        self._tokenizer = load_tokenizer(directory)
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
 
     @classmethod
     def load(cls, directory: Path) -> "EmbeddingModel":
@@ -46,10 +45,8 @@ class EmbeddingModel:
         return vectors
 
     def _embed_batch(self, texts: list[str]) -> NDArray[np.float32]:
-        batch = self._tokenizer(texts, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
+        ids, mask = padded([encoding.ids for encoding in self._tokenizer.encode_batch(texts)])
         with torch.inference_mode():
-            hidden = self._encoder(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
-            rows: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+            pooled = (self._network(ids, mask) * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+            rows: NDArray[np.float32] = functional.normalize(pooled, dim=1).numpy()
         return rows

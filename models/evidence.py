@@ -16,7 +16,7 @@ from models.records import Conversation, Evidence, Turn
 
 _CONTEXT_TURNS: Final = 2
 _PHRASE_WORDS: Final = 4
-_MOST_PHRASES: Final = 8
+_MOST_PHRASES: Final = 6
 _MOST_SHOWN: Final = 3
 _SHARE_OF_LARGEST: Final = 0.3  # a span that moved the score by less than this share of the largest is not shown
 _WORD: Final = re.compile(r"\S+")
@@ -46,7 +46,7 @@ def occlusions(conversation: Conversation, turn: int) -> list[Occlusion]:
 
 
 def phrases(text: str) -> list[tuple[int, int]]:
-    """Character spans of neighbouring words, about four each and at most eight spans, covering the text in order."""
+    """Character spans of neighbouring words, about four each and at most six spans, covering the text in order."""
     words = [match.span() for match in _WORD.finditer(text)]
     size = max(_PHRASE_WORDS, -(-len(words) // _MOST_PHRASES))
     groups = [words[start : start + size] for start in range(0, len(words), size)]

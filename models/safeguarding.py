@@ -88,7 +88,7 @@ class SafeguardingModel:
         ]
 
     def explain(
-        self, conversations: Sequence[Conversation], assessments: Sequence[tuple[TurnAssessment, ...]]
+        self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
         """The same assessments, each concern with the words and earlier turns that moved its score.
 

@@ -81,10 +81,26 @@ def analyse(conversation: Conversation, models: TextModels) -> Analysis:
 
 
 def analyse_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
-    """As `analyse` for each, in order; encoding is batched across conversations."""
+    """As `analyse` for each, in order, batched across conversations."""
+    judged = judge_many(conversations, models)
+    explained = models.safeguarding.explain(conversations, [analysis.turns for analysis in judged])
+    return [
+        analysis.model_copy(
+            update={
+                "turns": tuple(
+                    turn.model_copy(update={"concerns": assessment.concerns})
+                    for turn, assessment in zip(analysis.turns, rows, strict=True)
+                )
+            }
+        )
+        for analysis, rows in zip(judged, explained, strict=True)
+    ]
+
+
+def judge_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
+    """As `analyse_many`, without the evidence of each concern: several times faster where nobody will read it."""
     vectors = models.encoder.encode(conversations)
-    scored = models.safeguarding.score(conversations, vectors)
-    assessed = models.safeguarding.explain(conversations, scored)
+    assessed = models.safeguarding.score(conversations, vectors)
     felt = models.sentiment.predict_many(conversations, vectors)
     promised = models.actions.extract_many(conversations, vectors)
     versions = models.versions

@@ -5,7 +5,6 @@ turn's vector knows what was said around it and a token is paid for once. What s
 packaged weights, as 8-bit integers with a scale a row: a few MB, added to them at loading.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
 
 from models.artefacts import Manifest, read_arrays, read_artefact
 from models.errors import unavailable
+from models.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, padded
 from models.records import Conversation
 
 VECTOR_SIZE: Final = 768  # the mean over the turn's tokens, then its first token; 384 each
@@ -48,21 +47,22 @@ class Window:
 class TurnEncoder:
     """Gives every turn of a conversation a vector that knows its context."""
 
-    def __init__(self, network: Any, tokenizer: Any, version: str, sha256: str = "") -> None:
+    def __init__(self, network: MiniLM, tokenizer: Any, version: str, sha256: str = "") -> None:
         """`sha256`: of the shipped weights; empty before they are fine-tuned."""
         self.version = version
-        self._sha256 = sha256
         self.network = network
         self._tokenizer = tokenizer
-        self._autocast = _has_fast_bfloat16()
+        self._sha256 = sha256
 
     @classmethod
     def load(cls, artefact: Path, base: Path) -> "TurnEncoder":
         """`artefact`: the shipped directory; `base`: as `models.weights.sentence_encoder()` returns it."""
         manifest = read_artefact(artefact)
-        encoder = cls.untrained(base)
-        apply_difference(encoder.network, read_arrays(artefact))
-        return cls(encoder.network, encoder._tokenizer, manifest.label, manifest.files["weights.safetensors"])
+        network = MiniLM.load(base)
+        apply_difference(network, read_arrays(artefact))
+        if has_fast_bfloat16():
+            network = network.bfloat16()
+        return cls(network, load_tokenizer(base), manifest.label, manifest.files["weights.safetensors"])
 
     def must_suit(self, reader: Manifest) -> None:
         """Raise `artefact-mismatch` where `reader` was trained over another encoder: its heads would read noise."""
@@ -74,11 +74,8 @@ class TurnEncoder:
 
     @classmethod
     def untrained(cls, base: Path) -> "TurnEncoder":
-        """The packaged weights as they are: where training starts."""
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
-        network = AutoModel.from_pretrained(str(base), local_files_only=True, attention_probs_dropout_prob=0.0)
-        return cls(network.eval(), tokenizer, "untrained")
+        """The packaged weights as they are, in float32: where training starts."""
+        return cls(MiniLM.load(base), load_tokenizer(base), "untrained")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
         """One answer a conversation, in order; windows of all of them are batched together by length."""
@@ -106,9 +103,9 @@ class TurnEncoder:
         if not conversation.turns:
             return [], []
         texts = [f"{roles.get(turn.speaker or '', 'other')}: {turn.text}" for turn in conversation.turns]
-        encoded = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         pieces, owners = [], []
-        for at, ids in enumerate(encoded):
+        for at, encoding in enumerate(self._tokenizer.encode_batch(texts, add_special_tokens=False)):
+            ids = encoding.ids
             for start in range(0, max(1, len(ids)), _PIECE_TOKENS):
                 pieces.append([*ids[start : start + _PIECE_TOKENS], _SEP])
                 owners.append(at)
@@ -116,15 +113,7 @@ class TurnEncoder:
 
     def forward(self, batch: Sequence[Window]) -> torch.Tensor:
         """Vectors of all scored pieces of `batch`, in order: (pieces, 768) float32. Differentiable."""
-        longest = max(len(window.ids) for window in batch)
-        ids = torch.zeros((len(batch), longest), dtype=torch.long)
-        mask = torch.zeros((len(batch), longest))
-        for row, window in enumerate(batch):
-            ids[row, : len(window.ids)] = torch.tensor(window.ids)
-            mask[row, : len(window.ids)] = 1.0
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._autocast):
-            hidden = self.network(ids, attention_mask=mask).last_hidden_state
-        hidden = hidden.float()
+        hidden = self.network(*padded([window.ids for window in batch])).float()
         return torch.stack(
             [
                 torch.cat([hidden[row, start:end].mean(dim=0), hidden[row, start]])
@@ -193,8 +182,3 @@ def _batches(jobs: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]
             batches.append([])
         batches[-1].append(job)
     return batches
-
-
-def _has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; elsewhere it would be slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported())

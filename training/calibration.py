@@ -54,16 +54,15 @@ class Calibration:
 
 
 def fit_calibration(answers: Answers) -> Calibration:
-    """One logistic layer an output over encoder logit, n-gram logit and the encoder's logit of any concern."""
+    """Logistic layers over the encoder's logit, the n-grams' logit and, for a category, the logit of any concern.
+
+    The categories share their slopes, each with an intercept of its own: most have some tens of positives, too few
+    for slopes that can be trusted. `any` has slopes of its own.
+    """
     concern = np.zeros((len(CATEGORIES) + 1, 4), dtype=np.float32)
-    for column in range(len(concern)):
-        inputs = concern_inputs(answers, column)
-        labels = answers.true_concern[:, column]
-        if not 0 < labels.sum() < len(labels):
-            concern[column] = (1.0, 0.0, 0.0, -8.0)
-            continue
-        layer = LogisticRegression(C=_STRENGTH).fit(inputs, labels)
-        concern[column] = (*layer.coef_[0], layer.intercept_[0])
+    concern[:-1] = _shared_slopes(answers)
+    layer = LogisticRegression(C=_STRENGTH).fit(concern_inputs(answers, len(CATEGORIES)), answers.true_concern[:, -1])
+    concern[-1] = (*layer.coef_[0], layer.intercept_[0])
     sentiment = LogisticRegression(C=_STRENGTH).fit(answers.sentiment, answers.true_sentiment)
     commitment = LogisticRegression(C=_STRENGTH).fit(answers.commitment, answers.true_commits)
     return Calibration(
@@ -71,6 +70,17 @@ def fit_calibration(answers: Answers) -> Calibration:
         np.column_stack([sentiment.coef_, sentiment.intercept_]).astype(np.float32),
         np.asarray([commitment.coef_[0, 0], commitment.intercept_[0]], dtype=np.float32),
     )
+
+
+def _shared_slopes(answers: Answers) -> NDArray[np.float32]:
+    """(15, 4): one logistic layer over all turns and categories, with a shrunken intercept for each category."""
+    count = len(CATEGORIES)
+    inputs = np.concatenate([concern_inputs(answers, column) for column in range(count)])
+    which = np.repeat(np.eye(count, dtype=np.float32), len(answers.concern), axis=0)
+    labels = answers.true_concern[:, :count].T.ravel()
+    layer = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(np.hstack([inputs, which]), labels)
+    slopes, own = layer.coef_[0, :3], layer.coef_[0, 3:]
+    return np.column_stack([np.tile(slopes, (count, 1)), own + layer.intercept_[0]]).astype(np.float32)
 
 
 def concern_inputs(answers: Answers, column: int) -> NDArray[np.float32]:

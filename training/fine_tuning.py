@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from models.minilm import has_fast_bfloat16
 from models.records import CATEGORIES, Conversation
 from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
 from training.augmentation import Chances, first_names, varied
@@ -101,8 +102,10 @@ def fine_tune(
         encoder.network.train()
         heads.train()
         for batch in _epoch(learn, encoder, names, settings, draw):
-            answers = heads(encoder.forward([example.window for example in batch]))
-            loss = _loss(answers, batch, settings)
+            # Half the time of float32 where the processor can; gradients and weights stay float32.
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bfloat16()):
+                vectors = encoder.forward([example.window for example in batch])
+            loss = _loss(heads(vectors), batch, settings)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([*learning, *heads.parameters()], 1.0)

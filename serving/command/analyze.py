@@ -50,7 +50,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
     with _progress(Console(stderr=True)) as progress:
         loading = progress.add_task("loading the models", total=None)
         # Imported here: seconds of libraries must not stand before `--help` or a malformed line.
-        from models.text import TextModels, analyse_many  # noqa: PLC0415
+        from models.text import TextModels, judge_many  # noqa: PLC0415
 
         models = TextModels.load(data_dir)
         progress.remove_task(loading)
@@ -59,7 +59,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
         def lines() -> Iterator[str]:
             for start in range(0, len(conversations), _CONVERSATIONS_A_BATCH):
                 batch = conversations[start : start + _CONVERSATIONS_A_BATCH]
-                yield from (output_line(analysis) for analysis in analyse_many(batch, models))
+                yield from (output_line(analysis) for analysis in judge_many(batch, models))  # it prints no evidence
                 progress.advance(reading, len(batch))
 
         _write_whole(target, lines())

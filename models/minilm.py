@@ -1,0 +1,131 @@
+"""MiniLM itself: the small BERT under the sentence vectors and the turn encoder, and its tokenizer.
+
+Written out in plain torch (Devlin et al., 2019; Wang et al., 2020) because a general library takes ten seconds of
+processor time to import, and because weights can then lie in memory in the precision they are used in. Parameters
+carry the packaged file's names, so that its safetensors load as they are.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of the package's `config.json` that decide the layers."""
+
+    vocab_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    layer_norm_eps: float
+    hidden_dropout_prob: float
+
+
+class MiniLM(nn.Module):
+    """Token ids and mask in, one hidden vector a token out; both (batch, tokens), the answer (batch, tokens, 384)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(shape)
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(shape) for _ in range(shape.num_hidden_layers))})
+
+    @classmethod
+    def load(cls, directory: Path) -> "MiniLM":
+        """From the packaged directory (`config.json`, `model.safetensors`), in float32, ready to answer."""
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        network = cls(Shape(**{name: config[name] for name in Shape.__dataclass_fields__}))
+        packaged = load_file(directory / "model.safetensors")
+        expected = network.state_dict()
+        network.load_state_dict({name: packaged[name] for name in expected})
+        return network.eval()
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.embeddings(ids)
+        visible = mask[:, None, None, :] > 0  # broadcast over heads and asking tokens
+        for layer in self.encoder["layer"]:
+            hidden = layer(hidden, visible)
+        return hidden
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.position_embeddings = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
+        self.token_type_embeddings = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
+        self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = nn.Dropout(shape.hidden_dropout_prob)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        places = self.position_embeddings.weight[: ids.shape[1]] + self.token_type_embeddings.weight[0]
+        return self.dropout(self.LayerNorm(self.word_embeddings(ids) + places))
+
+
+class _Layer(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        size = shape.hidden_size
+        self.heads = shape.num_attention_heads
+        reading = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"self": reading, "output": _Output(size, shape)})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(size, shape.intermediate_size)})
+        self.output = _Output(shape.intermediate_size, shape)
+
+    def forward(self, hidden: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        batch, tokens, size = hidden.shape
+        reading = self.attention["self"]
+        query, key, value = (
+            reading[name](hidden).view(batch, tokens, self.heads, size // self.heads).transpose(1, 2)
+            for name in ("query", "key", "value")
+        )
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        hidden = self.attention["output"](seen.transpose(1, 2).reshape(batch, tokens, size), hidden)
+        return self.output(functional.gelu(self.intermediate["dense"](hidden)), hidden)
+
+
+class _Output(nn.Module):
+    """A linear layer whose answer is added to what went in, then normalised."""
+
+    def __init__(self, size: int, shape: Shape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, shape.hidden_size)
+        self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = nn.Dropout(shape.hidden_dropout_prob)
+
+    def forward(self, changed: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        return self.LayerNorm(self.dropout(self.dense(changed)) + before)
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """The packaged word-piece tokenizer, which neither pads nor cuts by itself."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and float mask, both (batch, longest); padding is 0 in either."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = torch.zeros((len(sequences), longest), dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest))
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+        mask[row, : len(sequence)] = 1.0
+    return ids, mask
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; elsewhere it would be slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported())

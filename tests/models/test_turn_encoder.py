@@ -1,0 +1,59 @@
+"""The turn encoder: windows that score every piece once, and a difference that restores what was learnt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.artefacts import Origin, read_artefact, write_artefact
+from models.errors import WriteCareError
+from models.turn_encoder import VECTOR_SIZE, TurnEncoder, apply_difference, difference, windows
+from models.weights import sentence_encoder
+from tests.readers import conversation, text_models
+
+
+def test_every_piece_is_scored_once_and_no_window_is_too_long() -> None:
+    pieces = [[7] * size for size in (10, 121, 3, 121, 121, 121, 50, 121, 121, 2, 60)]
+    cut = windows(pieces)
+    assert [piece for window in cut for piece, _, _ in window.spans] == list(range(len(pieces)))
+    assert max(len(window.ids) for window in cut) <= 512
+    assert len(cut) > 1
+    for window in cut:
+        for piece, start, end in window.spans:
+            assert list(window.ids[start:end]) == pieces[piece]
+
+
+def test_a_later_window_begins_with_turns_before_it() -> None:
+    later = windows([[7] * 100] * 8)[1]
+    assert later.spans[0][1] > 1
+
+
+def test_an_empty_conversation_has_no_vectors_and_an_empty_turn_has_one() -> None:
+    none, blank = text_models().encoder.encode([conversation(), conversation("", "Hello")])
+    assert none.vectors.shape == (0, VECTOR_SIZE)
+    assert blank.turn_of.tolist() == [0, 1]
+    assert np.isfinite(blank.vectors).all()
+
+
+def test_a_long_turn_is_read_in_pieces_of_the_same_turn() -> None:
+    [found] = text_models().encoder.encode([conversation("word " * 300, "short")])
+    assert found.turn_of.tolist() == [0, 0, 0, 1]
+
+
+def test_what_was_learnt_is_restored_from_its_difference() -> None:
+    base = torch.nn.Linear(8, 4)
+    learnt = torch.nn.Linear(8, 4)
+    arrays = difference(learnt, base)
+    assert arrays["weight"].dtype == np.int8
+    apply_difference(base, arrays)
+    assert torch.allclose(base.weight, learnt.weight, atol=0.01)
+    assert torch.allclose(base.bias, learnt.bias, atol=0.01)
+
+
+def test_a_reader_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    write_artefact(tmp_path / "sentiment", Origin("9", ""), arrays={}, settings={"reads_encoder": "another"})
+    untrained = TurnEncoder.untrained(sentence_encoder())
+    with pytest.raises(WriteCareError, match="not trained over") as refusal:
+        untrained.must_suit(read_artefact(tmp_path / "sentiment"))
+    assert refusal.value.slug == "artefact-mismatch"

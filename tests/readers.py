@@ -1,0 +1,33 @@
+"""The shipped readers, loaded once for all tests, and short ways to write a conversation."""
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.records import Conversation, Participant, Turn
+from models.text import TextModels
+
+
+@functools.cache
+def text_models() -> TextModels:
+    """The versions that ship with the program, as `analyze` loads them in a new data folder."""
+    return TextModels.load(Path(tempfile.mkdtemp(prefix="writecare-readers-")))
+
+
+CARERS = (
+    Participant(speaker="S1", role="care_worker", name="Ioana"),
+    Participant(speaker="S2", role="manager", name="Beverley"),
+)
+
+
+def conversation(*lines: str, participants: Sequence[Participant] = CARERS, name: str = "c") -> Conversation:
+    """Two people taking turns; the first line is S1's."""
+    turns = tuple(Turn(speaker=f"S{at % 2 + 1}", text=line) for at, line in enumerate(lines))
+    return Conversation(id=name, channel="handover", participants=tuple(participants), turns=turns)
+
+
+def chance_of_concern(*lines: str) -> float:
+    """The probability that the last line voices any concern, after the lines before it."""
+    [assessments] = text_models().safeguarding.score([conversation(*lines)])
+    return assessments[-1].scores["any"]

@@ -1,0 +1,121 @@
+"""`writecare analyze`: the contract to the letter, and nothing half-written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.records import CATEGORIES
+from serving.command.analyze import main
+
+LINE: dict[str, Any] = {
+    "id": "tr-1",
+    "channel": "handover",
+    "participants": [{"speaker": "S1", "role": "nurse", "name": "Mo"}, {"speaker": "S2", "role": "manager"}],
+    "turns": [
+        {"speaker": "S1", "text": "The agency nurse slapped Winnie twice last night, I saw it."},
+        {"speaker": "S2", "text": "Right. I'll ring safeguarding now."},
+    ],
+}
+
+
+def run(tmp_path: Path, *lines: Any, raw: bytes | None = None) -> tuple[int, Path]:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+    source.write_bytes(text.encode() if raw is None else raw)
+    return main([str(source), str(target), "--data", str(tmp_path / "state")]), target
+
+
+def test_one_line_out_per_line_in_with_exactly_the_fields_of_the_contract(tmp_path: Path) -> None:
+    empty = {"id": "tr-2", "turns": []}
+    code, target = run(tmp_path, LINE, empty, {**LINE, "id": "tr-3"})
+    assert code == 0
+    answers = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [answer["id"] for answer in answers] == ["tr-1", "tr-2", "tr-3"]
+    first = answers[0]
+    assert set(first) == {"id", "turns", "risk", "summary", "actions", "models"}
+    assert [set(turn) for turn in first["turns"]] == [{"scores", "concerns", "sentiment"}] * 2
+    assert set(first["turns"][0]["scores"]) == {*CATEGORIES, "any"}
+    assert set(first["turns"][0]["concerns"][0]) == {"category", "severity", "probability"}
+    assert set(first["turns"][0]["sentiment"]) == {"label", "probabilities"}
+    assert set(first["risk"]) == {"level", "score"}
+    assert all(set(action) == {"turn", "text", "owner", "due"} for action in first["actions"])
+    assert first["summary"]["text"] == " ".join(sentence["text"] for sentence in first["summary"]["sentences"])
+    assert answers[1]["turns"] == []
+
+
+def test_labels_in_the_input_are_not_read(tmp_path: Path) -> None:
+    labelled = {
+        **LINE,
+        "risk": "none",
+        "summary": "Nothing happened.",
+        "tags": ["routine"],
+        "asr_style": True,
+        "turns": [{**turn, "concerns": [], "sentiment": "positive", "start": 3} for turn in LINE["turns"]],
+    }
+    code, target = run(tmp_path, LINE, labelled)
+    assert code == 0
+    plain, with_labels = (json.loads(line) for line in target.read_text().splitlines())
+    assert plain["turns"][0]["scores"] == pytest.approx(with_labels["turns"][0]["scores"], abs=1e-3)
+    assert plain["summary"] == with_labels["summary"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        ("{not json", "is not JSON"),
+        ("[1, 2]", "is not a JSON object"),
+        ("", "is not JSON"),
+        ({"turns": []}, "id: Field required"),
+        ({"id": "x"}, "turns: Field required"),
+        ({"id": "x", "turns": [{"speaker": "S1"}]}, "turns.0.text"),
+        ({"id": "x", "turns": [{"speaker": "S1", "text": 5}]}, "turns.0.text"),
+        ({"id": "x", "turns": "hello"}, "turns"),
+        ({"id": "x", "turns": [7]}, "turns.0"),
+    ],
+)
+def test_a_malformed_line_is_named_and_the_output_stays_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: Any, what: str
+) -> None:
+    (tmp_path / "out.jsonl").write_text("before\n")
+    code, target = run(tmp_path, LINE, bad, LINE)
+    assert code == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("Line 2 ")
+    assert what in last
+    assert target.read_text() == "before\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_what_was_said_stands_in_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run(tmp_path, {"id": "x", "turns": [{"speaker": "S1", "text": ["he grabbed my arm"]}]})
+    assert code == 1
+    assert "grabbed" not in capsys.readouterr().err
+
+
+def test_bytes_that_are_not_text_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run(tmp_path, raw=b"\xff\xfe\n")
+    assert code == 1
+    assert "Line 1 is not UTF-8" in capsys.readouterr().err
+
+
+def test_an_empty_file_gives_an_empty_file(tmp_path: Path) -> None:
+    code, target = run(tmp_path)
+    assert code == 0
+    assert target.read_text() == ""
+
+
+def test_a_missing_input_and_a_place_that_cannot_be_written_fail_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "absent.jsonl"), str(tmp_path / "out.jsonl")]) == 1
+    assert "absent.jsonl" in capsys.readouterr().err.strip().splitlines()[-1]
+    (tmp_path / "in.jsonl").write_text("")
+    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "no" / "out.jsonl"), "--data", str(tmp_path)]) == 1
+    assert "no such file" in capsys.readouterr().err.strip().splitlines()[-1].lower()
+
+
+@pytest.mark.parametrize("arguments", [[], ["one.jsonl"], ["a", "b", "c"], ["a", "b", "--unknown"]])
+def test_wrong_use_is_told_apart(arguments: list[str]) -> None:
+    assert main(arguments) == 2
