@@ -20,8 +20,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
+
+import psutil
+import structlog
 
 from comms.embedded import dying_with_parent
 from comms.logs import write_json_logs
@@ -41,7 +45,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = Settings()
     listener, address = _listen(options.scratch)
-    _prepare_environment(address)
+    _prepare_environment(options.scratch, address)
     nursery.import_all(nursery.NEEDED_BY_RAY)
     _start_nursery(listener)
     return _serve(settings, options)
@@ -66,10 +70,13 @@ def _listen(scratch: Path) -> tuple[socket.socket, Path]:
     return listener, address
 
 
-def _prepare_environment(nursery_address: Path) -> None:
+def _prepare_environment(scratch: Path, nursery_address: Path) -> None:
+    # Ray asks three clouds' metadata addresses where it runs, for a report that is switched off, unless it finds
+    # this file in its home. tests/journeys shows that nothing is asked any more.
+    (scratch / "ray_bootstrap_config.yaml").write_text("{provider: {type: local}, min_workers: 0}\n")
     os.environ.update(
+        HOME=str(scratch),
         WRITECARE_NURSERY=str(nursery_address),
-        RAY_USAGE_STATS_ENABLED="0",
         RAY_worker_niceness="0",
         RAY_SERVE_LOG_TO_STDERR="0",
     )
@@ -148,11 +155,24 @@ def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: 
     fresh = ready.with_name(f".{ready.name}.new")
     fresh.write_text(json.dumps({"pid": os.getpid(), "ray_address": ray_address}))
     fresh.rename(ready)
+    of_ray = psutil.Process().children()
     while not stopping.wait(_POLL_SECONDS):
+        _refuse_dead(of_ray)
         champions = deploying.resolve_changed(settings, deployed)
         if champions is not None:
             deploying.deploy(champions, settings.model_cpus)
             deployed = champions
+
+
+def _refuse_dead(processes: Sequence[psutil.Process]) -> None:
+    """Ends this process, and with it what is left of Ray, where one of Ray's own or the nursery is gone.
+
+    A cluster without one of them does not mend itself, and letting go of it politely would wait for the dead.
+    """
+    for process in processes:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            structlog.get_logger(__name__).error("a process of Ray is gone", pid=process.pid)
+            os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""Where the time of a recording goes: each stage's wall seconds over the seconds of sound, on the bundled call.
+
+    ./writecare bench stages
+
+Three walks through the whole system; the median of each stage. Also says how long the system took to be ready and
+the most memory it held.
+"""
+
+import asyncio
+import statistics
+import sys
+from collections import defaultdict
+
+from benchmarks.running import bench
+from serving.command.demo import SAMPLE
+from serving.command.walk import Call, walk
+
+WALKS = 3
+
+
+def main() -> int:
+    with bench() as running:
+        factors: dict[str, list[float]] = defaultdict(list)
+        for _ in range(WALKS):
+            walked = asyncio.run(walk(running.instance.address, running.tokens, Call.of(str(SAMPLE))))
+            for timing in walked.timings:
+                if timing.audio_seconds:
+                    factors[timing.stage].append(timing.wall_seconds / timing.audio_seconds)
+        print(f"{'stage':30} {'real-time factor':>16}")
+        for stage, found in factors.items():
+            print(f"{stage:30} {statistics.median(found):16.3f}")
+        peak = running.instance.peak_memory_bytes() / 2**30
+        print(f"ready in {running.instance.ready_seconds:.1f} s; {peak:.2f} GiB at most")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
