@@ -25,6 +25,7 @@ from comms.identity.tokens import Issuer
 from comms.provision import Databases
 from comms.settings import Settings
 from models.errors import conflict
+from models.telemetry import SILENCED
 from serving import postgres_child
 from serving.children import ProcessChild, Startable, Supervisor, TaskChild
 from serving.memory import PeakMemory
@@ -160,12 +161,7 @@ class Instance:
             "OPENBLAS_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
             "TOKENIZERS_PARALLELISM": "false",
-            # Residents' data stay here: nothing phones home.
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "PYANNOTE_METRICS_ENABLED": "0",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "DO_NOT_TRACK": "1",
+            **SILENCED,
         }
 
     def _ray_environment(self) -> dict[str, str]:

@@ -18,6 +18,9 @@ from comms.house import House, open_house
 from comms.metrics import Metrics
 from comms.provision import Databases, provision
 from comms.settings import Settings
+from models.telemetry import silence_telemetry
+
+silence_telemetry()
 
 
 @pytest.fixture(scope="session")

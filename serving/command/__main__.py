@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from models.errors import WriteCareError
+from models.telemetry import silence_telemetry
 
 # command -> module with `main(argv) -> int`; the bash script answers the others itself
 COMMANDS: Final[dict[str, str]] = {
@@ -30,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"writecare: {told}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
+        silence_telemetry()
         code: int = importlib.import_module(COMMANDS[argv[0]]).main(argv[1:])
         return code
     except WriteCareError as error:

@@ -23,7 +23,7 @@ from serving.command.report import WalkedCall, print_call
 from serving.command.walk import TENANT, Call, Tokens, walk
 from serving.launcher import Instance, free_port, running_instance
 
-_SAMPLE: Final = Path(__file__).resolve().parents[2] / "samples" / "tr-a-0053.flac"
+SAMPLE: Final = Path(__file__).resolve().parents[2] / "samples" / "tr-a-0053.flac"
 _TOKEN_SECONDS: Final = 12 * 3600.0
 
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return 0 if not end.code else 2
     progress = Console(stderr=True)
-    sources = options.audio or [str(_SAMPLE)]
+    sources = options.audio or [str(SAMPLE)]
     if missing := [source for source in sources if not _exists(source)]:
         print(f"There is no such file: {missing[0]}", file=sys.stderr)
         return 2

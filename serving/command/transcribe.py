@@ -7,7 +7,6 @@ named in one line and the others continue; the exit code is then 1.
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -45,7 +44,6 @@ def run_transcribe(
     max_seconds: float = DEFAULT_MAX_SECONDS,
 ) -> int:
     """Transcribe each source; JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`; exit code."""
-    _keep_to_ourselves()
     console = Console(stderr=True)
     failures: list[str] = []
     try:
@@ -120,13 +118,6 @@ def _sentence(error: WriteCareError | OSError) -> str:
     if isinstance(error, WriteCareError):
         return error.detail
     return f"{error.strerror or 'could not be read or written'} ({error.filename})"
-
-
-def _keep_to_ourselves() -> None:
-    """Nothing of a recording leaves the machine: the libraries' telemetry is off before they are imported."""
-    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["DO_NOT_TRACK"] = "1"
 
 
 def _progress(console: Console) -> Progress:
