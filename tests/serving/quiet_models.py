@@ -1,0 +1,66 @@
+"""Models for a worker's tests: they hear nothing, and fail as often as they are told to."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from models.errors import WriteCareError, unavailable
+from models.records import (
+    ActionItem,
+    Conversation,
+    Risk,
+    Sentiment,
+    SpeakerTurn,
+    Summary,
+    Transcription,
+    TurnAssessment,
+)
+from pipelines.capabilities import Samples
+
+
+class QuietModels:
+    """Implements `pipelines.capabilities.Models` for silence. `failures` are raised first, one a transcription."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self._failures = list(failures)
+        self.heard = 0
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return {"transcription": "quiet@1", "diarization": "quiet@1", "embedding": "quiet@1"}
+
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+        if self._failures:
+            raise self._failures.pop(0)
+        self.heard += 1
+        return Transcription(words=(), speech=(), language="en")
+
+    async def diarize(
+        self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
+    ) -> tuple[SpeakerTurn, ...]:
+        return ()
+
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        return ()
+
+    async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
+        return ()
+
+    async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]:
+        return ()
+
+    async def embed(self, texts: Sequence[str]) -> Samples:
+        return np.zeros((len(texts), 384), dtype=np.float32)
+
+    async def risk(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Risk:
+        return Risk(level="none", score=0.0)
+
+    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
+        return Summary(text="", sentences=())
+
+
+def down() -> WriteCareError:
+    """What a model that cannot answer now raises."""
+    return unavailable("models-unavailable", "The model cannot answer just now.")
