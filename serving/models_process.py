@@ -97,8 +97,10 @@ def _be_nursery(listener: socket.socket) -> NoReturn:
     try:
         nursery.import_all(nursery.NEEDED_BY_REPLICAS)
         nursery.raise_workers(listener)
+    except Exception as error:
+        structlog.get_logger(__name__).error("no nursery; Ray starts its workers itself", error=repr(error))
     finally:
-        os._exit(1)
+        os._exit(1)  # never back into the parent's code
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
@@ -155,7 +157,7 @@ def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: 
     fresh = ready.with_name(f".{ready.name}.new")
     fresh.write_text(json.dumps({"pid": os.getpid(), "ray_address": ray_address}))
     fresh.rename(ready)
-    of_ray = psutil.Process().children()
+    of_ray = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     while not stopping.wait(_POLL_SECONDS):
         _refuse_dead(of_ray)
         champions = deploying.resolve_changed(settings, deployed)

@@ -1,5 +1,6 @@
 """A whole instance as an operator starts it, in a data folder of a test's own, and what it leaves behind."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,8 +38,9 @@ class Started:
         """The launcher's own child whose command holds these words; waits until there is one."""
         while True:
             for child in psutil.Process(self.process.pid).children():
-                if words in " ".join(child.cmdline()):
-                    return child
+                with contextlib.suppress(psutil.Error):  # some live for a moment only
+                    if words in " ".join(child.cmdline()):
+                        return child
             time.sleep(0.05)
 
     def end(self, number: int) -> int:

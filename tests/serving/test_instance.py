@@ -1,7 +1,9 @@
 """The whole system under its launcher: found, asked, killed in parts, ended."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import stat
 import time
@@ -13,8 +15,11 @@ import httpx
 import psycopg
 import pytest
 
+from comms.provision import connections
 from comms.settings import Settings
+from models.champions import SHIPPED
 from models.endpoints import ENDPOINTS
+from models.registry import Registry
 from serving.command.demo import SAMPLE
 from serving.command.walk import PURPOSES, Call, Tokens, walk
 from serving.running import Running, administrator_url, is_held, read_running
@@ -222,6 +227,27 @@ def test_the_model_api_describes_itself(models: httpx.Client) -> None:
     assert {f"/api/ai/{endpoint.call}" for endpoint in ENDPOINTS} <= set(paths)
 
 
+# --- a person promotes another version ---------------------------------------------------------------------------
+
+
+def test_a_promoted_version_takes_over_and_no_call_fails_meanwhile(
+    data: Path, running: Running, models: httpx.Client, ground: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(SHIPPED / "risk", tmp_path / "risk")
+    manifest = tmp_path / "risk" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": "9.9.9"}))
+    administrator = administrator_url(Settings(data_dir=data), running)
+    registry = Registry(connections(administrator, data / "keys").mlflow, data / "models")
+    registry.register_shipped(tmp_path)
+    registry.set_champion("risk", "9.9.9")
+    body = {"processing_id": ground["analyse"], "id": "c", "turns": TURNS}
+    while True:
+        answer = models.post("/api/ai/analyze-transcript", json=body)
+        assert answer.status_code == 200, answer.text
+        if answer.json()["models"]["risk"] == "risk@9.9.9":
+            break
+
+
 # --- killed in parts -----------------------------------------------------------------------------------------------
 
 
@@ -293,8 +319,16 @@ def test_sigterm_ends_it_cleanly(started: Started, data: Path) -> None:
     assert not is_held(data)
 
 
-def test_a_killed_launcher_leaves_no_process_behind(data: Path, tmp_path: Path) -> None:
-    again = start_up(data, tmp_path / "told")
+@pytest.fixture
+def again(data: Path, tmp_path: Path) -> Iterator[Started]:
+    """Another start in the same data folder."""
+    up = start_up(data, tmp_path / "told")
+    yield up
+    up.process.kill()
+    up.process.wait()
+
+
+def test_a_killed_launcher_leaves_no_process_behind(data: Path, again: Started) -> None:
     again.wait_ready()
     os.kill(again.process.pid, signal.SIGKILL)
     again.process.wait()
@@ -302,10 +336,9 @@ def test_a_killed_launcher_leaves_no_process_behind(data: Path, tmp_path: Path) 
     assert read_running(data) is None
 
 
-def test_ctrl_c_while_it_starts_ends_it_cleanly(data: Path, tmp_path: Path) -> None:
-    third = start_up(data, tmp_path / "told")
-    third.child("serving.models_process")
-    assert third.end(signal.SIGINT) == 0
+def test_ctrl_c_while_it_starts_ends_it_cleanly(data: Path, again: Started) -> None:
+    again.child("serving.models_process")
+    assert again.end(signal.SIGINT) == 0
     assert left_behind(data) == []
 
 
