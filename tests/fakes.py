@@ -1,0 +1,105 @@
+"""Small stand-ins that implement a Protocol of the house; nothing patches our own code."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.records import (
+    CATEGORIES,
+    ActionItem,
+    Concern,
+    Conversation,
+    Evidence,
+    Risk,
+    Sentiment,
+    SpeakerTurn,
+    Summary,
+    SummarySentence,
+    Transcription,
+    TurnAssessment,
+    Word,
+)
+from pipelines.capabilities import Samples
+
+CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
+
+
+class ScriptedModels:
+    """Implements `Models`: hears the same words on every track and finds a concern in each turn that has some.
+
+    `calls` counts what was asked; `before` is awaited before a capability answers, under its name.
+    """
+
+    def __init__(
+        self, words: str = "he grabbed my arm", before: Mapping[str, Callable[[], Awaitable[None]]] = {}
+    ) -> None:  # noqa: E501 - read, never written
+        self._words = words
+        self._before = before
+        self.calls: list[str] = []
+        self.read: list[Conversation] = []
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.calls, "test-1")
+
+    async def _asked(self, capability: str) -> None:
+        self.calls.append(capability)
+        if capability in self._before:
+            await self._before[capability]()
+        await asyncio.sleep(0)
+
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+        await self._asked("transcription")
+        words = tuple(
+            Word(word=word, start_seconds=0.1 * at, end_seconds=0.1 * at + 0.08, confidence=0.9)
+            for at, word in enumerate(self._words.split())
+        )
+        return Transcription(words=words, speech=((0.0, 0.1 * len(words)),), language="en")
+
+    async def diarize(
+        self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
+    ) -> tuple[SpeakerTurn, ...]:
+        await self._asked("diarization")
+        return (SpeakerTurn(speaker="Speaker 1", start_seconds=0.0, end_seconds=1.0),)
+
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        await self._asked("safeguarding")
+        self.read.append(conversation)
+        scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)
+        return tuple(
+            TurnAssessment(
+                scores=scores,
+                concerns=(
+                    Concern(
+                        category="physical_abuse", severity="high", probability=0.8, threshold=0.3,
+                        evidence=(Evidence(turn=at, start=0, end=2, text=turn.text[:2], weight=0.5),),
+                    ),
+                ) if turn.text else (),
+            )
+            for at, turn in enumerate(conversation.turns)
+        )  # fmt: skip
+
+    async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
+        await self._asked("sentiment")
+        return tuple(CALM for _ in conversation.turns)
+
+    async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]:
+        await self._asked("actions")
+        return ()
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        await self._asked("embedding")
+        return np.full((len(texts), 384), 1 / np.sqrt(384), dtype=np.float32)
+
+    async def risk(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Risk:
+        await self._asked("risk")
+        return Risk(level="high", score=0.8)
+
+    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
+        await self._asked("summarisation")
+        sentences = tuple(SummarySentence(text=turn.text, turns=(at,)) for at, turn in enumerate(conversation.turns))
+        return Summary(text=" ".join(sentence.text for sentence in sentences), sentences=sentences)
