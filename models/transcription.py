@@ -10,8 +10,11 @@ guards below are what keeps those out.
 """
 
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -24,15 +27,17 @@ from models.audio import SAMPLE_RATE
 from models.records import Transcription, Word
 from models.weights import Weights
 
-# Terms of the field that Whisper mishears unless a prompt names them ('safe writing' for 'safeguarding').
-DOMAIN_TERMS: Final = ("safeguarding", "DoLS", "MAR chart", "hoist", "care plan", "district nurse")
-
 _MAX_COMPRESSION: Final = 2.4  # Whisper's own limit: text that packs better than this repeats itself
-_MIN_LOG_PROBABILITY: Final = -1.0
-_MAX_NO_SPEECH: Final = 0.6
+_MIN_LOG_PROBABILITY: Final = -1.2
+_UNSURE_LOG_PROBABILITY: Final = -0.5  # with a likely 'no speech' beside it: calls lie above -0.55 and below 0.15
+_MAX_NO_SPEECH: Final = 0.5
 _MIN_WORD_CONFIDENCE: Final = 0.08
-_REPEATS: Final = 4  # the same one to six words this often in a row: a decoding loop, not speech
+_REPEATS: Final = 4  # the same one to ten words this often in a row: a decoding loop, not speech
 _WORD_SLACK_SECONDS: Final = 0.3  # word times from attention may lie this far outside the speech found
+_SURE_OF_NAME: Final = 0.6  # confidence
+_SHORTEST_NAME: Final = 5  # letters; shorter names are too near to other words
+_NAME_LIKENESS: Final = 0.82
+_PIECE_SECONDS: Final = 4.0  # what the speech detector hears at a time, each piece half over the one before
 _WINDOW_SECONDS: Final = 28.0  # Whisper hears half a minute at a time
 _LENGTH_PENALTY: Final = 1.5  # above 1 the beam prefers to go on where it would stop at a change of speaker
 _GAP_SECONDS: Final = 0.8  # speech this long without a word is read again
@@ -67,7 +72,7 @@ class Transcriber:
         self._batched = BatchedInferencePipeline(self._whisper)
 
     def transcribe(self, samples: NDArray[np.float32], *, names: Sequence[str] = ()) -> Transcription:
-        """Transcribe float32[n] at 16 kHz mono; `names` of participants help the recogniser to spell them.
+        """Transcribe float32[n] at 16 kHz mono; `names` are the participants', to spell a near miss of one right.
 
         Without speech the answer is empty. Raises nothing of its own.
         """
@@ -87,6 +92,7 @@ class Transcriber:
         )
         words = _guarded(segments, speech)
         words += [word for gap in _unread(words, speech) for word in self._read_again(samples, gap, speech)]
+        words = [_spelt(word, names) for word in words]
         words.sort(key=lambda word: (word.start_seconds, word.end_seconds))
         return Transcription(words=tuple(words), speech=speech, language=information.language)
 
@@ -112,12 +118,26 @@ class Transcriber:
 
 
 def find_speech(samples: NDArray[np.float32]) -> tuple[tuple[float, float], ...]:
-    """Stretches of speech (start, end in seconds) in float32[n] at 16 kHz mono, by Silero's detector."""
-    if len(samples) < SAMPLE_RATE // 10:
-        return ()
-    found = get_speech_timestamps(samples, _vad_options(pad_seconds=0.05, silence_seconds=0.3, shortest_seconds=0.1))
-    length = len(samples) / SAMPLE_RATE
-    return tuple((stretch["start"] / SAMPLE_RATE, min(stretch["end"] / SAMPLE_RATE, length)) for stretch in found)
+    """Stretches of speech (start, end in seconds) in float32[n] at 16 kHz mono, by Silero's detector.
+
+    The detector remembers what it heard: after half a minute of quiet it misses the first three seconds of a voice
+    on the telephone. So it starts afresh on short overlapping pieces, and what any of them finds counts.
+    """
+    options = _vad_options(pad_seconds=0.05, silence_seconds=0.3, shortest_seconds=0.1)
+    step, length = round(_PIECE_SECONDS / 2 * SAMPLE_RATE), round(_PIECE_SECONDS * SAMPLE_RATE)
+    stretches = [
+        (at + found["start"], min(at + found["end"], len(samples)))
+        for at in range(0, max(1, len(samples) - step), step)
+        for found in get_speech_timestamps(samples[at : at + length], options)
+        if len(samples) - at >= SAMPLE_RATE // 10
+    ]
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(stretches):
+        if joined and start - joined[-1][1] < 0.3 * SAMPLE_RATE:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple((start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in joined)
 
 
 def _windows(speech: Sequence[tuple[float, float]], length: float) -> list[dict[str, float]]:
@@ -144,8 +164,20 @@ def _vad_options(*, pad_seconds: float, silence_seconds: float, shortest_seconds
     )
 
 
-def _prompt(names: Sequence[str]) -> str:
-    return f"A conversation about care: {', '.join((*DOMAIN_TERMS, *names))}."
+def _spelt(word: Word, names: Sequence[str]) -> Word:
+    """The word with a participant's name in place of a near miss of it ('Agneska' for 'Agnieszka').
+
+    A prompt would do this inside the recogniser, but it makes Whisper base lose whole turns (a quarter of the words
+    of one sample call). Another person's name must not be turned into a participant's: only words of which the
+    recogniser was unsure, capitalised and long, are compared.
+    """
+    letters = re.search(r"[^\W\d_]+", word.word)
+    plain = letters.group() if letters else ""
+    if word.confidence >= _SURE_OF_NAME or len(plain) < _SHORTEST_NAME or not plain[0].isupper():
+        return word
+    parts = [part for name in names for part in name.split() if len(part) >= _SHORTEST_NAME]
+    close = get_close_matches(plain, parts, n=1, cutoff=_NAME_LIKENESS)
+    return word.model_copy(update={"word": word.word.replace(plain, close[0])}) if close else word
 
 
 # --- guards against invented words -----------------------------------------------------------------------------
@@ -153,10 +185,11 @@ def _prompt(names: Sequence[str]) -> str:
 
 def _guarded(segments: Iterable[Segment], speech: Sequence[tuple[float, float]], *, offset: float = 0.0) -> list[Word]:
     words: list[Word] = []
-    for segment in segments:
-        if _invented(segment):
+    for _, window in groupby(segments, key=lambda segment: segment.seek):
+        together = list(window)
+        if _invented(together):
             continue
-        found = _words(segment, offset)
+        found = [_tight(word) for segment in together for word in _words(segment, offset)]
         words += [word for word in found if word.confidence >= _MIN_WORD_CONFIDENCE and _is_heard(word, speech)]
     return without_loops(words)
 
@@ -165,7 +198,7 @@ def _words(segment: Segment, offset: float) -> list[Word]:
     """The segment's words; a piece that no space precedes ('-call', '.02') belongs to the word before it."""
     words: list[Word] = []
     for piece in segment.words or ():
-        end = round(max(piece.start, piece.end) + offset, 3)
+        end = round(max(piece.start + 0.02, piece.end) + offset, 3)  # a clipped word still takes a moment
         if words and not piece.word.startswith(" "):
             words[-1] = words[-1].model_copy(update={"word": words[-1].word + piece.word, "end_seconds": end})
         elif re.search(r"\w", piece.word):
@@ -180,11 +213,25 @@ def _words(segment: Segment, offset: float) -> list[Word]:
     return words
 
 
-def _invented(segment: Segment) -> bool:
-    """Whether a segment bears the marks of text made up over silence or noise."""
-    unsure = segment.avg_logprob < _MIN_LOG_PROBABILITY
-    silent = segment.no_speech_prob > _MAX_NO_SPEECH
-    return segment.compression_ratio > _MAX_COMPRESSION or (unsure and silent) or segment.avg_logprob < -1.5
+def _tight(word: Word) -> Word:
+    """A word that lasts far longer than it can be spoken, cut to its end.
+
+    Where Whisper skips a turn, the next word is stretched over it: cut, the skipped speech shows as unread.
+    """
+    digits = sum(letter.isdigit() for letter in word.word)
+    spoken = 0.3 + 0.06 * (len(word.word) - digits) + 0.35 * digits
+    if word.end_seconds - word.start_seconds <= max(1.0, 1.5 * spoken):
+        return word
+    return word.model_copy(update={"start_seconds": round(word.end_seconds - spoken, 3)})
+
+
+def _invented(window: Sequence[Segment]) -> bool:
+    """Whether what one window gave bears the marks of text made up over silence, noise or babble."""
+    text = " ".join(segment.text for segment in window).encode()
+    log_probability = float(np.mean([segment.avg_logprob for segment in window]))
+    unsure = log_probability < _UNSURE_LOG_PROBABILITY and window[0].no_speech_prob > _MAX_NO_SPEECH
+    looping = len(text) > 100 and len(text) / len(zlib.compress(text)) > _MAX_COMPRESSION
+    return unsure or looping or log_probability < _MIN_LOG_PROBABILITY
 
 
 def _is_heard(word: Word, speech: Sequence[tuple[float, float]]) -> bool:
@@ -195,15 +242,15 @@ def _is_heard(word: Word, speech: Sequence[tuple[float, float]]) -> bool:
 
 
 def without_loops(words: list[Word]) -> list[Word]:
-    """Leave one of any run of one to six words that is repeated four times or more in a row.
+    """Leave one of any run of one to ten words that is repeated four times or more in a row.
 
-    'No, no, no' stays; nobody says the same six words four times over without a breath, decoders do.
+    'No, no, no' stays; nobody says the same ten words four times over without a breath, decoders do.
     """
     plain = [re.sub(r"\W", "", word.word).lower() for word in words]
     kept: list[Word] = []
     index = 0
     while index < len(words):
-        for size in range(1, 7):
+        for size in range(1, 11):
             repeats = 1
             while plain[index : index + size] == plain[index + repeats * size : index + (repeats + 1) * size]:
                 repeats += 1

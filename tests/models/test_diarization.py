@@ -1,0 +1,106 @@
+"""Who speaks when: on a spoken call, on one voice, on none; and the whole path from files to the contract's JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import audio, weights
+from models.diarization import Diarizer
+from models.records import SpeakerTurn
+from serving.command import transcribe as command
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+SECOND = audio.SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def diarizer(data: Path) -> Diarizer:
+    return Diarizer(weights.diarization_pipeline(data / "models"))
+
+
+@pytest.fixture(scope="module")
+def samples() -> np.ndarray:
+    return audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples
+
+
+@pytest.fixture(scope="module")
+def turns(diarizer: Diarizer, samples: np.ndarray) -> tuple[SpeakerTurn, ...]:
+    return diarizer.diarize(samples)
+
+
+def active(turns: tuple[SpeakerTurn, ...], moment: float) -> set[str]:
+    return {turn.speaker for turn in turns if turn.start_seconds <= moment < turn.end_seconds}
+
+
+def test_two_people_are_told_apart(turns: tuple[SpeakerTurn, ...]) -> None:
+    reference = json.loads((SAMPLES / "tr-a-0053.json").read_text())["turns"]
+    assert {turn.speaker for turn in turns} == {"Speaker 1", "Speaker 2"}
+    assert turns[0].speaker == "Speaker 1"
+    names = {"S2": "Speaker 1", "S1": "Speaker 2"}  # S2 speaks first in this call
+    for one in reference:
+        assert names[one["speaker"]] in active(turns, (one["start"] + one["end"]) / 2) or one["end"] - one["start"] > 9
+
+
+def test_turns_are_in_order_and_inside_the_call(turns: tuple[SpeakerTurn, ...]) -> None:
+    starts = [turn.start_seconds for turn in turns]
+    assert starts == sorted(starts)
+    assert all(0 <= turn.start_seconds < turn.end_seconds <= 46.2 for turn in turns)
+
+
+def test_a_known_number_of_speakers_is_kept(diarizer: Diarizer, samples: np.ndarray) -> None:
+    found = diarizer.diarize(samples, num_speakers=1)
+    assert {turn.speaker for turn in found} == {"Speaker 1"}
+
+
+def test_one_voice_is_one_speaker(diarizer: Diarizer) -> None:
+    track = audio.decode(SAMPLES / "tr-a-0034.S2.ogg", max_seconds=60).samples
+    assert {turn.speaker for turn in diarizer.diarize(track)} == {"Speaker 1"}
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 20])
+def test_silence_has_no_speakers(diarizer: Diarizer, seconds: float) -> None:
+    assert diarizer.diarize(np.zeros(int(seconds * SECOND), dtype=np.float32)) == ()
+
+
+def test_telemetry_is_off_once_a_pipeline_is_loaded(diarizer: Diarizer) -> None:
+    from pyannote.audio.telemetry.metrics import is_metrics_enabled  # noqa: PLC0415
+
+    assert diarizer.version
+    assert not is_metrics_enabled()
+
+
+def test_the_command_writes_the_contracts_shape_and_goes_on_after_a_bad_file(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "letter.mp3"
+    bad.write_text("not a call")
+    tracks = "+".join(str(SAMPLES / f"tr-a-0034.S{number}.ogg") for number in (1, 2, 3))
+    single = str(SAMPLES / "tr-a-0053.flac")
+    code = command.main([str(bad), single, tracks, "--rttm", str(tmp_path / "rttm"), "--data", str(data)])
+    output = capsys.readouterr()
+    lines = [json.loads(line) for line in output.out.splitlines()]
+    assert code == 1
+    assert output.err.splitlines()[-1].startswith(str(bad))
+    assert [line["source"] for line in lines] == [single, tracks]
+    for line in lines:
+        assert set(line) == {"source", "duration_seconds", "language", "speakers", "words", "utterances", "models"}
+        assert set(line["words"][0]) == {"word", "start_seconds", "end_seconds", "confidence", "speaker"}
+        assert set(line["utterances"][0]) == {"speaker", "start_seconds", "end_seconds", "text", "confidence"}
+    assert len(lines[0]["speakers"]) == 2
+    assert len(lines[1]["speakers"]) == 3
+    assert "diarization" not in lines[1]["models"]
+    written = (tmp_path / "rttm" / "tr-a-0053.rttm").read_text().splitlines()
+    assert all(line.split()[0] == "SPEAKER" and len(line.split()) == 10 for line in written)
+
+
+def test_wrong_use_of_the_command_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 2
+    assert command.main(["call.wav", "--speakers", "0"]) == 2
+    assert capsys.readouterr().out == ""

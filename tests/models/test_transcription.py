@@ -1,0 +1,142 @@
+"""The recogniser: words of a real (spoken) call with their times, none for sounds that are not speech."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import audio, transcription, weights
+from models.records import Transcription, Word
+from models.transcription import Transcriber, find_speech, without_loops
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+SECOND = audio.SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def transcriber(tmp_path_factory: pytest.TempPathFactory) -> Transcriber:
+    return Transcriber(weights.whisper(tmp_path_factory.mktemp("weights")))
+
+
+@pytest.fixture(scope="module")
+def heard(transcriber: Transcriber) -> Transcription:
+    return transcriber.transcribe(audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples)
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"[^a-z' ]", " ", text.lower()).split()
+
+
+def test_the_words_that_matter_are_heard(heard: Transcription) -> None:
+    said = plain(" ".join(word.word for word in heard.words))
+    for phrase in ("hitting her with his walking", "cut on her head", "behind the table", "put it down"):
+        wanted = phrase.split()
+        assert any(said[at : at + len(wanted)] == wanted for at in range(len(said))), phrase
+
+
+def test_no_turn_of_the_call_is_lost(heard: Transcription) -> None:
+    turns = json.loads((SAMPLES / "tr-a-0053.json").read_text())["turns"]
+    for turn in turns:
+        inside = [one for one in heard.words if turn["start"] - 0.3 <= one.start_seconds <= turn["end"] + 0.3]
+        assert len(inside) >= 0.6 * len(turn["text"].split()), turn["start"]
+
+
+def test_words_have_times_in_order_and_confidences(heard: Transcription) -> None:
+    starts = [word.start_seconds for word in heard.words]
+    assert starts == sorted(starts)
+    assert all(0 < word.end_seconds - word.start_seconds < 3 for word in heard.words)
+    assert all(word.end_seconds <= 46.2 for word in heard.words)
+    assert len({word.confidence for word in heard.words}) > 20
+
+
+def test_word_times_follow_the_sound(transcriber: Transcriber, heard: Transcription) -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples
+    later = transcriber.transcribe(np.concatenate([np.zeros(5 * SECOND, dtype=np.float32), samples]))
+    times = {word.word: word.start_seconds for word in heard.words}
+    moved = [word.start_seconds - times[word.word] for word in later.words if word.word in times]
+    assert len(moved) > 60
+    assert abs(float(np.median(moved)) - 5.0) < 0.1
+
+
+@pytest.mark.parametrize("sound", ["silence", "nothing", "hum", "white noise", "melody", "clicks"])
+def test_what_is_not_speech_has_no_words(transcriber: Transcriber, sound: str) -> None:
+    length = 20 * SECOND
+    time = np.arange(length) / SECOND
+    random = np.random.default_rng(7)
+    made = {
+        "silence": np.zeros(length),
+        "nothing": np.zeros(0),
+        "hum": 0.2 * np.sin(2 * np.pi * 50 * time) + 0.05 * np.sin(2 * np.pi * 150 * time),
+        "white noise": random.normal(0, 0.05, length),
+        "melody": 0.2 * np.sin(2 * np.pi * 220 * 2 ** (np.floor(time * 3) % 12 / 12) * time),
+        "clicks": (random.random(length) > 0.9995).astype(float),
+    }[sound]
+    assert transcriber.transcribe(made.astype(np.float32)).words == ()
+
+
+def test_silence_around_speech_adds_nothing(transcriber: Transcriber) -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
+    quiet = np.random.default_rng(3).normal(0, 0.002, 40 * SECOND).astype(np.float32)
+    found = transcriber.transcribe(np.concatenate([quiet, samples, quiet]))
+    assert all(39.5 < word.start_seconds < 53.5 for word in found.words)
+    assert len(found.words) > 30
+
+
+def test_speech_is_found_where_it_is() -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples
+    speech = find_speech(samples)
+    spoken = sum(end - start for start, end in speech)
+    assert 35 < spoken < 46.2
+
+
+def test_speech_after_a_long_silence_is_found_from_its_first_word() -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
+    speech = find_speech(np.concatenate([np.zeros(40 * SECOND, dtype=np.float32), samples]))
+    assert abs(speech[0][0] - 40.5) < 0.3
+
+
+def test_a_word_that_lasts_too_long_is_cut_to_its_end() -> None:
+    stretched = Word(word="Bed", start_seconds=19.1, end_seconds=20.9, confidence=0.5)
+    assert abs(transcription._tight(stretched).start_seconds - 20.42) < 0.01
+    spoken = Word(word="58.2,", start_seconds=15.3, end_seconds=17.0, confidence=0.5)
+    assert transcription._tight(spoken) == spoken
+
+
+@pytest.mark.parametrize(
+    ("heard_as", "written"),
+    [
+        ("Agneska,", "Agnieszka,"),
+        ("Agneska's", "Agnieszka's"),
+        ("angrily", "angrily"),
+        ("Agenda", "Agenda"),
+        ("Ann", "Ann"),
+        ("Maria", "Maria"),
+    ],
+)
+def test_a_near_miss_of_a_participants_name_is_spelt_right(heard_as: str, written: str) -> None:
+    word = Word(word=heard_as, start_seconds=0, end_seconds=1, confidence=0.5)
+    assert transcription._spelt(word, ["Agnieszka Nowak", "Anna", "Mario"]).word == written
+
+
+def test_a_name_that_was_clearly_heard_is_left_as_it_is() -> None:
+    word = Word(word="Agneska", start_seconds=0, end_seconds=1, confidence=0.9)
+    assert transcription._spelt(word, ["Agnieszka"]) == word
+
+
+def made_up(*texts: str) -> list[Word]:
+    return [
+        Word(word=text, start_seconds=number, end_seconds=number + 0.5, confidence=0.5)
+        for number, text in enumerate(texts)
+    ]
+
+
+def test_a_decoding_loop_is_cut_to_one() -> None:
+    looped = made_up(*(["thank", "you."] * 6), "Goodbye.")
+    assert [word.word for word in without_loops(looped)] == ["thank", "you.", "Goodbye."]
+
+
+def test_a_person_who_repeats_a_word_is_believed() -> None:
+    said = made_up("No,", "no,", "no!", "Get", "off", "me,", "get", "off", "me!")
+    assert without_loops(said) == said
