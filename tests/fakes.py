@@ -34,7 +34,7 @@ class ScriptedModels:
 
     def __init__(
         self, words: str = "he grabbed my arm", before: Mapping[str, Callable[[], Awaitable[None]]] = {}
-    ) -> None:  # noqa: E501 - read, never written
+    ) -> None:
         self._words = words
         self._before = before
         self.calls: list[str] = []
