@@ -1,29 +1,23 @@
-"""What serving costs: a call of the model API over the same model called in this process.
+"""What serving costs: a call of the model API over the same model called bare.
 
     ./writecare bench service_tax
 
 Same input, same machine, same run, bare and served one after the other in turn, so that a busy machine slows both.
-Prints each call's median ratio; 1.00 would be a service that costs nothing.
+Prints each call's median ratio; 1.00 would be a service that costs nothing. `transcribe` is recognition alone on the
+bare side, and recognition beside diarization on the served one.
 """
 
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import httpx
-import torch
 
+from benchmarks.bare import Inputs, bare_models
 from benchmarks.running import Bench, bench
-from models import weights
-from models.audio import decode
-from models.embedding import EmbeddingModel
 from models.records import Conversation, Turn
-from models.text import TextModels
-from models.transcription import RecognitionOptions, Transcriber
 from serving.command.demo import SAMPLE
-from serving.placement import Placement
 
 PAIRS = 9
 TEXTS = (
@@ -35,78 +29,58 @@ TEXTS = (
 CONVERSATION = Conversation(
     id="bench", turns=tuple(Turn(speaker=f"S{at % 2 + 1}", text=text) for at, text in enumerate(TEXTS * 3))
 )
+CALLS = ("embed", "detect-safeguarding", "sentiment-analysis", "transcribe")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One capability, called bare and served on the same input."""
-
-    name: str
-    bare: Callable[[], object]
-    served: Callable[[], object]
-
-
-def pairs(running: Bench, client: httpx.Client) -> list[Pair]:
-    """The calls that are compared. The bare models compute with as many threads as the replicas."""
-    settings = running.instance.settings
-    placement = Placement.of(settings)
-    torch.set_num_threads(placement.threads)
-    text = TextModels.load(settings.data_dir)
-    embedding = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
-    transcriber = Transcriber(
-        weights.whisper(placement.models), RecognitionOptions(device=placement.device, threads=placement.threads)
-    )
+def served_call(running: Bench, client: httpx.Client) -> Callable[[str], float]:
+    """A function that makes a call by name at Serve's own port and returns the seconds that it took."""
+    analyse, transcribe = running.grounds["analyse"], running.grounds["transcribe"]
     audio = SAMPLE.read_bytes()
-    reading = {"processing_id": running.grounds["analyse"], **CONVERSATION.model_dump(mode="json")}
-    texts = {"processing_id": running.grounds["analyse"], "texts": list(TEXTS)}
+    reading = {"processing_id": analyse, **CONVERSATION.model_dump(mode="json")}
+    content = {
+        "embed": {"json": {"processing_id": analyse, "texts": list(TEXTS)}},
+        "detect-safeguarding": {"json": reading},
+        "sentiment-analysis": {"json": reading},
+        "transcribe": {"data": {"processing_id": transcribe}, "files": {"audio": ("a.flac", audio)}},
+    }
 
-    def post(call: str, **content: object) -> object:
-        answer = client.post(f"/api/ai/{call}", **content)  # type: ignore[arg-type]
-        return answer.raise_for_status().json()
+    def timed(name: str) -> float:
+        started = time.perf_counter()
+        client.post(f"/api/ai/{name}", **content[name]).raise_for_status()  # type: ignore[arg-type]
+        return time.perf_counter() - started
 
-    return [
-        Pair("embed (4 texts)", lambda: embedding.embed(TEXTS), lambda: post("embed", json=texts)),
-        Pair(
-            "detect-safeguarding (12 turns)", lambda: text.safeguarding.assess(CONVERSATION),
-            lambda: post("detect-safeguarding", json=reading),
-        ),
-        Pair(
-            "sentiment-analysis (12 turns)", lambda: text.sentiment.predict(CONVERSATION),
-            lambda: post("sentiment-analysis", json=reading),
-        ),
-        Pair(
-            "transcribe (46 s, recognition alone bare; with diarization served)",
-            lambda: transcriber.transcribe(decode(SAMPLE, max_seconds=600).samples),
-            lambda: post(
-                "transcribe", data={"processing_id": running.grounds["transcribe"]}, files={"audio": ("a.flac", audio)}
-            ),
-        ),
-    ]  # fmt: skip
+    return timed
 
 
-def measured(pair: Pair) -> tuple[float, float, float]:
-    """Median seconds bare and served, and the median of the ratios of the pairs."""
-    pair.bare(), pair.served()  # warm
-    bare: list[float] = []
-    served: list[float] = []
+def measured(name: str, bare: Callable[[str], float], served: Callable[[str], float]) -> tuple[float, float, float]:
+    """Median seconds bare and served, and the median of the pairs' ratios."""
+    bare(name), served(name)  # warm
+    pairs = []
     for turn in range(PAIRS):
-        order = [(pair.bare, bare), (pair.served, served)]
-        for call, kept in order if turn % 2 == 0 else reversed(order):
-            started = time.perf_counter()
-            call()
-            kept.append(time.perf_counter() - started)
-    ratios = [one / other for one, other in zip(served, bare, strict=True)]
-    return statistics.median(bare), statistics.median(served), statistics.median(ratios)
+        if turn % 2 == 0:
+            alone = bare(name)
+            pairs.append((alone, served(name)))
+        else:
+            through = served(name)
+            pairs.append((bare(name), through))
+    ratios = [through / alone for alone, through in pairs]
+    return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs), statistics.median(ratios)
 
 
 def main() -> int:
-    with bench() as running:
-        headers = {"Authorization": f"Bearer {running.tokens.lead}"}
-        with httpx.Client(base_url=running.instance.serve_url, headers=headers, timeout=300, trust_env=False) as client:
-            print(f"{'call':70} {'bare ms':>9} {'served ms':>10} {'ratio':>6}")
-            for pair in pairs(running, client):
-                bare, served, ratio = measured(pair)
-                print(f"{pair.name:70} {bare * 1e3:9.1f} {served * 1e3:10.1f} {ratio:6.2f}", flush=True)
+    with (
+        bench() as running,
+        bare_models(running.instance.settings, Inputs(CONVERSATION, TEXTS)) as bare,
+        httpx.Client(
+            base_url=running.instance.serve_url, headers={"Authorization": f"Bearer {running.tokens.lead}"},
+            timeout=300, trust_env=False,
+        ) as client,
+    ):  # fmt: skip
+        served = served_call(running, client)
+        print(f"{'call':22} {'bare ms':>9} {'served ms':>10} {'ratio':>6}", flush=True)
+        for name in CALLS:
+            alone, through, ratio = measured(name, bare, served)
+            print(f"{name:22} {alone * 1e3:9.1f} {through * 1e3:10.1f} {ratio:6.2f}", flush=True)
     return 0
 
 

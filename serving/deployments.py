@@ -3,6 +3,9 @@
 A replica is told by `user_config` which versions to hold (the champions, resolved once for all replicas) and loads
 them in `reconfigure`; when a person promotes another version, the same method changes it under the replica, which
 goes on answering from the old one until the new one stands. Replicas start as forks (`serving/nursery.py`).
+
+Text models compute with one thread each: three of them read a conversation side by side, and on a busy machine two
+threads that wait for each other at every step are ten times slower than one.
 """
 
 import asyncio
@@ -71,7 +74,7 @@ class DiarizationDeployment:
     """Who is heard when; one recording at a time."""
 
     def __init__(self, placement: Placement) -> None:
-        torch.set_num_threads(placement.threads)
+        torch.set_num_threads(max(1, placement.threads // 2))  # it runs beside recognition
         found = weights.diarization_pipeline(placement.models, placement.speech)
         self._diarizer = Diarizer(found, device=placement.device)
 
@@ -91,7 +94,7 @@ class SafeguardingDeployment:
     """Concerns of every turn, with severity, calibrated probability and the words that moved it."""
 
     def __init__(self, placement: Placement) -> None:
-        torch.set_num_threads(placement.threads)
+        torch.set_num_threads(1)
         self._placement = placement
 
     async def reconfigure(self, champions: Champions) -> None:
