@@ -12,11 +12,11 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from comms.short_path import short_dir
 from models.errors import unavailable
 
 PORT = 5432
@@ -94,8 +94,8 @@ class EmbeddedPostgres:
         if not (self._cluster / "PG_VERSION").exists():
             self._make_cluster()
         self._wait_for_predecessor()
-        if self._socket_dir is None:  # a server started again after a crash keeps its place: others know it
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="wcc-"))
+        # The same place at every start: whoever knew the server before a crash finds it again.
+        self._socket_dir = short_dir(self._cluster.parent, "postgres")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -131,13 +131,20 @@ class EmbeddedPostgres:
         half_made.rename(self._cluster)  # whole or not at all: a kill in between leaves nothing half-made
 
     def _wait_for_predecessor(self) -> None:
-        """A server whose launcher was killed a moment ago may still be shutting down on the same cluster."""
+        """A server whose launcher was killed a moment ago may still be shutting down on the same cluster.
+
+        A lock file that names some other program's process is left from before a restart of the machine; PostgreSQL
+        would refuse to start because of it.
+        """
         lock = self._cluster / "postmaster.pid"
         deadline = time.monotonic() + 15.0
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and lock.exists():
             try:
-                os.kill(int(lock.read_text().split()[0]), 0)
+                command = Path(f"/proc/{int(lock.read_text().split()[0])}/cmdline").read_bytes()
             except (OSError, ValueError, IndexError):
+                return  # nobody there: PostgreSQL sees that for itself
+            if str(self._cluster).encode() not in command:
+                lock.unlink(missing_ok=True)
                 return
             time.sleep(0.1)
 
@@ -150,7 +157,7 @@ class EmbeddedPostgres:
             if subprocess.run(probe, check=False).returncode == 0:
                 return
             time.sleep(0.05)
-        self.stop()
+        self._end()
         raise unavailable("postgres-down", f"PostgreSQL did not start; {self._log} says why.")
 
     def alive(self) -> bool:
@@ -158,6 +165,12 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Fast shutdown: running statements are rolled back, everything committed stays."""
+        self._end()
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+        self._socket_dir = None
+
+    def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -165,7 +178,4 @@ class EmbeddedPostgres:
             except subprocess.TimeoutExpired:
                 self._process.send_signal(signal.SIGQUIT)
                 self._process.wait(10)
-        if self._socket_dir is not None:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
         self._process = None
-        self._socket_dir = None

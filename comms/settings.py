@@ -38,7 +38,9 @@ class Settings(BaseSettings):
     )
     hub_token: SecretStr | None = Field(default=None, description="Access token for gated models of a hub.")
     device: str = Field(default="cpu", description="Where models compute: cpu, cuda, cuda:0 …")
-    job_attempts: int = Field(default=3, ge=1, description="Tries of a job before its recording is parked.")
+    job_attempts: int = Field(
+        default=10, ge=1, description="Tries of a job, with growing pauses, before its recording is parked."
+    )
     stalled_after_seconds: float = Field(
         default=30.0, gt=0, description="A worker silent for this long is taken for dead and its job is given on."
     )

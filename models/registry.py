@@ -43,6 +43,7 @@ class Registry:
         """
         for model in shipped(shipped_dir).values():
             self._ensure_name(model.name)
+            self._keep(model)
             number = self._number(model.name, model.version, model.sha256) or self._register(model)
             if self._client.get_registered_model(model.name).tags.get("champion_set_by", _SHIPPED) == _SHIPPED:
                 self._point(model.name, number, set_by=_SHIPPED)
@@ -70,14 +71,21 @@ class Registry:
         write_champions(self._artefacts, resolved)
         return resolved
 
-    def _register(self, model: ResolvedModel) -> str:
-        """Copies the artefact into the data folder (a newer program must not take it away) and registers it."""
-        kept = self._artefacts / model.name / f"{model.version}-{model.sha256[:8]}"
+    def _place(self, name: str, version: str, sha256: str) -> Path:
+        """Where an artefact lies: told by what it is, not by where the data folder was when it came."""
+        return self._artefacts / name / f"{version}-{sha256[:8]}"
+
+    def _keep(self, model: ResolvedModel) -> None:
+        """Copies the artefact into the data folder where it is not there: a newer program must not take it away."""
+        kept = self._place(model.name, model.version, model.sha256)
         if model.path is not None and not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             building = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
             shutil.copytree(model.path, building, dirs_exist_ok=True)
             building.rename(kept)
+
+    def _register(self, model: ResolvedModel) -> str:
+        kept = self._place(model.name, model.version, model.sha256)
         tags = {"version": model.version, "sha256": model.sha256, "origin": _SHIPPED}
         if model.path is None:
             tags["weights"] = "package"
@@ -105,5 +113,6 @@ class Registry:
         self._client.set_registered_model_tag(name, "champion_set_by", set_by)
 
     def _resolved(self, found: "ModelVersion | Any") -> ResolvedModel:
-        path = None if found.tags.get("weights") == "package" else Path(found.source)
-        return ResolvedModel(str(found.name), found.tags["version"], path, found.tags["sha256"])
+        name, version, sha256 = str(found.name), str(found.tags["version"]), str(found.tags["sha256"])
+        is_packaged = found.tags.get("weights") == "package"
+        return ResolvedModel(name, version, None if is_packaged else self._place(name, version, sha256), sha256)

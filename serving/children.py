@@ -159,6 +159,11 @@ class Supervisor:
                 )
             time.sleep(0.02)
 
+    def refuse_unwatched(self) -> None:
+        """Raises `unavailable` where the thread that watches the children has ended."""
+        if not self._thread.is_alive():
+            raise unavailable("supervisor-ended", "Nobody watches the parts any more: start it again.")
+
     def stop(self) -> None:
         """Ends all: whoever uses a thing before the thing."""
         self._stopping.set()
@@ -169,10 +174,18 @@ class Supervisor:
         try:
             while not self._stopping.is_set():
                 for record in self._records:
-                    self._look_after(record)
+                    self._look_after_safely(record)
                 self._stopping.wait(_TICK_SECONDS)
         finally:
             self._end_all()
+
+    def _look_after_safely(self, record: _Record) -> None:
+        """Nothing that goes wrong with one child, or with telling of it, may leave the others unwatched."""
+        try:
+            self._look_after(record)
+        except Exception as error:
+            # the class alone: a driver's message may carry a connection string
+            _log.error("watching a child failed", child=record.child.name, error=type(error).__name__)
 
     def _look_after(self, record: _Record) -> None:
         now = time.monotonic()
@@ -192,8 +205,9 @@ class Supervisor:
         record.started = time.monotonic()
         try:
             record.child.start()
-        except (WriteCareError, OSError) as error:
-            _log.error("child cannot be started", child=record.child.name, error=str(error))
+        except Exception as error:
+            told = str(error) if isinstance(error, WriteCareError | OSError) else type(error).__name__
+            _log.error("child cannot be started", child=record.child.name, error=told)
             self._note_death(record, time.monotonic())
 
     def _note_death(self, record: _Record, now: float) -> None:

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 from comms.identity.tokens import Issuer
 from comms.provision import Databases
 from comms.settings import Settings
+from comms.short_path import short_dir
 from models.errors import conflict
 from models.telemetry import SILENCED
 from serving import postgres_child
@@ -32,7 +34,6 @@ from serving.memory import PeakMemory
 from serving.postgres_child import PostgresChild
 from serving.registration import already_registered
 from serving.running import Running, forget_running, sole_instance, write_running
-from serving.scratch import scratch_dir
 
 _READY_SECONDS: Final = 600.0
 _PROBE_SECONDS: Final = 1.0
@@ -76,6 +77,11 @@ class Instance:
         self._supervisor.start()
         self._supervisor.wait_ready(_READY_SECONDS)
         self.ready_seconds = time.monotonic() - began
+
+    def wait(self, stopping: threading.Event) -> None:
+        """Returns when `stopping` is set; raises `unavailable` where nobody watches the children any more."""
+        while not stopping.wait(1.0):
+            self._supervisor.refuse_unwatched()
 
     def stop(self) -> None:
         """Ends all children, PostgreSQL last."""
@@ -170,7 +176,7 @@ class Instance:
     # --- what it is found by -----------------------------------------------------------------------------------
 
     def _on_ready(self, child: Startable) -> None:
-        if child.name in ("models", postgres_child.NAME) and self._models_ready.exists():
+        if child.name in ("models", postgres_child.NAME):
             self._write_running()
 
     def _write_running(self) -> None:
@@ -179,7 +185,8 @@ class Instance:
             self.settings.data_dir,
             Running(
                 pid=os.getpid(), port=self.settings.port, address=self.address, serve_port=self._serve_port,
-                serve_url=self.serve_url, ray_address=self._models_state()["ray_address"],
+                serve_url=self.serve_url,
+                ray_address=self._models_state()["ray_address"] if self._models_ready.exists() else None,
                 postgres_socket_dir=None if socket_dir is None else str(socket_dir),
             ),
         )  # fmt: skip
@@ -204,7 +211,7 @@ def running_instance(settings: Settings, tell: Tell = lambda _: None) -> Iterato
     with sole_instance(settings.data_dir):
         refuse_taken_port(settings.host, settings.port)
         Issuer.open(settings.data_dir / "keys", settings.issuer)  # before anyone verifies
-        scratch = scratch_dir(settings.data_dir)
+        scratch = short_dir(settings.data_dir, "ray")
         instance = Instance(settings, tell, scratch)
         try:
             instance.start()

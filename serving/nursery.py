@@ -59,7 +59,10 @@ def raise_workers(listener: socket.socket) -> NoReturn:
     while True:
         connection, _ = listener.accept()
         with connection:
-            request, descriptors = _receive(connection)
+            try:
+                request, descriptors = _receive(connection)
+            except (EOFError, ValueError):
+                continue  # whoever asked was killed half way
             child = os.fork()
             if child == 0:
                 listener.close()
@@ -78,7 +81,11 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
     while not data.endswith(b"\n"):
-        data += connection.recv(_MOST_BYTES)
+        if not (more := connection.recv(_MOST_BYTES)):
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise EOFError
+        data += more
     return json.loads(data), list(descriptors)
 
 

@@ -13,7 +13,8 @@ from typing import Final
 from comms.logs import write_json_logs
 from comms.settings import Settings
 from models.artefacts import MANIFEST_NAME
-from models.champions import FILE_NAME, SHIPPED, packaged
+from models.champions import FILE_NAME, SHIPPED, champions, packaged
+from models.errors import WriteCareError
 
 _MARK: Final = "registered.json"
 
@@ -22,13 +23,22 @@ def already_registered(data_dir: Path, database: str) -> bool:
     """Whether exactly what is shipped now was registered in this `database` (its name, without password)."""
     mark = data_dir / "models" / _MARK
     champions_known = (data_dir / "models" / FILE_NAME).exists()
-    return champions_known and mark.exists() and json.loads(mark.read_text()) == _fingerprint(database)
+    if not champions_known or not mark.exists():
+        return False
+    try:
+        known = champions(data_dir)  # a data folder that was moved or emptied names files that are gone
+        return mark.read_text() == _fingerprint(database) and all(
+            model.path is None or (model.path / MANIFEST_NAME).exists() for model in known.values()
+        )
+    except WriteCareError:
+        return False
 
 
-def _fingerprint(database: str) -> dict[str, str]:
+def _fingerprint(database: str) -> str:
     manifests = {file.parent.name: file.read_bytes() for file in SHIPPED.glob(f"*/{MANIFEST_NAME}")}
     found = {name: hashlib.sha256(content).hexdigest() for name, content in manifests.items()}
-    return {**found, **{name: model.version for name, model in packaged().items()}, "database": database}
+    versions = {name: model.version for name, model in packaged().items()}
+    return json.dumps({**found, **versions, "database": database}, sort_keys=True)
 
 
 def main() -> int:
@@ -40,7 +50,9 @@ def main() -> int:
 
     artefacts = settings.data_dir.resolve() / "models"
     Registry(settings.role_database_url.get_secret_value(), artefacts).register_shipped()
-    (artefacts / _MARK).write_text(json.dumps(_fingerprint(sys.argv[1])))
+    fresh = artefacts / f".{_MARK}.new"
+    fresh.write_text(_fingerprint(sys.argv[1]))
+    fresh.rename(artefacts / _MARK)
     return 0
 
 

@@ -28,12 +28,12 @@ class Running(Record):
     address: str
     serve_port: int
     serve_url: str
-    ray_address: str
+    ray_address: str | None  # None until the models stand
     postgres_socket_dir: str | None
 
 
 @contextmanager
-def sole_instance(data_dir: Path) -> Iterator[None]:
+def sole_instance(data_dir: Path, patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
     """Holds the data folder until the block ends; raises `conflict` (`data-in-use`) where another process has it.
 
     The kernel frees the lock when the process dies, however it dies.
@@ -41,7 +41,7 @@ def sole_instance(data_dir: Path) -> Iterator[None]:
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = _open_lock(data_dir)
     try:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + patience_seconds
         while not _locked(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise conflict(

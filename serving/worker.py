@@ -38,6 +38,9 @@ _CONNECTIONS: Final = 4
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
+# What is down comes back; what failed on this very recording will most likely fail on it again.
+_FAULTS: Final = frozenset({"processing-failed", "model-failed"})
+_TRIES_OF_A_FAULT: Final = 3
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -69,7 +72,8 @@ def register_tasks(queue: App, house: House, models: Callable[[], Models]) -> No
         try:
             await _guarded(lambda: process_recording(house, models(), tenant, recording))
         except WriteCareError as error:
-            if is_retried(error) and attempts + 1 < house.settings.job_attempts:
+            most = _TRIES_OF_A_FAULT if error.slug in _FAULTS else house.settings.job_attempts
+            if is_retried(error) and attempts + 1 < most:
                 raise
             await park_recording(house, tenant, recording, error.slug)
             _log.warning("recording parked", recording_id=recording_id, reason=error.slug)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from comms.logs import write_json_logs
 from models.errors import WriteCareError
 from models.telemetry import silence_telemetry
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         silence_telemetry()
+        write_json_logs()  # to standard error: standard output is for what was asked
         code: int = importlib.import_module(COMMANDS[argv[0]]).main(argv[1:])
         return code
     except WriteCareError as error:

@@ -28,3 +28,11 @@ def settings_for(options: argparse.Namespace, **more: Any) -> Settings:
     told = {name: value for name, value in {"data_dir": options.data, **more}.items() if value is not None}
     settings = Settings()
     return settings.model_copy(update={**told, "data_dir": Path(told.get("data_dir", settings.data_dir)).resolve()})
+
+
+def port_number(text: str) -> int:
+    """A TCP port; anything else is wrong use."""
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError("from 1 to 65535")
+    return number

@@ -6,15 +6,19 @@ Uses the running instance's PostgreSQL, or starts the embedded one for a moment 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from comms.database import Database
 from comms.embedded import EmbeddedPostgres
 from comms.identity.queries import ensure_tenant, ensure_user
+from comms.identity.roles import ROLES
 from comms.identity.tokens import Issuer
 from comms.provision import connections, provision
 from comms.settings import Settings
 from serving.command.options import command_parser, parsed, settings_for
 from serving.running import administrator_url, read_running, sole_instance
+
+_PATIENCE_SECONDS: Final = 60.0  # for another `token` that has PostgreSQL up for a moment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     parser = command_parser("token", "Print a signed token of the built-in issuer.")
     parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; made where missing")
     parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
-    parser.add_argument("--role", required=True, metavar="R", help="the role that the token speaks with")
+    parser.add_argument("--role", required=True, choices=ROLES, metavar="R", help="the role that the token speaks with")
     options = parsed(parser, argv)
     if isinstance(options, int):
         return options
@@ -54,7 +58,7 @@ def app_database_url(settings: Settings) -> Iterator[str]:
     elif settings.database_url is not None:
         yield provision(settings.database_url.get_secret_value(), keys_dir).app
     else:
-        with sole_instance(settings.data_dir):
+        with sole_instance(settings.data_dir, patience_seconds=_PATIENCE_SECONDS):
             server = EmbeddedPostgres(settings.data_dir)
             server.start()
             try:

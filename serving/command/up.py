@@ -8,7 +8,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from serving.command.options import command_parser, parsed, settings_for
+from serving.command.options import command_parser, parsed, port_number, settings_for
 from serving.launcher import Instance, running_instance
 
 
@@ -19,7 +19,7 @@ class Stopped(Exception):
 def main(argv: Sequence[str]) -> int:
     """Runs until it is told to end; exit code 0 after a clean end."""
     parser = command_parser("up", "Start the whole system and keep it running.")
-    parser.add_argument("--port", type=int, metavar="P", help="where it listens (default 8080)")
+    parser.add_argument("--port", type=port_number, metavar="P", help="where it listens (default 8080)")
     parser.add_argument("--demo", action="store_true", help="walk the bundled sample call through it")
     options = parsed(parser, argv)
     if isinstance(options, int):
@@ -42,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
             _greet(console, up)
             if options.demo:
                 _show_sample(up, console)
-            while not stopping.wait(3600):
-                pass
+            up.wait(stopping)
             console.print("Ending …")
     except Stopped:
         pass

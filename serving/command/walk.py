@@ -56,11 +56,19 @@ class Call:
     def of(cls, source: str) -> "Call":
         """The call of a path (`a.flac+b.flac` are tracks); who takes part is read from a `.json` beside it, if any."""
         paths = (Path(source),) if Path(source).exists() else tuple(Path(part) for part in source.split("+"))
-        beside = paths[0].with_suffix(".json")
-        known: list[dict[str, str]] = json.loads(beside.read_text())["participants"] if beside.exists() else []
-        if not known:
+        known = _participants_beside(paths[0])
+        if len(known) < len(paths):
             known = [{"role": "other", "name": f"Participant {number}"} for number in range(1, len(paths) + 1)]
         return cls(source, paths, tuple(known))
+
+
+def _participants_beside(path: Path) -> list[dict[str, str]]:
+    """Who takes part, where a `.json` of the corpus lies beside the recording; any other file says nothing."""
+    try:
+        told = json.loads(path.with_suffix(".json").read_text())["participants"]
+        return [{"role": str(person["role"]), "name": str(person["name"])} for person in told]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 async def walk(address: str, tokens: Tokens, call: Call, tell: Callable[[str], None] = lambda _: None) -> WalkedCall:
@@ -134,7 +142,7 @@ async def _upload(manager: "_Door", call: Call, session_id: str, people: Sequenc
             ("file", (path.name, stack.enter_context(path.open("rb")), "application/octet-stream"))
             for path in call.tracks
         ]
-        fields = {"participant": list(people)} if len(call.tracks) > 1 else {}
+        fields = {"participant": list(people[: len(call.tracks)])} if len(call.tracks) > 1 else {}
         return await manager.send("POST", f"/api/recordings?session_id={session_id}", files=files, data=fields)
 
 
