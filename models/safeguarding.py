@@ -1,7 +1,8 @@
 """Safeguarding: which turns voice a concern, of which of 15 categories, how severe, and because of which words.
 
-Reads the conversation as a whole through the turn encoder, counts n-grams beside it, and lays both under one
-logistic layer a category whose weights were fitted on held-out conversations: blend and calibration at once.
+Reads the conversation as a whole through the turn encoder and counts n-grams beside it. A logistic layer over both
+says whether there is any concern, a multinomial one which; their product is a category's probability. Both layers
+were fitted on held-out conversations: blend and calibration at once.
 A person decides what a concern is; this model only brings it to that person.
 """
 
@@ -36,6 +37,22 @@ class Heads:
         return cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
 
 
+@dataclass(frozen=True)
+class Blend:
+    """The fitted layers. `any_layer`: weights of the encoder's and the n-grams' logit of any concern, intercept.
+
+    `slopes`: weights of the encoder's and the n-grams' category logits, shared by all; `intercepts`: (15,).
+    """
+
+    any_layer: NDArray[np.float32]
+    slopes: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, arrays: dict[str, NDArray[Any]]) -> "Blend":
+        return cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
+
+
 class SafeguardingModel:
     """Calibrated probabilities of 15 categories and of any concern for each turn, with severity and evidence."""
 
@@ -44,14 +61,13 @@ class SafeguardingModel:
         encoder: TurnEncoder,
         heads: Heads,
         ngrams: NgramClassifier,
-        calibration: NDArray[np.float32],
+        blend: Blend,
         manifest: Manifest,
     ) -> None:
-        """`calibration`: (16, 4) weights of encoder logit, n-gram logit, the encoder's `any` logit, and intercept."""
         self._encoder = encoder
         self._heads = heads
         self._ngrams = ngrams
-        self._calibration = calibration
+        self._blend = blend
         self.thresholds: dict[str, float] = {name: manifest.thresholds[name] for name in CATEGORIES}
         self.version = manifest.label
 
@@ -63,7 +79,7 @@ class SafeguardingModel:
         arrays = read_arrays(path)
         features = NgramFeatures.from_document(read_document(path, "ngrams.json"))
         ngrams = NgramClassifier(features, arrays["ngram_weights"], arrays["ngram_bias"])
-        return cls(encoder, Heads.of(arrays), ngrams, arrays["calibration"].astype(np.float32), manifest)
+        return cls(encoder, Heads.of(arrays), ngrams, Blend.of(arrays), manifest)
 
     def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         """One assessment a turn, in order, each concern with its evidence."""
@@ -124,7 +140,7 @@ class SafeguardingModel:
             read = turn_maxima(found.vectors @ self._heads.concern.T + self._heads.concern_bias, found.turn_of)
             beside = counted[start : start + len(conversation.turns)]
             start += len(conversation.turns)
-            answers.append(calibrated(read, beside, self._calibration))
+            answers.append(calibrated(read, beside, self._blend))
         return answers
 
     def _severities(self, found: TurnVectors) -> list[int]:
@@ -144,12 +160,14 @@ def assessment(row: NDArray[np.float32], level: int, thresholds: Mapping[str, fl
     return TurnAssessment(scores=scores, concerns=tuple(concerns))
 
 
-def calibrated(
-    read: NDArray[np.float32], counted: NDArray[np.float32], calibration: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Probabilities (turns, 16) from both logits (turns, 16) and the logistic layer (16, 4)."""
-    blended = read * calibration[:, 0] + counted * calibration[:, 1] + read[:, -1:] * calibration[:, 2]
-    probabilities: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-(blended + calibration[:, 3])))
+def calibrated(read: NDArray[np.float32], counted: NDArray[np.float32], blend: Blend) -> NDArray[np.float32]:
+    """Probabilities (turns, 16) from the encoder's and the n-grams' logits, both (turns, 16), `any` last."""
+    voiced = read[:, -1] * blend.any_layer[0] + counted[:, -1] * blend.any_layer[1] + blend.any_layer[2]
+    chance = 1.0 / (1.0 + np.exp(-voiced))
+    which = read[:, :-1] * blend.slopes[0] + counted[:, :-1] * blend.slopes[1] + blend.intercepts
+    raised = np.exp(which - which.max(axis=1, keepdims=True, initial=-1e9))
+    shares = raised / raised.sum(axis=1, keepdims=True)
+    probabilities: NDArray[np.float32] = np.column_stack([shares * chance[:, None], chance]).astype(np.float32)
     return probabilities
 
 

@@ -1,7 +1,8 @@
 """From logits to probabilities that mean what they say, and from probabilities to thresholds.
 
-Fitted on held-out answers only (cross-fitting): the logits of each fold come from models that never saw it. For
-reporting, a fold's calibration is fitted on the other folds; what ships is fitted on all of them.
+Fitted on held-out answers only: the logits of a conversation come from models that never learnt from it. For
+reporting, the held-out conversations are dealt again, and each is calibrated by what the others taught; what ships
+is fitted on all of them.
 """
 
 from collections.abc import Sequence
@@ -13,20 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from models.records import CATEGORIES
-from models.safeguarding import calibrated
+from models.safeguarding import Blend, calibrated
 from training.dataset import Labelled
 
 Arrays = dict[str, NDArray[Any]]
 _STRENGTH: Final = 1.0
 _LEAST_THRESHOLD: Final = 0.05
+_DEALS: Final = 4
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Held-out logits of every turn, its labels, and which conversation and fold it belongs to; rows align."""
+    """Held-out logits of every turn and its labels; rows align.
+
+    `conversation`: its position in the data set. `fold`: which of the four calibration deals it belongs to.
+    """
 
     concern: NDArray[np.float32]
     counted: NDArray[np.float32]
@@ -46,47 +53,45 @@ class Answers:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fitted layers, in the shapes that the models read: (16, 4), (3, 4), (2,)."""
+    """The fitted layers, in the shapes that the models read; `sentiment`: (3, 4), `commitment`: (2,)."""
 
-    concern: NDArray[np.float32]
+    concern: Blend
     sentiment: NDArray[np.float32]
     commitment: NDArray[np.float32]
 
 
 def fit_calibration(answers: Answers) -> Calibration:
-    """Logistic layers over the encoder's logit, the n-grams' logit and, for a category, the logit of any concern.
-
-    The categories share their slopes, each with an intercept of its own: most have some tens of positives, too few
-    for slopes that can be trusted. `any` has slopes of its own.
-    """
-    concern = np.zeros((len(CATEGORIES) + 1, 4), dtype=np.float32)
-    concern[:-1] = _shared_slopes(answers)
-    layer = LogisticRegression(C=_STRENGTH).fit(concern_inputs(answers, len(CATEGORIES)), answers.true_concern[:, -1])
-    concern[-1] = (*layer.coef_[0], layer.intercept_[0])
+    """Logistic layers over the logits: any concern, which category where there is one, sentiment, commitment."""
+    voiced = answers.true_concern[:, -1]
+    inputs = np.column_stack([answers.concern[:, -1], answers.counted[:, -1]])
+    any_layer = LogisticRegression(C=_STRENGTH).fit(inputs, voiced)
+    slopes, intercepts = _fit_categories(answers.rows(voiced == 1))
     sentiment = LogisticRegression(C=_STRENGTH).fit(answers.sentiment, answers.true_sentiment)
     commitment = LogisticRegression(C=_STRENGTH).fit(answers.commitment, answers.true_commits)
     return Calibration(
-        concern,
+        Blend(np.asarray([*any_layer.coef_[0], any_layer.intercept_[0]], dtype=np.float32), slopes, intercepts),
         np.column_stack([sentiment.coef_, sentiment.intercept_]).astype(np.float32),
         np.asarray([commitment.coef_[0, 0], commitment.intercept_[0]], dtype=np.float32),
     )
 
 
-def _shared_slopes(answers: Answers) -> NDArray[np.float32]:
-    """(15, 4): one logistic layer over all turns and categories, with a shrunken intercept for each category."""
-    count = len(CATEGORIES)
-    inputs = np.concatenate([concern_inputs(answers, column) for column in range(count)])
-    which = np.repeat(np.eye(count, dtype=np.float32), len(answers.concern), axis=0)
-    labels = answers.true_concern[:, :count].T.ravel()
-    layer = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(np.hstack([inputs, which]), labels)
-    slopes, own = layer.coef_[0, :3], layer.coef_[0, 3:]
-    return np.column_stack([np.tile(slopes, (count, 1)), own + layer.intercept_[0]]).astype(np.float32)
+def _fit_categories(voiced: Answers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Slopes (2,) and intercepts (15,) of the multinomial layer over turns that voice a concern.
 
+    The categories share their slopes and shrink their intercepts: most have some tens of positives, too few for
+    slopes of their own. A turn with two categories counts as half of each.
+    """
+    read, counted = voiced.concern[:, :-1].astype(float), voiced.counted[:, :-1].astype(float)
+    labels = voiced.true_concern[:, :-1]
+    shares = labels / labels.sum(axis=1, keepdims=True)
 
-def concern_inputs(answers: Answers, column: int) -> NDArray[np.float32]:
-    """(turns, 3) for one output; for `any` itself the third is left at zero, since it repeats the first."""
-    beside = answers.concern[:, -1] if column < len(CATEGORIES) else np.zeros(len(answers.concern), np.float32)
-    return np.column_stack([answers.concern[:, column], answers.counted[:, column], beside])
+    def loss(weights: NDArray[np.float64]) -> float:
+        chances = log_softmax(weights[0] * read + weights[1] * counted + weights[2:], axis=1)
+        return float(-(chances * shares).sum() + 0.1 * (weights[:2] ** 2).sum() + 0.5 * (weights[2:] ** 2).sum())
+
+    start = np.concatenate([[1.0, 0.5], np.zeros(len(CATEGORIES))])
+    found = minimize(loss, start, method="L-BFGS-B").x.astype(np.float32)
+    return found[:2], found[2:]
 
 
 def cross_calibrated(answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -126,20 +131,14 @@ def best_f1_threshold(truth: NDArray[Any], probabilities: NDArray[Any]) -> float
 
 
 def category_thresholds(answers: Answers, probabilities: NDArray[np.float32], false_alarms: float) -> dict[str, float]:
-    """A threshold a category, so that at most `false_alarms` of the ordinary turns get any concern at all.
+    """The threshold, the same for each category, at which `false_alarms` of the ordinary turns get any concern.
 
-    From each category's best F1, all log-odds are lowered (or raised) together until that share is reached: more is
-    found where the F1-best threshold was needlessly strict. A category's threshold never rises above 0.5.
+    Thresholds of their own were tried: with some tens of positives a category they followed chance.
     """
-    own = np.asarray([best_f1_threshold(answers.true_concern[:, at], probabilities[:, at]) for at in range(15)])
-    start = np.minimum(own, 0.5)
-    base = np.log(start / (1.0 - start))
-    odds = np.log(np.clip(probabilities[:, :15], 1e-9, 1 - 1e-9) / np.clip(1 - probabilities[:, :15], 1e-9, 1))
     ordinary = answers.true_concern[:, -1] == 0
-    excess = np.sort((odds - base)[ordinary].max(axis=1))[::-1]
-    shift = float(excess[int(false_alarms * excess.size)]) + 1e-4
-    chosen = np.clip(1.0 / (1.0 + np.exp(-(base + shift))), 0.02, 0.9)
-    return {name: round(float(value), 4) for name, value in zip(CATEGORIES, chosen, strict=True)}
+    highest = np.sort(probabilities[ordinary, : len(CATEGORIES)].max(axis=1))[::-1]
+    threshold = float(highest[int(false_alarms * highest.size)]) + 1e-4
+    return dict.fromkeys(CATEGORIES, round(min(max(threshold, _LEAST_THRESHOLD), 0.9), 4))
 
 
 def expected_level(severity: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -151,8 +150,9 @@ def expected_level(severity: NDArray[np.float32]) -> NDArray[np.int64]:
 def save_answers(file: Path, answers: Answers, digest: str) -> None:
     """Keep held-out answers beside the training code, so that a report needs no training; logits as float16."""
     logits = ("concern", "counted", "severity", "sentiment", "commitment")
-    arrays = {name: getattr(answers, name).astype(np.float16) for name in logits}
-    arrays |= {"conversation": answers.conversation.astype(np.int32), "fold": answers.fold.astype(np.int8)}
+    order = np.argsort(answers.conversation, kind="stable")  # as `load_answers` will find their labels
+    arrays = {name: getattr(answers, name)[order].astype(np.float16) for name in logits}
+    arrays["conversation"] = answers.conversation[order].astype(np.int32)
     save_file(arrays, file, metadata={"dataset_sha256": digest})
 
 
@@ -162,24 +162,20 @@ def load_answers(file: Path, dataset: Sequence[Labelled], digest: str) -> Answer
         if opened.metadata()["dataset_sha256"] != digest:
             raise ValueError("these held-out answers are of another data set: run `python -m training.train`")
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    parts = []
-    for fold in np.unique(arrays["fold"]):
-        rows = arrays["fold"] == fold
-        held_out, local = np.unique(arrays["conversation"][rows], return_inverse=True)
-        found = {name: value[rows].astype(np.float32) for name, value in arrays.items()}
-        parts.append((int(fold), [int(at) for at in held_out], found | {"conversation": local}))
-    return gather(parts, dataset)
+    held_out, local = np.unique(arrays["conversation"], return_inverse=True)
+    found = {name: value.astype(np.float32) for name, value in arrays.items()} | {"conversation": local}
+    return gather([([int(at) for at in held_out], found)], dataset)
 
 
-def gather(parts: Sequence[tuple[int, Sequence[int], Arrays]], dataset: Sequence[Labelled]) -> Answers:
-    """All folds' answers as one table. `parts`: fold, positions held out, answers as a part left them."""
+def gather(parts: Sequence[tuple[Sequence[int], Arrays]], dataset: Sequence[Labelled]) -> Answers:
+    """All parts' answers as one table. `parts`: positions held out, and the answers as a part left them."""
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in Answers.__dataclass_fields__}
-    for fold, held_out, arrays in parts:
+    for held_out, arrays in parts:
         items = [dataset[at] for at in held_out]
         for name in ("concern", "counted", "severity", "sentiment", "commitment"):
             columns[name].append(arrays[name])
         columns["conversation"].append(np.asarray(held_out)[arrays["conversation"]])
-        columns["fold"].append(np.full(len(arrays["concern"]), fold))
+        columns["fold"].append(columns["conversation"][-1] % _DEALS)
         columns["true_concern"].append(np.concatenate([item.concerns for item in items]))
         columns["true_severity"].append(np.concatenate([item.severity for item in items]))
         columns["true_sentiment"].append(np.concatenate([item.sentiment for item in items]))

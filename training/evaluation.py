@@ -96,7 +96,7 @@ def safeguarding_figures(
         "average_precision_by_category": {
             name: average_precision(truth[:, at], concern[:, at]) for at, name in enumerate(CATEGORIES)
         },
-        "average_precision_any_by_fold": [
+        "average_precision_any_by_deal": [
             average_precision(any_truth[answers.fold == fold], any_chance[answers.fold == fold])
             for fold in np.unique(answers.fold)
         ],

@@ -12,7 +12,6 @@ from typing import Final
 
 FOLDS: Final = 4
 SEED: Final = 20_260
-TEST_FOLD: Final = 3  # never looked at while choosing settings; the other folds are for that
 
 
 @dataclass(frozen=True)

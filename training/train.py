@@ -1,7 +1,7 @@
 """Train the text models: `python -m training.train`. Reads top to bottom; the same data give the same artefacts.
 
 1. Read the data set and deal its conversations into folds.
-2. Learn once a fold (to answer for what was held out) and once over everything (to ship).
+2. Learn once over everything (to ship) and once without each answered fold (to answer for what was held out).
 3. Fit calibration, thresholds and the risk layer on the held-out answers.
 4. Write `models/shipped/<name>/`: safetensors, JSON and a manifest each.
 """
@@ -45,6 +45,7 @@ class Settings:
     version: str = "1.0.0"
     seed: int = SEED
     folds: int = FOLDS
+    answered: tuple[int, ...] = (0,)  # folds that are learnt without and answered; each costs as much as what ships
     fine_tuning: FineTuning = field(default_factory=FineTuning)
     ngram_strength: float = 10.0
     false_alarms: float = 0.04  # share of ordinary turns that may carry a concern at the shipped thresholds
@@ -64,8 +65,7 @@ def train(data: Path, shipped: Path, held_out_answers: Path, work: Path, setting
     parts = _parts(fold_of, data, work / run_key(digest, settings), settings)
     _run(parts, settings.processes)
 
-    held_out = [(fold, part.held_out, read_part(part.directory, "answers")) for fold, part in enumerate(parts[1:])]
-    answers = gather(held_out, dataset)
+    answers = gather([(part.held_out, read_part(part.directory, "answers")) for part in parts[1:]], dataset)
     save_answers(held_out_answers, answers, digest)
     concern, _, commitment = cross_calibrated(answers)
     thresholds = category_thresholds(answers, concern, settings.false_alarms)
@@ -92,7 +92,7 @@ def _parts(fold_of: list[int], data: Path, directory: Path, settings: Settings) 
     """First the part over everything, which ships; then one a fold."""
     everything = tuple(range(len(fold_of)))
     dealt = [("all", everything, ())] + [
-        (f"fold-{fold}", split(fold_of, fold).learn, split(fold_of, fold).held_out) for fold in range(settings.folds)
+        (f"fold-{fold}", split(fold_of, fold).learn, split(fold_of, fold).held_out) for fold in settings.answered
     ]
     base = sentence_encoder()
     return [
@@ -145,7 +145,7 @@ def _ship(learnt: Learnt, figures: dict[str, Any], *, shipped: Path, digest: str
             "concern_bias": heads["concern.bias"],
             "severity": heads["severity.weight"],
             "severity_bias": heads["severity.bias"],
-            "calibration": fitted.concern,
+            **fitted.concern.__dict__,
             **ngrams,
         },
         documents={"ngrams.json": json.loads((learnt.directory / "ngrams.json").read_text(encoding="utf-8"))},

@@ -49,7 +49,7 @@ def test_the_same_seed_learns_the_same_weights(tmp_path: Path) -> None:
 
 def test_a_run_writes_artefacts_that_load_and_answer(tmp_path: Path) -> None:
     data = few_conversations(tmp_path / "data", 24)
-    settings = replace(Settings(), folds=2, fine_tuning=QUICK, processes=1, version="0.0.1")
+    settings = replace(Settings(), folds=2, answered=(0, 1), fine_tuning=QUICK, processes=1, version="0.0.1")
     shipped, answers = tmp_path / "shipped", tmp_path / "answers.safetensors"
     figures = train(data, shipped, answers, tmp_path / "work", settings)
     assert figures["safeguarding"]["conversations"] == 24
