@@ -16,7 +16,6 @@ class SpeechInProcess:
         self._transcriber = transcriber
         self._diarizer = diarizer
         self._versions: dict[str, str] = {}
-        self._one_at_a_time = asyncio.Lock()  # the recogniser takes all processors by itself
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -24,8 +23,7 @@ class SpeechInProcess:
 
     async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
         self._versions["transcription"] = self._transcriber.version
-        async with self._one_at_a_time:
-            return await asyncio.to_thread(self._transcriber.transcribe, samples, names=names)
+        return await asyncio.to_thread(self._transcriber.transcribe, samples, names=names)
 
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None

@@ -63,12 +63,15 @@ async def transcribe_tracks(
     """
     duration = max((len(track) for track in tracks), default=0) / SAMPLE_RATE
     total = sum(len(track) for track in tracks) / SAMPLE_RATE
-    heard, first = await _timed(
-        "transcription", total, asyncio.gather(*(speech.transcribe(track, names) for track in tracks))
-    )
+    heard, first = await _timed("transcription", total, _each_in_turn(tracks, speech, names))
     joining = asyncio.to_thread(_joined_tracks, tracks, labels, heard, duration, _speech_versions(speech))
     result, second = await _timed("attribution", duration, joining)
     return Transcribed(result, (first, second))
+
+
+async def _each_in_turn(tracks: Sequence[Samples], speech: Speech, names: Sequence[str]) -> list[Transcription]:
+    # One recogniser takes all processors: side by side the tracks would only fill memory.
+    return [await speech.transcribe(track, names) for track in tracks]
 
 
 def _joined_tracks(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
@@ -38,6 +39,7 @@ class ServedModels:
         """`handles`: deployment name -> handle, as `deployment_handles` gives them; they may be shared."""
         self._handles = handles
         self._versions: dict[str, str] = {}
+        self._sound: tuple[Samples, Any] | None = None
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -46,14 +48,15 @@ class ServedModels:
 
     async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
         """Words with times and confidences, no speakers yet."""
-        heard: Transcription = await self._ask("transcription", "transcribe", samples, list(names))
+        heard: Transcription = await self._ask("transcription", "transcribe", self._shared(samples), list(names))
         return heard
 
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
     ) -> tuple[SpeakerTurn, ...]:
         """Who is heard when."""
-        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", samples, speakers, most_speakers)
+        sound = self._shared(samples)
+        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", sound, speakers, most_speakers)
         return turns
 
     async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
@@ -87,6 +90,18 @@ class ServedModels:
         """Two or three sentences, each citing its turns."""
         summary: Summary = await self._ask("summarisation", "summarise", conversation, tuple(assessments))
         return summary
+
+    def _shared(self, samples: Samples) -> Any:
+        """The samples in Ray's store, laid there once for both models that hear them; the track before makes room."""
+        if self._sound is None or self._sound[0] is not samples:
+            self._sound = None
+            try:
+                self._sound = (samples, ray.put(samples))
+            except RayError:
+                raise unavailable(
+                    "models-busy", "Other recordings fill the models' memory: try again shortly."
+                ) from None
+        return self._sound[1]
 
     async def _ask(self, deployment: str, method: str, *arguments: Any) -> Any:
         try:

@@ -78,6 +78,8 @@ def _prepare_environment(scratch: Path, nursery_address: Path) -> None:
         HOME=str(scratch),
         WRITECARE_NURSERY=str(nursery_address),
         RAY_worker_niceness="0",
+        # Sound that does not fit in memory must wait: written to disk it would be plain (docs/decisions/0009).
+        RAY_automatic_object_spilling_enabled="0",
         RAY_SERVE_LOG_TO_STDERR="0",
     )
 
