@@ -9,6 +9,7 @@ import structlog
 
 from comms.database import Actor
 from comms.house import House
+from comms.identity.queries import BOOTSTRAP
 from models.errors import WriteCareError
 
 # Longer than any upload may lie between its object and its row.
@@ -16,35 +17,38 @@ PATIENCE: Final = timedelta(hours=1)
 _log = structlog.get_logger(__name__)
 
 
-async def sweep_for_ever(house: House) -> None:
-    """Sweeps now and every hour; a failure is logged and the next round tries again."""
+async def sweep_for_ever(house: House, pause: timedelta = PATIENCE) -> None:
+    """Sweeps now and after every pause; a failure is logged and the next round tries again."""
     while True:
         try:
             if removed := await sweep(house, PATIENCE):
                 _log.info("removed objects without a row", removed=removed)
-        except WriteCareError as error:
-            _log.warning("sweep failed", problem=error.slug)
-        await asyncio.sleep(PATIENCE.total_seconds())
+        except (WriteCareError, OSError) as error:
+            _log.warning("sweep failed", error=type(error).__name__, problem=getattr(error, "slug", None))
+        await asyncio.sleep(pause.total_seconds())
 
 
 async def sweep(house: House, older_than: timedelta) -> int:
-    """Deletes objects older than that which no track's key opens; returns how many."""
+    """Deletes objects older than that which no track's key opens; returns how many.
+
+    Only below the tenants of this database: over a storage that another instance shares, or that an older database
+    filled, everybody else's objects have no row here either, and are not ours to judge.
+    """
     before = datetime.now(UTC) - older_than
     removed = 0
-    async for stored in house.objects.everything():
-        tenant_id = _tenant_of(stored.key)
-        if stored.changed_at < before and tenant_id is not None and not await _is_needed(house, tenant_id, stored.key):
-            await house.objects.delete(stored.key)
-            removed += 1
-    return removed + await asyncio.to_thread(house.objects.remove_half_written, before)
+    for tenant_id in await _known_tenants(house):
+        async for stored in house.objects.below(str(tenant_id)):
+            if stored.changed_at < before and not await _is_needed(house, tenant_id, stored.key):
+                await house.objects.delete(stored.key)
+                removed += 1
+        removed += await asyncio.to_thread(house.objects.remove_half_written, str(tenant_id), before)
+    return removed
 
 
-def _tenant_of(key: str) -> UUID | None:
-    """Whose object it is; None for one that is not ours to judge."""
-    try:
-        return UUID(key.partition("/")[0])
-    except ValueError:
-        return None
+async def _known_tenants(house: House) -> list[UUID]:
+    async with house.database.acting_as(BOOTSTRAP) as conn:
+        found = await conn.execute("select id from tenants")
+        return [row["id"] for row in await found.fetchall()]
 
 
 async def _is_needed(house: House, tenant_id: UUID, key: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -45,7 +45,7 @@ class Objects:
         url = settings.storage_url or (settings.data_dir.resolve() / "recordings").as_uri()
         parts = urlsplit(url)
         if parts.scheme == "file":
-            folder = Path(parts.path)
+            folder = Path(unquote(parts.path))
             return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True), folder)
         return cls(from_url(url))
 
@@ -76,10 +76,10 @@ class Objects:
         except BaseError as error:
             raise _unreachable(error) from None
 
-    async def everything(self) -> AsyncIterator[StoredObject]:
-        """All objects; raises `unavailable`."""
+    async def below(self, folder: str) -> AsyncIterator[StoredObject]:
+        """All objects whose key begins with `folder/`; raises `unavailable`."""
         try:
-            async for batch in obstore.list(self._store):
+            async for batch in obstore.list(self._store, folder):
                 for item in batch:
                     yield StoredObject(item["path"], item["size"], item["last_modified"])
         except BaseError as error:
@@ -101,10 +101,10 @@ class Objects:
         if read != expected:
             raise unavailable("storage-unreachable", "The storage gives back other bytes than it was given.")
 
-    def remove_half_written(self, before: datetime) -> int:
-        """Removes files that a killed process left before their rename; clouds drop unfinished uploads themselves."""
+    def remove_half_written(self, folder: str, before: datetime) -> int:
+        """Removes files in `folder` that a killed process left before their rename; clouds drop theirs themselves."""
         removed = 0
-        for file in self._folder.rglob("*.sealed#*") if self._folder is not None else ():
+        for file in (self._folder / folder).rglob("*.sealed#*") if self._folder is not None else ():
             if file.stat().st_mtime < before.timestamp():
                 file.unlink(missing_ok=True)
                 removed += 1

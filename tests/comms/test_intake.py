@@ -1,20 +1,25 @@
 """What may go wrong while a recording is taken in, and what is left of it: nothing."""
 
+import asyncio
 import io
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from obstore.store import LocalStore
 
 from comms.database import Actor
 from comms.house import House
 from comms.recordings import intake
 from comms.recordings.queries import lock_recording, mark_ready, park, requeue, shred
-from comms.recordings.sweep import sweep
+from comms.recordings.sweep import sweep, sweep_for_ever
 from comms.recordings.uploads import Upload
 from comms.storage.keys import KeyService, WrappedKey
+from comms.storage.objects import Objects, StoredObject
 from models.errors import Kind, WriteCareError, unavailable
 from tests import factories
 from tests.factories import wav
@@ -38,7 +43,7 @@ class InterruptedKeys:
 
 
 async def objects_of(house: House, actor: Actor) -> set[str]:
-    return {stored.key async for stored in house.objects.everything() if stored.key.startswith(str(actor.tenant_id))}
+    return {stored.key async for stored in house.objects.below(str(actor.tenant_id))}
 
 
 async def recordings_of(house: House, actor: Actor) -> list[str]:
@@ -131,6 +136,40 @@ async def test_the_sweep_removes_what_no_key_opens_and_nothing_else(house: House
     await sweep(house, timedelta(0))
     assert await objects_of(house, manager) == {f"{manager.tenant_id}/{kept.id}/{kept.tracks[0].id}.sealed"}
     assert not half.exists()
+
+
+async def test_the_sweep_leaves_what_belongs_to_tenants_of_another_database(house: House) -> None:
+    recordings = house.settings.data_dir / "recordings"
+    theirs = recordings / str(uuid.uuid4()) / str(uuid.uuid4()) / f"{uuid.uuid4()}.sealed"
+    theirs.parent.mkdir(parents=True)
+    half = theirs.with_name(f"{uuid.uuid4()}.sealed#1")
+    for file in (theirs, half):
+        file.write_bytes(b"what only the other database can open")
+    await sweep(house, timedelta(0))
+    assert theirs.exists()
+    assert half.exists()
+
+
+class BrokenObjects(Objects):
+    """A storage whose disk fails; `asked` counts."""
+
+    asked = 0
+
+    async def below(self, folder: str) -> AsyncIterator[StoredObject]:
+        self.asked += 1
+        raise PermissionError("the disk was taken away")
+        yield  # what makes it an iterator
+
+
+async def test_sweeping_goes_on_when_the_disk_fails(house: House, tmp_path: Path) -> None:
+    await factories.make_tenant(house)
+    broken = BrokenObjects(LocalStore(tmp_path))
+    sweeping = asyncio.create_task(sweep_for_ever(replace(house, objects=broken), timedelta(0)))
+    async with asyncio.timeout(20):
+        while broken.asked < 3:
+            assert not sweeping.done()
+            await asyncio.sleep(0.01)
+    sweeping.cancel()
 
 
 async def test_a_parked_recording_is_read_again_when_asked(house: House, worker_house: House) -> None:

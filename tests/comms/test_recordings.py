@@ -39,7 +39,7 @@ async def state_of(house: House, actor: Actor) -> State:
     ]
     scratch = house.settings.data_dir / "scratch"
     return State(
-        objects=frozenset([stored.key async for stored in house.objects.everything()]),
+        objects=frozenset([stored.key async for stored in house.objects.below(str(actor.tenant_id))]),
         rows=tuple(counted),
         named_files=frozenset(scratch.rglob("*")),
     )
@@ -374,7 +374,7 @@ async def test_of_many_who_start_or_stop_at_once_one_does(client: httpx.AsyncCli
     )
     assert sorted(answer.status_code for answer in stops) == [200, 409, 409]
     [stopped] = [answer.json() for answer in stops if answer.status_code == 200]
-    kept = {stored.key async for stored in house.objects.everything() if stopped["id"] in stored.key}
+    kept = {stored.key async for stored in house.objects.below(str(manager.tenant_id)) if stopped["id"] in stored.key}
     assert kept == {f"{manager.tenant_id}/{stopped['id']}/{stopped['tracks'][0]['id']}.sealed"}
 
 
@@ -512,12 +512,12 @@ async def test_the_worker_gets_the_sound_in_a_file_without_a_name(house: House, 
 async def test_a_deleted_recording_is_gone_for_good(client: httpx.AsyncClient, house: House) -> None:
     manager, _, session_id = await factories.make_call(house)
     officer = await factories.make_user(house, manager.tenant_id, "data_protection_officer")
-    before = {stored.key async for stored in house.objects.everything()}
+    before = {stored.key async for stored in house.objects.below(str(manager.tenant_id))}
     path = (await upload(client, house, manager, session_id, wav())).headers["location"]
     headers = factories.bearer(house, officer)
     assert (await client.delete(path, headers=factories.bearer(house, manager))).status_code == 403
     assert (await client.delete(path, headers=headers)).status_code == 204
-    assert {stored.key async for stored in house.objects.everything()} == before
+    assert {stored.key async for stored in house.objects.below(str(manager.tenant_id))} == before
     assert (await client.get(path, headers=headers)).json()["status"] == "deleted"
     assert (await client.get(f"{path}/download", headers=headers)).status_code == 404
     assert (await client.get(f"{path}/transcript", headers=headers)).status_code == 404

@@ -164,7 +164,7 @@ async def test_an_object_is_put_whole_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         await objects.put("a/b/c.sealed", broken())
-    assert [stored async for stored in objects.everything()] == []
+    assert [stored async for stored in objects.below("a")] == []
     assert files_under(tmp_path) == []
     await objects.put("a/b/c.sealed", pieces_of(b"0123456789", 3))
     assert b"".join([piece async for piece in objects.get("a/b/c.sealed", Span(2, 5))]) == b"234"
@@ -180,6 +180,15 @@ async def test_a_storage_url_names_another_folder(tmp_path: Path) -> None:
     objects = Objects.open(settings)
     await objects.probe()
     assert sorted(os.listdir(tmp_path)) == ["elsewhere"]
+
+
+async def test_a_folder_with_spaces_and_letters_beyond_ascii_is_that_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "my däta"
+    named = (tmp_path / "e#f 100%").as_uri()
+    for settings in (Settings(data_dir=folder), Settings(data_dir=folder, storage_url=named)):
+        await Objects.open(settings).put("a/b/c.sealed", pieces_of(b"sealed"))
+    assert (folder / "recordings" / "a" / "b" / "c.sealed").read_bytes() == b"sealed"
+    assert sorted(os.listdir(tmp_path)) == ["e#f 100%", "my däta"]
 
 
 def test_scratch_files_have_no_name(tmp_path: Path) -> None:
