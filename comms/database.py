@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, OperationalError
+import structlog
+from psycopg import AsyncConnection, DataError, OperationalError
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from models.errors import unavailable
+from models.errors import invalid, unavailable
+
+_log = structlog.get_logger(__name__)
 
 Connection = AsyncConnection[DictRow]
 
@@ -49,7 +52,11 @@ class Database:
 
     @asynccontextmanager
     async def acting_as(self, actor: Actor) -> AsyncIterator[Connection]:
-        """A transaction in the name of `actor`; raises `unavailable` where the database cannot be reached."""
+        """A transaction in the name of `actor`.
+
+        Raises `unavailable` where the database cannot be reached, `invalid` (`text-invalid`) where it cannot keep a
+        value.
+        """
         async with self._transaction() as conn:
             await conn.execute(
                 "select set_config('app.tenant_id', %s, true), set_config('app.user_id', %s, true), "
@@ -71,6 +78,13 @@ class Database:
                 yield conn
         except (PoolTimeout, OperationalError):
             raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
+        except (DataError, UnicodeEncodeError) as error:
+            # the exception's text quotes the value: its type alone is logged
+            _log.warning("a value that the database cannot keep", error=type(error).__name__)
+            raise invalid(
+                "text-invalid",
+                "A value cannot be kept: text with a NUL character or half of a character, or a number out of range.",
+            ) from None
 
 
 def one(row: DictRow | None) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.versions import refuse_stale
-from models.errors import conflict, invalid, missing
+from models.errors import WriteCareError, conflict, invalid, missing
 from models.records import Category, Record, Severity
 
+_HIGHEST_RANK: Final = 2**31 - 1  # of the column's type
 _CONTEXT_TURNS: Final = 3  # on either side: enough to see a denial or a joke, little enough to read at a glance
 
 # A decision may be taken further, never back: `reopen` is an act of its own.
@@ -89,9 +90,16 @@ async def list_alerts(
 def _place_of(cursor: str) -> tuple[int, int, UUID]:
     try:
         closed, rank, last = cursor.split(".")
-        return int(closed), int(rank), UUID(last)
+        place = int(closed), int(rank), UUID(last)
     except ValueError:
-        raise invalid("cursor-invalid", "This cursor is not one of ours: start again without one.") from None
+        raise _not_ours() from None
+    if not (0 <= place[0] <= 1 and 0 <= place[1] <= _HIGHEST_RANK):
+        raise _not_ours()
+    return place
+
+
+def _not_ours() -> WriteCareError:
+    return invalid("cursor-invalid", "This cursor is not one of ours: start again without one.")
 
 
 # --- one alert -------------------------------------------------------------------------------------------------------

@@ -146,7 +146,9 @@ async def test_the_queue_is_filtered_by_state_severity_and_category(
     assert await found(category="falls_injury") == [str(high.id)]
     assert await found(category="self_harm") == []
     assert (await ask(client, house, made.lead, state="nonsense")).status_code == 422
-    assert slug_of(await ask(client, house, made.lead, cursor="0.1.x")) == "cursor-invalid"
+    for cursor in ("0.1.x", f"0.{10**20}.{high.id}", f"{10**20}.1.{high.id}", f"0.-1.{high.id}"):
+        refused = await ask(client, house, made.lead, cursor=cursor)
+        assert (refused.status_code, slug_of(refused)) == (422, "cursor-invalid"), cursor
 
 
 # --- who sees what ---------------------------------------------------------------------------------------

@@ -52,6 +52,36 @@ async def test_an_invalid_request_is_told_where_but_not_what_it_said(client: htt
     assert said not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        (r'"title": "nul \u0000"', "a NUL character"),
+        (r'"title": "call", "description": "nul \u0000"', "a NUL character"),
+        (r'"title": "call", "care_context": {"note": "nul \u0000"}', "a NUL character in JSON"),
+        (r'"title": "call", "care_context": {"note": "half \ud800"}', "half a character in JSON"),
+        (r'"title": "call", "care_context": {"nul \u0000": 1}', "a NUL character as a key"),
+        (r'"title": "call", "care_context": {"note": 1e999}', "a number out of range"),
+    ],
+)
+async def test_what_the_database_cannot_keep_is_the_callers_error(
+    client: httpx.AsyncClient, house: House, fields: str, what: str
+) -> None:
+    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    body = f'{{"session_type": "meeting", {fields}}}'
+    answer = await client.post("/api/sessions", content=body, headers=headers | {"Content-Type": "application/json"})
+    assert_problem(answer, 422, "text-invalid")
+    assert (await client.get("/api/sessions", headers=headers)).json()["items"] == [], what
+
+
+async def test_half_a_character_where_it_is_no_text_of_ours_is_refused_too(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    body = r'{"session_type": "meeting", "title": "half \ud800"}'
+    answer = await client.post("/api/sessions", content=body, headers=headers | {"Content-Type": "application/json"})
+    assert answer.status_code == 422
+
+
 async def test_a_failure_of_ours_says_nothing_of_what_it_failed_on(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
