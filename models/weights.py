@@ -196,7 +196,7 @@ def _checked(package: str, expected: dict[str, str], cache: Path | None) -> Path
         raise unavailable(
             "weights-missing",
             f"The package {package.replace('_', '-')} is not installed. Run `./writecare test` or "
-            "`./writecare up` to make the environment again.",
+            "Remove .venv and run ./writecare again, which makes the environment anew.",
         )
     root = Path(spec.origin).parent
     for name, digest in expected.items():
