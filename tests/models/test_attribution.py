@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import attribution
-from models.records import SpeakerTurn, Word
+from models.records import SpeakerTurn, Transcript, Word
 
 
 def words(*items: tuple[str, float, float]) -> list[Word]:
@@ -16,7 +16,7 @@ def turn(speaker: str, start: float, end: float) -> SpeakerTurn:
     return SpeakerTurn(speaker=speaker, start_seconds=start, end_seconds=end)
 
 
-def transcribed(spoken: list[Word], turns: list[SpeakerTurn], duration: float = 20.0) -> attribution.Transcript:
+def transcribed(spoken: list[Word], turns: list[SpeakerTurn], duration: float = 20.0) -> Transcript:
     return attribution.transcript(spoken, turns, duration_seconds=duration, language="en", models={})
 
 
@@ -96,7 +96,7 @@ def track(
     return attribution.Track(speaker, tuple(spoken), tuple(loud), level)
 
 
-def merged(*tracks: attribution.Track) -> attribution.Transcript:
+def merged(*tracks: attribution.Track) -> Transcript:
     return attribution.merge_tracks(tracks, duration_seconds=10.0, language="en", models={})
 
 

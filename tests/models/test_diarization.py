@@ -1,6 +1,8 @@
 """Who speaks when: on a spoken call, on one voice, on none; and the whole path from files to the contract's JSON."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,22 @@ def test_the_command_writes_the_contracts_shape_and_goes_on_after_a_bad_file(
     assert "diarization" not in lines[1]["models"]
     written = (tmp_path / "rttm" / "tr-a-0053.rttm").read_text().splitlines()
     assert all(line.split()[0] == "SPEAKER" and len(line.split()) == 10 for line in written)
+
+
+def test_transcribing_contacts_no_address(data: Path) -> None:
+    script = (
+        "import sys\n"
+        "tried = []\n"
+        "watched = {'socket.connect', 'socket.getaddrinfo', 'socket.gethostbyname', 'socket.sendto'}\n"
+        "sys.addaudithook(lambda event, details: tried.append((event, details)) if event in watched else None)\n"
+        "from serving.command import transcribe\n"
+        "code = transcribe.main(sys.argv[1:])\n"
+        "import time; time.sleep(1.5)  # an exporter would send its first batch after half a second\n"
+        "print(code, [one for one in tried if not isinstance(one[1][-1], str)], file=sys.stderr)\n"
+    )
+    arguments = [str(SAMPLES / "tr-a-0034.S2.ogg"), "--data", str(data)]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "0 []"
 
 
 def test_wrong_use_of_the_command_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
