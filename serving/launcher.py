@@ -68,7 +68,7 @@ class Instance:
 
     def peak_memory_bytes(self) -> int:
         """The most that this process and all below it have taken so far."""
-        return self._memory.peak
+        return self._memory.look()
 
     def start(self) -> None:
         """Returns when everything answers; raises `unavailable` where something does not start."""

@@ -8,7 +8,7 @@ from typing import Final
 import psutil
 
 _SAMPLE_SECONDS: Final = 1.0
-_SHARE_OF_TIME: Final = 0.02  # walking the pages of forty processes takes the kernel a while
+_SHARE_OF_TIME: Final = 0.05  # walking the pages of forty processes takes the kernel a while
 
 
 def tree_bytes(pid: int) -> int:
@@ -41,16 +41,20 @@ class PeakMemory(threading.Thread):
         super().__init__(name="peak-memory", daemon=True)
         self._pid = pid
         self._over = threading.Event()
-        self.peak = 0
+        self._highest = 0
 
     def run(self) -> None:
         while not self._over.is_set():
             began = time.monotonic()
-            self.peak = max(self.peak, tree_bytes(self._pid))
+            self.look()
             self._over.wait(max(_SAMPLE_SECONDS, (time.monotonic() - began) / _SHARE_OF_TIME))
 
-    def stop(self) -> int:
-        """Ends sampling and returns the highest value seen, in bytes."""
+    def look(self) -> int:
+        """The highest value seen, in bytes, this moment's included."""
+        self._highest = max(self._highest, tree_bytes(self._pid))
+        return self._highest
+
+    def stop(self) -> None:
+        """Ends sampling."""
         self._over.set()
         self.join(5)
-        return self.peak
