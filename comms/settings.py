@@ -48,4 +48,3 @@ class Settings(BaseSettings):
     # Wiring: the launcher sets these for the processes it starts; each is given its own role's door alone.
     role_database_url: SecretStr | None = Field(default=None, description="Where this process logs in to PostgreSQL.")
     serve_url: str | None = Field(default=None, description="Where the model endpoints listen (Ray Serve).")
-    ray_address: str | None = Field(default=None, description="The Ray cluster that a worker joins.")

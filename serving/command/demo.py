@@ -7,6 +7,7 @@ everything that it started. What it made stays in the data folder, in the tenant
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as end:
         return 0 if not end.code else 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended, as on Ctrl-C
     progress = Console(stderr=True)
     sources = options.audio or [str(SAMPLE)]
     if missing := [source for source in sources if not _exists(source)]:
