@@ -6,7 +6,6 @@ lawful ground where the body is read, before any model sees a word. Declared fro
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from pydantic_core import from_json
 from ray import serve
-from starlette.datastructures import UploadFile
 
 from comms.ai.grounds import check_ground
 from comms.ai.routes import router as declared
 from comms.database import Actor, Database
 from comms.doorway import Doorway
+from comms.forms import FormShape, SentFile, received_form
 from comms.http import bearer_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import refuse_unless
@@ -52,6 +52,9 @@ from serving.placement import DEPLOYMENTS, INGRESS
 
 _AT_ONCE: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
 _CONNECTIONS: Final = 4
+_SOUND: Final = FormShape(
+    files=frozenset({"audio", "items"}), fields=frozenset(TranscribeRequest.model_fields), most=MOST_ITEMS
+)
 
 
 @dataclass(frozen=True)
@@ -147,15 +150,14 @@ async def _check(door: Door, actor: Actor, ground: Ground, endpoint: Endpoint) -
 
 async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endpoint) -> Any:
     """Multipart: `audio` parts are one call's tracks, or `items` parts are calls of their own."""
-    async with request.form() as form:
-        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    async with received_form(request, door.settings.data_dir, _SOUND) as form:
         try:
-            wanted = TranscribeRequest.model_validate(fields)
+            wanted = TranscribeRequest.model_validate(dict(form.fields))
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
-        tracks = [part for part in form.getlist("audio") if isinstance(part, UploadFile)]
-        items = [part for part in form.getlist("items") if isinstance(part, UploadFile)]
-        if bool(tracks) == bool(items) or len(items) > MOST_ITEMS:
+        tracks = [sent for sent in form.files if sent.name == "audio"]
+        items = [sent for sent in form.files if sent.name == "items"]
+        if bool(tracks) == bool(items):
             raise invalid("audio-parts", f"Send `audio` (the tracks of one call) or `items` (1 to {MOST_ITEMS} calls).")
         await _check(door, actor, wanted, endpoint)
         if tracks:
@@ -163,7 +165,7 @@ async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endp
         return await _each([partial(_hear, door, wanted, [item]) for item in items])
 
 
-async def _hear(door: Door, wanted: TranscribeRequest, parts: Sequence[UploadFile]) -> Record:
+async def _hear(door: Door, wanted: TranscribeRequest, parts: Sequence[SentFile]) -> Record:
     limit = door.settings.max_recording_seconds
     samples = [(await asyncio.to_thread(decode, part.file, max_seconds=limit)).samples for part in parts]
     source = "+".join(part.filename or "audio" for part in parts)
@@ -195,6 +197,6 @@ def _item_error(status: int, slug: str, detail: str) -> ItemError:
 
 async def _json(request: Request) -> Any:
     try:
-        return json.loads(await request.body())
-    except (UnicodeDecodeError, json.JSONDecodeError):
+        return from_json(await request.body())
+    except ValueError:  # no JSON, no UTF-8, half of a character, thousands of digits, nested too deeply
         raise invalid("request-invalid", "The body is not JSON; /docs describes the shapes.") from None

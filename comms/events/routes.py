@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query, WebSocket
+from fastapi import APIRouter, Query, Response, WebSocket
 from starlette.requests import HTTPConnection
 
 from comms.events.feed import Feed
@@ -34,8 +34,9 @@ def feed_of(connection: HTTPConnection) -> Feed:
 
 
 @router.post("/api/ws/tickets", status_code=201)
-async def create_ticket(request: Annotated[Acting, acting()]) -> Ticket:
+async def create_ticket(request: Annotated[Acting, acting()], response: Response) -> Ticket:
     """A ticket for one WebSocket, good for 30 seconds: open `/ws/…?ticket=<ticket>`."""
+    response.headers["Location"] = "/ws/alerts"  # where it can be used, without the secret, which is in no address
     return await make_ticket(request.conn, request.actor)
 
 

@@ -12,6 +12,7 @@ from comms.audit.queries import record_act
 from comms.consent.grounds import PURPOSES
 from comms.consent.permission import Permission, permits
 from comms.database import Actor
+from comms.forms import is_multipart
 from comms.house import House
 from comms.http import Acting, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
@@ -20,7 +21,7 @@ from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import OpenedTrack, unlock_track, wanted_span
 from comms.recordings.queries import Recording, RecordingStatus
-from comms.recordings.uploads import is_multipart, received
+from comms.recordings.uploads import received
 from comms.sessions.queries import read_session
 from comms.storage.sealed import Span
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
@@ -32,7 +33,7 @@ router = APIRouter(prefix="/api/recordings", tags=["recordings"])
 Making = Annotated[Actor, allowed("recordings.make")]
 Reading = Annotated[Acting, acting_with("recordings.read")]
 
-# The body is read as it streams (comms/recordings/uploads.py), so its shape is written down here.
+# The body is read as it streams (comms/forms.py), so its shape is written down here.
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file"],

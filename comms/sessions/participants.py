@@ -53,7 +53,7 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
     version = await raise_version(conn, session_id)
     if joined:
         await _tell(conn, actor, "session.participant.joined", session_id, user_id=new.user_id, version=version)
-    return await _read(conn, actor, session_id, new.user_id)
+    return await read_participant(conn, actor, session_id, new.user_id)
 
 
 async def change_participant(
@@ -82,7 +82,7 @@ async def change_participant(
     if change.joined is False and before.left_at is None:
         await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
     await record_act(conn, actor, "session.participant.changed", ("session", session_id), {"user_id": str(user_id)})
-    return await _read(conn, actor, session_id, user_id)
+    return await read_participant(conn, actor, session_id, user_id)
 
 
 async def remove_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> None:
@@ -105,7 +105,8 @@ def _of(session: Session, user_id: UUID) -> SessionParticipant:
     raise missing("participant")
 
 
-async def _read(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> SessionParticipant:
+async def read_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> SessionParticipant:
+    """Raises `missing` (session, participant)."""
     return _of(await read_session(conn, actor, session_id), user_id)
 
 

@@ -93,6 +93,19 @@ async def add_participant(
     return participant
 
 
+@router.get("/{session_id}/participants")
+async def list_participants(session_id: UUID, acting: Reading) -> Page[SessionParticipant]:
+    """Everyone who takes or took part, in the order added: all on one page."""
+    session = await queries.read_session(acting.conn, acting.actor, session_id)
+    return Page(items=session.participants, next=None)
+
+
+@router.get("/{session_id}/participants/{user_id}")
+async def read_participant(session_id: UUID, user_id: UUID, acting: Reading) -> SessionParticipant:
+    """One who takes or took part."""
+    return await participants.read_participant(acting.conn, acting.actor, session_id, user_id)
+
+
 @router.put("/{session_id}/participants/{user_id}")
 async def change_participant(
     session_id: UUID, user_id: UUID, change: ParticipantChange, acting: Writing

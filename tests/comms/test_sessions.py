@@ -56,7 +56,10 @@ async def test_a_session_runs_through_its_life_and_each_step_is_told(client: htt
     person = {"user_id": str(guest.user_id), "participant_type": "family"}
     joined = await client.post(f"{path}/participants", json=person, headers=headers)
     assert (joined.status_code, joined.json()["joined_at"] is not None) == (201, True)
-    member = f"{path}/participants/{guest.user_id}"
+    member = joined.headers["location"]
+    assert (await client.get(member, headers=headers)).json() == joined.json()
+    listed = await client.get(f"{path}/participants", headers=headers)
+    assert listed.json() == {"items": [joined.json()], "next": None}
     assert (await client.put(member, json={"permissions": {"camera": False}}, headers=headers)).status_code == 200
     assert (await client.delete(member, headers=headers)).status_code == 204
     assert (await client.put(member, json={"joined": True}, headers=headers)).json()["left_at"] is None
@@ -133,6 +136,8 @@ async def test_as_a_member_of_another_tenant_sees_nothing_and_changes_nothing(
         await client.put(path, json={"title": "Mine"}, headers=headers),
         await client.delete(path, headers=headers),
         await client.post(f"{path}/participants", json=person, headers=headers),
+        await client.get(f"{path}/participants", headers=headers),
+        await client.get(f"{path}/participants/{manager.user_id}", headers=headers),
         await client.put(f"{path}/participants/{manager.user_id}", json={}, headers=headers),
         await client.delete(f"{path}/participants/{manager.user_id}", headers=headers),
     ):
@@ -160,7 +165,9 @@ async def test_residents_see_their_own_sessions_alone(client: httpx.AsyncClient,
     headers = factories.bearer(house, ann)
     listed = await client.get("/api/sessions", headers=headers)
     assert [item["id"] for item in listed.json()["items"]] == [str(anns)]
-    assert (await client.get(f"/api/sessions/{bobs}", headers=headers)).status_code == 404
+    for part in ("", "/participants", f"/participants/{bob.user_id}"):
+        assert (await client.get(f"/api/sessions/{bobs}{part}", headers=headers)).status_code == 404
+    assert (await client.get(f"/api/sessions/{anns}/participants/{bob.user_id}", headers=headers)).status_code == 404
     refused = await make(client, house, ann)
     assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (403, "role-lacks-permission")
 

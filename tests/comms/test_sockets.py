@@ -176,7 +176,7 @@ async def test_forged_tickets_are_refused_and_use_nothing_up(address: str, house
 async def test_the_database_keeps_the_tickets_hash_alone(client: httpx.AsyncClient, house: House) -> None:
     lead = await factories.make_actor(house, "safeguarding_lead")
     answer = await client.post("/api/ws/tickets", headers=factories.bearer(house, lead))
-    assert answer.status_code == 201
+    assert (answer.status_code, answer.headers["location"]) == (201, "/ws/alerts")
     secret = answer.json()["ticket"].split(".")[2]
     kept = await factories.rows(house, lead, "select t::text as shown from ws_tickets t")
     assert len(kept) == 1

@@ -1,0 +1,71 @@
+"""The model API's own door, without Ray: what it reads of a request."""
+
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+
+from comms.house import House
+from comms.problems import answer_with_problems
+from models.endpoints import ENDPOINTS
+from serving.ingress import Door, _json, _transcribe
+from tests import factories
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def caller(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    """The door's two ways to read a body, for a care manager, in front of no models."""
+    manager = await factories.make_actor(house, "care_manager")
+    door = Door(house.settings, house.database, house.verifier, {})
+    [endpoint] = [one for one in ENDPOINTS if one.call == "transcribe"]
+    app = FastAPI()
+    answer_with_problems(app)
+
+    @app.post("/json")
+    async def read_json(request: Request) -> None:
+        await _json(request)
+
+    @app.post("/sound")
+    async def read_sound(request: Request) -> None:
+        await _transcribe(door, manager, request, endpoint)
+
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"\xff", b"[" * 100_000, b'{"n": ' + b"1" * 5000 + b"}", rb'{"id": "half \ud800"}'],
+    ids=["cut off", "not UTF-8", "nested too deeply", "a number too long", "half a character"],
+)
+async def test_what_is_no_json_that_can_be_read_is_the_callers_error(caller: httpx.AsyncClient, body: bytes) -> None:
+    answer = await caller.post("/json", content=body)
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "request-invalid")
+
+
+async def test_sound_is_kept_in_the_data_folder_alone_and_without_a_name(
+    caller: httpx.AsyncClient, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # whoever writes there, fails
+    answer = await caller.post(
+        "/sound", data={"processing_id": str(uuid.uuid4())}, files={"audio": ("a.wav", bytes(3 << 20))}
+    )
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (404, "not-found")
+    assert list((house.settings.data_dir / "scratch").iterdir()) == []
+
+
+async def test_a_form_without_sound_or_with_both_sorts_of_it_is_refused(caller: httpx.AsyncClient) -> None:
+    ground = {"processing_id": str(uuid.uuid4())}
+    both = {"audio": ("a.wav", b"a"), "items": ("b.wav", b"b")}
+    for files, slug in (({"sound": ("a.wav", b"a")}, "upload-malformed"), (both, "audio-parts")):
+        answer = await caller.post("/sound", data=ground, files=files)
+        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, slug)
+    answer = await caller.post("/sound", data=ground | {"speakers": "x"}, files={"audio": ("a.wav", b"a")})
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "request-invalid")
