@@ -1,12 +1,14 @@
 """`./writecare analyze IN.jsonl OUT.jsonl`: conversations in, concerns, sentiment, risk, summary and actions out.
 
 Runs the text models in this process, without the rest of the system. One output line an input line, in order.
-OUT appears only when all of it is there: it is written beside its place and then renamed.
+OUT appears only when all of it is there: it is written beside its place and then renamed. What is no file (a pipe,
+a device, standard output) is written to as it is.
 """
 
 import argparse
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,11 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.errors import WriteCareError, invalid
 from models.records import Analysis, Conversation
+from serving.command.options import command_parser, parsed, settings_for
 
 _CONVERSATIONS_A_BATCH: Final = 64
 _CONCERN_FIELDS: Final = {"category", "severity", "probability"}
@@ -26,12 +30,11 @@ _CONCERN_FIELDS: Final = {"category", "severity", "probability"}
 
 def main(argv: Sequence[str]) -> int:
     """Run the command with its arguments (without its name); returns the exit code 0, 1 or 2."""
+    options = parsed(_parser(), argv)
+    if isinstance(options, int):
+        return options
     try:
-        options = _parser().parse_args(argv)
-    except SystemExit as end:
-        return 0 if not end.code else 2
-    try:
-        run_analyze(options.input, options.output, options.data)
+        run_analyze(options.input, options.output, settings_for(options).data_dir)
     except WriteCareError as error:
         print(error.detail, file=sys.stderr)
         return 1
@@ -62,7 +65,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
                 yield from (output_line(analysis) for analysis in judge_many(batch, models))  # it prints no evidence
                 progress.advance(reading, len(batch))
 
-        _write_whole(target, lines())
+        _write(target, lines())
 
 
 def read_conversations(source: Path) -> list[Conversation]:
@@ -83,13 +86,13 @@ def output_line(analysis: Analysis) -> str:
 
 def _conversation(number: int, line: bytes) -> Conversation:
     try:
-        row = json.loads(line.decode("utf-8"))
+        line.decode("utf-8")
     except UnicodeDecodeError:
         raise _malformed(number, "is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise _malformed(number, f"is not JSON ({error.msg}, column {error.colno})") from None
-    except RecursionError:
-        raise _malformed(number, "is nested too deeply") from None
+    try:
+        row = from_json(line.strip())  # unlike `json`, it takes no half of a character, and never runs out of stack
+    except ValueError as error:
+        raise _malformed(number, f"is not JSON ({str(error).replace(' at line 1 ', ', ')})") from None
     if not isinstance(row, dict):
         raise _malformed(number, "is not a JSON object")
     try:
@@ -120,6 +123,23 @@ def _malformed(number: int, what: str) -> WriteCareError:
     return invalid("conversation-malformed", f"Line {number} {what}. Nothing was written.")
 
 
+def _write(target: Path, lines: Iterator[str]) -> None:
+    if _is_stream(target):
+        with target.open("a", encoding="utf-8") as stream:  # not "w": `>> OUT` on standard output keeps what is there
+            stream.writelines(f"{line}\n" for line in lines)
+    else:
+        _write_whole(target.resolve(), lines)  # a symlink stays, and what it points at is replaced
+
+
+def _is_stream(target: Path) -> bool:
+    """Whether there is something under this name over which no file may be renamed: a pipe, a device, our output."""
+    try:
+        found = target.stat()
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or os.path.samestat(found, os.fstat(1))
+
+
 def _write_whole(target: Path, lines: Iterator[str]) -> None:
     """Write beside `target`, then rename: a reader sees all of it or what was there before."""
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
@@ -140,8 +160,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="writecare analyze", description="Read conversations for concerns.")
+    parser = command_parser("analyze", "Read conversations for concerns.")
     parser.add_argument("input", type=Path, metavar="IN.jsonl", help="a conversation a line")
     parser.add_argument("output", type=Path, metavar="OUT.jsonl", help="an analysis a line, in the same order")
-    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies (default var)")
     return parser

@@ -16,34 +16,34 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from models.errors import WriteCareError
-from models.weights import SpeechWeights
-
-DEFAULT_MAX_SECONDS = 3 * 3600.0
+from comms.settings import Settings
+from models.errors import WriteCareError, unavailable
+from serving.command.options import command_parser, parsed, settings_for
+from serving.placement import Placement
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command with its arguments (without its name); returns the exit code 0, 1 or 2."""
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as end:
-        return 0 if not end.code else 2
+    options = parsed(_parser(), argv)
+    if isinstance(options, int):
+        return options
     return run_transcribe(
-        options.audio, speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm, data_dir=options.data
+        options.audio, settings_for(options), speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm
     )
 
 
 def run_transcribe(
     paths: Sequence[str],
+    settings: Settings,
     *,
     speakers: int | None,
     json_path: Path | None,
     rttm_dir: Path | None,
-    data_dir: Path,
-    weights: SpeechWeights | None = None,
-    max_seconds: float = DEFAULT_MAX_SECONDS,
 ) -> int:
-    """Transcribe each source; JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`; exit code."""
+    """Transcribe each source; JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`; exit code.
+
+    Which weights, where they compute and how long a recording may be, the settings say, as they do for Ray Serve.
+    """
     console = Console(stderr=True)
     failures: list[str] = []
     try:
@@ -54,17 +54,7 @@ def run_transcribe(
             if rttm_dir is not None:
                 rttm_dir.mkdir(parents=True, exist_ok=True)
             progress = stack.enter_context(_progress(console))
-            _transcribe_all(
-                paths,
-                progress,
-                failures,
-                out=out,
-                speakers=speakers,
-                rttm_dir=rttm_dir,
-                data_dir=data_dir,
-                weights=weights,
-                max_seconds=max_seconds,
-            )
+            _transcribe_all(paths, settings, progress, failures, out=out, speakers=speakers, rttm_dir=rttm_dir)
     except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
         failures.append(_sentence(error))
     for failure in failures:
@@ -74,34 +64,43 @@ def run_transcribe(
 
 def _transcribe_all(
     paths: Sequence[str],
+    settings: Settings,
     progress: Progress,
     failures: list[str],
     *,
     out: IO[str],
     speakers: int | None,
     rttm_dir: Path | None,
-    data_dir: Path,
-    weights: SpeechWeights | None,
-    max_seconds: float,
 ) -> None:
     loading = progress.add_task("loading the models", total=None)
     # Imported here: half a minute of libraries must not stand before `--help` or a mistyped option.
-    from models import weights as files  # noqa: PLC0415
+    from models import weights  # noqa: PLC0415
     from models.diarization import Diarizer  # noqa: PLC0415
-    from models.transcription import Transcriber  # noqa: PLC0415
+    from models.transcription import RecognitionOptions, Transcriber  # noqa: PLC0415
     from pipelines import transcribing  # noqa: PLC0415
     from pipelines.in_process import SpeechInProcess  # noqa: PLC0415
 
-    transcriber = Transcriber(files.whisper(data_dir / "models", weights))
-    diarizer = Diarizer(files.diarization_pipeline(data_dir / "models", weights))
+    placement = Placement.of(settings)
+    try:
+        transcriber = Transcriber(
+            weights.whisper(placement.models, placement.speech),
+            RecognitionOptions(device=placement.device, threads=placement.threads),
+        )
+        found = weights.diarization_pipeline(placement.models, placement.speech)
+        diarizer = Diarizer(found, device=placement.device)
+    except (ValueError, RuntimeError) as error:  # what the libraries raise over a name or a device that is none
+        raise unavailable(
+            "models-not-loaded",
+            f"The speech models cannot be loaded ({type(error).__name__}): {str(error).strip().partition(chr(10))[0]}",
+        ) from None
     progress.remove_task(loading)
     task = progress.add_task("transcribing", total=len(paths))
     for path in paths:
         progress.update(task, description=f"transcribing {Path(path).name}")
         try:
             speech = SpeechInProcess(transcriber, diarizer)
-            work = transcribing.transcribe_source(path, speech, max_seconds=max_seconds, speakers=speakers)
-            result, _ = asyncio.run(work)
+            limit = settings.max_recording_seconds
+            result, _ = asyncio.run(transcribing.transcribe_source(path, speech, max_seconds=limit, speakers=speakers))
             out.write(json.dumps(result, ensure_ascii=False) + "\n")
             out.flush()
             if rttm_dir is not None:
@@ -127,14 +126,11 @@ def _progress(console: Console) -> Progress:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="writecare transcribe", description="Transcribe recordings: who said what, when."
-    )
+    parser = command_parser("transcribe", "Transcribe recordings: who said what, when.")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
     parser.add_argument("--speakers", type=_count, help="how many people speak, where known (single track)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
     parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
-    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder (default var/)")
     return parser
 
 

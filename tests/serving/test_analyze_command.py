@@ -1,6 +1,9 @@
 """`writecare analyze`: the contract to the letter, and nothing half-written."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 
 from models.records import CATEGORIES
 from serving.command.analyze import main
+from tests.serving.instances import ROOT
 
 LINE: dict[str, Any] = {
     "id": "tr-1",
@@ -73,6 +77,10 @@ def test_labels_in_the_input_are_not_read(tmp_path: Path) -> None:
         ({"id": "x", "turns": [{"speaker": "S1", "text": 5}]}, "turns.0.text"),
         ({"id": "x", "turns": "hello"}, "turns"),
         ({"id": "x", "turns": [7]}, "turns.0"),
+        ('{"id": "x", "turns": [], "n": ' + "1" * 5000 + "}", "is not JSON (number out of range"),
+        (r'{"id": "\ud800", "turns": []}', "is not JSON"),
+        (r'{"id": "x", "turns": [{"speaker": null, "text": "half \ud800"}]}', "is not JSON"),
+        ("[" * 100_000, "is not JSON (recursion limit exceeded"),
     ],
 )
 def test_a_malformed_line_is_named_and_the_output_stays_as_it_was(
@@ -104,6 +112,42 @@ def test_an_empty_file_gives_an_empty_file(tmp_path: Path) -> None:
     code, target = run(tmp_path)
     assert code == 0
     assert target.read_text() == ""
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    os.mkfifo(target)
+    with subprocess.Popen(["cat", str(target)], stdout=subprocess.PIPE, text=True) as reader:
+        code, _ = run(tmp_path, {"id": "x", "turns": []})
+        assert reader.stdout is not None
+        assert json.loads(reader.stdout.read())["id"] == "x"
+    assert code == 0
+    assert target.is_fifo()
+
+
+def test_a_symlink_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real = tmp_path / "elsewhere" / "real.jsonl"
+    (tmp_path / "out.jsonl").symlink_to(real)
+    code, target = run(tmp_path, {"id": "x", "turns": []})
+    assert code == 0
+    assert target.is_symlink()
+    assert json.loads(real.read_text())["id"] == "x"
+
+
+@pytest.mark.parametrize("redirected", [True, False])
+def test_standard_output_is_written_to_as_it_is(tmp_path: Path, redirected: bool) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": "x", "turns": []}\n')
+    out = tmp_path / "told"
+    out.write_text("before\n")
+    command = [sys.executable, "-P", "-m", "serving.command", "analyze", str(tmp_path / "in.jsonl"), "/dev/stdout"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "WRITECARE_DATA_DIR": str(tmp_path / "state")}
+    with out.open("a") as file:
+        stdout = file if redirected else subprocess.PIPE
+        done = subprocess.run(command, env=environment, cwd=tmp_path, stdout=stdout, text=True, check=True)
+    line = out.read_text().removeprefix("before\n") if redirected else done.stdout
+    assert json.loads(line)["id"] == "x"
+    assert not (tmp_path / "var").exists()  # state is where the settings say, not where the command was called
 
 
 def test_a_missing_input_and_a_place_that_cannot_be_written_fail_with_one_line(
