@@ -140,13 +140,16 @@ def test_standard_output_is_written_to_as_it_is(tmp_path: Path, redirected: bool
     (tmp_path / "in.jsonl").write_text('{"id": "x", "turns": []}\n')
     out = tmp_path / "told"
     out.write_text("before\n")
-    command = [sys.executable, "-P", "-m", "serving.command", "analyze", str(tmp_path / "in.jsonl"), "/dev/stdout"]
+    name = tmp_path / "stdout"
+    name.symlink_to("/proc/self/fd/1")  # what /dev/stdout is, in a folder of the test's own
+    command = [sys.executable, "-P", "-m", "serving.command", "analyze", str(tmp_path / "in.jsonl"), str(name)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "WRITECARE_DATA_DIR": str(tmp_path / "state")}
     with out.open("a") as file:
         stdout = file if redirected else subprocess.PIPE
         done = subprocess.run(command, env=environment, cwd=tmp_path, stdout=stdout, text=True, check=True)
     line = out.read_text().removeprefix("before\n") if redirected else done.stdout
     assert json.loads(line)["id"] == "x"
+    assert name.is_symlink()
     assert not (tmp_path / "var").exists()  # state is where the settings say, not where the command was called
 
 
