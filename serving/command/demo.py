@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return 0 if not end.code else 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended, as on Ctrl-C
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, highlight=False)
     sources = options.audio or [str(SAMPLE)]
     if missing := [source for source in sources if not _exists(source)]:
         print(f"There is no such file: {missing[0]}", file=sys.stderr)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     settings = Settings(port=free_port(), **({"data_dir": options.data} if options.data else {}))
     with (
         progress.status("starting PostgreSQL, models, API, relay and worker …") as status,
-        running_instance(settings, progress.log) as instance,
+        running_instance(settings, lambda step: progress.print(f"  {step}")) as instance,
     ):
         walked, failures = asyncio.run(_walk_all(instance, sources, status.update))
         status.stop()

@@ -14,7 +14,7 @@ from comms.alerts.records import AlertDetail
 from models.records import Analysis, Concern, StageTiming, Transcript
 
 _MOST_PASSAGES = 3
-_PASSAGE_WIDTH = 68
+_PASSAGE_WIDTH = 56
 _COLOUR = {"none": "green", "low": "yellow", "medium": "dark_orange", "high": "red", "critical": "bold red"}
 
 
