@@ -114,5 +114,7 @@ class Registry:
 
     def _resolved(self, found: "ModelVersion | Any") -> ResolvedModel:
         name, version, sha256 = str(found.name), str(found.tags["version"]), str(found.tags["sha256"])
-        is_packaged = found.tags.get("weights") == "package"
-        return ResolvedModel(name, version, None if is_packaged else self._place(name, version, sha256), sha256)
+        if found.tags.get("weights") == "package":
+            return ResolvedModel(name, version, None, sha256)
+        here = self._place(name, version, sha256)  # a data folder may have been moved since
+        return ResolvedModel(name, version, here if here.exists() else Path(found.source), sha256)

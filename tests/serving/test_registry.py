@@ -1,6 +1,7 @@
 """The registry on a real PostgreSQL, and the champions that are read without it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,14 @@ def test_a_packaged_model_has_no_directory() -> None:
     with pytest.raises(WriteCareError) as found:
         packaged()["embedding"].directory()
     assert found.value.kind is Kind.MISSING
+
+
+def test_artefacts_that_were_removed_or_moved_are_laid_again(
+    databases: Databases, data: Path, shipped_dir: Path, tmp_path: Path
+) -> None:
+    first = Registry(databases.mlflow, data / "models").register_shipped(shipped_dir)["judge"].directory()
+    shutil.rmtree(data / "models")
+    again = Registry(databases.mlflow, data / "models").register_shipped(shipped_dir)["judge"]
+    assert again.checked().directory() == first
+    moved = Registry(databases.mlflow, tmp_path / "elsewhere").register_shipped(shipped_dir)["judge"]
+    assert moved.checked().directory().is_relative_to(tmp_path / "elsewhere")

@@ -99,7 +99,7 @@ async def test_what_may_pass_is_tried_again_later(shift: Shift, house: House, wo
 async def test_what_does_not_pass_is_parked_with_the_reason(
     shift: Shift, house: House, worker_house: House, failure: Exception, reason: str
 ) -> None:
-    models = QuietModels(*[failure] * 9)
+    models = QuietModels(*[failure] * worker_house.settings.job_attempts)
     register_tasks(shift.queue, worker_house, lambda: models)
     for _ in range(worker_house.settings.job_attempts):
         shift.make_due()
@@ -135,6 +135,7 @@ async def test_a_silent_workers_job_is_given_on_and_finished_by_the_next(
 
 async def test_a_job_that_its_workers_die_of_is_parked(shift: Shift, house: House, worker_house: House) -> None:
     register_tasks(shift.queue, worker_house, QuietModels)
-    shift.change("update procrastinate.procrastinate_jobs set attempts = 3 where queue_name = %(queue)s")
+    most = worker_house.settings.job_attempts
+    shift.change(f"update procrastinate.procrastinate_jobs set attempts = {most} where queue_name = %(queue)s")
     await shift.work()
     assert await shift.recording(house) == {"status": "parked", "parked_reason": "tried-too-often"}
