@@ -142,7 +142,13 @@ def _promise(who: str, text: str) -> str | None:
         clause = next(
             (found for found in promises(text[match.start() :]) if text[begin:].lstrip().startswith(found)), None
         )
-        if clause is not None and not _FIRST_PERSON.search(clause) and not re.search(r"\byou", clause, re.IGNORECASE):
+        clear = clause is not None and (text[begin + len(clause) :][:1] in tuple(".!,;") or find_due(clause))
+        if (
+            clause is not None
+            and clear
+            and not _FIRST_PERSON.search(clause)
+            and not re.search(r"\byou", clause, re.IGNORECASE)
+        ):
             told.append(clause)
     rest = len(_WORD.findall(text)) - sum(len(_WORD.findall(clause)) for clause in told)
     if not told or rest > 12:  # more was said than promised: the quotation keeps it

@@ -27,11 +27,11 @@ _ALSO_WORDS: Final = frozenset(
 class Chances:
     """How often each change is made."""
 
-    names: float = 0.5
-    recogniser: float = 0.25
-    no_roles: float = 0.2
-    cut_short: float = 0.3
-    excerpt: float = 0.2
+    names: float
+    recogniser: float
+    no_roles: float
+    cut_short: float
+    excerpt: float
 
 
 def first_names(conversations: Sequence[Conversation]) -> tuple[str, ...]:

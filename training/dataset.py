@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 SEED_DATA: Final = Path(__file__).parent / "data" / "care_conversations"
+SHORT_EXCHANGES: Final = Path(__file__).parent / "data" / "short_exchanges"  # learnt from, never held out
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ def read_dataset(directory: Path = SEED_DATA) -> list[Labelled]:
     return [labelled(json.loads(line)) for line in lines if line.strip()]
 
 
-def dataset_sha256(directory: Path = SEED_DATA) -> str:
+def dataset_sha256(*directories: Path) -> str:
     """One digest over the data files' names and bytes."""
     digest = hashlib.sha256()
-    for file in sorted(directory.glob("*.jsonl")):
+    files = [file for directory in directories for file in sorted(directory.glob("*.jsonl"))]
+    for file in files:
         digest.update(f"{file.name}\n".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -63,7 +65,7 @@ def labelled(row: dict[str, Any]) -> Labelled:
             concerns[at, CATEGORIES.index(concern["category"])] = 1.0
             concerns[at, -1] = 1.0
             severity[at] = max(severity[at], SEVERITIES.index(concern["severity"]))
-    for action in row["actions"]:
+    for action in row.get("actions", ()):
         commits[action["turn"]] = 1.0
     conversation = Conversation(
         id=row["id"],
@@ -79,7 +81,7 @@ def labelled(row: dict[str, Any]) -> Labelled:
         sentiment,
         commits,
         row["risk"],
-        row["summary"],
-        tuple(row["actions"]),
-        row["hard_negative"],
+        row.get("summary", ""),
+        tuple(row.get("actions", ())),
+        row.get("hard_negative", False),
     )

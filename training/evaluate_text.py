@@ -17,7 +17,7 @@ from models.artefacts import read_artefact
 from models.champions import SHIPPED
 from models.records import CATEGORIES, SENTIMENT_LABELS
 from training.calibration import Answers, cross_calibrated, load_answers
-from training.dataset import SEED_DATA, Labelled, dataset_sha256, read_dataset
+from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
 from training.evaluation import Figures, text_figures
 from training.metrics import average_precision, macro_f1, recall_at_false_alarms
 from training.risk_fitting import fit_risk
@@ -165,7 +165,7 @@ def main() -> int:
     arguments.add_argument("--shipped", type=Path, default=SHIPPED, metavar="DIR", help="the artefacts' thresholds")
     given = arguments.parse_args()
     dataset = read_dataset()
-    answers = load_answers(HELD_OUT_ANSWERS, dataset, dataset_sha256(SEED_DATA))
+    answers = load_answers(HELD_OUT_ANSWERS, dataset, dataset_sha256(SEED_DATA, SHORT_EXCHANGES))
     figures = report(dataset, answers, given.shipped)
     directory = given.data / "reports" / "text"
     directory.mkdir(parents=True, exist_ok=True)

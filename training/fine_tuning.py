@@ -7,9 +7,8 @@ are packaged (rare words keep their meaning); the transformer layers learn. Call
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -22,25 +21,54 @@ from models.records import CATEGORIES, Conversation
 from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
 from training.augmentation import Chances, first_names, varied
 from training.dataset import Labelled
+from training.resegmentation import Rank, resegmented
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How the encoder learns. Weights are of the tasks' losses against each other."""
+    """How the encoder learns in one stage. Weights are of the tasks' losses against each other."""
 
-    epochs: int = 10
+    epochs: int
+    encoder_rate: float
+    head_rate: float
+    which_category_weight: float
+    sentiment_weight: float
+    resegmented: float  # share of conversations that are cut elsewhere (`training/resegmentation`)
+    short_exchanges: int  # how often an epoch shows them
+    chances: Chances
     conversations_a_step: int = 8
-    encoder_rate: float = 3e-4
-    head_rate: float = 2e-3
     warm_up: float = 0.1
     weight_decay: float = 0.01
     dropout: float = 0.1
     any_weight: float = 4.0
-    which_category_weight: float = 1.0
     severity_weight: float = 0.3
-    sentiment_weight: float = 1.0
     commitment_weight: float = 0.5
-    chances: Chances = field(default_factory=Chances)
+
+
+# First the conversations as they are written, then cut elsewhere and with short exchanges among them: what the
+# first stage learns of long turns, the second has to unlearn of their length.
+STAGES: Final = (
+    FineTuning(
+        epochs=10,
+        encoder_rate=3e-4,
+        head_rate=2e-3,
+        which_category_weight=1.0,
+        sentiment_weight=1.0,
+        resegmented=0.0,
+        short_exchanges=0,
+        chances=Chances(names=0.5, recogniser=0.25, no_roles=0.2, cut_short=0.3, excerpt=0.2),
+    ),
+    FineTuning(
+        epochs=2,
+        encoder_rate=1.5e-4,
+        head_rate=1e-3,
+        which_category_weight=0.5,
+        sentiment_weight=0.7,
+        resegmented=0.5,
+        short_exchanges=2,
+        chances=Chances(names=0.4, recogniser=0.2, no_roles=0.2, cut_short=0.2, excerpt=0.15),
+    ),
+)
 
 
 class TurnHeads(nn.Module):
@@ -79,13 +107,21 @@ class _Example:
 
 
 def fine_tune(
-    learn: Sequence[Labelled], base: Path, settings: FineTuning, seed: int, tell: Callable[[str], None]
-) -> tuple[TurnEncoder, TurnHeads]:
-    """The encoder and heads after `settings.epochs` over `learn`; the same seed gives the same order and start."""
+    encoder: TurnEncoder,
+    heads: TurnHeads,
+    learn: Sequence[Labelled],
+    settings: FineTuning,
+    *,
+    rank: Rank,
+    seed: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Train `encoder` and `heads` in place over `learn`; the same seed gives the same order.
+
+    `rank`: how much a text sounds like a concern, for `training/resegmentation`.
+    """
     torch.manual_seed(seed)
     draw = random.Random(seed)  # noqa: S311 - reproducible shuffling, not a secret
-    encoder = TurnEncoder.untrained(base)
-    heads = TurnHeads(settings.dropout)
     learning = [p for name, p in encoder.network.named_parameters() if name.startswith("encoder.layer")]
     for name, parameter in encoder.network.named_parameters():
         parameter.requires_grad = name.startswith("encoder.layer")
@@ -101,7 +137,7 @@ def fine_tune(
         started, total, count = time.monotonic(), 0.0, 0
         encoder.network.train()
         heads.train()
-        for batch in _epoch(learn, encoder, names, settings, draw):
+        for batch in _epoch(learn, encoder, settings, names=names, rank=rank, draw=draw):
             # Half the time of float32 where the processor can; gradients and weights stay float32.
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bfloat16()):
                 vectors = encoder.forward([example.window for example in batch])
@@ -116,20 +152,24 @@ def fine_tune(
         tell(f"epoch {epoch + 1}/{settings.epochs}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
     encoder.network.eval()
     heads.eval()
-    return encoder, heads
 
 
 def _epoch(
-    learn: Sequence[Labelled], encoder: TurnEncoder, names: Sequence[str], settings: FineTuning, draw: random.Random
+    learn: Sequence[Labelled],
+    encoder: TurnEncoder,
+    settings: FineTuning,
+    *,
+    names: Sequence[str],
+    rank: Rank,
+    draw: random.Random,
 ) -> list[list[_Example]]:
     """Shuffled batches of windows; windows of like length share a batch, so that little is padding."""
     order = list(learn)
     draw.shuffle(order)
-    examples = [
-        example
-        for item in order
-        for example in _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder)
-    ]
+    examples: list[_Example] = []
+    for original in order:
+        item = resegmented(original, rank, draw) if draw.random() < settings.resegmented else original
+        examples += _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder)
     size = settings.conversations_a_step
     batches: list[list[_Example]] = []
     for start in range(0, len(examples), size * 8):
@@ -159,13 +199,14 @@ def _loss(answers: dict[str, torch.Tensor], batch: Sequence[_Example], settings:
     )
     weights = torch.ones(concern.shape[1])
     weights[-1] = settings.any_weight
-    loss = (
-        (functional.binary_cross_entropy_with_logits(answers["concern"], concern, reduction="none") * weights)
-        .sum(dim=1)
-        .mean()
-    )
+    known = ~concern.isnan().any(dim=1)
+    each = functional.binary_cross_entropy_with_logits(answers["concern"][known], concern[known], reduction="none")
+    loss = (each * weights).sum() / len(concern)
     loss = loss + settings.sentiment_weight * functional.cross_entropy(answers["sentiment"], sentiment)
-    loss = loss + settings.commitment_weight * functional.binary_cross_entropy_with_logits(answers["commits"], commits)
+    told = ~commits.isnan()
+    loss = loss + settings.commitment_weight * functional.binary_cross_entropy_with_logits(
+        answers["commits"][told], commits[told]
+    )
     voiced = severity >= 0
     if bool(voiced.any()):
         which = concern[voiced, :-1]

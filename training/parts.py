@@ -6,12 +6,14 @@ found again by its key, so that an interrupted run goes on where it was.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from models.ngrams import NgramClassifier, NgramFeatures, NgramInput, ngram_inputs
 from models.safeguarding import turn_maxima
 from models.sentiment import turn_means
-from models.turn_encoder import TurnEncoder, difference
+from models.turn_encoder import TurnEncoder, apply_difference, difference
 from training.dataset import Labelled, read_dataset
 from training.fine_tuning import FineTuning, TurnHeads, fine_tune
 
@@ -28,42 +30,74 @@ _ANSWERS: Final = "answers.safetensors"
 
 @dataclass(frozen=True)
 class Part:
-    """What to learn from and for whom to answer: positions in the data set; `directory` receives the results."""
+    """What to learn from and for whom to answer: positions in the data set; `directory` receives the results.
+
+    `besides`: conversations that every part learns from and none is asked about.
+    """
 
     name: str
     learn: tuple[int, ...]
     held_out: tuple[int, ...]
     data: Path
+    besides: Path
     base: Path
     directory: Path
-    settings: FineTuning
+    stages: tuple[FineTuning, ...]
     ngram_strength: float
     seed: int
 
 
 def run_part(part: Part) -> str:
     """Learn and write `encoder`, `heads`, `ngrams` and the answers for held-out turns; returns the part's name."""
-    import torch  # noqa: PLC0415 - the thread count must be set in this process, before any work
-
     if (part.directory / _ANSWERS).exists():
         return part.name
     torch.set_num_threads(1)
     part.directory.mkdir(parents=True, exist_ok=True)
     dataset = read_dataset(part.data)
-    learn = [dataset[at] for at in part.learn]
-    encoder, heads = fine_tune(
-        learn, part.base, part.settings, part.seed, lambda line: print(f"{part.name}: {line}", flush=True)
-    )
-    save_file(
-        difference(encoder.network, TurnEncoder.untrained(part.base).network), part.directory / "encoder.safetensors"
-    )
+    written = [dataset[at] for at in part.learn]
+    short = read_dataset(part.besides)
+    ngrams, document, arrays = fit_ngrams(written + short, part.ngram_strength)
+    encoder, heads = _learn_in_stages(part, written, short, ngrams)
+    shutil.copyfile(_stage_file(part, len(part.stages), "encoder"), part.directory / "encoder.safetensors")
     save_file(heads.arrays(), part.directory / "heads.safetensors")
-    ngrams, document, arrays = fit_ngrams(learn, part.ngram_strength)
     (part.directory / "ngrams.json").write_text(json.dumps(document), encoding="utf-8")
     save_file(arrays, part.directory / "ngrams.safetensors")
     answers = answer([dataset[at] for at in part.held_out], encoder, heads, ngrams)
     save_file(answers, part.directory / _ANSWERS)
     return part.name
+
+
+def _learn_in_stages(
+    part: Part, written: list[Labelled], short: list[Labelled], ngrams: NgramClassifier
+) -> tuple[TurnEncoder, TurnHeads]:
+    """Encoder and heads after the last stage; each stage is left on disk and starts from the one before as it lies."""
+    base = TurnEncoder.untrained(part.base)
+    torch.manual_seed(part.seed)
+    heads = TurnHeads(part.stages[0].dropout)
+    encoder = base
+    for number, settings in enumerate(part.stages, start=1):
+        if not _stage_file(part, number, "heads").exists():
+            fine_tune(
+                encoder,
+                heads,
+                written + short * settings.short_exchanges,
+                settings,
+                rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
+                seed=part.seed + number,
+                tell=lambda line, number=number: print(f"{part.name}, stage {number}: {line}", flush=True),  # type: ignore[misc]
+            )
+            changed = difference(encoder.network, TurnEncoder.untrained(part.base).network)
+            save_file(changed, _stage_file(part, number, "encoder"))
+            save_file(heads.arrays(), _stage_file(part, number, "heads"))
+        encoder = TurnEncoder.untrained(part.base)
+        apply_difference(encoder.network, load_file(_stage_file(part, number, "encoder")))
+        state = load_file(_stage_file(part, number, "heads"))
+        heads.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+    return encoder, heads.eval()
+
+
+def _stage_file(part: Part, number: int, what: str) -> Path:
+    return part.directory / f"stage-{number}-{what}.safetensors"
 
 
 def read_part(directory: Path, name: str) -> dict[str, NDArray[Any]]:

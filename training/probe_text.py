@@ -23,7 +23,7 @@ from models.turn_encoder import TurnEncoder, apply_difference
 from models.weights import sentence_encoder
 from training.augmentation import as_recognised, first_names, swap_names
 from training.calibration import Answers, apply, fit_calibration, gather
-from training.dataset import Labelled, dataset_sha256, read_dataset
+from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
 from training.fine_tuning import TurnHeads
 from training.metrics import average_precision, recall_at_false_alarms
 from training.parts import answer, read_part
@@ -166,7 +166,9 @@ def main() -> int:
     given = arguments.parse_args()
     settings, dataset = Settings(), read_dataset()
     folds = assign_folds([item.conversation.id for item in dataset], [item.risk for item in dataset])
-    directory = given.data / "training" / run_key(dataset_sha256(), settings) / f"fold-{given.fold}"
+    directory = (
+        given.data / "training" / run_key(dataset_sha256(SEED_DATA, SHORT_EXCHANGES), settings) / f"fold-{given.fold}"
+    )
     print(json.dumps(probe(directory, dataset, split(folds, given.fold).held_out), indent=2))
     return 0
 

@@ -10,12 +10,13 @@ import argparse
 import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 from models.artefacts import Origin, write_artefact
+from models.champions import SHIPPED
 from models.weights import sentence_encoder
 from training.calibration import (
     Answers,
@@ -26,15 +27,14 @@ from training.calibration import (
     gather,
     save_answers,
 )
-from training.dataset import SEED_DATA, Labelled, dataset_sha256, read_dataset
+from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
 from training.evaluation import text_figures
-from training.fine_tuning import FineTuning
+from training.fine_tuning import STAGES, FineTuning
 from training.parts import Part, read_part, run_part
 from training.risk_fitting import fit_risk
 from training.splits import FOLDS, SEED, assign_folds, split
 from training.summary_fitting import fit_summary
 
-_ROOT: Final = Path(__file__).parents[1]
 HELD_OUT_ANSWERS: Final = Path(__file__).parent / "held_out_answers.safetensors"
 
 
@@ -42,31 +42,43 @@ HELD_OUT_ANSWERS: Final = Path(__file__).parent / "held_out_answers.safetensors"
 class Settings:
     """All hyper-parameters of a run."""
 
-    version: str = "1.0.0"
+    version: str = "1.1.0"
     seed: int = SEED
     folds: int = FOLDS
     answered: tuple[int, ...] = (0,)  # folds that are learnt without and answered; each costs as much as what ships
-    fine_tuning: FineTuning = field(default_factory=FineTuning)
+    stages: tuple[FineTuning, ...] = STAGES
     ngram_strength: float = 10.0
     false_alarms: float = 0.04  # share of ordinary turns that may carry a concern at the shipped thresholds
     processes: int = 2  # parts that learn at the same time, one thread each
 
 
-def train(data: Path, shipped: Path, held_out_answers: Path, work: Path, settings: Settings) -> dict[str, Any]:
-    """Train everything on `data`, write to `shipped` and the held-out answers to their file; returns the figures.
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes: the data sets, what it ships, the held-out answers, and finished parts."""
 
-    `work` keeps finished parts, so that an interrupted run goes on where it was.
+    data: Path = SEED_DATA
+    besides: Path = SHORT_EXCHANGES
+    shipped: Path = SHIPPED
+    held_out_answers: Path = HELD_OUT_ANSWERS
+    work: Path = Path("var") / "training"
+
+
+def train(places: Places, settings: Settings) -> dict[str, Any]:
+    """Train everything, ship it and keep the held-out answers; returns the figures.
+
+    An interrupted run goes on where it was: finished parts are found again.
     """
+    data, shipped = places.data, places.shipped
     dataset = read_dataset(data)
     fold_of = assign_folds(
         [item.conversation.id for item in dataset], [item.risk for item in dataset], settings.folds, settings.seed
     )
-    digest = dataset_sha256(data)
-    parts = _parts(fold_of, data, work / run_key(digest, settings), settings)
+    digest = dataset_sha256(data, places.besides)
+    parts = _parts(fold_of, places, places.work / run_key(digest, settings), settings)
     _run(parts, settings.processes)
 
     answers = gather([(part.held_out, read_part(part.directory, "answers")) for part in parts[1:]], dataset)
-    save_answers(held_out_answers, answers, digest)
+    save_answers(places.held_out_answers, answers, digest)
     concern, _, commitment = cross_calibrated(answers)
     thresholds = category_thresholds(answers, concern, settings.false_alarms)
     commitment_threshold = best_f1_threshold(answers.true_commits, commitment)
@@ -83,12 +95,16 @@ def train(data: Path, shipped: Path, held_out_answers: Path, work: Path, setting
 
 def run_key(digest: str, settings: Settings) -> str:
     """A name for what a part depends on: data, settings of learning, folds and seed."""
-    relevant = {"data": digest, "learning": asdict(settings.fine_tuning), "ngrams": settings.ngram_strength}
+    relevant = {
+        "data": digest,
+        "learning": [asdict(stage) for stage in settings.stages],
+        "ngrams": settings.ngram_strength,
+    }
     text = json.dumps({**relevant, "folds": settings.folds, "seed": settings.seed}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _parts(fold_of: list[int], data: Path, directory: Path, settings: Settings) -> list[Part]:
+def _parts(fold_of: list[int], places: Places, directory: Path, settings: Settings) -> list[Part]:
     """First the part over everything, which ships; then one a fold."""
     everything = tuple(range(len(fold_of)))
     dealt = [("all", everything, ())] + [
@@ -100,10 +116,11 @@ def _parts(fold_of: list[int], data: Path, directory: Path, settings: Settings) 
             name,
             learn,
             asked,
-            data,
+            places.data,
+            places.besides,
             base,
             directory / name,
-            settings.fine_tuning,
+            settings.stages,
             settings.ngram_strength,
             settings.seed,
         )
@@ -185,13 +202,9 @@ def _ship(learnt: Learnt, figures: dict[str, Any], *, shipped: Path, digest: str
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    arguments.add_argument("--data", type=Path, default=_ROOT / "var", metavar="DIR", help="where state lies")
-    arguments.add_argument("--dataset", type=Path, default=SEED_DATA, metavar="DIR", help="labelled conversations")
-    arguments.add_argument("--shipped", type=Path, default=_ROOT / "models" / "shipped", metavar="DIR")
-    arguments.add_argument("--epochs", type=int, default=FineTuning.epochs)
+    arguments.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
     given = arguments.parse_args()
-    settings = Settings(fine_tuning=FineTuning(epochs=given.epochs))
-    figures = train(given.dataset, given.shipped, HELD_OUT_ANSWERS, given.data / "training", settings)
+    figures = train(Places(work=given.data / "training"), Settings())
     print(json.dumps(figures, indent=2))
     return 0
 

@@ -1,0 +1,83 @@
+"""The same talk cut elsewhere: long turns in two, short ones joined, as a recogniser's pauses would have it.
+
+In the written conversations a concern is nearly always a long turn; a model that is only shown those learns the
+length. Cutting a concern's turn leaves it with the half that says it; joining harmless turns makes them long.
+"""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.records import Turn
+from training.dataset import Labelled
+
+UNKNOWN_SENTIMENT: Final = -100  # what the loss leaves out
+_SHORTEST_CUT: Final = 12  # words
+_CUT: Final = 0.5
+_JOIN: Final = 0.25
+_BREAK: Final = re.compile(r"(?<=[.!?,;])\s+|\s+(?=(?:and|but|so|then|cos|because)\s)")
+
+Rank = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+def resegmented(item: Labelled, rank: Rank, draw: random.Random) -> Labelled:
+    """`item` cut and joined at random. `rank` says how much each text sounds like a concern.
+
+    A label that a cut or a join makes doubtful becomes unknown: nan, or -100 for a sentiment.
+    """
+    turns: list[Turn] = []
+    rows: list[tuple[NDArray[np.float32], int, int, float]] = []
+    for at, turn in enumerate(item.conversation.turns):
+        row = (item.concerns[at], int(item.severity[at]), int(item.sentiment[at]), float(item.commits[at]))
+        halves = _halves(turn.text, draw) if draw.random() < _CUT else None
+        if halves is not None:
+            turns += [Turn(speaker=turn.speaker, text=half) for half in halves]
+            rows += _cut_labels(row, rank(halves))
+        elif turns and not row[0].any() and not np.nan_to_num(rows[-1][0], nan=1.0).any() and draw.random() < _JOIN:
+            last, labels = turns.pop(), rows.pop()
+            turns.append(Turn(speaker=last.speaker, text=f"{last.text} {turn.text}"))
+            sentiment = row[2] if row[2] == labels[2] else UNKNOWN_SENTIMENT
+            rows.append((row[0], -1, sentiment, max(row[3], labels[3])))
+        else:
+            turns.append(turn)
+            rows.append(row)
+    return replace(
+        item,
+        conversation=item.conversation.model_copy(update={"turns": tuple(turns)}),
+        concerns=np.stack([row[0] for row in rows]),
+        severity=np.asarray([row[1] for row in rows], dtype=np.int64),
+        sentiment=np.asarray([row[2] for row in rows], dtype=np.int64),
+        commits=np.asarray([row[3] for row in rows], dtype=np.float32),
+    )
+
+
+def _halves(text: str, draw: random.Random) -> tuple[str, str] | None:
+    """The text in two, at a mark or a joining word not too near its ends; None where it is short or has none."""
+    if len(text.split()) < _SHORTEST_CUT:
+        return None
+    cuts = [
+        match.span()
+        for match in _BREAK.finditer(text)
+        if len(text[: match.start()].split()) >= 4 and len(text[match.end() :].split()) >= 4
+    ]
+    if not cuts:
+        return None
+    start, end = draw.choice(cuts)
+    return text[:start], text[end:]
+
+
+def _cut_labels(
+    row: tuple[NDArray[np.float32], int, int, float], sounds: NDArray[np.float32]
+) -> list[tuple[NDArray[np.float32], int, int, float]]:
+    concerns, severity, sentiment, commits = row
+    commits = commits and float("nan")  # either half may hold the promise
+    if not concerns.any():
+        return [(concerns, -1, sentiment, commits)] * 2
+    unknown = (np.full_like(concerns, np.nan), -1, UNKNOWN_SENTIMENT, commits)
+    told = (concerns, severity, sentiment, commits)
+    return [told, unknown] if sounds[0] >= sounds[1] else [unknown, told]
