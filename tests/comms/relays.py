@@ -41,6 +41,14 @@ def start_relay(databases: Databases) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "comms.events.relay"], cwd=ROOT, env=wiring)
 
 
+async def stand(databases: Databases, how_many: int) -> bool:
+    """Whether so many relays are connected."""
+    found = await look(
+        databases, "select count(*) as n from pg_stat_activity where application_name = 'writecare-relay'"
+    )
+    return int(found[0]["n"]) >= how_many
+
+
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
     """Returns once it is true; fails the test if it does not become so within a minute."""
     with anyio.fail_after(60):

@@ -2,6 +2,7 @@
 
 import signal
 import uuid
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -153,6 +154,7 @@ async def test_of_two_relays_one_sends_and_the_other_takes_over(house: House, da
     first, second = relays.start_relay(databases), relays.start_relay(databases)
     rounds = [[uuid.uuid4() for _ in range(30)] for _ in range(2)]
     try:
+        await relays.until(partial(relays.stand, databases, 2))  # a process that still imports heeds no signal
         await relays.write(house, actor, *(stopped(each) for each in rounds[0]))
         await everything_sent(databases)
         first.send_signal(signal.SIGINT)
