@@ -1,7 +1,9 @@
 """The figures that decide whether a model is good enough; each is a plain function of labels and probabilities.
 
-Used by `training/evaluate_text` and, for thresholds, by `training/train`. Intervals resample whole conversations,
-since turns of one conversation are not independent.
+Used by `training/report` and by `training/train`. Intervals resample whole conversations, since turns of one
+conversation are not independent. A resample is a row of weights: how often each turn was drawn. So a figure of all
+resamples is one pass over a matrix, and two models are compared on the same draws. Row 0 draws everything once:
+it gives the figure itself.
 """
 
 from collections.abc import Callable
@@ -88,3 +90,113 @@ def bootstrap(
     found = np.asarray(values)[~np.isnan(values)]
     low, high = (float(edge) for edge in np.percentile(found, [2.5, 97.5])) if found.size else (np.nan, np.nan)
     return Interval(figure(np.arange(which.size)), low, high)
+
+
+# --- all resamples at once -------------------------------------------------------------------------------------------
+
+
+def resampled(groups: NDArray[Any], resamples: int = _RESAMPLES, seed: int = 0) -> Floats:
+    """(1 + resamples, rows) float32: row 0 is all ones, each other how often the row's group was drawn.
+
+    `groups`: the conversation of each row. The draws are those of `bootstrap` with the same seed.
+    """
+    names, which = np.unique(groups, return_inverse=True)
+    draw = np.random.default_rng(seed)
+    counts = np.ones((1 + resamples, names.size), dtype=np.float32)
+    for at in range(resamples):
+        counts[at + 1] = np.bincount(draw.integers(0, names.size, names.size), minlength=names.size)
+    return counts[:, which]
+
+
+def interval(values: Floats) -> Interval:
+    """`values`: (1 + resamples,), the figure itself first; resamples in which it does not exist are left out."""
+    found = values[1:][~np.isnan(values[1:])]
+    low, high = (float(edge) for edge in np.percentile(found, [2.5, 97.5])) if found.size else (np.nan, np.nan)
+    return Interval(float(values[0]), low, high)
+
+
+def average_precisions(truth: Floats, scores: Floats, weights: Floats) -> Floats:
+    """As `average_precision` for every row of `weights`, (resamples, items): (resamples,)."""
+    order = np.argsort(-scores, kind="stable")
+    found, asked, last = _running(truth[order], scores[order], weights[:, order])
+    positives = found[:, -1]
+    gained = np.diff(found[:, last], axis=1, prepend=0.0)
+    precision = found[:, last] / np.maximum(asked[:, last], 1e-9)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        answer: Floats = (precision * gained).sum(axis=1) / positives
+    return answer
+
+
+def mean_average_precisions(truth: Floats, scores: Floats, weights: Floats) -> Floats:
+    """As `mean_average_precision`, for every row of `weights`; truth and scores (items, categories)."""
+    columns = [average_precisions(truth[:, at], scores[:, at], weights) for at in range(truth.shape[1])]
+    stacked = np.stack(columns)
+    known = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        answer: Floats = np.where(known, stacked, 0.0).sum(axis=0) / known.sum(axis=0)
+    return answer
+
+
+def recalls_at_false_alarms(truth: Floats, scores: Floats, weights: Floats, rate: float) -> Floats:
+    """As `recall_at_false_alarms`, for every row of `weights`."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    found, asked, _ = _running(truth[order], ranked, weights[:, order])
+    negatives = asked - found
+    allowed = np.floor(rate * negatives[:, -1])
+    at = (negatives > allowed[:, None]).argmax(axis=1)  # the first alarm too many
+    above = np.searchsorted(-ranked, -ranked[at], side="left")  # how many score higher than it
+    before = np.concatenate([np.zeros((len(found), 1), dtype=found.dtype), found], axis=1)
+    hits = before[np.arange(len(found)), above]
+    hits = np.where(allowed >= negatives[:, -1], found[:, -1], hits)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        answer: Floats = hits / found[:, -1]
+    return answer
+
+
+def calibration_errors(truth: Floats, scores: Floats, weights: Floats, bins: int = 15) -> Floats:
+    """As `expected_calibration_error`, for every row of `weights`."""
+    member = np.eye(bins)[np.minimum((scores * bins).astype(int), bins - 1)]
+    gaps: Floats = np.abs(weights @ (member * (truth - scores)[:, None])).sum(axis=1) / weights.sum(axis=1)
+    return gaps
+
+
+def shares(hit: NDArray[Any], among: NDArray[Any], weights: Floats) -> Floats:
+    """The share of `among` that is `hit`, both (items,) of truth values, for every row of `weights`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        answer: Floats = (weights @ (hit & among).astype(np.float32)) / (weights @ among.astype(np.float32))
+    return answer
+
+
+def confusions(truth: NDArray[Any], told: NDArray[Any], labels: int, weights: Floats) -> Floats:
+    """(resamples, labels, labels), rows true, columns told; a negative index on either side is left out."""
+    known = (truth >= 0) & (told >= 0)
+    cell = np.where(known, truth * labels + told, 0)
+    member = np.eye(labels * labels, dtype=np.float32)[cell] * known[:, None]
+    counted: Floats = (weights @ member).reshape(len(weights), labels, labels)
+    return counted
+
+
+def macro_f1s(confused: Floats) -> Floats:
+    """As `macro_f1`, from what `confusions` gave; labels that are neither true nor told are left out of the mean."""
+    hits = np.diagonal(confused, axis1=1, axis2=2)
+    both = confused.sum(axis=1) + confused.sum(axis=2)
+    each = np.where(both > 0, 2 * hits / np.maximum(both, 1e-9), np.nan)
+    answer: Floats = np.nanmean(each, axis=1)
+    return answer
+
+
+def f1s(truth: NDArray[Any], told: NDArray[Any], weights: Floats) -> Floats:
+    """As `binary_f1` of truth values, for every row of `weights`."""
+    hits = weights @ (truth & told).astype(np.float32)
+    both = weights @ (truth.astype(np.float32) + told.astype(np.float32))
+    answer: Floats = 2 * hits / np.maximum(both, 1e-9)
+    return answer
+
+
+def _running(truth: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Positives and items down the ranking, both (resamples, items), and the last position of each distinct score."""
+    found = np.cumsum(weights * truth.astype(np.float32), axis=1)
+    asked = np.cumsum(weights, axis=1)
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    return found, asked, last
