@@ -1,6 +1,7 @@
 """Fit the risk steps on held-out answers, and say how well levels are met on conversations not fitted on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,24 @@ from training.metrics import average_precision, bootstrap
 _STRENGTH = 0.3
 
 
-def fit_risk(
-    answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
+@dataclass(frozen=True)
+class HeldOutRisk:
+    """Levels of conversations, each by steps fitted on others; all (conversations,) but `features` and `chances`.
+
+    `owner`: its position in the data set, ascending. `truth`, `told` and `without_floor` index RISK_LEVELS.
+    `chances`: (conversations, 4), that the level is above none, low, medium, high.
+    """
+
+    owner: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    told: NDArray[np.int64]
+    without_floor: NDArray[np.int64]
+    chances: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+def held_out_risk(answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]) -> HeldOutRisk:
+    """What the risk model says of conversations that neither it nor the models before it learnt from."""
     owners, assessed, sentiments = held_out_turns(answers, thresholds)
     features = np.stack([risk_features(a, s) for a, s in zip(assessed, sentiments, strict=True)])
     truth = np.asarray([RISK_LEVELS.index(dataset[at].risk) for at in owners])
@@ -31,21 +46,28 @@ def fit_risk(
         chances[fold == held_out] = step_chances(features[fold == held_out], steps)
     trained = np.asarray([level_of(row) for row in chances])
     floored = np.asarray([max(level, floor_of(rows)) for level, rows in zip(trained, assessed, strict=True)])
-    groups = np.asarray(owners)
+    return HeldOutRisk(np.asarray(owners), truth, floored, trained, chances, features)
+
+
+def fit_risk(
+    answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
+    found = held_out_risk(answers, dataset, thresholds)
+    truth, told, trained = found.truth, found.told, found.without_floor
     figures = {
-        "level_exact": bootstrap(groups, lambda rows: float((floored[rows] == truth[rows]).mean())).__dict__,
+        "level_exact": bootstrap(found.owner, lambda rows: float((told[rows] == truth[rows]).mean())).__dict__,
         "level_within_one": bootstrap(
-            groups, lambda rows: float((np.abs(floored[rows] - truth[rows]) <= 1).mean())
+            found.owner, lambda rows: float((np.abs(told[rows] - truth[rows]) <= 1).mean())
         ).__dict__,
         "level_within_one_without_floor": float((np.abs(trained - truth) <= 1).mean()),
         "level_exact_without_floor": float((trained == truth).mean()),
-        "any_concern_average_precision": average_precision((truth > 0).astype(float), chances[:, 0]),
+        "any_concern_average_precision": average_precision((truth > 0).astype(float), found.chances[:, 0]),
         "rows_true_columns_predicted": [
-            [int(((truth == a) & (floored == b)).sum()) for b in range(len(RISK_LEVELS))]
-            for a in range(len(RISK_LEVELS))
+            [int(((truth == a) & (told == b)).sum()) for b in range(len(RISK_LEVELS))] for a in range(len(RISK_LEVELS))
         ],
     }
-    return {"steps": _fit_steps(features, truth)}, figures
+    return {"steps": _fit_steps(found.features, truth)}, figures
 
 
 def held_out_turns(

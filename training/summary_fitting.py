@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,25 @@ def rouge_1(text: str, reference: str) -> float:
     return 2 * shared / (sum(counted.values()) + sum(wanted.values())) if shared else 0.0
 
 
-def fit_summary(
+@dataclass(frozen=True)
+class HeldOutSummaries:
+    """ROUGE-1 of each conversation's summary, by a ranking fitted on others, and of its two longest turns.
+
+    `owner`: (conversations,) positions in the data set, ascending. `features` and `gains`: what a ranking is fitted
+    on, an array a conversation.
+    """
+
+    owner: NDArray[np.int64]
+    rouge: NDArray[np.float64]
+    rouge_longest: NDArray[np.float64]
+    features: list[NDArray[Any]]
+    gains: list[NDArray[Any]]
+
+
+def held_out_summaries(
     answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays to ship, and cross-fitted ROUGE-1 beside the two longest turns."""
+) -> HeldOutSummaries:
+    """How well conversations are summarised by models that did not learn from them."""
     owners, assessed, _ = held_out_turns(answers, thresholds)
     items = [dataset[at] for at in owners]
     features = [turn_features(item.conversation, rows) for item, rows in zip(items, assessed, strict=True)]
@@ -40,14 +56,22 @@ def fit_summary(
         ranking = _fit(features, gains, np.flatnonzero(fold != held_out))
         for at in np.flatnonzero(fold == held_out):
             ours[at] = rouge_1(_told(items[at], assessed[at], ranking), items[at].summary)
-    longest = np.asarray([rouge_1(_longest_two(item), item.summary) for item in items])
-    groups = np.asarray(owners)
+    longest = np.asarray([rouge_1(two_longest_turns(item), item.summary) for item in items])
+    return HeldOutSummaries(np.asarray(owners), ours, longest, features, gains)
+
+
+def fit_summary(
+    answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays to ship, and cross-fitted ROUGE-1 beside the two longest turns."""
+    found = held_out_summaries(answers, dataset, thresholds)
+    ours, longest = found.rouge, found.rouge_longest
     figures = {
-        "rouge_1": bootstrap(groups, lambda rows: float(ours[rows].mean())).__dict__,
+        "rouge_1": bootstrap(found.owner, lambda rows: float(ours[rows].mean())).__dict__,
         "rouge_1_two_longest_turns": float(longest.mean()),
-        "ratio": bootstrap(groups, lambda rows: float(ours[rows].mean() / longest[rows].mean())).__dict__,
+        "ratio": bootstrap(found.owner, lambda rows: float(ours[rows].mean() / longest[rows].mean())).__dict__,
     }
-    return {"ranking": _fit(features, gains, np.arange(len(items)))}, figures
+    return {"ranking": _fit(found.features, found.gains, np.arange(len(ours)))}, figures
 
 
 def _fit(features: Sequence[NDArray[Any]], gains: Sequence[NDArray[Any]], chosen: NDArray[Any]) -> NDArray[np.float32]:
@@ -68,7 +92,8 @@ def _told(item: Labelled, assessed: Sequence[TurnAssessment], ranking: NDArray[n
     return SummarisationModel(ranking, manifest).summarise(item.conversation, assessed).text
 
 
-def _longest_two(item: Labelled) -> str:
+def two_longest_turns(item: Labelled) -> str:
+    """The yardstick of summaries: what was said at most length, longest first."""
     return " ".join(sorted((turn.text for turn in item.conversation.turns), key=len, reverse=True)[:2])
 
 
