@@ -1,0 +1,93 @@
+"""The labelled conversations that a report rests on, and what the corpus notes beside their labels.
+
+First step of the report, and the only place in it that knows where data and held-out answers lie.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from models.errors import invalid
+from training.calibration import Answers, load_answers
+from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
+from training.train import HELD_OUT_ANSWERS
+
+_ALL_DATA: Final = SEED_DATA.parent
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What the corpus says of a conversation that no model reads and no label holds."""
+
+    recognised: bool  # written as a speech recogniser would give it
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Labelled conversations with their notes, in the same order."""
+
+    items: tuple[Labelled, ...]
+    notes: tuple[Notes, ...]
+
+    def chosen(self, positions: Iterable[int]) -> "Material":
+        """The conversations at `positions`, in that order."""
+        at = list(positions)
+        return Material(tuple(self.items[one] for one in at), tuple(self.notes[one] for one in at))
+
+
+def corpus() -> tuple[Material, str]:
+    """The conversations that versions are trained on and judged by, and the digest of all that is learnt from."""
+    items = read_dataset()
+    return Material(tuple(items), _notes(items, _ALL_DATA.glob("*/*.jsonl"))), _digest()
+
+
+def held_out(material: Material) -> Answers:
+    """The answers of models that had not learnt from the conversation; `conversation`: its position in `material`.
+
+    Raises ValueError where they were given to other data than lie here now.
+    """
+    return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
+
+
+def short_exchanges() -> list[Labelled]:
+    """What every model learns from and none is asked about."""
+    return read_dataset(SHORT_EXCHANGES)
+
+
+def read_material(directory: Path) -> Material:
+    """Labelled conversations in the corpus's format (`training/data/care_conversations/GUIDE.md`), `*.jsonl`.
+
+    Raises `invalid` (`conversations-unreadable`) where there are none or a line is not of that format.
+    """
+    try:
+        items = read_dataset(directory)
+        notes = _notes(items, directory.glob("*.jsonl"))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        told = f"{directory}: not the corpus's format ({type(error).__name__}); see its GUIDE.md."
+        raise invalid("conversations-unreadable", told) from None
+    if not items:
+        raise invalid("conversations-unreadable", f"{directory} holds no conversations (*.jsonl).")
+    return Material(tuple(items), notes)
+
+
+def known_to_the_corpus(material: Material) -> int:
+    """How many of these conversations stand in what is trained on, word for word."""
+    learnt = {_words(item) for item in [*corpus()[0].items, *short_exchanges()]}
+    return sum(_words(item) in learnt for item in material.items)
+
+
+def _digest() -> str:
+    return dataset_sha256(SEED_DATA, SHORT_EXCHANGES)
+
+
+def _words(item: Labelled) -> tuple[str, ...]:
+    return tuple(turn.text for turn in item.conversation.turns)
+
+
+def _notes(items: Sequence[Labelled], files: Iterable[Path]) -> tuple[Notes, ...]:
+    rows = (json.loads(line) for file in files for line in file.read_text("utf-8").splitlines() if line.strip())
+    by_id = {str(row["id"]): Notes(bool(row.get("asr_style")), tuple(row.get("tags", ()))) for row in rows}
+    return tuple(by_id[item.conversation.id] for item in items)
