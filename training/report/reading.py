@@ -5,7 +5,7 @@ lies on disk. Second step of the report.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from models.records import CATEGORIES, RISK_LEVELS, SENTIMENT_LABELS, SEVERITIES
 from models.safeguarding import OUTPUTS
 from models.text import TextModels
 from training.calibration import Answers, cross_calibrated, expected_level
-from training.report.material import Material, Notes, held_out
+from training.report.material import Material, held_out
 from training.risk_fitting import held_out_risk
 from training.summary_fitting import held_out_summaries, rouge_1, two_longest_turns
 
@@ -106,10 +106,13 @@ class Reading:
         """(turns,): the highest category probability as a share of its threshold; a turn is flagged from 1 on."""
         return np.asarray((self.concern[:, : len(CATEGORIES)] / self.thresholds).max(axis=1), dtype=np.float64)
 
-    def of_conversations(self, test: Callable[[Any, Notes], bool]) -> NDArray[np.bool_]:
-        """(turns,): those of the conversations (labelled, notes) for which `test` holds."""
-        held = [test(item, notes) for item, notes in zip(self.material.items, self.material.notes, strict=True)]
-        return np.asarray(held)[self.owner]
+    def spread(self, values: Sequence[Any]) -> NDArray[Any]:
+        """(turns,): each conversation's value for each of its turns; `values`: one a conversation."""
+        return np.asarray(values)[self.owner]
+
+    def tagged(self, tags: frozenset[str]) -> NDArray[np.bool_]:
+        """(turns,): those of conversations that carry any of `tags`."""
+        return self.spread([bool(tags & set(notes.tags)) for notes in self.material.notes])
 
     def words(self) -> NDArray[np.int64]:
         """(turns,): the number of words of each turn."""
