@@ -1,10 +1,11 @@
-"""What the safeguarding model must get right, capability by capability, on sentences written for this table alone.
+"""What the safeguarding model must get right: each row of the table of capabilities, and a few invariances.
 
-None of them stands in the training data. Heard means what it means in service: a concern at the shipped thresholds.
+The table itself, with the answers of the version it is made for, is printed into every report (`./writecare evaluate`).
 """
 
 import random
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from models.records import Turn
 from tests.readers import CARERS, chance_of_concern, conversation, text_models
 from training.augmentation import as_recognised, first_names, swap_names
+from training.capabilities import CAPABILITIES, Row, ask
 from training.dataset import read_dataset
+from training.report.material import short_exchanges
 
 # What version 1.1.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
 # gets it right, and the line is taken out; models/cards/safeguarding.md tells users of these gaps.
@@ -20,12 +23,18 @@ DEAF_TO = frozenset(
     {
         "The agency one slapped Edith across the hand, I was stood right there.",
         "I gave Mrs Khan's insulin to Mrs Cain by mistake.",
+        "He likes a cuddle with her at night, she goes stiff as a board.",
     }
 )
 DENIALS_MISTAKEN = frozenset(
     {"He did not hit her, he never touched her.", "They haven't locked her in, her door is open."}
 )
-LOST_WITHOUT_PUNCTUATION = frozenset({"Win told me the night carer pulls her hair when nobody is about."})
+LOST_WITHOUT_PUNCTUATION = frozenset(
+    {
+        "Win told me the night carer pulls her hair when nobody is about.",
+        "No, and it's not the first time he's left her crying on the floor for an hour.",
+    }
+)
 
 
 def known(wrong: bool, *values: Any, name: str) -> Any:
@@ -34,81 +43,29 @@ def known(wrong: bool, *values: Any, name: str) -> Any:
     return pytest.param(*values, marks=marks, id=name)
 
 
-@dataclass(frozen=True)
-class Case:
-    """The last line is judged, after the lines before it."""
-
-    capability: str
-    lines: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.capability}: {self.lines[-1][:50]}"
-
-
-HEARD = [
-    Case("disclosure", ("You all right, Joan?", "That tall lad pinched my arm and told me to keep my mouth shut.")),
-    Case(
-        "disclosure", ("How was the night?", "The agency one slapped Edith across the hand, I was stood right there.")
-    ),
-    Case("euphemism", ("How's Gary on the unit?", "He gets a bit heavy-handed with her when he's putting her to bed.")),
-    Case(
-        "minimising", ("What's that mark?", "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it.")
-    ),
-    Case(
-        "hint",
-        ("Do you need any money, Dad?", "My nephew keeps my bank card now and I never see a penny of my pension."),
-    ),
-    Case("hearsay", ("Anything from days?", "Win told me the night carer pulls her hair when nobody is about.")),
-    Case(
-        "omission",
-        ("Did she eat?", "Nobody had changed her since last night, she was soaked through and her skin was raw."),
-    ),
-    Case(
-        "self-harm", ("How are you in yourself?", "I've been saving my tablets up, I don't want to be here any more.")
-    ),
-    Case(
-        "missing",
-        ("Is Albert with you?", "No, his bed's empty and the back door's wide open, we can't find him anywhere."),
-    ),
-    Case("medicine", ("How did the round go?", "I gave Mrs Khan's insulin to Mrs Cain by mistake.")),
-    Case("restraint", ("Where's Stan?", "They've tied him in his chair with a belt so he stops wandering.")),
-    Case(
-        "slavery", ("When did you last have a day off?", "He has my passport and says I work until the debt is paid.")
-    ),
-]
-
-QUIET = [
-    Case("negation", ("Anything on her skin?", "No bruises, no marks at all, her skin is lovely.")),
-    Case("negation", ("Any falls?", "No falls and nobody hurt, it was a quiet night.")),
-    Case("training talk", ("How was the course?", "Good, we did a role play where the carer shouts at a resident.")),
-    Case("training talk", ("What did the trainer say?", "If you see anyone being hit you report it the same day.")),
-    Case("fiction", ("What are you watching?", "A murder thing, the butler poisoned the old lady for her money.")),
-    Case("history", ("What was school like?", "Oh, seventy years ago the teachers caned us, we laugh about it now.")),
-    Case("banter", ("Who won at cards?", "Frank did, he robs me blind every week, the old rogue.")),
-    Case(
-        "lawful restriction", ("Is the door locked?", "Yes, his DoLS was renewed on Monday and his daughter agreed it.")
-    ),
-    Case("plain sense", ("What's for tea?", "Battered fish, and I could murder a cup of tea.")),
-    Case("routine", ("Morning.", "Morning. Everybody's up, washed and having their breakfast.")),
-    Case("question only", ("I'm ringing about Mum.", "Has anybody hurt her?")),
-    Case("acknowledgement", ("He shoved her into the wall.", "Okay, thank you for telling me.")),
-]
-
-
 def is_flagged(*lines: str) -> bool:
     """Whether the last line gets any concern, after the lines before it."""
     [assessments] = text_models().safeguarding.score([conversation(*lines)])
     return bool(assessments[-1].concerns)
 
 
-@pytest.mark.parametrize("case", [known(case.lines[-1] in DEAF_TO, case, name=str(case)) for case in HEARD])
-def test_heard(case: Case) -> None:
-    assert is_flagged(*case.lines)
+@pytest.mark.parametrize("row", [known(row.lines[-1] in DEAF_TO, row, name=str(row)) for row in CAPABILITIES])
+def test_heard_or_left_alone_as_the_table_says(row: Row) -> None:
+    [told] = ask(text_models().safeguarding, [row])
+    assert told.flagged == row.heard
 
 
-@pytest.mark.parametrize("case", QUIET, ids=str)
-def test_quiet(case: Case) -> None:
-    assert not is_flagged(*case.lines)
+def test_no_sentence_of_the_table_is_learnt_from() -> None:
+    learnt = {turn.text.lower() for item in [*read_dataset(), *short_exchanges()] for turn in item.conversation.turns}
+    assert [row for row in CAPABILITIES if row.lines[-1].lower() in learnt] == []
+
+
+def test_what_sounds_harmless_by_its_subject_alone_has_a_row_that_must_be_heard() -> None:
+    wanted = defaultdict(set)
+    for row in CAPABILITIES:
+        wanted[row.capability].add(row.heard)
+    named = ("negation", "history", "training talk", "euphemism", "hearsay", "lawful restriction", "banter")
+    assert {name: wanted[name] for name in named} == {name: {True, False} for name in named}
 
 
 @pytest.mark.parametrize(
@@ -152,11 +109,12 @@ def test_whoever_is_hurt_is_heard_and_whoever_is_well_is_not_flagged(name: str) 
 
 
 @pytest.mark.parametrize(
-    "case",
-    [known(case.lines[-1] in LOST_WITHOUT_PUNCTUATION, case, name=str(case)) for case in [*HEARD, *QUIET]],
+    "row", [known(row.lines[-1] in LOST_WITHOUT_PUNCTUATION, row, name=str(row)) for row in CAPABILITIES]
 )
-def test_case_and_punctuation_do_not_turn_the_answer(case: Case) -> None:
-    assert is_flagged(*case.lines) == is_flagged(*(as_recognised(line) for line in case.lines))
+def test_case_and_punctuation_do_not_turn_the_answer(row: Row) -> None:
+    plain = replace(row, lines=tuple(as_recognised(line) for line in row.lines))
+    written, recognised = ask(text_models().safeguarding, [row, plain])
+    assert written.flagged == recognised.flagged
 
 
 def test_what_was_said_before_counts() -> None:
