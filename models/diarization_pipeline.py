@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerDiarization
 from pyannote.core import Annotation, Segment
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import nnls
 
 Floats = NDArray[np.float64]
 Stretches = list[tuple[int, int]]  # start and end in frames of _FRAME seconds
@@ -29,12 +30,18 @@ _WINDOW: Final = 75  # frames: 1.5 s, enough for a voice and short against a tur
 _HOP: Final = 25  # frames: 0.5 s
 _SHORTEST: Final = 10  # frames: 0.2 s, shorter speech joins what is near
 _CLUSTERED: Final = 45  # frames: stretches under 0.9 s are too unsure to found a voice
-_MOST_CLUSTERED: Final = 4000  # linkage is quadratic; an evenly spaced sample stands for a long call
+_MOST_CLUSTERED: Final = 1500  # windows: grouping is quadratic; evenly spread runs stand for a long call
+_RUN: Final = 20  # windows
 _CHANGE: Final = 12.0  # cost of a change of speaker: half a unit of cosine similarity for a quarter second
 _CHANGE_AFTER_PAUSE: Final = 1.8
 _PER_FRAME: Final = 2.0
-_SMALL: Final = 4  # windows; a voice heard this little must also differ clearly from the others
-_SMALL_SIMILARITY: Final = 0.3
+_SAME_VOICE: Final = 0.8  # likeness of groups, 1 for one voice; two alike voices reached 0.73
+_EXPLAINED: Final = 0.65  # share of a group that the other groups explain: more, and it is no voice of its own
+_SMALL: Final = 4  # windows; a voice heard this little must be explained less
+_EXPLAINED_SMALL: Final = 0.3
+_BORROWED: Final = 10.0  # pairs of windows: how much a small group borrows from the others
+_USUAL_SIMILARITY: Final = 0.65  # of two windows of one voice
+_LEAST_SIMILARITY: Final = 0.1
 
 
 class ConversationDiarization(SpeakerDiarization):
@@ -60,9 +67,11 @@ class ConversationDiarization(SpeakerDiarization):
         embeddings = self._embed(file["waveform"], file["sample_rate"], windows)
         hook("embeddings", embeddings)
         lengths = np.array([end - start for start, end in windows])
+        founding = np.flatnonzero(lengths >= min(_CLUSTERED, lengths.max()))
         least, most = num_speakers or min_speakers or 1, num_speakers or max_speakers or 20
         centroids = _voices(
-            embeddings[lengths >= _CLUSTERED] if (lengths >= _CLUSTERED).any() else embeddings,
+            embeddings[founding],
+            [windows[index] for index in founding],
             threshold=self.clustering.threshold,
             smallest=self.clustering.min_cluster_size,
             least=least,
@@ -127,18 +136,39 @@ def _windows(voices: Stretches) -> Iterator[tuple[int, int]]:
             yield at, at + _WINDOW
 
 
-def _voices(embeddings: Floats, *, threshold: float, smallest: int, least: int, most: int) -> Floats:
-    """The voices (voices, dimension): centroids of the groups, `least` to `most` of them as far as there are."""
+def _voices(
+    embeddings: Floats, windows: Stretches, *, threshold: float, smallest: int, least: int, most: int
+) -> Floats:
+    """The voices (voices, dimension): centroids of groups of windows, `least` to `most` of them as far as there are.
+
+    Linkage at a strict threshold leaves many groups; then those that are one voice are joined, and those that others
+    explain (a window in which a speaker changes lies between two voices) are dropped, the smallest first.
+    """
     if len(embeddings) < 2:
         return embeddings
-    sample = embeddings[np.linspace(0, len(embeddings) - 1, min(len(embeddings), _MOST_CLUSTERED)).astype(int)]
+    kept = _spread(len(embeddings))
+    sample, places = embeddings[kept], [windows[index] for index in kept]
     tree = linkage(sample, method="average", metric="cosine")
-    groups = _groups(sample, fcluster(tree, threshold, "distance"), smallest)
-    wanted = least
-    while len(groups) < least and wanted <= min(len(sample), 4 * least + 8):
-        groups = _groups(sample, fcluster(tree, wanted, "maxclust"), smallest)
-        wanted += 1
-    centroids = _unit(np.stack([sample[group].mean(axis=0) for group in groups[:most]]))
+    labels = fcluster(tree, threshold, "distance")
+    if len(np.unique(labels)) < least:
+        labels = fcluster(tree, least, "maxclust")
+    similar, apart = _pairs(sample, places)
+    groups = _of_a_size([np.flatnonzero(labels == label) for label in np.unique(labels)], smallest, least)
+    while len(groups) > least:
+        alike = np.tril(_likeness(similar, apart, _core(groups, places)), -1)
+        other, one = np.unravel_index(int(alike.argmax()), alike.shape)
+        if alike[other, one] < _SAME_VOICE and len(groups) <= most:
+            break
+        groups[one] = np.sort(np.concatenate([groups[one], groups[other]]))
+        del groups[other]
+    groups.sort(key=len, reverse=True)
+    for number in range(len(groups) - 1, 0, -1):
+        alike = _likeness(similar, apart, _core(groups, places))
+        explained = _explained(alike, number)
+        limit = _EXPLAINED if len(groups[number]) >= _SMALL else _EXPLAINED_SMALL
+        if explained >= limit and len(groups) > least:
+            del groups[number]
+    centroids = _unit(np.stack([sample[group].mean(axis=0) for group in _core(groups, places)]))
     nearest = np.argmax(sample @ centroids.T, axis=1)
     return _unit(
         np.stack(
@@ -150,17 +180,66 @@ def _voices(embeddings: Floats, *, threshold: float, smallest: int, least: int, 
     )
 
 
-def _groups(sample: Floats, labels: NDArray[np.int32], smallest: int) -> list[NDArray[np.bool_]]:
-    """Groups of windows, largest first, without those too small to be a voice of their own."""
-    groups = sorted(((labels == label) for label in np.unique(labels)), key=lambda group: -int(group.sum()))
-    kept = groups[:1]
-    for group in groups[1:]:
-        size = int(group.sum())
-        centroid = _unit(sample[group].mean(axis=0))
-        nearest = max(float(centroid @ _unit(sample[other].mean(axis=0))) for other in kept)
-        if size >= smallest and (size >= _SMALL or nearest < _SMALL_SIMILARITY):
-            kept.append(group)
-    return kept
+def _spread(length: int) -> NDArray[np.int64]:
+    """Indices of at most `_MOST_CLUSTERED` of `length` windows: runs of neighbours, evenly over the call."""
+    indices = np.arange(length)
+    if length <= _MOST_CLUSTERED:
+        return indices
+    block = indices // _RUN
+    return indices[np.floor((block + 1) * _MOST_CLUSTERED / length) > np.floor(block * _MOST_CLUSTERED / length)]
+
+
+def _of_a_size(groups: list[NDArray[np.int64]], smallest: int, least: int) -> list[NDArray[np.int64]]:
+    """Groups, largest first, without those too small to be a voice of their own while more than `least` are left."""
+    groups = sorted(groups, key=len, reverse=True)
+    return [group for number, group in enumerate(groups) if number < max(1, least) or len(group) >= smallest]
+
+
+def _pairs(sample: Floats, places: Stretches) -> tuple[Floats, Floats]:
+    """Similarities (windows, windows), 0 for those that share sound, and 1 where they do not."""
+    starts, ends = np.array(places).T
+    apart = (starts[:, None] >= ends[None, :]) | (starts[None, :] >= ends[:, None])
+    return (sample @ sample.T) * apart, apart.astype(np.float64)
+
+
+def _core(groups: list[NDArray[np.int64]], places: Stretches) -> list[NDArray[np.int64]]:
+    """Of each group the windows whose overlapping neighbours are of it too, hence far from a change of speaker."""
+    labels = np.full(len(places), -1)
+    for number, group in enumerate(groups):
+        labels[group] = number
+    starts, ends = np.array(places).T
+    unlike = (labels[1:] != labels[:-1]) & (starts[1:] < ends[:-1])  # between a window and the one after it
+    pure = ~(np.append(unlike, False) | np.append(False, unlike))
+    return [group[pure[group]] if pure[group].sum() >= 2 else group for group in groups]
+
+
+def _likeness(similar: Floats, apart: Floats, groups: list[NDArray[np.int64]]) -> Floats:
+    """How alike groups are (groups, groups), 1 for one voice: the similarity of their windows over that within each.
+
+    The classical correction for attenuation (Spearman 1904): a telephone or noise lowers the similarity of windows of
+    one voice and of two by the same factor, so that the ratio means the same on every line. Groups with few windows
+    borrow their inner similarity from the others.
+    """
+    member = np.zeros((len(groups), len(similar)))
+    for number, group in enumerate(groups):
+        member[number, group] = 1.0
+    sums, counts = member @ similar @ member.T, member @ apart @ member.T
+    inner = sums.trace() / counts.trace() if counts.trace() else _USUAL_SIMILARITY
+    within = (sums.diagonal() + _BORROWED * inner) / (counts.diagonal() + _BORROWED)
+    scale = np.sqrt(np.maximum(within, _LEAST_SIMILARITY))
+    alike = sums / np.maximum(counts, 1.0) / scale[:, None] / scale[None, :]
+    np.fill_diagonal(alike, 1.0)
+    return np.asarray(alike)
+
+
+def _explained(alike: Floats, number: int) -> float:
+    """The share of group `number` that a mixture of the other groups explains (nonnegative least squares)."""
+    others = [at for at in range(len(alike)) if at != number]
+    values, vectors = np.linalg.eigh(alike[np.ix_(others, others)])
+    root = (vectors * np.sqrt(np.maximum(values, 1e-6))) @ vectors.T
+    wanted = alike[others, number]
+    weights, _ = nnls(root, np.linalg.solve(root, wanted))
+    return float(2 * weights @ wanted - weights @ alike[np.ix_(others, others)] @ weights)
 
 
 def _similarities(windows: Stretches, similar: Floats, length: int) -> Floats:

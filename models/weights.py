@@ -31,7 +31,7 @@ _SEGMENTATION: Final = "models/pyannote_segmentation_3.0/pytorch_model.bin"
 _EMBEDDING: Final = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
 # A change to how the pipeline directory is laid out needs a new name, or an old directory would be kept.
-_PIPELINE_LAYOUT: Final = "diarization-3"
+_PIPELINE_LAYOUT: Final = "diarization-4"
 _PIPELINE_CONFIG: Final = """\
 # Written by models/weights.py: the official pyannote.audio pipeline over local weights, voices grouped by ours.
 dependencies:
@@ -51,7 +51,7 @@ params:
   clustering:
     method: average
     min_cluster_size: 2
-    threshold: 0.57
+    threshold: 0.4
 """
 
 

@@ -1,15 +1,15 @@
-"""How good the words and the speakers are: WER, DER, cpWER, speaker count and real-time factors on spoken calls.
+"""How good the words and the speakers are: WER, DER, cpWER, attribution tax, word times, speed; and invented words.
 
 On the walk: beside it; the data scientist's measure of `pipelines/transcribing.py`, and the figures of the model
-cards. A call is `<id>.flac` with `<id>.json` (turns with speaker, text, times) and `<id>.rttm`; where tracks
-`<id>.S1.flac` … lie beside it, the call is measured on its tracks as well.
+cards. A call is `<id>.flac` with `<id>.json` (turns with speaker, text, times, and `words` with `start` where the times
+of words are known) and `<id>.rttm`; where tracks `<id>.S1.flac` … lie beside it, the call is measured on its tracks as
+well. What is counted: `training/speech_metrics.py`; the sounds without words: `training/nonspeech.py`.
 
     python -m training.evaluate_speech --calls DIR [--data DIR] [--out FILE] [--speakers-known]
+    python -m training.evaluate_speech --calls DIR --nonspeech 10 [--data DIR] [--out FILE]
 
-WER: jiwer after Whisper's EnglishTextNormalizer without its spelling map, on both sides. DER: pyannote.metrics
-on the utterances, no collar, overlap scored, the whole file as evaluated map. cpWER: the words of each speaker
-in one stream, hypothesis streams matched to reference streams so that errors are fewest (Watanabe et al. 2020,
-CHiME-6); words without a speaker are a stream of their own.
+`tax` is cpWER less ORC-WER, `tax (whisperx)` the same where `whisperx.assign_word_speakers` with its defaults gave the
+same words to the same turns. Both are counted only on the mixed track.
 """
 
 import argparse
@@ -17,36 +17,55 @@ import asyncio
 import json
 import os
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import jiwer
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from models import weights
+from models.audio import decode
 from models.diarization import Diarizer
-from models.records import StageTiming
+from models.records import SpeakerTurn, StageTiming, Transcription
 from models.transcription import Transcriber
 from pipelines import transcribing
+from pipelines.capabilities import Samples
 from pipelines.in_process import SpeechInProcess
+from training import nonspeech
+from training.speech_metrics import (
+    diarization_errors,
+    errors,
+    normalised,
+    permuted_errors,
+    streams,
+    time_errors,
+    unattributed_errors,
+)
 
 MAX_SECONDS: Final = 3 * 3600.0
+ONE_SOUND_SECONDS: Final = 60.0  # a minute at a time, each made anew
 
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of one call. Errors are counts, so that calls can be summed; DER parts are seconds."""
+    """The figures of one call. Errors are counts, so that calls can be summed; DER parts are seconds.
+
+    `unattributed_errors` are those of ORC-WER; `whisperx_permuted` and `whisperx_unattributed` the same with whisperx's
+    attribution (None on tracks). `blank_words` have no speaker. `time_errors` are seconds, a word each.
+    """
 
     name: str
     seconds: float
     reference_words: int
     word_errors: int
     permuted_errors: int
+    unattributed_errors: int
+    whisperx_permuted: int | None
+    whisperx_unattributed: int | None
+    blank_words: int
+    words: int
+    time_errors: tuple[float, ...]
     speech_seconds: float
     missed: float
     false_alarm: float
@@ -56,30 +75,66 @@ class Result:
     timings: tuple[StageTiming, ...]
 
 
+class Remembered:
+    """Speech that also keeps what the models last answered: implements `pipelines.capabilities.Speech`."""
+
+    def __init__(self, speech: SpeechInProcess) -> None:
+        self._speech = speech
+        self.words: Transcription | None = None
+        self.turns: tuple[SpeakerTurn, ...] | None = None
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return self._speech.versions
+
+    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+        self.words = await self._speech.transcribe(samples, names)
+        return self.words
+
+    async def diarize(
+        self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
+    ) -> tuple[SpeakerTurn, ...]:
+        self.turns = await self._speech.diarize(samples, speakers=speakers, most_speakers=most_speakers)
+        return self.turns
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("var"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--speakers-known", action="store_true", help="tell diarization the number of speakers")
+    parser.add_argument(
+        "--nonspeech", type=float, metavar="MINUTES", help="instead: words a minute in this much of each empty sound"
+    )
     options = parser.parse_args()
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     warnings.simplefilter("ignore")
     transcriber = Transcriber(weights.whisper(options.data / "models"))
-    diarizer = Diarizer(weights.diarization_pipeline(options.data / "models"))
-    mixed, tracked = [], []
-    for reference_path in sorted(options.calls.glob("*.json")):
-        reference = json.loads(reference_path.read_text(encoding="utf-8"))
-        audio = reference_path.with_suffix(".flac")
-        number = len({turn["speaker"] for turn in reference["turns"]}) if options.speakers_known else None
-        mixed.append(evaluate(reference, str(audio), transcriber, diarizer, speakers=number))
-        tracks = sorted(options.calls.glob(f"{reference_path.stem}.S*.flac"))
-        if tracks:
-            tracked.append(evaluate(reference, "+".join(map(str, tracks)), transcriber, diarizer))
-    text = f"{table(mixed)}\n\nOn tracks (a track is a speaker):\n\n{table(tracked)}\n" if tracked else table(mixed)
+    if options.nonspeech:
+        text = invented_table(transcriber, options.calls, options.nonspeech)
+    else:
+        diarizer = Diarizer(weights.diarization_pipeline(options.data / "models"))
+        text = calls_table(options.calls, transcriber, diarizer, speakers_known=options.speakers_known)
     print(text)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def calls_table(calls: Path, transcriber: Transcriber, diarizer: Diarizer, *, speakers_known: bool) -> str:
+    """The figures of every call in a folder, mixed and on tracks, as Markdown."""
+    mixed, tracked = [], []
+    for reference_path in sorted(calls.glob("*.json")):
+        reference = json.loads(reference_path.read_text(encoding="utf-8"))
+        number = len({turn["speaker"] for turn in reference["turns"]}) if speakers_known else None
+        mixed.append(
+            evaluate(reference, str(reference_path.with_suffix(".flac")), transcriber, diarizer, speakers=number)
+        )
+        tracks = sorted(calls.glob(f"{reference_path.stem}.S*.flac"))
+        if tracks:
+            tracked.append(evaluate(reference, "+".join(map(str, tracks)), transcriber, diarizer))
+    text = f"{table(mixed)}\n\n{word_times(mixed)}"
+    return f"{text}\n\nOn tracks (a track is a speaker):\n\n{table(tracked)}" if tracked else text
 
 
 def evaluate(
@@ -91,22 +146,31 @@ def evaluate(
     speakers: int | None = None,
 ) -> Result:
     """Transcribe one call and compare it with its reference."""
-    speech = SpeechInProcess(transcriber, diarizer)
+    speech = Remembered(SpeechInProcess(transcriber, diarizer))
     found, timings = asyncio.run(
         transcribing.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
     )
-    said, heard = streams(reference["turns"], "speaker", "text"), streams(found["words"], "speaker", "word")
-    normalise = EnglishTextNormalizer({})
     turns = sorted(reference["turns"], key=lambda turn: turn["start"])
-    whole = normalise(" ".join(turn["text"] for turn in turns))
-    guess = normalise(" ".join(word["word"] for word in found["words"]))
+    said, heard = streams(turns, "speaker", "text"), streams(found["words"], "speaker", "word")
+    utterances = [normalised(turn["text"]) for turn in turns]
+    whole = " ".join(utterances)
+    guess = normalised(" ".join(word["word"] for word in found["words"]))
     missed, false_alarm, confusion, total = diarization_errors(turns, found["utterances"], found["duration_seconds"])
+    theirs = None
+    if speech.words is not None and speech.turns is not None:
+        theirs = list(streams(assigned_by_whisperx(speech.words, speech.turns), "speaker", "word").values())
     return Result(
         name=str(reference["id"]),
         seconds=found["duration_seconds"],
         reference_words=len(whole.split()),
         word_errors=errors(whole, guess),
         permuted_errors=permuted_errors(list(said.values()), list(heard.values())),
+        unattributed_errors=unattributed_errors(utterances, list(heard.values())),
+        whisperx_permuted=None if theirs is None else permuted_errors(list(said.values()), theirs),
+        whisperx_unattributed=None if theirs is None else unattributed_errors(utterances, theirs),
+        blank_words=sum(word["speaker"] is None for word in found["words"]),
+        words=len(found["words"]),
+        time_errors=tuple(time_errors(turns, found["words"])),
         speech_seconds=total,
         missed=missed,
         false_alarm=false_alarm,
@@ -117,56 +181,58 @@ def evaluate(
     )
 
 
-def streams(items: Sequence[Mapping[str, Any]], speaker: str, text: str) -> dict[str, str]:
-    """All that each speaker said, normalised, in order."""
-    normalise = EnglishTextNormalizer({})
-    spoken: dict[str, list[str]] = defaultdict(list)
-    for item in items:
-        spoken[str(item[speaker])].append(item[text])
-    return {name: normalise(" ".join(parts)) for name, parts in spoken.items()}
+def assigned_by_whisperx(transcription: Transcription, turns: Sequence[SpeakerTurn]) -> list[dict[str, Any]]:
+    """The same words given to the same turns by `whisperx.assign_word_speakers` with its defaults."""
+    import pandas  # noqa: PLC0415 - whisperx imports pyannote: after telemetry is switched off
+    from whisperx.diarize import assign_word_speakers  # noqa: PLC0415
+
+    words = [{"word": word.word, "start": word.start_seconds, "end": word.end_seconds} for word in transcription.words]
+    if not words or not turns:
+        return [{**word, "speaker": None} for word in words]
+    frame = pandas.DataFrame(
+        [{"start": turn.start_seconds, "end": turn.end_seconds, "speaker": turn.speaker} for turn in turns]
+    )
+    segment = {"start": words[0]["start"], "end": words[-1]["end"], "words": words}
+    given = assign_word_speakers(frame, {"segments": [segment]})
+    return [{**word, "speaker": word.get("speaker")} for word in given["segments"][0]["words"]]
 
 
-def errors(reference: str, hypothesis: str) -> int:
-    """Substitutions, deletions and insertions between two normalised texts."""
-    if not reference:
-        return len(hypothesis.split())
-    counts = jiwer.process_words(reference, hypothesis)
-    return int(counts.substitutions + counts.deletions + counts.insertions)
+# --- sounds without words ----------------------------------------------------------------------------------------
 
 
-def permuted_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
-    """The fewest word errors over all matchings of streams; a stream without a partner is all errors."""
-    size = max(len(reference), len(hypothesis))
-    padded_reference = [*reference, *[""] * (size - len(reference))]
-    padded_hypothesis = [*hypothesis, *[""] * (size - len(hypothesis))]
-    costs = np.array([[errors(one, other) for other in padded_hypothesis] for one in padded_reference])
-    rows, columns = linear_sum_assignment(costs)
-    return int(costs[rows, columns].sum())
+def invented_table(transcriber: Transcriber, calls: Path, minutes: float) -> str:
+    """Words a minute in `minutes` of each sound that holds none, as Markdown; the calls' voices make the babble."""
+    voices = [decode(path, max_seconds=MAX_SECONDS).samples for path in sorted(calls.glob("*.flac"))]
+    found: dict[str, int] = {}
+    rounds = max(1, round(minutes * 60 / ONE_SOUND_SECONDS))
+    for number in range(rounds):
+        for name, sound in nonspeech.sounds(voices, ONE_SOUND_SECONDS, seed=number).items():
+            found[name] = found.get(name, 0) + len(transcriber.transcribe(sound).words)
+    spent = rounds * ONE_SOUND_SECONDS / 60
+    rows = [f"| {name} | {words} | {words / spent:.2f} |" for name, words in found.items()]
+    return "\n".join([f"| {spent:.0f} min of | words | words a minute |", "|---|---|---|", *rows])
 
 
-def diarization_errors(
-    turns: Sequence[Mapping[str, Any]], utterances: Sequence[Mapping[str, Any]], duration: float
-) -> tuple[float, float, float, float]:
-    """Missed, false-alarm and confused seconds of the utterances, and the seconds of speech in the reference."""
-    from pyannote.core import Annotation, Segment, Timeline  # noqa: PLC0415 - after telemetry is switched off
-    from pyannote.metrics.diarization import DiarizationErrorRate  # noqa: PLC0415
+# --- tables ------------------------------------------------------------------------------------------------------
 
-    reference, hypothesis = Annotation(), Annotation()
-    for number, turn in enumerate(turns):
-        reference[Segment(turn["start"], turn["end"]), number] = turn["speaker"]
-    for number, utterance in enumerate(utterances):
-        stretch = Segment(utterance["start_seconds"], utterance["end_seconds"])
-        hypothesis[stretch, number] = utterance["speaker"] or "unknown"
-    metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-    parts = metric(reference, hypothesis, uem=Timeline([Segment(0, duration)]), detailed=True)
-    return parts["missed detection"], parts["false alarm"], parts["confusion"], parts["total"]
+
+def word_times(results: Sequence[Result]) -> str:
+    """One sentence on the times of words, where they are known."""
+    off = [error for result in results for error in result.time_errors]
+    if not off:
+        return "Times of words: not known for these calls."
+    median, most = np.percentile(off, [50, 95])
+    return (
+        f"Times of words (beginning, {len(off)} heard right): {median:.3f} s off at the median, {most:.3f} s at 95 %."
+    )
 
 
 def table(results: Sequence[Result]) -> str:
     """A Markdown table, a row a call and a weighted last row."""
+    head = "call | s | WER | DER | miss | false alarm | confusion | spk ref | spk found | cpWER | ORC-WER | tax"
     lines = [
-        "| call | s | WER | DER | miss | false alarm | confusion | spk ref | spk found | cpWER | RTF asr | RTF diar |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {head} | tax (whisperx) | blank | RTF asr | RTF diar |",
+        "|" + "---|" * 16,
         *(_row(result.name, [result]) for result in results),
         _row("**all (weighted)**", results),
     ]
@@ -179,6 +245,8 @@ def _row(name: str, results: Sequence[Result]) -> str:
     missed = sum(result.missed for result in results) / speech
     false_alarm = sum(result.false_alarm for result in results) / speech
     confusion = sum(result.confusion for result in results) / speech
+    permuted = sum(result.permuted_errors for result in results) / words
+    unattributed = sum(result.unattributed_errors for result in results) / words
     if len(results) == 1:
         reference, found = str(results[0].speakers_reference), str(results[0].speakers_found)
     else:
@@ -194,11 +262,24 @@ def _row(name: str, results: Sequence[Result]) -> str:
         _percent(confusion),
         reference,
         found,
-        _percent(sum(result.permuted_errors for result in results) / words),
+        _percent(permuted),
+        _percent(unattributed),
+        _percent(permuted - unattributed),
+        _whisperx_tax(results, words),
+        _percent(sum(result.blank_words for result in results) / max(1, sum(result.words for result in results))),
         _factor(results, "transcription"),
         _factor(results, "diarization"),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _whisperx_tax(results: Sequence[Result], words: int) -> str:
+    extra = [
+        result.whisperx_permuted - result.whisperx_unattributed
+        for result in results
+        if result.whisperx_permuted is not None and result.whisperx_unattributed is not None
+    ]
+    return _percent(sum(extra) / words) if extra else ""
 
 
 def _factor(results: Sequence[Result], stage: str) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,3 +123,66 @@ def test_wrong_use_of_the_command_is_exit_2(capsys: pytest.CaptureFixture[str]) 
     assert command.main([]) == 2
     assert command.main(["call.wav", "--speakers", "0"]) == 2
     assert capsys.readouterr().out == ""
+
+
+# --- grouping of voices, on made-up embeddings ------------------------------------------------------------------
+
+
+def spoken(voices: list[int], *, alike: float = 0.0, channel: float = 0.0, noise: float = 0.6) -> tuple[Any, list[Any]]:
+    """Embeddings and windows of turns of 4 s each by the voices named; a window over a change of turn mixes two.
+
+    `alike` and `channel` are how far voices, and all that is heard, share a direction.
+    """
+    random = np.random.default_rng(5)
+    own = np.linalg.qr(random.normal(size=(192, 12)))[0].T
+    centres = [
+        np.sqrt(1 - alike - channel) * own[2 + v] + np.sqrt(alike) * own[0] + np.sqrt(channel) * own[1]
+        for v in range(9)
+    ]
+    embeddings, windows = [], []
+    for start in range(0, 200 * len(voices) - 74, 25):
+        turns = np.arange(start, start + 75) // 200
+        mixed = np.mean([centres[voices[turn]] for turn in turns], axis=0) + noise * random.normal(size=192) / np.sqrt(
+            192
+        )
+        embeddings.append(mixed / np.linalg.norm(mixed))
+        windows.append((start, start + 75))
+    return np.array(embeddings), windows
+
+
+def voices_found(embeddings: Any, windows: list[Any], *, least: int = 1, most: int = 8) -> int:
+    from models.diarization_pipeline import _voices  # noqa: PLC0415 - imports pyannote, whose telemetry comes off first
+
+    return len(_voices(embeddings, windows, threshold=0.4, smallest=2, least=least, most=most))
+
+
+@pytest.mark.parametrize("channel", [0.0, 0.3])
+def test_alike_voices_are_told_apart_on_any_line(channel: float) -> None:
+    assert voices_found(*spoken([0, 1, 0, 1, 0, 1], alike=0.3, channel=channel)) == 2
+    assert voices_found(*spoken([0, 1, 2, 0, 1, 2, 0], alike=0.2, channel=channel)) == 3
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.8, 1.0])
+def test_one_voice_is_not_split_however_noisy(noise: float) -> None:
+    assert voices_found(*spoken([0] * 8, noise=noise)) == 1
+
+
+def test_the_mixture_at_changes_of_speaker_makes_no_third_voice() -> None:
+    assert voices_found(*spoken([0, 1] * 8, noise=0.2)) == 2
+
+
+def test_somebody_who_speaks_once_is_a_voice() -> None:
+    assert voices_found(*spoken([0, 1, 0, 2, 0, 1, 0])) == 3
+
+
+def test_bounds_on_the_number_of_voices_are_kept() -> None:
+    embeddings, windows = spoken([0, 1, 2, 0, 1, 2])
+    assert voices_found(embeddings, windows, most=2) == 2
+    assert voices_found(embeddings, windows, least=4, most=4) == 4
+    assert voices_found(embeddings[:2], windows[:2], least=5, most=5) == 2
+
+
+def test_a_long_call_is_grouped_from_a_sample_of_it() -> None:
+    embeddings, windows = spoken([0, 1, 2, 1] * 60)
+    assert len(windows) > 1800
+    assert voices_found(embeddings, windows) == 3
