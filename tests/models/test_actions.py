@@ -2,8 +2,9 @@
 
 import pytest
 
-from models.actions import promises
+from models.actions import PromiseReader, promises
 from models.due import find_due
+from models.weights import spacy_model
 from tests.readers import conversation, text_models
 
 
@@ -17,6 +18,8 @@ from tests.readers import conversation, text_models
         ("I'm on it.", []),
         ("She rang them yesterday.", []),
         ("Could you ring them?", []),
+        ("I'll stop this now and get the GP at four", ["stop this now", "get the GP at four"]),
+        ("she won't be on tonight", ["she won't be on tonight"]),
     ],
 )
 def test_promises_are_found_in_the_words(said: str, expected: list[str]) -> None:
@@ -32,6 +35,9 @@ def test_promises_are_found_in_the_words(said: str, expected: list[str]) -> None
         ("first thing in the morning I'll tell Gwen", "first thing in the morning"),
         ("as soon as we hang up I'll move her", "as soon as we hang up"),
         ("I'll be there in 20 minutes", "in 20 minutes"),
+        ("I'll speak to him before his shift tonight", "before his shift tonight"),
+        ("I'll ring her when I'm back at base and write it up", "when I'm back at base"),
+        ("I'm ten minutes away", None),
         ("she takes two of the white ones", None),
         ("I now know why", "now"),
     ],
@@ -48,6 +54,23 @@ def test_who_promised_owns_it_and_the_text_is_an_instruction() -> None:
     [action] = text_models().actions.extract(asked)
     assert (action.turn, action.owner, action.due) == (1, "S2", "this evening")
     assert action.text == "Ring her daughter and tell her"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "dues"),
+    [
+        ("Could you pull the rota for me by eleven?", "Will do, I'll print it.", ["by eleven"]),
+        ("I'm calling the GP at eight.", "I'll call his daughter myself.", [None]),
+        ("He's not breathing right.", "I'm ringing 999.", ["now"]),
+        ("He's not breathing right.", "I'm sending Paul home now and calling the hub.", ["now", "now"]),
+        ("Is she all right?", "I'm on at two so I'll sit with her then.", ["at two"]),
+        ("Is she all right?", "The ramp is in now. I'll keep a pew for her.", [None]),
+    ],
+    ids=["asked for", "the other's own promise", "being done", "done in one go", "said before", "about something else"],
+)
+def test_due_times_said_around_the_promise(asked: str, answered: str, dues: list[str | None]) -> None:
+    reader = PromiseReader.load(spacy_model())
+    assert [item.due for item in reader.items(conversation(asked, answered), 1)] == dues
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""Who does what by when, against what annotators wrote: `python -m training.evaluate_actions`.
+
+The rules of `models/actions` and `models/due` are asked about every turn that truly commits somebody, so that their
+figure does not hang on the classifier before them. They were written with the conversations outside fold 0 in sight;
+fold 0 is held out, and its figure is the one to quote.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from models.actions import PromiseReader
+from models.records import ActionItem
+from models.weights import spacy_model
+from training.dataset import Labelled, read_dataset
+from training.metrics import bootstrap
+from training.splits import assign_folds
+
+_SAME_SENSE: Final = (  # annotators note the sense of these, not the letters
+    (r"\b(?:tmrw|tomoro|tomoz|2moro|the morn|the morra)\b", "tomorrow"),
+    (r"\b(?:the night|this evening|2nite|tonite)\b", "tonight"),
+    (r"\b(?:this|the) aft(?:ernoon)?\b", "afternoon"),
+    (r"\b(?:straight ?away|right (?:away|now|this \w+)|immediately|asap|(?:this|the) (?:very )?(?:minute|second))\b",
+     "now"),
+    (r"\b(?:as )?(?:soon as|when|once|after|the (?:minute|second)|straight after)\b[^,.]*\b(?:hang up|off the phone"
+     r"|off this phone|off here|phone down|(?:we|call) (?:finish(?:es)?|ends?)|the call|this call|put the phone)\b.*",
+     "callend"),
+    (r"\bmon\b", "monday"), (r"\btues?\b", "tuesday"), (r"\bweds?\b", "wednesday"), (r"\bthurs?\b", "thursday"),
+    (r"\bfri\b", "friday"), (r"\bsat\b", "saturday"), (r"\bsun\b", "sunday"),
+    (r"\bmins?\b", "minute"), (r"\bhrs?\b", "hour"), (r"\b1st\b", "first"), (r"\b(\d+)(?:am|pm)\b", r"\1"),
+    (r"\b(?:mid-?day|12 noon)\b", "noon"), (r"['’]s\b", ""),
+)  # fmt: skip
+_NUMBERS: Final = {
+    word: str(at)
+    for at, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    )
+} | {"fifteen": "15", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50"}
+_EMPTY_WORDS: Final = (
+    "a an the at on in by of for to from about around it is i i'm i'll you he she they we me my your his her their our "
+    "us them o'clock oclock just then and that this as i've we're we've he's she's they're you're am pm"
+)
+_EMPTY: Final = frozenset(_EMPTY_WORDS.split())
+
+
+def due_words(due: str | None) -> frozenset[str]:
+    """The words of a due time that carry its sense: abbreviations written out, number words as digits, verbs bare.
+
+    Empty for None. Prepositions, articles and persons are left out: annotators turn 'before I go' into
+    'before she goes'.
+    """
+    text = (due or "").lower().replace("’", "'")
+    for pattern, plain in _SAME_SENSE:
+        text = re.sub(pattern, plain, text)
+    words = re.findall(r"[a-z0-9']+", text)
+    return frozenset(_bare(_NUMBERS.get(word, word)) for word in words if word not in _EMPTY)
+
+
+def due_agrees(told: str | None, written: str | None) -> bool:
+    """Whether both name no time, or share at least half of their words (Dice) after `due_words`."""
+    if told is None or written is None:
+        return told is None and written is None
+    ours, theirs = due_words(told), due_words(written)
+    return ours == theirs or 4 * len(ours & theirs) >= len(ours) + len(theirs)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was right of one committing turn.
+
+    `due_equal`: the same words, not only half of them. `due_nearest`: no other item than the nearest in words counts.
+    """
+
+    conversation: int
+    turn: int
+    owner: bool
+    due: bool
+    due_equal: bool
+    due_nearest: bool
+
+
+def judge_turn(at: int, turn: int, written: Sequence[dict[str, Any]], told: Sequence[ActionItem]) -> Judged:
+    """Every written action of the turn needs an item with its owner and due.
+
+    As many told as written: paired one to one, by words first and by order second. Else each told item goes to the
+    written action most like it in words, since annotators often write two deeds as one action with one due: one of its
+    items must have it. An action to which no item goes is judged by the item most like it.
+    """
+    if not told:
+        return Judged(at, turn, False, False, False, False)
+    nearest = [max(told, key=lambda item: _likeness(item, action)) for action in written]
+    if len(told) == len(written):
+        alike = [
+            [_likeness(item, action) - 0.1 * abs(row - column) for column, item in enumerate(told)]
+            for row, action in enumerate(written)
+        ]
+        covering = [[told[column]] for column in linear_sum_assignment(np.asarray(alike), maximize=True)[1]]
+    else:
+        goes_to = [max(range(len(written)), key=lambda place: _likeness(item, written[place])) for item in told]
+        covering = [
+            [item for item, to in zip(told, goes_to, strict=True) if to == place] or [nearest[place]]
+            for place in range(len(written))
+        ]
+    pairs = list(zip(covering, written, strict=True))
+    return Judged(
+        at,
+        turn,
+        owner=all(items[0].owner == action["owner"] for items, action in pairs),
+        due=all(any(due_agrees(item.due, action["due"]) for item in items) for items, action in pairs),
+        due_equal=all(
+            any(due_words(item.due) == due_words(action["due"]) for item in items) for items, action in pairs
+        ),
+        due_nearest=all(due_agrees(item.due, action["due"]) for item, action in zip(nearest, written, strict=True)),
+    )
+
+
+def judge(dataset: Sequence[Labelled], chosen: Sequence[int], reader: PromiseReader) -> list[Judged]:
+    """All committing turns of the chosen conversations."""
+    return [
+        judge_turn(
+            at,
+            turn,
+            [action for action in dataset[at].actions if action["turn"] == turn],
+            reader.items(dataset[at].conversation, turn),
+        )
+        for at in chosen
+        for turn in sorted({action["turn"] for action in dataset[at].actions})
+    ]
+
+
+def action_figures(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Shares of committing turns, with intervals over conversations."""
+    groups = np.asarray([row.conversation for row in judged])
+    columns = {
+        "owner": np.asarray([row.owner for row in judged]),
+        "due": np.asarray([row.due for row in judged]),
+        "owner_and_due": np.asarray([row.owner and row.due for row in judged]),
+        "due_nearest_item": np.asarray([row.due_nearest for row in judged]),
+        "due_same_words": np.asarray([row.due_equal for row in judged]),
+    }
+    figures: dict[str, Any] = {"turns": len(judged), "conversations": int(np.unique(groups).size)}
+    for name, right in columns.items():
+        figures[name] = bootstrap(groups, lambda rows, right=right: float(right[rows].mean())).__dict__  # type: ignore[misc]
+    return figures
+
+
+def _likeness(item: ActionItem, action: dict[str, Any]) -> int:
+    """Shared words of both texts, times left out."""
+    ours, theirs = (set(map(_bare, re.findall(r"[a-z0-9']+", text.lower()))) for text in (item.text, action["text"]))
+    return len(ours & theirs)
+
+
+def _bare(word: str) -> str:
+    for ending in ("ing", "es", "s"):
+        if word.endswith(ending) and len(word) - len(ending) > 2 and word not in {"minutes", "morning", "evening"}:
+            return word[: -len(ending)]
+    return "minute" if word == "minutes" else word
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(prog="python -m training.evaluate_actions", description=__doc__)
+    arguments.add_argument("--learning", action="store_true", help="the conversations that the rules were written on")
+    given = arguments.parse_args()
+    dataset = read_dataset()
+    folds = assign_folds([item.conversation.id for item in dataset], [item.risk for item in dataset])
+    chosen = [at for at, fold in enumerate(folds) if (fold != 0) == given.learning]
+    print(json.dumps(action_figures(judge(dataset, chosen, PromiseReader.load(spacy_model()))), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
