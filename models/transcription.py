@@ -13,7 +13,6 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import groupby
 from typing import Final
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from models.audio import SAMPLE_RATE
 from models.records import Transcription, Word
+from models.spelling import spelt
 from models.weights import Weights
 
 _MAX_COMPRESSION: Final = 2.4  # Whisper's own limit: text that packs better than this repeats itself
@@ -34,9 +34,6 @@ _MAX_NO_SPEECH: Final = 0.5
 _MIN_WORD_CONFIDENCE: Final = 0.08
 _REPEATS: Final = 4  # the same one to ten words this often in a row: a decoding loop, not speech
 _WORD_SLACK_SECONDS: Final = 0.3  # word times from attention may lie this far outside the speech found
-_SURE_OF_NAME: Final = 0.6  # confidence
-_SHORTEST_NAME: Final = 5  # letters; shorter names are too near to other words
-_NAME_LIKENESS: Final = 0.82
 _PIECE_SECONDS: Final = 4.0  # what the speech detector hears at a time, each piece half over the one before
 _WINDOW_SECONDS: Final = 28.0  # Whisper hears half a minute at a time
 _LENGTH_PENALTY: Final = 1.5  # above 1 the beam prefers to go on where it would stop at a change of speaker
@@ -92,8 +89,8 @@ class Transcriber:
         )
         words = _guarded(segments, speech)
         words += [word for gap in _unread(words, speech) for word in self._read_again(samples, gap, speech)]
-        words = [_spelt(word, names) for word in words]
         words.sort(key=lambda word: (word.start_seconds, word.end_seconds))
+        words = spelt(words, names, language=information.language)
         return Transcription(words=tuple(words), speech=speech, language=information.language)
 
     def _read_again(
@@ -162,22 +159,6 @@ def _vad_options(*, pad_seconds: float, silence_seconds: float, shortest_seconds
         min_silence_duration_ms=round(silence_seconds * 1000),
         min_speech_duration_ms=round(shortest_seconds * 1000),
     )
-
-
-def _spelt(word: Word, names: Sequence[str]) -> Word:
-    """The word with a participant's name in place of a near miss of it ('Agneska' for 'Agnieszka').
-
-    A prompt would do this inside the recogniser, but it makes Whisper base skip turns (WER 10.3 % and more for
-    9.6 % on the spoken calls). Another person's name must not be turned into a participant's: only words of which the
-    recogniser was unsure, capitalised and long, are compared.
-    """
-    letters = re.search(r"[^\W\d_]+", word.word)
-    plain = letters.group() if letters else ""
-    if word.confidence >= _SURE_OF_NAME or len(plain) < _SHORTEST_NAME or not plain[0].isupper():
-        return word
-    parts = [part for name in names for part in name.split() if len(part) >= _SHORTEST_NAME]
-    close = get_close_matches(plain, parts, n=1, cutoff=_NAME_LIKENESS)
-    return word.model_copy(update={"word": word.word.replace(plain, close[0])}) if close else word
 
 
 # --- guards against invented words -----------------------------------------------------------------------------

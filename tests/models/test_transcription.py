@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import audio, transcription, weights
+from models import audio, spelling, transcription, weights
 from models.records import Transcription, Word
 from models.transcription import Transcriber, find_speech, without_loops
 
@@ -117,12 +117,12 @@ def test_a_word_that_lasts_too_long_is_cut_to_its_end() -> None:
 )
 def test_a_near_miss_of_a_participants_name_is_spelt_right(heard_as: str, written: str) -> None:
     word = Word(word=heard_as, start_seconds=0, end_seconds=1, confidence=0.5)
-    assert transcription._spelt(word, ["Agnieszka Nowak", "Anna", "Mario"]).word == written
+    assert spelling.named(word, ["Agnieszka Nowak", "Anna", "Mario"]).word == written
 
 
 def test_a_name_that_was_clearly_heard_is_left_as_it_is() -> None:
     word = Word(word="Agneska", start_seconds=0, end_seconds=1, confidence=0.9)
-    assert transcription._spelt(word, ["Agnieszka"]) == word
+    assert spelling.named(word, ["Agnieszka"]) == word
 
 
 def made_up(*texts: str) -> list[Word]:
@@ -130,6 +130,28 @@ def made_up(*texts: str) -> list[Word]:
         Word(word=text, start_seconds=number, end_seconds=number + 0.5, confidence=0.5)
         for number, text in enumerate(texts)
     ]
+
+
+@pytest.mark.parametrize(
+    ("heard_as", "written"),
+    [
+        ("My mom's favorite color.", "My mum's favourite colour."),
+        ("MOM! Mom, look", "MUM! Mum, look"),
+        ("The program was a safe place", "The program was a safe place"),
+        ("I told safe guarding, yes", "I told safeguarding, yes"),
+        ("Safe guarding's number", "Safeguarding's number"),
+        ("Tell the safe writing team about the bruise", "Tell the safeguarding team about the bruise"),
+        ("She keeps her poems in a safe writing box", "She keeps her poems in a safe writing box"),
+        ("It was safe, guarding the door", "It was safe, guarding the door"),
+    ],
+)
+def test_words_are_written_as_in_britain_and_in_care(heard_as: str, written: str) -> None:
+    assert " ".join(word.word for word in spelling.spelt(made_up(*heard_as.split()), [])) == written
+
+
+def test_words_joined_in_writing_keep_their_times() -> None:
+    (word,) = spelling.spelt(made_up("safe", "guarding."), [])
+    assert (word.start_seconds, word.end_seconds) == (0, 1.5)
 
 
 def test_a_decoding_loop_is_cut_to_one() -> None:
