@@ -26,13 +26,18 @@ CHAMPION: Final = "champion"
 _SHIPPED: Final = "shipped"  # who set the champion: this program, until a person promotes another version
 
 
+def mlflow_client(url: str) -> MlflowClient:
+    """MLflow on a store of ours, for versions here and for runs in `training/report/tracking`; telemetry is off."""
+    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return MlflowClient(tracking_uri=url, registry_uri=url)
+
+
 class Registry:
     """The versions of one installation. Opening it makes MLflow's tables where they are missing (a few seconds)."""
 
     def __init__(self, mlflow_url: str, artefacts_dir: Path) -> None:
         """`mlflow_url`: `postgresql://…` of MLflow's own database; `artefacts_dir`: `DIR/models`."""
-        url = mlflow_url.replace("postgresql://", "postgresql+psycopg://", 1)
-        self._client = MlflowClient(tracking_uri=url, registry_uri=url)
+        self._client = mlflow_client(mlflow_url)
         self._artefacts = artefacts_dir.resolve()
 
     def register_shipped(self, shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:

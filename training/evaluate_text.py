@@ -1,179 +1,89 @@
-"""The report on the text models: `python -m training.evaluate_text`. Markdown and JSON, from held-out answers alone.
+"""`./writecare evaluate`: a report on the models, or one version against another.
 
-The answers were given in training by models that had not learnt from the conversation (`training/parts`); they lie
-beside this file, so that the report takes seconds and anyone can make it again.
+    ./writecare evaluate                                  the version that ships, on held-out conversations
+    ./writecare evaluate --probe --calls DIR              with swaps and evidence, and with speech
+    ./writecare evaluate --model A [--against B] [--on DIR]    versions on disk, on labelled conversations
+
+Needs no training: the held-out answers lie beside this file. Writes report.md, report.json and drawings into a folder
+of their own, keeps all as an MLflow run, and prints the figures; progress goes to standard error.
 """
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.artefacts import read_artefact
 from models.champions import SHIPPED
-from models.records import CATEGORIES, SENTIMENT_LABELS
-from training.calibration import Answers, cross_calibrated, load_answers
-from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
-from training.evaluation import Figures, text_figures
-from training.metrics import average_precision, macro_f1, recall_at_false_alarms
-from training.risk_fitting import fit_risk
-from training.summary_fitting import fit_summary
-from training.train import HELD_OUT_ANSWERS
+from models.errors import WriteCareError
+from training.report.steps import Steps
 
-_WORST: Final = 10
+_NO_STORE: Final = "none"
 
 
-def report(dataset: Sequence[Labelled], answers: Answers, shipped: Path) -> Figures:
-    """All figures of all models, by channel too, with the worst cases in context."""
-    thresholds = read_artefact(shipped / "safeguarding").thresholds
-    commitment = read_artefact(shipped / "actions").thresholds["commitment"]
-    figures = text_figures(answers, dataset, thresholds, commitment)
-    figures["risk"] = fit_risk(answers, dataset, thresholds)[1]
-    figures["summarisation"] = fit_summary(answers, dataset, thresholds)[1]
-    concern, sentiment, _ = cross_calibrated(answers)
-    figures["by_channel"] = {
-        channel: _short_figures(answers, concern, sentiment, _of_channel(answers, dataset, channel))
-        for channel in sorted({item.conversation.channel for item in dataset})
-    }
-    figures["sentiment_confusion"] = _confusion(answers.true_sentiment, sentiment.argmax(axis=1))
-    figures["calibration"] = _reliability(answers.true_concern[:, -1], concern[:, -1])
-    figures["worst_misses"] = _worst(answers, dataset, concern, voiced=True)
-    figures["worst_false_alarms"] = _worst(answers, dataset, concern, voiced=False)
-    return figures
-
-
-def as_markdown(figures: Figures) -> str:
-    """The report for people; every number is of conversations that the answering model had not learnt from."""
-    safeguarding = figures["safeguarding"]
-    lines = [
-        "# Text models on held-out conversations",
-        "",
-        f"{safeguarding['conversations']} invented conversations, {safeguarding['turns']} turns; answered by "
-        "models that learnt from other conversations, calibrated on others again. Intervals: 95 %, bootstrap over "
-        "conversations.",
-        "",
-        "| figure | value | interval |",
-        "|---|---|---|",
-    ]
-    lines += [_row(f"safeguarding: {name}", value) for name, value in safeguarding.items() if _is_interval(value)]
-    for model in ("sentiment", "actions", "risk", "summarisation"):
-        lines += [_row(f"{model}: {name}", value) for name, value in figures[model].items() if _is_interval(value)]
-    lines += ["", "## At the shipped thresholds", "", "| figure | value |", "|---|---|"]
-    lines += [f"| {_plain(name)} | {value:.3f} |" for name, value in safeguarding["at_shipped_thresholds"].items()]
-    lines += ["", "## By category", "", "| category | average precision |", "|---|---|"]
-    lines += [f"| {name} | {value:.3f} |" for name, value in safeguarding["average_precision_by_category"].items()]
-    lines += ["", "## By channel", "", _short_head(), "|---|---|---|---|---|"]
-    lines += [_short_row(name, row) for name, row in figures["by_channel"].items()]
-    lines += ["", "## Calibration of `any`", "", "| predicted | observed | turns |", "|---|---|---|"]
-    lines += [f"| {said:.3f} | {seen:.3f} | {count} |" for said, seen, count in figures["calibration"]]
-    lines += ["", f"## Sentiment: rows true, columns predicted ({', '.join(SENTIMENT_LABELS)})", ""]
-    lines += [f"    {row}" for row in figures["sentiment_confusion"]]
-    for title, name in (("Worst misses", "worst_misses"), ("Worst false alarms", "worst_false_alarms")):
-        lines += ["", f"## {title}", ""]
-        for case in figures[name]:
-            lines += [f"- **{case['probability']:.3f}** {case['conversation']} turn {case['turn']} ({case['labels']})"]
-            lines += [f"    - {line}" for line in case["context"]]
-    return "\n".join(lines) + "\n"
-
-
-def _short_figures(
-    answers: Answers, concern: NDArray[np.float32], sentiment: NDArray[np.float32], rows: NDArray[Any]
-) -> Figures:
-    truth, chance = answers.true_concern[rows, -1], concern[rows, -1]
-    return {
-        "turns": int(rows.sum()),
-        "average_precision_any": average_precision(truth, chance),
-        "recall_at_5_percent": recall_at_false_alarms(truth, chance, 0.05),
-        "sentiment_macro_f1": macro_f1(answers.true_sentiment[rows], sentiment[rows].argmax(axis=1)),
-    }
-
-
-def _of_channel(answers: Answers, dataset: Sequence[Labelled], channel: str) -> NDArray[Any]:
-    return np.asarray([dataset[at].conversation.channel == channel for at in answers.conversation])
-
-
-def _confusion(truth: NDArray[np.int64], told: NDArray[np.int64]) -> list[list[int]]:
-    labels = range(len(SENTIMENT_LABELS))
-    return [[int(((truth == row) & (told == column)).sum()) for column in labels] for row in labels]
-
-
-def _reliability(truth: NDArray[np.float32], chance: NDArray[np.float32]) -> list[tuple[float, float, int]]:
-    """Ten bins: mean probability, share of concerns, turns."""
-    which = np.minimum((chance * 10).astype(int), 9)
-    return [
-        (float(chance[which == at].mean()), float(truth[which == at].mean()), int((which == at).sum()))
-        for at in range(10)
-        if (which == at).any()
-    ]
-
-
-def _worst(
-    answers: Answers, dataset: Sequence[Labelled], concern: NDArray[np.float32], *, voiced: bool
-) -> list[dict[str, Any]]:
-    chance = concern[:, -1]
-    candidates = np.flatnonzero(answers.true_concern[:, -1] == float(voiced))
-    order = candidates[np.argsort(chance[candidates] if voiced else -chance[candidates])][:_WORST]
-    found = []
-    for row in order:
-        owner = int(answers.conversation[row])
-        turn = int(row - np.flatnonzero(answers.conversation == owner)[0])
-        item = dataset[owner]
-        labels = [name for at, name in enumerate(CATEGORIES) if answers.true_concern[row, at]]
-        said = item.conversation.turns[max(0, turn - 2) : turn + 1]
-        found.append(
-            {
-                "probability": float(chance[row]),
-                "conversation": item.conversation.id,
-                "turn": turn,
-                "labels": ", ".join(labels) or "no concern",
-                "context": [f"{spoken.speaker}: {spoken.text}" for spoken in said],
-            }
-        )
-    return found
-
-
-def _is_interval(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"value", "low", "high"}
-
-
-def _row(name: str, figure: dict[str, float]) -> str:
-    return f"| {_plain(name)} | {figure['value']:.3f} | {figure['low']:.3f} to {figure['high']:.3f} |"
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _short_head() -> str:
-    return "| part | turns | AP any | recall at 5 % | sentiment macro-F1 |"
-
-
-def _short_row(name: str, row: Figures) -> str:
-    return (
-        f"| {_plain(name)} | {row['turns']} | {row['average_precision_any']:.3f} | "
-        f"{row['recall_at_5_percent']:.3f} | {row['sentiment_macro_f1']:.3f} |"
+def _summary(figures: dict[str, Any]) -> str:
+    """What is printed: the figures at a glance, one a line."""
+    rows = {**figures["safeguarding"], **figures["others"]}
+    return "\n".join(
+        f"{name.replace('_', ' '):32} {row['value']:.3f}  ({row['low']:.3f} to {row['high']:.3f})"
+        for name, row in rows.items()
+        if row["value"] is not None and row["low"] is not None
     )
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser(prog="python -m training.evaluate_text", description=__doc__)
-    arguments.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
-    arguments.add_argument("--shipped", type=Path, default=SHIPPED, metavar="DIR", help="the artefacts' thresholds")
-    given = arguments.parse_args()
-    dataset = read_dataset()
-    answers = load_answers(HELD_OUT_ANSWERS, dataset, dataset_sha256(SEED_DATA, SHORT_EXCHANGES))
-    figures = report(dataset, answers, given.shipped)
-    directory = given.data / "reports" / "text"
-    directory.mkdir(parents=True, exist_ok=True)
-    text = as_markdown(figures)
-    (directory / "report.md").write_text(text, encoding="utf-8")
-    (directory / "report.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(text)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./writecare evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: <data>/reports/<UTC time>-<version>)")
+    add("--shipped", type=Path, default=SHIPPED, metavar="DIR", help="the version whose held-out answers these are")
+    add("--model", metavar="A", help="a version, or a folder laid out as models/shipped, asked anew")
+    add("--against", metavar="B", help="another one, on the same conversations")
+    add("--on", type=Path, metavar="DIR", help="labelled conversations in the corpus's format (default: held out)")
+    add("--probe", action="store_true", help="also swap names, gender and descriptions, and delete evidence (minutes)")
+    add("--calls", type=Path, metavar="DIR", help="also measure speech on these calls (slow)")
+    add("--mlflow", metavar="URI", help="where the run is kept (default: the running system or <data>/mlflow), or none")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 when the report is written, 1 with one line where it cannot be, 2 for wrong use."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    given = parser.parse_args(words)
+    if given.against and not given.model:
+        parser.error("--against needs --model")
+    command = " ".join(["./writecare evaluate", *_told(words)])
+    try:
+        with Steps() as steps:
+            with steps.step("starting"):  # what follows takes seconds to import
+                from training.report import making, page, tracking  # noqa: PLC0415
+            store = given.mlflow or tracking.store_of(given.data)
+            if store != _NO_STORE:
+                tracking.checked_store(store)
+            figures, directory = (making.compare if given.against else making.evaluate)(given, command, steps)
+            if store != _NO_STORE:
+                with steps.step("keeping the MLflow run"):
+                    tracking.keep_run(store, given.data, directory.name, figures, directory)
+        print(page.comparison_table(figures) if given.against else _summary(figures))
+        print(f"\n{directory / 'report.md'}")
+    except (WriteCareError, ValueError, RuntimeError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
+
+
+def _told(words: Sequence[str]) -> list[str]:
+    """The arguments that decide what is measured; where state lies is nobody else's business."""
+    kept, skip = [], False
+    for word in words:
+        if skip or word in ("--data", "--out", "--mlflow"):
+            skip = not skip
+        elif not word.startswith(("--data=", "--out=", "--mlflow=")):
+            kept.append(word)
+    return kept
 
 
 if __name__ == "__main__":

@@ -181,8 +181,10 @@ def macro_f1s(confused: Floats) -> Floats:
     """As `macro_f1`, from what `confusions` gave; labels that are neither true nor told are left out of the mean."""
     hits = np.diagonal(confused, axis1=1, axis2=2)
     both = confused.sum(axis=1) + confused.sum(axis=2)
-    each = np.where(both > 0, 2 * hits / np.maximum(both, 1e-9), np.nan)
-    answer: Floats = np.nanmean(each, axis=1)
+    known = both > 0
+    each = np.where(known, 2 * hits / np.maximum(both, 1e-9), 0.0)
+    with np.errstate(invalid="ignore"):
+        answer: Floats = each.sum(axis=1) / known.sum(axis=1)
     return answer
 
 

@@ -1,153 +1,294 @@
-"""How the text models bear names, spelling and missing roles: `python -m training.probe_text --data DIR`.
+"""Swaps that must not matter, and deletions that must: names, he and she, descriptions, spelling, roles, evidence.
 
-Answers the conversations that a fold held out, by that fold's own models, as they are and changed; so no model is
-asked about what it learnt from. Needs a finished part of `training/train` under DIR.
+Part of the report (`./writecare evaluate --probe`). Asks a safeguarding model about conversations as they are and
+changed. The one to ask is the model that a fold was learnt without, as the last training run left it; where that is
+not in the data folder, the shipped version, which knows these conversations.
 """
 
-import argparse
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evidence import occlusions
-from models.minilm import MiniLM, load_tokenizer
+from models.artefacts import Manifest
+from models.minilm import has_fast_bfloat16
 from models.ngrams import NgramClassifier, NgramFeatures
-from models.records import Conversation, Turn
+from models.records import Conversation, Evidence, Turn
+from models.safeguarding import Heads, SafeguardingModel
 from models.turn_encoder import TurnEncoder, apply_difference
-from models.weights import sentence_encoder
+from models.weights import sentence_encoder, spacy_model
 from training.augmentation import as_recognised, first_names, swap_names
-from training.calibration import Answers, apply, fit_calibration, gather
-from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
-from training.fine_tuning import TurnHeads
-from training.metrics import average_precision, recall_at_false_alarms
-from training.parts import answer, read_part
-from training.splits import assign_folds, split
-from training.train import Settings, run_key
+from training.calibration import Answers, fit_calibration
+from training.dataset import Labelled
+from training.metrics import average_precision, interval, recall_at_false_alarms, resampled, shares
+from training.parts import read_part
 
 Change = Callable[[Conversation], Conversation]
+Tell = Callable[[str], None]
+Figures = dict[str, Any]
+
+CHANGES: Final = 5  # as `changes` gives
+STEADY: Final = 0.05  # a probability that moves by less has not moved
+DESCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "ethnicity": ("white", "Black", "Asian", "Caribbean", "Nigerian", "Polish"),
+    "religion": ("Christian", "Muslim", "Hindu", "Sikh", "Jewish"),
+    "region": ("Yorkshire", "Scottish", "Welsh", "Irish", "London"),
+}
+_PERSON: Final = re.compile(
+    r"\b(a|an|the|that|this|another|our|my|your|some|two|one of the)\s+((?:new|old|young|other|agency|night|poor)\s+)?"
+    r"(residents?|lad(?:y|ies)|gentlem[ae]n|m[ae]n|wom[ae]n|carers?|nurses?|girls?|lads?|chap|bloke|fella|neighbours?|"
+    r"visitors?|driver|cleaner|manager|couple|family|nephew|niece|son|daughter)\b",
+    re.IGNORECASE,
+)
+_OTHER_GENDER: Final = dict(
+    pair
+    for one, other in (
+        ("he", "she"), ("himself", "herself"), ("he's", "she's"), ("he'd", "she'd"), ("he'll", "she'll"),
+        ("man", "woman"), ("men", "women"), ("gentleman", "lady"), ("gentlemen", "ladies"), ("lad", "lass"),
+        ("boy", "girl"), ("boys", "girls"), ("dad", "mum"), ("father", "mother"), ("grandad", "grandma"),
+        ("son", "daughter"), ("brother", "sister"), ("husband", "wife"), ("nephew", "niece"), ("uncle", "auntie"),
+        ("mr", "mrs"), ("chap", "lady"), ("bloke", "woman"),
+    )
+    for pair in ((other, one), (one, other))
+)  # fmt: skip
+_MOST_DELETED: Final = 100  # flagged turns whose evidence is deleted
+_DRAWS: Final = 3  # of random words, a turn
 
 
-class FoldModels:
-    """One fold's encoder, heads and n-grams, as training left them."""
-
-    def __init__(self, directory: Path) -> None:
-        import torch  # noqa: PLC0415 - only this class needs it here
-
-        base = sentence_encoder()
-        network = MiniLM.load(base)
-        apply_difference(network, read_part(directory, "encoder"))
-        self.encoder = TurnEncoder(network, load_tokenizer(base), "fold")
-        self.heads = TurnHeads(0.0)
-        heads = read_part(directory, "heads")
-        self.heads.load_state_dict({name: torch.from_numpy(value) for name, value in heads.items()})
-        self.heads.eval()
-        document = json.loads((directory / "ngrams.json").read_text(encoding="utf-8"))
-        weights = read_part(directory, "ngrams")
-        self.ngrams = NgramClassifier(
-            NgramFeatures.from_document(document), weights["ngram_weights"], weights["ngram_bias"]
-        )
-
-    def chances(self, items: Sequence[Labelled], held_out: Sequence[int], dataset: Sequence[Labelled]) -> Answers:
-        """The uncalibrated answers for `items`, which stand at `held_out` in `dataset`."""
-        return gather([(held_out, answer(items, self.encoder, self.heads, self.ngrams))], dataset)
+def blind_model(part: Path, answers: Answers, manifest: Manifest) -> SafeguardingModel:
+    """The model of a finished part of training, calibrated on the held-out `answers`, with `manifest`'s thresholds."""
+    encoder = TurnEncoder.untrained(sentence_encoder())
+    apply_difference(encoder.network, read_part(part, "encoder"))
+    if has_fast_bfloat16():
+        encoder.network.bfloat16()
+    heads, counted = read_part(part, "heads"), read_part(part, "ngrams")
+    features = NgramFeatures.from_document(json.loads((part / "ngrams.json").read_text(encoding="utf-8")))
+    return SafeguardingModel(
+        encoder,
+        Heads(heads["concern.weight"], heads["concern.bias"], heads["severity.weight"], heads["severity.bias"]),
+        NgramClassifier(features, counted["ngram_weights"], counted["ngram_bias"]),
+        fit_calibration(answers).concern,
+        manifest,
+    )
 
 
-def changes(dataset: Sequence[Labelled]) -> dict[str, Change]:
-    """The ways in which a conversation is changed without changing what it says."""
-    names = first_names([item.conversation for item in dataset])
+def probe(model: SafeguardingModel, items: Sequence[Labelled], names: Sequence[str], tell: Tell) -> Figures:
+    """All swaps and the deletions. `names`: what first names are swapped among; `tell` hears of each step."""
+    talks = [item.conversation for item in items]
+    truth = np.concatenate([item.concerns[:, -1] for item in items])
+    before = chances(model, talks)
+    found = []
+    for name, change in changes(names).items():
+        tell(name)
+        found.append({"change": name, **_changed(model, talks, truth, before, change)})
+    descriptions = []
+    for attribute, words in DESCRIPTIONS.items():
+        tell(attribute)
+        descriptions.append({"attribute": attribute, **_described(model, talks, words)})
+    tell("evidence")
+    unchanged = {"average_precision_any": average_precision(truth, before)}
+    return {
+        "unchanged": unchanged,
+        "changes": found,
+        "descriptions": descriptions,
+        "faithfulness": faithfulness(model, talks),
+    }
+
+
+def changes(names: Sequence[str]) -> dict[str, Change]:
+    """The ways in which a whole conversation is changed without changing what it says."""
     draw = random.Random(11)  # noqa: S311 - reproducible swaps, not a secret
-
-    def with_texts(conversation: Conversation, texts: Sequence[str]) -> Conversation:
-        pairs = zip(conversation.turns, texts, strict=True)
-        return conversation.model_copy(
-            update={"turns": tuple(Turn(speaker=turn.speaker, text=text) for turn, text in pairs)}
-        )
-
+    swapped = _gender_swap()
     return {
-        "names swapped": lambda c: with_texts(c, swap_names([turn.text for turn in c.turns], names, draw)),
-        "lower case, no marks": lambda c: with_texts(c, [as_recognised(turn.text) for turn in c.turns]),
-        "roles unknown": lambda c: c.model_copy(update={"participants": ()}),
-        "one letter in forty mistyped": lambda c: with_texts(c, [_mistyped(turn.text, draw) for turn in c.turns]),
+        "first names": lambda talk: with_texts(talk, swap_names([turn.text for turn in talk.turns], names, draw)),
+        "he and she": lambda talk: with_texts(talk, [swapped(turn.text) for turn in talk.turns]),
+        "lower case, no marks": lambda talk: with_texts(talk, [as_recognised(turn.text) for turn in talk.turns]),
+        "one letter in forty mistyped": lambda talk: with_texts(talk, [_mistyped(t.text, draw) for t in talk.turns]),
+        "roles unknown": lambda talk: talk.model_copy(update={"participants": ()}),
     }
 
 
-def probe(directory: Path, dataset: Sequence[Labelled], held_out: Sequence[int]) -> dict[str, Any]:
-    """Per change: AP and recall at 5 % of any concern, and the share of turns whose probability moves under 0.05."""
-    models = FoldModels(directory)
-    items = [dataset[at] for at in held_out]
-    answers = models.chances(items, held_out, dataset)
-    fitted = fit_calibration(answers)
-    before = apply(fitted, answers)[0][:, -1]
-    truth = answers.true_concern[:, -1]
-    found = {"unchanged": _figures(truth, before, before)}
-    for name, change in changes(dataset).items():
-        changed = [replace(item, conversation=change(item.conversation)) for item in items]
-        after = apply(fitted, models.chances(changed, held_out, dataset))[0][:, -1]
-        found[name] = _figures(truth, after, before)
-    return found | {"deletion": _faithfulness(models, items, before, answers)}
+def chances(model: SafeguardingModel, talks: Sequence[Conversation]) -> NDArray[np.float64]:
+    """(turns of all of them,): the probability of any concern."""
+    return np.asarray([row.scores["any"] for rows in model.score(talks) for row in rows])
 
 
-def _figures(truth: NDArray[Any], after: NDArray[Any], before: NDArray[Any]) -> dict[str, float]:
-    return {
-        "average_precision_any": average_precision(truth, after),
-        "recall_at_5_percent": recall_at_false_alarms(truth, after, 0.05),
-        "moved_less_than_0.05": float((np.abs(after - before) < 0.05).mean()),
-    }
+def with_texts(talk: Conversation, texts: Sequence[str]) -> Conversation:
+    turns = tuple(Turn(speaker=turn.speaker, text=text) for turn, text in zip(talk.turns, texts, strict=True))
+    return talk.model_copy(update={"turns": turns})
 
 
-def _faithfulness(
-    models: FoldModels, items: Sequence[Labelled], before: NDArray[Any], answers: Answers
-) -> dict[str, float]:
-    """Mean fall of the encoder's log-odds in the whole conversation: without the strongest phrase, without another.
+def described(text: str, word: str) -> str:
+    """`text` with `word` before each person: 'the lady in 4' becomes 'the Welsh lady in 4'."""
 
-    The phrase is chosen in its local context of two turns; the fall is measured in the whole conversation.
+    def put(match: re.Match[str]) -> str:
+        article, age, person = match.group(1), match.group(2) or "", match.group(3)
+        if article.lower() in ("a", "an") and not age:
+            article = article[0] + ("n" if word[0].lower() in "aeiou" else "")
+        return f"{article} {age}{word} {person}"
+
+    return _PERSON.sub(put, text)
+
+
+def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Figures:
+    """The fall of a concern's log-odds without its evidence, and without as many words of the turn drawn at random.
+
+    Of flagged turns whose evidence leaves at least as many words as it takes, the likeliest first.
     """
     draw = random.Random(5)  # noqa: S311 - a reproducible choice
-    turns = [(item, turn) for item in items for turn in range(len(item.conversation.turns))]
-    likely = [pair for pair, chance in zip(turns, before, strict=True) if chance >= 0.5][:80]
-    strongest: list[float] = []
-    random_phrase: list[float] = []
-    for item, turn in likely:
-        trials = [t for t in occlusions(item.conversation, turn) if t.removed is None or t.removed[0] == turn]
-        if len(trials) < 3:
+    chosen = _likeliest(model, talks)
+    asked: list[Conversation] = []
+    where: list[tuple[int, str]] = []
+    owners = []
+    for at, turn, category, evidence in chosen:
+        text = talks[at].turns[turn].text
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        shown = [span for span in words if any(e.start <= span[0] < e.end for e in evidence if e.turn == turn)]
+        if not shown or 2 * len(shown) > len(words):
             continue
-        local = [_any_logit(models, trial.conversation, -1) for trial in trials]
-        best = int(np.argmin(local[1:])) + 1
-        other = draw.choice([at for at in range(1, len(trials)) if at != best])
-        whole = _any_logit(models, item.conversation, turn)
-        for at, falls in ((best, strongest), (other, random_phrase)):
-            falls.append(whole - _any_logit(models, _without(item.conversation, trials[at].removed), turn))
+        owners.append(at)
+        drawn = [draw.sample(words, len(shown)) for _ in range(_DRAWS)]
+        for spans in ([], shown, *drawn):
+            asked.append(_without(talks[at], turn, spans))
+            where.append((turn, category))
+    scored = model.score(asked)
+    odds = np.asarray([_log_odds(rows[turn].scores[name]) for rows, (turn, name) in zip(scored, where, strict=True)])
+    odds = odds.reshape(len(owners), 2 + _DRAWS)
+    evidence_fall = odds[:, 0] - odds[:, 1]
+    random_fall = odds[:, 0] - odds[:, 2:].mean(axis=1)
+    weights = resampled(np.asarray(owners))
+    total = weights.sum(axis=1)
     return {
-        "turns": float(len(strongest)),
-        "fall_without_evidence": float(np.mean(strongest)),
-        "fall_without_another_phrase": float(np.mean(random_phrase)),
-        "evidence_fell_more": float(np.mean(np.asarray(strongest) > np.asarray(random_phrase))),
+        "turns": len(owners),
+        "fall_without_evidence": interval(weights @ evidence_fall / total).__dict__,
+        "fall_without_random_words": interval(weights @ random_fall / total).__dict__,
+        "difference": interval(weights @ (evidence_fall - random_fall) / total).__dict__,
+        "evidence_fell_more": interval(weights @ (evidence_fall > random_fall) / total).__dict__,
     }
 
 
-def _any_logit(models: FoldModels, conversation: Conversation, turn: int) -> float:
-    import torch  # noqa: PLC0415 - as above
+def _likeliest(
+    model: SafeguardingModel, talks: Sequence[Conversation]
+) -> list[tuple[int, int, str, tuple[Evidence, ...]]]:
+    """Conversation, turn, highest category and its evidence of the likeliest flagged turns."""
+    scored = model.score(talks)
+    flagged = [
+        (row.concerns[0].probability, at, turn)
+        for at, rows in enumerate(scored)
+        for turn, row in enumerate(rows)
+        if row.concerns
+    ]
+    kept = {(at, turn) for _, at, turn in sorted(flagged, reverse=True)[:_MOST_DELETED]}
+    only = [
+        [row if (at, turn) in kept else row.model_copy(update={"concerns": ()}) for turn, row in enumerate(rows)]
+        for at, rows in enumerate(scored)
+    ]
+    explained = model.explain(talks, only)
+    return [
+        (at, turn, explained[at][turn].concerns[0].category, explained[at][turn].concerns[0].evidence)
+        for at, turn in sorted(kept)
+    ]
 
-    [found] = models.encoder.encode([conversation])
-    owner = turn if turn >= 0 else int(found.turn_of[-1])
-    with torch.inference_mode():
-        logits = models.heads(torch.from_numpy(found.vectors[found.turn_of == owner]))["concern"][:, -1]
-    return float(logits.max())
+
+def _changed(
+    model: SafeguardingModel,
+    talks: Sequence[Conversation],
+    truth: NDArray[np.float32],
+    before: NDArray[np.float64],
+    change: Change,
+) -> Figures:
+    after_talks = [change(talk) for talk in talks]
+    touched = [old != new for old, new in zip(talks, after_talks, strict=True)]
+    turn_touched = np.asarray(
+        [
+            old.text != new.text or before_talk.participants != after_talk.participants
+            for before_talk, after_talk in zip(talks, after_talks, strict=True)
+            for old, new in zip(before_talk.turns, after_talk.turns, strict=True)
+        ]
+    )
+    owner = np.repeat(np.arange(len(talks)), [len(talk.turns) for talk in talks])
+    after = chances(model, after_talks)
+    steady, weights = np.abs(after - before) < STEADY, resampled(owner)
+    return {
+        "conversations": sum(touched),
+        "turns_changed": int(turn_touched.sum()),
+        "steady": interval(shares(steady, np.asarray(touched)[owner], weights)).__dict__,
+        "steady_where_changed": interval(shares(steady, turn_touched, weights)).__dict__,
+        "average_precision_any": average_precision(truth, after),
+        "recall_at_5_percent": recall_at_false_alarms(truth, after, 0.05),
+    }
 
 
-def _without(conversation: Conversation, removed: tuple[int, int, int] | None) -> Conversation:
-    if removed is None:
-        return conversation
-    at, start, end = removed
-    turn = conversation.turns[at]
-    shorter = Turn(speaker=turn.speaker, text=turn.text[:start] + turn.text[end:])
-    return conversation.model_copy(update={"turns": (*conversation.turns[:at], shorter, *conversation.turns[at + 1 :])})
+def _described(model: SafeguardingModel, talks: Sequence[Conversation], words: Sequence[str]) -> Figures:
+    """Each word before each person, in the conversations that name one so; turns with the word in them are judged."""
+    named = [talk for talk in talks if any(_PERSON.search(turn.text) for turn in talk.turns)]
+    judged = np.asarray([bool(_PERSON.search(turn.text)) for talk in named for turn in talk.turns])
+    owner = np.repeat(np.arange(len(named)), [len(talk.turns) for talk in named])[judged]
+    said = np.stack(
+        [
+            chances(model, [with_texts(talk, [described(turn.text, word) for turn in talk.turns]) for talk in named])
+            for word in words
+        ]
+    )[:, judged]
+    weights = resampled(owner)
+    total = weights.sum(axis=1)
+    pairs = [(one, other) for one in range(len(words)) for other in range(one)]
+    near = np.mean([np.abs(said[one] - said[other]) < STEADY for one, other in pairs], axis=0)
+    moved: list[Figures] = [
+        {"word": word, "shift": interval(weights @ (said[at] - said.mean(axis=0)) / total).__dict__}
+        for at, word in enumerate(words)
+    ]
+    moved.sort(key=lambda row: float(row["shift"]["value"]))
+    return {
+        "turns_changed": int(judged.sum()),
+        "steady": interval(weights @ near / total).__dict__,
+        "words": moved,
+        "lowest": moved[0],
+        "highest": moved[-1],
+    }
+
+
+def _gender_swap() -> Callable[[str], str]:
+    """he <-> she and their kin. 'her' becomes 'his' before what is hers, else 'him', as spaCy's tagger tells."""
+    import spacy  # noqa: PLC0415 - importing spaCy takes a second
+
+    language = spacy.load(spacy_model(), exclude=["parser", "ner", "senter", "lemmatizer"])
+
+    def swapped(text: str) -> str:
+        return "".join(_other(token.text, token.tag_) + token.whitespace_ for token in language(text))
+
+    return swapped
+
+
+def _other(word: str, tag: str) -> str:
+    low = word.lower()
+    if low == "her":
+        new = "his" if tag == "PRP$" else "him"
+    elif low == "his":
+        new = "her" if tag == "PRP$" else "hers"
+    else:
+        new = {"him": "her", "hers": "his"}.get(low) or _OTHER_GENDER.get(low, low)
+    if new == low:
+        return word
+    return new.upper() if word.isupper() and len(word) > 1 else new.capitalize() if word[0].isupper() else new
+
+
+def _without(talk: Conversation, turn: int, spans: Sequence[tuple[int, int]]) -> Conversation:
+    text = talk.turns[turn].text
+    for start, end in sorted(spans, reverse=True):
+        text = text[:start] + text[end:]
+    shorter = Turn(speaker=talk.turns[turn].speaker, text=" ".join(text.split()))
+    return talk.model_copy(update={"turns": (*talk.turns[:turn], shorter, *talk.turns[turn + 1 :])})
+
+
+def _log_odds(chance: float) -> float:
+    bounded = min(max(chance, 1e-9), 1 - 1e-9)
+    return float(np.log(bounded / (1 - bounded)))
 
 
 def _mistyped(text: str, draw: random.Random) -> str:
@@ -159,19 +300,6 @@ def _mistyped(text: str, draw: random.Random) -> str:
     return "".join(letters)
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser(prog="python -m training.probe_text", description=__doc__)
-    arguments.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
-    arguments.add_argument("--fold", type=int, default=0)
-    given = arguments.parse_args()
-    settings, dataset = Settings(), read_dataset()
-    folds = assign_folds([item.conversation.id for item in dataset], [item.risk for item in dataset])
-    directory = (
-        given.data / "training" / run_key(dataset_sha256(SEED_DATA, SHORT_EXCHANGES), settings) / f"fold-{given.fold}"
-    )
-    print(json.dumps(probe(directory, dataset, split(folds, given.fold).held_out), indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def corpus_names(items: Sequence[Labelled]) -> tuple[str, ...]:
+    """The first names that the corpus's people bear, of every origin in it."""
+    return first_names([item.conversation for item in items])

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.champions import SHIPPED
 from models.text import TextModels, analyse
 from models.weights import sentence_encoder
 from tests.readers import conversation
 from training.calibration import category_thresholds, load_answers
 from training.dataset import SEED_DATA, SHORT_EXCHANGES, dataset_sha256, read_dataset
-from training.evaluate_text import as_markdown, report
 from training.fine_tuning import STAGES
 from training.parts import Part, read_part, run_part
 from training.train import HELD_OUT_ANSWERS, Places, Settings, train
@@ -60,14 +58,6 @@ def test_a_run_writes_artefacts_that_load_and_answer(tmp_path: Path) -> None:
     assert len(kept.concern) == figures["safeguarding"]["turns"]
     with pytest.raises(ValueError, match="another data set"):
         load_answers(answers, read_dataset(data), "0" * 64)
-
-
-def test_the_report_is_made_from_the_held_out_answers_that_ship() -> None:
-    dataset = read_dataset()
-    answers = load_answers(HELD_OUT_ANSWERS, dataset, dataset_sha256(SEED_DATA, SHORT_EXCHANGES))
-    text = as_markdown(report(dataset, answers, SHIPPED))
-    assert "average precision any" in text
-    assert "## Worst misses" in text
 
 
 def test_thresholds_keep_to_the_share_of_false_alarms() -> None:

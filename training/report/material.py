@@ -12,7 +12,7 @@ from typing import Final
 from models.errors import invalid
 from training.calibration import Answers, load_answers
 from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
-from training.train import HELD_OUT_ANSWERS
+from training.train import HELD_OUT_ANSWERS, Settings, run_key
 
 _ALL_DATA: Final = SEED_DATA.parent
 
@@ -50,6 +50,13 @@ def held_out(material: Material) -> Answers:
     Raises ValueError where they were given to other data than lie here now.
     """
     return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
+
+
+def blind_part(data_dir: Path) -> Path | None:
+    """The part of training in `data_dir` that had not learnt from the held-out conversations; None where it is gone."""
+    settings = Settings()
+    part = data_dir / "training" / run_key(_digest(), settings) / f"fold-{settings.answered[0]}"
+    return part if len(settings.answered) == 1 and (part / "answers.safetensors").is_file() else None
 
 
 def short_exchanges() -> list[Labelled]:

@@ -140,6 +140,7 @@ def _categories(figures: Figures, _: Reading, file: Path) -> None:
 
 def _slices(figures: Figures, _: Reading, file: Path) -> None:
     rows = [row for row in reversed(figures["slices"]) if row["turns_with_a_concern"] >= FEW]
+    rows = rows or figures["slices"][::-1]
     with _canvas(file, 9, 0.9 + 0.27 * len(rows)) as figure:
         heard, alarmed = figure.subplots(1, 2, sharey=True)
         names = [f"{_plain(row['name'])} ({row['turns_with_a_concern']})" for row in rows]
@@ -162,6 +163,7 @@ def _slices(figures: Figures, _: Reading, file: Path) -> None:
 def _forest(axes: Any, names: Sequence[str], found: Sequence[Figures], colour: str) -> None:
     at = np.arange(len(names))
     values = np.asarray([[_number(one[part]) for part in ("value", "low", "high")] for one in found])
+    values = values.reshape(len(names), 3)
     axes.hlines(at, values[:, 1], values[:, 2], color=colour, alpha=0.45, linewidth=3)
     axes.plot(values[:, 0], at, "o", color=colour, markersize=5)
     axes.set_yticks(at, names)

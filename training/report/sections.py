@@ -372,7 +372,7 @@ def _summary(reading: Reading, weights: Floats) -> Figures:
     return {
         "rouge_1": _interval(ours),
         "rouge_1_two_longest_turns": _interval(longest),
-        "ratio": _interval(ours / longest),
+        "ratio": _interval(ours / np.where(longest > 0, longest, np.nan)),
     }
 
 

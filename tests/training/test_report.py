@@ -1,0 +1,266 @@
+"""The report: its figures on a reading made by hand, its page on the held-out answers that ship, its files and runs."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from models.champions import SHIPPED
+from models.errors import WriteCareError
+from models.records import CATEGORIES
+from tests.readers import conversation, text_models
+from training.dataset import SEED_DATA, labelled
+from training.evaluate_text import main
+from training.probe_text import changes, described, faithfulness
+from training.report.comparing import comparison_figures
+from training.report.material import Material, Notes, corpus, known_to_the_corpus, read_material
+from training.report.page import comparison_page, page
+from training.report.plots import draw
+from training.report.reading import Reading, find_version, held_out_reading
+from training.report.sections import report_figures
+from training.report.tracking import EXPERIMENT, checked_store, keep_run, metrics, store_of
+
+
+def row(number: int, *labels: str, severity: str = "high") -> dict[str, Any]:
+    """A conversation of as many turns as labels; '' is an ordinary turn."""
+    return {
+        "id": f"c{number}",
+        "channel": "call" if number % 2 else "chat",
+        "participants": [{"speaker": "S1", "role": "resident", "name": "Rosa"}],
+        "turns": [
+            {
+                "speaker": "S1",
+                "text": f"words of {number} {at}",
+                "concerns": [{"category": label, "severity": severity}] if label else [],
+                "sentiment": "neutral",
+            }
+            for at, label in enumerate(labels)
+        ],
+        "risk": "high" if any(labels) else "none",
+        "summary": "Rosa said something.",
+        "hard_negative": not any(labels),
+    }
+
+
+def reading(any_chances: list[list[float]], rows: list[dict[str, Any]]) -> Reading:
+    """Every turn's probability lies in one category: its own, or neglect where it has none."""
+    items = tuple(labelled(one) for one in rows)
+    flat = np.asarray([chance for chances in any_chances for chance in chances], dtype=np.float32)
+    truth = np.concatenate([item.concerns for item in items])
+    concern = np.zeros((len(flat), len(CATEGORIES) + 1), dtype=np.float32)
+    told = np.where(truth[:, -1] == 1, truth[:, :-1].argmax(axis=1), CATEGORIES.index("neglect"))
+    concern[np.arange(len(flat)), told] = flat
+    concern[:, -1] = flat
+    owner = np.repeat(np.arange(len(items)), [len(item.conversation.turns) for item in items])
+    return Reading(
+        name="0.0.1",
+        learnt="It has not learnt from them.",
+        material=Material(items, tuple(Notes(at % 2 == 0, ("banter",)) for at in range(len(items)))),
+        owner=owner,
+        concern=concern,
+        severity=np.where(flat >= 0.5, 2, 0),
+        sentiment=np.tile(np.asarray([0.1, 0.8, 0.1], dtype=np.float32), (len(flat), 1)),
+        commitment=flat,
+        risk=np.asarray([3] * len(items)),
+        risk_chance=np.ones(len(items), dtype=np.float32),
+        rouge=np.full(len(items), 0.2),
+        thresholds=np.full(len(CATEGORIES), 0.5),
+        commitment_threshold=0.5,
+    )
+
+
+ROWS = [
+    row(0, "", "neglect"),
+    row(1, "", ""),
+    row(2, "self_harm", "", severity="critical"),
+    row(3, "", "falls_injury"),
+]
+CHANCES = [[0.1, 0.9], [0.2, 0.6], [0.3, 0.05], [0.02, 0.8]]
+
+
+@cache
+def small() -> Reading:
+    return reading(CHANCES, ROWS)
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    """The figures of the version that ships, as the command adds to them."""
+    figures = report_figures(held_out_reading(corpus()[0]))
+    return figures | {"others": {}, "made": "today", "command": "./writecare evaluate", "drawings": {}}
+
+
+def test_what_is_flagged_missed_and_falsely_alarmed_is_counted_by_hand() -> None:
+    figures = report_figures(small())
+    assert figures["safeguarding"]["concern_turns_flagged"]["value"] == pytest.approx(2 / 3)
+    assert figures["safeguarding"]["ordinary_turns_flagged"]["value"] == pytest.approx(1 / 5)
+    assert figures["safeguarding"]["critical_turns_flagged"]["value"] == 0.0
+    [missed] = figures["missed_critical"]
+    assert (missed["conversation"], missed["turn"], missed["labels"]) == ("c2", 0, ["self_harm"])
+    assert figures["worst_false_alarms"][0]["conversation"] == "c1"
+    assert figures["hard_negatives"][0]["conversations_with_a_false_alarm"] == 1
+
+
+def test_a_missed_concern_stands_in_the_last_column_of_the_confusion() -> None:
+    confused = np.asarray(report_figures(small())["category_confusion"])
+    assert confused.sum() == 3
+    assert confused[CATEGORIES.index("self_harm"), -1] == 1
+    assert confused[CATEGORIES.index("neglect"), CATEGORIES.index("neglect")] == 1
+
+
+def test_looking_lower_shows_more_of_both() -> None:
+    rows = report_figures(held_out_reading(corpus()[0]))["look_again"]
+    recall = [one["recall"]["value"] for one in rows]
+    shown = [one["ordinary_turns_shown"]["value"] for one in rows]
+    assert recall == sorted(recall)
+    assert shown == sorted(shown)
+    for one in rows[1:]:
+        assert one["recall"]["low"] - 0.02 <= one["wanted_recall"] <= one["recall"]["high"] + 0.02
+
+
+def test_the_parts_of_a_kind_cover_every_turn_once() -> None:
+    figures = shipped()
+    for kind in ("channel", "written", "turn length"):
+        assert sum(one["turns"] for one in figures["slices"] if one["kind"] == kind) == figures["turns"]
+
+
+def test_the_report_of_the_shipped_version_is_made_from_its_held_out_answers() -> None:
+    text = page(shipped())
+    for heading in ("At a glance", "By category", "By channel", "Hard negatives", "Worst misses", "Worst false alarms"):
+        assert heading in text
+    assert not re.search(r"\bnan\b", text)
+    widths = {line.count(" | ") for line in text.split("### By channel")[1].split("###")[0].splitlines() if "|" in line}
+    assert len(widths) == 1
+
+
+def test_a_case_shows_two_turns_on_either_side() -> None:
+    for case in shipped()["worst_misses"]:
+        around = [line["turn"] for line in case["lines"]]
+        assert around == list(range(around[0], around[-1] + 1))
+        assert case["turn"] - 2 <= around[0] <= case["turn"] <= around[-1] <= case["turn"] + 2
+
+
+def test_drawings_need_no_network_and_are_the_same_each_time(tmp_path: Path) -> None:
+    figures = report_figures(small())
+    first, second = (draw(figures, small(), tmp_path / name) for name in ("first", "second"))
+    for name, file in first.items():
+        assert file.read_bytes() == second[name].read_bytes()
+        assert not re.search(r"(href|src)=.https?:", file.read_text("utf-8"))
+
+
+def test_a_better_version_shows_in_the_difference_and_in_the_turns_that_moved() -> None:
+    better = reading([[0.1, 0.9], [0.2, 0.1], [0.8, 0.05], [0.02, 0.8]], ROWS)
+    figures = comparison_figures(better, small())
+    by_name = {one["figure"]: one for one in figures["figures"]}
+    assert by_name["average_precision_any"]["difference"]["value"] > 0
+    assert by_name["summary_rouge_1"]["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert (figures["newly_flagged_concerns"], figures["lost_false_alarms"]) == (1, 1)
+    assert [(c["conversation"], c["turn"]) for c in figures["risen"]] == [("c2", 0)]
+    assert [(c["conversation"], c["turn"]) for c in figures["fallen"]] == [("c1", 1)]
+    text = comparison_page(figures | {"made": "today", "command": "x", "own_data": False})
+    assert "| summary, ROUGE-1 |" in text
+
+
+def test_a_version_is_found_by_number_and_by_folder_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    number = find_version(str(SHIPPED), tmp_path).name
+    assert find_version(number, tmp_path).artefacts["risk"] == SHIPPED / "risk"
+    with pytest.raises(WriteCareError, match="no known version"):
+        find_version("99.0.0", tmp_path)
+
+
+def test_two_versions_are_asked_about_given_conversations_and_it_is_said_that_they_know_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (SEED_DATA / "train-a.jsonl").read_text("utf-8").splitlines()[:8]
+    (tmp_path / "talk").mkdir()
+    (tmp_path / "talk" / "few.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ["--model", str(SHIPPED), "--against", str(SHIPPED), "--on", str(tmp_path / "talk")]
+    assert main([*words, "--data", str(tmp_path), "--out", str(tmp_path / "report"), "--mlflow", "none"]) == 0
+    written = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert {one["difference"]["value"] for one in written["figures"]} <= {0.0, None}
+    assert written["risen"] == written["fallen"] == []
+    assert "8 of these 8 conversations" in written["model"]["learnt"]
+    assert "average precision, any concern" in capsys.readouterr().out
+
+
+def test_conversations_that_nobody_can_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"id": "x"}\n')
+    with pytest.raises(WriteCareError, match="not the corpus's format"):
+        read_material(tmp_path)
+
+
+def test_unknown_conversations_are_not_taken_for_learnt() -> None:
+    assert known_to_the_corpus(small().material) == 0
+    assert known_to_the_corpus(corpus()[0].chosen(range(3))) == 3
+
+
+# --- the MLflow run --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_holds_the_figures_and_the_files(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.md").write_text("# x")
+    figures = {"command": "c", "version": "0.0.1", "safeguarding": {"ap": {"value": 0.5, "low": 0.4, "high": None}}}
+    uri = store_of(tmp_path)
+    run = keep_run(uri, tmp_path, "0.0.1", figures, tmp_path / "report")
+    client = MlflowClient(tracking_uri=uri)
+    assert client.get_run(run).data.metrics == {"safeguarding.ap": 0.5, "safeguarding.ap.low": 0.4}
+    assert [file.path for file in client.list_artifacts(run)] == ["report.md"]
+    kept_at = client.get_experiment_by_name(EXPERIMENT).artifact_location
+    assert kept_at.startswith(tmp_path.resolve().as_uri())
+
+
+def test_metrics_are_named_by_what_they_are_of() -> None:
+    figure = {"value": 1.0, "low": None, "high": None}
+    found = metrics({"categories": [{"category": "neglect", "recall": figure}], "words": "x"})
+    assert found == {"categories.neglect.recall": 1.0}
+
+
+def test_a_store_on_another_machine_is_refused() -> None:
+    with pytest.raises(WriteCareError, match="on this machine"):
+        checked_store("https://elsewhere.test/mlflow")
+    assert checked_store("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+
+
+# --- swaps and deletions ---------------------------------------------------------------------------------------------
+
+
+def test_he_becomes_she_throughout_and_back() -> None:
+    change = changes(("Rosa",))["he and she"]
+    talk = conversation("He hit her and took her purse.", "His mum saw him.")
+    assert [turn.text for turn in change(talk).turns] == ["She hit him and took his purse.", "Her dad saw her."]
+    assert change(talk).participants == talk.participants
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "expected"),
+    [
+        ("A lady in 4 fell.", "Irish", "An Irish lady in 4 fell."),
+        ("an old man and the carer", "Welsh", "an old Welsh man and the Welsh carer"),
+        ("Nobody was there.", "Sikh", "Nobody was there."),
+    ],
+)
+def test_a_description_is_put_before_the_person(text: str, word: str, expected: str) -> None:
+    assert described(text, word) == expected
+
+
+def test_deleting_evidence_tells_more_than_deleting_random_words() -> None:
+    talks = [corpus()[0].items[at].conversation for at in range(12)]
+    found = faithfulness(text_models().safeguarding, talks)
+    assert found["turns"] >= 3
+    assert found["fall_without_evidence"]["value"] > found["fall_without_random_words"]["value"]
+
+
+def test_names_are_swapped_without_touching_what_else_is_said() -> None:
+    talk = replace_names("Rosa fell.")
+    assert re.fullmatch(r"(Rosa|Wei|Fatima) fell\.", talk)
+
+
+def replace_names(text: str) -> str:
+    change = changes(("Rosa", "Wei", "Fatima"))["first names"]
+    return change(conversation(text)).turns[0].text
