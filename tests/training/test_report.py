@@ -5,14 +5,17 @@ import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from comms.provision import Databases
 from models.champions import SHIPPED
 from models.errors import WriteCareError
 from models.records import CATEGORIES
+from models.registry import mlflow_client
 from tests.readers import conversation, text_models
 from training.dataset import SEED_DATA, labelled
 from training.evaluate_text import main
@@ -213,6 +216,21 @@ def test_a_run_holds_the_figures_and_the_files(tmp_path: Path) -> None:
     assert [file.path for file in client.list_artifacts(run)] == ["report.md"]
     kept_at = client.get_experiment_by_name(EXPERIMENT).artifact_location
     assert kept_at.startswith(tmp_path.resolve().as_uri())
+
+
+def test_while_the_system_runs_its_own_database_keeps_the_run(data_dir: Path, databases: Databases) -> None:
+    place = parse_qs(urlsplit(databases.administrator).query)["host"][0]
+    running = data_dir / "run.json"
+    running.write_text(json.dumps({"postgres_socket_dir": place}))
+    try:
+        assert store_of(data_dir) == databases.mlflow
+        (data_dir / "report").mkdir()
+        run = keep_run(databases.mlflow, data_dir, "0.0.1", {"command": "c"}, data_dir / "report")
+        assert mlflow_client(databases.mlflow).get_run(run).info.status == "FINISHED"
+        running.write_text(json.dumps({"postgres_socket_dir": f"{place}-gone"}))  # it died and left its file
+        assert store_of(data_dir).startswith("sqlite:///")
+    finally:
+        running.unlink()
 
 
 def test_metrics_are_named_by_what_they_are_of() -> None:
