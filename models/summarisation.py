@@ -1,14 +1,19 @@
 """Summary: two or three sentences that a safeguarding lead can read first, each citing the turns it rests on.
 
-Extractive: a trained ranking chooses turns, their words are quoted under the speaker's name and role, and a promise
-is told in the third person. Nothing is written that the cited turns or the participants' list do not hold: names
-and numbers are checked in code, and a sentence that fails is not used.
+Extractive: a learnt worth of each word (how likely a person's summary would hold it) chooses up to three passages
+whose words together are worth most for their length, each from another turn. A passage is quoted under the speaker's
+name and role, cut where a clause ends and marked where cut; a promise is told in the third person. Nothing is written
+that the cited turns or the participants' list do not hold: names and numbers are checked in code, and a sentence that
+fails is not used. A model on the home's own machines may write instead (`models/written_summaries`), under the same
+check.
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,98 +21,243 @@ from numpy.typing import NDArray
 from models.actions import promises
 from models.artefacts import Manifest, read_arrays, read_artefact
 from models.due import find_due
-from models.records import SEVERITIES, Conversation, Participant, Summary, SummarySentence, TurnAssessment
+from models.records import Conversation, Participant, Summary, SummarySentence, TurnAssessment
 
 FEATURES: Final = (
+    "learnt_log_odds",  # of a word that stands in a conversation: that its summary holds it
+    "times",
+    "turns",
     "any_probability",
     "any_probability_among_turns",
-    "severity_of_concern",
-    "words",
-    "words_share_of_longest",
-    "promise",
-    "due_time",
+    "longest_turn",
+    "name",
+    "number",
+    "promised",
     "position",
-    "names",
-    "numbers",
-    "question",
+    "letters",
+    "several_speakers",
 )
 _MOST_SENTENCES: Final = 3
-_MOST_WORDS: Final = 40  # of a quotation
-_REDUNDANCY: Final = 0.5  # how much a turn loses per share of its words that is already told
+_FEWEST_SENTENCES: Final = 2
+_MOST_WORDS: Final = 30  # of a quotation
+_FEWEST_WORDS: Final = 4
+_WRITTEN_WORDS: Final = 35  # what people's summaries have on average
+_UNKNOWN_WORTH: Final = 0.05  # of a word of the frame around a quotation that was not learnt
+_CLAUSE: Final = re.compile(
+    r"(?<=[.!?;,])\s+|\s+(?=(?:and|but|cos|because|so|then|when|which|that's|it's|he's|she's)\b)", re.IGNORECASE
+)
+_NAME_WORTH: Final = 0.55  # of a participant's name
+_PRIOR: Final = 0.12  # share of a conversation's words that its summary holds
+_PRIOR_WEIGHT: Final = 4.0
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _PROMISING: Final = re.compile(r"(?P<who>i|we)(?:'ll|’ll|\s+will)\s|i'?m\s+going\s+to\s", re.IGNORECASE)
 _FIRST_PERSON: Final = re.compile(r"\b(?:i|i'm|i'll|i've|me|my|mine|myself|we|us|our|ours)\b", re.IGNORECASE)
 
 
-class SummarisationModel:
-    """Chooses the turns that matter and tells them in two or three cited sentences."""
+@dataclass(frozen=True)
+class WordWorth:
+    """What was learnt of single words.
 
-    def __init__(self, ranking: NDArray[np.float32], manifest: Manifest) -> None:
-        """`ranking`: (features + 1,) linear weights over `turn_features`, then the intercept."""
-        self._ranking = ranking
+    `seen` and `told`: word -> in how many conversations it was said, and in how many of those a person's summary held
+    it; names of participants are not counted. `layer`: (features + 1,) logistic weights over FEATURES, then intercept.
+    """
+
+    seen: Mapping[str, int]
+    told: Mapping[str, int]
+    layer: NDArray[np.float32]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "WordWorth":
+        """From what `as_arrays` gave."""
+        words = bytes(arrays["words"].tobytes()).decode("utf-8").split("\n")
+        seen = dict(zip(words, (int(count) for count in arrays["seen"]), strict=True))
+        told = dict(zip(words, (int(count) for count in arrays["told"]), strict=True))
+        return cls(seen, told, arrays["layer"].astype(np.float32))
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """For an artefact: words as UTF-8 bytes joined by newlines, counts as int32; words said once are left out."""
+        words = sorted(word for word, count in self.seen.items() if count > 1)
+        return {
+            "words": np.frombuffer("\n".join(words).encode("utf-8"), dtype=np.uint8),
+            "seen": np.asarray([self.seen[word] for word in words], dtype=np.int32),
+            "told": np.asarray([self.told.get(word, 0) for word in words], dtype=np.int32),
+            "layer": self.layer,
+        }
+
+    def of(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> dict[str, float]:
+        """Word of the conversation, or of its participants -> the chance that a person's summary would hold it."""
+        words, rows = word_features(conversation, assessments, self.seen, self.told)
+        chances = 1.0 / (1.0 + np.exp(-(rows @ self.layer[:-1] + self.layer[-1])))
+        worth = dict(zip(words, (float(chance) for chance in chances), strict=True))
+        for person in conversation.participants:
+            for word in spelt(person.role.replace("_", " ")):
+                worth.setdefault(word, _log_odds_chance(word, self.seen, self.told))
+            for word in spelt(person.name or ""):
+                worth[word] = max(worth.get(word, 0.0), _NAME_WORTH)
+        return worth
+
+
+class SummarisationModel:
+    """Chooses the passages that matter and tells them in two or three cited sentences."""
+
+    def __init__(self, worth: WordWorth, manifest: Manifest) -> None:
+        self._worth = worth
         self.version = manifest.label
 
     @classmethod
     def load(cls, path: Path) -> "SummarisationModel":
         """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
         manifest = read_artefact(path)
-        return cls(read_arrays(path)["ranking"].astype(np.float32), manifest)
+        return cls(WordWorth.from_arrays(read_arrays(path)), manifest)
 
     def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
         """`assessments`: one a turn. An empty conversation has an empty summary."""
-        chosen = choose_turns(conversation, assessments, self._ranking)
-        sentences = [sentence for turn in chosen if (sentence := _sentence(conversation, turn)) is not None]
+        sentences = choose_sentences(conversation, self._worth.of(conversation, assessments))
         return Summary(text=" ".join(sentence.text for sentence in sentences), sentences=tuple(sentences))
 
 
-def choose_turns(
-    conversation: Conversation, assessments: Sequence[TurnAssessment], ranking: NDArray[np.float32]
-) -> list[int]:
-    """Up to three turns in the order they were said, highest ranked first chosen, repetition avoided."""
-    spoken = [at for at, turn in enumerate(conversation.turns) if _WORD.search(turn.text)]
-    if not spoken:
-        return []
-    ranks = turn_features(conversation, assessments) @ ranking[:-1] + ranking[-1]
-    words = [set(_WORD.findall(turn.text.lower())) for turn in conversation.turns]
-    chosen: list[int] = []
-    told: set[str] = set()
-    while len(chosen) < min(_MOST_SENTENCES, len(spoken)):
-        gains = {
-            at: float(ranks[at]) - _REDUNDANCY * len(words[at] & told) / max(1, len(words[at]))
-            for at in spoken
-            if at not in chosen
-        }
-        best = max(gains, key=lambda at: gains[at])
-        chosen.append(best)
-        told |= words[best]
-    return sorted(chosen)
+def choose_sentences(conversation: Conversation, worth: Mapping[str, float]) -> list[SummarySentence]:
+    """Two or three sentences, each of another turn, in the order in which they were said.
+
+    Greedy: each step takes the sentence after which the expected ROUGE-1 with a person's summary is highest, so that
+    what is already told counts for nothing and length has its price. Where something is promised, one of the
+    sentences tells a promise: what was agreed must not be missing.
+    """
+    candidates = [
+        _Candidate.of(sentence)
+        for turn in range(len(conversation.turns))
+        for sentence in _sentences(conversation, turn)
+    ]
+    chosen: list[_Candidate] = []
+    best = 0.0
+    while len(chosen) < _MOST_SENTENCES and (found := _best(candidates, chosen, worth)) is not None:
+        gain, candidate = found
+        if gain <= best and len(chosen) >= _FEWEST_SENTENCES:
+            break
+        chosen.append(candidate)
+        best = max(best, gain)
+    if not any(candidate.promises for candidate in chosen):
+        kept = chosen[: _MOST_SENTENCES - 1]
+        agreed = _best([candidate for candidate in candidates if candidate.promises], kept, worth)
+        chosen = chosen if agreed is None else [*kept, agreed[1]]
+    return sorted((candidate.sentence for candidate in chosen), key=lambda sentence: sentence.turns)
 
 
-def turn_features(conversation: Conversation, assessments: Sequence[TurnAssessment]) -> NDArray[np.float32]:
-    """(turns, features) in the order of FEATURES."""
-    texts = [turn.text for turn in conversation.turns]
-    names = {person.name.lower() for person in conversation.participants if person.name}
-    lengths = [len(_WORD.findall(text)) for text in texts]
-    longest = max([1, *lengths])
-    highest = max([0.05, *(row.scores["any"] for row in assessments)])
+@dataclass(frozen=True)
+class _Candidate:
+    """A sentence, its words, and whether it tells what somebody takes on."""
+
+    sentence: SummarySentence
+    words: tuple[str, ...]
+    promises: bool
+
+    @classmethod
+    def of(cls, sentence: SummarySentence) -> "_Candidate":
+        return cls(sentence, tuple(spelt(sentence.text)), bool(promises(sentence.text)) or " will " in sentence.text)
+
+
+def _best(
+    candidates: Sequence[_Candidate], chosen: Sequence[_Candidate], worth: Mapping[str, float]
+) -> tuple[float, _Candidate] | None:
+    """The candidate of a turn not yet told after which the expected ROUGE-1 is highest, and that figure."""
+    turns = {candidate.sentence.turns for candidate in chosen}
+    told = {word for candidate in chosen for word in candidate.words}
+    length = _WRITTEN_WORDS + sum(len(candidate.words) for candidate in chosen)
+    already = sum(worth.get(word, _UNKNOWN_WORTH) for word in told)
+    best: tuple[float, _Candidate] | None = None
+    for candidate in candidates:
+        if candidate.sentence.turns in turns:
+            continue
+        added = sum(worth.get(word, _UNKNOWN_WORTH) for word in set(candidate.words) - told)
+        gain = 2 * (already + added) / (length + len(candidate.words))
+        if best is None or gain > best[0]:
+            best = (gain, candidate)
+    return best
+
+
+def word_features(
+    conversation: Conversation,
+    assessments: Sequence[TurnAssessment],
+    seen: Mapping[str, int],
+    told: Mapping[str, int],
+) -> tuple[list[str], NDArray[np.float32]]:
+    """The distinct words of a conversation and (words, features) in the order of FEATURES."""
+    names = {word for person in conversation.participants for word in spelt(person.name or "")}
+    texts = [spelt(turn.text) for turn in conversation.turns]
+    promised = [{word for clause in promises(turn.text) for word in spelt(clause)} for turn in conversation.turns]
     chances = [row.scores["any"] for row in assessments]
+    highest, longest = max([0.05, *chances]), max([1, *(len(text) for text in texts)])
+    places: dict[str, list[int]] = defaultdict(list)
+    for at, text in enumerate(texts):
+        for word in text:
+            places[word].append(at)
     rows = [
         (
-            chances[at],
-            chances[at] / highest,
-            (SEVERITIES.index(row.concerns[0].severity) + 1) / len(SEVERITIES) if row.concerns else 0.0,
-            min(lengths[at], 60) / 30,
-            lengths[at] / longest,
-            float(bool(promises(text))),
-            float(find_due(text) is not None),
-            at / max(1, len(texts) - 1),
-            float(any(word in names for word in _WORD.findall(text.lower()))),
-            float(bool(re.search(r"\d", text))),
-            float("?" in text),
+            _log_odds(word, seen, told),
+            np.log1p(len(at)),
+            np.log1p(len(set(at))),
+            max(chances[turn] for turn in at),
+            max(chances[turn] for turn in at) / highest,
+            max(len(texts[turn]) for turn in at) / longest,
+            float(word in names),
+            float(any(sign.isdigit() for sign in word)),
+            float(any(word in promised[turn] for turn in at)),
+            min(at) / max(1, len(texts) - 1),
+            min(len(word), 8) / 8,
+            float(len({conversation.turns[turn].speaker for turn in at}) > 1),
         )
-        for at, (text, row) in enumerate(zip(texts, assessments, strict=True))
+        for word, at in places.items()
     ]
-    return np.asarray(rows, dtype=np.float32).reshape(len(texts), len(FEATURES))
+    return list(places), np.asarray(rows, dtype=np.float32).reshape(len(places), len(FEATURES))
+
+
+def spelt(text: str) -> list[str]:
+    """Words of letters and digits alone, lower case, as ROUGE counts them."""
+    return "".join(sign if sign.isalnum() else " " for sign in text.lower()).split()
+
+
+def _log_odds(word: str, seen: Mapping[str, int], told: Mapping[str, int]) -> float:
+    chance = _log_odds_chance(word, seen, told)
+    return float(np.log(chance / (1.0 - chance)))
+
+
+def _log_odds_chance(word: str, seen: Mapping[str, int], told: Mapping[str, int]) -> float:
+    """Shrunken share of the conversations with `word` whose summary holds it."""
+    return (max(0, told.get(word, 0)) + _PRIOR_WEIGHT * _PRIOR) / (max(0, seen.get(word, 0)) + _PRIOR_WEIGHT)
+
+
+def _sentences(conversation: Conversation, turn: int) -> Iterator[SummarySentence]:
+    """All ways to tell a turn: its promise in the third person, and each run of its clauses as a quotation."""
+    said = conversation.turns[turn]
+    if not _WORD.search(said.text):
+        return
+    who = _speaker(conversation, said.speaker)
+    told = _promise(who, said.text)
+    for text in (*([told] if told else []), *(f"{who}: “{passage}”" for passage in passages(said.text))):
+        if not unsupported(text, conversation, [turn]):
+            yield SummarySentence(text=text, turns=(turn,))
+
+
+def passages(text: str, most_words: int = _MOST_WORDS, fewest_words: int = _FEWEST_WORDS) -> list[str]:
+    """Runs of neighbouring clauses of at most `most_words` words, marked with … where something stands before or after.
+
+    Runs of fewer than `fewest_words` words are left out unless the whole text is that short; a clause that is longer by
+    itself is cut.
+    """
+    clauses = [clause for clause in _CLAUSE.split(" ".join(text.split())) if clause]
+    found = []
+    for first in range(len(clauses)):
+        for last in range(first, len(clauses)):
+            run = " ".join(clauses[first : last + 1])
+            size = len(run.split(" "))
+            if size > most_words and last > first:
+                break
+            if size < fewest_words and len(clauses) > 1:
+                continue
+            before = "… " if first else ""
+            after = " …" if last < len(clauses) - 1 and run[-1] not in ".!?" and size <= most_words else ""
+            found.append(f"{before}{shortened(run, most_words)}{after}")
+    return found or [shortened(text, most_words)]
 
 
 def unsupported(text: str, conversation: Conversation, turns: Sequence[int]) -> set[str]:
@@ -122,16 +272,6 @@ def unsupported(text: str, conversation: Conversation, turns: Sequence[int]) -> 
     known |= {word for speaker in spoken for word in _WORD.findall((speaker or "").lower())}
     claimed = {word for word in _WORD.findall(text) if word[0].isupper() or any(sign.isdigit() for sign in word)}
     return {word.lower() for word in claimed} - known - {"the", "someone"}
-
-
-def _sentence(conversation: Conversation, turn: int) -> SummarySentence | None:
-    """A promise in the third person where it can be told so, else a quotation; None if either would invent."""
-    said = conversation.turns[turn]
-    who = _speaker(conversation, said.speaker)
-    for text in (_promise(who, said.text), f"{who}: “{shortened(said.text)}”"):
-        if text is not None and not unsupported(text, conversation, [turn]):
-            return SummarySentence(text=text, turns=(turn,))
-    return None
 
 
 def _promise(who: str, text: str) -> str | None:

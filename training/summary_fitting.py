@@ -1,4 +1,9 @@
-"""Fit the ranking of turns for summaries on held-out answers, against what people wrote; ROUGE-1 as the judge."""
+"""Learn which words people's summaries hold, on held-out answers; ROUGE-1 as the judge of what is then told.
+
+Counts of words come from all conversations but those asked, with a conversation's own summary taken out of the counts
+that its own words are learnt with. The layer over them sees held-out answers alone: a model's chances for turns that it
+knows by heart would promise too much.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,39 +12,37 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression
 
 from models.artefacts import Manifest
 from models.records import TurnAssessment
-from models.summarisation import SummarisationModel, turn_features
+from models.summarisation import SummarisationModel, WordWorth, spelt, word_features
 from training.calibration import Answers
 from training.dataset import Labelled
 from training.metrics import bootstrap
 from training.risk_fitting import held_out_turns
 
-_STRENGTH = 10.0
+_STRENGTH = 1.0
 
 
 def rouge_1(text: str, reference: str) -> float:
     """F1 of shared words, lower case, counted with multiplicity (Lin, 2004; no stemming)."""
-    counted, wanted = (Counter(_words(side)) for side in (text, reference))
+    counted, wanted = (Counter(spelt(side)) for side in (text, reference))
     shared = sum((counted & wanted).values())
     return 2 * shared / (sum(counted.values()) + sum(wanted.values())) if shared else 0.0
 
 
 @dataclass(frozen=True)
 class HeldOutSummaries:
-    """ROUGE-1 of each conversation's summary, by a ranking fitted on others, and of its two longest turns.
+    """ROUGE-1 of each conversation's summary, by words learnt on others, and of its two longest turns.
 
-    `owner`: (conversations,) positions in the data set, ascending. `features` and `gains`: what a ranking is fitted
-    on, an array a conversation.
+    `owner`: (conversations,) positions in the data set, ascending. `texts`: the summaries.
     """
 
     owner: NDArray[np.int64]
     rouge: NDArray[np.float64]
     rouge_longest: NDArray[np.float64]
-    features: list[NDArray[Any]]
-    gains: list[NDArray[Any]]
+    texts: list[str]
 
 
 def held_out_summaries(
@@ -48,16 +51,22 @@ def held_out_summaries(
     """How well conversations are summarised by models that did not learn from them."""
     owners, assessed, _ = held_out_turns(answers, thresholds)
     items = [dataset[at] for at in owners]
-    features = [turn_features(item.conversation, rows) for item, rows in zip(items, assessed, strict=True)]
-    gains = [_gains(item) for item in items]
     fold = np.asarray([int(answers.fold[answers.conversation == at][0]) for at in owners])
-    ours = np.zeros(len(items))
+    texts = [""] * len(items)
     for held_out in np.unique(fold):
-        ranking = _fit(features, gains, np.flatnonzero(fold != held_out))
-        for at in np.flatnonzero(fold == held_out):
-            ours[at] = rouge_1(_told(items[at], assessed[at], ranking), items[at].summary)
+        asked = np.flatnonzero(fold == held_out)
+        unseen = {owners[at] for at in asked}
+        learn = np.flatnonzero(fold != held_out) if np.unique(fold).size > 1 else asked
+        worth = _fit(
+            [item for at, item in enumerate(dataset) if at not in unseen],
+            [items[at] for at in learn],
+            [assessed[at] for at in learn],
+        )
+        for at in asked:
+            texts[at] = _told(items[at], assessed[at], worth)
+    ours = np.asarray([rouge_1(text, item.summary) for text, item in zip(texts, items, strict=True)])
     longest = np.asarray([rouge_1(two_longest_turns(item), item.summary) for item in items])
-    return HeldOutSummaries(np.asarray(owners), ours, longest, features, gains)
+    return HeldOutSummaries(np.asarray(owners), ours, longest, texts)
 
 
 def fit_summary(
@@ -71,31 +80,44 @@ def fit_summary(
         "rouge_1_two_longest_turns": float(longest.mean()),
         "ratio": bootstrap(found.owner, lambda rows: float(ours[rows].mean() / longest[rows].mean())).__dict__,
     }
-    return {"ranking": _fit(found.features, found.gains, np.arange(len(ours)))}, figures
+    owners, assessed, _ = held_out_turns(answers, thresholds)
+    return _fit(dataset, [dataset[at] for at in owners], assessed).as_arrays(), figures
 
 
-def _fit(features: Sequence[NDArray[Any]], gains: Sequence[NDArray[Any]], chosen: NDArray[Any]) -> NDArray[np.float32]:
-    layer = Ridge(alpha=_STRENGTH).fit(
-        np.concatenate([features[at] for at in chosen]), np.concatenate([gains[at] for at in chosen])
-    )
-    return np.asarray([*layer.coef_, layer.intercept_], dtype=np.float32)
+def _fit(
+    counted: Sequence[Labelled], items: Sequence[Labelled], assessed: Sequence[Sequence[TurnAssessment]]
+) -> WordWorth:
+    """Word counts of `counted`; the layer learnt on `items`, each with its own part of the counts taken out."""
+    seen: Counter[str] = Counter()
+    told: Counter[str] = Counter()
+    for item in counted:
+        said, summarised = _said(item), set(spelt(item.summary))
+        seen.update(said)
+        told.update(said & summarised)
+    known = {id(item) for item in counted}
+    rows, truth = [], []
+    for item, assessments in zip(items, assessed, strict=True):
+        own, summarised = (_said(item) if id(item) in known else set()), set(spelt(item.summary))
+        others_seen = {word: seen[word] - (word in own) for word in _said(item)}
+        others_told = {word: told[word] - (word in own and word in summarised) for word in _said(item)}
+        words, features = word_features(item.conversation, assessments, others_seen, others_told)
+        rows.append(features)
+        truth += [word in summarised for word in words]
+    layer = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(np.concatenate(rows), truth)
+    return WordWorth(seen, told, np.asarray([*layer.coef_[0], layer.intercept_[0]], dtype=np.float32))
 
 
-def _gains(item: Labelled) -> NDArray[np.float64]:
-    """Each turn's ROUGE-1 by itself, relative to the best of its conversation."""
-    each = np.asarray([rouge_1(turn.text, item.summary) for turn in item.conversation.turns])
-    return each / max(float(each.max()), 1e-9)
+def _said(item: Labelled) -> set[str]:
+    """The words of a conversation but for its participants' names."""
+    names = {word for person in item.conversation.participants for word in spelt(person.name or "")}
+    return {word for turn in item.conversation.turns for word in spelt(turn.text)} - names
 
 
-def _told(item: Labelled, assessed: Sequence[TurnAssessment], ranking: NDArray[np.float32]) -> str:
+def _told(item: Labelled, assessed: Sequence[TurnAssessment], worth: WordWorth) -> str:
     manifest = Manifest("summarisation", "fitting", "", {})
-    return SummarisationModel(ranking, manifest).summarise(item.conversation, assessed).text
+    return SummarisationModel(worth, manifest).summarise(item.conversation, assessed).text
 
 
 def two_longest_turns(item: Labelled) -> str:
     """The yardstick of summaries: what was said at most length, longest first."""
     return " ".join(sorted((turn.text for turn in item.conversation.turns), key=len, reverse=True)[:2])
-
-
-def _words(text: str) -> list[str]:
-    return "".join(sign if sign.isalnum() else " " for sign in text.lower()).split()
