@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     )
     hub_token: SecretStr | None = Field(default=None, description="Access token for gated models of a hub.")
     device: str = Field(default="cpu", description="Where models compute: cpu, cuda, cuda:0 …")
+    summary_url: str | None = Field(
+        default=None,
+        description="A language model of your own machines that writes summaries (OpenAI-compatible, up to /v1); "
+        "without it, and wherever its text fails the check of names and numbers, summaries quote.",
+    )
+    summary_model: str = Field(default="default", description="What that server calls the model.")
+    summary_key: SecretStr | None = Field(default=None, description="That server's access token, if it wants one.")
     job_attempts: int = Field(
         default=10, ge=1, description="Tries of a job, with growing pauses, before its recording is parked."
     )

@@ -14,13 +14,14 @@ def build(arguments: dict[str, str]) -> Application:
     """The application graph; called by Ray in a process of its own, which reads its settings like every other."""
     del arguments  # Ray passes what the configuration names: nothing
     placement = Placement.of(Settings())
-    computing: tuple[Any, ...] = (
+    placed: tuple[Any, ...] = (
         deployments.TranscriptionDeployment,
         deployments.DiarizationDeployment,
         deployments.SafeguardingDeployment,
         deployments.SentimentDeployment,
         deployments.ActionsDeployment,
         deployments.EmbeddingDeployment,
+        deployments.SummarisationDeployment,
     )
-    light: tuple[Any, ...] = (deployments.SummarisationDeployment, deployments.RiskDeployment)
-    return MODEL_API.bind(*(one.bind(placement) for one in computing), *(one.bind() for one in light))
+    risk: Any = deployments.RiskDeployment
+    return MODEL_API.bind(*(one.bind(placement) for one in placed), risk.bind())

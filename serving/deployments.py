@@ -11,9 +11,10 @@ threads that wait for each other at every step are ten times slower than one.
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from ray import serve
@@ -39,8 +40,11 @@ from models.sentiment import SentimentModel
 from models.summarisation import SummarisationModel
 from models.transcription import RecognitionOptions, Transcriber
 from models.turn_encoder import TurnEncoder
+from models.written_summaries import WrittenSummaries
 from serving.answers import Answer, answer_many, answer_one
 from serving.placement import Placement
+
+_log: Final = structlog.get_logger(__name__)
 
 Samples = NDArray[np.float32]
 Champions = dict[str, dict[str, Any]]  # model name -> ResolvedModel.as_document(): user_config must be JSON
@@ -158,16 +162,27 @@ class ActionsDeployment:
 
 @serve.deployment(name="summarisation", max_ongoing_requests=64)
 class SummarisationDeployment:
-    """Two or three sentences, each citing its turns."""
+    """Two or three sentences, each citing its turns; written by the home's own language model where there is one."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._writer = placement.writer
 
     async def reconfigure(self, champions: Champions) -> None:
         self._model = await asyncio.to_thread(SummarisationModel.load, _directory(champions, "summarisation"))
 
     async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Answer[Summary]:
         """`assessments`: one a turn of `conversation`."""
-        model = self._model
-        versions = {"summarisation": model.version}
-        return await asyncio.to_thread(answer_one, lambda: model.summarise(conversation, assessments), versions)
+        model, writer = self._model, self._writer
+        if writer is None:
+            versions = {"summarisation": model.version}
+            return await asyncio.to_thread(answer_one, lambda: model.summarise(conversation, assessments), versions)
+        written = WrittenSummaries(writer, model)
+        answer = await asyncio.to_thread(answer_one, lambda: written.tell(conversation, assessments), {})
+        if answer.value is None:
+            return Answer(None, {"summarisation": model.version}, answer.error)
+        if answer.value.reason is not None:
+            _log.warning("summary quoted, not written", conversation=conversation.id, reason=answer.value.reason)
+        return Answer(answer.value.summary, {"summarisation": answer.value.version})
 
 
 @serve.deployment(name="risk", max_ongoing_requests=64)

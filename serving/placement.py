@@ -6,6 +6,7 @@ from typing import Final
 
 from comms.settings import Settings
 from models.weights import SpeechWeights
+from serving.chat_completions import ChatCompletions
 
 APPLICATION: Final = "models"
 
@@ -36,6 +37,7 @@ class Placement:
     device: str
     threads: int
     speech: SpeechWeights
+    writer: ChatCompletions | None = None  # of summaries, where the home has one
 
     @property
     def verified(self) -> Path:
@@ -51,4 +53,12 @@ class Placement:
             speech=SpeechWeights(
                 settings.asr_model, settings.diarization_pipeline, token.get_secret_value() if token else None
             ),
+            writer=_writer(settings),
         )
+
+
+def _writer(settings: Settings) -> ChatCompletions | None:
+    if settings.summary_url is None:
+        return None
+    key = settings.summary_key
+    return ChatCompletions(settings.summary_url, settings.summary_model, key.get_secret_value() if key else None)

@@ -1,0 +1,54 @@
+"""A language model on the home's own machines, asked over the chat-completions protocol that such servers share.
+
+The address comes from the settings and is the only one contacted: no proxy of the environment, no redirect. Nothing of
+what was asked or answered is logged.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from models.errors import unavailable
+
+_MOST_TOKENS: Final = 400  # three sentences and their JSON
+
+
+@dataclass(frozen=True)
+class ChatCompletions:
+    """`url`: up to and including `/v1`; `seconds`: how long an answer may take. A `Writer` of `models`."""
+
+    url: str
+    model: str
+    key: str | None = None
+    seconds: float = 30.0
+
+    def __repr__(self) -> str:
+        return f"ChatCompletions(url={self.url!r}, model={self.model!r})"
+
+    @property
+    def version(self) -> str:
+        """The server does not say which weights it holds: its name for them must do."""
+        return f"{self.model}@chat-completions"
+
+    def complete(self, instructions: str, material: str) -> str:
+        """The answer's text, at temperature 0; raises `unavailable` (`writer-unreachable`, `writer-failed`)."""
+        body = {
+            "model": self.model,
+            "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": material}],
+            "temperature": 0.0,
+            "max_tokens": _MOST_TOKENS,
+        }
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            with httpx.Client(timeout=self.seconds, trust_env=False, follow_redirects=False) as client:
+                response = client.post(f"{self.url.rstrip('/')}/chat/completions", json=body, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            raise unavailable("writer-unreachable", "The model that writes summaries cannot be reached.") from None
+        try:
+            content = response.raise_for_status().json()["choices"][0]["message"]["content"]
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError):
+            raise unavailable("writer-failed", "The model that writes summaries gave no answer.") from None
+        if not isinstance(content, str):
+            raise unavailable("writer-failed", "The model that writes summaries gave no answer.")
+        return content
