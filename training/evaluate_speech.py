@@ -231,8 +231,8 @@ def table(results: Sequence[Result]) -> str:
     """A Markdown table, a row a call and a weighted last row."""
     head = "call | s | WER | DER | miss | false alarm | confusion | spk ref | spk found | cpWER | ORC-WER | tax"
     lines = [
-        f"| {head} | tax (whisperx) | blank | RTF asr | RTF diar |",
-        "|" + "---|" * 16,
+        f"| {head} | cpWER (whisperx) | tax (whisperx) | blank | RTF asr | RTF diar |",
+        "|" + "---|" * 17,
         *(_row(result.name, [result]) for result in results),
         _row("**all (weighted)**", results),
     ]
@@ -265,7 +265,7 @@ def _row(name: str, results: Sequence[Result]) -> str:
         _percent(permuted),
         _percent(unattributed),
         _percent(permuted - unattributed),
-        _whisperx_tax(results, words),
+        *_of_whisperx(results, words),
         _percent(sum(result.blank_words for result in results) / max(1, sum(result.words for result in results))),
         _factor(results, "transcription"),
         _factor(results, "diarization"),
@@ -273,13 +273,17 @@ def _row(name: str, results: Sequence[Result]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _whisperx_tax(results: Sequence[Result], words: int) -> str:
-    extra = [
-        result.whisperx_permuted - result.whisperx_unattributed
+def _of_whisperx(results: Sequence[Result], words: int) -> tuple[str, str]:
+    """cpWER and tax of whisperx's attribution; empty on tracks."""
+    pairs = [
+        (result.whisperx_permuted, result.whisperx_unattributed)
         for result in results
         if result.whisperx_permuted is not None and result.whisperx_unattributed is not None
     ]
-    return _percent(sum(extra) / words) if extra else ""
+    if not pairs:
+        return "", ""
+    permuted, unattributed = sum(one for one, _ in pairs), sum(other for _, other in pairs)
+    return _percent(permuted / words), _percent((permuted - unattributed) / words)
 
 
 def _factor(results: Sequence[Result], stage: str) -> str:

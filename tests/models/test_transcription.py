@@ -10,6 +10,7 @@ import pytest
 from models import audio, spelling, transcription, weights
 from models.records import Transcription, Word
 from models.transcription import Transcriber, find_speech, without_loops
+from training import nonspeech
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SECOND = audio.SAMPLE_RATE
@@ -74,6 +75,15 @@ def test_what_is_not_speech_has_no_words(transcriber: Transcriber, sound: str) -
         "clicks": (random.random(length) > 0.9995).astype(float),
     }[sound]
     assert transcriber.transcribe(made.astype(np.float32)).words == ()
+
+
+@pytest.mark.parametrize("sound", ["mains hum", "pink noise", "music", "babble", "babble, reversed", "babble, far"])
+def test_sounds_of_a_home_have_no_words(transcriber: Transcriber, sound: str) -> None:
+    voices = [
+        audio.decode(SAMPLES / name, max_seconds=60).samples
+        for name in ("tr-a-0034.S1.ogg", "tr-a-0034.S2.ogg", "tr-a-0034.S3.ogg", "tr-a-0053.flac")
+    ]
+    assert transcriber.transcribe(nonspeech.sounds(voices, 30.0)[sound]).words == ()
 
 
 def test_silence_around_speech_adds_nothing(transcriber: Transcriber) -> None:

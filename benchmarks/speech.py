@@ -1,0 +1,61 @@
+"""The whole stage of speech, who said what, against whisperx and pyannote one after the other, in turn.
+
+    ./writecare bench speech
+
+Ours is `pipelines/transcribing.py`: recognition beside diarization, then attribution. Yardstick: whisperx's recognition
+(see `benchmarks/transcription.py`), then the official pyannote pipeline (see `benchmarks/diarization.py`), the same
+weights, no attribution. A ratio under 1 is faster.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+from benchmarks.spoken import (
+    WhisperX,
+    as_turns,
+    diarization_error_rate,
+    in_turn,
+    published_diarizer,
+    report,
+    setting,
+    word_error_rate,
+)
+from models import weights
+from models.diarization import Diarizer
+from models.transcription import Transcriber
+from pipelines.in_process import SpeechInProcess
+from pipelines.transcribing import transcribe_mixed
+
+
+def main() -> int:
+    given = setting()
+    speech = SpeechInProcess(
+        Transcriber(weights.whisper(given.models)), Diarizer(weights.diarization_pipeline(given.models))
+    )
+    whisperx, published = WhisperX(given.models), published_diarizer(given.models)
+    texts: dict[str, list[str]] = {}
+    turns: dict[str, list[list[dict[str, Any]]]] = {}
+
+    def ours() -> None:
+        done = [asyncio.run(transcribe_mixed(call.samples, speech)).transcript for call in given.calls]
+        texts["ours"] = [" ".join(word.word for word in one.words) for one in done]
+        turns["ours"] = [[utterance.model_dump() for utterance in one.utterances] for one in done]
+
+    def theirs() -> None:
+        texts["theirs"] = [whisperx.text(call.samples) for call in given.calls]
+        turns["theirs"] = [as_turns(published.diarize(call.samples)) for call in given.calls]
+
+    taken = in_turn(given.pairs, ours, theirs)
+    words = {name: word_error_rate(given.calls, found) for name, found in texts.items()}
+    speakers = {name: diarization_error_rate(given.calls, found) for name, found in turns.items()}
+    accuracy = (
+        f"word error rate {words['ours']:.1f} %, of the yardstick {words['theirs']:.1f} %; diarization error rate"
+        f" {speakers['ours']:.1f} % and {speakers['theirs']:.1f} %"
+    )
+    report("speech against whisperx and pyannote", taken, given.seconds, accuracy)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
