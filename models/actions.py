@@ -74,7 +74,7 @@ class ActionModel:
         manifest: Manifest,
         reader: "PromiseReader",
     ) -> None:
-        """`head`: (1, 768) and (1,); `calibration`: slope and intercept."""
+        """`head`: (1, 1536) and (1,); `calibration`: slope and intercept."""
         self._encoder = encoder
         self._weights, self._bias = head
         self._slope, self._intercept = (float(value) for value in calibration)

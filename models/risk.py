@@ -52,7 +52,15 @@ class RiskModel:
             return Risk(level="none", score=0.0)
         chances = step_chances(risk_features(assessments, sentiments)[None], self._steps)[0]
         level = max(level_of(chances), floor_of(assessments))
-        return Risk(level=RISK_LEVELS[level], score=float(chances[0]))
+        return Risk(level=RISK_LEVELS[level], score=any_chance(chances, assessments))
+
+
+def any_chance(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
+    """The probability that the conversation holds a concern: `chances` as `step_chances` gives a row.
+
+    Never below that of its likeliest turn: what one turn voices, the conversation does.
+    """
+    return max(float(chances[0]), *(row.scores["any"] for row in assessments))
 
 
 def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]) -> NDArray[np.float32]:

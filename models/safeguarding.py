@@ -25,7 +25,7 @@ OUTPUTS: Final[tuple[str, ...]] = (*CATEGORIES, "any")
 
 @dataclass(frozen=True)
 class Heads:
-    """The linear layers over turn vectors: `concern` (16, 768), `severity` (3, 768: above low, medium, high)."""
+    """The linear layers over turn vectors: `concern` (16, 1536), `severity` (3, 1536: above low, medium, high)."""
 
     concern: NDArray[np.float32]
     concern_bias: NDArray[np.float32]

@@ -25,7 +25,7 @@ class SentimentModel:
         calibration: NDArray[np.float32],
         manifest: Manifest,
     ) -> None:
-        """`head`: weights (3, 768) and bias (3,); `calibration`: (3, 4), a row a label."""
+        """`head`: weights (3, 1536) and bias (3,); `calibration`: (3, 4), a row a label."""
         self._encoder = encoder
         self._weights, self._bias = head
         self._calibration = calibration

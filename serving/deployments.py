@@ -55,7 +55,7 @@ def _directory(champions: Champions, name: str) -> Path:
 
 
 def _turn_encoder(champions: Champions, placement: Placement) -> TurnEncoder:
-    return TurnEncoder.load(_directory(champions, "turn_encoder"), weights.sentence_encoder(placement.verified))
+    return TurnEncoder.load(_directory(champions, "turn_encoder"), weights.mpnet(placement.models))
 
 
 @serve.deployment(name="transcription", max_ongoing_requests=1)
@@ -209,7 +209,7 @@ class EmbeddingDeployment:
 
     def __init__(self, placement: Placement) -> None:
         torch.set_num_threads(1)
-        self._model = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
+        self._model = EmbeddingModel.load(weights.mpnet(placement.models))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
     async def embed(self, requests: list[list[str]]) -> list[Answer[Samples]]:

@@ -10,9 +10,20 @@ from models.text import TextModels
 
 
 @functools.cache
+def weights_directory() -> Path:
+    """Where packaged weights are unpacked, once for all tests; its parent is a data folder."""
+    return Path(_state().name) / "models"
+
+
+@functools.cache
+def _state() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="writecare-readers-")  # removed when the process ends
+
+
+@functools.cache
 def text_models() -> TextModels:
     """The versions that ship with the program, as `analyze` loads them in a new data folder."""
-    return TextModels.load(Path(tempfile.mkdtemp(prefix="writecare-readers-")))
+    return TextModels.load(weights_directory().parent)
 
 
 CARERS = (

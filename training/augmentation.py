@@ -27,11 +27,11 @@ _ALSO_WORDS: Final = frozenset(
 class Chances:
     """How often each change is made."""
 
-    names: float
-    recogniser: float
-    no_roles: float
-    cut_short: float
-    excerpt: float
+    names: float = 0.3
+    recogniser: float = 0.15
+    no_roles: float = 0.15
+    cut_short: float = 0.2
+    excerpt: float = 0.1
 
 
 def first_names(conversations: Sequence[Conversation]) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
-SEED_DATA: Final = Path(__file__).parent / "data" / "care_conversations"
-SHORT_EXCHANGES: Final = Path(__file__).parent / "data" / "short_exchanges"  # learnt from, never held out
+_DATA: Final = Path(__file__).parent / "data"
+CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
+SHORT_EXCHANGES: Final = _DATA / "short_exchanges"  # learnt from, never held out
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,18 @@ class Labelled:
     hard_negative: bool
 
 
-def read_dataset(directory: Path = SEED_DATA) -> list[Labelled]:
-    """All conversations of the directory's JSONL files, by file name, then line."""
-    lines = (line for file in sorted(directory.glob("*.jsonl")) for line in file.read_text("utf-8").splitlines())
+def read_dataset(*directories: Path) -> list[Labelled]:
+    """All conversations of the directories' JSONL files (default: CORPORA), by directory, file name, then line."""
+    files = (file for directory in directories or CORPORA for file in sorted(directory.glob("*.jsonl")))
+    lines = (line for file in files for line in file.read_text("utf-8").splitlines())
     return [labelled(json.loads(line)) for line in lines if line.strip()]
 
 
 def dataset_sha256(*directories: Path) -> str:
-    """One digest over the data files' names and bytes."""
+    """One digest over the data files' names and bytes; of all that ships was trained on, where none are named."""
     digest = hashlib.sha256()
-    files = [file for directory in directories for file in sorted(directory.glob("*.jsonl"))]
+    named = directories or (*CORPORA, SHORT_EXCHANGES)
+    files = [file for directory in named for file in sorted(directory.glob("*.jsonl"))]
     for file in files:
         digest.update(f"{file.name}\n".encode())
         digest.update(file.read_bytes())

@@ -7,7 +7,7 @@ are packaged (rare words keep their meaning); the transformer layers learn. Call
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -23,52 +23,31 @@ from training.augmentation import Chances, first_names, varied
 from training.dataset import Labelled
 from training.resegmentation import Rank, resegmented
 
+_TOLD_EVERY: Final = 25  # steps
+
 
 @dataclass(frozen=True)
 class FineTuning:
     """How the encoder learns in one stage. Weights are of the tasks' losses against each other."""
 
-    epochs: int
-    encoder_rate: float
-    head_rate: float
-    which_category_weight: float
-    sentiment_weight: float
-    resegmented: float  # share of conversations that are cut elsewhere (`training/resegmentation`)
-    short_exchanges: int  # how often an epoch shows them
-    chances: Chances
+    epochs: int = 5
+    encoder_rate: float = 1e-4
+    head_rate: float = 1e-3
     conversations_a_step: int = 8
     warm_up: float = 0.1
     weight_decay: float = 0.01
     dropout: float = 0.1
     any_weight: float = 4.0
-    severity_weight: float = 0.3
+    which_category_weight: float = 0.5
+    severity_weight: float = 0.5
+    sentiment_weight: float = 1.0
     commitment_weight: float = 0.5
+    resegmented: float = 0.25  # share of conversations that are cut elsewhere (`training/resegmentation`)
+    chances: Chances = field(default_factory=Chances)
 
 
-# First the conversations as they are written, then cut elsewhere and with short exchanges among them: what the
-# first stage learns of long turns, the second has to unlearn of their length.
-STAGES: Final = (
-    FineTuning(
-        epochs=10,
-        encoder_rate=3e-4,
-        head_rate=2e-3,
-        which_category_weight=1.0,
-        sentiment_weight=1.0,
-        resegmented=0.0,
-        short_exchanges=0,
-        chances=Chances(names=0.5, recogniser=0.25, no_roles=0.2, cut_short=0.3, excerpt=0.2),
-    ),
-    FineTuning(
-        epochs=2,
-        encoder_rate=1.5e-4,
-        head_rate=1e-3,
-        which_category_weight=0.5,
-        sentiment_weight=0.7,
-        resegmented=0.5,
-        short_exchanges=2,
-        chances=Chances(names=0.4, recogniser=0.2, no_roles=0.2, cut_short=0.2, excerpt=0.15),
-    ),
-)
+# First mostly as it is written; then half of it cut elsewhere and joined into long turns.
+STAGES: Final = (FineTuning(), FineTuning(epochs=3, encoder_rate=6e-5, head_rate=5e-4, resegmented=0.5))
 
 
 class TurnHeads(nn.Module):
@@ -127,11 +106,17 @@ def fine_tune(
         parameter.requires_grad = name.startswith("encoder.layer")
     rates = [settings.encoder_rate, settings.head_rate]
     groups = [{"params": learning, "lr": rates[0]}, {"params": list(heads.parameters()), "lr": rates[1]}]
-    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     names = first_names([item.conversation for item in learn])
     steps = settings.epochs * (len(learn) // settings.conversations_a_step + 8)
+    done = 0
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rates, total_steps=steps, pct_start=settings.warm_up, anneal_strategy="linear", cycle_momentum=False
+        optimiser,
+        rates,
+        total_steps=steps,
+        pct_start=max(settings.warm_up, 2 / steps),
+        anneal_strategy="linear",
+        cycle_momentum=False,
     )
     for epoch in range(settings.epochs):
         started, total, count = time.monotonic(), 0.0, 0
@@ -148,7 +133,9 @@ def fine_tune(
             optimiser.step()
             if schedule.last_epoch < steps - 1:
                 schedule.step()
-            total, count = total + float(loss.detach()), count + 1
+            total, count, done = total + float(loss.detach()), count + 1, done + 1
+            if count % _TOLD_EVERY == 0:
+                tell(f"step {done} of about {steps}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
         tell(f"epoch {epoch + 1}/{settings.epochs}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
     encoder.network.eval()
     heads.eval()
@@ -169,7 +156,7 @@ def _epoch(
     examples: list[_Example] = []
     for original in order:
         item = resegmented(original, rank, draw) if draw.random() < settings.resegmented else original
-        examples += _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder)
+        examples += _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder, rank)
     size = settings.conversations_a_step
     batches: list[list[_Example]] = []
     for start in range(0, len(examples), size * 8):
@@ -180,15 +167,25 @@ def _epoch(
     return batches
 
 
-def _examples(item: Labelled, variant: Conversation, first: int, encoder: TurnEncoder) -> list[_Example]:
-    """The windows of `variant`, which begins at turn `first` of `item`, under `item`'s labels."""
+def _examples(item: Labelled, variant: Conversation, first: int, encoder: TurnEncoder, rank: Rank) -> list[_Example]:
+    """The windows of `variant`, which begins at turn `first` of `item`, under `item`'s labels.
+
+    Of a turn with a concern that is read in pieces, the piece that sounds most like it has the label; what the others
+    say is unknown.
+    """
     pieces, owners = encoder.pieces(variant)
+    turns = np.asarray(owners, dtype=np.int64) + first
+    concerns, severity = item.concerns[turns], item.severity[turns]
+    for turn in np.unique(turns[np.nan_to_num(concerns[:, -1]) > 0]):
+        own = np.flatnonzero(turns == turn)
+        if own.size > 1:
+            others = np.delete(own, rank([encoder.words(pieces[at]) for at in own]).argmax())
+            concerns[others], severity[others] = np.nan, -1
     found = []
     for window in windows(pieces):
-        turns = [first + owners[piece] for piece, _, _ in window.spans]
-        found.append(
-            _Example(window, item.concerns[turns], item.severity[turns], item.sentiment[turns], item.commits[turns])
-        )
+        rows = [piece for piece, _, _ in window.spans]
+        here = turns[rows]
+        found.append(_Example(window, concerns[rows], severity[rows], item.sentiment[here], item.commits[here]))
     return found
 
 

@@ -1,32 +1,23 @@
 """Swaps that must not matter, and deletions that must: names, he and she, descriptions, spelling, roles, evidence.
 
 Part of the report (`./writecare evaluate --probe`). Asks a safeguarding model about conversations as they are and
-changed. The one to ask is the model that a fold was learnt without, as the last training run left it; where that is
-not in the data folder, the shipped version, which knows these conversations.
+changed, held out from learning by default.
 """
 
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefacts import Manifest
-from models.minilm import has_fast_bfloat16
-from models.ngrams import NgramClassifier, NgramFeatures
 from models.records import Conversation, Evidence, Turn
-from models.safeguarding import Heads, SafeguardingModel
-from models.turn_encoder import TurnEncoder, apply_difference
-from models.weights import sentence_encoder, spacy_model
+from models.safeguarding import SafeguardingModel
+from models.weights import spacy_model
 from training.augmentation import as_recognised, first_names, swap_names
-from training.calibration import Answers, fit_calibration
 from training.dataset import Labelled
 from training.metrics import average_precision, interval, recall_at_false_alarms, resampled, shares
-from training.parts import read_part
 
 Change = Callable[[Conversation], Conversation]
 Tell = Callable[[str], None]
@@ -60,23 +51,6 @@ _MOST_DELETED: Final = 100  # flagged turns whose evidence is deleted
 _DRAWS: Final = 3  # of random words, a turn
 
 
-def blind_model(part: Path, answers: Answers, manifest: Manifest) -> SafeguardingModel:
-    """The model of a finished part of training, calibrated on the held-out `answers`, with `manifest`'s thresholds."""
-    encoder = TurnEncoder.untrained(sentence_encoder())
-    apply_difference(encoder.network, read_part(part, "encoder"))
-    if has_fast_bfloat16():
-        encoder.network.bfloat16()
-    heads, counted = read_part(part, "heads"), read_part(part, "ngrams")
-    features = NgramFeatures.from_document(json.loads((part / "ngrams.json").read_text(encoding="utf-8")))
-    return SafeguardingModel(
-        encoder,
-        Heads(heads["concern.weight"], heads["concern.bias"], heads["severity.weight"], heads["severity.bias"]),
-        NgramClassifier(features, counted["ngram_weights"], counted["ngram_bias"]),
-        fit_calibration(answers).concern,
-        manifest,
-    )
-
-
 def probe(model: SafeguardingModel, items: Sequence[Labelled], names: Sequence[str], tell: Tell) -> Figures:
     """All swaps and the deletions. `names`: what first names are swapped among; `tell` hears of each step."""
     talks = [item.conversation for item in items]
@@ -86,10 +60,11 @@ def probe(model: SafeguardingModel, items: Sequence[Labelled], names: Sequence[s
     for name, change in changes(names).items():
         tell(name)
         found.append({"change": name, **_changed(model, talks, truth, before, change)})
+    named = [talk for talk in talks if any(_PERSON.search(turn.text) for turn in talk.turns)]
     descriptions = []
     for attribute, words in DESCRIPTIONS.items():
         tell(attribute)
-        descriptions.append({"attribute": attribute, **_described(model, talks, words)})
+        descriptions += [{"attribute": attribute, **_described(model, named, words)}] if named else []
     tell("evidence")
     unchanged = {"average_precision_any": average_precision(truth, before)}
     return {
@@ -135,10 +110,10 @@ def described(text: str, word: str) -> str:
     return _PERSON.sub(put, text)
 
 
-def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Figures:
+def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Figures | None:
     """The fall of a concern's log-odds without its evidence, and without as many words of the turn drawn at random.
 
-    Of flagged turns whose evidence leaves at least as many words as it takes, the likeliest first.
+    Of flagged turns whose evidence leaves at least as many words as it takes, the likeliest first; None without any.
     """
     draw = random.Random(5)  # noqa: S311 - a reproducible choice
     chosen = _likeliest(model, talks)
@@ -156,6 +131,8 @@ def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Fig
         for spans in ([], shown, *drawn):
             asked.append(_without(talks[at], turn, spans))
             where.append((turn, category))
+    if not owners:
+        return None
     scored = model.score(asked)
     odds = np.asarray([_log_odds(rows[turn].scores[name]) for rows, (turn, name) in zip(scored, where, strict=True)])
     odds = odds.reshape(len(owners), 2 + _DRAWS)
@@ -224,9 +201,8 @@ def _changed(
     }
 
 
-def _described(model: SafeguardingModel, talks: Sequence[Conversation], words: Sequence[str]) -> Figures:
-    """Each word before each person, in the conversations that name one so; turns with the word in them are judged."""
-    named = [talk for talk in talks if any(_PERSON.search(turn.text) for turn in talk.turns)]
+def _described(model: SafeguardingModel, named: Sequence[Conversation], words: Sequence[str]) -> Figures:
+    """Each word before each person, in conversations that all name one so; turns with the word in them are judged."""
     judged = np.asarray([bool(_PERSON.search(turn.text)) for talk in named for turn in talk.turns])
     owner = np.repeat(np.arange(len(named)), [len(talk.turns) for talk in named])[judged]
     said = np.stack(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from models.records import RISK_LEVELS, SENTIMENT_LABELS, Sentiment, TurnAssessment
-from models.risk import floor_of, level_of, risk_features, step_chances
+from models.risk import any_chance, floor_of, level_of, risk_features, step_chances
 from models.safeguarding import assessment
 from training.calibration import Answers, cross_calibrated, expected_level
 from training.dataset import Labelled
@@ -20,17 +20,17 @@ _STRENGTH = 0.3
 
 @dataclass(frozen=True)
 class HeldOutRisk:
-    """Levels of conversations, each by steps fitted on others; all (conversations,) but `features` and `chances`.
+    """Levels of conversations, each by steps fitted on others; all (conversations,) but `features`.
 
     `owner`: its position in the data set, ascending. `truth`, `told` and `without_floor` index RISK_LEVELS.
-    `chances`: (conversations, 4), that the level is above none, low, medium, high.
+    `any_chance`: (conversations,), the probability of any concern, as the model gives it.
     """
 
     owner: NDArray[np.int64]
     truth: NDArray[np.int64]
     told: NDArray[np.int64]
     without_floor: NDArray[np.int64]
-    chances: NDArray[np.float32]
+    any_chance: NDArray[np.float64]
     features: NDArray[np.float32]
 
 
@@ -46,7 +46,8 @@ def held_out_risk(answers: Answers, dataset: Sequence[Labelled], thresholds: Map
         chances[fold == held_out] = step_chances(features[fold == held_out], steps)
     trained = np.asarray([level_of(row) for row in chances])
     floored = np.asarray([max(level, floor_of(rows)) for level, rows in zip(trained, assessed, strict=True)])
-    return HeldOutRisk(np.asarray(owners), truth, floored, trained, chances, features)
+    likely = np.asarray([any_chance(row, rows) for row, rows in zip(chances, assessed, strict=True)])
+    return HeldOutRisk(np.asarray(owners), truth, floored, trained, likely, features)
 
 
 def fit_risk(
@@ -62,7 +63,7 @@ def fit_risk(
         ).__dict__,
         "level_within_one_without_floor": float((np.abs(trained - truth) <= 1).mean()),
         "level_exact_without_floor": float((trained == truth).mean()),
-        "any_concern_average_precision": average_precision((truth > 0).astype(float), found.chances[:, 0]),
+        "any_concern_average_precision": average_precision((truth > 0).astype(float), found.any_chance),
         "rows_true_columns_predicted": [
             [int(((truth == a) & (told == b)).sum()) for b in range(len(RISK_LEVELS))] for a in range(len(RISK_LEVELS))
         ],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-FOLDS: Final = 4
+FOLDS: Final = 7
 SEED: Final = 20_260
 
 

@@ -17,29 +17,21 @@ from training.capabilities import CAPABILITIES, Row, ask
 from training.dataset import read_dataset
 from training.report.material import short_exchanges
 
-# What version 1.1.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
+# What version 2.1.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
 # gets it right, and the line is taken out; models/cards/safeguarding.md tells users of these gaps.
 DEAF_TO = frozenset(
     {
-        "The agency one slapped Edith across the hand, I was stood right there.",
-        "I gave Mrs Khan's insulin to Mrs Cain by mistake.",
-        "He likes a cuddle with her at night, she goes stiff as a board.",
-    }
-)
-DENIALS_MISTAKEN = frozenset(
-    {"He did not hit her, he never touched her.", "They haven't locked her in, her door is open."}
-)
-LOST_WITHOUT_PUNCTUATION = frozenset(
-    {
-        "Win told me the night carer pulls her hair when nobody is about.",
+        "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it.",
         "No, and it's not the first time he's left her crying on the floor for an hour.",
     }
 )
+DENIALS_MISTAKEN: frozenset[str] = frozenset()
+LOST_WITHOUT_PUNCTUATION: frozenset[str] = frozenset()
 
 
 def known(wrong: bool, *values: Any, name: str) -> Any:
     """A row of a table; where it is known to be wrong it must be, until a better version comes."""
-    marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 1.1.0")] if wrong else []
+    marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 2.1.0")] if wrong else []
     return pytest.param(*values, marks=marks, id=name)
 
 

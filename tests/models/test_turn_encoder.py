@@ -8,8 +8,7 @@ import torch
 
 from models.artefacts import Origin, read_artefact, write_artefact
 from models.errors import WriteCareError
-from models.turn_encoder import VECTOR_SIZE, TurnEncoder, apply_difference, difference, windows
-from models.weights import sentence_encoder
+from models.turn_encoder import VECTOR_SIZE, apply_difference, cut_turn, difference, windows
 from tests.readers import conversation, text_models
 
 
@@ -37,23 +36,33 @@ def test_an_empty_conversation_has_no_vectors_and_an_empty_turn_has_one() -> Non
 
 
 def test_a_long_turn_is_read_in_pieces_of_the_same_turn() -> None:
-    [found] = text_models().encoder.encode([conversation("word " * 300, "short")])
+    [found] = text_models().encoder.encode([conversation("word " * 100, "short")])
     assert found.turn_of.tolist() == [0, 0, 0, 1]
 
 
+def test_a_long_turn_is_cut_at_its_joints_and_loses_no_word() -> None:
+    text = "We had a cup of tea and talked about the weather. " * 9 + "x " * 60 + "and then he hit her"
+    parts = cut_turn(text)
+    assert " ".join(parts).split() == text.split()
+    assert max(len(part.split()) for part in parts) <= 45
+    assert parts[0].endswith(("tea", "weather."))
+    assert cut_turn("He hit her.") == ["He hit her."]
+
+
 def test_what_was_learnt_is_restored_from_its_difference() -> None:
-    base = torch.nn.Linear(8, 4)
-    learnt = torch.nn.Linear(8, 4)
+    base = torch.nn.Linear(128, 4)
+    learnt = torch.nn.Linear(128, 4)
+    changed = (learnt.weight - base.weight).detach().clone()
     arrays = difference(learnt, base)
-    assert arrays["weight"].dtype == np.int8
+    assert arrays["weight"].dtype == np.uint8
+    assert arrays["weight"].shape == (4, 64)
     apply_difference(base, arrays)
-    assert torch.allclose(base.weight, learnt.weight, atol=0.01)
-    assert torch.allclose(base.bias, learnt.bias, atol=0.01)
+    assert (base.weight - learnt.weight).abs().max() <= changed.abs().max() / 14 + 1e-3  # half a step of fifteen
+    assert torch.allclose(base.bias, learnt.bias, atol=1e-3)
 
 
 def test_a_reader_of_another_encoder_is_refused(tmp_path: Path) -> None:
     write_artefact(tmp_path / "sentiment", Origin("9", ""), arrays={}, settings={"reads_encoder": "another"})
-    untrained = TurnEncoder.untrained(sentence_encoder())
     with pytest.raises(WriteCareError, match="not trained over") as refusal:
-        untrained.must_suit(read_artefact(tmp_path / "sentiment"))
+        text_models().encoder.must_suit(read_artefact(tmp_path / "sentiment"))
     assert refusal.value.slug == "artefact-mismatch"

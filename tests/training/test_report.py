@@ -17,11 +17,11 @@ from models.errors import WriteCareError
 from models.records import CATEGORIES
 from models.registry import mlflow_client
 from tests.readers import conversation, text_models
-from training.dataset import SEED_DATA, labelled
+from training.dataset import CORPORA, labelled
 from training.evaluate_text import main
-from training.probe_text import changes, described, faithfulness
+from training.probe_text import CHANGES, DESCRIPTIONS, changes, corpus_names, described, faithfulness, probe
 from training.report.comparing import comparison_figures
-from training.report.material import Material, Notes, corpus, known_to_the_corpus, read_material
+from training.report.material import Material, Notes, corpus, held_out_among, known_to_the_corpus, read_material
 from training.report.page import comparison_page, page
 from training.report.plots import draw
 from training.report.reading import Reading, find_version, held_out_reading
@@ -179,7 +179,7 @@ def test_a_version_is_found_by_number_and_by_folder_and_a_wrong_one_is_refused(t
 def test_two_versions_are_asked_about_given_conversations_and_it_is_said_that_they_know_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = (SEED_DATA / "train-a.jsonl").read_text("utf-8").splitlines()[:8]
+    lines = (CORPORA[0] / "train-a.jsonl").read_text("utf-8").splitlines()[:8]
     (tmp_path / "talk").mkdir()
     (tmp_path / "talk" / "few.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     words = ["--model", str(SHIPPED), "--against", str(SHIPPED), "--on", str(tmp_path / "talk")]
@@ -187,7 +187,8 @@ def test_two_versions_are_asked_about_given_conversations_and_it_is_said_that_th
     written = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert {one["difference"]["value"] for one in written["figures"]} <= {0.0, None}
     assert written["risen"] == written["fallen"] == []
-    assert "8 of these 8 conversations" in written["model"]["learnt"]
+    learnt = 8 - held_out_among(read_material(tmp_path / "talk"))
+    assert f"It has learnt from {learnt} of these 8 conversations" in written["model"]["learnt"]
     assert "average precision, any concern" in capsys.readouterr().out
 
 
@@ -268,10 +269,31 @@ def test_a_description_is_put_before_the_person(text: str, word: str, expected: 
 
 
 def test_deleting_evidence_tells_more_than_deleting_random_words() -> None:
-    talks = [corpus()[0].items[at].conversation for at in range(12)]
+    known = corpus()[0]
+    talks = [item.conversation for item in held_out_reading(known).material.items[:40]]
     found = faithfulness(text_models().safeguarding, talks)
+    assert found is not None
     assert found["turns"] >= 3
     assert found["fall_without_evidence"]["value"] > found["fall_without_random_words"]["value"]
+
+
+NAMES_A_LADY = "tr-a-0011"
+
+
+def test_swaps_and_deletions_are_measured_and_stand_on_the_page() -> None:
+    material, parts = corpus()[0], list[str]()
+    items = [item for item in material.items if item.conversation.id in ("tr-a-0001", NAMES_A_LADY)]
+    found = probe(text_models().safeguarding, items, corpus_names(items), parts.append)
+    assert len(parts) == CHANGES + len(DESCRIPTIONS) + 1
+    by_change = {one["change"]: one for one in found["changes"]}
+    turns = sum(len(item.conversation.turns) for item in items)
+    assert by_change["roles unknown"]["turns_changed"] == turns
+    assert 0 < by_change["he and she"]["turns_changed"] < turns
+    for one in found["descriptions"]:
+        assert one["lowest"]["shift"]["value"] <= 0 <= one["highest"]["shift"]["value"]
+    text = page(report_figures(small()) | {"others": {}, "made": "", "command": "", "probe": {"asked": "", **found}})
+    assert "## Swaps" in text
+    assert re.search(r"\| he and she \| \d", text)
 
 
 def test_names_are_swapped_without_touching_what_else_is_said() -> None:

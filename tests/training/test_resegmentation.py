@@ -16,7 +16,7 @@ def test_no_word_is_lost_and_a_concern_stays_with_the_half_that_sounds_like_it()
         assert before == after
         rows = len(cut.conversation.turns)
         assert (len(cut.concerns), len(cut.severity), len(cut.sentiment), len(cut.commits)) == (rows,) * 4
-        assert np.nansum(cut.concerns[:, -1]) == item.concerns[:, -1].sum()
+        assert (np.nanmax(cut.concerns, axis=0) == item.concerns.max(axis=0)).all()
         known = cut.concerns[:, -1] == 1
         assert (cut.severity[known] >= 0).all()
         assert (cut.severity[~known] == -1).all()

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from models.artefacts import read_artefact
 from models.safeguarding import SafeguardingModel
 from models.text import TextModels
 from training.capabilities import CAPABILITIES, ask
 from training.metrics import interval, resampled
-from training.probe_text import CHANGES, DESCRIPTIONS, blind_model, corpus_names, probe
+from training.probe_text import CHANGES, DESCRIPTIONS, corpus_names, probe
 from training.report.comparing import comparison_figures
-from training.report.material import Material, blind_part, corpus, held_out, known_to_the_corpus, read_material
+from training.report.material import Material, corpus, held_out_among, known_to_the_corpus, read_material
 from training.report.page import comparison_page, page
 from training.report.plots import draw
 from training.report.reading import Reading, Version, find_version, held_out_reading, reading_by
@@ -61,11 +60,11 @@ def evaluate(given: argparse.Namespace, command: str, steps: Steps) -> tuple[Fig
             for told in ask(models.safeguarding, CAPABILITIES)
         ]  # fmt: skip
     if given.probe:
-        model, sentence = _to_probe(given, known, version, models.safeguarding)
         with steps.step("swaps and deletions", CHANGES + len(DESCRIPTIONS) + 1) as step:
             names = corpus_names(known.items)
-            figures["probe"] = {"asked": sentence, **probe(model, reading.material.items, names, step.part)}
-            _add_evidence(model, reading, figures)
+            answers = probe(models.safeguarding, reading.material.items, names, step.part)
+            figures["probe"] = {"asked": f"Asked is {version.name}.", **answers}
+            _add_evidence(models.safeguarding, reading, figures)
     if given.calls:
         with steps.step("speech"):
             figures["speech"] = _speech(given.calls, given.data)
@@ -104,30 +103,20 @@ def _asked(version: Version, models: TextModels, material: Material, digest: str
 def learnt_from(version: Version, material: Material, digest: str) -> str:
     """A sentence: whether the version has learnt from these conversations, as far as its manifest can tell."""
     known, total = known_to_the_corpus(material), len(material.items)
-    same = version.manifest("safeguarding").dataset_sha256 == digest
     if known == 0:
         return "None of these conversations stands in what versions are trained on."
-    if same:
+    if version.manifest("safeguarding").dataset_sha256 != digest:
         return (
-            f"**It has learnt from {known} of these {total} conversations**: its figures flatter it and are no measure "
-            "of how good it is."
+            f"{known} of these {total} conversations stand in the present training data; this version learnt from "
+            "another state of the data, so whether it knows them is not recorded: **take its figures as flattering**."
         )
+    learnt = known - held_out_among(material)
+    if learnt == 0:
+        return f"It has not learnt from these conversations; calibration and thresholds were fitted on {known} of them."
     return (
-        f"{known} of these {total} conversations stand in the present training data; this version learnt from another "
-        "state of the data, so whether it knows them is not recorded: **take its figures as flattering**."
+        f"**It has learnt from {learnt} of these {total} conversations**: its figures flatter it and are no measure "
+        "of how good it is."
     )
-
-
-def _to_probe(
-    given: argparse.Namespace, known: Material, version: Version, shipped: SafeguardingModel
-) -> tuple[SafeguardingModel, str]:
-    """The model to probe and a sentence that says which it is: blind to what it is asked, where there is such a one."""
-    part = blind_part(given.data)
-    if given.model or given.on or part is None:
-        return shipped, f"Asked is {version.name}, which may know these conversations: swaps may look too steady."
-    manifest = read_artefact(given.shipped / "safeguarding")
-    model = blind_model(part, held_out(known), manifest)
-    return model, "Asked is the model that had not learnt from these conversations, calibrated on its answers to them."
 
 
 def _add_evidence(model: SafeguardingModel, reading: Reading, figures: Figures) -> None:

@@ -11,10 +11,10 @@ from typing import Final
 
 from models.errors import invalid
 from training.calibration import Answers, load_answers
-from training.dataset import SEED_DATA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
-from training.train import HELD_OUT_ANSWERS, Settings, run_key
+from training.dataset import SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
+from training.train import HELD_OUT_ANSWERS, Settings, hold_out
 
-_ALL_DATA: Final = SEED_DATA.parent
+_ALL_DATA: Final = SHORT_EXCHANGES.parent
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,6 @@ def held_out(material: Material) -> Answers:
     return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
 
 
-def blind_part(data_dir: Path) -> Path | None:
-    """The part of training in `data_dir` that had not learnt from the held-out conversations; None where it is gone."""
-    settings = Settings()
-    part = data_dir / "training" / run_key(_digest(), settings) / f"fold-{settings.answered[0]}"
-    return part if len(settings.answered) == 1 and (part / "answers.safetensors").is_file() else None
-
-
 def short_exchanges() -> list[Labelled]:
     """What every model learns from and none is asked about."""
     return read_dataset(SHORT_EXCHANGES)
@@ -82,12 +75,19 @@ def read_material(directory: Path) -> Material:
 
 def known_to_the_corpus(material: Material) -> int:
     """How many of these conversations stand in what is trained on, word for word."""
-    learnt = {_words(item) for item in [*corpus()[0].items, *short_exchanges()]}
-    return sum(_words(item) in learnt for item in material.items)
+    known = {_words(item) for item in [*corpus()[0].items, *short_exchanges()]}
+    return sum(_words(item) in known for item in material.items)
+
+
+def held_out_among(material: Material) -> int:
+    """How many of these conversations are those that training holds out, word for word."""
+    items = read_dataset()
+    blind = {_words(items[at]) for at in hold_out(items, Settings()).held_out}
+    return sum(_words(item) in blind for item in material.items)
 
 
 def _digest() -> str:
-    return dataset_sha256(SEED_DATA, SHORT_EXCHANGES)
+    return dataset_sha256()
 
 
 def _words(item: Labelled) -> tuple[str, ...]:

@@ -290,6 +290,9 @@ def _probe(probe: Figures | None) -> Iterator[str]:
     )  # fmt: skip
     yield "## Evidence: do the words shown carry the score?"
     faith = probe["faithfulness"]
+    if faith is None:
+        yield "No flagged turn has evidence that could be weighed against other words of it."
+        return
     yield (
         f"In {faith['turns']} flagged turns the words shown as evidence were deleted, and as many words of the same "
         "turn drawn at random. The category's log-odds fell by "

@@ -47,7 +47,7 @@ class Reading:
     sentiment: NDArray[np.float32]
     commitment: NDArray[np.float32]
     risk: NDArray[np.int64]
-    risk_chance: NDArray[np.float32]
+    risk_chance: NDArray[np.floating[Any]]
     rouge: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     commitment_threshold: float
@@ -121,7 +121,7 @@ class Reading:
 
 
 def held_out_reading(corpus: Material, shipped: Path = SHIPPED) -> Reading:
-    """What the models of the last training run said of conversations that they had not learnt from.
+    """What the shipped models said of conversations that they had not learnt from.
 
     Calibrated crosswise, with the shipped thresholds. Raises ValueError where the answers are of other data.
     """
@@ -133,7 +133,8 @@ def held_out_reading(corpus: Material, shipped: Path = SHIPPED) -> Reading:
     asked, owner = np.unique(answers.conversation, return_inverse=True)
     return Reading(
         name=safeguarding.version,
-        learnt="Every answer is by models that had not learnt from the conversation, calibrated on others again. "
+        learnt="Every answer is by the model that ships, which had not learnt from the conversation, calibrated on "
+        "others again. "
         "The shipped thresholds were chosen on these answers, so figures at them are slightly flattering.",
         material=corpus.chosen(int(at) for at in asked),
         owner=owner,
@@ -142,7 +143,7 @@ def held_out_reading(corpus: Material, shipped: Path = SHIPPED) -> Reading:
         sentiment=sentiment,
         commitment=commitment,
         risk=risk.told,
-        risk_chance=risk.chances[:, 0],
+        risk_chance=risk.any_chance,
         rouge=summaries.rouge,
         thresholds=_thresholds(safeguarding.thresholds),
         commitment_threshold=read_artefact(shipped / "actions").thresholds["commitment"],

@@ -1,8 +1,6 @@
-"""One part of a training run: learn from some conversations, answer for those held out, leave it on disk.
+"""Learn from some conversations, answer for those held out, and leave it all on disk: the long step of a run.
 
-`training/train` runs a part a fold, and one over everything, each in a process of its own with a single thread:
-that is reproducible, and on shared cores much faster than two threads that wait for each other. A finished part is
-found again by its key, so that an interrupted run goes on where it was.
+Called by `training/train`. What is finished is found again, so that an interrupted run need not learn twice.
 """
 
 import json
@@ -22,86 +20,71 @@ from models.ngrams import NgramClassifier, NgramFeatures, NgramInput, ngram_inpu
 from models.safeguarding import turn_maxima
 from models.sentiment import turn_means
 from models.turn_encoder import TurnEncoder, apply_difference, difference
-from training.dataset import Labelled, read_dataset
+from training.dataset import Labelled
 from training.fine_tuning import FineTuning, TurnHeads, fine_tune
 
 _ANSWERS: Final = "answers.safetensors"
 
 
 @dataclass(frozen=True)
-class Part:
-    """What to learn from and for whom to answer: positions in the data set; `directory` receives the results.
+class Lesson:
+    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results."""
 
-    `besides`: conversations that every part learns from and none is asked about.
-    """
-
-    name: str
-    learn: tuple[int, ...]
-    held_out: tuple[int, ...]
-    data: Path
-    besides: Path
+    learn: Sequence[Labelled]
+    held_out: Sequence[Labelled]
     base: Path
     directory: Path
     stages: tuple[FineTuning, ...]
     ngram_strength: float
     seed: int
+    threads: int
 
 
-def run_part(part: Part) -> str:
-    """Learn and write `encoder`, `heads`, `ngrams` and the answers for held-out turns; returns the part's name."""
-    if (part.directory / _ANSWERS).exists():
-        return part.name
-    torch.set_num_threads(1)
-    part.directory.mkdir(parents=True, exist_ok=True)
-    dataset = read_dataset(part.data)
-    written = [dataset[at] for at in part.learn]
-    short = read_dataset(part.besides)
-    ngrams, document, arrays = fit_ngrams(written + short, part.ngram_strength)
-    encoder, heads = _learn_in_stages(part, written, short, ngrams)
-    shutil.copyfile(_stage_file(part, len(part.stages), "encoder"), part.directory / "encoder.safetensors")
-    save_file(heads.arrays(), part.directory / "heads.safetensors")
-    (part.directory / "ngrams.json").write_text(json.dumps(document), encoding="utf-8")
-    save_file(arrays, part.directory / "ngrams.safetensors")
-    answers = answer([dataset[at] for at in part.held_out], encoder, heads, ngrams)
-    save_file(answers, part.directory / _ANSWERS)
-    return part.name
+def run(lesson: Lesson) -> None:
+    """Write `encoder`, `heads`, `ngrams` and the `answers` for held-out turns, the last one last."""
+    if (lesson.directory / _ANSWERS).exists():
+        return
+    torch.set_num_threads(lesson.threads)
+    lesson.directory.mkdir(parents=True, exist_ok=True)
+    ngrams, document, arrays = fit_ngrams(lesson.learn, lesson.ngram_strength)
+    (lesson.directory / "ngrams.json").write_text(json.dumps(document), encoding="utf-8")
+    save_file(arrays, lesson.directory / "ngrams.safetensors")
+    encoder, heads = _fine_tuned(lesson, ngrams)
+    save_file(answer(lesson.held_out, encoder, heads, ngrams), lesson.directory / _ANSWERS)
 
 
-def _learn_in_stages(
-    part: Part, written: list[Labelled], short: list[Labelled], ngrams: NgramClassifier
-) -> tuple[TurnEncoder, TurnHeads]:
-    """Encoder and heads after the last stage; each stage is left on disk and starts from the one before as it lies."""
-    base = TurnEncoder.untrained(part.base)
-    torch.manual_seed(part.seed)
-    heads = TurnHeads(part.stages[0].dropout)
-    encoder = base
-    for number, settings in enumerate(part.stages, start=1):
-        if not _stage_file(part, number, "heads").exists():
+def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, TurnHeads]:
+    """Encoder and heads after the last stage, as they lie on disk: what ships is what answers, its four bits included.
+
+    Each stage is left on disk and starts from the one before as it lies there.
+    """
+    torch.manual_seed(lesson.seed)
+    heads = TurnHeads(lesson.stages[0].dropout)
+    encoder = TurnEncoder.untrained(lesson.base)
+    for number, settings in enumerate(lesson.stages, start=1):
+        files = [lesson.directory / f"stage-{number}-{what}.safetensors" for what in ("encoder", "heads")]
+        if not all(file.exists() for file in files):
             fine_tune(
                 encoder,
                 heads,
-                written + short * settings.short_exchanges,
+                lesson.learn,
                 settings,
                 rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
-                seed=part.seed + number,
-                tell=lambda line, number=number: print(f"{part.name}, stage {number}: {line}", flush=True),  # type: ignore[misc]
+                seed=lesson.seed + number,
+                tell=lambda line, number=number: print(f"stage {number}, {line}", flush=True),  # type: ignore[misc]
             )
-            changed = difference(encoder.network, TurnEncoder.untrained(part.base).network)
-            save_file(changed, _stage_file(part, number, "encoder"))
-            save_file(heads.arrays(), _stage_file(part, number, "heads"))
-        encoder = TurnEncoder.untrained(part.base)
-        apply_difference(encoder.network, load_file(_stage_file(part, number, "encoder")))
-        state = load_file(_stage_file(part, number, "heads"))
-        heads.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+            save_file(difference(encoder.network, TurnEncoder.untrained(lesson.base).network), files[0])
+            save_file(heads.arrays(), files[1])
+        encoder = TurnEncoder.untrained(lesson.base)
+        apply_difference(encoder.network, load_file(files[0]))
+        heads.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(files[1]).items()})
+    for what, file in zip(("encoder", "heads"), files, strict=True):
+        shutil.copyfile(file, lesson.directory / f"{what}.safetensors")
     return encoder, heads.eval()
 
 
-def _stage_file(part: Part, number: int, what: str) -> Path:
-    return part.directory / f"stage-{number}-{what}.safetensors"
-
-
-def read_part(directory: Path, name: str) -> dict[str, NDArray[Any]]:
-    """One of a finished part's arrays files: `answers`, `encoder`, `heads` or `ngrams`."""
+def read_learnt(directory: Path, name: str) -> dict[str, NDArray[Any]]:
+    """One of a finished lesson's arrays files: `answers`, `encoder`, `heads` or `ngrams`."""
     arrays: dict[str, NDArray[Any]] = load_file(directory / f"{name}.safetensors")
     return arrays
 
