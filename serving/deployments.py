@@ -209,7 +209,7 @@ class EmbeddingDeployment:
 
     def __init__(self, placement: Placement) -> None:
         torch.set_num_threads(1)
-        self._model = EmbeddingModel.load(weights.mpnet(placement.models))
+        self._model = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
     async def embed(self, requests: list[list[str]]) -> list[Answer[Samples]]:
