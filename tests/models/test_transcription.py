@@ -77,7 +77,21 @@ def test_what_is_not_speech_has_no_words(transcriber: Transcriber, sound: str) -
     assert transcriber.transcribe(made.astype(np.float32)).words == ()
 
 
-@pytest.mark.parametrize("sound", ["mains hum", "pink noise", "music", "babble", "babble, reversed", "babble, far"])
+# Four voices at once are not yet told from a conversation: the card says so, and a version that gets it right turns red.
+BABBLE = pytest.mark.xfail(strict=True, reason="known gap: words are made of four voices at once")
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        "mains hum",
+        "pink noise",
+        "music",
+        pytest.param("babble", marks=BABBLE),
+        pytest.param("babble, reversed", marks=BABBLE),
+        "babble, far",
+    ],
+)
 def test_sounds_of_a_home_have_no_words(transcriber: Transcriber, sound: str) -> None:
     voices = [
         audio.decode(SAMPLES / name, max_seconds=60).samples
