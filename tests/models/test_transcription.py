@@ -77,7 +77,7 @@ def test_what_is_not_speech_has_no_words(transcriber: Transcriber, sound: str) -
     assert transcriber.transcribe(made.astype(np.float32)).words == ()
 
 
-# Four voices at once are not yet told from a conversation: the card says so, and a version that gets it right turns red.
+# Four voices at once are not yet told from a conversation; the card says so.
 BABBLE = pytest.mark.xfail(strict=True, reason="known gap: words are made of four voices at once")
 
 
