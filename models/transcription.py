@@ -35,6 +35,10 @@ _MIN_LOG_PROBABILITY: Final = -1.2
 _UNSURE_LOG_PROBABILITY: Final = -0.5  # with a likely 'no speech' beside it: calls lie above -0.55 and below 0.15
 _MAX_NO_SPEECH: Final = 0.5
 _MIN_WORD_CONFIDENCE: Final = 0.08
+_MIN_AGREED: Final = 0.4  # mean confidence of neighbours: calls lie above 0.55, babble near 0.3
+_NEIGHBOURS: Final = 4  # words on either side
+_NEIGHBOUR_SECONDS: Final = 4.0
+_MIN_ALONE: Final = 0.5  # mean confidence of what was read only once
 _REPEATS: Final = 4  # the same one to ten words this often in a row: a decoding loop, not speech
 _WORD_SLACK_SECONDS: Final = 0.3  # word times from attention may lie this far outside the speech found
 _EARLY_SECONDS: Final = 0.1  # times from attention lie this much before the sound (median; the same for all voices)
@@ -85,7 +89,7 @@ class Transcriber:
             return Transcription(words=(), speech=(), language=self._options.language or "en")
         first, language = self._by_windows(samples, speech)
         further = [self._by_sentences(samples, speech, language), self._slowly(samples, speech, language)]
-        words = without_loops(agreed([first, *further]))
+        words = without_guesses(without_loops(agreed([first, *further])))
         words += [word for gap in _unread(words, speech) for word in self._read_again(samples, gap, speech)]
         words.sort(key=lambda word: (word.start_seconds, word.end_seconds))
         words = spelt(words, names, language=language)
@@ -154,11 +158,10 @@ class Transcriber:
             word_timestamps=True,
             condition_on_previous_text=False,
         )
-        return [
-            word
-            for word in _guarded(segments, speech, offset=start)
-            if gap[0] - 0.1 <= (word.start_seconds + word.end_seconds) / 2 <= gap[1] + 0.1
-        ]
+        found = _guarded(segments, speech, offset=start)
+        if not found or float(np.mean([word.confidence for word in found])) < _MIN_ALONE:
+            return []
+        return [word for word in found if gap[0] - 0.1 <= (word.start_seconds + word.end_seconds) / 2 <= gap[1] + 0.1]
 
 
 def find_speech(samples: NDArray[np.float32]) -> tuple[tuple[float, float], ...]:
@@ -309,6 +312,20 @@ def without_loops(words: list[Word]) -> list[Word]:
         else:
             kept.append(words[index])
             index += 1
+    return kept
+
+
+def without_guesses(words: Sequence[Word]) -> list[Word]:
+    """Leave out words among which the readings hardly agree: what is read into babble differs each time.
+
+    A single unsure word stays; eight neighbours whose mean confidence is under `_MIN_AGREED` do not.
+    """
+    kept: list[Word] = []
+    for index, word in enumerate(words):
+        around = words[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]
+        near = [one.confidence for one in around if abs(one.start_seconds - word.start_seconds) < _NEIGHBOUR_SECONDS]
+        if float(np.mean(near)) >= _MIN_AGREED:
+            kept.append(word)
     return kept
 
 

@@ -71,13 +71,20 @@ def _tone(frequency: float, time: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _babble(voices: Sequence[Sound], length: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Eight voices at once, each begun anywhere and as loud as the others: a day room, not a conversation."""
+    """Eight voices at once without pauses, each as loud as the others: a day room in which no word can be made out."""
     mixed = np.zeros(length)
     for number in range(_BABBLERS):
-        voice = voices[number % len(voices)]
+        voice = _without_pauses(voices[number % len(voices)])
         rolled = np.resize(np.roll(voice, int(random.integers(len(voice)))), length)
         mixed += rolled / max(1e-6, float(np.sqrt(np.mean(np.square(voice)))))
     return 0.05 * mixed / mixed.std()
+
+
+def _without_pauses(voice: Sound) -> Sound:
+    frames = voice[: len(voice) // 320 * 320].reshape(-1, 320)  # 20 ms
+    level = np.sqrt(np.mean(np.square(frames), axis=1))
+    spoken = frames[level > 0.3 * np.sqrt(np.mean(np.square(level)))]
+    return np.asarray(spoken.reshape(-1) if len(spoken) else voice)
 
 
 def _far(sound: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
