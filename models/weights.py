@@ -24,7 +24,6 @@ from models import weights_digests as digests
 from models.errors import WriteCareError, unavailable
 
 SENTENCE_ENCODER_VERSION: Final = "all-MiniLM-L6-v2@53aa5117"
-SPACY_MODEL_VERSION: Final = "en_core_web_sm@3.8.0"
 WHISPER_VERSION: Final = "whisper-base@905e5bf8"
 DIARIZATION_VERSION: Final = "pyannote-segmentation-3.0@da85c298+cam++@92f29b94"
 

@@ -19,7 +19,7 @@ from models.actions import PromiseReader
 from models.records import ActionItem
 from models.weights import spacy_model
 from training.dataset import CORPORA, Labelled, read_dataset
-from training.metrics import bootstrap
+from training.metrics import bootstrap_mean
 from training.splits import assign_folds
 
 _SAME_SENSE: Final = (  # annotators note the sense of these, not the letters
@@ -146,7 +146,7 @@ def action_figures(judged: Sequence[Judged]) -> dict[str, Any]:
     }
     figures: dict[str, Any] = {"turns": len(judged), "conversations": int(np.unique(groups).size)}
     for name, right in columns.items():
-        figures[name] = bootstrap(groups, lambda rows, right=right: float(right[rows].mean())).__dict__  # type: ignore[misc]
+        figures[name] = bootstrap_mean(groups, right).__dict__
     return figures
 
 

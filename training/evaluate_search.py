@@ -24,7 +24,7 @@ from comms.embedded import EmbeddedPostgres
 from models.embedding import EmbeddingModel
 from models.retrieval import Passage, passages, pooled, reciprocal_rank_fusion
 from models.weights import sentence_encoder
-from training.metrics import bootstrap
+from training.metrics import bootstrap_mean
 
 _FRAME: Final = re.compile(  # what a query says of itself, not of what it looks for
     r"^(?:please\s+)?(?:summari[sz]e|describe|discuss|explain)\s+|\b(?:what|why|how|when|who|did|does|do|was|were|is|are|the"
@@ -190,13 +190,9 @@ async def evaluate(
         "hits by chance": float(np.mean([hit.mean() for hit in hits])),
     }
     for name, values in ranks.items():
-        figures[name] = bootstrap(groups, lambda chosen, values=values: float(values[chosen].mean())).__dict__  # type: ignore[misc]
+        figures[name] = bootstrap_mean(groups, values).__dict__
     for name in ("full text", "vectors"):
-        gain = ranks["fused"] - ranks[name]
-        figures[f"fused minus {name}"] = bootstrap(
-            groups,
-            lambda chosen, gain=gain: float(gain[chosen].mean()),  # type: ignore[misc]
-        ).__dict__
+        figures[f"fused minus {name}"] = bootstrap_mean(groups, ranks["fused"] - ranks[name]).__dict__
     return figures
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
                 settings,
                 rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
                 seed=lesson.seed + number,
-                tell=lambda line, number=number: print(f"stage {number}, {line}", flush=True),  # type: ignore[misc]
+                tell=partial(_tell, number),
             )
             save_file(difference(encoder.network, TurnEncoder.untrained(lesson.base).network), files[0])
             save_file(heads.arrays(), files[1])
@@ -81,6 +82,10 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
     for what, file in zip(("encoder", "heads"), files, strict=True):
         shutil.copyfile(file, lesson.directory / f"{what}.safetensors")
     return encoder, heads.eval()
+
+
+def _tell(stage: int, line: str) -> None:
+    print(f"stage {stage}, {line}", flush=True)
 
 
 def read_learnt(directory: Path, name: str) -> dict[str, NDArray[Any]]:

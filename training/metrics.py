@@ -92,6 +92,11 @@ def bootstrap(
     return Interval(figure(np.arange(which.size)), low, high)
 
 
+def bootstrap_mean(groups: NDArray[Any], values: NDArray[Any]) -> Interval:
+    """The mean of `values`, one a row, with its interval as `bootstrap` gives it."""
+    return bootstrap(groups, lambda rows: float(values[rows].mean()))
+
+
 # --- all resamples at once -------------------------------------------------------------------------------------------
 
 

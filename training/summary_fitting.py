@@ -19,7 +19,7 @@ from models.records import TurnAssessment
 from models.summarisation import SummarisationModel, WordWorth, spelt, word_features
 from training.calibration import Answers
 from training.dataset import Labelled
-from training.metrics import bootstrap
+from training.metrics import bootstrap, bootstrap_mean
 from training.risk_fitting import held_out_turns
 
 _STRENGTH = 1.0
@@ -76,7 +76,7 @@ def fit_summary(
     found = held_out_summaries(answers, dataset, thresholds)
     ours, longest = found.rouge, found.rouge_longest
     figures = {
-        "rouge_1": bootstrap(found.owner, lambda rows: float(ours[rows].mean())).__dict__,
+        "rouge_1": bootstrap_mean(found.owner, ours).__dict__,
         "rouge_1_two_longest_turns": float(longest.mean()),
         "ratio": bootstrap(found.owner, lambda rows: float(ours[rows].mean() / longest[rows].mean())).__dict__,
     }
