@@ -71,18 +71,17 @@ class MPNet(nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = self.embeddings(ids, mask)
         bias = self._bias(ids.shape[1], hidden.dtype)
-        # One tensor for both: what is padding is far below anything, what is seen keeps its distance's value.
-        bias = bias + ((1.0 - mask[:, None, None, :]) * torch.finfo(torch.bfloat16).min).to(hidden.dtype)
+        lengths = [int(length) for length in mask.sum(dim=1)]
         for layer in self.encoder["layer"]:
-            hidden = layer(hidden, bias)
+            hidden = layer(hidden, bias, lengths)
         return hidden
 
     def _bias(self, tokens: int, kind: torch.dtype) -> torch.Tensor:
-        """(1, heads, tokens, tokens): what each attention score gets for the distance of its two tokens."""
+        """(heads, tokens, tokens): what each attention score gets for the distance of its two tokens."""
         places = torch.arange(tokens)
         buckets = _buckets(places[None, :] - places[:, None], self.shape.relative_attention_num_buckets)
         weights: torch.Tensor = self.encoder["relative_attention_bias"](buckets)
-        return weights.permute(2, 0, 1)[None].to(kind)
+        return weights.permute(2, 0, 1).to(kind).contiguous()
 
 
 def _buckets(distance: torch.Tensor, buckets: int) -> torch.Tensor:
@@ -125,19 +124,38 @@ class _Layer(nn.Module):
         )
         self.dropout = nn.Dropout(shape.hidden_dropout_prob)
 
-    def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        batch, tokens, size = hidden.shape
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         reading = self.attention["attn"]
-        query, key, value = (
-            reading[name](hidden).view(batch, tokens, self.heads, size // self.heads).transpose(1, 2)
-            for name in ("q", "k", "v")
-        )
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        changed = reading["o"](seen.transpose(1, 2).reshape(batch, tokens, size))
+        query, key, value = (self._heads(reading[name](hidden)) for name in ("q", "k", "v"))
+        changed = reading["o"](self._attended((query, key, value), bias, lengths))
         hidden = self.attention["LayerNorm"](self.dropout(changed) + hidden)
         changed = self.output["dense"](functional.gelu(self.intermediate["dense"](hidden)))
         answer: torch.Tensor = self.output["LayerNorm"](self.dropout(changed) + hidden)
         return answer
+
+    def _heads(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens, size) -> (batch, heads, tokens, size / heads)."""
+        batch, tokens, size = hidden.shape
+        return hidden.view(batch, tokens, self.heads, size // self.heads).transpose(1, 2)
+
+    def _attended(
+        self, parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor], bias: torch.Tensor, lengths: Sequence[int]
+    ) -> torch.Tensor:
+        """Each sequence by itself, at its own length: half the time of torch's fused attention over a padded batch.
+
+        On a processor a matrix of scores for one sequence stays in its cache, and padding needs no mask.
+        """
+        query, key, value = parts
+        batch, heads, tokens, width = query.shape
+        seen = query.new_zeros((batch, tokens, heads * width))
+        for row, length in enumerate(lengths):
+            near = bias[:, :length, :length]
+            scores = torch.baddbmm(
+                near, query[row, :, :length], key[row, :, :length].transpose(1, 2), alpha=1 / math.sqrt(width)
+            )
+            found = scores.softmax(dim=-1) @ value[row, :, :length]
+            seen[row, :length] = found.transpose(0, 1).reshape(length, heads * width)
+        return seen
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
