@@ -22,6 +22,7 @@ from comms.recordings.queries import Recording, load_recording, lock_recording, 
 from comms.sessions.attendance import Attendee, list_attendees
 from comms.timings.queries import save_timings
 from comms.transcripts.queries import (
+    SpeakerProposal,
     StoredTranscript,
     find_analysis,
     find_transcript,
@@ -32,7 +33,8 @@ from comms.transcripts.queries import (
 )
 from models.audio import DecodedAudio, decode
 from models.errors import Kind, WriteCareError, refused, unavailable
-from models.records import Analysis, Conversation, Participant, StageTiming, Turn
+from models.naming import METHOD, propose_names
+from models.records import Analysis, Conversation, Participant, StageTiming, Transcript, Turn
 from pipelines.alerting import alert_for
 from pipelines.analysis import analyse
 from pipelines.capabilities import Models
@@ -131,6 +133,7 @@ async def _transcribed(house: House, models: Models, actor: Actor, heard: _Heard
         await save_transcript(
             conn, actor, recording_id, done.transcript,
             participants={} if heard.mixed else heard.labels(), provider="local",
+            proposals=_proposals(heard, done.transcript),
         )  # fmt: skip
         await save_timings(conn, actor, recording_id, (decoding, *done.timings))
         return await load_transcript(conn, recording_id)
@@ -151,6 +154,23 @@ async def _hear(models: Models, heard: _Heard, positions: Sequence[int], tracks:
     by_position = {track.position: track for track in heard.recording.tracks}
     labels = [owner[by_position[position].participant_id or WORKER] for position in positions]
     return await transcribe_tracks([track.samples for track in tracks], labels, models, names=names)
+
+
+def _proposals(heard: _Heard, transcript: Transcript) -> list[SpeakerProposal]:
+    """Who the voices of a mixed recording may be; on tracks it is certain."""
+    if not heard.mixed:
+        return []
+    turns = [Turn(speaker=said.speaker, text=said.text) for said in transcript.utterances]
+    return [
+        SpeakerProposal(
+            speaker=found.speaker,
+            participant_id=heard.attendees[found.participant].participant_id,
+            probability=found.probability,
+            utterances=found.utterances,
+            model=METHOD,
+        )
+        for found in propose_names(turns, [one.display_name for one in heard.attendees])
+    ]
 
 
 # --- read and decided ------------------------------------------------------------------------------------------------

@@ -13,7 +13,21 @@ from psycopg.types.json import Jsonb
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from models.errors import invalid, missing
-from models.records import Analysis, Record, Transcript, Utterance
+from models.records import Analysis, Probability, Record, Transcript, Utterance
+
+
+class SpeakerProposal(Record):
+    """That a voice of a single-track recording may be this participant's: for a person to confirm.
+
+    `utterances` are the positions of those that speak for it, none where it follows from who the others are;
+    `model` is what proposed it.
+    """
+
+    speaker: str
+    participant_id: UUID
+    probability: Probability
+    utterances: tuple[int, ...]
+    model: str
 
 
 class StoredTranscript(Record):
@@ -28,6 +42,7 @@ class StoredTranscript(Record):
     transcript: Transcript
     utterance_ids: tuple[UUID, ...]
     participant_ids: tuple[UUID | None, ...]
+    name_proposals: tuple[SpeakerProposal, ...]
 
 
 class StoredAnalysis(Record):
@@ -49,7 +64,7 @@ async def find_transcript(conn: Connection, recording_id: UUID, revision: int | 
     row = await (
         await conn.execute(
             "select id, recording_id, revision, provider, language, confidence_score, duration_seconds, speakers, "
-            "       words, models, created_at "
+            "       words, models, name_proposals, created_at "
             "from transcriptions where recording_id = %(recording)s "
             "and (%(revision)s::int is null or revision = %(revision)s) order by revision desc limit 1",
             {"recording": recording_id, "revision": revision},
@@ -78,6 +93,7 @@ async def find_transcript(conn: Connection, recording_id: UUID, revision: int | 
         ),
         utterance_ids=tuple(line["id"] for line in said),
         participant_ids=tuple(line["participant_id"] for line in said),
+        name_proposals=row["name_proposals"],
     )
 
 
@@ -121,26 +137,28 @@ async def save_transcript(
     *,
     participants: Mapping[str, UUID],
     provider: str,
+    proposals: Sequence[SpeakerProposal] = (),
     revision: int = 1,
 ) -> UUID:
     """Keeps the transcript and its utterances and returns its id; a second call for the revision returns the first's.
 
-    `participants` says which participant of the session a speaker is, as far as it is known; raises `missing`
-    where the recording is not there.
+    `participants` says which participant of the session a speaker is, as far as it is known, `proposals` who the
+    others may be; raises `missing` where the recording is not there.
     """
     session_id = await _lock(conn, recording_id)
     confidences = [word.confidence for word in transcript.words]
     row = await (
         await conn.execute(
             "insert into transcriptions (tenant_id, recording_id, revision, provider, language, confidence_score, "
-            "    word_count, duration_seconds, speakers, words, models) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "    word_count, duration_seconds, speakers, words, models, name_proposals) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
             "on conflict (tenant_id, recording_id, revision) do nothing returning id",
             (
                 actor.tenant_id, recording_id, revision, provider, transcript.language,
                 sum(confidences) / len(confidences) if confidences else None,
                 len(transcript.words), transcript.duration_seconds, list(transcript.speakers),
                 Jsonb([word.model_dump(mode="json") for word in transcript.words]), Jsonb(transcript.models),
+                Jsonb([proposal.model_dump(mode="json") for proposal in proposals]),
             ),
         )
     ).fetchone()  # fmt: skip

@@ -11,6 +11,8 @@ from comms.house import House
 from comms.recordings import intake
 from comms.recordings.queries import Recording, load_recording, requeue, shred
 from comms.recordings.uploads import Upload
+from comms.sessions.attendance import list_attendees
+from comms.transcripts.queries import load_transcript
 from models.errors import Kind, WriteCareError, unavailable
 from pipelines.processing import process_recording
 from tests.factories import grant, make_call, rows, store_recording, wav, withdraw
@@ -62,6 +64,26 @@ async def test_a_recording_walks_from_sound_to_alert(house: House, worker_house:
     assert embedded[0]["n"] == 1
     stages = await rows(house, manager, "select stage from stage_timings order by id")
     assert [row["stage"] for row in stages] == ["decoding", "transcription", "diarization", "attribution", "reading"]
+
+
+async def test_a_voice_on_a_mixed_track_that_says_its_name_is_proposed_to_a_person_and_not_taken_as_read(
+    house: House, worker_house: House
+) -> None:
+    manager, resident, session_id = await make_call(house)
+    async with house.database.acting_as(manager) as conn:
+        await conn.execute("update users set display_name = 'Margaret Hall' where id = %s", (resident.user_id,))
+    recording = await store_recording(house, manager, session_id)
+    models = ScriptedModels(words="hello it's Margaret he grabbed my arm")
+    await process_recording(worker_house, models, manager.tenant_id, recording.id)
+
+    async with house.database.acting_as(manager) as conn:
+        stored = await load_transcript(conn, recording.id)
+        attendees = await list_attendees(conn, session_id)
+    proposal = stored.name_proposals[0]
+    assert (proposal.speaker, proposal.utterances) == ("Speaker 1", (0,))
+    assert proposal.participant_id in {one.participant_id for one in attendees if one.user_id == resident.user_id}
+    assert stored.participant_ids == (None,)
+    assert "Margaret" not in proposal.model_dump_json()
 
 
 async def test_walked_twice_it_is_there_once(house: House, worker_house: House) -> None:
