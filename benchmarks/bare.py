@@ -49,7 +49,7 @@ def _load(data_dir: Any, inputs: Inputs) -> None:
     placement = Placement.of(Settings(data_dir=data_dir))
     text = TextModels.load(data_dir)
     embedding = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
-    options = RecognitionOptions(device=placement.device, threads=placement.threads)
+    options = RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings)
     transcriber = Transcriber(weights.whisper(placement.models), options)
     _CALLS.update(
         {

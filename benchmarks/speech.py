@@ -16,6 +16,7 @@ from benchmarks.spoken import (
     as_turns,
     diarization_error_rate,
     in_turn,
+    our_transcriber,
     published_diarizer,
     report,
     setting,
@@ -23,16 +24,13 @@ from benchmarks.spoken import (
 )
 from models import weights
 from models.diarization import Diarizer
-from models.transcription import Transcriber
 from pipelines.in_process import SpeechInProcess
 from pipelines.transcribing import transcribe_mixed
 
 
 def main() -> int:
     given = setting()
-    speech = SpeechInProcess(
-        Transcriber(weights.whisper(given.models)), Diarizer(weights.diarization_pipeline(given.models))
-    )
+    speech = SpeechInProcess(our_transcriber(given), Diarizer(weights.diarization_pipeline(given.models)))
     whisperx, published = WhisperX(given.models), published_diarizer(given.models)
     texts: dict[str, list[str]] = {}
     turns: dict[str, list[list[dict[str, Any]]]] = {}

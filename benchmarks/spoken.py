@@ -23,6 +23,7 @@ from models import weights
 from models.audio import SAMPLE_RATE, decode
 from models.diarization import Diarizer
 from models.records import SpeakerTurn
+from models.transcription import RecognitionOptions, Transcriber
 from training.speech_metrics import diarization_errors, errors, normalised
 
 Samples = NDArray[np.float32]
@@ -72,6 +73,7 @@ class Setting:
     calls: Sequence[SpokenCall]
     pairs: int
     models: Path
+    readings: int
 
     @property
     def seconds(self) -> float:
@@ -85,13 +87,14 @@ def setting() -> Setting:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=Path, default=_SAMPLES)
     parser.add_argument("--pairs", type=int, default=_PAIRS)
+    parser.add_argument("--readings", type=int, default=RecognitionOptions.readings)
     parser.add_argument("--data", type=Path, default=Path("var"))
     options, _ = parser.parse_known_args()  # `./writecare bench NAME` has arguments of its own
     found = [path for path in sorted(options.calls.glob("*.json")) if path.with_suffix(".flac").exists()]
     calls = [
         SpokenCall(json.loads(path.read_text(encoding="utf-8")), _decoded(path.with_suffix(".flac"))) for path in found
     ]
-    return Setting(calls, options.pairs, options.data / "models")
+    return Setting(calls, options.pairs, options.data / "models", options.readings)
 
 
 def _decoded(path: Path) -> Samples:
@@ -106,6 +109,11 @@ def published_diarizer(models: Path) -> Diarizer:
         shutil.copytree(ours.location, directory)
     (directory / "config.yaml").write_text(_PUBLISHED, encoding="utf-8")
     return Diarizer(replace(ours, location=str(directory), version="published"))
+
+
+def our_transcriber(given: Setting) -> Transcriber:
+    """Recognition as it ships, but for the number of readings where another is asked for."""
+    return Transcriber(weights.whisper(given.models), RecognitionOptions(readings=given.readings))
 
 
 class WhisperX:

@@ -9,14 +9,12 @@ an alignment model that no package supplies, so they are left out of its side. A
 
 import sys
 
-from benchmarks.spoken import WhisperX, in_turn, report, setting, word_error_rate
-from models import weights
-from models.transcription import Transcriber
+from benchmarks.spoken import WhisperX, in_turn, our_transcriber, report, setting, word_error_rate
 
 
 def main() -> int:
     given = setting()
-    transcriber, whisperx = Transcriber(weights.whisper(given.models)), WhisperX(given.models)
+    transcriber, whisperx = our_transcriber(given), WhisperX(given.models)
     texts: dict[str, list[str]] = {}
 
     def ours() -> None:

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     asr_model: str | None = Field(
         default=None, description="A larger Whisper (folder or hub name, e.g. large-v3-turbo) instead of the packaged."
     )
+    asr_readings: int = Field(
+        default=3, ge=1, le=3, description="How often a call is read before the readings vote: 1 is fastest, 3 best."
+    )
     diarization_pipeline: str | None = Field(
         default=None, description="Another pyannote pipeline (folder or hub name) instead of the packaged."
     )

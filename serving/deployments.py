@@ -64,7 +64,8 @@ class TranscriptionDeployment:
 
     def __init__(self, placement: Placement) -> None:
         found = weights.whisper(placement.models, placement.speech)
-        self._transcriber = Transcriber(found, RecognitionOptions(device=placement.device, threads=placement.threads))
+        options = RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings)
+        self._transcriber = Transcriber(found, options)
 
     async def transcribe(self, samples: Samples, names: Sequence[str]) -> Answer[Transcription]:
         """`samples`: float32[n], 16 kHz mono; `names` of who takes part, to be spelt right."""

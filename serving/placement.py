@@ -37,6 +37,7 @@ class Placement:
     device: str
     threads: int
     speech: SpeechWeights
+    readings: int  # of a call, before they vote
     writer: ChatCompletions | None = None  # of summaries, where the home has one
 
     @property
@@ -53,6 +54,7 @@ class Placement:
             speech=SpeechWeights(
                 settings.asr_model, settings.diarization_pipeline, token.get_secret_value() if token else None
             ),
+            readings=settings.asr_readings,
             writer=_writer(settings),
         )
 

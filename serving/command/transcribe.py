@@ -84,7 +84,7 @@ def _transcribe_all(
     try:
         transcriber = Transcriber(
             weights.whisper(placement.models, placement.speech),
-            RecognitionOptions(device=placement.device, threads=placement.threads),
+            RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings),
         )
         found = weights.diarization_pipeline(placement.models, placement.speech)
         diarizer = Diarizer(found, device=placement.device)
