@@ -24,11 +24,13 @@ Connection = AsyncConnection[DictRow]
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts: a person (or service) of one tenant, in one role. Row-level security sees exactly this."""
+    """Who acts: a person (or service) of one tenant, in one role. Row-level security sees exactly these three."""
 
     tenant_id: UUID
     user_id: UUID
     role: str
+    sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
+    scopes: frozenset[str] | None = None  # a key's: what it may do of what its role may; none: all of it
 
 
 class Database:

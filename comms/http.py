@@ -65,7 +65,7 @@ def acting_with(permission: RolePermission) -> Any:
     """A dependency that gives `Acting` to roles which hold `permission`; raises `unauthenticated`, `refused`."""
 
     async def checked(house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
-        refuse_unless(actor.role, permission)  # before a connection is taken
+        refuse_unless(actor, permission)  # before a connection is taken
         async with _transaction(house, actor) as acting:
             yield acting
 
@@ -86,7 +86,7 @@ def allowed(permission: RolePermission) -> Any:
     """A dependency that gives the `Actor` alone to roles which hold `permission`, their account checked."""
 
     async def checked(house: InHouse, actor: SignedIn) -> Actor:
-        refuse_unless(actor.role, permission)
+        refuse_unless(actor, permission)
         async with house.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)
         return actor

@@ -115,7 +115,7 @@ def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]:
     async def answer(request: Request) -> Any:
         door: Door = request.app.state.door
         actor = door.verifier.verify(bearer_of(request.headers.get("authorization")))
-        refuse_unless(actor.role, "models.use")
+        refuse_unless(actor, "models.use")
         async with door.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)
         if endpoint.call == "transcribe":

@@ -16,6 +16,7 @@ from comms.consent.queries import ConsentChange, ConsentRecord, Origin
 from comms.database import Actor
 from comms.house import House
 from comms.identity import queries as identity
+from comms.identity.door import door
 from comms.identity.roles import ROLES
 from comms.identity.tokens import Issuer
 from comms.recordings import intake
@@ -24,6 +25,7 @@ from comms.recordings.uploads import Upload
 from comms.sessions import queries as sessions
 from comms.sessions.participants import add_participant
 from comms.sessions.queries import NewParticipant, NewSession, ParticipantType, SessionType
+from comms.sign_ins.queries import open_sign_in
 
 _PARTICIPANT_TYPE: dict[str, ParticipantType] = {
     **dict.fromkeys(ROLES, "staff"),
@@ -96,6 +98,12 @@ def bearer(house: House, actor: Actor, lifetime: float = 600.0) -> dict[str, str
     """The header with which `actor` signs in."""
     issuer = Issuer.open(house.settings.data_dir / "keys", house.settings.issuer)
     return {"Authorization": f"Bearer {issuer.sign(actor, lifetime)}"}
+
+
+async def signed_in(house: House, person: Actor, lifetime_seconds: float = 3600.0) -> Actor:
+    """The person with a sign-in that stands, as after a password."""
+    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
+        return await open_sign_in(conn, person, "local", lifetime_seconds)
 
 
 async def make_session(house: House, actor: Actor, *people: Actor, session_type: SessionType = "imported") -> uuid.UUID:

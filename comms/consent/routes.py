@@ -46,7 +46,7 @@ def _origin(request: Request) -> Origin:
 def _refuse_unless_own(actor: Actor, user_id: UUID, permission: RolePermission) -> None:
     """What is a person's own needs no permission; what is another's does."""
     if actor.user_id != user_id:
-        refuse_unless(actor.role, permission)
+        refuse_unless(actor, permission)
 
 
 SignedInRequest = Annotated[Acting, acting()]
@@ -70,7 +70,7 @@ async def request_consent(
     change: ConsentChange, acting: SignedInRequest, origin: From, response: Response
 ) -> ConsentRecord:
     """Notes that a person has been asked for their consent to a purpose."""
-    refuse_unless(acting.actor.role, "consent.record")
+    refuse_unless(acting.actor, "consent.record")
     return _answer(response, await queries.request_consent(acting.conn, acting.actor, change, origin))
 
 
@@ -108,7 +108,7 @@ async def list_history(
 ) -> Page[ConsentAct]:
     """The history of consent, newest first: everybody's for officers, one's own for everyone (`?user_id=`)."""
     if user_id is None or user_id != acting.actor.user_id:
-        refuse_unless(acting.actor.role, "consent.audit")
+        refuse_unless(acting.actor, "consent.audit")
     found = await queries.list_history(acting.conn, user_id=user_id, before=cursor or LAST_ID, limit=limit + 1)
     return page_of(found, limit)
 

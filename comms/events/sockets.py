@@ -61,7 +61,7 @@ async def admit(websocket: WebSocket, database: Database, channel: Channel, tick
     """Whom the ticket speaks for; raises `refused` (origin, role), `unauthenticated` (ticket), `missing` (session)."""
     _refuse_other_origins(websocket)
     actor = await redeem_ticket(database, ticket)
-    refuse_unless(actor.role, channel.permission)
+    refuse_unless(actor, channel.permission)
     if channel.session_id is not None:
         async with database.acting_as(actor) as conn:
             await read_session(conn, actor, channel.session_id)

@@ -12,11 +12,11 @@ from uuid import UUID
 from pydantic import Field
 
 from comms.database import Actor, Connection, Database, one
+from comms.identity.door import door
 from models.errors import Kind, WriteCareError
 from models.records import Record
 
 LIFETIME_SECONDS: Final = 30.0
-_NOBODY: Final = UUID(int=0)
 
 
 class Ticket(Record):
@@ -30,10 +30,11 @@ async def make_ticket(conn: Connection, actor: Actor, lifetime_seconds: float = 
     """A ticket that speaks for `actor`; sweeps the tenant's expired ones."""
     await conn.execute("delete from ws_tickets where expires_at < now()")
     secret = secrets.token_urlsafe(32)
+    scopes = None if actor.scopes is None else sorted(actor.scopes)
     row = await conn.execute(
-        "insert into ws_tickets (tenant_id, user_id, role, secret_hash, expires_at) "
-        "values (%s, %s, %s, %s, now() + make_interval(secs => %s)) returning id, expires_at",
-        (actor.tenant_id, actor.user_id, actor.role, _hash(secret), lifetime_seconds),
+        "insert into ws_tickets (tenant_id, user_id, role, sign_in_id, scopes, secret_hash, expires_at) "
+        "values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s)) returning id, expires_at",
+        (actor.tenant_id, actor.user_id, actor.role, actor.sign_in_id, scopes, _hash(secret), lifetime_seconds),
     )
     made = one(await row.fetchone())
     return Ticket(ticket=f"{actor.tenant_id}.{made['id']}.{secret}", expires_at=made["expires_at"])
@@ -46,7 +47,7 @@ async def redeem_ticket(database: Database, ticket: str) -> Actor:
     """
     try:
         tenant, id, secret = ticket.split(".")
-        bearer = Actor(UUID(tenant), _NOBODY, "service")
+        bearer = door(UUID(tenant))
         ticket_id = UUID(id)
     except ValueError:
         raise _not_good() from None
@@ -55,13 +56,16 @@ async def redeem_ticket(database: Database, ticket: str) -> Actor:
             "update ws_tickets t set used_at = now() from users u "
             "where t.id = %s and t.secret_hash = %s and t.used_at is null and t.expires_at > now() "
             "and u.tenant_id = t.tenant_id and u.id = t.user_id and u.active "
-            "returning t.user_id, t.role",
+            "and (t.sign_in_id is null or exists (select 1 from sign_ins s where s.tenant_id = t.tenant_id "
+            "    and s.id = t.sign_in_id and s.ended_at is null and s.expires_at > now())) "
+            "returning t.user_id, t.role, t.sign_in_id, t.scopes",
             (ticket_id, _hash(secret)),
         )
         row = await found.fetchone()
     if row is None:
         raise _not_good()
-    return Actor(bearer.tenant_id, row["user_id"], row["role"])
+    scopes = None if row["scopes"] is None else frozenset(row["scopes"])
+    return Actor(bearer.tenant_id, row["user_id"], row["role"], sign_in_id=row["sign_in_id"], scopes=scopes)
 
 
 def _hash(secret: str) -> bytes:

@@ -51,15 +51,19 @@ async def ensure_user(database: Database, tenant_id: UUID, slug: str, role: str)
 
 
 async def refuse_inactive(conn: Connection, actor: Actor) -> None:
-    """Raises `unauthenticated` where the person of a good token is no longer (or not) active in the tenant."""
+    """Raises `unauthenticated` where a good token's owner is not (or no longer) active, or its sign-in has ended."""
     found = await conn.execute(
-        "select active from users where tenant_id = %s and id = %s", (actor.tenant_id, actor.user_id)
+        "select u.active and (%(sign_in)s::uuid is null or exists (select 1 from sign_ins s "
+        "where s.tenant_id = u.tenant_id and s.id = %(sign_in)s and s.user_id = u.id and s.ended_at is null "
+        "and s.expires_at > now())) as good from users u where u.tenant_id = %(tenant)s and u.id = %(user)s",
+        {"sign_in": actor.sign_in_id, "tenant": actor.tenant_id, "user": actor.user_id},
     )
     row = await found.fetchone()
-    if row is None or not row["active"]:
+    if row is None or not row["good"]:
         raise WriteCareError(
-            Kind.UNAUTHENTICATED, "token-invalid", "This token's owner has no active account here: sign in again."
-        )
+            Kind.UNAUTHENTICATED, "token-invalid",
+            "This token's owner has no active account here, or its sign-in has ended: sign in again.",
+        )  # fmt: skip
 
 
 def _refuse_bad_slug(slug: str) -> None:

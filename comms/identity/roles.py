@@ -7,6 +7,7 @@ are, see, give and take back their own consent, fetch a WebSocket ticket) needs 
 
 from typing import Final, Literal, get_args
 
+from comms.database import Actor
 from models.errors import WriteCareError, invalid, refused
 
 Role = Literal[
@@ -73,11 +74,14 @@ def may(role: str, permission: RolePermission) -> bool:
     return role in PERMISSIONS[permission]
 
 
-def refuse_unless(role: str, permission: RolePermission) -> None:
-    """Raises `refused` (`role-lacks-permission`) where the role does not hold the permission."""
-    if not may(role, permission):
+def refuse_unless(actor: Actor, permission: RolePermission) -> None:
+    """Raises `refused` where the role does not hold the permission (`role-lacks-permission`) or the key does not
+    (`key-lacks-scope`)."""
+    if not may(actor.role, permission):
         holders = ", ".join(sorted(PERMISSIONS[permission]))
-        raise refused("role-lacks-permission", f"The role {role} lacks {permission}; it is held by: {holders}.")
+        raise refused("role-lacks-permission", f"The role {actor.role} lacks {permission}; it is held by: {holders}.")
+    if actor.scopes is not None and permission not in actor.scopes:
+        raise refused("key-lacks-scope", f"This key was not given {permission}: use one that was.")
 
 
 def known_role(role: str) -> Role:

@@ -54,7 +54,11 @@ class Verifier:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
             self._claims.validate(claims)
-            return Actor(UUID(claims["tenant"]), UUID(claims["sub"]), str(claims["role"]))
+            sign_in = claims.get("sid")
+            return Actor(
+                UUID(claims["tenant"]), UUID(claims["sub"]), str(claims["role"]),
+                sign_in_id=None if sign_in is None else UUID(sign_in),
+            )  # fmt: skip
         except ExpiredTokenError:
             raise _unauthenticated("token-expired", "This token has expired: sign in again for a new one.") from None
         except (JoseError, ValueError, TypeError, AttributeError, UnicodeError):
@@ -85,6 +89,8 @@ class Issuer:
             "iss": self._issuer, "sub": str(actor.user_id), "tenant": str(actor.tenant_id), "role": actor.role,
             "iat": now, "exp": int(now + lifetime), "jti": str(uuid.uuid4()),
         }  # fmt: skip
+        if actor.sign_in_id is not None:
+            claims["sid"] = str(actor.sign_in_id)
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
 
     def public_keys(self) -> dict[str, Any]:

@@ -39,5 +39,5 @@ async def list_users(
 async def read_user(user_id: UUID, acting: Annotated[Acting, acting()]) -> User:
     """One person; everybody may read themselves."""
     if user_id != acting.actor.user_id:
-        refuse_unless(acting.actor.role, "users.read")
+        refuse_unless(acting.actor, "users.read")
     return await queries.read_user(acting.conn, user_id)
