@@ -21,6 +21,7 @@ from comms.front import router as front
 from comms.health.routes import router as health
 from comms.homes.routes import router as homes
 from comms.house import open_house
+from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
 from comms.metrics import Metrics
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
@@ -68,10 +69,14 @@ def create_app(settings: Settings) -> FastAPI:
         ):
             app.state.house, app.state.feed, app.state.models = house, feed, door
             app.state.confinement = await asyncio.to_thread(audio.confinement)  # the kernel's: asked once
-            sweeping = asyncio.create_task(sweep_for_ever(house))
+            sweeping = {
+                asyncio.create_task(sweep_for_ever(house)),
+                asyncio.create_task(forget_for_ever(house.database)),
+            }
             yield
-            sweeping.cancel()
-            await asyncio.wait({sweeping})
+            for sweep in sweeping:
+                sweep.cancel()
+            await asyncio.wait(sweeping)
 
     app = FastAPI(
         title="WriteCareConnect", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan,

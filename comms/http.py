@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from comms.database import Actor, Connection
 from comms.house import House
+from comms.idempotency.route import attempt_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.versions import stale
@@ -43,10 +44,16 @@ def house_of(connection: HTTPConnection) -> House:
     return house
 
 
-InHouse = Annotated[House, Depends(house_of)]
+async def _house(connection: HTTPConnection) -> House:
+    return house_of(connection)  # asynchronous, as every dependency here: FastAPI gives others a thread
 
 
-def signed_in(house: InHouse, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Actor:
+InHouse = Annotated[House, Depends(_house)]
+
+
+async def signed_in(
+    house: InHouse, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Actor:
     """The owner of the request's token; raises `unauthenticated`."""
     return house.verifier.verify(credentials.credentials if credentials is not None else None)
 
@@ -55,18 +62,25 @@ SignedIn = Annotated[Actor, Depends(signed_in)]
 
 
 @asynccontextmanager
-async def _transaction(house: House, actor: Actor) -> AsyncIterator[Acting]:
+async def _transaction(request: Request, house: House, actor: Actor) -> AsyncIterator[Acting]:
     async with house.database.acting_as(actor) as conn:
         await refuse_inactive(conn, actor)
+        await claim_key(request, conn, actor)
         yield Acting(actor, conn, house)
+
+
+async def claim_key(request: Request, conn: Connection, actor: Actor) -> None:
+    """Claims the request's Idempotency-Key, where it has one, in its transaction; raises as `Attempt.claim`."""
+    if (attempt := attempt_of(request)) is not None:
+        await attempt.claim(conn, actor, await request.body())
 
 
 def acting_with(permission: RolePermission) -> Any:
     """A dependency that gives `Acting` to roles which hold `permission`; raises `unauthenticated`, `refused`."""
 
-    async def checked(house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
+    async def checked(request: Request, house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
         refuse_unless(actor, permission)  # before a connection is taken
-        async with _transaction(house, actor) as acting:
+        async with _transaction(request, house, actor) as acting:
             yield acting
 
     return Depends(checked, scope="function")
@@ -75,8 +89,8 @@ def acting_with(permission: RolePermission) -> Any:
 def acting() -> Any:
     """A dependency that gives `Acting` to everyone signed in: for what is a person's own."""
 
-    async def checked(house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
-        async with _transaction(house, actor) as acting:
+    async def checked(request: Request, house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
+        async with _transaction(request, house, actor) as acting:
             yield acting
 
     return Depends(checked, scope="function")
@@ -97,7 +111,7 @@ def allowed(permission: RolePermission) -> Any:
 # --- versions ------------------------------------------------------------------------------------------------
 
 
-def if_match(
+async def if_match(
     value: Annotated[str | None, Header(alias="If-Match", description='The ETag last seen, e.g. "3".')] = None,
 ) -> int | None:
     """The version that the caller believes to change; None where they name none. Raises 412 for any other ETag."""

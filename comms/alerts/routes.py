@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Response
 from comms.alerts import queries
 from comms.alerts.records import Alert, AlertDetail, AlertState, NewReview, Review
 from comms.http import Acting, IfMatch, acting_with, tag
+from comms.idempotency.route import OneEffect
 from models.records import Category, Severity
 
-router = APIRouter(prefix="/api/alerts", tags=["alerts"])
+router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=OneEffect)
 
 Reading = Annotated[Acting, acting_with("alerts.read")]
 Deciding = Annotated[Acting, acting_with("alerts.decide")]

@@ -20,7 +20,7 @@ from comms.database import Actor, Connection
 from comms.house import House
 from comms.recordings import queries
 from comms.recordings.queries import Recording, SealedTrack
-from comms.recordings.uploads import Upload
+from comms.recordings.uploads import UNKEYED, Once, Upload
 from comms.sessions.queries import Session, SessionParticipant, read_session
 from comms.storage.keys import KEY_BYTES
 from comms.storage.sealed import SEGMENT_BYTES, Belonging, seal
@@ -44,43 +44,61 @@ class _Sound:
     participant: SessionParticipant | None
 
 
-async def start(house: House, actor: Actor, session_id: UUID) -> Recording:
+async def start(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
     """The session is being recorded from now on; everyone who is in it must permit that.
 
     Raises `missing`, `refused` (`consent-missing`), a conflict (`session-status`, `already-recording`).
     """
-    async with house.database.acting_as(actor) as conn:
-        session = await _session(conn, actor, session_id)
-        if session.status not in ("scheduled", "active"):
-            raise conflict("session-status", f"The session is {session.status}: upload its recording instead.")
-        present = [participant for participant in session.participants if participant.left_at is None]
-        if not present:
-            raise _nobody(session_id)
-        await refuse_unless_permitted(conn, _people(present), "record")
-        return await queries.begin(conn, actor, session_id)
+    session = await _session(conn, actor, session_id)
+    if session.status not in ("scheduled", "active"):
+        raise conflict("session-status", f"The session is {session.status}: upload its recording instead.")
+    present = [participant for participant in session.participants if participant.left_at is None]
+    if not present:
+        raise _nobody(session_id)
+    await refuse_unless_permitted(conn, _people(present), "record")
+    return await queries.begin(conn, actor, session_id)
 
 
-async def stop(house: House, actor: Actor, session_id: UUID, upload: Upload) -> Recording:
+async def stop(house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once = UNKEYED) -> Recording:
     """The running recording ends with these tracks; as `take_in`, and a conflict (`not-recording`)."""
     async with house.database.acting_as(actor) as conn:
+        await once.claim(conn, actor)
         await _session(conn, actor, session_id)
         recording_id = await queries.running_recording(conn, session_id)
-    return await _take_in(house, actor, session_id, upload, recording_id=recording_id, begun=True)
+    return await _take_in(house, actor, session_id, upload, recording_id=recording_id, begun=True, once=once)
 
 
-async def take_in(house: House, actor: Actor, session_id: UUID, upload: Upload) -> Recording:
+async def discard(house: House, actor: Actor, session_id: UUID, once: Once = UNKEYED) -> Recording:
+    """The running recording ends without tracks; raises `missing`, a conflict (`not-recording`)."""
+    async with house.database.acting_as(actor) as conn:
+        await once.claim(conn, actor)
+        await read_session(conn, actor, session_id)
+        recording = await queries.discard_running(conn, actor, session_id)
+        await once.keep(recording)
+        return recording
+
+
+async def take_in(house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once = UNKEYED) -> Recording:
     """Stores an uploaded recording of the session; it is read soon after.
 
     Raises `missing`, `invalid` and `too_large` (the form, the audio), `refused` (`consent-missing`,
     `no-lawful-basis`), a conflict, `unavailable` (storage); then database and storage are as they were.
     """
-    return await _take_in(house, actor, session_id, upload, recording_id=uuid_utils.uuid7(), begun=False)
+    return await _take_in(house, actor, session_id, upload, recording_id=uuid_utils.uuid7(), begun=False, once=once)
 
 
 async def _take_in(
-    house: House, actor: Actor, session_id: UUID, upload: Upload, *, recording_id: UUID, begun: bool
+    house: House,
+    actor: Actor,
+    session_id: UUID,
+    upload: Upload,
+    *,
+    recording_id: UUID,
+    begun: bool,
+    once: Once,
 ) -> Recording:
     async with house.database.acting_as(actor) as conn:
+        await once.claim(conn, actor)
         session = await _session(conn, actor, session_id)
         owners = owners_of(upload, session)
         await refuse_unless_permitted(conn, _heard(owners, session), "record")
@@ -91,11 +109,13 @@ async def _take_in(
     try:
         tracks = [await _store(house, belonging, sound) for belonging, sound in zip(belongings, sounds, strict=True)]
         async with house.database.acting_as(actor) as conn:
+            await once.claim(conn, actor)
             session = await _session(conn, actor, session_id)
             await refuse_unless_permitted(conn, _heard(owners, session), "record")
             if begun and await queries.running_recording(conn, session_id) != recording_id:
                 raise conflict("not-recording", "Another recording of this session runs by now: upload this one.")
             recording = await queries.keep(conn, actor, recording_id, session_id, tracks)
+            await once.keep(recording)
     except BaseException:
         # even where the request was cancelled: ciphertext without a row is of no use to anybody
         await asyncio.shield(_remove_unless_kept(house, actor, belongings))

@@ -15,20 +15,21 @@ from comms.database import Actor
 from comms.forms import is_multipart
 from comms.house import House
 from comms.http import Acting, InHouse, acting_with, allowed, tag
+from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_of, problem_responses
 from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import OpenedTrack, unlock_track, wanted_span
 from comms.recordings.queries import Recording, RecordingStatus
-from comms.recordings.uploads import received
+from comms.recordings.uploads import Upload, once_of, received
 from comms.sessions.queries import read_session
 from comms.storage.sealed import Span
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
 from models.errors import WriteCareError
 from models.records import Record
 
-router = APIRouter(prefix="/api/recordings", tags=["recordings"])
+router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=OneEffect)
 
 Making = Annotated[Actor, allowed("recordings.make")]
 Reading = Annotated[Acting, acting_with("recordings.read")]
@@ -58,37 +59,38 @@ class ConsentStatus(Record):
 
 
 @router.post("", status_code=201, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415))
-async def upload_recording(
-    session_id: UUID, request: Request, house: InHouse, actor: Making, response: Response
-) -> Recording:
+async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Recording:
     """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon."""
     with _counted_refusals(house):
         async with received(request, house.settings.data_dir) as upload:
-            recording = await intake.take_in(house, actor, session_id, upload)
-    return _created(response, recording)
+            once = await once_of(request, upload, _created)
+            recording = await intake.take_in(house, actor, session_id, upload, once)
+    return _created(recording)  # type: ignore[return-value]
 
 
 @router.post("/start/{session_id}", status_code=201)
-async def start_recording(session_id: UUID, house: InHouse, actor: Making, response: Response) -> Recording:
+async def start_recording(
+    session_id: UUID, acting: Annotated[Acting, acting_with("recordings.make")], response: Response
+) -> Recording:
     """Notes that the session is recorded from now on; refused unless everyone in it permits that."""
-    return _created(response, await intake.start(house, actor, session_id))
+    recording = await intake.start(acting.conn, acting.actor, session_id)
+    response.headers["Location"] = f"/api/recordings/{recording.id}"
+    tag(response, recording.version)
+    return recording
 
 
 @router.post("/stop/{session_id}", openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413))
-async def stop_recording(
-    session_id: UUID, request: Request, house: InHouse, actor: Making, response: Response
-) -> Recording:
+async def stop_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Recording:
     """Ends the running recording with the tracks that were recorded; without a form, it ends empty and deleted."""
     with _counted_refusals(house):
         if is_multipart(request):
             async with received(request, house.settings.data_dir) as upload:
-                recording = await intake.stop(house, actor, session_id, upload)
+                once = await once_of(request, upload, _stopped)
+                recording = await intake.stop(house, actor, session_id, upload, once)
         else:
-            async with house.database.acting_as(actor) as conn:
-                await read_session(conn, actor, session_id)
-                recording = await queries.discard_running(conn, actor, session_id)
-    tag(response, recording.version)
-    return recording
+            once = await once_of(request, Upload(files=(), participants=()), _stopped)
+            recording = await intake.discard(house, actor, session_id, once)
+    return _stopped(recording)  # type: ignore[return-value]
 
 
 @router.get("")
@@ -210,10 +212,17 @@ def _counted_refusals(house: House) -> Iterator[None]:
         raise
 
 
-def _created(response: Response, recording: Recording) -> Recording:
-    response.headers["Location"] = f"/api/recordings/{recording.id}"
-    tag(response, recording.version)
-    return recording
+def _created(recording: Recording) -> Response:
+    answer = _stopped(recording)
+    answer.status_code = 201
+    answer.headers["Location"] = f"/api/recordings/{recording.id}"
+    return answer
+
+
+def _stopped(recording: Recording) -> Response:
+    answer = Response(recording.model_dump_json(), media_type="application/json")
+    tag(answer, recording.version)
+    return answer
 
 
 async def _refuse_deleted(acting: Acting, recording_id: UUID) -> None:

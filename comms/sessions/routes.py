@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from comms.http import Acting, IfMatch, acting_with, tag
+from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_responses
 from comms.sessions import participants, queries
@@ -20,7 +21,7 @@ from comms.sessions.queries import (
     SessionType,
 )
 
-router = APIRouter(prefix="/api/sessions", tags=["sessions"])
+router = APIRouter(prefix="/api/sessions", tags=["sessions"], route_class=OneEffect)
 
 Reading = Annotated[Acting, acting_with("sessions.read")]
 Writing = Annotated[Acting, acting_with("sessions.write")]

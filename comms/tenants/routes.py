@@ -1,18 +1,20 @@
 """Tenants over HTTP, for the platform's administrator alone: make them, read them, give them their first people."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from comms.database import Actor
-from comms.http import Acting, InHouse, acting_with, allowed
+from comms.http import Acting, InHouse, acting_with, allowed, claim_key
+from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.tenants import queries
 from comms.tenants.queries import NewTenant, Tenant
 from comms.users.queries import NewUser, User, create_user
 
-router = APIRouter(prefix="/api/tenants", tags=["tenants"])
+router = APIRouter(prefix="/api/tenants", tags=["tenants"], route_class=OneEffect)
 
 
 @router.post("", status_code=201)
@@ -39,18 +41,22 @@ async def read_tenant(tenant_id: UUID, acting: Annotated[Acting, acting_with("te
     return await queries.read_tenant(acting.conn, tenant_id)
 
 
-@router.post("/{tenant_id}/users", status_code=201)
-async def create_first_users(
-    tenant_id: UUID,
-    new: NewUser,
-    house: InHouse,
-    administrator: Annotated[Actor, allowed("tenants.create")],
-    response: Response,
-) -> User:
-    """Adds a person to another tenant: how a new tenant gets the people who then add the others."""
+async def _acting_inside(
+    request: Request, tenant_id: UUID, house: InHouse, administrator: Annotated[Actor, allowed("tenants.create")]
+) -> AsyncIterator[Acting]:
+    """The administrator in a transaction of another tenant, in which they have no account to be checked."""
     inside = Actor(tenant_id, administrator.user_id, administrator.role)
     async with house.database.acting_as(inside) as conn:
         await queries.read_tenant(conn, tenant_id)
-        user = await create_user(conn, inside, new)
+        await claim_key(request, conn, inside)
+        yield Acting(inside, conn, house)
+
+
+@router.post("/{tenant_id}/users", status_code=201)
+async def create_first_users(
+    new: NewUser, acting: Annotated[Acting, Depends(_acting_inside, scope="function")], response: Response
+) -> User:
+    """Adds a person to another tenant: how a new tenant gets the people who then add the others."""
+    user = await create_user(acting.conn, acting.actor, new)
     response.headers["Location"] = f"/api/users/{user.id}"
     return user
