@@ -40,7 +40,7 @@ class Database:
     def __init__(self, url: str, *, most: int = 10) -> None:
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url, min_size=1, max_size=most, open=False, timeout=10.0, connection_class=AsyncConnection[DictRow],
-            kwargs={"row_factory": dict_row}, check=_refuse_gone,
+            kwargs={"row_factory": dict_row, "autocommit": True}, check=_refuse_gone,
         )  # fmt: skip
 
     async def open(self) -> None:
@@ -77,10 +77,13 @@ class Database:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
         try:
-            # In a pipeline a statement is sent at once and waited for when its rows are fetched, so that whatever
-            # returns nothing (begin, settings, events, the log of acts) costs no round trip of its own.
-            async with self._pool.connection() as conn, conn.pipeline(), conn.transaction():
+            # In a pipeline a statement is waited for when its rows are fetched, so that whatever returns none (begin,
+            # settings, events, the log of acts) costs no round trip of its own. `conn.transaction()` would: it
+            # synchronises at either end. What is raised here makes the pool's block roll back.
+            async with self._pool.connection() as conn, conn.pipeline():
+                await conn.execute("begin")
                 yield conn
+                await conn.execute("commit")
         except (PoolTimeout, OperationalError):
             raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
         except (DataError, UnicodeEncodeError) as error:

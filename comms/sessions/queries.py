@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import uuid_utils.compat as uuid_utils
 from psycopg.types.json import Jsonb
 from pydantic import AwareDatetime, Field
 
@@ -171,17 +172,17 @@ async def create_session(conn: Connection, actor: Actor, new: NewSession) -> UUI
     if new.home_id is not None:
         await read_home(conn, new.home_id)
     over = new.session_type == "imported"
-    made = await conn.execute(
-        "insert into communication_sessions (tenant_id, session_type, title, description, scheduled_start_time, "
+    session_id = uuid_utils.uuid7()  # made here, so that nothing has to wait for the row
+    await conn.execute(
+        "insert into communication_sessions (tenant_id, id, session_type, title, description, scheduled_start_time, "
         "end_time, status, recording_enabled, care_context, home_id, created_by) "
-        "values (%s, %s, %s, %s, %s, case when %s then now() end, %s, %s, %s, %s, %s) returning id",
+        "values (%s, %s, %s, %s, %s, %s, case when %s then now() end, %s, %s, %s, %s, %s)",
         (
-            actor.tenant_id, new.session_type, new.title, new.description, new.scheduled_start_time, over,
+            actor.tenant_id, session_id, new.session_type, new.title, new.description, new.scheduled_start_time, over,
             "ended" if over else "scheduled", new.recording_enabled, Jsonb(new.care_context), new.home_id,
             actor.user_id,
         ),
     )  # fmt: skip
-    session_id: UUID = one(await made.fetchone())["id"]
     await emit(
         conn, actor, "session.created", aggregate=("session", session_id), version=1,
         data={"session_id": str(session_id), "session_type": new.session_type},
