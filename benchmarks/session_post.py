@@ -70,7 +70,8 @@ def make_actor(databases: Databases) -> Actor:
         tenant = admin.execute("insert into tenants (slug, name) values ('bench', 'bench') returning id").fetchone()
         assert tenant is not None
         user = admin.execute(
-            "insert into users (tenant_id, slug, display_name, role) values (%s, 'm', 'm', 'care_manager') returning id",
+            "insert into users (tenant_id, slug, display_name, role) "
+            "values (%s, 'm', 'm', 'care_manager') returning id",
             tenant,
         ).fetchone()
         assert user is not None

@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from comms.ai.forwarding import open_model_door
 from comms.ai.routes import router as models
 from comms.alerts.routes import router as alerts
+from comms.audit.routes import router as acts
 from comms.consent.routes import router as consent
 from comms.doorway import Doorway
 from comms.events.feed import open_feed
@@ -45,6 +46,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     recordings,
     timings,
     alerts,
+    acts,
     live_events,
     models,
 )  # fmt: skip

@@ -7,7 +7,7 @@ reads these settings. When the block ends well the transaction commits, else eve
 import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -24,14 +24,24 @@ Connection = AsyncConnection[DictRow]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """From where and why an act comes, as far as a door knows: the log of acts keeps it. `reason` is a code."""
+
+    request_id: UUID | None = None
+    address: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Actor:
-    """Who acts: a person (or service) of one tenant, in one role. Row-level security sees exactly these three."""
+    """Who acts: a person (or service) of one tenant, in one role. Row-level security sees these three alone."""
 
     tenant_id: UUID
     user_id: UUID
     role: str
     sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
     scopes: frozenset[str] | None = None  # a key's: what it may do of what its role may; none: all of it
+    origin: Origin = field(default=Origin(), compare=False, repr=False)
 
 
 class Database:
@@ -63,9 +73,13 @@ class Database:
         async with self._transaction() as conn:
             await conn.execute(
                 "select set_config('app.tenant_id', %s, true), set_config('app.user_id', %s, true), "
-                "set_config('app.role', %s, true)",
-                (str(actor.tenant_id), str(actor.user_id), actor.role),
-            )
+                "set_config('app.role', %s, true), set_config('app.request_id', %s, true), "
+                "set_config('app.address', %s, true), set_config('app.reason', %s, true)",
+                (
+                    str(actor.tenant_id), str(actor.user_id), actor.role, str(actor.origin.request_id or ""),
+                    actor.origin.address or "", actor.origin.reason or "",
+                ),
+            )  # fmt: skip
             yield conn
 
     @asynccontextmanager

@@ -10,16 +10,18 @@ One request is one transaction: it commits when the route returns, before the an
 the route raises. Routes that need several (uploads) take `allowed` and open their own.
 """
 
+import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
-from comms.database import Actor, Connection
+from comms.database import Actor, Connection, Origin
 from comms.house import House
 from comms.idempotency.route import attempt_of
 from comms.identity.queries import refuse_inactive
@@ -51,11 +53,33 @@ async def _house(connection: HTTPConnection) -> House:
 InHouse = Annotated[House, Depends(_house)]
 
 
+Reason = Annotated[
+    str | None,
+    Header(
+        alias="X-Access-Reason",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$",
+        description="Why: a code such as a case number, never words. The log of acts keeps it.",
+    ),
+]
+
+
+async def origin_of(connection: HTTPConnection, reason: Reason = None) -> Origin:
+    """From where and why a request comes, for the log of acts."""
+    try:
+        address = str(ipaddress.ip_address(connection.client.host)) if connection.client is not None else None
+    except ValueError:  # a socket's path, or a test's name
+        address = None
+    return Origin(UUID(connection.state.request_id), address, reason)
+
+
 async def signed_in(
-    house: InHouse, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    house: InHouse,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    origin: Annotated[Origin, Depends(origin_of)],
 ) -> Actor:
-    """The owner of the request's token; raises `unauthenticated`."""
-    return house.verifier.verify(credentials.credentials if credentials is not None else None)
+    """The owner of the request's token, with where the request comes from; raises `unauthenticated`."""
+    actor = house.verifier.verify(credentials.credentials if credentials is not None else None)
+    return replace(actor, origin=origin)
 
 
 SignedIn = Annotated[Actor, Depends(signed_in)]

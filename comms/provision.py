@@ -1,8 +1,8 @@
 """Makes the database fit for use: roles, databases, extension, job queue, migrations. Idempotent, run at every start.
 
-Five roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
-`wcc_worker` for jobs, `wcc_mlflow` for the model registry's own database. None is a superuser and none but the
-owner owns a table, so that row-level security binds them all.
+Six roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
+`wcc_worker` for jobs, `wcc_sealer` for the chain of acts, `wcc_mlflow` for the model registry's own database. None is a
+superuser and none but the owner owns a table, so that row-level security binds them all.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from psycopg import sql
 from models.errors import unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_mlflow")
+ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_mlflow")
 _LOCK = 0x77636331  # one provisioner at a time
 
 
@@ -33,6 +33,7 @@ class Databases:
     app: str
     relay: str
     worker: str
+    sealer: str
     mlflow: str
 
     def __repr__(self) -> str:
@@ -47,15 +48,17 @@ def _as_role(url: str, role: str, password: str, database: str | None = None) ->
 
 
 def _passwords(keys_dir: Path) -> dict[str, str]:
-    """The roles' passwords, made at the first start and kept in the data folder for this user's eyes alone."""
+    """The roles' passwords, made where missing and kept in the data folder for this user's eyes alone."""
     keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = keys_dir / "database.json"
-    if not file.exists():
+    kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    if lacking := [role for role in ROLES if role not in kept]:  # all at the first start, a new role's later
+        kept |= {role: secrets.token_urlsafe(24) for role in lacking}
         fresh = keys_dir / "database.json.new"
         fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps({role: secrets.token_urlsafe(24) for role in ROLES}))
+        fresh.write_text(json.dumps(kept))
         fresh.rename(file)
-    return {str(role): str(password) for role, password in json.loads(file.read_text()).items()}
+    return kept
 
 
 def connections(administrator_url: str, keys_dir: Path) -> Databases:
@@ -68,6 +71,7 @@ def connections(administrator_url: str, keys_dir: Path) -> Databases:
         app=_as_role(administrator_url, "wcc_app", passwords["wcc_app"]),
         relay=_as_role(administrator_url, "wcc_relay", passwords["wcc_relay"]),
         worker=_as_role(administrator_url, "wcc_worker", passwords["wcc_worker"]),
+        sealer=_as_role(administrator_url, "wcc_sealer", passwords["wcc_sealer"]),
         mlflow=_as_role(administrator_url, "wcc_mlflow", passwords["wcc_mlflow"], f"{database}_mlflow"),
     )
 
@@ -122,10 +126,11 @@ def _make_ground(admin: psycopg.Connection, database: str) -> None:
     name = sql.Identifier(database)
     admin.execute("create extension if not exists vector")
     admin.execute(sql.SQL("grant create on database {} to wcc_owner").format(name))
-    admin.execute(sql.SQL("grant connect on database {} to wcc_owner, wcc_app, wcc_relay, wcc_worker").format(name))
+    doors = sql.SQL("grant connect on database {} to wcc_owner, wcc_app, wcc_relay, wcc_worker, wcc_sealer")
+    admin.execute(doors.format(name))
     admin.execute("revoke all on schema public from public")
     admin.execute("grant usage, create on schema public to wcc_owner")
-    admin.execute("grant usage on schema public to wcc_app, wcc_relay, wcc_worker")
+    admin.execute("grant usage on schema public to wcc_app, wcc_relay, wcc_worker, wcc_sealer")
 
 
 def _make_job_queue(owner: psycopg.Connection) -> None:

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     stalled_after_seconds: float = Field(
         default=30.0, gt=0, description="A worker silent for this long is taken for dead and its job is given on."
     )
+    audit_anchor_seconds: float = Field(
+        default=300.0, gt=0, description="How often the heads of moved audit chains are anchored outside the database."
+    )
 
     # Wiring: the launcher sets these for the processes it starts; each is given its own role's door alone.
     role_database_url: SecretStr | None = Field(default=None, description="Where this process logs in to PostgreSQL.")

@@ -2,9 +2,9 @@
 
     with running_instance(settings, tell) as instance: …
 
-PostgreSQL first, then everything that logs in to it: the models' process (Ray), the API, the relay, the worker. Each
-is given its own role's door alone, by its environment. When the block ends, or this process dies however it dies,
-all of them end.
+PostgreSQL first, then everything that logs in to it: the sealer, the models' process (Ray), the API, the relay, the
+worker. Each is given its own role's door alone, by its environment. When the block ends, or this process dies however
+it dies, all of them end.
 """
 
 import http.client
@@ -90,9 +90,11 @@ class Instance:
         forget_running(self.settings.data_dir)
 
     def _children(self) -> list[Startable]:
-        after = (postgres_child.NAME,)
+        # the sealer ends after everyone who acts, so that it seals their last acts too
+        sealer, after = (postgres_child.NAME,), (postgres_child.NAME, "sealer")
         children: list[Startable] = [
             self._postgres,
+            self._process("sealer", _module("comms.audit.sealer"), self._as_sealer, lambda: True, after=sealer),
             self._process("models", self._models_command, self._as_app, self._models_ready.exists, after=after),
             self._process("api", _module("comms.api"), self._as_app, lambda: _answers(self.address), after=after),
             self._process("relay", _module("comms.events.relay"), self._as_relay, lambda: True, after=after),
@@ -144,6 +146,9 @@ class Instance:
 
     def _as_relay(self) -> dict[str, str]:
         return self._environment(self.databases.relay)
+
+    def _as_sealer(self) -> dict[str, str]:
+        return self._environment(self.databases.sealer)
 
     def _as_worker(self) -> dict[str, str]:
         return self._environment(self.databases.worker) | self._ray_environment()

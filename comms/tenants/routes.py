@@ -1,6 +1,7 @@
 """Tenants over HTTP, for the platform's administrator alone: make them, read them, give them their first people."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -45,7 +46,7 @@ async def _acting_inside(
     request: Request, tenant_id: UUID, house: InHouse, administrator: Annotated[Actor, allowed("tenants.create")]
 ) -> AsyncIterator[Acting]:
     """The administrator in a transaction of another tenant, in which they have no account to be checked."""
-    inside = Actor(tenant_id, administrator.user_id, administrator.role)
+    inside = replace(administrator, tenant_id=tenant_id)
     async with house.database.acting_as(inside) as conn:
         await queries.read_tenant(conn, tenant_id)
         await claim_key(request, conn, inside)

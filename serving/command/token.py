@@ -13,7 +13,7 @@ from comms.embedded import EmbeddedPostgres
 from comms.identity.queries import ensure_tenant, ensure_user
 from comms.identity.roles import ROLES
 from comms.identity.tokens import Issuer
-from comms.provision import connections, provision
+from comms.provision import Databases, connections, provision
 from comms.settings import Settings
 from serving.command.options import command_parser, parsed, settings_for
 from serving.running import administrator_url, read_running, sole_instance
@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
     if isinstance(options, int):
         return options
     settings = settings_for(options)
-    with app_database_url(settings) as url:
-        token = asyncio.run(make_token(settings, url, options.tenant, options.user, options.role))
+    with role_urls(settings) as databases:
+        token = asyncio.run(make_token(settings, databases.app, options.tenant, options.user, options.role))
     print(token)
     return 0
 
@@ -49,19 +49,19 @@ async def make_token(settings: Settings, app_url: str, tenant: str, user: str, r
 
 
 @contextmanager
-def app_database_url(settings: Settings) -> Iterator[str]:
-    """Where the role `wcc_app` logs in, PostgreSQL running until the block ends."""
+def role_urls(settings: Settings) -> Iterator[Databases]:
+    """Where each role logs in, PostgreSQL running until the block ends."""
     keys_dir = settings.data_dir / "keys"
     running = read_running(settings.data_dir)
     if running is not None:
-        yield connections(administrator_url(settings, running), keys_dir).app
+        yield connections(administrator_url(settings, running), keys_dir)
     elif settings.database_url is not None:
-        yield provision(settings.database_url.get_secret_value(), keys_dir).app
+        yield provision(settings.database_url.get_secret_value(), keys_dir)
     else:
         with sole_instance(settings.data_dir, patience_seconds=_PATIENCE_SECONDS):
             server = EmbeddedPostgres(settings.data_dir)
             server.start()
             try:
-                yield provision(server.url(), keys_dir, maintenance_url=server.url("postgres")).app
+                yield provision(server.url(), keys_dir, maintenance_url=server.url("postgres"))
             finally:
                 server.stop()

@@ -1,0 +1,54 @@
+"""The log of acts over HTTP, for the data-protection officer and the safeguarding lead. Reading it is an act too."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime
+
+from comms.audit.anchors import AnchorBook, AnchorKey
+from comms.audit.queries import Act, ActFilter, list_acts, record_act
+from comms.audit.verification import Verification, verify_chain
+from comms.http import Acting, acting_with
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+
+router = APIRouter(prefix="/api/audit", tags=["audit"])
+
+Reading = Annotated[Acting, acting_with("audit.read")]
+Code = Annotated[str | None, Query(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
+
+
+def wanted_acts(
+    *,
+    object_type: Code = None,
+    object_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    action: Code = None,
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+) -> ActFilter:
+    """What the query string names."""
+    return ActFilter(
+        object_type=object_type, object_id=object_id, actor_id=actor_id, action=action, since=since, until=until
+    )
+
+
+@router.get("")
+async def read_log(
+    acting: Reading, wanted: Annotated[ActFilter, Depends(wanted_acts)], cursor: Cursor = None, limit: Limit = 50
+) -> Page[Act]:
+    """Who did what to what, when, from where and why; newest first."""
+    page = page_of(await list_acts(acting.conn, wanted, before=cursor or LAST_ID, limit=limit + 1), limit)
+    named = wanted.model_dump(mode="json", exclude_none=True)
+    await record_act(acting.conn, acting.actor, "audit.read", ("tenant", acting.actor.tenant_id), named)
+    return page
+
+
+@router.get("/verification")
+async def verify(acting: Reading) -> Verification:
+    """Walks the tenant's chain from its first act: whole, or where it is first broken."""
+    book = AnchorBook(acting.house.objects, AnchorKey.open(acting.house.settings.data_dir / "keys"))
+    found = await verify_chain(acting.conn, book, acting.actor.tenant_id)
+    outcome = {"sealed": found.sealed, "whole": found.whole}
+    await record_act(acting.conn, acting.actor, "audit.verified", ("tenant", acting.actor.tenant_id), outcome)
+    return found

@@ -1,0 +1,92 @@
+"""Sealers for tests: the real one, in this process or as a process of its own, and what the administrator sees."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from comms.audit.anchors import AnchorBook, AnchorKey
+from comms.audit.queries import record_act
+from comms.audit.sealer import seal_for_ever
+from comms.audit.verification import Verification, verify_chain
+from comms.database import Actor
+from comms.house import House
+from comms.provision import Databases
+from tests.comms import relays
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def book_of(house: House) -> AnchorBook:
+    """The anchors of the house's data folder."""
+    return AnchorBook(house.objects, AnchorKey.open(house.settings.data_dir / "keys"))
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
+    """A connection of whichever role the address names."""
+    async with await psycopg.AsyncConnection[DictRow].connect(url, autocommit=True, row_factory=dict_row) as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def sealing(house: House, databases: Databases, anchor_seconds: float = 0.05) -> AsyncIterator[None]:
+    """A sealer that seals until the block ends, and then what is left."""
+    stopping = asyncio.Event()
+    running = asyncio.create_task(seal_for_ever(databases.sealer, book_of(house), anchor_seconds, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await running
+
+
+async def seal(house: House, databases: Databases) -> None:
+    """Everything that waits is sealed and anchored, as at a clean stop."""
+    async with sealing(house, databases):
+        await asyncio.sleep(0)
+        await relays.until(lambda: nothing_waits(databases))
+
+
+async def nothing_waits(databases: Databases) -> bool:
+    """Whether every act is sealed whose row still stands."""
+    waiting = "select 1 from audit_unsealed q join audit_log l on l.tenant_id = q.tenant_id and l.id = q.audit_id"
+    return await relays.look(databases, waiting) == []
+
+
+def start_sealer(house: House, databases: Databases) -> subprocess.Popen[bytes]:
+    """A sealer as the launcher starts it."""
+    wiring = {
+        "WRITECARE_ROLE_DATABASE_URL": databases.sealer, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
+        "PATH": os.environ["PATH"],
+    }  # fmt: skip
+    return subprocess.Popen([sys.executable, "-m", "comms.audit.sealer"], cwd=ROOT, env=wiring)
+
+
+async def act(house: House, actor: Actor, times: int = 1, action: str = "test.acted") -> None:
+    """So many acts of the actor, each in a transaction of its own."""
+    for _ in range(times):
+        async with house.database.acting_as(actor) as conn:
+            await record_act(conn, actor, action, ("user", actor.user_id), {"n": 1})
+
+
+async def verified(house: House, databases: Databases, tenant_id: UUID) -> Verification:
+    """What the verification finds, asked as the command does."""
+    async with connected(databases.sealer) as conn:
+        return await verify_chain(conn, book_of(house), tenant_id)
+
+
+async def tamper(databases: Databases, *statements: tuple[str, tuple[Any, ...]]) -> None:
+    """What someone does who rules the database: no trigger, foreign key or policy stands in the way."""
+    async with connected(databases.administrator) as administrator, administrator.transaction():
+        await administrator.execute("set local session_replication_role = replica")
+        for statement, values in statements:
+            await administrator.execute(statement.encode(), values)
