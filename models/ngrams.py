@@ -78,7 +78,8 @@ class NgramClassifier:
     def __init__(self, features: NgramFeatures, weights: NDArray[Any], bias: NDArray[Any]) -> None:
         """`weights`: (outputs, columns), `bias`: (outputs,)."""
         self._features = features
-        self._weights = weights.astype(np.float32).T
+        # As the sparse rows are, in type and order: scipy would copy all of it at every call.
+        self._weights = np.ascontiguousarray(weights.T, dtype=np.float64)
         self._bias = bias.astype(np.float32)
 
     def logits(self, inputs: Sequence[NgramInput]) -> NDArray[np.float32]:
