@@ -129,6 +129,6 @@ def test_nothing_is_granted_to_everybody(catalogue: "psycopg.Connection[TupleRow
 
 def test_the_logs_of_acts_and_of_consent_cannot_be_changed_even_by_their_owner(databases: Databases) -> None:
     with psycopg.connect(databases.owner) as owner:
-        for table in ("consent_audit_trail", "audit_log"):
+        for table in ("consent_audit_trail", "audit_log", "audit_seals"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), owner.transaction():
-                owner.execute(f"truncate {table}".encode())
+                owner.execute(f"truncate {table} cascade".encode())
