@@ -26,6 +26,7 @@ ACROSS: Final[dict[tuple[str, str, str | None], str]] = {
     ("wcc_sealer", "audit_seals", None): "lays the chains of all tenants",
     ("wcc_sealer", "tenants", None): "knows whose the chains are",
     ("wcc_app", "tenants", "platform_admin"): "makes tenants and lists them",
+    ("wcc_app", "tenants", "door"): "finds a tenant by its slug before anybody has signed in",
     ("wcc_worker", "tenants", "platform_admin"): "the same policy; nobody acts so through the worker",
 }
 
@@ -70,7 +71,7 @@ def settings(login: str, attacker: uuid.UUID) -> list[Setting]:
     return [
         *(
             Setting(f"another tenant's {role}", str(attacker), role)
-            for role in (ROLES if login == "wcc_app" else ("service",))
+            for role in ((*ROLES, "door") if login == "wcc_app" else ("service",))
         ),
         Setting("no tenant", "", "service"),
         Setting("a malformed tenant", "' or true --", "safeguarding_lead"),

@@ -21,10 +21,10 @@ VALUES: Final[dict[tuple[str, str], Any]] = {
     ("users", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
 }
 _BY_TYPE: Final[dict[str, Any]] = {
-    "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}", "integer": lambda: 1, "bigint": lambda: 1,
+    "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}",
     "boolean": lambda: True, "double precision": lambda: 0.5, "jsonb": lambda: Jsonb({}), "bytea": lambda: bytes(32),
     "timestamp with time zone": lambda: "2026-01-01T00:00:00Z", "inet": lambda: "192.0.2.1", "ARRAY": lambda: ["x"],
-    "real": lambda: 0.5, "numeric": lambda: 1, "smallint": lambda: 1, "date": lambda: "2026-01-01",
+    "real": lambda: 0.5, "numeric": lambda: 1, "date": lambda: "2026-01-01",
     "interval": lambda: "1 day",
 }  # fmt: skip
 
@@ -83,11 +83,14 @@ def _row(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for column, type, own_type in needed:
         given = VALUES.get((table.name, column))
-        allowed = _allowed(conn, table, column)
+        rules = _rules(conn, table, column)
+        allowed = [word for rule in rules if " ANY " in rule for word in re.findall(r"'([^']+)'::text", rule)]
         if given is not None:
             row[column] = given()
         elif type == "text" and allowed:
             row[column] = allowed[0]
+        elif type.endswith("int") or type == "integer":
+            row[column] = max([1, *(int(least) for rule in rules for least in re.findall(r">= (\d+)", rule))])
         elif own_type == "vector":
             row[column] = str([0.0] * 384)
         else:
@@ -95,14 +98,14 @@ def _row(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> dict[str, Any]:
     return row | {table.owner: tenant_id}
 
 
-def _allowed(conn: Catalogue, table: Table, column: str) -> list[str]:
-    """The words that a check constraint lists for the column."""
+def _rules(conn: Catalogue, table: Table, column: str) -> list[str]:
+    """The check constraints that name the column."""
     found = conn.execute(
         "select pg_get_constraintdef(k.oid) from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid "
         "and a.attnum = any(k.conkey) where k.contype = 'c' and k.conrelid = %s::regclass and a.attname = %s",
         (table.name, column),
-    ).fetchall()
-    return [word for (rule,) in found if " ANY " in rule for word in re.findall(r"'([^']+)'::text", rule)]
+    )
+    return [rule for (rule,) in found.fetchall()]
 
 
 def fingerprint(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> str:
