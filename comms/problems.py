@@ -144,6 +144,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     415: "Not multipart/form-data",
     416: "The range lies beyond the end",
     422: "The request is not valid",
+    429: "Too many requests this minute: go on after Retry-After",
     503: "Try again shortly",
 }
 
@@ -154,7 +155,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 # Every route may answer these.
-PROBLEM_RESPONSES: Final = problem_responses(401, 403, 404, 409, 422, 503)
+PROBLEM_RESPONSES: Final = problem_responses(401, 403, 404, 409, 422, 429, 503)
 
 
 def _name_media_type(document: dict[str, Any]) -> None:
