@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 
 from comms.database import Actor, Connection, Origin
 from comms.house import House
-from comms.idempotency.route import attempt_of
+from comms.idempotency.attempts import attempt_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.limits.requests import RequestLimits

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from comms.http import Acting, IfMatch, acting_with, tag
-from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_responses
+from comms.routing import PlatformRoute
 from comms.sessions import participants, queries
 from comms.sessions.participants import ParticipantChange
 from comms.sessions.queries import (
@@ -21,7 +21,7 @@ from comms.sessions.queries import (
     SessionType,
 )
 
-router = APIRouter(prefix="/api/sessions", tags=["sessions"], route_class=OneEffect)
+router = APIRouter(prefix="/api/sessions", tags=["sessions"], route_class=PlatformRoute)
 
 Reading = Annotated[Acting, acting_with("sessions.read")]
 Writing = Annotated[Acting, acting_with("sessions.write")]
