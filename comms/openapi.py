@@ -88,9 +88,8 @@ def _complete(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> 
         )
         _exemplify(operation["requestBody"]["content"], schemas)
     for status, answer in operation["responses"].items():
-        if status[0] in "45":
-            if _is_problem(answer):
-                answer["content"] = _problem_content(status)
+        if status[0] in "45" and _is_problem(answer):
+            answer["content"] = _problem_content(status)
         else:
             _exemplify(answer.get("content", {}), schemas)
         if path.startswith("/api/") and status != "401":

@@ -38,6 +38,7 @@ Reading = Annotated[Acting, acting_with("recordings.read")]
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file"],
+    "additionalProperties": False,
     "properties": {
         "file": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One a track."},
         "participant": {
