@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Response
 from comms.alerts import queries
 from comms.alerts.records import Alert, AlertDetail, AlertState, NewReview, Review
 from comms.http import Acting, IfMatch, acting_with, tag
-from comms.idempotency.route import OneEffect
+from comms.problems import problem_responses
+from comms.routing import PlatformRoute
 from models.records import Category, Severity
 
-router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=OneEffect)
+router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=PlatformRoute)
 
 Reading = Annotated[Acting, acting_with("alerts.read")]
 Deciding = Annotated[Acting, acting_with("alerts.decide")]
@@ -41,7 +42,7 @@ async def read_alert(acting: Reading, alert_id: UUID, response: Response) -> Ale
     return detail
 
 
-@router.post("/{alert_id}/claim")
+@router.post("/{alert_id}/claim", responses=problem_responses(412))
 async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, if_match: IfMatch) -> Alert:
     """Takes the alert, so that no two people work on it; asking twice does no harm."""
     alert = await queries.claim_alert(acting.conn, acting.actor, alert_id, if_match)
@@ -49,7 +50,7 @@ async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, if_m
     return alert
 
 
-@router.post("/{alert_id}/review", status_code=201)
+@router.post("/{alert_id}/review", status_code=201, responses=problem_responses(412))
 async def review_alert(
     acting: Deciding, alert_id: UUID, said: NewReview, response: Response, if_match: IfMatch
 ) -> Review:

@@ -21,12 +21,12 @@ from comms.consent.permission import Permission, permits
 from comms.consent.queries import ConsentAct, ConsentChange, ConsentRecord, Origin
 from comms.database import Actor
 from comms.http import Acting, acting, acting_with
-from comms.idempotency.route import OneEffect
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 from models.records import Record
 
-router = APIRouter(prefix="/api", tags=["consent"], route_class=OneEffect)
+router = APIRouter(prefix="/api", tags=["consent"], route_class=PlatformRoute)
 
 
 class ConsentState(Record):

@@ -18,6 +18,7 @@ from comms.sessions.queries import (
     raise_version,
     read_session,
 )
+from comms.versions import refuse_stale
 from models.errors import conflict, missing
 from models.records import Record
 
@@ -57,10 +58,20 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
 
 
 async def change_participant(
-    conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, change: ParticipantChange
+    conn: Connection,
+    actor: Actor,
+    session_id: UUID,
+    user_id: UUID,
+    change: ParticipantChange,
+    *,
+    expected: int | None = None,
 ) -> SessionParticipant:
-    """Applies what the change names; raises `missing` and a conflict (`session-status`)."""
+    """Applies what the change names; raises `missing` and a conflict (`session-status`, `version-stale`).
+
+    `expected` is the session's version, which every change of its participants raises.
+    """
     session = await lock_session(conn, session_id)
+    refuse_stale(session.version, expected)
     before = _of(session, user_id)
     if change.joined is not None and session.status != "active":
         raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
@@ -85,11 +96,17 @@ async def change_participant(
     return await read_participant(conn, actor, session_id, user_id)
 
 
-async def remove_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> None:
-    """They have left; that they took part stays on record. Raises `missing`; removing twice is no error."""
+async def remove_participant(
+    conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, expected: int | None = None
+) -> None:
+    """They have left; that they took part stays on record. Raises `missing`, a conflict (`version-stale`).
+
+    Removing twice is no error.
+    """
     session = await lock_session(conn, session_id)
     if _of(session, user_id).left_at is not None:
         return
+    refuse_stale(session.version, expected)
     await conn.execute(
         "update session_participants set left_at = now() where session_id = %s and user_id = %s", (session_id, user_id)
     )
