@@ -28,7 +28,7 @@ class Neighbour:
 async def make_neighbour(house: House, worker_house: House) -> Neighbour:
     """A home, people, a session with a read recording, an alert that was looked at, a ground, consent, a ticket."""
     made, alert = await walked.make_alert(house, worker_house)
-    people = {role: await factories.make_user(house, made.tenant_id, role) for role in ROLES}
+    people: dict[str, Actor] = {role: await factories.make_user(house, made.tenant_id, role) for role in ROLES}
     officer, manager = people["data_protection_officer"], people["care_manager"]
     ground = await factories.put_in_force(house, officer, "record")
     await factories.grant(house, manager, made.people["S2"], "record")

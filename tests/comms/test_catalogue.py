@@ -114,7 +114,8 @@ def test_policies_read_the_session_once_a_query(catalogue: "psycopg.Connection[T
         catalogue,
         "select tablename || '.' || policyname from pg_policies where schemaname = 'public' "
         "and regexp_replace(coalesce(qual, '') || coalesce(with_check, ''), "
-        "'\\( ?SELECT (app\\.)?(tenant|actor|actor_role|tenant_for)\\(', '', 'g') ~ '(tenant|actor|actor_role|tenant_for)\\('",
+        "'\\( ?SELECT (app\\.)?(tenant|actor|actor_role|tenant_for)\\(', '', 'g') "
+        "~ '(tenant|actor|actor_role|tenant_for)\\('",
     )
     assert bare == set()
 

@@ -66,7 +66,7 @@ async def test_no_identity_leaks_from_one_act_to_the_next(few: Database, people:
         place, kind = chance.randrange(len(people)), chance.choice(KINDS)
         actor = Actor(
             people[place].tenant_id, people[place].user_id, people[place].role,
-            Origin(request_id=UUID(int=number + 1), reason=f"act-{number}"),
+            origin=Origin(request_id=UUID(int=number + 1), reason=f"act-{number}"),
         )  # fmt: skip
         async with free:
             task = asyncio.create_task(_act(few, actor, homes=place, fails=kind))
