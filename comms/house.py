@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from comms.database import Database
+from comms.events.queries import OUTBOX
+from comms.events.waker import Waker, waking
 from comms.identity.tokens import Issuer, Verifier
 from comms.metrics import Metrics
 from comms.settings import Settings
@@ -38,17 +40,19 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
         raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
     keys_dir = settings.data_dir / "keys"
     Issuer.open(keys_dir, settings.issuer)  # so that there is a public key to verify with, whoever starts first
-    database = Database(settings.role_database_url.get_secret_value(), most=connections)
+    relay = Waker(OUTBOX)
+    database = Database(settings.role_database_url.get_secret_value(), most=connections, on_emitted=relay.wake)
     await database.open()
     try:
-        yield House(
-            settings=settings,
-            database=database,
-            objects=Objects.open(settings),
-            keys=LocalKeyFile.open(keys_dir),
-            verifier=Verifier.open(keys_dir, settings.issuer),
-            metrics=metrics,
-            decoders=asyncio.Semaphore(2),
-        )
+        async with waking(relay, database):
+            yield House(
+                settings=settings,
+                database=database,
+                objects=Objects.open(settings),
+                keys=LocalKeyFile.open(keys_dir),
+                verifier=Verifier.open(keys_dir, settings.issuer),
+                metrics=metrics,
+                decoders=asyncio.Semaphore(2),
+            )
     finally:
         await database.close()
