@@ -11,7 +11,7 @@ from comms.app import create_app
 from comms.logs import write_json_logs
 from comms.settings import Settings
 
-# Clients have little to say. Events are short, and to compress one for each of 500 sockets takes longer than to send it.
+# Clients have little to say. To compress a short event for each of 500 sockets takes longer than to send it.
 WEBSOCKETS: Final[dict[str, Any]] = {"ws_max_size": 1 << 16, "ws_per_message_deflate": False}
 _GRACE_SECONDS = 5  # WebSockets and downloads may finish; the launcher waits a little longer than this
 

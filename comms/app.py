@@ -36,6 +36,7 @@ from comms.settings import Settings
 from comms.tenants.routes import router as tenants
 from comms.timings.routes import router as timings
 from comms.users.routes import router as people
+from comms.webhooks.routes import router as webhooks
 from models import audio
 
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
@@ -51,6 +52,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     alerts,
     acts,
     live_events,
+    webhooks,
     models,
 )  # fmt: skip
 

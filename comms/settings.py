@@ -1,5 +1,6 @@
 """The knobs, read once at each process's entry point and passed inward. Nothing else reads the environment."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -65,6 +66,20 @@ class Settings(BaseSettings):
     )
     audit_anchor_seconds: float = Field(
         default=300.0, gt=0, description="How often the heads of moved audit chains are anchored outside the database."
+    )
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description='Networks beside the public internet that webhooks may reach, also without TLS: ["10.0.0.0/8"].',
+    )
+    webhook_attempts: int = Field(
+        default=10, ge=1, description="Tries of a webhook's delivery, with growing pauses, before it is given up."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="A Redis to whose streams events are added too (redis://…, rediss://…); without it, none.",
+    )
+    redis_stream_length: int = Field(
+        default=100_000, ge=1, description="About how many events a tenant's Redis stream keeps."
     )
 
     # Wiring: the launcher sets these for the processes it starts; each is given its own role's door alone.

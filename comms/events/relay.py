@@ -22,11 +22,11 @@ from comms.events.jobs import job_queue, start_jobs
 from comms.events.queries import CHANNEL, OUTBOX
 from comms.logs import write_json_logs
 from comms.settings import Settings
+from comms.turns import take_turn
 
 _LOCK: Final = 0x77636332  # one relay at a time; the session's own, so that it is free when the connection is gone
 _BATCH: Final = 200
 _IDLE_SECONDS: Final = 0.1
-_WAIT_FOR_TURN_SECONDS: Final = 0.5
 _BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 _log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ async def relay(url: str, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
             async with await _connect(url) as conn:
-                if not await _take_turn(conn, stopping):
+                if not await take_turn(conn, _LOCK, stopping):
                     return
                 _log.info("relay takes its turn")
                 failures = 0
@@ -49,7 +49,7 @@ async def relay(url: str, stopping: asyncio.Event) -> None:
             pause = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
             _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=pause)
             failures += 1
-            await _pause(stopping, pause)
+            await pause(stopping, pause)
 
 
 async def _connect(url: str) -> Connection:
@@ -57,19 +57,6 @@ async def _connect(url: str) -> Connection:
         url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-relay",
         options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables bare
     )  # fmt: skip
-
-
-async def _take_turn(conn: Connection, stopping: asyncio.Event) -> bool:
-    """Waits for the lock; False where told to stop before it was free.
-
-    Tried again and again rather than waited for, so that a signal is heard in between.
-    """
-    while not stopping.is_set():
-        row = await (await conn.execute("select pg_try_advisory_lock(%s) as ours", (_LOCK,))).fetchone()
-        if row is not None and row["ours"]:
-            return True
-        await _pause(stopping, _WAIT_FOR_TURN_SECONDS)
-    return False
 
 
 async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> None:
@@ -128,13 +115,6 @@ async def _take(conn: Connection) -> list[dict[str, Any]]:
         (_BATCH,),
     )
     return await rows.fetchall()
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
-        return
 
 
 async def run(settings: Settings) -> None:

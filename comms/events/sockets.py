@@ -32,7 +32,7 @@ _LONGEST_SECONDS: Final = 3600.0
 _SERVICE_RESTART: Final = 1012
 _POLICY_VIOLATION: Final = 1008
 _CLOSING_SECONDS: Final = 5.0
-# What a client may say although nobody listens (some libraries send heartbeats as messages): a burst, then one a second.
+# What a client may say although nobody listens (some send heartbeats as messages): a burst, then one a second.
 _BURST: Final = 30.0
 
 

@@ -28,6 +28,7 @@ RolePermission = Literal[
     "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
     "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
     "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
+    "webhooks.read", "webhooks.manage",
 ]  # fmt: skip
 
 PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
@@ -58,6 +59,9 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
     "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
     "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # who answers for it sees where the tenant's events go; who runs the platform decides it
+    "webhooks.read": frozenset({"platform_admin", "service", "data_protection_officer"}),
+    "webhooks.manage": frozenset({"platform_admin", "service"}),
 }
 
 # Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
