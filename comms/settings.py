@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="A Redis to whose streams events are added too (redis://…, rediss://…); without it, none.",
+        description="A Redis to whose streams events are added too (redis://…, rediss://…).",
     )
     redis_stream_length: int = Field(
         default=100_000, ge=1, description="About how many events a tenant's Redis stream keeps."

@@ -3,8 +3,8 @@
     with running_instance(settings, tell) as instance: …
 
 PostgreSQL first, then everything that logs in to it: the sealer, the models' process (Ray), the API, the relay, the
-sender, the worker. Each is given its own role's door alone, by its environment. When the block ends, or this process dies however
-it dies, all of them end.
+sender, the worker. Each is given its own role's door alone, by its environment. When the block ends, or this process
+dies however it dies, all of them end.
 """
 
 import http.client

@@ -22,7 +22,7 @@ from comms.events.jobs import job_queue, start_jobs
 from comms.events.queries import CHANNEL, OUTBOX
 from comms.logs import write_json_logs
 from comms.settings import Settings
-from comms.turns import take_turn
+from comms.turns import pause, take_turn
 
 _LOCK: Final = 0x77636332  # one relay at a time; the session's own, so that it is free when the connection is gone
 _BATCH: Final = 200
@@ -46,10 +46,10 @@ async def relay(url: str, stopping: asyncio.Event) -> None:
                 await _send_until(conn, queue, stopping)
         except (OperationalError, InterfaceError, ConnectorException) as error:
             # the class alone: a driver's message may carry the values of a statement
-            pause = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
-            _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=pause)
+            seconds = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
+            _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=seconds)
             failures += 1
-            await pause(stopping, pause)
+            await pause(stopping, seconds)
 
 
 async def _connect(url: str) -> Connection:

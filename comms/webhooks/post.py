@@ -54,7 +54,7 @@ class Post:
             return Outcome(failure=error.slug)
         except httpx.HTTPError as error:
             return Outcome(failure="no-answer" if isinstance(error, httpx.TransportError) else "answer-invalid")
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError, httpx.InvalidURL):
             return Outcome(failure="name-unknown")
 
     async def _post(self, url: str, event: SentEvent, body: bytes, keys: Sequence[bytes]) -> Outcome:

@@ -94,6 +94,7 @@ async def change_webhook(
     networks: Sequence[Network],
     webhook_id: UUID,
     change: WebhookChange,
+    *,
     expected: int | None = None,
 ) -> Webhook:
     """Applies what the change names; raises `missing`, `invalid`, a conflict (`version-stale`)."""
@@ -102,7 +103,8 @@ async def change_webhook(
     webhook = await lock_webhook(conn, webhook_id)
     refuse_stale(webhook.version, expected)
     changed = await conn.execute(
-        "update webhooks set url = coalesce(%(url)s, url), event_types = coalesce(%(types)s, event_types), "
+        "update webhooks set url = coalesce(%(url)s, url), "  # noqa: S608 (constants)
+        "event_types = coalesce(%(types)s, event_types), "
         "state = coalesce(%(state)s, state), "
         "dead_in_a_row = case when %(state)s = 'active' then 0 else dead_in_a_row end, "
         f"version = version + 1, updated_at = now() where id = %(id)s returning {_COLUMNS}",

@@ -60,7 +60,7 @@ async def change_webhook(
 ) -> Webhook:
     """Changes what the body names; `state` pauses it, or has it tried again after it was disabled."""
     networks = acting.house.settings.webhook_networks
-    webhook = await queries.change_webhook(acting.conn, acting.actor, networks, webhook_id, change, expected)
+    webhook = await queries.change_webhook(acting.conn, acting.actor, networks, webhook_id, change, expected=expected)
     tag(response, webhook.version)
     return webhook
 

@@ -45,7 +45,7 @@ class Patience:
     dead_in_a_row: int = 5  # deliveries given up, none arriving between them, until the webhook is disabled
 
     def pause_seconds(self, attempts: int) -> float:
-        """Before the next try: twice to eight times the last (a quarter off at random, so that not all come at once)."""
+        """Before the next try: four times the last, up to a quarter less so that not all come at once."""
         grown = self.first_pause_seconds * 4.0 ** (attempts - 1)
         return min(grown, self.longest_pause_seconds) * random.uniform(0.75, 1.0)  # noqa: S311 (not a secret)
 
