@@ -30,7 +30,7 @@ from comms.presence.roll import LEASE_SECONDS, Roll
 from comms.sign_ins.queries import REVOKED
 from models.errors import WriteCareError, unavailable
 
-_PAGE: Final = 500
+_PAGE: Final = 100  # far fewer than a socket may be behind: between two pages those that take what comes have it
 _LOOK_ANYWAY_SECONDS: Final = 15.0
 _WATCH_SECONDS: Final = 0.5  # a sign-in that ended is cut off within a second, also where nobody could say so
 _BACK_OFF_SECONDS: Final = 1.0

@@ -10,7 +10,7 @@ from comms.database import Actor
 from comms.events.envelope import SentEvent
 from models.errors import WriteCareError, unavailable
 
-MOST_WAITING: Final = 256  # messages that a socket may be behind
+MOST_WAITING: Final = 512  # messages that a socket may be behind
 
 
 class Subscription:

@@ -12,6 +12,13 @@ from starlette.types import ASGIApp
 from comms.api import WEBSOCKETS
 
 
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
     """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair."""
