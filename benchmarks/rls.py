@@ -72,7 +72,7 @@ class Listening:
 
     async def execute(self, statement: bytes | str, values: Any = None) -> Any:
         self.asked.append((statement if isinstance(statement, bytes) else statement.encode(), values))
-        return await self._conn.execute(statement, values)  # type: ignore[arg-type]
+        return await self._conn.execute(statement, values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._conn, name)
@@ -130,7 +130,7 @@ _AS_ACTOR: Final = (
 async def collect(url: str, actor: Actor, ids: dict[str, UUID]) -> list[Statement]:
     """The statements of all reads, asked once."""
     found = []
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row) as conn:
+    async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as conn:
         await conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
         for name, read in reads(actor, ids).items():
             listening = Listening(conn)

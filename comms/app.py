@@ -37,6 +37,7 @@ from comms.tenants.routes import router as tenants
 from comms.timings.routes import router as timings
 from comms.users.routes import router as people
 from comms.webhooks.routes import router as webhooks
+from comms.webhooks.routes import secrets_router as webhook_secrets
 from models import audio
 
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
@@ -53,6 +54,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     acts,
     live_events,
     webhooks,
+    webhook_secrets,
     models,
 )  # fmt: skip
 

@@ -41,6 +41,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "alerts": "What the models heard, before a person who decides.",
     "audit": "Who did what, and that nobody has changed the log of it.",
     "live events": "Tickets for the WebSockets described above.",
+    "webhooks": "Where else a tenant's events are sent, signed, and what became of each.",
     "models": "The model endpoints, and the patterns that what they found makes.",
     "operations": "Health and measurements, for supervisors.",
 }

@@ -51,9 +51,8 @@ grant select (tenant_id, id, event_types, state) on webhooks to wcc_relay;
 grant select, update (state, dead_in_a_row, version, updated_at) on webhooks to wcc_sender;
 -- Whoever decides where the tenant's events go, and the data-protection officer, who answers for it.
 create policy decided_in_tenant on webhooks to wcc_app
-    using (tenant_id = (select app.tenant())
-        and (select app.actor_role()) in ('platform_admin', 'service', 'data_protection_officer'))
-    with check (tenant_id = (select app.tenant()) and (select app.actor_role()) in ('platform_admin', 'service'));
+    using (tenant_id = (select app.tenant_for('{platform_admin, service, data_protection_officer}')))
+    with check (tenant_id = (select app.tenant_for('{platform_admin, service}')));
 -- The relay sees which types each webhook wants, never where it leads; the sender sees where, across tenants.
 create policy read_by_relay on webhooks for select to wcc_relay using (true);
 create policy used_by_sender on webhooks to wcc_sender using (true) with check (true);
@@ -77,8 +76,8 @@ grant select (tenant_id, id, webhook_id, expires_at), insert, update (expires_at
 grant select on webhook_secrets to wcc_sender;
 -- Those who decide where events go make them and take them away; no role of the API reads one again.
 create policy made_in_tenant on webhook_secrets to wcc_app
-    using (tenant_id = (select app.tenant()) and (select app.actor_role()) in ('platform_admin', 'service'))
-    with check (tenant_id = (select app.tenant()) and (select app.actor_role()) in ('platform_admin', 'service'));
+    using (tenant_id = (select app.tenant_for('{platform_admin, service}')))
+    with check (tenant_id = (select app.tenant_for('{platform_admin, service}')));
 -- The sender signs with them, for all tenants.
 create policy read_by_sender on webhook_secrets for select to wcc_sender using (true);
 
@@ -115,9 +114,8 @@ grant select, update (state, attempts, last_status, last_failure, due_at, ended_
     on webhook_deliveries to wcc_sender;
 -- Those who see the webhook see what was sent to it; those who decide on it may have it sent again.
 create policy seen_with_webhook on webhook_deliveries to wcc_app
-    using (tenant_id = (select app.tenant())
-        and (select app.actor_role()) in ('platform_admin', 'service', 'data_protection_officer'))
-    with check (tenant_id = (select app.tenant()) and (select app.actor_role()) in ('platform_admin', 'service'));
+    using (tenant_id = (select app.tenant_for('{platform_admin, service, data_protection_officer}')))
+    with check (tenant_id = (select app.tenant_for('{platform_admin, service}')));
 -- The relay makes them, the sender sends them, for all tenants.
 create policy made_by_relay on webhook_deliveries for insert to wcc_relay with check (true);
 create policy sent_by_sender on webhook_deliveries to wcc_sender using (true) with check (true);

@@ -119,9 +119,12 @@ async def change_webhook(
     return _found(await changed.fetchone())
 
 
-async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID) -> None:
-    """Nothing is sent there any more and its secrets are gone; that it was there stays on record. Raises `missing`."""
-    await lock_webhook(conn, webhook_id)
+async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID, expected: int | None = None) -> None:
+    """Nothing is sent there any more and its secrets are gone; that it was there stays on record.
+
+    Raises `missing`, a conflict (`version-stale`).
+    """
+    refuse_stale((await lock_webhook(conn, webhook_id)).version, expected)
     # The row stays: a delivery that the relay makes at this moment must find it.
     await conn.execute(
         "update webhooks set state = 'deleted', version = version + 1, updated_at = now() where id = %s", (webhook_id,)

@@ -1,6 +1,6 @@
 """Webhooks over HTTP: where a tenant's events go, what became of each, and sending again.
 
-Without `Idempotency-Key` (comms/idempotency): its kept answers would keep a secret that is shown but once.
+What shows a secret takes no `Idempotency-Key` (comms/idempotency): the kept answer would hold what is shown but once.
 """
 
 from typing import Annotated
@@ -12,13 +12,15 @@ from pydantic import Field
 from comms.http import Acting, IfMatch, acting_with, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_responses
+from comms.routing import PlatformRoute
 from comms.webhooks import deliveries, queries
 from comms.webhooks.deliveries import Delivery, DeliveryState, Range, Replayed
 from comms.webhooks.queries import MadeWebhook, NewWebhook, Webhook, WebhookChange
 from comms.webhooks.secrets import rotate_secret
 from models.records import Record
 
-router = APIRouter(prefix="/api/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/api/webhooks", tags=["webhooks"], route_class=PlatformRoute)
+secrets_router = APIRouter(prefix="/api/webhooks", tags=["webhooks"])
 
 Reading = Annotated[Acting, acting_with("webhooks.read")]
 Managing = Annotated[Acting, acting_with("webhooks.manage")]
@@ -30,7 +32,7 @@ class MadeSecret(Record):
     secret: str = Field(repr=False)
 
 
-@router.post("", status_code=201)
+@secrets_router.post("", status_code=201)
 async def create_webhook(new: NewWebhook, acting: Managing, response: Response) -> MadeWebhook:
     """Has events of these types sent to an address, signed (Standard Webhooks) with the secret in the answer."""
     networks = acting.house.settings.webhook_networks
@@ -65,13 +67,13 @@ async def change_webhook(
     return webhook
 
 
-@router.delete("/{webhook_id}", status_code=204)
-async def delete_webhook(webhook_id: UUID, acting: Managing) -> None:
+@router.delete("/{webhook_id}", status_code=204, responses=problem_responses(412))
+async def delete_webhook(webhook_id: UUID, acting: Managing, expected: IfMatch) -> None:
     """Nothing is sent there any more."""
-    await queries.delete_webhook(acting.conn, acting.actor, webhook_id)
+    await queries.delete_webhook(acting.conn, acting.actor, webhook_id, expected)
 
 
-@router.post("/{webhook_id}/secret", status_code=201)
+@secrets_router.post("/{webhook_id}/secret", status_code=201)
 async def make_secret(webhook_id: UUID, acting: Managing, response: Response) -> MadeSecret:
     """A new secret; for a day the one before it signs too (`webhook-signature` then holds two)."""
     await queries.lock_webhook(acting.conn, webhook_id)

@@ -14,13 +14,19 @@ import psycopg
 from comms.identity.roles import ROLES
 from tests.comms.catalogue import Catalogue, Table, fingerprint
 
-LOGINS: Final = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer")
+LOGINS: Final = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender")
 REFUSED: Final = "42501"  # insufficient_privilege: a missing grant or a policy
 MALFORMED: Final = "22P02"  # invalid_text_representation: what is no tenant's id is not taken for one
 
 # What reaches across tenants on purpose: login and table (and the role within the login, where only that one may).
 ACROSS: Final[dict[tuple[str, str, str | None], str]] = {
     ("wcc_relay", "events", None): "marks what it sent",
+    ("wcc_relay", "webhooks", None): "sees which types each wants, never where it leads",
+    ("wcc_relay", "webhook_deliveries", None): "makes one for each event that is wanted",
+    ("wcc_sender", "events", None): "sends them on",
+    ("wcc_sender", "webhooks", None): "sees where they lead, and gives up those that keep failing",
+    ("wcc_sender", "webhook_secrets", None): "signs with them",
+    ("wcc_sender", "webhook_deliveries", None): "sends them",
     ("wcc_sealer", "audit_log", None): "lays the chains of all tenants",
     ("wcc_sealer", "audit_unsealed", None): "takes what waits",
     ("wcc_sealer", "audit_seals", None): "lays the chains of all tenants",

@@ -19,6 +19,7 @@ KINDS: Final[dict[str, str]] = {
     "tenant_id": "tenant", "home_id": "home", "user_id": "user", "session_id": "session", "recording_id": "recording",
     "alert_id": "alert", "activity_id": "ground", "processing_id": "ground", "participant": "user",
     "conversation_id": "session", "object_id": "user", "actor_id": "user", "cursor": "session",
+    "webhook_id": "webhook", "delivery_id": "delivery",
 }  # fmt: skip
 _LISTS_OF_IDS: Final = {"participant"}
 
