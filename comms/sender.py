@@ -38,9 +38,9 @@ async def run(settings: Settings, url: str) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Sender(database, keys, post, Patience(settings.webhook_attempts)).run(url, stopping))
-            if settings.redis_url is not None:
-                redis_url = settings.redis_url.get_secret_value()
-                tasks.create_task(fill_streams(url, redis_url, settings.redis_stream_length, stopping))
+            if settings.streams_redis_url is not None:
+                redis_url = settings.streams_redis_url.get_secret_value()
+                tasks.create_task(fill_streams(url, redis_url, settings.streams_length, stopping))
     finally:
         await database.close()
 

@@ -74,11 +74,11 @@ class Settings(BaseSettings):
     webhook_attempts: int = Field(
         default=10, ge=1, description="Tries of a webhook's delivery, with growing pauses, before it is given up."
     )
-    redis_url: SecretStr | None = Field(
+    streams_redis_url: SecretStr | None = Field(
         default=None,
         description="A Redis to whose streams events are added too (redis://…, rediss://…).",
     )
-    redis_stream_length: int = Field(
+    streams_length: int = Field(
         default=100_000, ge=1, description="About how many events a tenant's Redis stream keeps."
     )
 

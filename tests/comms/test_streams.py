@@ -141,7 +141,7 @@ async def test_a_sender_killed_in_the_middle_is_followed_by_one_that_goes_on(
     actor = await factories.make_actor(house)
     with valkey(free_port(), tmp_path) as redis_url:
         for part in (range(1, 41), range(41, 81)):
-            sender = start_sender(house, databases, WRITECARE_REDIS_URL=redis_url)
+            sender = start_sender(house, databases, WRITECARE_STREAMS_REDIS_URL=redis_url)
             try:
                 await tell(house, actor, *part)
                 await reach(redis_url, actor.tenant_id, part[len(part) // 2])
