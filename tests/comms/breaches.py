@@ -12,9 +12,11 @@ from typing import Final
 import psycopg
 
 from comms.identity.roles import ROLES
+from comms.provision import ROLES as LOGIN_ROLES
 from tests.comms.catalogue import Catalogue, Table, fingerprint
 
-LOGINS: Final = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer")
+# Every role that logs in to this database; the registry's has one of its own and may not connect to this.
+LOGINS: Final = tuple(role for role in LOGIN_ROLES if role != "wcc_mlflow")
 REFUSED: Final = "42501"  # insufficient_privilege: a missing grant or a policy
 MALFORMED: Final = "22P02"  # invalid_text_representation: what is no tenant's id is not taken for one
 
