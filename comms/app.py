@@ -10,6 +10,7 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI
 
+from comms.accounts.routes import router as accounts
 from comms.ai.forwarding import open_model_door
 from comms.ai.routes import router as models
 from comms.alerts.routes import router as alerts
@@ -31,8 +32,10 @@ from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
 from comms.recordings.routes import router as recordings
 from comms.recordings.sweep import sweep_for_ever
+from comms.service_accounts.routes import router as service_accounts
 from comms.sessions.routes import router as sessions
 from comms.settings import Settings
+from comms.sign_ins.routes import router as sign_ins
 from comms.tenants.routes import router as tenants
 from comms.timings.routes import router as timings
 from comms.users.routes import router as people
@@ -41,6 +44,9 @@ from models import audio
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     identity,
+    sign_ins,
+    accounts,
+    service_accounts,
     tenants,
     homes,
     people,

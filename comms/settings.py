@@ -37,6 +37,21 @@ class Settings(BaseSettings):
         "counts its own.",
     )
     token_lifetime_seconds: int = Field(default=12 * 3600, gt=0, description="How long a signed token is good for.")
+    access_token_seconds: int = Field(
+        default=900, gt=0, description="How long the token of a person's sign-in is good for before it is refreshed."
+    )
+    idle_seconds: int = Field(
+        default=12 * 3600, gt=0, description="A sign-in that nobody refreshes for this long is over."
+    )
+    sign_in_seconds: int = Field(
+        default=7 * 86400, gt=0, description="The longest that a sign-in lasts, however often it is refreshed."
+    )
+    second_factor_roles: frozenset[str] = Field(
+        default=frozenset(), description="Roles that may do nothing before a second factor is set up (a JSON list)."
+    )
+    public_url: str | None = Field(
+        default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
+    )
     issuer: str = Field(default="writecareconnect", description="The `iss` of tokens made and accepted here.")
     model_cpus: float = Field(default=2.0, gt=0, description="Processors that the model deployments share.")
     asr_model: str | None = Field(
@@ -66,6 +81,11 @@ class Settings(BaseSettings):
     audit_anchor_seconds: float = Field(
         default=300.0, gt=0, description="How often the heads of moved audit chains are anchored outside the database."
     )
+
+    @property
+    def origin(self) -> str:
+        """Where browsers reach this, without a slash at the end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
     # Wiring: the launcher sets these for the processes it starts; each is given its own role's door alone.
     role_database_url: SecretStr | None = Field(default=None, description="Where this process logs in to PostgreSQL.")
