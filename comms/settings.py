@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from comms.identity.roles import Role
+
 
 class Settings(BaseSettings):
     """One typed object a process. Each field can be set as `WRITECARE_<NAME>` in the environment."""
@@ -46,11 +48,30 @@ class Settings(BaseSettings):
     sign_in_seconds: int = Field(
         default=7 * 86400, gt=0, description="The longest that a sign-in lasts, however often it is refreshed."
     )
-    second_factor_roles: frozenset[str] = Field(
+    second_factor_roles: frozenset[Role] = Field(
         default=frozenset(), description="Roles that may do nothing before a second factor is set up (a JSON list)."
     )
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
+    )
+    oidc_issuer: str | None = Field(
+        default=None, description="Provider of single sign-on (OpenID Connect), e.g. WriteCareNotes: its issuer URL."
+    )
+    oidc_client_id: str | None = Field(default=None, description="What the provider calls this installation.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="The secret agreed with it, if there is one."
+    )
+    oidc_scopes: str = Field(default="openid profile", description="What is asked of the provider.")
+    oidc_tenant_claim: str = Field(default="tenant", description="Its claim that holds the tenant's slug.")
+    oidc_user_claim: str = Field(
+        default="preferred_username",
+        description="Its claim that becomes the person's slug (lower case, - for the rest).",
+    )
+    oidc_name_claim: str = Field(default="name", description="Its claim that holds the person's name.")
+    oidc_role_claim: str = Field(default="role", description="Its claim that holds a role, or a list with one.")
+    oidc_roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description="The role here for each value of that claim (JSON); other values let nobody in.",
     )
     issuer: str = Field(default="writecareconnect", description="The `iss` of tokens made and accepted here.")
     model_cpus: float = Field(default=2.0, gt=0, description="Processors that the model deployments share.")

@@ -46,8 +46,9 @@ async def count_attempt(conn: Connection, *subjects: Subject) -> None:
         counted = await conn.execute(
             "insert into failed_sign_ins as f (tenant_id, subject_hash, failures) values (%(nobody)s, %(hash)s, 1) "
             "on conflict (tenant_id, subject_hash) do update set failed_at = now(), failures = f.failures + 1, "
-            "paused_until = case when f.failures < %(allowance)s then '-infinity' else clock_timestamp() + "
-            "    make_interval(secs => least(%(first)s * 2.0 ^ least(f.failures - %(allowance)s, 20), %(longest)s)) end "
+            "paused_until = case when f.failures < %(allowance)s then '-infinity' "
+            "    else clock_timestamp() + make_interval(secs => "
+            "        least(%(first)s * 2.0 ^ least(f.failures - %(allowance)s, 20), %(longest)s)) end "
             # the clock's time, not the transaction's: it may have waited for the row
             "where f.paused_until <= clock_timestamp() returning 1",
             {
