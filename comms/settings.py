@@ -58,14 +58,12 @@ class Settings(BaseSettings):
         default=None, description="Provider of single sign-on (OpenID Connect), e.g. WriteCareNotes: its issuer URL."
     )
     oidc_client_id: str | None = Field(default=None, description="What the provider calls this installation.")
-    oidc_client_secret: SecretStr | None = Field(
-        default=None, description="The secret agreed with it, if there is one."
-    )
+    oidc_client_secret: SecretStr | None = Field(default=None, description="The secret agreed with it, if any.")
     oidc_scopes: str = Field(default="openid profile", description="What is asked of the provider.")
     oidc_tenant_claim: str = Field(default="tenant", description="Its claim that holds the tenant's slug.")
     oidc_user_claim: str = Field(
         default="preferred_username",
-        description="Its claim that becomes the person's slug (lower case, - for the rest).",
+        description="Its claim that becomes the person's slug (- for what does not fit).",
     )
     oidc_name_claim: str = Field(default="name", description="Its claim that holds the person's name.")
     oidc_role_claim: str = Field(default="role", description="Its claim that holds a role, or a list with one.")

@@ -39,9 +39,12 @@ _log = structlog.get_logger(__name__)
 class Provider:
     """One a process; made by `open_provider`."""
 
-    def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, settings: Settings, http: httpx.AsyncClient, keys_again_seconds: float = _KEYS_AGAIN_SECONDS
+    ) -> None:
         self._settings = settings
         self._http = http
+        self._keys_again_seconds = keys_again_seconds
         self._description: dict[str, Any] = {}
         self._described_at = -_KEPT_SECONDS
         self._keys = KeySet([])
@@ -80,7 +83,7 @@ class Provider:
             "code_verifier": verifier,
         }  # fmt: skip
         client_id, secret = str(self._settings.oidc_client_id), self._settings.oidc_client_secret
-        auth = None
+        auth: httpx.Auth = httpx.Auth()  # which adds nothing
         if secret is None:
             form["client_id"] = client_id
         elif "client_secret_basic" in described.get("token_endpoint_auth_methods_supported", ["client_secret_basic"]):
@@ -89,9 +92,7 @@ class Provider:
             form |= {"client_id": client_id, "client_secret": secret.get_secret_value()}
         endpoint = str(described["token_endpoint"])
         try:
-            answer = await self._http.post(
-                endpoint, data=form, auth=auth if auth is not None else httpx.USE_CLIENT_DEFAULT
-            )
+            answer = await self._http.post(endpoint, data=form, auth=auth)
             given = answer.json() if answer.is_success else None
         except (httpx.HTTPError, ValueError) as error:
             raise _silent(error) from None
@@ -104,7 +105,7 @@ class Provider:
         try:
             checked = jwt.decode(token, self._keys, algorithms=list(_HASHES))
         except (JoseError, ValueError):
-            if not await self._fetch_keys(older_than=_KEYS_AGAIN_SECONDS):
+            if not await self._fetch_keys(older_than=self._keys_again_seconds):
                 raise
             checked = jwt.decode(token, self._keys, algorithms=list(_HASHES))
         claims = checked.claims
@@ -157,10 +158,10 @@ class Provider:
 
 
 @asynccontextmanager
-async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
+async def open_provider(settings: Settings, keys_again_seconds: float = _KEYS_AGAIN_SECONDS) -> AsyncIterator[Provider]:
     """The provider that the settings name, until the block ends; opens no connection before it is asked."""
     async with httpx.AsyncClient(timeout=_PATIENCE, follow_redirects=False, trust_env=False) as http:
-        yield Provider(settings, http)
+        yield Provider(settings, http, keys_again_seconds)
 
 
 def invalid_sign_on(reason: str) -> WriteCareError:

@@ -40,7 +40,7 @@ class Claimed:
 
 
 def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
-    """Raises `refused` (`sign-on-claims`) where a claim lacks or the role is none, or several, of the settings' table."""
+    """Raises `refused` (`sign-on-claims`) where a claim lacks, or the settings' table has no one role for it."""
     tenant, user = claims.get(settings.oidc_tenant_claim), claims.get(settings.oidc_user_claim)
     said = claims.get(settings.oidc_role_claim)
     words = said if isinstance(said, list) else [said]
@@ -76,7 +76,8 @@ async def begin_journey(conn: Connection, state: str) -> None:
     """Keeps the state's hash until it comes back; sweeps those that never did. `conn` acts as nobody's door."""
     await conn.execute("delete from sso_journeys where expires_at < now()")
     await conn.execute(
-        "insert into sso_journeys (tenant_id, state_hash, expires_at) values (%s, %s, now() + make_interval(secs => %s))",
+        "insert into sso_journeys (tenant_id, state_hash, expires_at) "
+        "values (%s, %s, now() + make_interval(secs => %s))",
         (NOBODY, _hash(state), JOURNEY_SECONDS),
     )
 

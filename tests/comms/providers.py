@@ -29,6 +29,7 @@ class ProviderAtWork:
         self.issuer = ""
         self.twist: Twist | None = None
         self.key_requests = 0
+        self.twisted = 0
         self._turning = False
         self._challenges: dict[str, str] = {}
         self.app.before_request(self._before)
@@ -61,6 +62,7 @@ class ProviderAtWork:
             body = given["id_token"].split(".")[1]
             claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
             response.set_data(json.dumps({**given, "id_token": self.twist(claims, key)}))
+            self.twisted += 1
         return response
 
 

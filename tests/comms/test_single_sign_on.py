@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
+from pydantic import SecretStr
 
 from comms.app import create_app
 from comms.house import House
@@ -37,6 +38,7 @@ def signing_on(settings: Settings, provider: ProviderAtWork) -> Settings:
     return settings.model_copy(
         update={
             "public_url": HERE, "oidc_issuer": provider.issuer, "oidc_client_id": "connect",
+            "oidc_client_secret": SecretStr("agreed"),
             "oidc_roles": {"senior-carer": "care_worker", "lead": "safeguarding_lead"},
         }
     )  # fmt: skip
@@ -267,6 +269,7 @@ async def test_a_token_that_is_not_for_this_journey_is_refused(
     provider.twist = twist
     refused = await browser.sign_on()
     assert (refused.status_code, slug_of(refused)) == (401, "sign-on-invalid")
+    assert provider.twisted == 1
     assert (await browser.here.post("/api/auth/refresh", json={})).status_code == 401
 
 
