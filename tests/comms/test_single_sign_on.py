@@ -1,6 +1,7 @@
 """Single sign-on against a real provider: the honest way in, its keys turned over, and the ways that are no way in."""
 
 import base64
+import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -236,17 +237,25 @@ async def test_forged_tokens_are_no_stream_of_requests_for_keys(
 # --- attacks ------------------------------------------------------------------------------------------------------
 
 
+def encoded(part: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
 def unsigned(claims: dict[str, Any], _key: RSAKey) -> str:
     """RFC 8725, 3.1: 'none' as algorithm."""
-    parts = [
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "none"}, claims)
-    ]
-    return f"{parts[0]}.{parts[1]}."
+    return f"{encoded({'alg': 'none'})}.{encoded(claims)}."
 
 
 def signed_with_the_public_key(claims: dict[str, Any], key: RSAKey) -> str:
-    """RFC 8725, 2.1: the provider's public key as the secret of HS256."""
-    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(key.as_pem(private=False)), algorithms=["HS256"])
+    """RFC 8725, 2.1: the provider's public key as the secret of HS256; by hand, since joserfc will not."""
+    signed = f"{encoded({'alg': 'HS256'})}.{encoded(claims)}"
+    mark = hmac.digest(key.as_pem(private=False), signed.encode(), "sha256")
+    return f"{signed}.{base64.urlsafe_b64encode(mark).rstrip(b'=').decode()}"
+
+
+def signed_with_the_clients_secret(claims: dict[str, Any], _key: RSAKey) -> str:
+    """HS256 with the client's secret: honest in OpenID Connect, but whoever reads our settings could sign."""
+    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key("agreed"), algorithms=["HS256"])
 
 
 @pytest.mark.parametrize(
@@ -257,7 +266,7 @@ def signed_with_the_public_key(claims: dict[str, Any], key: RSAKey) -> str:
         saying(iss="https://elsewhere.example"), saying(sub=None),
         saying(exp=int(time.time()) - 3600), saying(exp=None), saying(iat=int(time.time()) + 3600),
         saying(at_hash="AAAAAAAAAAAAAAAAAAAAAA"),
-        unsigned, signed_with_the_public_key,
+        unsigned, signed_with_the_public_key, signed_with_the_clients_secret,
         lambda claims, key: saying()(claims, key)[:-8] + "AAAAAAAA",
         lambda claims, key: "not-a-token",
     ],
