@@ -20,8 +20,8 @@ from joserfc.jwk import KeySet
 from comms.database import Actor
 from comms.identity.tokens import Issuer, Verifier
 
-PAIRS = 15
-CHECKS = 1000
+PAIRS = 41
+CHECKS = 200
 
 
 def microseconds(check: Callable[[], object]) -> float:

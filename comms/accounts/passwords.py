@@ -37,6 +37,12 @@ async def read_password_hash(conn: Connection, user_id: UUID) -> str | None:
     return None if row is None else str(row["hash"])
 
 
+async def signs_on_elsewhere(conn: Connection, person: Actor) -> bool:
+    """Whether the person is known from the provider of single sign-on; `conn` acts as the tenant's door."""
+    found = await conn.execute("select 1 from sso_subjects where user_id = %s", (person.user_id,))
+    return await found.fetchone() is not None
+
+
 async def keep_password_hash(conn: Connection, person: Actor, hashed: str) -> None:
     """Puts the hash in the place of the one before."""
     await conn.execute(

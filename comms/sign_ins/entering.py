@@ -16,6 +16,7 @@ from comms.accounts.passwords import (
     read_password_hash,
     redeem_password_reset,
     set_password,
+    signs_on_elsewhere,
 )
 from comms.accounts.second_factors import NewSecondFactor, has_second_factor, take_code, wrong_code
 from comms.accounts.second_factors import enrol_second_factor as enrol
@@ -89,14 +90,17 @@ async def sign_in(house: House, sent: Credentials, address: str) -> Tokens:
 async def change_password(house: House, person: Actor, change: PasswordChange) -> None:
     """A signed-in person's new password; ends their other sign-ins.
 
-    Raises `refused` for a program (`service-has-no-password`) and for a wrong current password (`password-wrong`),
-    429 while it has to wait.
+    Raises `refused` for a program (`service-has-no-password`), whoever signs on elsewhere (`signs-on-elsewhere`) and a
+    wrong current password (`password-wrong`), 429 while it has to wait.
     """
     if person.role == "service":
         raise refused("service-has-no-password", "A program signs in with its key.")
-    async with house.database.acting_as(person) as conn:
+    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
         await refuse_inactive(conn, person)
         stored = await read_password_hash(conn, person.user_id)
+        if stored is None and await signs_on_elsewhere(conn, person):
+            # or their account would outlive the one that the provider closes
+            raise refused("signs-on-elsewhere", "You sign on with the provider, which keeps your password.")
     guessing = _own(person)
     if stored is not None:
         async with house.database.acting_as(door()) as conn:

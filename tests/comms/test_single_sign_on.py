@@ -198,6 +198,16 @@ async def test_an_account_with_a_password_of_its_own_is_not_taken_over(
     assert slug_of(await browser.sign_on()) == "sign-on-name-taken"
 
 
+async def test_whoever_signs_on_there_sets_no_password_here(
+    house: House, provider: ProviderAtWork, browser: Browser
+) -> None:
+    await introduce(house, provider, browser)
+    await browser.sign_on()
+    password = {"new_password": "correct horse battery"}
+    refused = await browser.here.put("/api/me/password", json=password, headers=await token_of(browser))
+    assert (refused.status_code, slug_of(refused)) == (403, "signs-on-elsewhere")
+
+
 async def test_a_closed_account_stays_closed(house: House, provider: ProviderAtWork, browser: Browser) -> None:
     known = await introduce(house, provider, browser)
     await browser.sign_on()
