@@ -21,7 +21,9 @@ from models.records import Record
 
 RESET_HOURS: Final = 72  # over a week-end
 
-Password = Annotated[str, StringConstraints(min_length=12, max_length=1024)]
+Password = Annotated[
+    str, StringConstraints(min_length=12, max_length=1024), Field(examples=["a long sentence to remember"])
+]
 
 
 class PasswordReset(Record):

@@ -12,7 +12,6 @@ from comms.accounts.second_factors import NewSecondFactor, RecoveryCodes
 from comms.database import Actor
 from comms.http import Acting, InHouse, SignedIn, acting, acting_with, allowed
 from comms.identity.door import door
-from comms.problems import problem_responses
 from comms.sign_ins import entering
 from comms.sign_ins.entering import PasswordChange
 from comms.users.queries import read_managed_user
@@ -33,7 +32,7 @@ class Enrolment(Record):
     code: str | None = Field(default=None, max_length=32, repr=False)
 
 
-@router.put("/api/me/password", status_code=204, responses=problem_responses(429))
+@router.put("/api/me/password", status_code=204)
 async def change_password(change: PasswordChange, house: InHouse, person: SignedIn) -> None:
     """Sets or changes one's own password: 12 characters or more, as one likes. Ends one's other sign-ins."""
     await entering.change_password(house, person, change)
@@ -49,7 +48,7 @@ async def make_password_reset(
     return await passwords.make_password_reset(request.conn, request.actor, user_id)
 
 
-@router.post("/api/me/second-factor", status_code=201, responses=problem_responses(429))
+@router.post("/api/me/second-factor", status_code=201)
 async def enrol_second_factor(sent: Enrolment, house: InHouse, person: SignedIn, response: Response) -> NewSecondFactor:
     """A new authenticator's secret, shown once; it is asked for once a code has confirmed it."""
     response.headers["Location"] = "/api/me/second-factor"

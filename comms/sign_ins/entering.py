@@ -21,7 +21,7 @@ from comms.accounts.passwords import (
 from comms.accounts.second_factors import NewSecondFactor, has_second_factor, take_code, wrong_code
 from comms.accounts.second_factors import enrol_second_factor as enrol
 from comms.audit.queries import record_act
-from comms.database import Actor
+from comms.database import Actor, Origin
 from comms.house import House
 from comms.identity.door import NOBODY, door
 from comms.identity.queries import refuse_inactive
@@ -63,21 +63,21 @@ class _Account:
     password_hash: str | None
 
 
-async def sign_in(house: House, sent: Credentials, address: str) -> Tokens:
+async def sign_in(house: House, sent: Credentials, origin: Origin) -> Tokens:
     """Tokens of a new sign-in.
 
     Raises `unauthenticated` (`sign-in-refused`; `code-needed` to the right password alone), 429 while it has to wait.
     """
-    subjects = (pauses.account(sent.tenant, sent.user), pauses.address(address))
+    subjects = (pauses.account(sent.tenant, sent.user), pauses.address(origin.address or ""))
     async with house.database.acting_as(door()) as conn:
         await pauses.count_attempt(conn, *subjects)
     account = await _find(house, sent)
     right = await house.passwords.matches(sent.password, account.password_hash)
     if not right or account.person is None:
-        raise await _refusal(house, account, "password")
-    tokens = await _let_in(house, account.person, sent)
+        raise await _refusal(house, account, "password", origin)
+    tokens = await _let_in(house, account.person, sent, origin)
     if tokens is None and sent.code is not None:
-        raise await _refusal(house, account, "code")
+        raise await _refusal(house, account, "code", origin)
     async with house.database.acting_as(door()) as conn:
         await pauses.forgive_attempt(conn, *subjects)
         if tokens is not None:
@@ -165,9 +165,9 @@ async def _find(house: House, sent: Credentials) -> _Account:
     return _Account(tenant_id, Actor(tenant_id, row["id"], row["role"]), row["hash"])
 
 
-async def _let_in(house: House, person: Actor, sent: Credentials) -> Tokens | None:
+async def _let_in(house: House, person: Actor, sent: Credentials, origin: Origin) -> Tokens | None:
     """Tokens for whoever brought the right password; None where a code is wanted and a good one was not sent."""
-    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
+    async with house.database.acting_as(door(person.tenant_id, person.user_id, origin)) as conn:
         wanted = await has_second_factor(conn, person)
         if wanted and (sent.code is None or not await take_code(conn, house.keys, person, sent.code)):
             return None
@@ -177,10 +177,10 @@ async def _let_in(house: House, person: Actor, sent: Credentials) -> Tokens | No
         return await start_sign_in(conn, house, person, "local")
 
 
-async def _refusal(house: House, account: _Account, lacking: str) -> WriteCareError:
+async def _refusal(house: House, account: _Account, lacking: str, origin: Origin) -> WriteCareError:
     """What every refused person is told. Their tenant's audit has it, whether there is such a person or not."""
     if account.tenant_id != NOBODY:
-        here = door(account.tenant_id)
+        here = door(account.tenant_id, origin=origin)
         about = ("user", account.person.user_id) if account.person else ("tenant", account.tenant_id)
         async with house.database.acting_as(here) as conn:
             await record_act(conn, here, "sign_in.refused", about, {"lacking": lacking})

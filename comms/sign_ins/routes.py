@@ -7,12 +7,12 @@ alone; a program gets it in the body. Which it was, the next turn keeps (ADR 001
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Cookie, Request, Response
+from fastapi import APIRouter, Cookie, Depends, Response
 from pydantic import Field
 
-from comms.http import Acting, InHouse, acting, acting_with
+from comms.database import Origin
+from comms.http import Acting, InHouse, acting, acting_with, origin_of
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
-from comms.problems import problem_responses
 from comms.settings import Settings
 from comms.sign_ins import entering, queries, refreshing
 from comms.sign_ins.entering import Credentials, PasswordRedemption
@@ -40,11 +40,13 @@ class RefreshRequest(Record):
     refresh_token: str | None = Field(default=None, max_length=512, repr=False)
 
 
-@router.post("/api/auth/sign-in", responses=problem_responses(429))
-async def sign_in(sent: NewSignIn, house: InHouse, request: Request, response: Response) -> Tokens:
+@router.post("/api/auth/sign-in")
+async def sign_in(
+    sent: NewSignIn, house: InHouse, origin: Annotated[Origin, Depends(origin_of)], response: Response
+) -> Tokens:
     """Lets a person with a local account in."""
     credentials = Credentials.model_validate(sent.model_dump(exclude={"keep_in"}))
-    tokens = await entering.sign_in(house, credentials, request.client.host if request.client else "")
+    tokens = await entering.sign_in(house, credentials, origin)
     return keep_in_cookie(response, house.settings, tokens) if sent.keep_in == "cookie" else tokens
 
 
