@@ -145,6 +145,17 @@ def allowed(permission: RolePermission) -> Any:
     return Depends(checked)
 
 
+def active() -> Any:
+    """A dependency that gives the `Actor` alone to everyone signed in, their account checked."""
+
+    async def checked(house: InHouse, actor: SignedIn) -> Actor:
+        async with house.database.acting_as(actor) as conn:
+            await refuse_inactive(conn, actor)
+        return actor
+
+    return Depends(checked)
+
+
 # --- versions ------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from comms.accounts import passwords, second_factors
 from comms.accounts.passwords import PasswordReset
 from comms.accounts.second_factors import NewSecondFactor, RecoveryCodes
 from comms.database import Actor
-from comms.http import Acting, InHouse, SignedIn, acting, acting_with, allowed
+from comms.http import Acting, InHouse, acting, acting_with, active, allowed
 from comms.identity.door import door
 from comms.sign_ins import entering
 from comms.sign_ins.entering import PasswordChange
@@ -33,7 +33,7 @@ class Enrolment(Record):
 
 
 @router.put("/api/me/password", status_code=204)
-async def change_password(change: PasswordChange, house: InHouse, person: SignedIn) -> None:
+async def change_password(change: PasswordChange, house: InHouse, person: Annotated[Actor, active()]) -> None:
     """Sets or changes one's own password: 12 characters or more, as one likes. Ends one's other sign-ins."""
     await entering.change_password(house, person, change)
 
@@ -49,7 +49,9 @@ async def make_password_reset(
 
 
 @router.post("/api/me/second-factor", status_code=201)
-async def enrol_second_factor(sent: Enrolment, house: InHouse, person: SignedIn, response: Response) -> NewSecondFactor:
+async def enrol_second_factor(
+    sent: Enrolment, house: InHouse, person: Annotated[Actor, active()], response: Response
+) -> NewSecondFactor:
     """A new authenticator's secret, shown once; it is asked for once a code has confirmed it."""
     response.headers["Location"] = "/api/me/second-factor"
     return await entering.enrol_second_factor(house, person, sent.code)

@@ -24,7 +24,6 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Origin
 from comms.house import House
 from comms.identity.door import NOBODY, door
-from comms.identity.queries import refuse_inactive
 from comms.sign_ins import pauses
 from comms.sign_ins.refreshing import Tokens, start_sign_in
 from models.errors import Kind, WriteCareError, refused
@@ -96,7 +95,6 @@ async def change_password(house: House, person: Actor, change: PasswordChange) -
     if person.role == "service":
         raise refused("service-has-no-password", "A program signs in with its key.")
     async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
-        await refuse_inactive(conn, person)
         stored = await read_password_hash(conn, person.user_id)
         if stored is None and await signs_on_elsewhere(conn, person):
             # or their account would outlive the one that the provider closes
@@ -120,7 +118,6 @@ async def enrol_second_factor(house: House, person: Actor, code: str | None) -> 
     Raises `invalid` (`code-wrong`), 429 while it has to wait.
     """
     async with house.database.acting_as(person) as conn:
-        await refuse_inactive(conn, person)
         replacing = await has_second_factor(conn, person)
     guessing = _own(person)
     if replacing:

@@ -140,9 +140,7 @@ async def test_without_a_good_token_every_route_but_the_public_ones_says_to_sign
         made = request(operation, street.theirs.ids, "x", whole=False)
         for headers in ({}, {"Authorization": "Bearer x.y.z"}):
             status = (await send(client, made, headers)).status_code
-            assert status == 401, (
-                f"{operation} answers {status} to nobody: ask for a token, or name it at PUBLIC in described.py"
-            )
+            assert status == 401, f"{operation} answers {status} to nobody: ask for a token, or name it at PUBLIC"
         # the owner of a good token who is not of its tenant: refused for the role, or for being nobody there
         assert (await send(client, made, moved)).status_code in {401, 403}, operation
 

@@ -117,7 +117,7 @@ async def test_every_reading_of_a_record_that_has_a_version_takes_if_none_match(
     for method, path, operation in of_the_platform(document):
         if method != "get":
             continue
-        schema = operation["responses"]["200"].get("content", {}).get("application/json", {}).get("schema", {})
+        schema = operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema", {})
         record = document["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {})
         versioned = "version" in record.get("properties", {})
         assert ("304" in operation["responses"]) == ("If-None-Match" in names(operation)) == versioned, path

@@ -48,7 +48,7 @@ async def plant(client: httpx.AsyncClient, app: FastAPI, house: House, there: Ne
             wrong: dict[str, Any] = {**made, "params": {"cursor": secret, "q": secret}}
             if "json" in made:
                 wrong["json"] = {**made["json"], secret: secret, "limit": secret} if made["json"] else secret
-            await client.request(**wrong, headers={**signed, "X-Access-Reason": secret, "If-Match": secret})
+            await client.request(**wrong, headers={**signed, "X-Access-Reason": f"{secret} words", "If-Match": secret})
             await client.request(operation.method, f"/api/{secret}", headers=signed)
 
 
