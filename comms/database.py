@@ -44,7 +44,7 @@ class Actor:
     user_id: UUID
     role: str
     sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
-    scopes: frozenset[str] | None = None  # a key's: what it may do of what its role may; none: all of it
+    scopes: frozenset[str] | None = None  # what it may do of what its role may; none: all of that
     origin: Origin = field(default=Origin(), compare=False, repr=False)
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from comms.accounts.hashing import PasswordHasher
 from comms.database import Database
 from comms.events.queries import OUTBOX
 from comms.events.waker import Waker, waking
@@ -22,13 +23,15 @@ from models.errors import unavailable
 
 @dataclass(frozen=True)
 class House:
-    """One a process: settings, database, encrypted storage with its keys, the check of tokens, measurements."""
+    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements."""
 
     settings: Settings
     database: Database
     objects: Objects
     keys: KeyService
+    issuer: Issuer
     verifier: Verifier
+    passwords: PasswordHasher
     metrics: Metrics
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
 
@@ -39,7 +42,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
     if settings.role_database_url is None:
         raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
     keys_dir = settings.data_dir / "keys"
-    Issuer.open(keys_dir, settings.issuer)  # so that there is a public key to verify with, whoever starts first
+    issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: makes its public key where it is missing
     relay = Waker(OUTBOX)
     database = Database(settings.role_database_url.get_secret_value(), most=connections, on_emitted=relay.wake)
     await database.open()
@@ -50,7 +53,9 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 database=database,
                 objects=Objects.open(settings),
                 keys=LocalKeyFile.open(keys_dir),
+                issuer=issuer,
                 verifier=Verifier.open(keys_dir, settings.issuer),
+                passwords=PasswordHasher(),
                 metrics=metrics,
                 decoders=asyncio.Semaphore(2),
             )

@@ -26,6 +26,17 @@ WITHOUT_KEY = {
     "/api/ws/tickets": "its answer is a secret, which is kept nowhere; a ticket that is not used does no harm",
     **dict.fromkeys(
         (
+            "/api/auth/sign-in", "/api/auth/refresh", "/api/me/second-factor", "/api/me/second-factor/confirm",
+            "/api/users/{user_id}/password-reset", "/api/service-accounts",
+        ),
+        "its answer is a secret, which is kept nowhere",
+    ),
+    **dict.fromkeys(
+        ("/api/auth/password-reset", "/api/auth/sign-out", "/api/auth/sign-out-everywhere"),
+        "done twice it has been done once: the token or the sign-in is used up",
+    ),
+    **dict.fromkeys(
+        (
             f"/api/ai/{call}"
             for call in (
                 "analyze-transcript", "detect-safeguarding", "extract-action-items", "sentiment-analysis",

@@ -20,9 +20,9 @@ from comms.provision import Databases
 from tests import factories
 from tests.comms import sealing
 from tests.comms.catalogue import tables
-from tests.comms.described import operations, request
+from tests.comms.described import PUBLIC, operations, request
 from tests.comms.neighbourhood import Neighbour, make_neighbour
-from tests.comms.test_isolation_routes import ADMINISTRATION, PUBLIC
+from tests.comms.test_isolation_routes import ADMINISTRATION
 
 pytestmark = pytest.mark.anyio
 
