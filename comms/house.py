@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from comms.database import Database
 from comms.identity.tokens import Issuer, Verifier
+from comms.limits.requests import RequestLimits, open_limits
 from comms.metrics import Metrics
 from comms.settings import Settings
 from comms.storage.keys import KeyService, LocalKeyFile
@@ -20,7 +21,7 @@ from models.errors import unavailable
 
 @dataclass(frozen=True)
 class House:
-    """One a process: settings, database, encrypted storage with its keys, the check of tokens, measurements."""
+    """One a process: settings, database, encrypted storage with its keys, the check of tokens, measurements, limits."""
 
     settings: Settings
     database: Database
@@ -28,6 +29,7 @@ class House:
     keys: KeyService
     verifier: Verifier
     metrics: Metrics
+    limits: RequestLimits
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
 
 
@@ -41,14 +43,16 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
     database = Database(settings.role_database_url.get_secret_value(), most=connections)
     await database.open()
     try:
-        yield House(
-            settings=settings,
-            database=database,
-            objects=Objects.open(settings),
-            keys=LocalKeyFile.open(keys_dir),
-            verifier=Verifier.open(keys_dir, settings.issuer),
-            metrics=metrics,
-            decoders=asyncio.Semaphore(2),
-        )
+        async with open_limits(settings) as limits:
+            yield House(
+                settings=settings,
+                database=database,
+                objects=Objects.open(settings),
+                keys=LocalKeyFile.open(keys_dir),
+                verifier=Verifier.open(keys_dir, settings.issuer),
+                metrics=metrics,
+                limits=limits,
+                decoders=asyncio.Semaphore(2),
+            )
     finally:
         await database.close()

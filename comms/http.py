@@ -26,7 +26,6 @@ from comms.house import House
 from comms.idempotency.attempts import attempt_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
-from comms.limits.requests import RequestLimits
 from comms.versions import stale
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `./writecare token`, or of single sign-on.")
@@ -84,8 +83,7 @@ async def signed_in(
     Raises `unauthenticated`, `unavailable` (`too-many-requests`).
     """
     actor = house.verifier.verify(credentials.credentials if credentials is not None else None)
-    limits: RequestLimits = request.app.state.limits
-    request.state.headers, refusal = await limits.count(actor)
+    request.state.headers, refusal = await house.limits.count(actor)
     if refusal is not None:
         raise refusal
     return replace(actor, origin=origin)
