@@ -25,8 +25,6 @@ from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
-from comms.limits.requests import RequestLimits
-from comms.limits.tally import open_tally
 from comms.metrics import Metrics
 from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
@@ -71,7 +69,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings; nothing is opened before its lifespan begins."""
     metrics = Metrics()
-    redis_url = settings.limits_redis_url
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -79,10 +76,8 @@ def create_app(settings: Settings) -> FastAPI:
             open_house(settings, metrics) as house,
             open_feed(house) as feed,
             open_model_door(settings.serve_url) as door,
-            open_tally(redis_url.get_secret_value() if redis_url is not None else None) as tally,
             open_provider(settings) as provider,
         ):
-            app.state.limits = RequestLimits(tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant)
             app.state.provider = provider
             app.state.house, app.state.feed, app.state.models = house, feed, door
             app.state.confinement = await asyncio.to_thread(audio.confinement)  # the kernel's: asked once

@@ -14,6 +14,7 @@ from comms.database import Database
 from comms.events.queries import OUTBOX
 from comms.events.waker import Waker, waking
 from comms.identity.tokens import Issuer, Verifier
+from comms.limits.requests import RequestLimits, open_limits
 from comms.metrics import Metrics
 from comms.settings import Settings
 from comms.storage.keys import KeyService, LocalKeyFile
@@ -23,7 +24,7 @@ from models.errors import unavailable
 
 @dataclass(frozen=True)
 class House:
-    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements."""
+    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements, limits."""
 
     settings: Settings
     database: Database
@@ -33,6 +34,7 @@ class House:
     verifier: Verifier
     passwords: PasswordHasher
     metrics: Metrics
+    limits: RequestLimits
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
 
 
@@ -47,7 +49,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
     database = Database(settings.role_database_url.get_secret_value(), most=connections, on_emitted=relay.wake)
     await database.open()
     try:
-        async with waking(relay, database):
+        async with waking(relay, database), open_limits(settings) as limits:
             yield House(
                 settings=settings,
                 database=database,
@@ -57,6 +59,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 verifier=Verifier.open(keys_dir, settings.issuer),
                 passwords=PasswordHasher(),
                 metrics=metrics,
+                limits=limits,
                 decoders=asyncio.Semaphore(2),
             )
     finally:

@@ -27,7 +27,6 @@ from comms.idempotency.attempts import attempt_of
 from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
-from comms.limits.requests import RequestLimits
 from comms.versions import stale
 
 _bearer = HTTPBearer(
@@ -88,8 +87,7 @@ async def signed_in(
     """
     credential = credentials.credentials if credentials is not None else None
     actor = await owner_of(house.database, house.verifier, credential)
-    limits: RequestLimits = request.app.state.limits
-    request.state.headers, refusal = await limits.count(actor)
+    request.state.headers, refusal = await house.limits.count(actor)
     if refusal is not None:
         raise refusal
     return replace(actor, origin=origin)

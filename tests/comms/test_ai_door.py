@@ -21,8 +21,6 @@ from comms.consent.grounds import end_ground
 from comms.consent.queries import ConsentChange, Origin, grant_consent, withdraw_consent
 from comms.database import Actor
 from comms.house import House
-from comms.limits.requests import RequestLimits
-from comms.limits.tally import MemoryTally
 from models.endpoints import ENDPOINTS, Call, Ground
 from models.errors import Kind, WriteCareError
 from tests import factories
@@ -98,7 +96,6 @@ async def door(house: House, models: ModelServer) -> AsyncIterator[httpx.AsyncCl
     app = create_app(house.settings)
     async with served(models.app) as serving, open_model_door(f"http://{serving}") as opened:
         app.state.house, app.state.models = house, opened
-        app.state.limits = RequestLimits(MemoryTally(), a_user=1000, a_tenant=1000)
         async with (
             served(app) as address,
             httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, timeout=60) as client,
@@ -191,7 +188,6 @@ async def test_models_that_are_down_or_were_never_named_are_unavailable(
     app = create_app(house.settings)
     async with open_model_door(f"http://{gone}") as opened:
         app.state.house, app.state.models = house, opened
-        app.state.limits = RequestLimits(MemoryTally(), a_user=1000, a_tenant=1000)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as asking:
             down = await asking.post("/api/ai/embed", json={}, headers=await caller(house))

@@ -225,7 +225,7 @@ async def test_a_sign_in_that_ends_takes_its_sockets_along_and_no_others(address
     ):
         async with house.database.acting_as(ending) as conn:
             assert ending.sign_in_id is not None
-            await end_sign_in(conn, ending, ending.sign_in_id, "signed_out")
+            await end_sign_in(conn, ending, ending.user_id, ending.sign_in_id, "signed_out")
         assert await closed(cut) == (4401, "sign-in-ended")
         await write(house, carer, session_id, 50)
         assert (await heard(kept))["version"] == 50
