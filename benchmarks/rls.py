@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from benchmarks.seeding import Seeded, seed
 from comms.ai.queries import Period, communication_patterns, risk_indicators
@@ -266,7 +266,7 @@ def print_costs(databases: Databases, tenant: Seeded) -> float:
 async def seal_all(databases: Databases) -> None:
     """Lays the chains, as they lie in any database that has been in use."""
     url = databases.sealer
-    async with await psycopg.AsyncConnection[DictRow].connect(url, autocommit=True, row_factory=dict_row) as sealer:
+    async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as sealer:
         while await seal_batch(sealer):
             pass
     with psycopg.connect(databases.administrator, autocommit=True) as administrator:
