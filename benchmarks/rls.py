@@ -72,7 +72,7 @@ class Listening:
 
     async def execute(self, statement: bytes | str, values: Any = None) -> Any:
         self.asked.append((statement if isinstance(statement, bytes) else statement.encode(), values))
-        return await self._conn.execute(statement, values)  # type: ignore[arg-type]
+        return await self._conn.execute(statement, values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._conn, name)
