@@ -220,7 +220,9 @@ def main() -> int:
             [sys.executable, "-m", "comms.events.relay"],
             env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        server = subprocess.Popen([sys.executable, "-m", "benchmarks.live_delivery", "broadcast", str(bare_port)])
+        server = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.live_delivery", "broadcast", str(bare_port)], stderr=subprocess.DEVNULL
+        )
         writer = Writer(databases.app, lead)
         try:
             ours = Crowd(port, [f"/ws/alerts?ticket={ticket}" for ticket in writer.tickets])
