@@ -117,10 +117,11 @@ async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
     if row is None:
         raise _taken()
     bound = await conn.execute(
-        "insert into sso_subjects (tenant_id, user_id, issuer, subject) values (%s, %s, %s, %s) on conflict do nothing",
+        "insert into sso_subjects (tenant_id, user_id, issuer, subject) values (%s, %s, %s, %s) "
+        "on conflict do nothing returning 1",
         (here.tenant_id, row["id"], claimed.issuer, claimed.subject),
     )
-    if bound.rowcount == 0 and await _bound(conn, claimed) != row["id"]:
+    if await bound.fetchone() is None and await _bound(conn, claimed) != row["id"]:
         raise _taken()
     return UUID(str(row["id"]))
 
