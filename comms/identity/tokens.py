@@ -54,10 +54,11 @@ class Verifier:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
             self._claims.validate(claims)
-            sign_in = claims.get("sid")
+            sign_in, session = claims.get("sid"), claims.get("session")
             return Actor(
                 UUID(claims["tenant"]), UUID(claims["sub"]), str(claims["role"]),
                 sign_in_id=None if sign_in is None else UUID(sign_in),
+                session_id=None if session is None else UUID(session),
             )  # fmt: skip
         except ExpiredTokenError:
             raise _unauthenticated("token-expired", "This token has expired: sign in again for a new one.") from None
@@ -91,6 +92,8 @@ class Issuer:
         }  # fmt: skip
         if actor.sign_in_id is not None:
             claims["sid"] = str(actor.sign_in_id)
+        if actor.session_id is not None:
+            claims["session"] = str(actor.session_id)
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
 
     def public_keys(self) -> dict[str, Any]:

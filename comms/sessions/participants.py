@@ -1,14 +1,14 @@
 """Who takes part in a session: added, joined, left. Each is told of under the session's next version."""
 
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from pydantic import Field
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
 from comms.events.queries import emit
+from comms.identity.roles import refuse_unless
 from comms.sessions.queries import (
     NewParticipant,
     ParticipantType,
@@ -22,12 +22,22 @@ from models.errors import conflict, missing
 from models.records import Record
 
 
+class PermissionsChange(Record):
+    """What a participant may do from now on; what is left out stays."""
+
+    camera: bool | None = None
+    microphone: bool | None = None
+    screen: bool | None = None
+    chat: bool | None = None
+    record: bool | None = None
+
+
 class ParticipantChange(Record):
     """What is to be different; `joined` true: they are in the call now, false: they have left it."""
 
     participant_type: ParticipantType | None = None
-    permissions: dict[str, Any] | None = None
-    joined: bool | None = Field(default=None)
+    permissions: PermissionsChange | None = None
+    joined: bool | None = None
 
 
 async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new: NewParticipant) -> SessionParticipant:
@@ -45,7 +55,7 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
         "insert into session_participants (tenant_id, session_id, user_id, participant_type, permissions, joined_at) "
         "values (%s, %s, %s, %s, %s, case when %s then now() end) "
         "on conflict (tenant_id, session_id, user_id) do nothing returning id",
-        (actor.tenant_id, session_id, new.user_id, new.participant_type, Jsonb(new.permissions), joined),
+        (actor.tenant_id, session_id, new.user_id, new.participant_type, Jsonb(new.permissions.model_dump()), joined),
     )
     if await made.fetchone() is None:
         raise conflict("already-taking-part", "This person takes part already: change them with PUT.")
@@ -59,20 +69,26 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
 async def change_participant(
     conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, change: ParticipantChange
 ) -> SessionParticipant:
-    """Applies what the change names; raises `missing` and a conflict (`session-status`)."""
+    """Applies what the change names; to come and go is everybody's own, the rest is for who may change sessions.
+
+    Raises `missing`, `refused` and a conflict (`session-status`).
+    """
+    own = user_id == actor.user_id and change.model_fields_set <= {"joined"}
+    if not own:
+        refuse_unless(actor, "sessions.write")
     session = await lock_session(conn, session_id)
     before = _of(session, user_id)
     if change.joined is not None and session.status != "active":
         raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
     await conn.execute(
         "update session_participants set participant_type = coalesce(%(type)s, participant_type), "
-        "permissions = coalesce(%(permissions)s, permissions), "
+        "permissions = permissions || %(permissions)s, "
         "joined_at = case when %(joined)s then coalesce(joined_at, now()) else joined_at end, "
         "left_at = case when %(joined)s then null when not %(joined)s then coalesce(left_at, now()) else left_at end "
         "where session_id = %(session)s and user_id = %(user)s",
         {
             "type": change.participant_type, "joined": change.joined, "session": session_id, "user": user_id,
-            "permissions": Jsonb(change.permissions) if change.permissions is not None else None,
+            "permissions": Jsonb(change.permissions.model_dump(exclude_none=True) if change.permissions else {}),
         },
     )  # fmt: skip
     version = await raise_version(conn, session_id)
