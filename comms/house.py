@@ -26,6 +26,7 @@ class House:
     database: Database
     objects: Objects
     keys: KeyService
+    issuer: Issuer
     verifier: Verifier
     metrics: Metrics
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
@@ -37,7 +38,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
     if settings.role_database_url is None:
         raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
     keys_dir = settings.data_dir / "keys"
-    Issuer.open(keys_dir, settings.issuer)  # so that there is a public key to verify with, whoever starts first
+    issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: makes its public key where it is missing
     database = Database(settings.role_database_url.get_secret_value(), most=connections)
     await database.open()
     try:
@@ -46,6 +47,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
             database=database,
             objects=Objects.open(settings),
             keys=LocalKeyFile.open(keys_dir),
+            issuer=issuer,
             verifier=Verifier.open(keys_dir, settings.issuer),
             metrics=metrics,
             decoders=asyncio.Semaphore(2),

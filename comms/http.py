@@ -22,6 +22,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from comms.database import Actor, Connection, Origin
+from comms.guests.narrowing import refuse_guest_elsewhere
 from comms.house import House
 from comms.idempotency.route import attempt_of
 from comms.identity.queries import refuse_inactive
@@ -74,11 +75,13 @@ async def origin_of(connection: HTTPConnection, reason: Reason = None) -> Origin
 
 async def signed_in(
     house: InHouse,
+    request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     origin: Annotated[Origin, Depends(origin_of)],
 ) -> Actor:
-    """The owner of the request's token, with where the request comes from; raises `unauthenticated`."""
+    """The owner of the request's token, with where the request comes from; raises `unauthenticated`, `refused`."""
     actor = house.verifier.verify(credentials.credentials if credentials is not None else None)
+    refuse_guest_elsewhere(actor, request.method, request.scope["route"].path)
     return replace(actor, origin=origin)
 
 

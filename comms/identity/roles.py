@@ -28,6 +28,7 @@ RolePermission = Literal[
     "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
     "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
     "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
+    "glass.break", "glass.watch",
 ]  # fmt: skip
 
 PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
@@ -58,6 +59,9 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
     "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
     "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # look for a while, giving a reason, at what one's role does not show; who watches over that
+    "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
+    "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
 }
 
 # Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
