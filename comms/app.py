@@ -19,7 +19,7 @@ from comms.consent.routes import router as consent
 from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
-from comms.front import router as front
+from comms.front.routes import router as front
 from comms.guests.routes import entrance
 from comms.guests.routes import router as guests
 from comms.health.routes import router as health

@@ -34,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts: a person (or service) of one tenant, in one role, a guest in one session. Row-level security sees these."""
+    """Who acts: a person (or service) of one tenant, in one role; a guest, in one session too."""
 
     tenant_id: UUID
     user_id: UUID

@@ -20,7 +20,7 @@ Watching = Annotated[Acting, acting_with("glass.watch")]
 async def break_glass(
     new: NewBrokenGlass, acting: Annotated[Acting, acting_with("glass.break")], response: Response
 ) -> BrokenGlass:
-    """Opens one care context or one alert for at most an hour, with a reason. Logged, told of, and to be answered for."""
+    """Opens one care context or one alert for at most an hour, with a reason. Logged, told of, answered for."""
     response.headers["Location"] = "/api/break-glass"
     return await queries.break_glass(acting.conn, acting.actor, new)
 

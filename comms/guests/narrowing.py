@@ -11,7 +11,6 @@ from models.errors import refused
 
 _OPEN_TO_GUESTS: Final = frozenset(
     {
-        ("GET", "/"),
         ("GET", "/api/me"),
         ("POST", "/api/auth/sign-out"),
         ("GET", "/api/sessions"),

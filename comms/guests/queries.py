@@ -121,7 +121,8 @@ async def enter(conn: Connection, tenant_id: UUID, invitation_id: UUID) -> tuple
     guest = Actor(tenant_id, invitation_id, "external", session_id=session_id)
     if row["entered_at"] is None:
         await conn.execute(
-            "insert into users (tenant_id, id, slug, display_name, email, role) values (%s, %s, %s, %s, %s, 'external')",
+            "insert into users (tenant_id, id, slug, display_name, email, role) "
+            "values (%s, %s, %s, %s, %s, 'external')",
             (tenant_id, invitation_id, f"guest-{invitation_id.hex}", row["display_name"], row["email"]),
         )
         who = NewParticipant(user_id=invitation_id, participant_type=row["participant_type"])

@@ -73,7 +73,6 @@ class Verifier:
         except (JoseError, ValueError, TypeError, AttributeError, UnicodeError):
             raise _unauthenticated("token-invalid", "This token is not one of ours: sign in again.") from None
 
-
     def verify_invitation(self, link: str) -> tuple[UUID, UUID]:
         """The tenant and the id of the invitation that the link was signed for.
 

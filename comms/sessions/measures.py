@@ -24,7 +24,8 @@ async def measure_session(conn: Connection, session_id: UUID) -> SessionMetrics:
     found = await conn.execute(
         "select extract(epoch from end_time - actual_start_time)::float8 as duration_seconds, "
         "(select count(*) from session_participants p where p.session_id = s.id) as participants, "
-        "(select count(*) from session_participants p where p.session_id = s.id and p.joined_at is not null) as joined, "
+        "(select count(*) from session_participants p "
+        "where p.session_id = s.id and p.joined_at is not null) as joined, "
         "(select count(*) from recordings r where r.session_id = s.id and r.status <> 'deleted') as recordings, "
         "(select coalesce(jsonb_agg(p.connection_quality_metrics -> 'summary'), '[]') from session_participants p "
         "where p.session_id = s.id and p.connection_quality_metrics is not null) as summaries "

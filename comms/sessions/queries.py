@@ -125,8 +125,13 @@ class Changed(Record):
     measured: SessionMetrics | None
 
 
+_SEEN: Final = (
+    "(%(everybodys)s or exists (select 1 from session_participants own "
+    "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
+)
 _SELECT: Final = (
-    "select s.id, s.session_type, s.title, c.description, s.scheduled_start_time, s.actual_start_time, s.end_time, "
+    "select s.id, s.session_type, s.title, c.description, s.scheduled_start_time, s.actual_start_time, "  # noqa: S608
+    "s.end_time, "
     "s.status, s.recording_enabled, s.home_id, s.created_by, s.version, s.created_at, s.updated_at, "
     "not needs.to_know as care_context_withheld, case when needs.to_know then jsonb_build_object("
     "'incidents', coalesce(c.incidents, '{}'), 'earlier', c.earlier, 'residents', "
@@ -138,8 +143,8 @@ _SELECT: Final = (
     "order by p.id) from session_participants p "
     "where p.tenant_id = s.tenant_id and p.session_id = s.id), '[]') as participants "
     "from communication_sessions s cross join lateral (select app.needs_care_context(s.id) as to_know) needs "
-    "left join care_contexts c on c.tenant_id = s.tenant_id and c.session_id = s.id where (%(everybodys)s or exists (select 1 from session_participants own "
-    "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
+    "left join care_contexts c on c.tenant_id = s.tenant_id and c.session_id = s.id "
+    f"where {_SEEN} "
 )
 
 
@@ -183,6 +188,15 @@ async def list_sessions(
         },
     )  # fmt: skip
     return [Session.model_validate(row) for row in await found.fetchall()]
+
+
+async def count_sessions(conn: Connection, actor: Actor) -> dict[str, int]:
+    """How many sessions of each status the actor sees."""
+    found = await conn.execute(
+        f"select s.status, count(*) as n from communication_sessions s where {_SEEN} group by s.status",  # noqa: S608 (constants)
+        _seen_by(actor),
+    )
+    return {row["status"]: row["n"] async for row in found}
 
 
 async def lock_session(conn: Connection, session_id: UUID) -> Session:

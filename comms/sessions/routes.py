@@ -74,7 +74,9 @@ async def change_session(
     session_id: UUID, change: SessionChange, acting: Writing, expected: IfMatch, response: Response
 ) -> Session:
     """Changes what the body names; `status` moves on from scheduled to active to ended, or to cancelled."""
-    return _changed(acting, await queries.change_session(acting.conn, acting.actor, session_id, change, expected), response)
+    return _changed(
+        acting, await queries.change_session(acting.conn, acting.actor, session_id, change, expected), response
+    )
 
 
 @router.delete("/{session_id}", responses=problem_responses(412))

@@ -73,7 +73,9 @@ async def test_a_guest_comes_in_by_their_link_and_sees_that_session(
     assert (me["user_id"], me["role"]) == (entered.json()["user_id"], "external")
     session = (await client.get(path, headers=guest)).json()
     assert [p["participant_type"] for p in session["participants"]] == ["staff", "professional"]
-    assert [item["id"] for item in (await client.get("/api/sessions", headers=guest)).json()["items"]] == [session["id"]]
+    assert [item["id"] for item in (await client.get("/api/sessions", headers=guest)).json()["items"]] == [
+        session["id"]
+    ]
     listed = (await client.get(f"{path}/invitations", headers=factories.bearer(house, manager))).json()["items"]
     assert [item["entered_at"] is not None for item in listed] == [True]
     assert "invitation" not in listed[0]
@@ -172,7 +174,9 @@ async def test_what_is_open_to_guests_shows_them_their_own_alone(
     other = await factories.make_session(house, manager, manager, session_type="video_call")
     # even where somebody adds them to another session later, the link opens the first alone
     body = {"user_id": own, "participant_type": "guest"}
-    added = await client.post(f"/api/sessions/{other}/participants", json=body, headers=factories.bearer(house, manager))
+    added = await client.post(
+        f"/api/sessions/{other}/participants", json=body, headers=factories.bearer(house, manager)
+    )
     assert added.status_code == 201
     for part in ("", "/participants", f"/participants/{own}", f"/participants/{manager.user_id}"):
         assert slug_of(await client.get(f"/api/sessions/{other}{part}", headers=guest)) == (404, "not-found"), part

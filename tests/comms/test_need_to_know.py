@@ -26,7 +26,9 @@ async def make_home(house: House, manager: Actor) -> uuid.UUID:
 
 
 async def work_in(house: House, person: Actor, home: uuid.UUID) -> None:
-    await factories.rows(house, person, "update users set home_id = %s where id = %s returning id", home, person.user_id)
+    await factories.rows(
+        house, person, "update users set home_id = %s where id = %s returning id", home, person.user_id
+    )
 
 
 async def ask(client: httpx.AsyncClient, house: House, actor: Actor, path: str) -> httpx.Response:
@@ -145,14 +147,17 @@ async def test_a_context_is_replaced_as_a_whole_and_a_description_by_itself(
     assert (silent.json()["description"], silent.json()["care_context"]["incidents"]) == (None, ["INC-9"])
 
 
-async def test_a_context_names_residents_of_this_tenant_and_nobody_else(client: httpx.AsyncClient, house: House) -> None:
+async def test_a_context_names_residents_of_this_tenant_and_nobody_else(
+    client: httpx.AsyncClient, house: House
+) -> None:
     manager = await factories.make_actor(house, "care_manager")
     strangers = await factories.make_actor(house, "resident")
     for person in (manager.user_id, strangers.user_id, uuid.uuid4()):
         body = {"session_type": "meeting", "title": "x", "care_context": {"residents": [str(person)]}}
         answer = await client.post("/api/sessions", json=body, headers=factories.bearer(house, manager))
         assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (404, "not-found"), person
-    for context in ({"incidents": ["She fell down the stairs"]}, {"note": "free"}, {"earlier": {}}):
+    contexts: tuple[dict[str, Any], ...] = ({"incidents": ["She fell down"]}, {"note": "free"}, {"earlier": {}})
+    for context in contexts:
         body = {"session_type": "meeting", "title": "x", "care_context": context}
         answer = await client.post("/api/sessions", json=body, headers=factories.bearer(house, manager))
         assert answer.status_code == 422, context

@@ -21,9 +21,7 @@ async def ask(client: httpx.AsyncClient, house: House, actor: Actor, path: str) 
     return await client.get(path, headers=factories.bearer(house, actor))
 
 
-async def name(
-    client: httpx.AsyncClient, house: House, actor: Actor, alert: Alert, person: UUID
-) -> httpx.Response:
+async def name(client: httpx.AsyncClient, house: House, actor: Actor, alert: Alert, person: UUID) -> httpx.Response:
     return await client.post(
         f"/api/alerts/{alert.id}/subjects", json={"user_id": str(person)}, headers=factories.bearer(house, actor)
     )
@@ -50,9 +48,9 @@ async def sees(client: httpx.AsyncClient, house: House, actor: Actor, made: Walk
     found = {what for what, path in paths.items() if (await ask(client, house, actor, path)).status_code == 200}
     queue = (await ask(client, house, actor, "/api/alerts")).json()["items"]
     found |= {"queue" for item in queue if item["id"] == str(alert.id)}
-    signs = (await ask(client, house, actor, f"/api/ai/risk-indicators")).json()
+    signs = (await ask(client, house, actor, "/api/ai/risk-indicators")).json()
     found |= {"risk indicators"} if signs["categories"] or signs["risk_levels"] else set()
-    patterns = (await ask(client, house, actor, f"/api/ai/communication-patterns")).json()
+    patterns = (await ask(client, house, actor, "/api/ai/communication-patterns")).json()
     found |= {"communication patterns"} if patterns["people"] else set()
     for what, statement in {
         "evidence": "select 1 from alert_evidence",
@@ -105,7 +103,11 @@ async def test_as_a_carer_or_a_manager_an_alert_is_about_sees_no_recording_of_wh
         transcript = f"/api/recordings/{made.recording_id}/transcript"
         assert (await ask(client, house, person, transcript)).status_code == 200
         await name(client, house, made.lead, alert, person.user_id)
-        for path in (transcript, f"/api/recordings/{made.recording_id}", f"/api/recordings/{made.recording_id}/download"):
+        for path in (
+            transcript,
+            f"/api/recordings/{made.recording_id}",
+            f"/api/recordings/{made.recording_id}/download",
+        ):
             assert (await ask(client, house, person, path)).status_code == 404, (role, path)
         assert (await ask(client, house, person, "/api/recordings")).json()["items"] == []
 
