@@ -14,7 +14,8 @@ h1 { font-weight: 600; } h2 { margin-top: 2.5rem; }
 h2 { font-size: 1.25rem; font-weight: 600; }
 dl { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: 0.25rem 1.5rem; margin: 0.75rem 0; }
 dt { color: #4d5c5a; } dd { margin: 0; overflow-wrap: anywhere; }
-ul { padding-left: 1.25rem; } li { margin: 0.2rem 0; }
+ul { padding-left: 1.25rem; } .columns { columns: 2 17rem; column-gap: 2rem; }
+li { margin: 0 0 0.35rem; break-inside: avoid; }
 .notice { border-left: 0.3rem solid #9a3412; background: #fdf1e7; padding: 0.5rem 1rem; margin: 1.5rem 0; }
 .notice h2 { margin-top: 0.25rem; }
 footer { margin-top: 3rem; color: #4d5c5a; font-size: 0.95rem; }

@@ -37,6 +37,7 @@ class Welcome(Record):
     recordings: int | None
     open_alerts: int | None
     broken_glass: tuple[BrokenGlass, ...] = Field(repr=False)
+    names: dict[UUID, str] = Field(repr=False)  # of those who broke it
 
 
 async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
@@ -44,6 +45,7 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
     role = known_role(actor.role)
     may = {name for name, holders in PERMISSIONS.items() if role in holders}
     may &= may if actor.scopes is None else actor.scopes
+    broken = await _notices(conn) if "glass.watch" in may else []
     return Welcome(
         **one(await (await conn.execute(_WHO, {"user": actor.user_id, "tenant": actor.tenant_id})).fetchone()),
         role=role,
@@ -54,7 +56,8 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
         sessions=await count_sessions(conn, actor) if "sessions.read" in may else {},
         recordings=await _count(conn, "recordings where status <> 'deleted'") if "recordings.read" in may else None,
         open_alerts=await _count(conn, _OPEN_ALERTS) if "alerts.read" in may else None,
-        broken_glass=tuple(await _notices(conn)) if "glass.watch" in may else (),
+        broken_glass=tuple(broken),
+        names=await _names(conn, {glass.user_id for glass in broken}),
     )
 
 
@@ -65,3 +68,8 @@ async def _count(conn: Connection, rows: str) -> int:
 
 async def _notices(conn: Connection) -> list[BrokenGlass]:
     return await list_broken_glass(conn, acknowledged=False, before=LAST_ID, limit=_MOST_NOTICES)
+
+
+async def _names(conn: Connection, people: set[UUID]) -> dict[UUID, str]:
+    found = await conn.execute("select id, display_name from users where id = any(%s)", (list(people),))
+    return {row["id"]: row["display_name"] async for row in found}

@@ -1,10 +1,9 @@
 """The first page of somebody who is signed in, in plain words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
 from typing import Final
 
-from comms.break_glass.queries import BrokenGlass
 from comms.front.pages import page
 from comms.front.queries import Welcome
 from comms.identity.roles import Role, RolePermission
@@ -65,9 +64,9 @@ def welcome_page(welcome: Welcome) -> str:
     parts = [
         f"<header>\n<h1>Good to see you, {escape(welcome.display_name)}</h1>\n"
         f"<p>You are signed in as <strong>{escape(_ROLES[welcome.role])}</strong>{tenant}.</p>\n</header>",
-        _notices(welcome.broken_glass),
+        _notices(welcome),
         _section("holds", _holds_title(welcome), _described(_holdings(welcome))),
-        _section("may", "What you may do", _listed([*may, _OWN])),
+        _section("may", "What you may do", _listed([*may, _OWN], ' class="columns"')),
         _section("more", "For programs, and those who write them", _LINKS),
     ]
     return page("WriteCareConnect", "\n".join(part for part in parts if part) + _FOOTER)
@@ -89,14 +88,14 @@ def _holdings(welcome: Welcome) -> Iterable[tuple[str, str]]:
     yield "Calls and meetings", ", ".join(sessions) or "none"
 
 
-def _notices(broken: Sequence[BrokenGlass]) -> str:
-    if not broken:
+def _notices(welcome: Welcome) -> str:
+    if not welcome.broken_glass:
         return ""
     lines = [
-        f"Person <code>{glass.user_id}</code> opened the {_KINDS[glass.object_kind]} <code>{glass.object_id}</code> "
-        f"on {glass.created_at:%-d %B %Y at %H:%M} UTC. Reason given: “{escape(glass.reason)}”. To acknowledge: "
-        f"<code>POST /api/break-glass/{glass.id}/acknowledge</code>."
-        for glass in broken
+        f"{escape(welcome.names[glass.user_id])} opened the {_KINDS[glass.object_kind]} <code>{glass.object_id}</code> "
+        f"on {glass.created_at:%-d %B %Y at %H:%M} UTC. The reason given: “{escape(glass.reason)}” It is acknowledged "
+        f"with <code>POST /api/break-glass/{glass.id}/acknowledge</code>."
+        for glass in welcome.broken_glass
     ]
     return (
         '<section class="notice" aria-labelledby="glass">\n<h2 id="glass">The glass was broken</h2>\n'
@@ -108,8 +107,8 @@ def _section(name: str, title: str, body: str) -> str:
     return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{body}\n</section>'
 
 
-def _listed(lines: Iterable[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{line}</li>" for line in lines) + "\n</ul>"
+def _listed(lines: Iterable[str], looks: str = "") -> str:
+    return f"<ul{looks}>\n" + "\n".join(f"<li>{line}</li>" for line in lines) + "\n</ul>"
 
 
 def _described(pairs: Iterable[tuple[str, str]]) -> str:

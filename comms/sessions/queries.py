@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, WithJsonSchema
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
@@ -66,13 +66,16 @@ class SessionParticipant(NewParticipant):
 Title = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
-    Field(repr=False, description="Seen by everybody who may list sessions: leave names to the description."),
-]
+    WithJsonSchema({
+        "type": "string", "minLength": 1, "maxLength": 255,
+        "description": "Seen by everybody who may list sessions: names belong in the description.",
+    }),
+]  # fmt: skip
 
 
 class NewSession(Record):
     session_type: SessionType
-    title: Title
+    title: Title = Field(repr=False)
     description: str | None = Field(default=None, max_length=10_000, repr=False)
     scheduled_start_time: AwareDatetime | None = None
     recording_enabled: bool = False
@@ -84,7 +87,7 @@ class NewSession(Record):
 class SessionChange(Record):
     """What is to be different; what is left out stays."""
 
-    title: Title | None = None
+    title: Title | None = Field(default=None, repr=False)
     description: str | None = Field(default=None, max_length=10_000, repr=False)
     scheduled_start_time: AwareDatetime | None = None
     recording_enabled: bool | None = None
