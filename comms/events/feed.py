@@ -33,8 +33,9 @@ _log = structlog.get_logger(__name__)
 class Subscription:
     """One socket's place in the feed: what it may see, and what waits for it."""
 
-    def __init__(self, tenant_id: UUID, types: Collection[str], subject: UUID | None, most_waiting: int) -> None:
-        self.tenant_id = tenant_id
+    def __init__(self, actor: Actor, types: Collection[str], subject: UUID | None, most_waiting: int) -> None:
+        self.tenant_id = actor.tenant_id
+        self._user_id = actor.user_id
         self.start = 0  # the position from which on it is told of everything; what lies before is the past's
         self._types = frozenset(types)
         self._subject = subject
@@ -45,8 +46,8 @@ class Subscription:
         self.failure: WriteCareError | None = None
 
     def sees(self, event: SentEvent) -> bool:
-        """Whether the event is of a type that was asked for and, where a session was named, about that session."""
-        if event.type not in self._types:
+        """Whether the event is of a type that was asked for, about the session that was named, and for this person."""
+        if event.type not in self._types or self._user_id in event.withheld_from:
             return False
         return self._subject is None or str(self._subject) in (str(event.aggregate_id), event.data.get("session_id"))
 
@@ -99,10 +100,11 @@ class Feed:
 
     @asynccontextmanager
     async def subscribe(
-        self, tenant_id: UUID, types: Collection[str], subject: UUID | None = None
+        self, actor: Actor, types: Collection[str], subject: UUID | None = None
     ) -> AsyncIterator[Subscription]:
         """A place in the feed, from `Subscription.start` on, until the block ends; `subject`: one session alone."""
-        subscription = Subscription(tenant_id, types, subject, self._most_waiting)
+        tenant_id = actor.tenant_id
+        subscription = Subscription(actor, types, subject, self._most_waiting)
         async with self._reading:
             if tenant_id not in self._tenants:
                 self._tenants[tenant_id] = _Tenant(await self._newest(tenant_id))
@@ -161,7 +163,7 @@ class Feed:
         async with self._acting_for(tenant_id) as conn:
             rows = await conn.execute(
                 "select tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, "
-                "position from events where position > %(after)s and (%(until)s::bigint is null "
+                "position, app.withheld_from(data) as withheld_from from events where position > %(after)s and (%(until)s::bigint is null "
                 "or position <= %(until)s) order by position limit %(page)s",
                 {"after": after, "until": until, "page": _PAGE},
             )

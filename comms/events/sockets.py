@@ -23,7 +23,7 @@ from comms.house import House
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.problems import close_code_of, problem_of
 from comms.sessions.queries import read_session
-from models.errors import WriteCareError, refused
+from models.errors import WriteCareError, missing, refused
 
 # A socket outlives neither a changed role nor an account that was closed for longer than this.
 _LONGEST_SECONDS: Final = 3600.0
@@ -47,7 +47,7 @@ async def tell(
     async with AsyncExitStack() as stack:
         try:
             actor = await admit(websocket, house.database, channel, ticket)
-            place = feed.subscribe(actor.tenant_id, channel.types, channel.session_id)
+            place = feed.subscribe(actor, channel.types, channel.session_id)
             subscription = await stack.enter_async_context(place)
         except WriteCareError as error:
             await websocket.send_denial_response(problem_of(error))  # the socket was never open
@@ -62,6 +62,8 @@ async def admit(websocket: WebSocket, database: Database, channel: Channel, tick
     _refuse_other_origins(websocket)
     actor = await redeem_ticket(database, ticket)
     refuse_unless(actor, channel.permission)
+    if actor.session_id is not None and channel.session_id != actor.session_id:  # a guest, elsewhere
+        raise missing("session")
     if channel.session_id is not None:
         async with database.acting_as(actor) as conn:
             await read_session(conn, actor, channel.session_id)

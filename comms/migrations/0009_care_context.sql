@@ -107,6 +107,13 @@ create function app.recordings_withheld() returns uuid[] language sql stable sec
                 ('safeguarding_lead', 'reviewer', 'data_protection_officer'));
     end;
 
+-- Whom an event is withheld from: those whom the alert that it tells of is about. For whoever hands events on.
+create function app.withheld_from(told jsonb) returns uuid[] language sql stable
+    begin atomic
+        select coalesce(array_agg(s.user_id), '{}') from alert_subjects s
+        where s.tenant_id = app.tenant() and s.alert_id = (told ->> 'alert_id')::uuid and s.standing <> 'cleared';
+    end;
+
 -- Those who see alerts see whom they are about; the team that decides alerts says so; nobody sees it of themselves.
 create policy safeguarding_team on alert_subjects to wcc_app
     using (tenant_id = (select app.tenant()) and (select app.actor_role()) in

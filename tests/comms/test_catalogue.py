@@ -131,4 +131,4 @@ def test_the_logs_of_acts_and_of_consent_cannot_be_changed_even_by_their_owner(d
     with psycopg.connect(databases.owner) as owner:
         for table in ("consent_audit_trail", "audit_log"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), owner.transaction():
-                owner.execute(f"truncate {table}".encode())
+                owner.execute(f"truncate {table} cascade".encode())
