@@ -65,11 +65,9 @@ async def break_glass(conn: Connection, actor: Actor, new: NewBrokenGlass) -> Br
     except (ForeignKeyViolation, InsufficientPrivilege):  # whoever may not see it cannot be asked whether it is there
         raise missing(new.object_kind.replace("_", " ")) from None
     named = {"alert_id": str(alert_id)} if alert_id is not None else {"session_id": str(session_id)}
-    object_type = "alert" if alert_id is not None else "session"
     await record_act(
-        conn, actor, "glass.broken", (object_type, new.object_id),
-        {"break_glass_id": str(glass.id), "minutes": new.minutes},
-    )  # fmt: skip
+        conn, actor, "glass.broken", _behind(glass), {"break_glass_id": str(glass.id), "minutes": new.minutes}
+    )
     await emit(
         conn, actor, "glass.broken", aggregate=("break_glass", glass.id), version=1,
         data={"break_glass_id": str(glass.id), "user_id": str(actor.user_id), **named},
@@ -108,7 +106,7 @@ async def acknowledge(conn: Connection, actor: Actor, glass_id: UUID) -> BrokenG
     row = await acknowledged.fetchone()
     if row is None:
         raise conflict("glass-acknowledged", "Somebody else has just acknowledged it: read it again.")
-    await record_act(conn, actor, "glass.acknowledged", ("break_glass", glass_id))
+    await record_act(conn, actor, "glass.acknowledged", _behind(glass), {"break_glass_id": str(glass_id)})
     return BrokenGlass(**row)
 
 
@@ -117,6 +115,11 @@ async def refuse_unless_broken(conn: Connection, actor: Actor, alert_id: UUID, p
     found = await conn.execute("select %s = any (app.alerts_opened()) as opened", (alert_id,))
     if not one(await found.fetchone())["opened"]:
         refuse_unless(actor, permission)
+
+
+def _behind(glass: BrokenGlass) -> tuple[str, UUID]:
+    """What the act is about: so that who may not see the alert does not see in the log that others looked at it."""
+    return "alert" if glass.object_kind == "alert" else "session", glass.object_id
 
 
 async def _read(conn: Connection, glass_id: UUID) -> BrokenGlass:

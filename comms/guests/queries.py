@@ -15,7 +15,7 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.identity.tokens import invitation_invalid
 from comms.sessions.participants import add_participant, remove_participant
-from comms.sessions.queries import NewParticipant, lock_session
+from comms.sessions.queries import NewParticipant, lock_session, refuse_unless_known
 from comms.sign_ins.queries import end_all_sign_ins, open_sign_in
 from models.errors import conflict, invalid, missing
 from models.records import Record
@@ -50,11 +50,15 @@ _COLUMNS: Final = (
 
 
 async def invite(conn: Connection, actor: Actor, session_id: UUID, new: NewInvitation) -> Invitation:
-    """Makes an invitation; raises `missing`, `invalid` (`expiry-invalid`), a conflict (`session-status`)."""
+    """Makes an invitation.
+
+    Raises `missing`, `refused` (`care-context-withheld`), `invalid` (`expiry-invalid`), a conflict (`session-status`).
+    """
     now = datetime.now(UTC)
     if not now < new.expires_at <= now + _LONGEST_INVITATION:
         raise invalid("expiry-invalid", f"An invitation lasts at most {_LONGEST_INVITATION.days} days, from now.")
     session = await lock_session(conn, session_id)
+    refuse_unless_known(session)  # a guest takes part, and so knows
     if session.status in ("ended", "cancelled"):
         raise conflict("session-status", f"The session is {session.status}: nobody can be invited.")
     made = await conn.execute(

@@ -20,7 +20,7 @@ Inviting = Annotated[Acting, acting_with("sessions.write")]
 
 
 class SignedInvitation(Invitation):
-    """An invitation with the signed part of its link, which is shown this once and kept nowhere."""
+    """An invitation with the signed part of its link, which no other answer shows."""
 
     invitation: str = Field(repr=False)
 

@@ -148,6 +148,8 @@ create policy not_about_oneself on transcriptions as restrictive to wcc_app
 create policy not_about_oneself on utterances as restrictive to wcc_app
     using (cardinality((select app.recordings_withheld())) = 0 or exists (select from transcriptions t
         where t.tenant_id = utterances.tenant_id and t.id = utterances.transcription_id));
+create policy not_about_oneself on stage_timings as restrictive to wcc_app
+    using (recording_id <> all ((select app.recordings_withheld())::uuid[]));
 create policy not_about_oneself on analyses as restrictive to wcc_app
     using (recording_id <> all ((select app.recordings_withheld())::uuid[]));
 
@@ -216,10 +218,10 @@ create policy glass_broken on reviews for select to wcc_app
 -- care context --------------------------------------------------------------------------------------------------------
 -- The rule, and the only place of it. Who needs to know what a session is about: whoever takes or took part in it,
 -- whoever made it, the manager of the home that it belongs to, those whose role answers for safeguarding, the
--- platform's own programs, and for a while whoever broke the glass, giving a reason.
+-- platform's own programs and its door, and for a while whoever broke the glass, giving a reason.
 create function app.needs_care_context(wanted uuid) returns boolean language sql stable
     begin atomic
-        select app.actor_role() in ('safeguarding_lead', 'reviewer', 'data_protection_officer', 'service')
+        select app.actor_role() in ('safeguarding_lead', 'reviewer', 'data_protection_officer', 'service', 'door')
             or exists (select from session_participants p
                 where p.tenant_id = app.tenant() and p.session_id = wanted and p.user_id = app.actor())
             or exists (select from communication_sessions s
@@ -272,7 +274,12 @@ create policy need_to_know on care_context_residents to wcc_app
     using (tenant_id = (select app.tenant()) and app.needs_care_context(session_id))
     with check (tenant_id = (select app.tenant()) and app.needs_care_context(session_id));
 
+-- Who takes part needs to know: so those alone who need to know themselves add somebody, or anybody could add themselves.
+create policy added_by_those_who_know on session_participants as restrictive for insert to wcc_app
+    with check (app.needs_care_context(session_id));
+
 -- a participant's switches ------------------------------------------------------------------------------------------------
+alter table session_participants add column removed_at timestamptz;    -- by somebody else: they do not come back alone
 -- They have names now: of what was written freely before, those that are known and say yes or no stay.
 alter table session_participants no force row level security;
 update session_participants p set permissions = (

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
 from comms.events.queries import emit
-from comms.identity.roles import refuse_unless
+from comms.identity.roles import may, refuse_unless
 from comms.sessions.queries import (
     NewParticipant,
     ParticipantType,
@@ -17,8 +17,9 @@ from comms.sessions.queries import (
     lock_session,
     raise_version,
     read_session,
+    refuse_unless_known,
 )
-from models.errors import conflict, missing
+from models.errors import conflict, missing, refused
 from models.records import Record
 
 
@@ -43,9 +44,11 @@ class ParticipantChange(Record):
 async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new: NewParticipant) -> SessionParticipant:
     """Adds somebody, joined at once where the session runs or ran elsewhere ('imported').
 
-    Raises `missing` (session, person), a conflict (`already-taking-part`, `session-status`).
+    Raises `missing` (session, person), `refused` (`care-context-withheld`), a conflict (`already-taking-part`,
+    `session-status`).
     """
     session = await lock_session(conn, session_id)
+    refuse_unless_known(session)
     if session.status == "cancelled" or (session.status == "ended" and session.session_type != "imported"):
         raise conflict("session-status", f"The session is {session.status}: nobody can be added.")
     if await (await conn.execute("select 1 from users where id = %s", (new.user_id,))).fetchone() is None:
@@ -71,7 +74,7 @@ async def change_participant(
 ) -> SessionParticipant:
     """Applies what the change names; to come and go is everybody's own, the rest is for who may change sessions.
 
-    Raises `missing`, `refused` and a conflict (`session-status`).
+    Raises `missing`, `refused` (`role-lacks-permission`, `removed-from-session`) and a conflict (`session-status`).
     """
     own = user_id == actor.user_id and change.model_fields_set <= {"joined"}
     if not own:
@@ -80,10 +83,13 @@ async def change_participant(
     before = _of(session, user_id)
     if change.joined is not None and session.status != "active":
         raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
+    if change.joined and not may(actor.role, "sessions.write"):
+        await _refuse_removed(conn, session_id, user_id)
     await conn.execute(
         "update session_participants set participant_type = coalesce(%(type)s, participant_type), "
         "permissions = permissions || %(permissions)s, "
         "joined_at = case when %(joined)s then coalesce(joined_at, now()) else joined_at end, "
+        "removed_at = case when %(joined)s then null else removed_at end, "
         "left_at = case when %(joined)s then null when not %(joined)s then coalesce(left_at, now()) else left_at end "
         "where session_id = %(session)s and user_id = %(user)s",
         {
@@ -102,16 +108,31 @@ async def change_participant(
 
 
 async def remove_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> None:
-    """They have left; that they took part stays on record. Raises `missing`; removing twice is no error."""
-    session = await lock_session(conn, session_id)
-    if _of(session, user_id).left_at is not None:
-        return
+    """They have left and do not come back by themselves; that they took part stays on record.
+
+    Raises `missing`; removing twice is no error.
+    """
+    before = _of(await lock_session(conn, session_id), user_id)
     await conn.execute(
-        "update session_participants set left_at = now() where session_id = %s and user_id = %s", (session_id, user_id)
+        "update session_participants set left_at = coalesce(left_at, now()), removed_at = coalesce(removed_at, now()) "
+        "where session_id = %s and user_id = %s",
+        (session_id, user_id),
     )
-    version = await raise_version(conn, session_id)
-    await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
+    if before.left_at is None:
+        version = await raise_version(conn, session_id)
+        await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
     await record_act(conn, actor, "session.participant.removed", ("session", session_id), {"user_id": str(user_id)})
+
+
+async def _refuse_removed(conn: Connection, session_id: UUID, user_id: UUID) -> None:
+    found = await conn.execute(
+        "select 1 from session_participants where session_id = %s and user_id = %s and removed_at is not null",
+        (session_id, user_id),
+    )
+    if await found.fetchone() is not None:
+        raise refused(
+            "removed-from-session", "You were taken out of this call: ask whoever runs it to let you back in."
+        )
 
 
 def _of(session: Session, user_id: UUID) -> SessionParticipant:

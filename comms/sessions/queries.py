@@ -286,13 +286,21 @@ async def change_session(
     return Changed(session=await read_session(conn, actor, session_id), measured=measured)
 
 
-async def _change_context(conn: Connection, actor: Actor, session: Session, change: SessionChange) -> None:
-    describe = "description" in change.model_fields_set
-    if session.care_context_withheld and (describe or change.care_context is not None):
+def refuse_unless_known(session: Session) -> None:
+    """Raises `refused` (`care-context-withheld`) where whoever read the session has no need to know its context."""
+    if session.care_context_withheld:
         raise refused(
             "care-context-withheld",
-            "What this session is about is for those who need to know: they alone change its description and context.",
+            "What this session is about is for those who need to know: they alone change that, its home, and who else "
+            "takes part.",
         )
+
+
+async def _change_context(conn: Connection, actor: Actor, session: Session, change: SessionChange) -> None:
+    describe = "description" in change.model_fields_set
+    # moved to one's own home it would be one's own to see
+    if describe or change.care_context is not None or "home_id" in change.model_fields_set:
+        refuse_unless_known(session)
     if describe:
         await write_description(conn, actor, session.id, change.description)
     if change.care_context is not None:

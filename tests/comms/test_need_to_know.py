@@ -1,6 +1,7 @@
 """Need to know: what a session is about is seen by those who must, and by others only through broken glass."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -123,7 +124,7 @@ async def test_who_does_not_see_a_context_does_not_change_it_but_the_rest_of_the
 ) -> None:
     other = await factories.make_user(house, care.people["maker"].tenant_id)
     headers = factories.bearer(house, other)
-    changes: tuple[dict[str, Any], ...] = ({"care_context": {}}, {"description": None})
+    changes: tuple[dict[str, Any], ...] = ({"care_context": {}}, {"description": None}, {"home_id": None})
     for change in changes:
         refused = await client.put(care.path, json=change, headers=headers)
         assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (403, "care-context-withheld")
@@ -134,6 +135,28 @@ async def test_who_does_not_see_a_context_does_not_change_it_but_the_rest_of_the
         )  # fmt: skip
     moved = await client.put(care.path, json={"title": "Wednesday call"}, headers=headers)
     assert (moved.status_code, moved.json()["title"], moved.json()["care_context"]) == (200, "Wednesday call", None)
+
+
+async def test_who_has_no_need_to_know_comes_by_none_by_adding_themselves_or_inviting_somebody(
+    client: httpx.AsyncClient, house: House, care: Care
+) -> None:
+    for role in ("care_worker", "care_manager"):
+        other = await factories.make_user(house, care.people["maker"].tenant_id, role)
+        headers = factories.bearer(house, other)
+        person = {"user_id": str(other.user_id), "participant_type": "staff"}
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        guest = {"display_name": "A", "participant_type": "guest", "expires_at": tomorrow}
+        for answer in (
+            await client.post(f"{care.path}/participants", json=person, headers=headers),
+            await client.post(f"{care.path}/invitations", json=guest, headers=headers),
+        ):
+            assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (403, "care-context-withheld")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await factories.rows(
+                house, other, "insert into session_participants (tenant_id, session_id, user_id, participant_type) "
+                "values (%s, %s, %s, 'staff') returning id", other.tenant_id, care.session_id, other.user_id,
+            )  # fmt: skip
+        assert not await is_shown(client, house, care, other)
 
 
 async def test_a_context_is_replaced_as_a_whole_and_a_description_by_itself(

@@ -220,6 +220,25 @@ async def test_everybody_comes_and_goes_by_themselves_and_changes_nobody_else(
                 ), (role, change)  # fmt: skip
 
 
+async def test_who_was_taken_out_of_a_call_does_not_come_back_by_themselves(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    guest = await factories.make_user(house, manager.tenant_id, "external")
+    path = await running(client, house, manager, guest)
+    staff, headers, me = (
+        factories.bearer(house, manager), factories.bearer(house, guest), f"{path}/participants/{guest.user_id}",
+    )  # fmt: skip
+    await client.put(me, json={"joined": True}, headers=headers)
+    await client.put(me, json={"joined": False}, headers=headers)
+    assert (await client.delete(me, headers=staff)).status_code == 204
+    back = await client.put(me, json={"joined": True}, headers=headers)
+    assert (back.status_code, back.json()["type"].rpartition("/")[2]) == (403, "removed-from-session")
+    assert (await client.put(me, json={"joined": True}, headers=staff)).status_code == 200
+    assert (await client.put(me, json={"joined": False}, headers=headers)).status_code == 200
+    assert (await client.put(me, json={"joined": True}, headers=headers)).status_code == 200
+
+
 async def test_a_participants_switches_are_known_by_name_and_changed_one_by_one(
     client: httpx.AsyncClient, house: House
 ) -> None:
