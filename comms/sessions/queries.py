@@ -132,22 +132,24 @@ _SEEN: Final = (
     "(%(everybodys)s or exists (select 1 from session_participants own "
     "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
 )
+# The context is looked up row by row, once it is known to be shown: a join would ask the rule of every row there is.
 _SELECT: Final = (
-    "select s.id, s.session_type, s.title, c.description, s.scheduled_start_time, s.actual_start_time, "  # noqa: S608
-    "s.end_time, "
+    "select s.id, s.session_type, s.title, s.scheduled_start_time, s.actual_start_time, s.end_time, "
     "s.status, s.recording_enabled, s.home_id, s.created_by, s.version, s.created_at, s.updated_at, "
-    "not needs.to_know as care_context_withheld, case when needs.to_know then jsonb_build_object("
-    "'incidents', coalesce(c.incidents, '{}'), 'earlier', c.earlier, 'residents', "
+    "not needs.to_know as care_context_withheld, case when needs.to_know then "
+    "(select c.description from care_contexts c where c.tenant_id = s.tenant_id and c.session_id = s.id) "
+    "end as description, case when needs.to_know then coalesce((select jsonb_build_object("
+    "'incidents', c.incidents, 'earlier', c.earlier, 'residents', "
     "coalesce((select jsonb_agg(r.user_id order by r.user_id) from care_context_residents r "
-    "where r.tenant_id = s.tenant_id and r.session_id = s.id), '[]')) end as care_context, "
+    "where r.tenant_id = c.tenant_id and r.session_id = c.session_id), '[]')) from care_contexts c "
+    "where c.tenant_id = s.tenant_id and c.session_id = s.id), '{}') end as care_context, "
     "coalesce((select jsonb_agg(jsonb_build_object('id', p.id, 'user_id', p.user_id, "
     "'participant_type', p.participant_type, 'permissions', p.permissions, 'joined_at', p.joined_at, "
     "'left_at', p.left_at, 'connection_quality', p.connection_quality_metrics, 'created_at', p.created_at) "
     "order by p.id) from session_participants p "
     "where p.tenant_id = s.tenant_id and p.session_id = s.id), '[]') as participants "
-    "from communication_sessions s cross join lateral (select app.needs_care_context(s.id) as to_know) needs "
-    "left join care_contexts c on c.tenant_id = s.tenant_id and c.session_id = s.id "
-    f"where {_SEEN} "
+    "from communication_sessions s "
+    "cross join lateral (select app.needs_care_context(s.id) as to_know offset 0) needs "
 )
 
 
@@ -158,7 +160,7 @@ def _seen_by(actor: Actor) -> dict[str, Any]:
 
 async def read_session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
     """Raises `missing`."""
-    found = await conn.execute(f"{_SELECT} and s.id = %(id)s", {**_seen_by(actor), "id": session_id})
+    found = await conn.execute(f"{_SELECT} where s.id = %(id)s and {_SEEN}", {**_seen_by(actor), "id": session_id})
     row = await found.fetchone()
     if row is None:
         raise missing("session")
@@ -178,13 +180,15 @@ async def list_sessions(
 ) -> list[Session]:
     """Sessions, newest first, from before the id; narrowed by whatever is named."""
     found = await conn.execute(
-        f"{_SELECT} and s.id < %(before)s "  # noqa: S608 (a constant)
+        # the page first, then what is shown of it: the rule is asked of a page's sessions alone
+        f"{_SELECT} where s.id = any (array(select s.id from communication_sessions s "  # noqa: S608 (constants)
+        f"where {_SEEN} and s.id < %(before)s "
         "and (%(status)s::text is null or s.status = %(status)s) "
         "and (%(type)s::text is null or s.session_type = %(type)s) "
         "and (%(home)s::uuid is null or s.home_id = %(home)s) "
         "and (%(participant)s::uuid is null or exists (select 1 from session_participants w "
         "where w.tenant_id = s.tenant_id and w.session_id = s.id and w.user_id = %(participant)s)) "
-        "order by s.id desc limit %(limit)s",
+        "order by s.id desc limit %(limit)s)) order by s.id desc",
         {
             **_seen_by(actor), "status": status, "type": session_type, "home": home_id,
             "participant": participant, "before": before, "limit": limit,
@@ -204,8 +208,7 @@ async def count_sessions(conn: Connection, actor: Actor) -> dict[str, int]:
 
 async def lock_session(conn: Connection, session_id: UUID) -> Session:
     """The session, its row taken until the transaction ends; raises `missing`. For those who may change sessions."""
-    everybodys = {"everybodys": True, "actor": None, "id": session_id}
-    found = await conn.execute(f"{_SELECT} and s.id = %(id)s for no key update of s", everybodys)
+    found = await conn.execute(f"{_SELECT} where s.id = %s for no key update of s", (session_id,))
     row = await found.fetchone()
     if row is None:
         raise missing("session")
