@@ -27,7 +27,10 @@ from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
+from comms.limits.requests import RequestLimits
+from comms.limits.tally import open_tally
 from comms.metrics import Metrics
+from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
 from comms.recordings.routes import router as recordings
 from comms.recordings.sweep import sweep_for_ever
@@ -57,16 +60,11 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     models,
 )  # fmt: skip
 
-_DESCRIPTION: Final = """\
-Care conversations, recorded with a lawful ground, transcribed, read for safeguarding concerns and put before a
-person who decides. Sign in with `Authorization: Bearer <token>`. Every failure is an RFC 9457 problem with a stable
-`type`. Lists are `{"items": […], "next": cursor or null}`; pass the cursor back as `?cursor=`.
-"""
-
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings; nothing is opened before its lifespan begins."""
     metrics = Metrics()
+    redis_url = settings.limits_redis_url
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,7 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
             open_house(settings, metrics) as house,
             open_feed(house) as feed,
             open_model_door(settings.serve_url) as door,
+            open_tally(redis_url.get_secret_value() if redis_url is not None else None) as tally,
         ):
+            app.state.limits = RequestLimits(tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant)
             app.state.house, app.state.feed, app.state.models = house, feed, door
             app.state.confinement = await asyncio.to_thread(audio.confinement)  # the kernel's: asked once
             sweeping = {
@@ -87,13 +87,14 @@ def create_app(settings: Settings) -> FastAPI:
             await asyncio.wait(sweeping)
 
     app = FastAPI(
-        title="WriteCareConnect", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None,
+        title="WriteCareConnect", version="0.1.0", description=DESCRIPTION, lifespan=lifespan,
+        docs_url=None, redoc_url=None, generate_unique_id_function=operation_id,
     )  # fmt: skip
     answer_with_problems(app)
     for router in ROUTERS:
         app.include_router(router, responses=PROBLEM_RESPONSES)
     app.include_router(health)
     app.include_router(front)
+    describe(app)
     app.add_middleware(Doorway, metrics=metrics, max_upload_bytes=settings.max_upload_bytes)
     return app

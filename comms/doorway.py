@@ -90,6 +90,7 @@ class _Passage:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[_REQUEST_ID] = self.request_id
+            headers.update(self._scope["state"].get("headers", {}))  # of a signed-in request: its limits
             for name, value in _SECURITY.items():
                 headers.setdefault(name, value)
         await self._send(message)

@@ -24,9 +24,10 @@ from starlette.requests import HTTPConnection
 from comms.database import Actor, Connection, Origin
 from comms.guests.narrowing import refuse_guest_elsewhere
 from comms.house import House
-from comms.idempotency.route import attempt_of
+from comms.idempotency.attempts import attempt_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
+from comms.limits.requests import RequestLimits
 from comms.versions import stale
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `./writecare token`, or of single sign-on.")
@@ -74,14 +75,21 @@ async def origin_of(connection: HTTPConnection, reason: Reason = None) -> Origin
 
 
 async def signed_in(
-    house: InHouse,
     request: Request,
+    house: InHouse,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     origin: Annotated[Origin, Depends(origin_of)],
 ) -> Actor:
-    """The owner of the request's token, with where the request comes from; raises `unauthenticated`, `refused`."""
+    """The owner of the request's token, with where the request comes from.
+
+    Raises `unauthenticated`, `refused` (a guest, elsewhere), `unavailable` (`too-many-requests`).
+    """
     actor = house.verifier.verify(credentials.credentials if credentials is not None else None)
     refuse_guest_elsewhere(actor, request.method, request.scope["route"].path)
+    limits: RequestLimits = request.app.state.limits
+    request.state.headers, refusal = await limits.count(actor)
+    if refusal is not None:
+        raise refusal
     return replace(actor, origin=origin)
 
 

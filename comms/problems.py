@@ -120,18 +120,10 @@ def problem_of(
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Makes every failure of `app` a problem, and its OpenAPI document say so."""
+    """Makes every failure of `app` a problem."""
     app.add_exception_handler(WriteCareError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_framework_error)
-    undescribed = app.openapi
-
-    def described() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            _name_media_type(undescribed())
-        return undescribed()
-
-    app.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to extend the document
 
 
 _DESCRIPTIONS: Final[Mapping[int, str]] = {
@@ -144,6 +136,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     415: "Not multipart/form-data",
     416: "The range lies beyond the end",
     422: "The request is not valid",
+    429: "Too many requests this minute: go on after Retry-After",
     503: "Try again shortly",
 }
 
@@ -153,18 +146,38 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _DESCRIPTIONS[status], "model": ProblemDetails} for status in statuses}
 
 
+_EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
+    401: ("token-expired", "This token has expired: sign in again for a new one."),
+    403: (
+        "role-lacks-permission",
+        "The role resident lacks homes.create; it is held by: care_manager.",
+    ),
+    404: ("not-found", "There is no such session, or it is not yours to see."),
+    409: ("session-status", "The session is ended already."),
+    412: ("version-stale", "It has changed since you read it: read it again and repeat the change."),
+    413: ("body-too-large", "At most 16777216 bytes are taken here: send it in parts."),
+    415: ("upload-not-multipart", "Send the sound as multipart/form-data, as /docs describes."),
+    416: ("range-not-satisfiable", "The track has 32044 bytes: ask for a range within them."),
+    422: ("request-invalid", "The request is not valid: see `fields`, and /docs for the shapes."),
+    429: ("too-many-requests", "You may ask 12000 times a minute: go on in 42 seconds."),
+    503: ("database-unreachable", "The database cannot be reached; try again shortly."),
+}
+
+
+def description_of(status: int) -> str:
+    """What a failure of this status means here."""
+    return _DESCRIPTIONS[status]
+
+
+def example_problem(status: int) -> dict[str, Any]:
+    """A problem as it is answered with this status."""
+    slug, detail = _EXAMPLES[status]
+    body = ProblemDetails(type=TYPE_PREFIX + slug, title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return body.model_dump(exclude_none=True)
+
+
 # Every route may answer these.
-PROBLEM_RESPONSES: Final = problem_responses(401, 403, 404, 409, 422, 503)
-
-
-def _name_media_type(document: dict[str, Any]) -> None:
-    """FastAPI describes every answer as the route's usual media type: a problem has its own."""
-    operations = [operation for path in document["paths"].values() for operation in path.values()]
-    for operation in operations:
-        for status, answer in operation["responses"].items():
-            schemas = [kind.get("schema", {}) for kind in answer.get("content", {}).values()]
-            if status[0] in "45" and {"$ref": "#/components/schemas/ProblemDetails"} in schemas:
-                answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+PROBLEM_RESPONSES: Final = problem_responses(401, 403, 404, 409, 422, 429, 503)
 
 
 def _request_id(request: Request) -> str | None:

@@ -27,6 +27,15 @@ class Settings(BaseSettings):
         default=3 * 3600.0, gt=0, description="Longer recordings are refused before they are decoded."
     )
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0, description="Larger uploads are refused.")
+    requests_a_minute_user: int = Field(default=12_000, gt=0, description="Requests a minute of one person.")
+    requests_a_minute_tenant: int = Field(
+        default=120_000, gt=0, description="Requests a minute of one tenant's people."
+    )
+    limits_redis_url: SecretStr | None = Field(
+        default=None,
+        description="A Redis (redis://…) in which several API processes count requests together; without it, each "
+        "counts its own.",
+    )
     token_lifetime_seconds: int = Field(default=12 * 3600, gt=0, description="How long a signed token is good for.")
     issuer: str = Field(default="writecareconnect", description="The `iss` of tokens made and accepted here.")
     model_cpus: float = Field(default=2.0, gt=0, description="Processors that the model deployments share.")

@@ -10,10 +10,11 @@ from comms.alerts.records import Alert, AlertDetail, AlertState, NewReview, Revi
 from comms.alerts.subjects import AlertSubject, AlertSubjects, NewAlertSubject
 from comms.break_glass.queries import refuse_unless_broken
 from comms.http import Acting, IfMatch, acting, acting_with, tag
-from comms.idempotency.route import OneEffect
+from comms.problems import problem_responses
+from comms.routing import PlatformRoute
 from models.records import Category, Severity
 
-router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=OneEffect)
+router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=PlatformRoute)
 
 Reading = Annotated[Acting, acting_with("alerts.read")]
 Deciding = Annotated[Acting, acting_with("alerts.decide")]
@@ -47,7 +48,7 @@ async def read_alert(acting: Annotated[Acting, acting()], alert_id: UUID, respon
     return detail
 
 
-@router.post("/{alert_id}/claim")
+@router.post("/{alert_id}/claim", responses=problem_responses(412))
 async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, if_match: IfMatch) -> Alert:
     """Takes the alert, so that no two people work on it; asking twice does no harm."""
     alert = await queries.claim_alert(acting.conn, acting.actor, alert_id, if_match)
@@ -55,7 +56,7 @@ async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, if_m
     return alert
 
 
-@router.post("/{alert_id}/review", status_code=201)
+@router.post("/{alert_id}/review", status_code=201, responses=problem_responses(412))
 async def review_alert(
     acting: Deciding, alert_id: UUID, said: NewReview, response: Response, if_match: IfMatch
 ) -> Review:

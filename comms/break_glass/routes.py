@@ -8,10 +8,10 @@ from fastapi import APIRouter, Response
 from comms.break_glass import queries
 from comms.break_glass.queries import BrokenGlass, NewBrokenGlass
 from comms.http import Acting, acting_with
-from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 
-router = APIRouter(prefix="/api/break-glass", tags=["break-glass"], route_class=OneEffect)
+router = APIRouter(prefix="/api/break-glass", tags=["break-glass"], route_class=PlatformRoute)
 
 Watching = Annotated[Acting, acting_with("glass.watch")]
 

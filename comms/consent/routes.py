@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from comms.audit.queries import record_act
 from comms.consent import grounds, queries
 from comms.consent.grounds import (
     PURPOSES,
@@ -20,12 +21,12 @@ from comms.consent.permission import Permission, permits
 from comms.consent.queries import ConsentAct, ConsentChange, ConsentRecord, Origin
 from comms.database import Actor
 from comms.http import Acting, acting, acting_with
-from comms.idempotency.route import OneEffect
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 from models.records import Record
 
-router = APIRouter(prefix="/api", tags=["consent"], route_class=OneEffect)
+router = APIRouter(prefix="/api", tags=["consent"], route_class=PlatformRoute)
 
 
 class ConsentState(Record):
@@ -96,9 +97,11 @@ async def withdraw_consent(
 
 @router.get("/consent/status/{user_id}")
 async def read_consent(user_id: UUID, acting: SignedInRequest) -> ConsentState:
-    """What may be done with a person's words now, and what they said."""
+    """What may be done with a person's words now, and what they said; who reads another's is logged."""
     _refuse_unless_own(acting.actor, user_id, "consent.read")
     records = await queries.list_records(acting.conn, user_id)
+    if user_id != acting.actor.user_id:
+        await record_act(acting.conn, acting.actor, "consent.read", ("user", user_id))
     permissions = [await permits(acting.conn, user_id, purpose) for purpose in PURPOSES]
     return ConsentState(user_id=user_id, permissions=tuple(permissions), records=tuple(records))
 
@@ -107,9 +110,11 @@ async def read_consent(user_id: UUID, acting: SignedInRequest) -> ConsentState:
 async def list_history(
     acting: SignedInRequest, user_id: UUID | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ConsentAct]:
-    """The history of consent, newest first: everybody's for officers, one's own for everyone (`?user_id=`)."""
+    """The history of consent, newest first: everybody's for officers (logged), one's own for everyone (`?user_id=`)."""
     if user_id is None or user_id != acting.actor.user_id:
         refuse_unless(acting.actor, "consent.audit")
+        read = ("tenant", acting.actor.tenant_id) if user_id is None else ("user", user_id)
+        await record_act(acting.conn, acting.actor, "consent.history-read", read)
     found = await queries.list_history(acting.conn, user_id=user_id, before=cursor or LAST_ID, limit=limit + 1)
     return page_of(found, limit)
 

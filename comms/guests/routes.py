@@ -9,12 +9,12 @@ from pydantic import Field
 from comms.guests import queries
 from comms.guests.queries import Invitation, NewInvitation
 from comms.http import Acting, InHouse, acting_with
-from comms.idempotency.route import OneEffect
 from comms.identity.door import door
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 from models.records import Record
 
-router = APIRouter(prefix="/api", tags=["guests"], route_class=OneEffect)
+router = APIRouter(prefix="/api", tags=["guests"], route_class=PlatformRoute)
 
 Inviting = Annotated[Acting, acting_with("sessions.write")]
 
@@ -64,7 +64,7 @@ async def revoke(session_id: UUID, invitation_id: UUID, acting: Inviting) -> Non
     await queries.revoke(acting.conn, acting.actor, session_id, invitation_id)
 
 
-# without a transaction of a request that is signed in, so no OneEffect; entering twice does no harm
+# without a transaction of a request that is signed in, so no key for one effect; entering twice does no harm
 entrance = APIRouter(prefix="/api/guests", tags=["guests"])
 
 

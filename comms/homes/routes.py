@@ -8,10 +8,10 @@ from fastapi import APIRouter, Response
 from comms.homes import queries
 from comms.homes.queries import Home, NewHome
 from comms.http import Acting, acting_with
-from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 
-router = APIRouter(prefix="/api/homes", tags=["homes"], route_class=OneEffect)
+router = APIRouter(prefix="/api/homes", tags=["homes"], route_class=PlatformRoute)
 
 
 @router.post("", status_code=201)

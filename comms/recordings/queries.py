@@ -17,6 +17,7 @@ from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.storage.keys import WrappedKey
 from comms.storage.sealed import Belonging
+from comms.versions import refuse_stale
 from models.errors import WriteCareError, conflict, missing
 from models.records import Record
 
@@ -209,15 +210,16 @@ async def discard_running(conn: Connection, actor: Actor, session_id: UUID) -> R
     return await load_recording(conn, recording_id)
 
 
-async def shred(conn: Connection, actor: Actor, recording_id: UUID) -> tuple[str, ...]:
+async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: int | None = None) -> tuple[str, ...]:
     """Marks the recording deleted and forgets its tracks' keys: what is in storage can never be read again.
 
     Returns the objects to be deleted after the commit; raises a conflict (`enquiry-live`) while an alert that
-    nobody has dismissed rests on it. Deleting twice is no error.
+    nobody has dismissed rests on it, and where the version is stale. Deleting twice is no error.
     """
     recording = await lock_recording(conn, recording_id)
     if recording.status == "deleted":
         return await _objects_of(conn, recording_id)
+    refuse_stale(recording.version, expected)
     alerts = await conn.execute(
         "select 1 from alerts where recording_id = %s and state <> 'dismissed' limit 1", (recording_id,)
     )

@@ -14,8 +14,7 @@ from comms.consent.permission import Permission, permits
 from comms.database import Actor
 from comms.forms import is_multipart
 from comms.house import House
-from comms.http import Acting, InHouse, acting_with, allowed, tag
-from comms.idempotency.route import OneEffect
+from comms.http import Acting, IfMatch, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_of, problem_responses
 from comms.recordings import intake, queries
@@ -23,13 +22,14 @@ from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import OpenedTrack, unlock_track, wanted_span
 from comms.recordings.queries import Recording, RecordingStatus
 from comms.recordings.uploads import Upload, once_of, received
+from comms.routing import PlatformRoute
 from comms.sessions.queries import read_session
 from comms.storage.sealed import Span
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
 from models.errors import WriteCareError
 from models.records import Record
 
-router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=OneEffect)
+router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
 
 Making = Annotated[Actor, allowed("recordings.make")]
 Reading = Annotated[Acting, acting_with("recordings.read")]
@@ -38,6 +38,7 @@ Reading = Annotated[Acting, acting_with("recordings.read")]
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file"],
+    "additionalProperties": False,
     "properties": {
         "file": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One a track."},
         "participant": {
@@ -192,13 +193,13 @@ async def requeue_recording(
     return recording
 
 
-@router.delete("/{recording_id}", status_code=204)
+@router.delete("/{recording_id}", status_code=204, responses=problem_responses(412))
 async def delete_recording(
-    recording_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("recordings.delete")]
+    recording_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("recordings.delete")], expected: IfMatch
 ) -> None:
     """Erases the sound for good: its keys are forgotten, then its objects deleted. What was read from it stays."""
     async with house.database.acting_as(actor) as conn:
-        keys = await queries.shred(conn, actor, recording_id)
+        keys = await queries.shred(conn, actor, recording_id, expected)
     for key in keys:
         await house.objects.delete(key)
 

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 
 from comms.database import Actor, Connection
 from comms.forms import FormShape, received_form
-from comms.idempotency.route import Attempt, attempt_of
+from comms.idempotency.attempts import Attempt, attempt_of
 from comms.recordings.queries import Recording
 from models.errors import invalid
 

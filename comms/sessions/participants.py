@@ -19,6 +19,7 @@ from comms.sessions.queries import (
     read_session,
     refuse_unless_known,
 )
+from comms.versions import refuse_stale
 from models.errors import conflict, missing, refused
 from models.records import Record
 
@@ -70,16 +71,24 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
 
 
 async def change_participant(
-    conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, change: ParticipantChange
+    conn: Connection,
+    actor: Actor,
+    session_id: UUID,
+    user_id: UUID,
+    change: ParticipantChange,
+    *,
+    expected: int | None = None,
 ) -> SessionParticipant:
     """Applies what the change names; to come and go is everybody's own, the rest is for who may change sessions.
 
-    Raises `missing`, `refused` (`role-lacks-permission`, `removed-from-session`) and a conflict (`session-status`).
+    `expected` is the session's version, which every change of its participants raises. Raises `missing`, `refused`
+    (`role-lacks-permission`, `removed-from-session`) and a conflict (`session-status`, `version-stale`).
     """
     own = user_id == actor.user_id and change.model_fields_set <= {"joined"}
     if not own:
         refuse_unless(actor, "sessions.write")
     session = await lock_session(conn, session_id)
+    refuse_stale(session.version, expected)
     before = _of(session, user_id)
     if change.joined is not None and session.status != "active":
         raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
@@ -107,12 +116,17 @@ async def change_participant(
     return await read_participant(conn, actor, session_id, user_id)
 
 
-async def remove_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> None:
+async def remove_participant(
+    conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, expected: int | None = None
+) -> None:
     """They have left and do not come back by themselves; that they took part stays on record.
 
-    Raises `missing`; removing twice is no error.
+    Raises `missing`, a conflict (`version-stale`); removing twice is no error.
     """
-    before = _of(await lock_session(conn, session_id), user_id)
+    session = await lock_session(conn, session_id)
+    before = _of(session, user_id)
+    if before.left_at is None:
+        refuse_stale(session.version, expected)
     await conn.execute(
         "update session_participants set left_at = coalesce(left_at, now()), removed_at = coalesce(removed_at, now()) "
         "where session_id = %s and user_id = %s",

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from comms.http import Acting, IfMatch, acting_with, tag
-from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_responses
+from comms.routing import PlatformRoute
 from comms.sessions import participants, quality, queries
 from comms.sessions.measures import count_session
 from comms.sessions.participants import ParticipantChange
@@ -24,7 +24,7 @@ from comms.sessions.queries import (
     SessionType,
 )
 
-router = APIRouter(prefix="/api/sessions", tags=["sessions"], route_class=OneEffect)
+router = APIRouter(prefix="/api/sessions", tags=["sessions"], route_class=PlatformRoute)
 
 Reading = Annotated[Acting, acting_with("sessions.read")]
 Writing = Annotated[Acting, acting_with("sessions.write")]
@@ -108,18 +108,31 @@ async def read_participant(session_id: UUID, user_id: UUID, acting: Reading) -> 
     return await participants.read_participant(acting.conn, acting.actor, session_id, user_id)
 
 
-@router.put("/{session_id}/participants/{user_id}")
+@router.put("/{session_id}/participants/{user_id}", responses=problem_responses(412))
 async def change_participant(
-    session_id: UUID, user_id: UUID, change: ParticipantChange, acting: Reading
+    session_id: UUID,
+    user_id: UUID,
+    change: ParticipantChange,
+    *,
+    acting: Reading,
+    expected: IfMatch,
+    response: Response,
 ) -> SessionParticipant:
-    """Changes what the body names; `joined`: they are in the call now, or have left it. One's own takes no more."""
-    return await participants.change_participant(acting.conn, acting.actor, session_id, user_id, change)
+    """Changes what the body names; `joined`: they are in the call now, or have left it. The ETag is the session's.
+
+    One's own coming and going takes no more than to see the session.
+    """
+    changed = await participants.change_participant(
+        acting.conn, acting.actor, session_id, user_id, change, expected=expected
+    )
+    tag(response, (await queries.read_session(acting.conn, acting.actor, session_id)).version)
+    return changed
 
 
-@router.delete("/{session_id}/participants/{user_id}", status_code=204)
-async def remove_participant(session_id: UUID, user_id: UUID, acting: Writing) -> None:
-    """They have left; that they took part stays on record."""
-    await participants.remove_participant(acting.conn, acting.actor, session_id, user_id)
+@router.delete("/{session_id}/participants/{user_id}", status_code=204, responses=problem_responses(412))
+async def remove_participant(session_id: UUID, user_id: UUID, acting: Writing, expected: IfMatch) -> None:
+    """They have left; that they took part stays on record. `If-Match` is the session's version."""
+    await participants.remove_participant(acting.conn, acting.actor, session_id, user_id, expected)
 
 
 @router.post("/{session_id}/connection-quality")

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from comms.database import Actor
 from comms.http import Acting, InHouse, acting_with, allowed, claim_key
-from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 from comms.tenants import queries
 from comms.tenants.queries import NewTenant, Tenant
 from comms.users.queries import NewUser, User, create_user
 
-router = APIRouter(prefix="/api/tenants", tags=["tenants"], route_class=OneEffect)
+router = APIRouter(prefix="/api/tenants", tags=["tenants"], route_class=PlatformRoute)
 
 
 @router.post("", status_code=201)

@@ -6,13 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from comms.http import Acting, acting, acting_with
-from comms.idempotency.route import OneEffect
 from comms.identity.roles import Role, refuse_unless
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.routing import PlatformRoute
 from comms.users import queries
 from comms.users.queries import NewUser, User
 
-router = APIRouter(prefix="/api/users", tags=["people"], route_class=OneEffect)
+router = APIRouter(prefix="/api/users", tags=["people"], route_class=PlatformRoute)
 
 
 @router.post("", status_code=201)

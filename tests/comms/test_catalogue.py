@@ -114,7 +114,8 @@ def test_policies_read_the_session_once_a_query(catalogue: "psycopg.Connection[T
         catalogue,
         "select tablename || '.' || policyname from pg_policies where schemaname = 'public' "
         "and regexp_replace(coalesce(qual, '') || coalesce(with_check, ''), "
-        "'\\( ?SELECT (app\\.)?(tenant|actor|actor_role)\\(\\)', '', 'g') ~ '(tenant|actor|actor_role)\\(\\)'",
+        "'\\( ?SELECT (app\\.)?(tenant|actor|actor_role|tenant_for)\\(', '', 'g') "
+        "~ '(tenant|actor|actor_role|tenant_for)\\('",
     )
     assert bare == set()
 
@@ -129,6 +130,6 @@ def test_nothing_is_granted_to_everybody(catalogue: "psycopg.Connection[TupleRow
 
 def test_the_logs_of_acts_and_of_consent_cannot_be_changed_even_by_their_owner(databases: Databases) -> None:
     with psycopg.connect(databases.owner) as owner:
-        for table in ("consent_audit_trail", "audit_log"):
+        for table in ("consent_audit_trail", "audit_log", "audit_seals"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), owner.transaction():
                 owner.execute(f"truncate {table} cascade".encode())

@@ -1,5 +1,6 @@
 """Sessions and who takes part: made, changed under their version, told of, and nobody else's."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -181,6 +182,14 @@ async def test_somebody_who_takes_part_is_not_added_twice(client: httpx.AsyncCli
         headers=factories.bearer(house, manager),
     )
     assert (twice.status_code, twice.json()["type"].rpartition("/")[2]) == (409, "already-taking-part")
+
+
+async def test_a_hundred_people_make_sessions_at_once_and_none_fails(client: httpx.AsyncClient, house: House) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    people = [await factories.make_user(house, manager.tenant_id, "care_worker") for _ in range(100)]
+    answers = await asyncio.gather(*(make(client, house, person) for person in people))
+    assert [answer.status_code for answer in answers] == [201] * 100
+    assert {answer.json()["created_by"] for answer in answers} == {str(person.user_id) for person in people}
 
 
 # --- coming and going, and how the line is ---------------------------------------------------------------------------

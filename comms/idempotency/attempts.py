@@ -1,10 +1,8 @@
 """One effect a key: how a POST takes `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 
-    router = APIRouter(prefix="/api/homes", tags=["homes"], route_class=OneEffect)
-
-The route notes the attempt on the request; the request's transaction (comms/http.py) claims the key before the
-route's function runs, and the finished answer is kept before that transaction commits. A repeat is answered from what
-was kept, after the same checks of token, account and permission.
+The route's handler notes the attempt on the request; the request's transaction (comms/http.py) claims the key before
+the route's function runs, and the finished answer is kept before that transaction commits. A repeat is answered from
+what was kept, after the same checks of token, account and permission.
 """
 
 import hashlib
@@ -12,20 +10,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
 from comms.database import Actor, Connection
 from comms.idempotency.queries import KeptAnswer, claim_key, keep_answer
 from models.errors import invalid
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 _KEPT_HEADERS: Final = ("content-type", "location", "etag")
 _LONGEST_KEY: Final = 255
-_POST: Final = frozenset({"POST"})
 
-_PARAMETER: Final[dict[str, Any]] = {
+PARAMETER: Final[dict[str, Any]] = {
     "name": HEADER,
     "in": "header",
     "required": False,
@@ -68,7 +66,7 @@ class Attempt:
 
     async def keep(self, response: Response) -> None:
         """Keeps the answer in the transaction that claimed the key last, the one that makes the change."""
-        assert self._claimed is not None, "this route has no transaction of its request: it cannot be a OneEffect"
+        assert self._claimed is not None, "this route has no transaction of its request: it cannot take a key"
         conn, actor, request_hash = self._claimed
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         answer = KeptAnswer(status=response.status_code, headers=headers, body=bytes(response.body))
@@ -82,34 +80,24 @@ def attempt_of(connection: HTTPConnection) -> Attempt | None:
     return found
 
 
-class OneEffect(APIRoute):
-    """A route whose POST may be repeated under its key without being done again."""
+def answering_once(answer: Handler) -> Handler:
+    """The route's handler, under its key where the request has one; raises `invalid` (`idempotency-key-invalid`)."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        if _POST & (self.methods or set()):
-            said = self.openapi_extra or {}
-            self.openapi_extra = {**said, "parameters": [*said.get("parameters", ()), _PARAMETER]}
+    async def answer_once(request: Request) -> Response:
+        key = request.headers.get(HEADER)
+        if key is None:
+            return await answer(request)
+        request.state.attempt = attempt = Attempt(_checked(key), _address(request))
+        try:
+            response = await answer(request)
+        except AlreadyAnswered as before:
+            return _replayed(before.answer)
+        # what failed is undone, and may be tried again under its key
+        if response.status_code < 300 and not attempt.kept:
+            await attempt.keep(response)
+        return response
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
-
-        async def answer_once(request: Request) -> Response:
-            key = request.headers.get(HEADER)
-            if key is None:
-                return await answer(request)
-            request.state.attempt = attempt = Attempt(_checked(key), _address(request))
-            try:
-                response = await answer(request)
-            except AlreadyAnswered as before:
-                return _replayed(before.answer)
-            if (
-                response.status_code < 300 and not attempt.kept
-            ):  # what failed is undone, and may be tried again under its key
-                await attempt.keep(response)
-            return response
-
-        return answer_once if _POST & (self.methods or set()) else answer
+    return answer_once
 
 
 def _checked(key: str) -> str:

@@ -1,0 +1,122 @@
+"""The live catalogue for tests that are generated from it: every table, a row in each, and what a tenant has there.
+
+A new table is picked up by itself. Where its row cannot be made up from the catalogue, `VALUES` says what to put in.
+"""
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+Catalogue = psycopg.Connection[TupleRow]
+
+# A value that no rule of ours can guess, by table and column.
+VALUES: Final[dict[tuple[str, str], Any]] = {
+    ("tenants", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
+    ("users", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
+}
+_BY_TYPE: Final[dict[str, Any]] = {
+    "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}",
+    "boolean": lambda: True, "double precision": lambda: 0.5, "jsonb": lambda: Jsonb({}), "bytea": lambda: bytes(32),
+    "timestamp with time zone": lambda: "2026-01-01T00:00:00Z", "inet": lambda: "192.0.2.1", "ARRAY": lambda: ["x"],
+    "real": lambda: 0.5, "numeric": lambda: 1, "date": lambda: "2026-01-01",
+    "interval": lambda: "1 day",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ours: its columns that take values, and which of them says whose a row is."""
+
+    name: str
+    columns: tuple[str, ...]
+    keys: frozenset[str]  # of some key: not to be overwritten at will
+
+    @property
+    def owner(self) -> str:
+        return "id" if self.name == "tenants" else "tenant_id"
+
+
+def tables(conn: Catalogue) -> list[Table]:
+    """Every table of ours that holds somebody's rows."""
+    found = conn.execute(
+        "select c.relname, array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = ''), "
+        "array(select distinct k.attname::text from pg_attribute k where k.attrelid = c.oid and k.attnum > 0 and ("
+        "  exists (select from pg_index i where i.indrelid = c.oid and i.indisunique and k.attnum = any(i.indkey)) or "
+        "  exists (select from pg_constraint f where f.conrelid = c.oid and k.attnum = any(f.conkey)))) "
+        "from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid "
+        "where n.nspname = 'public' and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped "
+        "and c.relname <> 'schema_migrations' group by c.oid, c.relname order by c.relname"
+    )
+    return [Table(name, tuple(columns), frozenset(keys)) for name, columns, keys in found.fetchall()]
+
+
+def fill(conn: Catalogue, tenant_id: uuid.UUID) -> None:
+    """A row of the tenant in every table, foreign keys and triggers put aside; for a transaction that is undone."""
+    conn.execute("set local session_replication_role = replica")
+    for table in tables(conn):
+        row = _row(conn, table, tenant_id)
+        names = ", ".join(row)
+        places = ", ".join(["%s"] * len(row))
+        try:
+            conn.execute(f"insert into {table.name} ({names}) values ({places})".encode(), list(row.values()))
+        except psycopg.Error as error:
+            raise AssertionError(
+                f"no row for {table.name} can be made up ({error}): say what to put in at VALUES in {__file__}"
+            ) from error
+    conn.execute("set local session_replication_role = origin")
+
+
+def _row(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> dict[str, Any]:
+    """Values for the columns that need one."""
+    needed = conn.execute(
+        "select column_name, data_type, udt_name from information_schema.columns "
+        "where table_schema = 'public' and table_name = %s and is_nullable = 'NO' and column_default is null "
+        "and is_generated = 'NEVER' and is_identity = 'NO'",
+        (table.name,),
+    ).fetchall()
+    row: dict[str, Any] = {}
+    for column, type, own_type in needed:
+        given = VALUES.get((table.name, column))
+        rules = _rules(conn, table, column)
+        allowed = [word for rule in rules if " ANY " in rule for word in re.findall(r"'([^']+)'::text", rule)]
+        if given is not None:
+            row[column] = given()
+        elif type == "text" and allowed:
+            row[column] = allowed[0]
+        elif type.endswith("int") or type == "integer":
+            row[column] = max([1, *(int(least) for rule in rules for least in re.findall(r">= (\d+)", rule))])
+        elif own_type == "vector":
+            row[column] = str([0.0] * 384)
+        else:
+            row[column] = _BY_TYPE[type]()
+    return row | {table.owner: tenant_id}
+
+
+def _rules(conn: Catalogue, table: Table, column: str) -> list[str]:
+    """The check constraints that name the column."""
+    found = conn.execute(
+        "select pg_get_constraintdef(k.oid) from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid "
+        "and a.attnum = any(k.conkey) where k.contype = 'c' and k.conrelid = %s::regclass and a.attname = %s",
+        (table.name, column),
+    )
+    return [rule for (rule,) in found.fetchall()]
+
+
+def fingerprint(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> str:
+    """Of all rows that the tenant has in the table, and of which transaction wrote each: a touched row shows."""
+    found = conn.execute(
+        f"select t.xmin::text || t::text from {table.name} t where t.{table.owner} = %s order by 1".encode(),
+        (tenant_id,),
+    )
+    return hashlib.sha256("\n".join(row[0] for row in found.fetchall()).encode()).hexdigest()
+
+
+def fingerprints(conn: Catalogue, tenant_id: uuid.UUID) -> dict[str, str]:
+    """Of each table."""
+    return {table.name: fingerprint(conn, table, tenant_id) for table in tables(conn)}

@@ -1,0 +1,138 @@
+"""The API as /openapi.json describes it, for tests that are generated from it: every operation, and requests for it.
+
+A new route is picked up by itself. Where a test cannot know which id a path or a body wants, it says so, and `KINDS`
+is where to say what a name means.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests import factories
+
+Ids = Mapping[str, uuid.UUID]
+
+# What an id is of, by the name of the path parameter or field that wants one.
+KINDS: Final[dict[str, str]] = {
+    "tenant_id": "tenant", "home_id": "home", "user_id": "user", "session_id": "session", "recording_id": "recording",
+    "alert_id": "alert", "activity_id": "ground", "processing_id": "ground", "participant": "user",
+    "conversation_id": "session", "object_id": "user", "actor_id": "user", "cursor": "session",
+}  # fmt: skip
+_LISTS_OF_IDS: Final = {"participant"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method of a path, with its own part of the document."""
+
+    method: str
+    path: str
+    described: dict[str, Any]
+    document: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def path_names(self) -> list[str]:
+        """The path's parameters."""
+        return re.findall(r"\{(\w+)\}", self.path)
+
+    def parameters(self, place: str) -> list[dict[str, Any]]:
+        """Those of the query or the header."""
+        return [parameter for parameter in self.described.get("parameters", []) if parameter["in"] == place]
+
+    def body(self, media_type: str) -> dict[str, Any] | None:
+        """The schema of the body of that media type."""
+        content = self.described.get("requestBody", {}).get("content", {})
+        return content[media_type]["schema"] if media_type in content else None
+
+
+def operations(document: dict[str, Any]) -> list[Operation]:
+    """Every method of every path."""
+    return [
+        Operation(method.upper(), path, described, document)
+        for path, methods in document["paths"].items()
+        for method, described in methods.items()
+    ]
+
+
+def id_for(name: str, ids: Ids) -> uuid.UUID:
+    """The id that a name wants; fails the test where nobody has said what the name means."""
+    assert name in KINDS, f"'{name}' is new: say at KINDS in {__file__} what its ids are of"
+    kind = KINDS[name]
+    assert kind in ids, f"'{kind}' is new: make one in tests/comms/neighbourhood.py"
+    return ids[kind]
+
+
+def request(operation: Operation, ids: Ids, words: str, *, whole: bool = True) -> dict[str, Any]:
+    """A request that the schemas allow, with these ids and these words wherever free text is taken.
+
+    `whole`: with everything that may be said; else with what must be.
+    """
+    path = operation.path
+    for name in operation.path_names:
+        path = path.replace(f"{{{name}}}", str(id_for(name, ids)))
+    made: dict[str, Any] = {"method": operation.method, "url": path}
+    example = _Examples(operation.document, ids, words, whole)
+    wanted = [p for p in operation.parameters("query") if p.get("required") or p["name"] in KINDS]
+    made["params"] = {p["name"]: example.of(p["schema"], p["name"]) for p in wanted if whole or p.get("required")}
+    if (form := operation.body("multipart/form-data")) is not None:
+        fields = example.of(form, "")
+        made["files"] = [("file", ("call.wav", factories.wav(0.2)))]
+        made["data"] = {name: value for name, value in fields.items() if isinstance(value, str | list)}
+    elif (schema := operation.body("application/json")) is not None:
+        made["json"] = example.of(schema, "")
+    return made
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Values that fit schemas."""
+
+    document: dict[str, Any]
+    ids: Ids
+    words: str
+    whole: bool
+
+    def of(self, schema: dict[str, Any], name: str) -> Any:
+        if "$ref" in schema:
+            return self.of(self.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], name)
+        for choice in ("anyOf", "oneOf", "allOf"):
+            if choice in schema:
+                return self.of(next(one for one in schema[choice] if one.get("type") != "null"), name)
+        if "enum" in schema or "const" in schema:
+            return schema.get("const", schema.get("enum", [None])[0])
+        match schema.get("type"):
+            case "object":
+                return self._object(schema)
+            case "array":
+                return [self.of(schema.get("items", {}), name)]
+            case "string":
+                return self._text(schema, name)
+            case "integer" | "number":
+                return schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
+            case "boolean":
+                return True
+            case _:
+                return self.words
+
+    def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
+        required = schema.get("required", [])
+        named = {
+            name: self.of(part, name)
+            for name, part in schema.get("properties", {}).items()
+            if (self.whole or name in required) and part.get("format") != "binary"
+        }
+        return named or {"note": self.words}
+
+    def _text(self, schema: dict[str, Any], name: str) -> str:
+        if schema.get("format") == "uuid":
+            return str(id_for(name, self.ids))
+        if schema.get("format") == "date-time":
+            return "2030-01-01T12:00:00Z"
+        if "pattern" in schema:  # a slug or a code
+            return f"p-{uuid.uuid4().hex[:12]}"
+        return self.words[: schema.get("maxLength", len(self.words))]

@@ -1,0 +1,167 @@
+"""Isolation at the door, generated from /openapi.json: every route, every role, the ids of another tenant.
+
+Nothing of the other tenant is seen, nothing of it changes, and what is no id is told so.
+"""
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from comms.database import Actor
+from comms.house import House
+from comms.identity.roles import ROLES
+from comms.provision import Databases
+from tests import factories
+from tests.comms import relays
+from tests.comms.catalogue import fingerprints
+from tests.comms.described import Operation, operations, request
+from tests.comms.neighbourhood import Neighbour, make_neighbour
+
+pytestmark = pytest.mark.anyio
+
+# Open to everybody, on purpose: a route that needs no token is named here.
+PUBLIC: Final = {"GET /health", "GET /health/detailed", "GET /metrics"}
+# The platform's administrator makes tenants and their first people, and reads the list of tenants.
+ADMINISTRATION: Final = {"GET /api/tenants", "GET /api/tenants/{tenant_id}", "POST /api/tenants/{tenant_id}/users"}
+
+REFUSED: Final = {401, 403, 404, 422}
+NO_IDS: Final = ("not-an-id", "00000000-0000-0000-0000-00000000000g", "' or true --", "%00", "..%2f..%2fetc")
+
+
+@dataclass(frozen=True)
+class Street:
+    """Two tenants beside each other."""
+
+    ours: Neighbour
+    theirs: Neighbour
+
+
+@pytest.fixture(scope="module")
+async def street(house: House, worker_house: House) -> Street:
+    return Street(await make_neighbour(house, worker_house), await make_neighbour(house, worker_house))
+
+
+@pytest.fixture
+async def their_rows_stay(street: Street, databases: Databases) -> AsyncIterator[None]:
+    """Every row of the other tenant, in every table, is after the test what it was before."""
+    with psycopg.connect(databases.administrator, autocommit=True) as administrator:
+        before = fingerprints(administrator, street.theirs.tenant_id)
+        yield
+        after = fingerprints(administrator, street.theirs.tenant_id)
+    assert [table for table in before if before[table] != after[table]] == []
+
+
+@pytest.fixture(scope="module")
+async def their_ids(street: Street, databases: Databases) -> frozenset[str]:
+    """Every id that occurs in a row of the other tenant and in none of ours: none of them may be answered."""
+    with psycopg.connect(databases.administrator, autocommit=True) as administrator:
+        found = {
+            whose: {
+                id
+                for table in fingerprints(administrator, tenant_id)
+                for (row,) in administrator.execute(
+                    f"select t::text from {table} t where {'id' if table == 'tenants' else 'tenant_id'} = %s".encode(),
+                    (tenant_id,),
+                )
+                for id in re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", row)
+            }
+            for whose, tenant_id in (("ours", street.ours.tenant_id), ("theirs", street.theirs.tenant_id))
+        }
+    return frozenset(found["theirs"] - found["ours"])
+
+
+def described(app: FastAPI) -> list[Operation]:
+    return operations(app.openapi())
+
+
+async def send(
+    client: httpx.AsyncClient, made: dict[str, Any], headers: dict[str, str] | None = None
+) -> httpx.Response:
+    return await client.request(**made, headers=headers)
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_with_the_ids_of_another_tenant_every_route_sees_and_changes_nothing(
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    house: House,
+    street: Street,
+    their_ids: frozenset[str],
+    their_rows_stay: None,
+    role: str,
+) -> None:
+    signed = factories.bearer(house, street.ours.people[role])
+    sent = {str(id) for id in street.theirs.ids.values()}
+    for operation in described(app):
+        if str(operation) in PUBLIC or (role == "platform_admin" and str(operation) in ADMINISTRATION):
+            continue
+        for whole in (False, True):
+            made = request(operation, street.theirs.ids, "x", whole=whole)
+            answer = await send(client, made, signed)
+            what = f"{operation} as {role}: {answer.status_code} {answer.text[:300]}"
+            assert answer.status_code != 500, what
+            if operation.path_names:
+                assert answer.status_code in REFUSED | ({415} & {answer.status_code}), what
+            # an id that was sent may come back as an echo, such as a filter that is logged; no other may
+            assert not {id for id in their_ids - sent if id in answer.text}, what
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_what_is_no_id_is_refused_and_not_repeated(
+    client: httpx.AsyncClient, app: FastAPI, house: House, street: Street, their_rows_stay: None, role: str
+) -> None:
+    signed = factories.bearer(house, street.ours.people[role])
+    for operation in described(app):
+        for name in operation.path_names:
+            made = request(operation, street.theirs.ids, "x", whole=False)
+            for no_id in NO_IDS:
+                path = operation.path
+                for other in operation.path_names:
+                    path = path.replace(f"{{{other}}}", no_id if other == name else str(uuid.uuid4()))
+                answer = await send(client, {**made, "url": path}, signed)
+                what = f"{operation} with {no_id!r} as {role}: {answer.status_code} {answer.text[:300]}"
+                assert answer.status_code in REFUSED | {405, 415}, what
+                assert "true --" not in answer.text, what
+
+
+async def test_without_a_good_token_every_route_but_the_public_ones_says_to_sign_in(
+    client: httpx.AsyncClient, app: FastAPI, house: House, street: Street, their_rows_stay: None
+) -> None:
+    manager = street.ours.people["care_manager"]
+    moved = factories.bearer(house, Actor(street.theirs.tenant_id, manager.user_id, manager.role))
+    for operation in described(app):
+        if str(operation) in PUBLIC:
+            continue
+        made = request(operation, street.theirs.ids, "x", whole=False)
+        for headers in ({}, {"Authorization": "Bearer x.y.z"}):
+            status = (await send(client, made, headers)).status_code
+            assert status == 401, f"{operation} answers {status} to nobody: ask for a token, or name it at PUBLIC here"
+        # the owner of a good token who is not of its tenant: refused for the role, or for being nobody there
+        assert (await send(client, made, moved)).status_code in {401, 403}, operation
+
+
+async def test_within_the_tenant_the_same_requests_are_answered(
+    client: httpx.AsyncClient, app: FastAPI, house: House, street: Street
+) -> None:
+    """So that the refusals above are not of something else. 503: the neighbour's track was never sealed."""
+    reads = [operation for operation in described(app) if operation.method == "GET" and operation.path_names]
+    assert reads
+    for operation in reads:
+        statuses = {}
+        for role in ROLES:
+            made = request(operation, street.ours.ids, "x", whole=False)
+            statuses[role] = (await send(client, made, factories.bearer(house, street.ours.people[role]))).status_code
+        assert {200, 503} & set(statuses.values()), f"{operation}: {statuses}"
+        assert {role: status for role, status in statuses.items() if status == 500} == {}
+
+
+async def test_every_path_with_an_id_is_tried(app: FastAPI, databases: Databases) -> None:
+    assert len([operation for operation in described(app) if operation.path_names]) > 20
+    assert await relays.look(databases, "select 1 from alerts limit 1") != []

@@ -1,0 +1,78 @@
+"""Row-level security, generated from the live catalogue: every table, verb, login and kind of caller.
+
+Nothing another tenant has is seen or changed; and the check itself is checked: each policy in turn is thrown open,
+and it must notice.
+"""
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from comms.provision import ROLES, Databases, steps
+from tests.comms.breaches import ACROSS, LOGINS, breaches
+from tests.comms.catalogue import Catalogue, fill, tables
+
+
+@pytest.fixture(scope="module")
+def neighbours(databases: Databases) -> Iterator[tuple[Catalogue, uuid.UUID, uuid.UUID]]:
+    """Two tenants with a row in every table, in a transaction that never happened."""
+    victim, attacker = uuid.uuid4(), uuid.uuid4()
+    with psycopg.connect(databases.administrator) as conn, conn.transaction(force_rollback=True):
+        fill(conn, victim)
+        fill(conn, attacker)
+        yield conn, victim, attacker
+
+
+def table_names() -> list[str]:
+    """For the tests' names: the tables that the migrations make."""
+    made = [re.findall(r"^create table (\w+)", statements, re.MULTILINE) for _, _, statements in steps()]
+    return sorted(name for names in made for name in names)
+
+
+def test_every_login_of_this_database_is_tried() -> None:
+    assert set(ROLES) - set(LOGINS) == {"wcc_mlflow"}  # it has a database of its own and may not connect to this one
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_nobody_sees_or_changes_another_tenants_rows_of(
+    neighbours: tuple[Catalogue, uuid.UUID, uuid.UUID], name: str
+) -> None:
+    conn, victim, attacker = neighbours
+    (table,) = [table for table in tables(conn) if table.name == name]
+    assert "\n".join(map(str, breaches(conn, table, victim, attacker))) == ""
+
+
+def test_no_table_is_left_out(neighbours: tuple[Catalogue, uuid.UUID, uuid.UUID]) -> None:
+    assert [table.name for table in tables(neighbours[0])] == table_names()
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_a_policy_thrown_open_is_noticed_on(neighbours: tuple[Catalogue, uuid.UUID, uuid.UUID], name: str) -> None:
+    conn, victim, attacker = neighbours
+    (table,) = [table for table in tables(conn) if table.name == name]
+    policies = conn.execute(
+        "select policyname, cmd, roles::text[] from pg_policies where schemaname = 'public' and tablename = %s", (name,)
+    ).fetchall()
+    guarded = [p for p in policies if any((login, name, None) not in ACROSS for login in p[2])]
+    assert guarded
+    for policy, verb, _ in guarded:
+        using = "" if verb == "INSERT" else " using (true)"
+        check = "" if verb in ("SELECT", "DELETE") else " with check (true)"
+        with conn.transaction(force_rollback=True):
+            conn.execute(f"alter policy {policy} on {name}{using}{check}".encode())
+            assert any(breaches(conn, table, victim, attacker)), (
+                f"{policy} on {name} was thrown open and nobody noticed"
+            )
+
+
+def test_a_table_whose_security_is_switched_off_is_noticed(
+    neighbours: tuple[Catalogue, uuid.UUID, uuid.UUID],
+) -> None:
+    conn, victim, attacker = neighbours
+    for table in tables(conn):
+        with conn.transaction(force_rollback=True):
+            conn.execute(f"alter table {table.name} disable row level security".encode())
+            assert any(breaches(conn, table, victim, attacker)), table.name

@@ -1,0 +1,128 @@
+"""A secret that a tenant's people wrote is found with that tenant and nowhere else.
+
+Every route that takes free text is given one, as /openapi.json describes it, in good requests and in bad ones; then
+it is looked for in what every other tenant's role can read, in the logs, and in every file of the data folder.
+"""
+
+import logging
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from comms.house import House
+from comms.identity.roles import ROLES
+from comms.provision import Databases
+from tests import factories
+from tests.comms import sealing
+from tests.comms.catalogue import tables
+from tests.comms.described import operations, request
+from tests.comms.neighbourhood import Neighbour, make_neighbour
+from tests.comms.test_isolation_routes import ADMINISTRATION, PUBLIC
+
+pytestmark = pytest.mark.anyio
+
+# Where a person's own words are kept, at the least: a table that takes them and is not reached fails the test.
+KEPT = {
+    "homes", "users", "communication_sessions", "data_processing_activities", "consent_records", "consent_audit_trail",
+    "session_participants", "reviews",
+}  # fmt: skip
+# Holds rows on purpose: the database's own files.
+_THE_DATABASE = "postgres/"
+
+
+async def plant(client: httpx.AsyncClient, app: FastAPI, house: House, there: Neighbour, secret: str) -> None:
+    """Every role writes the secret wherever its tenant's routes take words, in requests that are good and bad."""
+    for role in ROLES:
+        signed = factories.bearer(house, there.people[role])
+        for operation in operations(app.openapi()):
+            if operation.method not in ("POST", "PUT", "PATCH") or operation.path.startswith("/api/tenants"):
+                continue  # tenants are the platform's to name
+            for whole in (True, False):
+                made = request(operation, there.ids, secret, whole=whole)
+                await client.request(**made, headers=signed)
+            wrong: dict[str, Any] = {**made, "params": {"cursor": secret, "q": secret}}
+            if "json" in made:
+                wrong["json"] = {**made["json"], secret: secret, "limit": secret} if made["json"] else secret
+            await client.request(**wrong, headers={**signed, "X-Access-Reason": secret, "If-Match": secret})
+            await client.request(operation.method, f"/api/{secret}", headers=signed)
+
+
+async def kept_in(databases: Databases, secret: str, tenant_id: uuid.UUID) -> tuple[set[str], set[str]]:
+    """The tables in which the secret stands in the tenant's rows, and those in which it stands in anybody else's."""
+    own, others = set(), set()
+    with psycopg.connect(databases.administrator) as administrator:
+        for table in tables(administrator):
+            found = administrator.execute(
+                f"select {table.owner} from {table.name} t where strpos(t::text, %s) > 0".encode(), (secret,)
+            ).fetchall()
+            own |= {table.name for (owner,) in found if owner == tenant_id}
+            others |= {table.name for (owner,) in found if owner != tenant_id}
+    return own, others
+
+
+def found_in_files(data_dir: Path, secret: str) -> list[str]:
+    """The files of the data folder, beside the database's own, that hold the secret."""
+    return [
+        str(file.relative_to(data_dir))
+        for file in data_dir.rglob("*")
+        if file.is_file()
+        and not str(file.relative_to(data_dir)).startswith(_THE_DATABASE)
+        and secret.encode() in file.read_bytes()
+    ]
+
+
+async def test_what_a_tenants_people_wrote_is_found_nowhere_else(
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    house: House,
+    worker_house: House,
+    databases: Databases,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.WARNING, logger="httpx")  # the test's own client tells what it sends
+    there, here = await make_neighbour(house, worker_house), await make_neighbour(house, worker_house)
+    secret = f"secret{uuid.uuid4().hex}"
+    await plant(client, app, house, there, secret)
+    await sealing.seal(house, databases)
+
+    own, others = await kept_in(databases, secret, there.tenant_id)
+    assert KEPT - own == set(), "nobody wrote the secret here: the requests that are made up no longer get so far"
+    assert others == set()
+    assert own & {"audit_log", "audit_seals", "events"} == set(), "ids and codes alone"
+
+    for role in ROLES:
+        signed = factories.bearer(house, here.people[role])
+        for operation in operations(app.openapi()):
+            if operation.method != "GET" or (role == "platform_admin" and str(operation) in ADMINISTRATION):
+                continue
+            for ids in (here.ids, there.ids):
+                made = request(operation, ids, "x", whole=False)
+                answer = await client.request(**made, headers={} if str(operation) in PUBLIC else signed)
+                assert secret not in answer.text + str(answer.headers), f"{operation} as {role}"
+
+    told = capfd.readouterr()
+    assert secret not in told.out + told.err + caplog.text
+    assert found_in_files(house.settings.data_dir, secret) == []
+
+
+async def test_the_tenants_own_people_find_it(
+    client: httpx.AsyncClient, app: FastAPI, house: House, worker_house: House
+) -> None:
+    """So that the search above looks where there is something to be found."""
+    there = await make_neighbour(house, worker_house)
+    secret = f"secret{uuid.uuid4().hex}"
+    await plant(client, app, house, there, secret)
+    finds = set()
+    for operation in operations(app.openapi()):
+        for role in ("care_manager", "safeguarding_lead", "data_protection_officer") * (operation.method == "GET"):
+            made = request(operation, there.ids, "x", whole=False)
+            answer = await client.request(**made, headers=factories.bearer(house, there.people[role]))
+            finds |= {str(operation)} if secret in answer.text else set()
+    assert {"GET /api/homes", "GET /api/users", "GET /api/sessions", "GET /api/processing-activities"} <= finds

@@ -1,0 +1,11 @@
+"""A worker as the launcher starts it, but with models that hear nothing."""
+
+import asyncio
+
+from comms.settings import Settings
+from serving.worker import work
+from tests.serving.quiet_models import QuietModels
+
+if __name__ == "__main__":
+    models = QuietModels()
+    asyncio.run(work(Settings(), lambda: models, lambda: None))
