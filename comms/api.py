@@ -3,6 +3,7 @@
 import signal
 import sys
 from types import FrameType
+from typing import Any, Final
 
 import uvicorn
 
@@ -10,6 +11,8 @@ from comms.app import create_app
 from comms.logs import write_json_logs
 from comms.settings import Settings
 
+# Clients have little to say. To compress a short event for each of 500 sockets takes longer than to send it.
+WEBSOCKETS: Final[dict[str, Any]] = {"ws_max_size": 1 << 16, "ws_per_message_deflate": False}
 _GRACE_SECONDS = 5  # WebSockets and downloads may finish; the launcher waits a little longer than this
 
 
@@ -24,7 +27,7 @@ def main() -> int:
         uvicorn.Config(
             create_app(settings), host=settings.host, port=settings.port, log_config=None, access_log=False,
             timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False, proxy_headers=False, lifespan="on",
-            ws_max_size=1 << 20,
+            **WEBSOCKETS,
         )
     )  # fmt: skip
     server.run()

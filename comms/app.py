@@ -10,6 +10,7 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI
 
+from comms.accounts.routes import router as accounts
 from comms.ai.forwarding import open_model_door
 from comms.ai.routes import router as models
 from comms.alerts.routes import router as alerts
@@ -27,23 +28,31 @@ from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
-from comms.limits.requests import RequestLimits
-from comms.limits.tally import open_tally
 from comms.metrics import Metrics
 from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
 from comms.recordings.routes import router as recordings
 from comms.recordings.sweep import sweep_for_ever
+from comms.service_accounts.routes import router as service_accounts
 from comms.sessions.routes import router as sessions
 from comms.settings import Settings
+from comms.sign_ins.routes import router as sign_ins
+from comms.single_sign_on.provider import open_provider
+from comms.single_sign_on.routes import router as single_sign_on
 from comms.tenants.routes import router as tenants
 from comms.timings.routes import router as timings
 from comms.users.routes import router as people
+from comms.webhooks.routes import router as webhooks
+from comms.webhooks.routes import secrets_router as webhook_secrets
 from models import audio
 
 # Every room of the house that answers HTTP or WebSockets, in the order of /docs.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     identity,
+    sign_ins,
+    single_sign_on,
+    accounts,
+    service_accounts,
     tenants,
     homes,
     people,
@@ -57,6 +66,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     break_glass,
     acts,
     live_events,
+    webhooks,
+    webhook_secrets,
     models,
 )  # fmt: skip
 
@@ -64,7 +75,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings; nothing is opened before its lifespan begins."""
     metrics = Metrics()
-    redis_url = settings.limits_redis_url
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,9 +82,9 @@ def create_app(settings: Settings) -> FastAPI:
             open_house(settings, metrics) as house,
             open_feed(house) as feed,
             open_model_door(settings.serve_url) as door,
-            open_tally(redis_url.get_secret_value() if redis_url is not None else None) as tally,
+            open_provider(settings) as provider,
         ):
-            app.state.limits = RequestLimits(tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant)
+            app.state.provider = provider
             app.state.house, app.state.feed, app.state.models = house, feed, door
             app.state.confinement = await asyncio.to_thread(audio.confinement)  # the kernel's: asked once
             sweeping = {

@@ -5,7 +5,7 @@ reads these settings. When the block ends well the transaction commits, else eve
 """
 
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,11 @@ from models.errors import invalid, unavailable
 
 _log = structlog.get_logger(__name__)
 
-Connection = AsyncConnection[DictRow]
+
+class Connection(AsyncConnection[DictRow]):
+    """A connection of the house. `emitted`: its transaction has laid something into the outbox."""
+
+    emitted = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Actor:
     user_id: UUID
     role: str
     sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
-    scopes: frozenset[str] | None = None  # a key's: what it may do of what its role may; none: all of it
+    scopes: frozenset[str] | None = None  # what it may do of what its role may; none: all of that
     origin: Origin = field(default=Origin(), compare=False, repr=False)
     session_id: UUID | None = None  # a guest's: the one session that they were invited to
 
@@ -48,9 +52,11 @@ class Actor:
 class Database:
     """A pool of connections of one role (`wcc_app`, `wcc_worker` …); one a process."""
 
-    def __init__(self, url: str, *, most: int = 10) -> None:
+    def __init__(self, url: str, *, most: int = 10, on_emitted: Callable[[], None] = lambda: None) -> None:
+        """`on_emitted` is called after each commit of a transaction that laid something into the outbox."""
+        self._on_emitted = on_emitted
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            url, min_size=1, max_size=most, open=False, timeout=10.0, connection_class=AsyncConnection[DictRow],
+            url, min_size=1, max_size=most, open=False, timeout=10.0, connection_class=Connection,
             kwargs={"row_factory": dict_row, "autocommit": True}, check=_refuse_gone,
         )  # fmt: skip
 
@@ -96,10 +102,14 @@ class Database:
             # In a pipeline a statement is waited for when its rows are fetched, so that whatever returns none (begin,
             # settings, events, the log of acts) costs no round trip of its own. `conn.transaction()` would: it
             # synchronises at either end. What is raised here makes the pool's block roll back.
-            async with self._pool.connection() as conn, conn.pipeline():
-                await conn.execute("begin")
-                yield conn
-                await conn.execute("commit")
+            async with self._pool.connection() as conn:
+                conn.emitted = False
+                async with conn.pipeline():
+                    await conn.execute("begin")
+                    yield conn
+                    await conn.execute("commit")
+                if conn.emitted:
+                    self._on_emitted()
         except (PoolTimeout, OperationalError):
             raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
         except (DataError, UnicodeEncodeError) as error:

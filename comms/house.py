@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from comms.accounts.hashing import PasswordHasher
 from comms.database import Database
+from comms.events.queries import OUTBOX
+from comms.events.waker import Waker, waking
 from comms.identity.tokens import Issuer, Verifier
+from comms.limits.requests import RequestLimits, open_limits
 from comms.metrics import Metrics
 from comms.settings import Settings
 from comms.storage.keys import KeyService, LocalKeyFile
@@ -20,7 +24,7 @@ from models.errors import unavailable
 
 @dataclass(frozen=True)
 class House:
-    """One a process: settings, database, encrypted storage with its keys, the check of tokens, measurements."""
+    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements, limits."""
 
     settings: Settings
     database: Database
@@ -28,7 +32,9 @@ class House:
     keys: KeyService
     issuer: Issuer
     verifier: Verifier
+    passwords: PasswordHasher
     metrics: Metrics
+    limits: RequestLimits
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
 
 
@@ -39,18 +45,22 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
         raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
     keys_dir = settings.data_dir / "keys"
     issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: makes its public key where it is missing
-    database = Database(settings.role_database_url.get_secret_value(), most=connections)
+    relay = Waker(OUTBOX)
+    database = Database(settings.role_database_url.get_secret_value(), most=connections, on_emitted=relay.wake)
     await database.open()
     try:
-        yield House(
-            settings=settings,
-            database=database,
-            objects=Objects.open(settings),
-            keys=LocalKeyFile.open(keys_dir),
-            issuer=issuer,
-            verifier=Verifier.open(keys_dir, settings.issuer),
-            metrics=metrics,
-            decoders=asyncio.Semaphore(2),
-        )
+        async with waking(relay, database), open_limits(settings) as limits:
+            yield House(
+                settings=settings,
+                database=database,
+                objects=Objects.open(settings),
+                keys=LocalKeyFile.open(keys_dir),
+                issuer=issuer,
+                verifier=Verifier.open(keys_dir, settings.issuer),
+                passwords=PasswordHasher(),
+                metrics=metrics,
+                limits=limits,
+                decoders=asyncio.Semaphore(2),
+            )
     finally:
         await database.close()

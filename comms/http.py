@@ -25,12 +25,14 @@ from comms.database import Actor, Connection, Origin
 from comms.guests.narrowing import refuse_guest_elsewhere
 from comms.house import House
 from comms.idempotency.attempts import attempt_of
+from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
-from comms.limits.requests import RequestLimits
 from comms.versions import stale
 
-_bearer = HTTPBearer(auto_error=False, description="A token of `./writecare token`, or of single sign-on.")
+_bearer = HTTPBearer(
+    auto_error=False, description="A token of a sign-in or of `./writecare token`, or a service account's key."
+)
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,14 @@ async def signed_in(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     origin: Annotated[Origin, Depends(origin_of)],
 ) -> Actor:
-    """The owner of the request's token, with where the request comes from.
+    """The owner of the request's token or key, with where the request comes from.
 
     Raises `unauthenticated`, `refused` (a guest, elsewhere), `unavailable` (`too-many-requests`).
     """
-    actor = house.verifier.verify(credentials.credentials if credentials is not None else None)
+    credential = credentials.credentials if credentials is not None else None
+    actor = await owner_of(house.database, house.verifier, credential)
     refuse_guest_elsewhere(actor, request.method, request.scope["route"].path)
-    limits: RequestLimits = request.app.state.limits
-    request.state.headers, refusal = await limits.count(actor)
+    request.state.headers, refusal = await house.limits.count(actor)
     if refusal is not None:
         raise refusal
     return replace(actor, origin=origin)
@@ -136,6 +138,17 @@ def allowed(permission: RolePermission) -> Any:
 
     async def checked(house: InHouse, actor: SignedIn) -> Actor:
         refuse_unless(actor, permission)
+        async with house.database.acting_as(actor) as conn:
+            await refuse_inactive(conn, actor)
+        return actor
+
+    return Depends(checked)
+
+
+def active() -> Any:
+    """A dependency that gives the `Actor` alone to everyone signed in, their account checked."""
+
+    async def checked(house: InHouse, actor: SignedIn) -> Actor:
         async with house.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)
         return actor

@@ -24,10 +24,11 @@ Requests are counted for each person and each tenant: `RateLimit` says what is l
 
 WebSockets: fetch a ticket with `POST /api/ws/tickets`, then open `/ws/alerts?ticket=…` (new and reviewed alerts, for
 those who may read alerts) or `/ws/sessions/{session_id}?ticket=…` (the course of one session, who comes and goes, its
-recordings). Each message is a CloudEvent as JSON text, with ids and codes alone. `&after=<position>`, the position
-of the last event seen, brings a client that was away back to where it was; without it a socket tells what comes.
-Nothing that a client sends is read. A socket is refused with a problem before it opens; it is closed with 4401 when
-its sign-in has ended, with 1013 when it was too slow, with 1012 after an hour: come back with a new ticket.
+recordings, and who is connected). Each event is a CloudEvent as JSON text, with ids and codes alone; messages whose
+`type` begins with `presence` are none. `&after=<position>`, the position of the last event seen, brings a client that
+was away back to where it was; without it a socket tells what comes. Nothing that a client sends is read; who sends
+much is closed with 1008. A socket is refused with a problem before it opens; it is closed with 4401 when its sign-in
+has ended, with 1013 when it was too slow, with 1012 after an hour: come back with a new ticket.
 """
 
 _TAGS: Final[Mapping[str, str]] = {
@@ -41,6 +42,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "alerts": "What the models heard, before a person who decides.",
     "audit": "Who did what, and that nobody has changed the log of it.",
     "live events": "Tickets for the WebSockets described above.",
+    "webhooks": "Where else a tenant's events are sent, signed, and what became of each.",
     "models": "The model endpoints, and the patterns that what they found makes.",
     "operations": "Health and measurements, for supervisors.",
 }

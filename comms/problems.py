@@ -116,7 +116,10 @@ def problem_of(
     error: WriteCareError, request_id: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The response that an error of ours becomes."""
-    return problem(status_of(error), error.slug, error.detail, request_id=request_id, headers=headers)
+    more = dict(headers or {})
+    if error.retry_after_seconds is not None:
+        more["Retry-After"] = str(error.retry_after_seconds)
+    return problem(status_of(error), error.slug, error.detail, request_id=request_id, headers=more)
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -136,7 +139,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     415: "Not multipart/form-data",
     416: "The range lies beyond the end",
     422: "The request is not valid",
-    429: "Too many requests this minute: go on after Retry-After",
+    429: "Too many requests, or too many tries: go on after Retry-After",
     503: "Try again shortly",
 }
 

@@ -1,8 +1,9 @@
 """Makes the database fit for use: roles, databases, extension, job queue, migrations. Idempotent, run at every start.
 
-Six roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
-`wcc_worker` for jobs, `wcc_sealer` for the chain of acts, `wcc_mlflow` for the model registry's own database. None is a
-superuser and none but the owner owns a table, so that row-level security binds them all.
+Seven roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
+`wcc_worker` for jobs, `wcc_sealer` for the chain of acts, `wcc_sender` for what leaves for elsewhere, `wcc_mlflow` for
+the model registry's own database. None is a superuser and none but the owner owns a table, so that row-level security
+binds them all.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from psycopg import sql
 from models.errors import unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_mlflow")
+ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender", "wcc_mlflow")
 _LOCK = 0x77636331  # one provisioner at a time
 
 
@@ -34,6 +35,7 @@ class Databases:
     relay: str
     worker: str
     sealer: str
+    sender: str
     mlflow: str
 
     def __repr__(self) -> str:
@@ -72,6 +74,7 @@ def connections(administrator_url: str, keys_dir: Path) -> Databases:
         relay=_as_role(administrator_url, "wcc_relay", passwords["wcc_relay"]),
         worker=_as_role(administrator_url, "wcc_worker", passwords["wcc_worker"]),
         sealer=_as_role(administrator_url, "wcc_sealer", passwords["wcc_sealer"]),
+        sender=_as_role(administrator_url, "wcc_sender", passwords["wcc_sender"]),
         mlflow=_as_role(administrator_url, "wcc_mlflow", passwords["wcc_mlflow"], f"{database}_mlflow"),
     )
 
@@ -126,11 +129,11 @@ def _make_ground(admin: psycopg.Connection, database: str) -> None:
     name = sql.Identifier(database)
     admin.execute("create extension if not exists vector")
     admin.execute(sql.SQL("grant create on database {} to wcc_owner").format(name))
-    doors = sql.SQL("grant connect on database {} to wcc_owner, wcc_app, wcc_relay, wcc_worker, wcc_sealer")
+    doors = sql.SQL("grant connect on database {} to wcc_owner, wcc_app, wcc_relay, wcc_worker, wcc_sealer, wcc_sender")
     admin.execute(doors.format(name))
     admin.execute("revoke all on schema public from public")
     admin.execute("grant usage, create on schema public to wcc_owner")
-    admin.execute("grant usage on schema public to wcc_app, wcc_relay, wcc_worker, wcc_sealer")
+    admin.execute("grant usage on schema public to wcc_app, wcc_relay, wcc_worker, wcc_sealer, wcc_sender")
 
 
 def _make_job_queue(owner: psycopg.Connection) -> None:

@@ -1,9 +1,12 @@
 """The knobs, read once at each process's entry point and passed inward. Nothing else reads the environment."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from comms.identity.roles import Role
 
 
 class Settings(BaseSettings):
@@ -37,6 +40,38 @@ class Settings(BaseSettings):
         "counts its own.",
     )
     token_lifetime_seconds: int = Field(default=12 * 3600, gt=0, description="How long a signed token is good for.")
+    access_token_seconds: int = Field(
+        default=900, gt=0, description="How long the token of a person's sign-in is good for before it is refreshed."
+    )
+    idle_seconds: int = Field(
+        default=12 * 3600, gt=0, description="A sign-in that nobody refreshes for this long is over."
+    )
+    sign_in_seconds: int = Field(
+        default=7 * 86400, gt=0, description="The longest that a sign-in lasts, however often it is refreshed."
+    )
+    second_factor_roles: frozenset[Role] = Field(
+        default=frozenset(), description="Roles that may do nothing before a second factor is set up (a JSON list)."
+    )
+    public_url: str | None = Field(
+        default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
+    )
+    oidc_issuer: str | None = Field(
+        default=None, description="Provider of single sign-on (OpenID Connect), e.g. WriteCareNotes: its issuer URL."
+    )
+    oidc_client_id: str | None = Field(default=None, description="What the provider calls this installation.")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="The secret agreed with it, if any.")
+    oidc_scopes: str = Field(default="openid profile", description="What is asked of the provider.")
+    oidc_tenant_claim: str = Field(default="tenant", description="Its claim that holds the tenant's slug.")
+    oidc_user_claim: str = Field(
+        default="preferred_username",
+        description="Its claim that becomes the person's slug (- for what does not fit).",
+    )
+    oidc_name_claim: str = Field(default="name", description="Its claim that holds the person's name.")
+    oidc_role_claim: str = Field(default="role", description="Its claim that holds a role, or a list with one.")
+    oidc_roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description="The role here for each value of that claim (JSON); other values let nobody in.",
+    )
     issuer: str = Field(default="writecareconnect", description="The `iss` of tokens made and accepted here.")
     model_cpus: float = Field(default=2.0, gt=0, description="Processors that the model deployments share.")
     asr_model: str | None = Field(
@@ -66,6 +101,25 @@ class Settings(BaseSettings):
     audit_anchor_seconds: float = Field(
         default=300.0, gt=0, description="How often the heads of moved audit chains are anchored outside the database."
     )
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description='Networks beside the public internet that webhooks may reach, also without TLS: ["10.0.0.0/8"].',
+    )
+    webhook_attempts: int = Field(
+        default=10, ge=1, description="Tries of a webhook's delivery, with growing pauses, before it is given up."
+    )
+    streams_redis_url: SecretStr | None = Field(
+        default=None,
+        description="A Redis to whose streams events are added too (redis://…, rediss://…).",
+    )
+    streams_length: int = Field(
+        default=100_000, ge=1, description="About how many events a tenant's Redis stream keeps."
+    )
+
+    @property
+    def origin(self) -> str:
+        """Where browsers reach this, without a slash at the end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
     # Wiring: the launcher sets these for the processes it starts; each is given its own role's door alone.
     role_database_url: SecretStr | None = Field(default=None, description="Where this process logs in to PostgreSQL.")

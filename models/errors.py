@@ -23,18 +23,20 @@ class WriteCareError(Exception):
     """A failure that a person can act on.
 
     `kind` decides how each door answers; `slug` is the stable RFC 9457 `type`
-    (`https://writecarenotes.com/problems/<slug>`); `detail` says what happened and what to do.
+    (`https://writecarenotes.com/problems/<slug>`); `detail` says what happened and what to do; `retry_after_seconds`
+    when it makes sense to try again, where that is known.
     """
 
-    def __init__(self, kind: Kind, slug: str, detail: str) -> None:
+    def __init__(self, kind: Kind, slug: str, detail: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail)
         self.kind = kind
         self.slug = slug
         self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
 
-    def __reduce__(self) -> tuple[type["WriteCareError"], tuple[Kind, str, str]]:
+    def __reduce__(self) -> tuple[type["WriteCareError"], tuple[Kind, str, str, int | None]]:
         # Ray pickles errors between processes; the default would pass only `detail`.
-        return (WriteCareError, (self.kind, self.slug, self.detail))
+        return (WriteCareError, (self.kind, self.slug, self.detail, self.retry_after_seconds))
 
 
 def invalid(slug: str, detail: str) -> WriteCareError:

@@ -26,6 +26,7 @@ from comms.database import Actor, Database
 from comms.doorway import Doorway
 from comms.forms import FormShape, SentFile, received_form
 from comms.http import bearer_of
+from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import refuse_unless
 from comms.identity.tokens import Verifier
@@ -114,7 +115,7 @@ async def _healthy() -> dict[str, str]:
 def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]:
     async def answer(request: Request) -> Any:
         door: Door = request.app.state.door
-        actor = door.verifier.verify(bearer_of(request.headers.get("authorization")))
+        actor = await owner_of(door.database, door.verifier, bearer_of(request.headers.get("authorization")))
         refuse_unless(actor, "models.use")
         async with door.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)

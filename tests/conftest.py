@@ -19,6 +19,7 @@ from comms.metrics import Metrics
 from comms.provision import Databases, provision
 from comms.settings import Settings
 from models.telemetry import silence_telemetry
+from tests import factories
 
 silence_telemetry()
 
@@ -80,7 +81,7 @@ async def worker_house(worker_settings: Settings) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of the application, without a token."""
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    """An HTTP client of the application, without a token, at an address that no other test has."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(factories.new_address(), 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
         yield opened

@@ -41,6 +41,11 @@ def new_slug(kind: str) -> str:
     return f"{kind}-{next(_numbers)}-{uuid.uuid4().hex[:8]}"
 
 
+def new_address() -> str:
+    """An IPv6 address (for documentation, RFC 3849) that no other test has."""
+    return f"2001:db8::{next(_numbers):x}"
+
+
 async def make_tenant(house: House) -> uuid.UUID:
     """A tenant of its own."""
     return await identity.ensure_tenant(house.database, new_slug("tenant"))

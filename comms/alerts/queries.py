@@ -144,13 +144,15 @@ async def _evidence(conn: Connection, alert_id: UUID) -> tuple[AlertEvidence, ..
 
 
 async def _context(conn: Connection, alert_id: UUID) -> tuple[ContextTurn, ...]:
+    # The bounds first: `-` is a function that row-level security does not trust before it has seen the row, so that a
+    # comparison with it would be made for every utterance of the transcript instead of by the index.
     rows = await conn.execute(
-        "select distinct u.position as utterance, u.speaker, u.start_seconds, u.end_seconds, u.text "
-        "from alert_evidence e "
-        "join utterances cited on cited.tenant_id = e.tenant_id and cited.id = e.utterance_id "
-        "join utterances u on u.tenant_id = e.tenant_id and u.transcription_id = cited.transcription_id "
-        "    and u.position between cited.position - %(around)s and cited.position + %(around)s "
-        "where e.alert_id = %(alert)s order by utterance",
+        "with cited as materialized (select distinct c.tenant_id, c.transcription_id, "
+        "    c.position - %(around)s as first, c.position + %(around)s as last from alert_evidence e "
+        "    join utterances c on c.tenant_id = e.tenant_id and c.id = e.utterance_id where e.alert_id = %(alert)s) "
+        "select distinct u.position as utterance, u.speaker, u.start_seconds, u.end_seconds, u.text from cited "
+        "join utterances u on u.tenant_id = cited.tenant_id and u.transcription_id = cited.transcription_id "
+        "    and u.position between cited.first and cited.last order by utterance",
         {"alert": alert_id, "around": _CONTEXT_TURNS},
     )
     return tuple([ContextTurn(**row) async for row in rows])

@@ -16,8 +16,8 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from psycopg import AsyncConnection, InterfaceError, OperationalError
-from psycopg.rows import DictRow, dict_row
+from psycopg import InterfaceError, OperationalError
+from psycopg.rows import dict_row
 
 from comms.audit.anchors import AnchorBook, AnchorKey, Head
 from comms.audit.chain import ACTS_AS_TEXT, GENESIS, next_hash
@@ -56,7 +56,7 @@ async def seal_for_ever(url: str, book: AnchorBook, anchor_seconds: float, stopp
 
 
 async def _connect(url: str) -> Connection:
-    return await AsyncConnection[DictRow].connect(
+    return await Connection.connect(
         url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-sealer"
     )
 

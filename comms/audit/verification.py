@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from psycopg import AsyncConnection, OperationalError
-from psycopg.rows import DictRow, dict_row
+from psycopg import OperationalError
+from psycopg.rows import dict_row
 
 from comms.audit.anchors import Anchor, AnchorBook
 from comms.audit.chain import ACTS_AS_TEXT, GENESIS, next_hash
@@ -174,7 +174,7 @@ async def verify_chains(url: str, book: AnchorBook, slug: str | None) -> AsyncIt
     Raises `missing` for a slug that is nobody's, `unavailable` (database, storage).
     """
     try:
-        async with await AsyncConnection[DictRow].connect(
+        async with await Connection.connect(
             url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-verify"
         ) as conn:
             found = await conn.execute(

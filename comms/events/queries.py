@@ -19,6 +19,9 @@ EventType = Literal[
 ]  # fmt: skip
 
 CHANNEL: Final = "events"  # where the relay says, without payload, that something was sent
+OUTBOX: Final = (
+    "outbox"  # where a process of writers says, without payload, that something waits (comms/events/waker.py)
+)
 
 
 async def emit(
@@ -39,3 +42,4 @@ async def emit(
         "values (%s, %s, %s, %s, %s, %s)",
         (actor.tenant_id, type, aggregate[0], aggregate[1], version, Jsonb(data)),
     )
+    conn.emitted = True

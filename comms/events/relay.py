@@ -14,19 +14,19 @@ from typing import Any, Final
 import structlog
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
-from psycopg import AsyncConnection, InterfaceError, OperationalError
-from psycopg.rows import DictRow, dict_row
+from psycopg import InterfaceError, OperationalError
+from psycopg.rows import dict_row
 
 from comms.database import Connection
 from comms.events.jobs import job_queue, start_jobs
-from comms.events.queries import CHANNEL
+from comms.events.queries import CHANNEL, OUTBOX
 from comms.logs import write_json_logs
 from comms.settings import Settings
+from comms.turns import pause, take_turn
 
 _LOCK: Final = 0x77636332  # one relay at a time; the session's own, so that it is free when the connection is gone
 _BATCH: Final = 200
 _IDLE_SECONDS: Final = 0.1
-_WAIT_FOR_TURN_SECONDS: Final = 0.5
 _BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 _log = structlog.get_logger(__name__)
@@ -39,45 +39,34 @@ async def relay(url: str, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
             async with await _connect(url) as conn:
-                if not await _take_turn(conn, stopping):
+                if not await take_turn(conn, _LOCK, stopping):
                     return
                 _log.info("relay takes its turn")
                 failures = 0
                 await _send_until(conn, queue, stopping)
         except (OperationalError, InterfaceError, ConnectorException) as error:
             # the class alone: a driver's message may carry the values of a statement
-            pause = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
-            _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=pause)
+            seconds = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
+            _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=seconds)
             failures += 1
-            await _pause(stopping, pause)
+            await pause(stopping, seconds)
 
 
 async def _connect(url: str) -> Connection:
-    return await AsyncConnection[DictRow].connect(
+    return await Connection.connect(
         url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-relay",
         options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables bare
     )  # fmt: skip
 
 
-async def _take_turn(conn: Connection, stopping: asyncio.Event) -> bool:
-    """Waits for the lock; False where told to stop before it was free.
-
-    Tried again and again rather than waited for, so that a signal is heard in between.
-    """
-    while not stopping.is_set():
-        row = await (await conn.execute("select pg_try_advisory_lock(%s) as ours", (_LOCK,))).fetchone()
-        if row is not None and row["ours"]:
-            return True
-        await _pause(stopping, _WAIT_FOR_TURN_SECONDS)
-    return False
-
-
 async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> None:
+    await conn.execute(f"listen {OUTBOX}".encode())
     while not stopping.is_set():
-        # Polled, not told: a NOTIFY takes a lock on the whole database at commit, so if writers sent one with each
-        # event, every writer would wait for every other. The relay sends one a batch.
         if await send_batch(conn, queue) == 0:
-            await _pause(stopping, _IDLE_SECONDS)
+            # Woken by whoever wrote, after the commit (comms/events/waker.py); looks unasked too, for those who
+            # could not say so. What was said while a batch was being sent has been kept and ends the wait at once.
+            async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
+                pass
 
 
 async def send_batch(conn: Connection, queue: App) -> int:
@@ -92,10 +81,15 @@ async def send_batch(conn: Connection, queue: App) -> int:
         # reader that has seen a position will never find a smaller one appear behind it.
         fresh = await conn.execute("select nextval('events_position') from generate_series(1, %s)", (len(events),))
         positions = sorted([row["nextval"] async for row in fresh])
+        # The same statement makes the deliveries of the webhooks that want them (comms/webhooks): none is forgotten.
         await conn.execute(
-            "update events e set position = laid.position, sent_at = now() "
-            "from unnest(%s::uuid[], %s::uuid[], %s::bigint[]) as laid (tenant_id, id, position) "
-            "where e.tenant_id = laid.tenant_id and e.id = laid.id",
+            "with sent as (update events e set position = laid.position, sent_at = now() "
+            "    from unnest(%s::uuid[], %s::uuid[], %s::bigint[]) as laid (tenant_id, id, position) "
+            "    where e.tenant_id = laid.tenant_id and e.id = laid.id "
+            "    returning e.tenant_id, e.id, e.type, e.aggregate_id, e.position) "
+            "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
+            "select sent.tenant_id, w.id, sent.id, sent.aggregate_id, sent.position from sent "
+            "join webhooks w on w.tenant_id = sent.tenant_id and w.state = 'active' and sent.type = any(w.event_types)",
             ([event["tenant_id"] for event in events], [event["id"] for event in events], positions),
         )
         await conn.execute(f"notify {CHANNEL}")  # no payload: who listens reads the rows it may see
@@ -121,13 +115,6 @@ async def _take(conn: Connection) -> list[dict[str, Any]]:
         (_BATCH,),
     )
     return await rows.fetchall()
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
-        return
 
 
 async def run(settings: Settings) -> None:

@@ -21,7 +21,8 @@ _ALERTS: Final = Channel(
 # No alerts here: who takes part in a session may be whom an alert is about.
 _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
     {
-        "session.started", "session.ended", "session.participant.joined", "session.participant.left",
+        "session.created", "session.started", "session.ended",
+        "session.participant.joined", "session.participant.left",
         "session.recording.started", "session.recording.stopped", "recording.processed", "transcript.ready",
     }
 )  # fmt: skip
@@ -49,6 +50,9 @@ async def push_alerts(websocket: WebSocket, ticket: str = "", after: After = Non
 
 @router.websocket("/ws/sessions/{session_id}")
 async def push_session(websocket: WebSocket, session_id: UUID, ticket: str = "", after: After = None) -> None:
-    """CloudEvents of one session: its course, who comes and goes, its recordings; for those who may see it."""
+    """CloudEvents of one session: its course, who comes and goes, its recordings; for those who may see it.
+
+    Also who is connected: first `{"type": "presence", "present": […]}`, then `presence.joined` and `presence.left`.
+    """
     channel = Channel("sessions.read", _SESSION_EVENTS, session_id)
     await tell(websocket, house_of(websocket), feed_of(websocket), channel, ticket=ticket, after=after)

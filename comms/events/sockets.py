@@ -1,13 +1,14 @@
 """WebSockets: who is let in, and how events are pushed to them.
 
 A socket is refused before it is accepted (origin, ticket, permission), pushes CloudEvents as text, and hears
-nothing. `?after=<position>` brings a client back to where it was; without it a socket tells what comes from now on.
+nothing: a client that talks without end is cut off. `?after=<position>` brings a client back to where it was; without
+it a socket tells what comes from now on. A session's socket also says who is connected (comms/presence).
 """
 
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -15,20 +16,24 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from comms.database import Actor, Database
-from comms.events.envelope import SentEvent, envelope
-from comms.events.feed import Feed, Subscription
+from comms.events.feed import Feed
 from comms.events.queries import EventType
+from comms.events.subscription import Subscription
 from comms.events.tickets import redeem_ticket
 from comms.house import House
 from comms.identity.roles import RolePermission, refuse_unless
+from comms.presence.queries import Place
 from comms.problems import close_code_of, problem_of
-from comms.sessions.queries import read_session
+from comms.sessions.attendance import refuse_unheard
 from models.errors import WriteCareError, missing, refused
 
 # A socket outlives neither a changed role nor an account that was closed for longer than this.
 _LONGEST_SECONDS: Final = 3600.0
 _SERVICE_RESTART: Final = 1012
+_POLICY_VIOLATION: Final = 1008
 _CLOSING_SECONDS: Final = 5.0
+# What a client may say although nobody listens (some send heartbeats as messages): a burst, then one a second.
+_BURST: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ async def tell(
             actor = await admit(websocket, house.database, channel, ticket)
             place = feed.subscribe(actor, channel.types, channel.session_id)
             subscription = await stack.enter_async_context(place)
+            if channel.session_id is not None:
+                at = feed.roll.at(actor, Place("session", channel.session_id), subscription.say)
+                await stack.enter_async_context(at)
         except WriteCareError as error:
             await websocket.send_denial_response(problem_of(error))  # the socket was never open
             return
@@ -66,7 +74,7 @@ async def admit(websocket: WebSocket, database: Database, channel: Channel, tick
         raise missing("session")
     if channel.session_id is not None:
         async with database.acting_as(actor) as conn:
-            await read_session(conn, actor, channel.session_id)
+            await refuse_unheard(conn, actor, channel.session_id)
     return actor
 
 
@@ -90,6 +98,8 @@ async def push(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if gone in done:
+        if gone.result() == "flooding":
+            await _close(websocket, _POLICY_VIOLATION, "nobody-listens")
         return
     failure = subscription.failure or (sending.exception() if sending in done else None)
     if isinstance(failure, WriteCareError):
@@ -102,19 +112,22 @@ async def push(
 
 async def _send(websocket: WebSocket, feed: Feed, subscription: Subscription, after: int | None) -> None:
     if after is not None:
-        async for event in feed.past(subscription, after):
-            await _send_one(websocket, event)
+        async for text in feed.past(subscription, after):
+            await websocket.send_text(text)
     while True:
-        await _send_one(websocket, await subscription.next())
+        await websocket.send_text(await subscription.next())
 
 
-async def _send_one(websocket: WebSocket, event: SentEvent) -> None:
-    await websocket.send_text(envelope(event).model_dump_json())
-
-
-async def _until_gone(websocket: WebSocket) -> None:
+async def _until_gone(websocket: WebSocket) -> Literal["gone", "flooding"]:
+    """Waits for the client to go, or to say more than somebody would who knows that this door only tells."""
+    clock = asyncio.get_running_loop().time
+    left, heard_at = _BURST, clock()
     while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass  # this door only tells; what a client says is not read
+        left = min(_BURST, left + clock() - heard_at) - 1
+        heard_at = clock()
+        if left < 0:
+            return "flooding"
+    return "gone"
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

@@ -7,11 +7,12 @@ somebody in (hashes, sign-ins), and no care data that it asks a role for.
 from typing import Final
 from uuid import UUID
 
-from comms.database import Actor
+from comms.database import Actor, Origin
 
 NOBODY: Final = UUID(int=0)
+_INSIDE: Final = Origin()
 
 
-def door(tenant_id: UUID = NOBODY, user_id: UUID = NOBODY) -> Actor:
+def door(tenant_id: UUID = NOBODY, user_id: UUID = NOBODY, origin: Origin = _INSIDE) -> Actor:
     """The door of a tenant, or of nobody's where it is not yet known; `user_id` once it is known whose act it is."""
-    return Actor(tenant_id, user_id, "door")
+    return Actor(tenant_id, user_id, "door", origin=origin)

@@ -23,11 +23,13 @@ _STAFF: Final = _SAFEGUARDING_AND_DPO | _CARE | {"service"}
 _EVERYONE: Final = frozenset(ROLES)
 
 RolePermission = Literal[
-    "tenants.read", "tenants.create", "homes.read", "homes.create", "users.read", "users.create",
+    "tenants.read", "tenants.create", "homes.read", "homes.create", "users.read", "users.create", "users.manage",
+    "service_accounts.manage",
     "sessions.read", "sessions.write", "recordings.read", "recordings.make", "recordings.listen",
     "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
     "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
     "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
+    "webhooks.read", "webhooks.manage",
     "glass.break", "glass.watch",
 ]  # fmt: skip
 
@@ -38,6 +40,9 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "homes.create": frozenset({"platform_admin", "care_manager"}),
     "users.read": _STAFF | {"platform_admin"},
     "users.create": frozenset({"platform_admin", "care_manager", "safeguarding_lead", "service"}),
+    # sign others out, reset passwords, close accounts, change roles: of people whose role they may give (APPOINTS)
+    "users.manage": frozenset({"platform_admin", "care_manager", "safeguarding_lead"}),
+    "service_accounts.manage": frozenset({"platform_admin"}),
     # residents and external people: the sessions that they take part in, and no others (comms/sessions/queries.py)
     "sessions.read": _STAFF | {"resident", "external"},
     "sessions.write": _CARE | {"safeguarding_lead", "service"},
@@ -59,6 +64,9 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
     "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
     "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # who answers for it sees where the tenant's events go; who runs the platform decides it
+    "webhooks.read": frozenset({"platform_admin", "service", "data_protection_officer"}),
+    "webhooks.manage": frozenset({"platform_admin", "service"}),
     # look for a while, giving a reason, at what one's role does not show; who watches over that
     "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
     "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
@@ -78,14 +86,22 @@ def may(role: str, permission: RolePermission) -> bool:
     return role in PERMISSIONS[permission]
 
 
+def allows(actor: Actor, permission: RolePermission) -> bool:
+    """Whether the actor's role holds the permission and their scopes, where they have any, name it."""
+    return may(actor.role, permission) and (actor.scopes is None or permission in actor.scopes)
+
+
 def refuse_unless(actor: Actor, permission: RolePermission) -> None:
-    """Raises `refused` where the role does not hold the permission (`role-lacks-permission`) or the key does not
-    (`key-lacks-scope`)."""
+    """Raises `refused` where the role lacks the permission (`role-lacks-permission`), or the actor was given less than
+    their role holds (`scope-lacks-permission`)."""
     if not may(actor.role, permission):
         holders = ", ".join(sorted(PERMISSIONS[permission]))
         raise refused("role-lacks-permission", f"The role {actor.role} lacks {permission}; it is held by: {holders}.")
-    if actor.scopes is not None and permission not in actor.scopes:
-        raise refused("key-lacks-scope", f"This key was not given {permission}: use one that was.")
+    if not allows(actor, permission):
+        raise refused(
+            "scope-lacks-permission",
+            f"This key or sign-in was not given {permission}: use a key that was, or set up your second factor.",
+        )
 
 
 def known_role(role: str) -> Role:

@@ -62,10 +62,11 @@ class Verifier:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
             self._claims.validate(claims)
-            sign_in, session = claims.get("sid"), claims.get("session")
+            sign_in, scope, session = (claims.get(name) for name in ("sid", "scope", "session"))
             return Actor(
                 UUID(claims["tenant"]), UUID(claims["sub"]), str(claims["role"]),
                 sign_in_id=None if sign_in is None else UUID(sign_in),
+                scopes=None if scope is None else frozenset(scope.split()),
                 session_id=None if session is None else UUID(session),
             )  # fmt: skip
         except ExpiredTokenError:
@@ -112,6 +113,8 @@ class Issuer:
         }  # fmt: skip
         if actor.sign_in_id is not None:
             claims["sid"] = str(actor.sign_in_id)
+        if actor.scopes is not None:
+            claims["scope"] = " ".join(sorted(actor.scopes))
         if actor.session_id is not None:
             claims["session"] = str(actor.session_id)
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])

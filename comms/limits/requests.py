@@ -5,11 +5,14 @@ take no token and are not counted. Headers as draft-ietf-httpapi-ratelimit-heade
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from comms.database import Actor
-from comms.limits.tally import Tally
+from comms.limits.tally import Tally, open_tally
+from comms.settings import Settings
 from models.errors import WriteCareError, unavailable
 
 WINDOW_SECONDS: Final = 60
@@ -41,3 +44,11 @@ class RequestLimits:
         whose, quota = ("You", self.a_user) if by_user > self.a_user else ("Your organisation", self.a_tenant)
         detail = f"{whose} may ask {quota} times a minute: go on in {seconds} seconds."
         return headers | {"Retry-After": str(seconds)}, unavailable(SLUG, detail)
+
+
+@asynccontextmanager
+async def open_limits(settings: Settings) -> AsyncIterator[RequestLimits]:
+    """The limits that the settings name, until the block ends; Redis is reached for at the first count."""
+    url = settings.limits_redis_url
+    async with open_tally(url.get_secret_value() if url is not None else None) as tally:
+        yield RequestLimits(tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant)

@@ -130,10 +130,6 @@ create policy door_or_own on second_factors to wcc_app
         and ((select app.actor_role()) = 'door' or user_id = (select app.actor())))
     with check (tenant_id = (select app.tenant())
         and ((select app.actor_role()) = 'door' or user_id = (select app.actor())));
--- Those who may invite a person may take a lost authenticator off them, without seeing it.
-create policy removed_by_administrators on second_factors for delete to wcc_app
-    using (tenant_id = (select app.tenant())
-        and (select app.actor_role()) in ('platform_admin', 'care_manager', 'safeguarding_lead'));
 
 create table recovery_codes (
     tenant_id uuid not null,
@@ -159,9 +155,9 @@ create policy door_or_own on recovery_codes to wcc_app
 create table failed_sign_ins (
     tenant_id uuid not null,
     subject_hash bytea not null,            -- of `account:tenant/user` or `address:…`
-    failures integer not null check (failures > 0),
+    failures integer not null check (failures >= 0),
     failed_at timestamptz not null default now(),
-    paused_until timestamptz not null default now(),
+    paused_until timestamptz not null default '-infinity',
     primary key (tenant_id, subject_hash)
 );
 create index failed_sign_ins_age on failed_sign_ins (tenant_id, failed_at);

@@ -1,12 +1,14 @@
-"""Who is heard in a session, as the models may know them: the worker asks this before it transcribes and reads."""
+"""Who is in a session: as the models may know them (the worker asks before it transcribes), and who hears it live."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from pydantic import Field
 
-from comms.database import Connection
+from comms.database import Actor, Connection
 from comms.identity.roles import Role
-from comms.sessions.queries import ParticipantType
+from comms.sessions.queries import OWN_SESSIONS_ALONE, ParticipantType, read_session
+from models.errors import missing
 from models.records import Record
 
 
@@ -29,3 +31,29 @@ async def list_attendees(conn: Connection, session_id: UUID) -> tuple[Attendee, 
         (session_id,),
     )
     return tuple([Attendee(**row) async for row in rows])
+
+
+async def refuse_unheard(conn: Connection, actor: Actor, session_id: UUID) -> None:
+    """Raises `missing` where the actor may not hear the session live: they do not see it, or have left it."""
+    await read_session(conn, actor, session_id)
+    part = (session_id, actor.user_id)
+    if hears_own_sessions_alone(actor) and part not in await taking_part(conn, [part]):
+        raise missing("session")
+
+
+def hears_own_sessions_alone(actor: Actor) -> bool:
+    """Whether the actor hears only sessions that they take part in now."""
+    return actor.role in OWN_SESSIONS_ALONE
+
+
+async def taking_part(conn: Connection, parts: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+    """Those of the parts (session, person) that have not ended."""
+    if not parts:
+        return set()
+    found = await conn.execute(
+        "select p.session_id, p.user_id from session_participants p "
+        "join unnest(%s::uuid[], %s::uuid[]) as asked (session_id, user_id) using (session_id, user_id) "
+        "where p.left_at is null",
+        ([session_id for session_id, _ in parts], [user_id for _, user_id in parts]),
+    )
+    return {(row["session_id"], row["user_id"]) async for row in found}

@@ -32,7 +32,7 @@ _NEXT: Final[dict[SessionStatus, frozenset[SessionStatus]]] = {
     "ended": frozenset(),
     "cancelled": frozenset(),
 }
-_OWN_SESSIONS_ALONE: Final = frozenset({"resident", "external"})
+OWN_SESSIONS_ALONE: Final = frozenset({"resident", "external"})
 
 
 class CallPermissions(Record):
@@ -155,7 +155,7 @@ _SELECT: Final = (
 
 def _seen_by(actor: Actor) -> dict[str, Any]:
     """Residents and people from outside see the sessions that they take part in; staff see the tenant's."""
-    return {"everybodys": actor.role not in _OWN_SESSIONS_ALONE, "actor": actor.user_id}
+    return {"everybodys": actor.role not in OWN_SESSIONS_ALONE, "actor": actor.user_id}
 
 
 async def read_session(conn: Connection, actor: Actor, session_id: UUID) -> Session:

@@ -63,16 +63,17 @@ async def list_sign_ins(conn: Connection, user_id: UUID, *, before: UUID, limit:
     return [SignIn.model_validate(row) for row in await found.fetchall()]
 
 
-async def end_sign_in(conn: Connection, actor: Actor, sign_in_id: UUID, because: EndedBecause) -> None:
-    """Ends one sign-in of `actor`'s own; raises `missing` where it is not theirs or has ended already."""
+async def end_sign_in(conn: Connection, actor: Actor, user_id: UUID, sign_in_id: UUID, because: EndedBecause) -> None:
+    """Ends one sign-in of that person's; raises `missing` where it is not theirs or has ended already."""
     ended = await conn.execute(
         "update sign_ins set ended_at = now(), ended_because = %s "
         "where id = %s and user_id = %s and ended_at is null returning id",
-        (because, sign_in_id, actor.user_id),
+        (because, sign_in_id, user_id),
     )
     if await ended.fetchone() is None:
         raise missing("sign-in")
-    await _tell(conn, actor, sign_in_id, because)
+    await record_act(conn, actor, "sign_in.ended", ("sign_in", sign_in_id), {"because": because})
+    await conn.execute(f"notify {REVOKED}".encode())
 
 
 async def end_all_sign_ins(
@@ -102,8 +103,3 @@ async def gone(conn: Connection, sign_ins: Collection[UUID], users: Collection[U
         (list(sign_ins), list(users)),
     )
     return {row["id"] async for row in found}
-
-
-async def _tell(conn: Connection, actor: Actor, sign_in_id: UUID, because: EndedBecause) -> None:
-    await record_act(conn, actor, "sign_in.ended", ("sign_in", sign_in_id), {"because": because})
-    await conn.execute(f"notify {REVOKED}".encode())

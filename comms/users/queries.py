@@ -11,6 +11,7 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection
 from comms.homes.queries import read_home
 from comms.identity.roles import APPOINTS, Role
+from comms.sign_ins.queries import end_all_sign_ins
 from comms.tenants.queries import Slug
 from models.errors import conflict, missing, refused
 from models.records import Record
@@ -35,14 +36,19 @@ class User(NewUser):
     created_at: datetime
 
 
+class UserChange(Record):
+    """What of a person is to be changed; what is left out stays."""
+
+    active: bool | None = None
+    role: Role | None = None
+
+
 _COLUMNS: Final = "id, slug, display_name, email, role, home_id, active, created_at"
 
 
 async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
     """Raises `refused` (`role-not-yours-to-give`), a conflict (`slug-taken`), `missing` for an unknown home."""
-    if new.role not in APPOINTS.get(actor.role, frozenset()):
-        given = ", ".join(sorted(APPOINTS.get(actor.role, ()))) or "none"
-        raise refused("role-not-yours-to-give", f"The role {actor.role} can give people these roles: {given}.")
+    _refuse_unless_gives(actor, new.role)
     if new.home_id is not None:
         await read_home(conn, new.home_id)
     slug = new.slug or f"p-{uuid.uuid4().hex}"
@@ -79,3 +85,50 @@ async def list_users(
         {"before": before, "role": role, "home": home_id, "limit": limit},
     )
     return [User.model_validate(row) for row in await found.fetchall()]
+
+
+async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> User:
+    """A person whose account `actor` may manage: one with a role that theirs may give, and not themselves.
+
+    Their row is locked until the transaction ends. Raises `missing`, `refused` (`person-not-yours-to-manage`).
+    """
+    found = await conn.execute(f"select {_COLUMNS} from users where id = %s for update", (user_id,))  # noqa: S608
+    row = await found.fetchone()
+    if row is None:
+        raise missing("person")
+    user = User.model_validate(row)
+    if user.id == actor.user_id or user.role not in APPOINTS.get(actor.role, frozenset()):
+        raise refused(
+            "person-not-yours-to-manage", "Accounts are managed by someone else, who may give the role that they have."
+        )
+    return user
+
+
+async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: UserChange) -> User:
+    """Opens or closes the person's account, gives them a role; either ends all their sign-ins.
+
+    Raises `missing`, `refused` (`person-not-yours-to-manage`, `role-not-yours-to-give`).
+    """
+    user = await read_managed_user(conn, actor, user_id)
+    if change.role is not None:
+        _refuse_unless_gives(actor, change.role)
+    changed = user.model_copy(update=change.model_dump(exclude_none=True))
+    if changed != user:
+        await conn.execute(
+            "update users set active = %s, role = %s where id = %s", (changed.active, changed.role, user_id)
+        )
+        details = {"active": changed.active, "role": changed.role}
+        await record_act(conn, actor, "user.changed", ("user", user_id), details)
+        await end_all_sign_ins(conn, actor, user_id, "account_changed")
+    return changed
+
+
+async def close_user(conn: Connection, actor: Actor, user_id: UUID) -> None:
+    """Closes the person's account and ends all their sign-ins; raises as `change_user`."""
+    await change_user(conn, actor, user_id, UserChange(active=False))
+
+
+def _refuse_unless_gives(actor: Actor, role: Role) -> None:
+    if role not in APPOINTS.get(actor.role, frozenset()):
+        given = ", ".join(sorted(APPOINTS.get(actor.role, ()))) or "none"
+        raise refused("role-not-yours-to-give", f"The role {actor.role} can give people these roles: {given}.")

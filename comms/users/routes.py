@@ -10,7 +10,7 @@ from comms.identity.roles import Role, refuse_unless
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.routing import PlatformRoute
 from comms.users import queries
-from comms.users.queries import NewUser, User
+from comms.users.queries import NewUser, User, UserChange
 
 router = APIRouter(prefix="/api/users", tags=["people"], route_class=PlatformRoute)
 
@@ -42,3 +42,11 @@ async def read_user(user_id: UUID, acting: Annotated[Acting, acting()]) -> User:
     if user_id != acting.actor.user_id:
         refuse_unless(acting.actor, "users.read")
     return await queries.read_user(acting.conn, user_id)
+
+
+@router.put("/{user_id}")
+async def change_user(
+    user_id: UUID, change: UserChange, acting: Annotated[Acting, acting_with("users.manage")]
+) -> User:
+    """Opens or closes an account, gives a role; either signs the person out everywhere."""
+    return await queries.change_user(acting.conn, acting.actor, user_id, change)

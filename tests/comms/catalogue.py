@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 Catalogue = psycopg.Connection[TupleRow]
 
-# A value that no rule of ours can guess, by table and column.
+# Values that cannot be guessed from a column's type and its own rules, by table and column.
 VALUES: Final[dict[tuple[str, str], Any]] = {
     ("tenants", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
     ("users", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
@@ -80,14 +80,13 @@ def _row(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> dict[str, Any]:
         "and is_generated = 'NEVER' and is_identity = 'NO'",
         (table.name,),
     ).fetchall()
-    row: dict[str, Any] = {}
+    row = {column: value() for (name, column), value in VALUES.items() if name == table.name}
     for column, type, own_type in needed:
-        given = VALUES.get((table.name, column))
         rules = _rules(conn, table, column)
         allowed = [word for rule in rules if " ANY " in rule for word in re.findall(r"'([^']+)'::text", rule)]
-        if given is not None:
-            row[column] = given()
-        elif type == "text" and allowed:
+        if column in row:
+            continue
+        if type == "text" and allowed:
             row[column] = allowed[0]
         elif type.endswith("int") or type == "integer":
             row[column] = max([1, *(int(least) for rule in rules for least in re.findall(r">= (\d+)", rule))])

@@ -14,11 +14,20 @@ from tests import factories
 
 Ids = Mapping[str, uuid.UUID]
 
+# Open to everybody, on purpose: a route that needs no token is named here.
+PUBLIC: Final = {
+    "GET /health", "GET /health/detailed", "GET /metrics",
+    # how somebody comes by a token
+    "POST /api/auth/sign-in", "POST /api/auth/refresh", "POST /api/auth/password-reset",
+    "GET /api/auth/oidc/start", "GET /api/auth/oidc/callback", "POST /api/guests/enter",
+}  # fmt: skip
+
 # What an id is of, by the name of the path parameter or field that wants one.
 KINDS: Final[dict[str, str]] = {
     "tenant_id": "tenant", "home_id": "home", "user_id": "user", "session_id": "session", "recording_id": "recording",
     "alert_id": "alert", "activity_id": "ground", "processing_id": "ground", "participant": "user",
     "conversation_id": "session", "object_id": "user", "actor_id": "user", "cursor": "session",
+    "sign_in_id": "sign_in", "account_id": "service_account", "webhook_id": "webhook", "delivery_id": "delivery",
 }  # fmt: skip
 _LISTS_OF_IDS: Final = {"participant"}
 

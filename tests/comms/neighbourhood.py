@@ -2,15 +2,19 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
+from comms.accounts.passwords import make_password_reset
 from comms.alerts import queries as alerts
 from comms.alerts.records import NewReview
-from comms.database import Actor
+from comms.database import Actor, one
 from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
 from comms.house import House
 from comms.identity.roles import ROLES
+from comms.service_accounts.queries import NewServiceAccount, create_service_account
 from comms.timings.queries import save_timings
+from comms.webhooks.queries import NewWebhook, create_webhook
 from models.records import StageTiming
 from tests import factories
 from tests.comms import walked
@@ -41,8 +45,30 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
     async with worker_house.database.acting_as(made.worker) as conn:
         timing = StageTiming(stage="decoded", audio_seconds=1.0, wall_seconds=1.0)
         await save_timings(conn, made.worker, made.recording_id, [timing])
+    administrator = people["platform_admin"]
+    async with house.database.acting_as(administrator) as conn:
+        new = NewWebhook(url="https://127.0.0.1:9/hooks", event_types=("alert.reviewed",))
+        webhook = await create_webhook(conn, administrator, house.keys, (), new)
+        made_delivery = await conn.execute(
+            "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
+            "select tenant_id, %s, id, aggregate_id, 1 from events limit 1 returning id",
+            (webhook.id,),
+        )
+        delivery = one(await made_delivery.fetchone())
+        key = await create_service_account(conn, administrator, _rota())
+        await make_password_reset(conn, administrator, manager.user_id)
+    inside = await factories.signed_in(house, manager)
+    assert inside.sign_in_id is not None
     ids = {
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
+        "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
+
+
+def _rota() -> NewServiceAccount:
+    """A program with a key."""
+    return NewServiceAccount(
+        name="Rota", scopes=frozenset({"homes.read"}), expires_at=datetime.now(UTC) + timedelta(days=1)
+    )

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from comms.audit.anchors import AnchorBook, AnchorKey
 from comms.audit.queries import record_act
 from comms.audit.sealer import seal_for_ever
 from comms.audit.verification import Verification, verify_chain
-from comms.database import Actor
+from comms.database import Actor, Connection
 from comms.house import House
 from comms.provision import Databases
 from tests.comms import relays
@@ -31,9 +30,9 @@ def book_of(house: House) -> AnchorBook:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
+async def connected(url: str) -> AsyncIterator[Connection]:
     """A connection of whichever role the address names."""
-    async with await psycopg.AsyncConnection[DictRow].connect(url, autocommit=True, row_factory=dict_row) as conn:
+    async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as conn:
         yield conn
 
 

@@ -14,6 +14,7 @@ import anyio
 import httpx
 import psycopg
 import pytest
+from fastapi import FastAPI
 
 from comms.audit.anchors import Anchor, AnchorKey, Head
 from comms.audit.chain import ACTS_AS_TEXT, FIELDS, GENESIS, next_hash
@@ -344,7 +345,9 @@ async def _moment(house: House) -> Any:
 # --- what people see of it -------------------------------------------------------------------------------------------
 
 
-async def test_an_act_says_who_when_from_where_and_why(client: httpx.AsyncClient, house: House) -> None:
+async def test_an_act_says_who_when_from_where_and_why(app: FastAPI, house: House) -> None:
+    transport = httpx.ASGITransport(app=app, client=("203.0.113.9", 4711))
+    client = httpx.AsyncClient(transport=transport, base_url="http://writecare.test")
     officer = await factories.make_actor(house, "data_protection_officer")
     signed = factories.bearer(house, officer)
     answer = await client.get("/api/audit", headers={**signed, "X-Access-Reason": "DSR-2026/17"})
@@ -352,7 +355,7 @@ async def test_an_act_says_who_when_from_where_and_why(client: httpx.AsyncClient
     log = (await client.get("/api/audit?action=audit.read", headers=signed)).json()["items"]
     (act,) = log
     assert act["request_id"] == answer.headers["X-Request-ID"]
-    assert (act["actor_id"], act["address"], act["reason"]) == (str(officer.user_id), "127.0.0.1", "DSR-2026/17")
+    assert (act["actor_id"], act["address"], act["reason"]) == (str(officer.user_id), "203.0.113.9", "DSR-2026/17")
     assert (act["object_type"], act["object_id"], act["number"]) == ("tenant", str(officer.tenant_id), None)
 
 

@@ -1,5 +1,6 @@
 """The one door to the database: a connection that died is replaced unnoticed, and what fails is undone whole."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -59,3 +60,25 @@ async def test_what_fails_is_undone_whole_and_the_connection_goes_on(
     assert await look(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == []
     await build("Ash")
     assert await look(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == [{"name": "Ash"}]
+
+
+async def test_a_request_that_is_cut_off_leaves_nothing_behind_and_the_connection_goes_on(
+    lonely: Database, house: House, databases: Databases
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+
+    async def build_slowly() -> None:
+        async with lonely.acting_as(manager) as conn:
+            await conn.execute("insert into homes (tenant_id, name) values (%s, 'Elm')", (manager.tenant_id,))
+            await (await conn.execute("select pg_sleep(60)")).fetchone()
+
+    for seconds in (0.0, 0.001, 0.01, 0.05):
+        building = asyncio.create_task(build_slowly())
+        await asyncio.sleep(seconds)
+        building.cancel()
+        await asyncio.wait({building})
+        assert building.cancelled()
+        async with lonely.acting_for_nobody() as conn:
+            row = await (await conn.execute("select app.tenant() as tenant")).fetchone()
+        assert row == {"tenant": None}
+    assert await look(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == []

@@ -21,7 +21,20 @@ CALL = {"session_type": "video_call", "title": "Sunday call"}
 
 # Why these POSTs take no key. Every other operation of the OpenAPI document must.
 WITHOUT_KEY = {
+    "/api/webhooks": "its answer is a secret that is shown once; a webhook made twice is seen in the list",
+    "/api/webhooks/{webhook_id}/secret": "its answer is a secret that is shown once",
     "/api/ws/tickets": "its answer is a secret, which is kept nowhere; a ticket that is not used does no harm",
+    **dict.fromkeys(
+        (
+            "/api/auth/sign-in", "/api/auth/refresh", "/api/me/second-factor", "/api/me/second-factor/confirm",
+            "/api/users/{user_id}/password-reset", "/api/service-accounts",
+        ),
+        "its answer is a secret, which is kept nowhere",
+    ),
+    **dict.fromkeys(
+        ("/api/auth/password-reset", "/api/auth/sign-out", "/api/auth/sign-out-everywhere"),
+        "done twice it has been done once: the token or the sign-in is used up",
+    ),
     **dict.fromkeys(
         (
             f"/api/ai/{call}"

@@ -21,13 +21,11 @@ from comms.provision import Databases
 from tests import factories
 from tests.comms import relays
 from tests.comms.catalogue import fingerprints
-from tests.comms.described import Operation, operations, request
+from tests.comms.described import PUBLIC, Operation, operations, request
 from tests.comms.neighbourhood import Neighbour, make_neighbour
 
 pytestmark = pytest.mark.anyio
 
-# Open to everybody, on purpose: a route that needs no token is named here.
-PUBLIC: Final = {"GET /health", "GET /health/detailed", "GET /metrics"}
 # The platform's administrator makes tenants and their first people, and reads the list of tenants.
 ADMINISTRATION: Final = {"GET /api/tenants", "GET /api/tenants/{tenant_id}", "POST /api/tenants/{tenant_id}/users"}
 
@@ -142,7 +140,7 @@ async def test_without_a_good_token_every_route_but_the_public_ones_says_to_sign
         made = request(operation, street.theirs.ids, "x", whole=False)
         for headers in ({}, {"Authorization": "Bearer x.y.z"}):
             status = (await send(client, made, headers)).status_code
-            assert status == 401, f"{operation} answers {status} to nobody: ask for a token, or name it at PUBLIC here"
+            assert status == 401, f"{operation} answers {status} to nobody: ask for a token, or name it at PUBLIC"
         # the owner of a good token who is not of its tenant: refused for the role, or for being nobody there
         assert (await send(client, made, moved)).status_code in {401, 403}, operation
 

@@ -20,9 +20,9 @@ from comms.provision import Databases
 from tests import factories
 from tests.comms import sealing
 from tests.comms.catalogue import tables
-from tests.comms.described import operations, request
+from tests.comms.described import PUBLIC, operations, request
 from tests.comms.neighbourhood import Neighbour, make_neighbour
-from tests.comms.test_isolation_routes import ADMINISTRATION, PUBLIC
+from tests.comms.test_isolation_routes import ADMINISTRATION
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,8 @@ async def plant(client: httpx.AsyncClient, app: FastAPI, house: House, there: Ne
             wrong: dict[str, Any] = {**made, "params": {"cursor": secret, "q": secret}}
             if "json" in made:
                 wrong["json"] = {**made["json"], secret: secret, "limit": secret} if made["json"] else secret
-            await client.request(**wrong, headers={**signed, "X-Access-Reason": secret, "If-Match": secret})
+            words = f"{secret} said so"  # a reason is a code: words are refused also where there is no body to be wrong
+            await client.request(**wrong, headers={**signed, "X-Access-Reason": words, "If-Match": secret})
             await client.request(operation.method, f"/api/{secret}", headers=signed)
 
 

@@ -30,7 +30,7 @@ def sign_in_of(person: Actor) -> UUID:
 
 async def end(house: House, ended: Actor, by: Actor | None = None) -> None:
     async with house.database.acting_as(by or ended) as conn:
-        await end_sign_in(conn, by or ended, sign_in_of(ended), "signed_out")
+        await end_sign_in(conn, by or ended, (by or ended).user_id, sign_in_of(ended), "signed_out")
 
 
 async def test_a_token_names_the_sign_in_it_came_from(house: House) -> None:

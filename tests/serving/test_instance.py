@@ -252,7 +252,7 @@ def test_a_promoted_version_takes_over_and_no_call_fails_meanwhile(
 # --- killed in parts -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", ["comms.api", "comms.events.relay", "postgres"])
+@pytest.mark.parametrize("words", ["comms.api", "comms.events.relay", "comms.audit.sealer", "postgres"])
 def test_a_killed_child_is_started_again(started: Started, running: Running, words: str) -> None:
     killed = started.child(words)
     killed.kill()

@@ -1,0 +1,251 @@
+"""From a change to 500 open sockets: an event's way over the bare commit and round trip that nobody can save.
+
+    ./writecare bench live_delivery
+
+One API process, one relay and one PostgreSQL, as `up` starts them, without models. An event is written through the
+house's own door and timed from before its transaction to its arrival at each of 500 sockets of that API. Two yardsticks
+come in turn with it, so that a busy machine slows all alike: a row of that size committed with bare psycopg, plus a
+WebSocket round trip on loopback, (one) of a single client and (all) through a bare `websockets` server that broadcasts
+as many bytes to 500. Prints p99 for each and the median of the rounds' ratios; the goal is 2 of (one).
+"""
+
+import asyncio
+import base64
+import json
+import os
+import select
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import psycopg
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from benchmarks.session_post import platform
+from comms.database import Actor, Database
+from comms.events.queries import OUTBOX, emit
+from comms.events.tickets import make_ticket
+from comms.events.waker import Waker, waking
+from serving.launcher import free_port
+
+SOCKETS: Final = 500
+ROUNDS: Final = 9
+IN_A_ROUND: Final = 20
+TEXT: Final = 0x81
+PING: Final = 0x89
+PONG: Final = 0x8A
+
+
+class Crowd:
+    """Many WebSocket clients that only note when a message arrives, so that they take little of what is measured."""
+
+    def __init__(self, port: int, paths: Sequence[str]) -> None:
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._left: dict[int, bytes] = {}
+        for path in paths:
+            line = connected(port, path)
+            self._sockets[line.fileno()] = line
+            self._left[line.fileno()] = b""
+            self._poll.register(line.fileno(), select.EPOLLIN)
+
+    def first(self) -> socket.socket:
+        """One of the clients, to send on."""
+        return next(iter(self._sockets.values()))
+
+    def arrivals(self, wanted: int, kind: int = TEXT) -> list[float]:
+        """When each of so many messages of that kind arrived; answers pings meanwhile."""
+        found: list[float] = []
+        while len(found) < wanted:
+            for number, _ in self._poll.poll(30):
+                data = self._sockets[number].recv(65536)
+                now = time.perf_counter()
+                assert data, "the server has hung up"
+                for opcode, payload in self._frames(number, data):
+                    if opcode == PING:
+                        self._sockets[number].send(masked(PONG, payload))
+                    elif opcode == kind:
+                        found.append(now)
+        return found
+
+    def _frames(self, number: int, data: bytes) -> list[tuple[int, bytes]]:
+        data, found = self._left[number] + data, []
+        while len(data) >= 2:
+            start, size = 2, data[1]
+            if size == 126:
+                start, size = 4, int.from_bytes(data[2:4])
+            if len(data) < start + size:
+                break
+            found.append((data[0], data[start : start + size]))
+            data = data[start + size :]
+        self._left[number] = data
+        return found
+
+    def close(self) -> None:
+        for line in self._sockets.values():
+            line.close()
+
+
+def connected(port: int, path: str) -> socket.socket:
+    """A WebSocket, opened."""
+    line = socket.create_connection(("127.0.0.1", port))
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(os.urandom(16)).decode()
+    line.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += line.recv(1)
+    assert head.startswith(b"HTTP/1.1 101"), head
+    return line
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    """A client's frame, under the mask 0."""
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2)
+    return bytes([opcode]) + size + bytes(4) + payload
+
+
+class Writer:
+    """Writes events as a process of the house does, in a thread of its own."""
+
+    def __init__(self, url: str, actor: Actor) -> None:
+        self._url = url
+        self._actor = actor
+        self._loop = asyncio.new_event_loop()
+        self._write: Callable[[], None] | None = None
+        self.tickets: list[str] = []
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(ready),), daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    async def _run(self, ready: threading.Event) -> None:
+        waker = Waker(OUTBOX)
+        self._database = Database(self._url, on_emitted=waker.wake)
+        await self._database.open()
+        async with waking(waker, self._database):
+            async with self._database.acting_as(self._actor) as conn:
+                made = [await make_ticket(conn, self._actor, 600.0) for _ in range(SOCKETS)]
+            self.tickets = [ticket.ticket for ticket in made]
+            self._stopping = asyncio.Event()
+            ready.set()
+            await self._stopping.wait()
+        await self._database.close()
+
+    def write(self) -> float:
+        """Has an event written and returns when it was begun, at once."""
+        began = time.perf_counter()
+        asyncio.run_coroutine_threadsafe(self._emit(), self._loop)
+        return began
+
+    async def _emit(self) -> None:
+        async with self._database.acting_as(self._actor) as conn:
+            alert = await (await conn.execute("select uuidv7() as id")).fetchone()
+            assert alert is not None
+            data = {"alert_id": str(alert["id"]), "severity": "high"}
+            await emit(conn, self._actor, "safeguarding.alert", aggregate=("alert", alert["id"]), version=1, data=data)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+
+def bare_broadcaster(port: int) -> None:
+    """The yardstick's server: whatever one client says is sent to all."""
+    others: set[ServerConnection] = set()
+
+    async def hear(connection: ServerConnection) -> None:
+        others.add(connection)
+        async for message in connection:
+            broadcast(others, message)
+
+    async def run() -> None:
+        async with serve(hear, "127.0.0.1", port, compression=None):
+            await asyncio.get_running_loop().create_future()
+
+    asyncio.run(run())
+
+
+def commit_seconds(conn: psycopg.Connection, actor: Actor) -> float:
+    """How long a bare transaction takes that writes a row as long as an event's (not one that the relay would send)."""
+    began = time.perf_counter()
+    with conn.transaction():
+        conn.execute("select set_config('app.tenant_id', %s, true)", (str(actor.tenant_id),))
+        conn.execute(
+            "insert into ws_tickets (tenant_id, user_id, role, secret_hash, expires_at) "
+            "values (%s, %s, 'none', %s, now() - interval '1 day')",
+            (actor.tenant_id, actor.user_id, bytes(200)),
+        )
+    return time.perf_counter() - began
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Of the sorted values."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def measure(ours: Crowd, bare: Crowd, single: Crowd, writer: Writer, commit: Callable[[], float]) -> dict[str, float]:
+    """One round: p99 of each way in seconds, in turn event by event."""
+    message = masked(TEXT, json.dumps({"event": "x" * 400}).encode())
+    found: dict[str, list[float]] = {"event": [], "one": [], "all": []}
+    for _ in range(IN_A_ROUND):
+        began = writer.write()
+        found["event"] += [arrival - began for arrival in ours.arrivals(SOCKETS)]
+        committed = commit()
+        began = time.perf_counter()
+        single.first().send(masked(PING, b"here"))
+        found["one"].append(committed + single.arrivals(1, PONG)[0] - began)
+        committed = commit()
+        began = time.perf_counter()
+        bare.first().send(message)
+        found["all"] += [committed + arrival - began for arrival in bare.arrivals(SOCKETS)]
+    return {name: percentile(values, 0.99) for name, values in found.items()}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["broadcast"]:
+        bare_broadcaster(int(sys.argv[2]))
+    bare_port = free_port()
+    with platform() as (databases, port, actor, _), psycopg.connect(databases.app, autocommit=True) as conn:
+        lead = Actor(actor.tenant_id, actor.user_id, "safeguarding_lead")
+        relay = subprocess.Popen(
+            [sys.executable, "-m", "comms.events.relay"],
+            env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        server = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.live_delivery", "broadcast", str(bare_port)], stderr=subprocess.DEVNULL
+        )
+        writer = Writer(databases.app, lead)
+        try:
+            ours = Crowd(port, [f"/ws/alerts?ticket={ticket}" for ticket in writer.tickets])
+            time.sleep(2)
+            bare = Crowd(bare_port, ["/"] * SOCKETS)
+            single = Crowd(bare_port, ["/"])
+            rounds = [
+                measure(ours, bare, single, writer, lambda: commit_seconds(conn, lead)) for _ in range(ROUNDS + 1)
+            ][1:]  # the first was to warm up
+            for crowd in (ours, bare, single):
+                crowd.close()
+        finally:
+            writer.stop()
+            for process in (relay, server):
+                process.kill()
+                process.wait()
+    for name in ("event", "one", "all"):
+        print(f"{name:6} p99 {statistics.median(found[name] for found in rounds) * 1e3:7.2f} ms")
+    for name in ("one", "all"):
+        ratios = [found["event"] / found[name] for found in rounds]
+        print(f"event / {name:4} {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Service accounts: programs of the platform, each a user with the role `service` and a key of its own.
+
+A key is `wcc_<tenant><account>_<secret>`, shown once; the database keeps the secret's hash. It may do what its scopes
+name of what the role `service` may, until it expires or the account is closed, which closes its user.
+"""
+
+import hashlib
+import secrets
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from pydantic import Field
+
+from comms.audit.queries import record_act
+from comms.database import Actor, Connection, Database
+from comms.identity.door import door
+from comms.identity.roles import RolePermission, may
+from models.errors import Kind, WriteCareError, invalid, missing
+from models.records import Record
+
+KEY_PREFIX: Final = "wcc_"
+_ROLE: Final = "service"
+_LONGEST: Final = timedelta(days=366)
+_USE_NOTED_EVERY: Final = "5 minutes"  # a write a request would cost more than it tells
+
+
+class NewServiceAccount(Record):
+    """A program to be given a key; it expires within a year."""
+
+    name: str = Field(min_length=1, max_length=255, repr=False)
+    scopes: frozenset[RolePermission] = Field(min_length=1)
+    expires_at: datetime
+
+
+class ServiceAccount(Record):
+    """A program that has a key."""
+
+    id: UUID
+    name: str = Field(repr=False)
+    scopes: frozenset[str]
+    active: bool
+    created_by: UUID
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class ServiceAccountWithKey(ServiceAccount):
+    """As it is answered once, when it is made: nobody can read the key again."""
+
+    key: str = Field(repr=False)
+
+
+_SELECT: Final = (
+    "select a.id, u.display_name as name, a.scopes, u.active, a.created_by, a.created_at, a.expires_at, a.last_used_at "
+    "from service_accounts a join users u on u.tenant_id = a.tenant_id and u.id = a.id "
+)
+
+
+async def create_service_account(conn: Connection, actor: Actor, new: NewServiceAccount) -> ServiceAccountWithKey:
+    """Raises `invalid` for a scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more
+    than a year away or without a time zone (`expiry-out-of-range`)."""
+    if beyond := sorted(scope for scope in new.scopes if not may(_ROLE, scope)):
+        raise invalid("scope-not-a-services", f"The role {_ROLE} lacks {', '.join(beyond)}: leave it out.")
+    now = datetime.now(UTC)
+    if new.expires_at.tzinfo is None or not now < new.expires_at <= now + _LONGEST:
+        raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year, given with its offset.")
+    secret = secrets.token_urlsafe(32)
+    made = await conn.execute(
+        "with person as (insert into users (tenant_id, slug, display_name, role) values (%s, %s, %s, %s) "
+        "returning tenant_id, id) insert into service_accounts (tenant_id, id, scopes, secret_hash, expires_at, "
+        "created_by) select tenant_id, id, %s, %s, %s, %s from person returning id",
+        (
+            actor.tenant_id, f"service-{uuid.uuid4().hex}", new.name, _ROLE,
+            sorted(new.scopes), _hash(secret), new.expires_at, actor.user_id,
+        ),
+    )  # fmt: skip
+    row = await made.fetchone()
+    assert row is not None, "a returning statement gave no row"
+    await record_act(conn, actor, "service_account.created", ("user", row["id"]), {"scopes": sorted(new.scopes)})
+    account = await read_service_account(conn, row["id"])
+    key = f"{KEY_PREFIX}{actor.tenant_id.hex}{account.id.hex}_{secret}"
+    return ServiceAccountWithKey(**account.model_dump(), key=key)
+
+
+async def read_service_account(conn: Connection, account_id: UUID) -> ServiceAccount:
+    """Raises `missing`."""
+    row = await (await conn.execute(_SELECT + "where a.id = %s", (account_id,))).fetchone()
+    if row is None:
+        raise missing("service account")
+    return ServiceAccount.model_validate(row)
+
+
+async def list_service_accounts(conn: Connection, *, before: UUID, limit: int) -> list[ServiceAccount]:
+    """Service accounts, closed ones too, newest first, from before the id."""
+    found = await conn.execute(_SELECT + "where a.id < %s order by a.id desc limit %s", (before, limit))
+    return [ServiceAccount.model_validate(row) for row in await found.fetchall()]
+
+
+async def owner_of_key(database: Database, key: str) -> Actor:
+    """Whom the key speaks for, within its scopes; raises `unauthenticated` (`key-invalid`) where it is not good (any
+    more). Forged, expired and closed ones are answered alike."""
+    try:
+        ids, secret = key.removeprefix(KEY_PREFIX).split("_", 1)
+        tenant_id, account_id = UUID(ids[:32]), UUID(ids[32:])
+    except ValueError:
+        raise _not_good() from None
+    async with database.acting_as(door(tenant_id)) as conn:
+        found = await conn.execute(
+            "select a.scopes, coalesce(a.last_used_at < now() - %s::interval, true) as unnoted "
+            "from service_accounts a join users u on u.tenant_id = a.tenant_id and u.id = a.id "
+            "where a.id = %s and a.secret_hash = %s and a.expires_at > now() and u.active",
+            (_USE_NOTED_EVERY, account_id, _hash(secret)),
+        )
+        row = await found.fetchone()
+        if row is not None and row["unnoted"]:
+            await conn.execute("update service_accounts set last_used_at = now() where id = %s", (account_id,))
+    if row is None:
+        raise _not_good()
+    return Actor(tenant_id, account_id, _ROLE, scopes=frozenset(row["scopes"]))
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
+
+
+def _not_good() -> WriteCareError:
+    return WriteCareError(
+        Kind.UNAUTHENTICATED, "key-invalid", "This key is not good (any more): ask the platform's administrator."
+    )

@@ -1,0 +1,120 @@
+"""Coming in, staying in, going out; and a person's list of where they are signed in.
+
+A browser asks for its refresh token to be kept in a cookie that no script can read and that is sent to `/api/auth`
+alone; a program gets it in the body. Which it was, the next turn keeps (ADR 0014).
+"""
+
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Cookie, Depends, Response
+from pydantic import Field
+
+from comms.database import Origin
+from comms.http import Acting, InHouse, acting, acting_with, origin_of
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.settings import Settings
+from comms.sign_ins import entering, queries, refreshing
+from comms.sign_ins.entering import Credentials, PasswordRedemption
+from comms.sign_ins.queries import SignIn
+from comms.sign_ins.refreshing import Tokens
+from comms.users.queries import read_managed_user
+from models.errors import conflict
+from models.records import Record
+
+router = APIRouter(tags=["identity"])
+
+COOKIE: Final = "wcc_refresh"
+Mine = Annotated[Acting, acting()]
+
+
+class NewSignIn(Credentials):
+    """Credentials, and where the refresh token is to be kept."""
+
+    keep_in: Literal["body", "cookie"] = "body"
+
+
+class RefreshRequest(Record):
+    """The refresh token; left out by a browser, whose cookie has it."""
+
+    refresh_token: str | None = Field(default=None, max_length=512, repr=False)
+
+
+@router.post("/api/auth/sign-in")
+async def sign_in(
+    sent: NewSignIn, house: InHouse, origin: Annotated[Origin, Depends(origin_of)], response: Response
+) -> Tokens:
+    """Lets a person with a local account in."""
+    credentials = Credentials.model_validate(sent.model_dump(exclude={"keep_in"}))
+    tokens = await entering.sign_in(house, credentials, origin)
+    return keep_in_cookie(response, house.settings, tokens) if sent.keep_in == "cookie" else tokens
+
+
+@router.post("/api/auth/refresh")
+async def refresh(
+    house: InHouse,
+    response: Response,
+    sent: RefreshRequest,
+    cookie: Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)] = None,
+) -> Tokens:
+    """Tokens in the place of the ones before. A refresh token is good once; used again, it ends its sign-in."""
+    if sent.refresh_token is not None:
+        return await refreshing.refresh(house, sent.refresh_token)
+    return keep_in_cookie(response, house.settings, await refreshing.refresh(house, cookie or ""))
+
+
+@router.post("/api/auth/sign-out", status_code=204)
+async def sign_out(request: Mine, response: Response) -> None:
+    """Ends the sign-in that the token came from."""
+    actor = request.actor
+    if actor.sign_in_id is None:
+        raise conflict("no-sign-in", "This token or key belongs to no sign-in: it ends when it expires.")
+    await queries.end_sign_in(request.conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
+    _forget_cookie(response)
+
+
+@router.post("/api/auth/sign-out-everywhere", status_code=204)
+async def sign_out_everywhere(request: Mine, response: Response) -> None:
+    """Ends every sign-in of the person, this one too."""
+    await queries.end_all_sign_ins(request.conn, request.actor, request.actor.user_id, "signed_out_everywhere")
+    _forget_cookie(response)
+
+
+@router.post("/api/auth/password-reset", status_code=204)
+async def redeem_password_reset(sent: PasswordRedemption, house: InHouse) -> None:
+    """Sets a password with the one-use token of an invitation or a reset."""
+    await entering.redeem_reset(house, sent)
+
+
+@router.get("/api/me/sign-ins")
+async def list_my_sign_ins(request: Mine, cursor: Cursor = None, limit: Limit = 50) -> Page[SignIn]:
+    """Where the person is signed in, newest first."""
+    mine = request.actor.user_id
+    return page_of(await queries.list_sign_ins(request.conn, mine, before=cursor or LAST_ID, limit=limit + 1), limit)
+
+
+@router.delete("/api/me/sign-ins/{sign_in_id}", status_code=204)
+async def end_my_sign_in(sign_in_id: UUID, request: Mine) -> None:
+    """Ends one of the person's own sign-ins."""
+    await queries.end_sign_in(request.conn, request.actor, request.actor.user_id, sign_in_id, "signed_out")
+
+
+@router.delete("/api/users/{user_id}/sign-ins", status_code=204)
+async def sign_a_person_out(user_id: UUID, request: Annotated[Acting, acting_with("users.manage")]) -> None:
+    """Ends every sign-in of a person whose account one may manage."""
+    await read_managed_user(request.conn, request.actor, user_id)
+    await queries.end_all_sign_ins(request.conn, request.actor, user_id, "signed_out_by_administrator")
+
+
+def keep_in_cookie(response: Response, settings: Settings, tokens: Tokens) -> Tokens:
+    """The tokens without the refresh token, which goes where the browser's scripts cannot read it."""
+    assert tokens.refresh_token is not None
+    response.set_cookie(
+        COOKIE, tokens.refresh_token, max_age=settings.idle_seconds, path="/api/auth", httponly=True,
+        samesite="strict", secure=settings.origin.startswith("https:"),
+    )  # fmt: skip
+    return tokens.model_copy(update={"refresh_token": None})
+
+
+def _forget_cookie(response: Response) -> None:
+    response.delete_cookie(COOKIE, path="/api/auth", httponly=True, samesite="strict")

@@ -1,0 +1,98 @@
+"""Signing on with the provider: out with a state, back with a code, in with tokens of our own.
+
+The browser keeps one secret in a cookie; state, nonce and PKCE verifier are derived from it, so that a code is good
+in the browser that set out alone, and nothing of a journey is stored here but its state's hash, which is good once.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Cookie, Depends, Query
+from fastapi.responses import RedirectResponse
+from starlette.requests import HTTPConnection
+
+from comms.http import InHouse
+from comms.identity.door import door
+from comms.problems import problem_responses
+from comms.sign_ins.refreshing import start_sign_in
+from comms.sign_ins.routes import keep_in_cookie
+from comms.single_sign_on import queries
+from comms.single_sign_on.provider import Provider, invalid_sign_on
+from comms.single_sign_on.queries import JOURNEY_SECONDS
+
+router = APIRouter(prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse)
+
+_COOKIE: Final = "wcc_sso"
+_PATH: Final = "/api/auth/oidc"
+
+
+def provider_of(connection: HTTPConnection) -> Provider:
+    """The provider that the process opened at its start."""
+    provider: Provider = connection.app.state.provider
+    return provider
+
+
+SignOnProvider = Annotated[Provider, Depends(provider_of)]
+
+
+@router.get("/start", status_code=303, responses=problem_responses(404, 503))
+async def start_sign_on(house: InHouse, provider: SignOnProvider) -> RedirectResponse:
+    """Sends the browser to the provider."""
+    secret = secrets.token_urlsafe(32)
+    state = _derived(secret, "state")
+    url = await provider.authorization_url(
+        state=state, nonce=_derived(secret, "nonce"), challenge=_challenge(_derived(secret, "verifier"))
+    )
+    async with house.database.acting_as(door()) as conn:
+        await queries.begin_journey(conn, state)
+    response = RedirectResponse(url, status_code=303)
+    response.set_cookie(
+        _COOKIE, secret, max_age=JOURNEY_SECONDS, path=_PATH, httponly=True,
+        samesite="lax",  # it comes back from another site
+        secure=house.settings.origin.startswith("https:"),
+    )  # fmt: skip
+    return response
+
+
+@router.get("/callback", status_code=303)
+async def finish_sign_on(
+    house: InHouse,
+    provider: SignOnProvider,
+    state: Annotated[str, Query(max_length=255)] = "",
+    code: Annotated[str, Query(max_length=4096)] = "",
+    secret: Annotated[str, Cookie(alias=_COOKIE, include_in_schema=False)] = "",
+) -> RedirectResponse:
+    """Back from the provider: signs the person in, then sends the browser home, where it asks for its first token
+    (`POST /api/auth/refresh`)."""
+    if not secret or not hmac.compare_digest(_derived(secret, "state").encode(), state.encode()):
+        raise invalid_sign_on("other-browser")
+    async with house.database.acting_as(door()) as conn:
+        awaited = await queries.end_journey(conn, state)
+    if not awaited:
+        raise invalid_sign_on("state-used")
+    if not code:
+        raise invalid_sign_on("no-code")
+    claims = await provider.claims_for(code, verifier=_derived(secret, "verifier"), nonce=_derived(secret, "nonce"))
+    person = await queries.person_of(house.database, queries.read_claims(house.settings, claims))
+    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
+        tokens = await start_sign_in(conn, house, person, "oidc")
+    response = RedirectResponse("/", status_code=303)
+    keep_in_cookie(response, house.settings, tokens)
+    response.delete_cookie(_COOKIE, path=_PATH, httponly=True, samesite="lax")
+    return response
+
+
+def _derived(secret: str, purpose: str) -> str:
+    return _base64url(hmac.digest(secret.encode(), purpose.encode(), "sha256"))
+
+
+def _challenge(verifier: str) -> str:
+    """RFC 7636, S256."""
+    return _base64url(hashlib.sha256(verifier.encode()).digest())
+
+
+def _base64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()

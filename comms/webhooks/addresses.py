@@ -1,0 +1,109 @@
+"""Where a webhook may lead: to the public internet over TLS, and to networks that the operator has named.
+
+A name is resolved once, every address it has is checked, and the connection goes to the very address that was
+checked: a name that answers otherwise a moment later (DNS rebinding) leads nowhere else.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from models.errors import WriteCareError, invalid, refused
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_PORTS: Final = {"https": 443, "http": 80}
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+
+
+class Resolver(Protocol):
+    """Finds the addresses of a name."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """Raises `OSError` where there are none."""
+        ...
+
+
+class SystemResolver:
+    """As this machine resolves names; literal addresses in all their spellings become plain ones here."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [str(entry[4][0]) for entry in found]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to connect (`url`, by address) and as whom to greet it (`host`, `server_name`)."""
+
+    url: str
+    host: str
+    server_name: str
+
+
+def refuse_bad_url(url: str, networks: Sequence[Network]) -> None:
+    """Raises `invalid` (`webhook-url-invalid`) for what can never be sent to, without asking any name server."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise _bad() from None
+    if not host or port == 0 or parts.username is not None or parts.password is not None or parts.fragment:
+        raise _bad()
+    if not url.isascii() or any(letter <= " " or letter in '\\"<>^`{|}' for letter in url):
+        raise _bad()
+    if parts.scheme not in _PORTS or (parts.scheme == "http" and not networks):
+        raise invalid("webhook-url-invalid", "A webhook's address begins with https://.")
+
+
+async def destination(url: str, resolver: Resolver, networks: Sequence[Network]) -> Destination:
+    """The checked address of the URL; raises `refused` (`webhook-address-refused`), `invalid`, or `OSError`."""
+    refuse_bad_url(url, networks)
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    addresses = [ipaddress.ip_address(found.partition("%")[0]) for found in await resolver.resolve(host, port)]
+    if not addresses:
+        raise OSError("the name has no address")
+    for address in addresses:
+        named = any(address in network for network in networks)
+        if not named and (parts.scheme != "https" or not is_public(address)):
+            raise _refused()
+    literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Destination(f"{parts.scheme}://{literal}:{port}{path}", parts.netloc, host)
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address, and any that is hidden inside it, belongs to the public internet."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _LOCAL_NAT64:
+            return False
+        inside = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if inside is None and address in _NAT64:
+            inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inside is not None:
+            return is_public(inside)
+    return address.is_global and not (
+        address.is_multicast or address.is_reserved or address.is_loopback or address.is_link_local
+        or address.is_unspecified or address.is_private
+    )  # fmt: skip
+
+
+def _bad() -> WriteCareError:
+    return invalid(
+        "webhook-url-invalid",
+        "A webhook's address is https://host[:port]/path in plain ASCII, without user name, password or fragment.",
+    )
+
+
+def _refused() -> WriteCareError:
+    return refused(
+        "webhook-address-refused",
+        "This address leads to a network that no webhook may reach: use a public one, over https.",
+    )

@@ -1,0 +1,63 @@
+"""API processes for tests, as the launcher starts them: several on one database, each to be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from comms.house import House
+from comms.provision import Databases
+from tests.comms import relays
+from tests.comms.served import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class ApiProcess:
+    """A process and its address."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+
+    def kill(self) -> None:
+        """As a machine that lost its power."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def _start(wiring: dict[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "comms.api"]
+    return subprocess.Popen(command, cwd=ROOT, env=wiring, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@asynccontextmanager
+async def api_process(house: House, databases: Databases) -> AsyncIterator[ApiProcess]:
+    """An API that answers, until the block ends."""
+    port = free_port()
+    wiring = {
+        "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
+        "WRITECARE_PORT": str(port), "PATH": os.environ["PATH"],
+    }  # fmt: skip
+    process = _start(wiring)
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def answers() -> bool:
+                assert process.poll() is None
+                try:
+                    return (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await relays.until(answers)
+        yield ApiProcess(process, f"127.0.0.1:{port}")
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,120 @@
+"""Receivers for tests: a real HTTP server on loopback that keeps what it is sent, and senders that send to it."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from comms.database import Database
+from comms.house import House
+from comms.provision import Databases
+from comms.webhooks.addresses import Resolver, SystemResolver
+from comms.webhooks.post import Post
+from comms.webhooks.sender import Patience, Sender
+from tests.comms.served import served
+
+LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"),)
+PATIENT: Final = Patience(attempts=4, first_pause_seconds=0.05, longest_pause_seconds=0.2, dead_in_a_row=2)
+ROOT = Path(__file__).parent.parent.parent
+
+Answer = Callable[["Message"], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a receiver was sent."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+    def signed_with(self, secret: str) -> bool:
+        """Whether one of its signatures is the secret's, as the Standard Webhooks specification has it."""
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+        content = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
+        good = "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+        return good in self.headers["webhook-signature"].split()
+
+
+async def take(_: Message) -> Response:
+    """A receiver that is glad of everything."""
+    return Response(status_code=204)
+
+
+@dataclass
+class Receiver:
+    """An ASGI application; `answer` decides, `messages` are all that came, also those refused."""
+
+    answer: Answer = take
+    messages: list[Message] = field(default_factory=list)
+    url: str = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        message = Message(dict(request.headers), await request.body())
+        self.messages.append(message)
+        await (await self.answer(message))(scope, receive, send)
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions of the events, in the order in which they came."""
+        return [message.event["version"] for message in self.messages]
+
+
+@asynccontextmanager
+async def receiving(answer: Answer = take) -> AsyncIterator[Receiver]:
+    """A receiver behind a port of its own."""
+    receiver = Receiver(answer)
+    async with served(receiver) as address:
+        receiver.url = f"http://{address}/hooks?of=care"
+        yield receiver
+
+
+@asynccontextmanager
+async def sending(
+    house: House,
+    databases: Databases,
+    patience: Patience = PATIENT,
+    resolver: Resolver | None = None,
+    networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK,
+    timeout_seconds: float = 5.0,
+) -> AsyncIterator[None]:
+    """A sender that sends until the block ends."""
+    stopping = asyncio.Event()
+    database = Database(databases.sender)
+    await database.open()
+    post = Post(resolver or SystemResolver(), networks, timeout_seconds)
+    running = asyncio.create_task(Sender(database, house.keys, post, patience).run(databases.sender, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await running
+        await database.close()
+
+
+def start_sender(house: House, databases: Databases, **settings: str) -> "subprocess.Popen[bytes]":
+    """A sender as the launcher starts it."""
+    wiring = {
+        "WRITECARE_ROLE_DATABASE_URL": databases.sender, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
+        "WRITECARE_WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "PATH": os.environ["PATH"], **settings,
+    }  # fmt: skip
+    return subprocess.Popen([sys.executable, "-m", "comms.sender"], cwd=ROOT, env=wiring)
