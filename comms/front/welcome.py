@@ -21,6 +21,8 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "homes.create": "add homes",
     "users.read": "see who belongs to your organisation",
     "users.create": "add people",
+    "users.manage": "sign people out, reset passwords, close accounts",
+    "service_accounts.manage": "give programs their keys",
     "sessions.read": "see calls and meetings",
     "sessions.write": "arrange, run and end calls and meetings, and invite guests",
     "recordings.read": "see which recordings there are",
@@ -40,6 +42,8 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "patterns.read": "see how talk and concerns develop",
     "models.use": "ask the models directly",
     "audit.read": "read who did what",
+    "webhooks.read": "see where events are sent",
+    "webhooks.manage": "decide where events are sent",
     "glass.break": "break the glass in an emergency, with a reason that somebody will ask about",
     "glass.watch": "see who broke the glass, and acknowledge it",
 }

@@ -25,6 +25,7 @@ from tests.comms.served import served
 
 pytestmark = pytest.mark.anyio
 
+
 @pytest.fixture
 async def manager(house: House) -> Actor:
     return await factories.make_actor(house, "care_manager")
