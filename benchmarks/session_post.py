@@ -33,7 +33,7 @@ from serving.launcher import free_port
 
 ROUNDS = 15
 IN_A_ROUND = 60
-BODY = {"session_type": "video_call", "title": "Sunday call", "care_context": {"note": "weekly"}}
+BODY = {"session_type": "video_call", "title": "Sunday call"}
 
 
 @contextlib.contextmanager
@@ -114,12 +114,11 @@ def statements(conn: psycopg.Connection, actor: Actor) -> None:
         "select active from users where tenant_id = %s and id = %s", (actor.tenant_id, actor.user_id)
     ).fetchone()
     made = conn.execute(
-        "insert into communication_sessions (tenant_id, session_type, title, description, scheduled_start_time, "
-        "end_time, status, recording_enabled, care_context, home_id, created_by) "
-        "values (%s, %s, %s, %s, %s, case when %s then now() end, %s, %s, %s, %s, %s) returning id",
+        "insert into communication_sessions (tenant_id, session_type, title, scheduled_start_time, "
+        "end_time, status, recording_enabled, home_id, created_by) "
+        "values (%s, %s, %s, %s, case when %s then now() end, %s, %s, %s, %s) returning id",
         (
-            actor.tenant_id, BODY["session_type"], BODY["title"], None, None, False, "scheduled", False,
-            Jsonb(BODY["care_context"]), None, actor.user_id,
+            actor.tenant_id, BODY["session_type"], BODY["title"], None, False, "scheduled", False, None, actor.user_id,
         ),
     ).fetchone()  # fmt: skip
     assert made is not None

@@ -15,11 +15,14 @@ from comms.ai.forwarding import open_model_door
 from comms.ai.routes import router as models
 from comms.alerts.routes import router as alerts
 from comms.audit.routes import router as acts
+from comms.break_glass.routes import router as break_glass
 from comms.consent.routes import router as consent
 from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
-from comms.front import router as front
+from comms.front.routes import router as front
+from comms.guests.routes import entrance
+from comms.guests.routes import router as guests
 from comms.health.routes import router as health
 from comms.homes.routes import router as homes
 from comms.house import open_house
@@ -54,10 +57,13 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     homes,
     people,
     sessions,
+    guests,
+    entrance,
     consent,
     recordings,
     timings,
     alerts,
+    break_glass,
     acts,
     live_events,
     webhooks,

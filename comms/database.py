@@ -38,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts: a person (or service) of one tenant, in one role. Row-level security sees these three alone."""
+    """Who acts: a person (or service) of one tenant, in one role; a guest, in one session too."""
 
     tenant_id: UUID
     user_id: UUID
@@ -46,6 +46,7 @@ class Actor:
     sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
     scopes: frozenset[str] | None = None  # what it may do of what its role may; none: all of that
     origin: Origin = field(default=Origin(), compare=False, repr=False)
+    session_id: UUID | None = None  # a guest's: the one session that they were invited to
 
 
 class Database:
@@ -80,10 +81,11 @@ class Database:
             await conn.execute(
                 "select set_config('app.tenant_id', %s, true), set_config('app.user_id', %s, true), "
                 "set_config('app.role', %s, true), set_config('app.request_id', %s, true), "
-                "set_config('app.address', %s, true), set_config('app.reason', %s, true)",
+                "set_config('app.address', %s, true), set_config('app.reason', %s, true), "
+                "set_config('app.session_id', %s, true)",
                 (
                     str(actor.tenant_id), str(actor.user_id), actor.role, str(actor.origin.request_id or ""),
-                    actor.origin.address or "", actor.origin.reason or "",
+                    actor.origin.address or "", actor.origin.reason or "", str(actor.session_id or ""),
                 ),
             )  # fmt: skip
             yield conn

@@ -22,6 +22,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from comms.database import Actor, Connection, Origin
+from comms.guests.narrowing import refuse_guest_elsewhere
 from comms.house import House
 from comms.idempotency.attempts import attempt_of
 from comms.identity.callers import owner_of
@@ -83,10 +84,11 @@ async def signed_in(
 ) -> Actor:
     """The owner of the request's token or key, with where the request comes from.
 
-    Raises `unauthenticated`, `unavailable` (`too-many-requests`).
+    Raises `unauthenticated`, `refused` (a guest, elsewhere), `unavailable` (`too-many-requests`).
     """
     credential = credentials.credentials if credentials is not None else None
     actor = await owner_of(house.database, house.verifier, credential)
+    refuse_guest_elsewhere(actor, request.method, request.scope["route"].path)
     request.state.headers, refusal = await house.limits.count(actor)
     if refusal is not None:
         raise refusal

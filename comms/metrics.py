@@ -5,6 +5,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_CALL_SECONDS: Final = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)
+_ROUND_TRIP_MILLISECONDS: Final = (25.0, 50.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
+_LOST_RATIO: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Metrics:
@@ -25,6 +28,25 @@ class Metrics:
         self.recordings_refused = Counter(
             "writecare_recordings_refused", "Uploads refused, by problem", ("problem",), registry=self.registry
         )
+        self.sessions_ended = Counter(
+            "writecare_sessions_ended", "Sessions ended or cancelled", ("session_type",), registry=self.registry
+        )
+        self.session_joined = Counter(
+            "writecare_session_joined", "People who joined sessions that are over", ("session_type",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.session_seconds = Histogram(
+            "writecare_session_seconds", "From a session's start to its end", ("session_type",),
+            buckets=_CALL_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.session_round_trip_milliseconds = Histogram(
+            "writecare_session_round_trip_milliseconds", "A session's mean, over its participants' reports",
+            buckets=_ROUND_TRIP_MILLISECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.session_lost_packets_ratio = Histogram(
+            "writecare_session_lost_packets_ratio", "A session's mean, over its participants' reports",
+            buckets=_LOST_RATIO, registry=self.registry,
+        )  # fmt: skip
         self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio taken in", registry=self.registry)
 
     def render(self) -> bytes:

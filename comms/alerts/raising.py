@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from comms.alerts.queries import alert_of
 from comms.alerts.records import Alert, NewAlert, NewEvidence, Span
+from comms.alerts.subjects import presume_subjects
 from comms.audit.queries import record_act
 from comms.consent.permission import lock_permissions
 from comms.database import Actor, Connection
@@ -39,6 +40,7 @@ async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | 
     if alert is None:  # another worker has just committed it
         return await find_alert(conn, new.analysis_id)
     await _insert_evidence(conn, actor, alert.id, evidence, {row["position"]: row["id"] for row in cited})
+    await presume_subjects(conn, actor, alert.id)
     await record_act(conn, actor, "alert.raised", ("alert", alert.id), {"analysis_id": str(new.analysis_id)})
     told = {
         "alert_id": str(alert.id), "session_id": str(alert.session_id), "recording_id": str(alert.recording_id),

@@ -5,9 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from comms.alerts import queries
+from comms.alerts import queries, subjects
 from comms.alerts.records import Alert, AlertDetail, AlertState, NewReview, Review
-from comms.http import Acting, IfMatch, acting_with, tag
+from comms.alerts.subjects import AlertSubject, AlertSubjects, NewAlertSubject
+from comms.break_glass.queries import refuse_unless_broken
+from comms.http import Acting, IfMatch, acting, acting_with, tag
 from comms.problems import problem_responses
 from comms.routing import PlatformRoute
 from models.records import Category, Severity
@@ -35,8 +37,12 @@ async def list_alerts(
 
 
 @router.get("/{alert_id}")
-async def read_alert(acting: Reading, alert_id: UUID, response: Response) -> AlertDetail:
-    """One alert: the exact words in their context, where they are in the audio, the model's reasons. Logged."""
+async def read_alert(acting: Annotated[Acting, acting()], alert_id: UUID, response: Response) -> AlertDetail:
+    """One alert: the exact words in their context, where they are in the audio, the model's reasons. Logged.
+
+    For those who may read alerts, and for whoever broke this one's glass.
+    """
+    await refuse_unless_broken(acting.conn, acting.actor, alert_id, "alerts.read")
     detail = await queries.view_alert(acting.conn, acting.actor, alert_id)
     tag(response, detail.version)
     return detail
@@ -59,3 +65,22 @@ async def review_alert(
     tag(response, alert.version)
     response.headers["Location"] = f"/api/alerts/{alert_id}"
     return review
+
+
+@router.get("/{alert_id}/subjects")
+async def list_subjects(acting: Reading, alert_id: UUID) -> AlertSubjects:
+    """Whom the alert is about: named by a person, presumed because they spoke words that it cites, or cleared."""
+    return await subjects.list_subjects(acting.conn, alert_id)
+
+
+@router.post("/{alert_id}/subjects", status_code=201)
+async def name_subject(acting: Deciding, alert_id: UUID, new: NewAlertSubject, response: Response) -> AlertSubject:
+    """The alert is about this person: from now on neither it nor what it rests on is to be seen by them."""
+    response.headers["Location"] = f"/api/alerts/{alert_id}/subjects"
+    return await subjects.name_subject(acting.conn, acting.actor, alert_id, new.user_id)
+
+
+@router.delete("/{alert_id}/subjects/{user_id}", status_code=204)
+async def clear_subject(acting: Deciding, alert_id: UUID, user_id: UUID) -> None:
+    """The alert is not about this person, whatever was said or presumed before."""
+    await subjects.clear_subject(acting.conn, acting.actor, alert_id, user_id)

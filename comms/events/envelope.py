@@ -21,6 +21,7 @@ class SentEvent(Record):
     data: dict[str, Any]
     occurred_at: datetime
     position: int
+    withheld_from: frozenset[UUID] = frozenset()  # whom the alert that it tells of is about
 
 
 class CloudEvent(Record):

@@ -159,7 +159,8 @@ class Feed:
         async with self._acting_for(tenant_id) as conn:
             rows = await conn.execute(
                 "select tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, "
-                "position from events where position > %(after)s and (%(until)s::bigint is null "
+                "position, app.withheld_from(data) as withheld_from from events "
+                "where position > %(after)s and (%(until)s::bigint is null "
                 "or position <= %(until)s) order by position limit %(page)s",
                 {"after": after, "until": until, "page": _PAGE},
             )

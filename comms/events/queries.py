@@ -15,7 +15,7 @@ EventType = Literal[
     "session.created", "session.started", "session.ended", "session.participant.joined", "session.participant.left",
     "session.recording.started", "session.recording.stopped", "message.sent", "message.edited", "message.deleted",
     "recording.processed", "transcript.ready", "consent.changed", "safeguarding.alert",
-    "safeguarding.alert.high_priority", "alert.reviewed", "model.promoted", "integration.sync",
+    "safeguarding.alert.high_priority", "alert.reviewed", "model.promoted", "integration.sync", "glass.broken",
 ]  # fmt: skip
 
 CHANNEL: Final = "events"  # where the relay says, without payload, that something was sent

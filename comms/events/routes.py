@@ -15,7 +15,8 @@ from comms.http import Acting, acting, house_of
 router = APIRouter(tags=["live events"])
 
 _ALERTS: Final = Channel(
-    "alerts.read", frozenset({"safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed"})
+    "alerts.read",
+    frozenset({"safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed", "glass.broken"}),
 )
 # No alerts here: who takes part in a session may be whom an alert is about.
 _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
@@ -43,7 +44,7 @@ async def create_ticket(request: Annotated[Acting, acting()], response: Response
 
 @router.websocket("/ws/alerts")
 async def push_alerts(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
-    """CloudEvents of new and reviewed alerts, ids and severity alone, for those who may read alerts."""
+    """CloudEvents of new and reviewed alerts and of broken glass, ids and codes alone, for who may read alerts."""
     await tell(websocket, house_of(websocket), feed_of(websocket), _ALERTS, ticket=ticket, after=after)
 
 

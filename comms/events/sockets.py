@@ -25,7 +25,7 @@ from comms.identity.roles import RolePermission, refuse_unless
 from comms.presence.queries import Place
 from comms.problems import close_code_of, problem_of
 from comms.sessions.attendance import refuse_unheard
-from models.errors import WriteCareError, refused
+from models.errors import WriteCareError, missing, refused
 
 # A socket outlives neither a changed role nor an account that was closed for longer than this.
 _LONGEST_SECONDS: Final = 3600.0
@@ -70,6 +70,8 @@ async def admit(websocket: WebSocket, database: Database, channel: Channel, tick
     _refuse_other_origins(websocket)
     actor = await redeem_ticket(database, ticket)
     refuse_unless(actor, channel.permission)
+    if actor.session_id is not None and channel.session_id != actor.session_id:  # a guest, elsewhere
+        raise missing("session")
     if channel.session_id is not None:
         async with database.acting_as(actor) as conn:
             await refuse_unheard(conn, actor, channel.session_id)

@@ -30,8 +30,8 @@ class Subscription:
         self.failure: WriteCareError | None = None
 
     def sees(self, event: SentEvent) -> bool:
-        """Whether the event is of a type that was asked for and, where a session was named, about that session."""
-        if event.type not in self._types:
+        """Whether the event is of a type that was asked for, about the session that was named, and for this person."""
+        if event.type not in self._types or self.actor.user_id in event.withheld_from:
             return False
         about = (str(event.aggregate_id), event.data.get("session_id"))
         return self.session_id is None or str(self.session_id) in about

@@ -58,14 +58,18 @@ async def redeem_ticket(database: Database, ticket: str) -> Actor:
             "and u.tenant_id = t.tenant_id and u.id = t.user_id and u.active "
             "and (t.sign_in_id is null or exists (select 1 from sign_ins s where s.tenant_id = t.tenant_id "
             "    and s.id = t.sign_in_id and s.ended_at is null and s.expires_at > now())) "
-            "returning t.user_id, t.role, t.sign_in_id, t.scopes",
+            "returning t.user_id, t.role, t.sign_in_id, t.scopes, (select s.session_id from sign_ins s "
+            "    where s.tenant_id = t.tenant_id and s.id = t.sign_in_id) as session_id",
             (ticket_id, _hash(secret)),
         )
         row = await found.fetchone()
     if row is None:
         raise _not_good()
     scopes = None if row["scopes"] is None else frozenset(row["scopes"])
-    return Actor(bearer.tenant_id, row["user_id"], row["role"], sign_in_id=row["sign_in_id"], scopes=scopes)
+    return Actor(
+        bearer.tenant_id, row["user_id"], row["role"],
+        sign_in_id=row["sign_in_id"], scopes=scopes, session_id=row["session_id"],
+    )  # fmt: skip
 
 
 def _hash(secret: str) -> bytes:

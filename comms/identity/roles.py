@@ -30,6 +30,7 @@ RolePermission = Literal[
     "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
     "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
     "webhooks.read", "webhooks.manage",
+    "glass.break", "glass.watch",
 ]  # fmt: skip
 
 PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
@@ -66,6 +67,9 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     # who answers for it sees where the tenant's events go; who runs the platform decides it
     "webhooks.read": frozenset({"platform_admin", "service", "data_protection_officer"}),
     "webhooks.manage": frozenset({"platform_admin", "service"}),
+    # look for a while, giving a reason, at what one's role does not show; who watches over that
+    "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
+    "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
 }
 
 # Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.

@@ -8,6 +8,7 @@ import json
 import os
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -24,6 +25,7 @@ _ALGORITHM: Final = "Ed25519"
 _PRIVATE: Final = "issuer.json"
 _PUBLIC: Final = "issuer.public.json"
 _LEEWAY_SECONDS: Final = 5  # clocks of two machines
+_INVITATION: Final = "guest-invitation"  # what a signed link is for: it is no token, and no token is a link
 
 
 class Verifier:
@@ -37,6 +39,12 @@ class Verifier:
             iss={"essential": True, "value": issuer},
             sub={"essential": True}, exp={"essential": True},
             tenant={"essential": True}, role={"essential": True, "values": [str(role) for role in ROLES]},
+        )  # fmt: skip
+
+        self._invitations = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY_SECONDS,
+            iss={"essential": True, "value": issuer}, purpose={"essential": True, "value": _INVITATION},
+            jti={"essential": True}, exp={"essential": True}, tenant={"essential": True},
         )  # fmt: skip
 
     @classmethod
@@ -54,16 +62,29 @@ class Verifier:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
             self._claims.validate(claims)
-            sign_in, scope = claims.get("sid"), claims.get("scope")
+            sign_in, scope, session = (claims.get(name) for name in ("sid", "scope", "session"))
             return Actor(
                 UUID(claims["tenant"]), UUID(claims["sub"]), str(claims["role"]),
                 sign_in_id=None if sign_in is None else UUID(sign_in),
                 scopes=None if scope is None else frozenset(scope.split()),
+                session_id=None if session is None else UUID(session),
             )  # fmt: skip
         except ExpiredTokenError:
             raise _unauthenticated("token-expired", "This token has expired: sign in again for a new one.") from None
         except (JoseError, ValueError, TypeError, AttributeError, UnicodeError):
             raise _unauthenticated("token-invalid", "This token is not one of ours: sign in again.") from None
+
+    def verify_invitation(self, link: str) -> tuple[UUID, UUID]:
+        """The tenant and the id of the invitation that the link was signed for.
+
+        Raises `unauthenticated` (`invitation-invalid`), for one that has expired as for one that was never ours.
+        """
+        try:
+            claims = jwt.decode(link, self._keys, algorithms=[_ALGORITHM]).claims
+            self._invitations.validate(claims)
+            return UUID(claims["tenant"]), UUID(claims["jti"])
+        except (JoseError, ValueError, TypeError, AttributeError, UnicodeError):
+            raise invitation_invalid() from None
 
 
 class Issuer:
@@ -94,6 +115,16 @@ class Issuer:
             claims["sid"] = str(actor.sign_in_id)
         if actor.scopes is not None:
             claims["scope"] = " ".join(sorted(actor.scopes))
+        if actor.session_id is not None:
+            claims["session"] = str(actor.session_id)
+        return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
+
+    def sign_invitation(self, tenant_id: UUID, invitation_id: UUID, session_id: UUID, expires_at: datetime) -> str:
+        """The signed part of a guest's link: good for one session, until it expires or its row is taken back."""
+        claims = {
+            "iss": self._issuer, "purpose": _INVITATION, "tenant": str(tenant_id), "jti": str(invitation_id),
+            "session": str(session_id), "iat": int(time.time()), "exp": int(expires_at.timestamp()),
+        }  # fmt: skip
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
 
     def public_keys(self) -> dict[str, Any]:
@@ -127,6 +158,11 @@ def _write_beside(file: Path, text: str, *, mode: int) -> Path:
 def _write_whole(file: Path, text: str, *, mode: int) -> None:
     if not file.exists() or file.read_text() != text:
         _write_beside(file, text, mode=mode).rename(file)
+
+
+def invitation_invalid() -> WriteCareError:
+    """What is raised for a link that is not (or no longer) good, whatever the reason."""
+    return _unauthenticated("invitation-invalid", "This invitation is not good (any more): ask for a new link.")
 
 
 def _unauthenticated(slug: str, detail: str) -> WriteCareError:

@@ -5,19 +5,21 @@ the session's row, raises its version and tells of it under that version.
 """
 
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
-from psycopg.types.json import Jsonb
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StringConstraints, WithJsonSchema
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.homes.queries import read_home
+from comms.sessions.care_context import CareContext, NewCareContext, write_context, write_description
+from comms.sessions.measures import SessionMetrics, measure_session
+from comms.sessions.quality import ConnectionQuality
 from comms.versions import refuse_stale
-from models.errors import conflict, missing
+from models.errors import conflict, missing, refused
 from models.records import Record
 
 SessionType = Literal["video_call", "audio_call", "meeting", "handover", "imported"]
@@ -33,12 +35,22 @@ _NEXT: Final[dict[SessionStatus, frozenset[SessionStatus]]] = {
 OWN_SESSIONS_ALONE: Final = frozenset({"resident", "external"})
 
 
+class CallPermissions(Record):
+    """What a participant may do in the call; its client offers that and no more."""
+
+    camera: bool = True
+    microphone: bool = True
+    screen: bool = False
+    chat: bool = True
+    record: bool = False
+
+
 class NewParticipant(Record):
-    """Somebody to take part; `permissions` are the call's own switches (camera, screen …)."""
+    """Somebody to take part."""
 
     user_id: UUID
     participant_type: ParticipantType
-    permissions: dict[str, Any] = Field(default_factory=dict)
+    permissions: CallPermissions = CallPermissions()
 
 
 class SessionParticipant(NewParticipant):
@@ -47,16 +59,27 @@ class SessionParticipant(NewParticipant):
     id: UUID
     joined_at: datetime | None
     left_at: datetime | None
+    connection_quality: ConnectionQuality | None
     created_at: datetime
+
+
+Title = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    WithJsonSchema({
+        "type": "string", "minLength": 1, "maxLength": 255,
+        "description": "Seen by everybody who may list sessions: names belong in the description.",
+    }),
+]  # fmt: skip
 
 
 class NewSession(Record):
     session_type: SessionType
-    title: str = Field(min_length=1, max_length=255, repr=False)
+    title: Title = Field(repr=False)
     description: str | None = Field(default=None, max_length=10_000, repr=False)
     scheduled_start_time: AwareDatetime | None = None
     recording_enabled: bool = False
-    care_context: dict[str, Any] = Field(default_factory=dict, repr=False)
+    care_context: NewCareContext = Field(default=NewCareContext(), repr=False)
     home_id: UUID | None = None
     participants: tuple[NewParticipant, ...] = Field(default=(), max_length=100)
 
@@ -64,17 +87,20 @@ class NewSession(Record):
 class SessionChange(Record):
     """What is to be different; what is left out stays."""
 
-    title: str | None = Field(default=None, min_length=1, max_length=255, repr=False)
+    title: Title | None = Field(default=None, repr=False)
     description: str | None = Field(default=None, max_length=10_000, repr=False)
     scheduled_start_time: AwareDatetime | None = None
     recording_enabled: bool | None = None
-    care_context: dict[str, Any] | None = Field(default=None, repr=False)
+    care_context: NewCareContext | None = Field(default=None, repr=False)
     home_id: UUID | None = None
     status: SessionStatus | None = None
 
 
 class Session(Record):
-    """A session with everyone who takes or took part."""
+    """A session with everyone who takes or took part.
+
+    Where `care_context_withheld`, description and context are null: the caller has no need to know them.
+    """
 
     id: UUID
     session_type: SessionType
@@ -85,7 +111,8 @@ class Session(Record):
     end_time: datetime | None
     status: SessionStatus
     recording_enabled: bool
-    care_context: dict[str, Any] = Field(repr=False)
+    care_context: CareContext | None = Field(repr=False)
+    care_context_withheld: bool
     home_id: UUID | None
     participants: tuple[SessionParticipant, ...] = Field(repr=False)
     created_by: UUID
@@ -94,15 +121,35 @@ class Session(Record):
     updated_at: datetime
 
 
+class Changed(Record):
+    """A session after a change; `measured` where the change ended or cancelled it."""
+
+    session: Session
+    measured: SessionMetrics | None
+
+
+_SEEN: Final = (
+    "(%(everybodys)s or exists (select 1 from session_participants own "
+    "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
+)
+# The context is looked up row by row, once it is known to be shown: a join would ask the rule of every row there is.
 _SELECT: Final = (
-    "select s.id, s.session_type, s.title, s.description, s.scheduled_start_time, s.actual_start_time, s.end_time, "
-    "s.status, s.recording_enabled, s.care_context, s.home_id, s.created_by, s.version, s.created_at, s.updated_at, "
+    "select s.id, s.session_type, s.title, s.scheduled_start_time, s.actual_start_time, s.end_time, "
+    "s.status, s.recording_enabled, s.home_id, s.created_by, s.version, s.created_at, s.updated_at, "
+    "not needs.to_know as care_context_withheld, case when needs.to_know then "
+    "(select c.description from care_contexts c where c.tenant_id = s.tenant_id and c.session_id = s.id) "
+    "end as description, case when needs.to_know then coalesce((select jsonb_build_object("
+    "'incidents', c.incidents, 'earlier', c.earlier, 'residents', "
+    "coalesce((select jsonb_agg(r.user_id order by r.user_id) from care_context_residents r "
+    "where r.tenant_id = c.tenant_id and r.session_id = c.session_id), '[]')) from care_contexts c "
+    "where c.tenant_id = s.tenant_id and c.session_id = s.id), '{}') end as care_context, "
     "coalesce((select jsonb_agg(jsonb_build_object('id', p.id, 'user_id', p.user_id, "
     "'participant_type', p.participant_type, 'permissions', p.permissions, 'joined_at', p.joined_at, "
-    "'left_at', p.left_at, 'created_at', p.created_at) order by p.id) from session_participants p "
+    "'left_at', p.left_at, 'connection_quality', p.connection_quality_metrics, 'created_at', p.created_at) "
+    "order by p.id) from session_participants p "
     "where p.tenant_id = s.tenant_id and p.session_id = s.id), '[]') as participants "
-    "from communication_sessions s where (%(everybodys)s or exists (select 1 from session_participants own "
-    "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
+    "from communication_sessions s "
+    "cross join lateral (select app.needs_care_context(s.id) as to_know offset 0) needs "
 )
 
 
@@ -113,7 +160,7 @@ def _seen_by(actor: Actor) -> dict[str, Any]:
 
 async def read_session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
     """Raises `missing`."""
-    found = await conn.execute(f"{_SELECT} and s.id = %(id)s", {**_seen_by(actor), "id": session_id})
+    found = await conn.execute(f"{_SELECT} where s.id = %(id)s and {_SEEN}", {**_seen_by(actor), "id": session_id})
     row = await found.fetchone()
     if row is None:
         raise missing("session")
@@ -133,13 +180,15 @@ async def list_sessions(
 ) -> list[Session]:
     """Sessions, newest first, from before the id; narrowed by whatever is named."""
     found = await conn.execute(
-        f"{_SELECT} and s.id < %(before)s "  # noqa: S608 (a constant)
+        # the page first, then what is shown of it: the rule is asked of a page's sessions alone
+        f"{_SELECT} where s.id = any (array(select s.id from communication_sessions s "  # noqa: S608 (constants)
+        f"where {_SEEN} and s.id < %(before)s "
         "and (%(status)s::text is null or s.status = %(status)s) "
         "and (%(type)s::text is null or s.session_type = %(type)s) "
         "and (%(home)s::uuid is null or s.home_id = %(home)s) "
         "and (%(participant)s::uuid is null or exists (select 1 from session_participants w "
         "where w.tenant_id = s.tenant_id and w.session_id = s.id and w.user_id = %(participant)s)) "
-        "order by s.id desc limit %(limit)s",
+        "order by s.id desc limit %(limit)s)) order by s.id desc",
         {
             **_seen_by(actor), "status": status, "type": session_type, "home": home_id,
             "participant": participant, "before": before, "limit": limit,
@@ -148,10 +197,18 @@ async def list_sessions(
     return [Session.model_validate(row) for row in await found.fetchall()]
 
 
+async def count_sessions(conn: Connection, actor: Actor) -> dict[str, int]:
+    """How many sessions of each status the actor sees."""
+    found = await conn.execute(
+        f"select s.status, count(*) as n from communication_sessions s where {_SEEN} group by s.status",  # noqa: S608 (constants)
+        _seen_by(actor),
+    )
+    return {row["status"]: row["n"] async for row in found}
+
+
 async def lock_session(conn: Connection, session_id: UUID) -> Session:
     """The session, its row taken until the transaction ends; raises `missing`. For those who may change sessions."""
-    everybodys = {"everybodys": True, "actor": None, "id": session_id}
-    found = await conn.execute(f"{_SELECT} and s.id = %(id)s for no key update of s", everybodys)
+    found = await conn.execute(f"{_SELECT} where s.id = %s for no key update of s", (session_id,))
     row = await found.fetchone()
     if row is None:
         raise missing("session")
@@ -168,21 +225,24 @@ async def raise_version(conn: Connection, session_id: UUID) -> int:
 
 
 async def create_session(conn: Connection, actor: Actor, new: NewSession) -> UUID:
-    """Makes a session, without its participants, and returns its id; raises `missing` for an unknown home."""
+    """Makes a session, without its participants, and returns its id; raises `missing` (home, resident)."""
     if new.home_id is not None:
         await read_home(conn, new.home_id)
     over = new.session_type == "imported"
     session_id = uuid_utils.uuid7()  # made here, so that nothing has to wait for the row
     await conn.execute(
-        "insert into communication_sessions (tenant_id, id, session_type, title, description, scheduled_start_time, "
-        "end_time, status, recording_enabled, care_context, home_id, created_by) "
-        "values (%s, %s, %s, %s, %s, %s, case when %s then now() end, %s, %s, %s, %s, %s)",
+        "insert into communication_sessions (tenant_id, id, session_type, title, scheduled_start_time, "
+        "end_time, status, recording_enabled, home_id, created_by) "
+        "values (%s, %s, %s, %s, %s, case when %s then now() end, %s, %s, %s, %s)",
         (
-            actor.tenant_id, session_id, new.session_type, new.title, new.description, new.scheduled_start_time, over,
-            "ended" if over else "scheduled", new.recording_enabled, Jsonb(new.care_context), new.home_id,
-            actor.user_id,
+            actor.tenant_id, session_id, new.session_type, new.title, new.scheduled_start_time, over,
+            "ended" if over else "scheduled", new.recording_enabled, new.home_id, actor.user_id,
         ),
     )  # fmt: skip
+    if new.description is not None:
+        await write_description(conn, actor, session_id, new.description)
+    if new.care_context != NewCareContext():
+        await write_context(conn, actor, session_id, new.care_context)
     await emit(
         conn, actor, "session.created", aggregate=("session", session_id), version=1,
         data={"session_id": str(session_id), "session_type": new.session_type},
@@ -193,8 +253,12 @@ async def create_session(conn: Connection, actor: Actor, new: NewSession) -> UUI
 
 async def change_session(
     conn: Connection, actor: Actor, session_id: UUID, change: SessionChange, expected: int | None = None
-) -> Session:
-    """Applies what the change names; raises `missing`, a conflict (`version-stale`, `session-status`)."""
+) -> Changed:
+    """Applies what the change names.
+
+    Raises `missing` (session, home, resident), `refused` (`care-context-withheld`), a conflict (`version-stale`,
+    `session-status`).
+    """
     session = await lock_session(conn, session_id)
     refuse_stale(session.version, expected)
     if change.home_id is not None:
@@ -203,35 +267,50 @@ async def change_session(
     if moved is not None and moved not in _NEXT[session.status]:
         ways = ", ".join(sorted(_NEXT[session.status])) or "nothing"
         raise conflict("session-status", f"The session is {session.status}; it can become: {ways}.")
-    named = {name: getattr(change, name) for name in change.model_fields_set if name != "status"}
+    await _change_context(conn, actor, session, change)
+    named = change.model_fields_set
     await conn.execute(
         "update communication_sessions set title = coalesce(%(title)s, title), "
-        "description = case when %(describe)s then %(description)s else description end, "
         "scheduled_start_time = case when %(schedule)s then %(scheduled)s else scheduled_start_time end, "
         "recording_enabled = coalesce(%(recording)s, recording_enabled), "
-        "care_context = coalesce(%(context)s, care_context), "
         "home_id = case when %(rehome)s then %(home)s else home_id end, "
         "status = coalesce(%(status)s, status), "
         "actual_start_time = case when %(status)s = 'active' then now() else actual_start_time end, "
         "end_time = case when %(status)s in ('ended', 'cancelled') then now() else end_time end where id = %(id)s",
         {
             "id": session_id, "title": change.title, "recording": change.recording_enabled, "status": moved,
-            "context": Jsonb(change.care_context) if change.care_context is not None else None,
-            "describe": "description" in named, "description": change.description,
             "schedule": "scheduled_start_time" in named, "scheduled": change.scheduled_start_time,
             "rehome": "home_id" in named, "home": change.home_id,
         },
     )  # fmt: skip
     version = await raise_version(conn, session_id)
-    await record_act(
-        conn, actor, "session.changed", ("session", session_id), {"fields": sorted(change.model_fields_set)}
-    )
-    if moved is not None:
-        await _tell_of_move(conn, actor, session_id, moved, version)
-    return await read_session(conn, actor, session_id)
+    await record_act(conn, actor, "session.changed", ("session", session_id), {"fields": sorted(named)})
+    measured = await _tell_of_move(conn, actor, session_id, moved, version) if moved is not None else None
+    return Changed(session=await read_session(conn, actor, session_id), measured=measured)
 
 
-async def end_session(conn: Connection, actor: Actor, session_id: UUID, expected: int | None = None) -> Session:
+def refuse_unless_known(session: Session) -> None:
+    """Raises `refused` (`care-context-withheld`) where whoever read the session has no need to know its context."""
+    if session.care_context_withheld:
+        raise refused(
+            "care-context-withheld",
+            "What this session is about is for those who need to know: they alone change that, its home, and who else "
+            "takes part.",
+        )
+
+
+async def _change_context(conn: Connection, actor: Actor, session: Session, change: SessionChange) -> None:
+    describe = "description" in change.model_fields_set
+    # moved to one's own home it would be one's own to see
+    if describe or change.care_context is not None or "home_id" in change.model_fields_set:
+        refuse_unless_known(session)
+    if describe:
+        await write_description(conn, actor, session.id, change.description)
+    if change.care_context is not None:
+        await write_context(conn, actor, session.id, change.care_context)
+
+
+async def end_session(conn: Connection, actor: Actor, session_id: UUID, expected: int | None = None) -> Changed:
     """Cancels a session that has not begun, ends one that has; raises a conflict where it is over already."""
     session = await lock_session(conn, session_id)
     way: SessionStatus = "cancelled" if session.status == "scheduled" else "ended"
@@ -240,16 +319,14 @@ async def end_session(conn: Connection, actor: Actor, session_id: UUID, expected
     return await change_session(conn, actor, session_id, SessionChange(status=way), expected)
 
 
-async def _tell_of_move(conn: Connection, actor: Actor, session_id: UUID, status: SessionStatus, version: int) -> None:
+async def _tell_of_move(
+    conn: Connection, actor: Actor, session_id: UUID, status: SessionStatus, version: int
+) -> SessionMetrics | None:
     data: dict[str, Any] = {"session_id": str(session_id), "status": status}
-    if status in ("ended", "cancelled"):
-        measured = await conn.execute(
-            "select extract(epoch from end_time - actual_start_time)::float8 as duration_seconds, "
-            "(select count(*) from session_participants p where p.session_id = s.id) as participants, "
-            "(select count(*) from recordings r where r.session_id = s.id and r.status <> 'deleted') as recordings "
-            "from communication_sessions s where id = %s",
-            (session_id,),
-        )
-        data["metrics"] = one(await measured.fetchone())
-    event: Literal["session.started", "session.ended"] = "session.started" if status == "active" else "session.ended"
-    await emit(conn, actor, event, aggregate=("session", session_id), version=version, data=data)
+    if status == "active":
+        await emit(conn, actor, "session.started", aggregate=("session", session_id), version=version, data=data)
+        return None
+    measured = await measure_session(conn, session_id)
+    data["metrics"] = measured.model_dump()
+    await emit(conn, actor, "session.ended", aggregate=("session", session_id), version=version, data=data)
+    return measured

@@ -9,9 +9,12 @@ from comms.http import Acting, IfMatch, acting_with, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_responses
 from comms.routing import PlatformRoute
-from comms.sessions import participants, queries
+from comms.sessions import participants, quality, queries
+from comms.sessions.measures import count_session
 from comms.sessions.participants import ParticipantChange
+from comms.sessions.quality import ConnectionQuality, ConnectionReport
 from comms.sessions.queries import (
+    Changed,
     NewParticipant,
     NewSession,
     Session,
@@ -71,17 +74,15 @@ async def change_session(
     session_id: UUID, change: SessionChange, acting: Writing, expected: IfMatch, response: Response
 ) -> Session:
     """Changes what the body names; `status` moves on from scheduled to active to ended, or to cancelled."""
-    session = await queries.change_session(acting.conn, acting.actor, session_id, change, expected)
-    tag(response, session.version)
-    return session
+    return _changed(
+        acting, await queries.change_session(acting.conn, acting.actor, session_id, change, expected), response
+    )
 
 
 @router.delete("/{session_id}", responses=problem_responses(412))
 async def end_session(session_id: UUID, acting: Writing, expected: IfMatch, response: Response) -> Session:
     """Ends a running session, cancels one that has not begun."""
-    session = await queries.end_session(acting.conn, acting.actor, session_id, expected)
-    tag(response, session.version)
-    return session
+    return _changed(acting, await queries.end_session(acting.conn, acting.actor, session_id, expected), response)
 
 
 @router.post("/{session_id}/participants", status_code=201)
@@ -113,11 +114,14 @@ async def change_participant(
     user_id: UUID,
     change: ParticipantChange,
     *,
-    acting: Writing,
+    acting: Reading,
     expected: IfMatch,
     response: Response,
 ) -> SessionParticipant:
-    """Changes what the body names; `joined`: they are in the call now, or have left it. The ETag is the session's."""
+    """Changes what the body names; `joined`: they are in the call now, or have left it. The ETag is the session's.
+
+    One's own coming and going takes no more than to see the session.
+    """
     changed = await participants.change_participant(
         acting.conn, acting.actor, session_id, user_id, change, expected=expected
     )
@@ -129,3 +133,16 @@ async def change_participant(
 async def remove_participant(session_id: UUID, user_id: UUID, acting: Writing, expected: IfMatch) -> None:
     """They have left; that they took part stays on record. `If-Match` is the session's version."""
     await participants.remove_participant(acting.conn, acting.actor, session_id, user_id, expected)
+
+
+@router.post("/{session_id}/connection-quality")
+async def report_connection(session_id: UUID, report: ConnectionReport, acting: Reading) -> ConnectionQuality:
+    """A participant's own client says how good its connection is; answers with the summary so far."""
+    return await quality.report_connection(acting.conn, acting.actor, session_id, report)
+
+
+def _changed(acting: Acting, changed: Changed, response: Response) -> Session:
+    if changed.measured is not None:
+        count_session(acting.house.metrics, changed.session.session_type, changed.measured)
+    tag(response, changed.session.version)
+    return changed.session

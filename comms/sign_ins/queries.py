@@ -44,9 +44,9 @@ _STANDING: Final = "ended_at is null and expires_at > now()"
 async def open_sign_in(conn: Connection, person: Actor, kind: SignInKind, lifetime_seconds: float) -> Actor:
     """`person`, now signed in for at most that long; `conn` acts as the tenant's door for them."""
     made = await conn.execute(
-        "insert into sign_ins (tenant_id, user_id, role, kind, expires_at) "
-        "values (%s, %s, %s, %s, now() + make_interval(secs => %s)) returning id",
-        (person.tenant_id, person.user_id, person.role, kind, lifetime_seconds),
+        "insert into sign_ins (tenant_id, user_id, role, kind, session_id, expires_at) "
+        "values (%s, %s, %s, %s, %s, now() + make_interval(secs => %s)) returning id",
+        (person.tenant_id, person.user_id, person.role, kind, person.session_id, lifetime_seconds),
     )
     row = one(await made.fetchone())
     await record_act(conn, person, "sign_in.opened", ("sign_in", row["id"]), {"kind": kind})

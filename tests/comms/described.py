@@ -19,7 +19,7 @@ PUBLIC: Final = {
     "GET /health", "GET /health/detailed", "GET /metrics",
     # how somebody comes by a token
     "POST /api/auth/sign-in", "POST /api/auth/refresh", "POST /api/auth/password-reset",
-    "GET /api/auth/oidc/start", "GET /api/auth/oidc/callback",
+    "GET /api/auth/oidc/start", "GET /api/auth/oidc/callback", "POST /api/guests/enter",
 }  # fmt: skip
 
 # What an id is of, by the name of the path parameter or field that wants one.

@@ -190,3 +190,134 @@ async def test_a_hundred_people_make_sessions_at_once_and_none_fails(client: htt
     answers = await asyncio.gather(*(make(client, house, person) for person in people))
     assert [answer.status_code for answer in answers] == [201] * 100
     assert {answer.json()["created_by"] for answer in answers} == {str(person.user_id) for person in people}
+
+
+# --- coming and going, and how the line is ---------------------------------------------------------------------------
+
+REPORT = {
+    "round_trip_milliseconds": 40.0, "jitter_milliseconds": 4.0, "lost_packets_ratio": 0.01,
+    "bitrate_kilobits_per_second": 900.0,
+}  # fmt: skip
+
+
+async def running(client: httpx.AsyncClient, house: House, manager: Actor, *people: Actor) -> str:
+    """The address of a session that has begun, in which nobody is yet."""
+    path = f"/api/sessions/{await factories.make_session(house, manager, *people, session_type='video_call')}"
+    assert (await client.put(path, json={"status": "active"}, headers=factories.bearer(house, manager))).is_success
+    return path
+
+
+async def test_everybody_comes_and_goes_by_themselves_and_changes_nobody_else(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    for role in ("resident", "external", "reviewer", "care_worker"):
+        person = await factories.make_user(house, manager.tenant_id, role)
+        path = await running(client, house, manager, person, manager)
+        headers, me = factories.bearer(house, person), f"{path}/participants/{person.user_id}"
+        assert (await client.put(me, json={"joined": True}, headers=headers)).json()["joined_at"] is not None
+        assert (await client.put(me, json={"joined": False}, headers=headers)).json()["left_at"] is not None
+        if role != "care_worker":  # who changes sessions changes these too
+            for where, change in (
+                (me, {"permissions": {"record": True}}),
+                (me, {"joined": True, "participant_type": "staff"}),
+                (f"{path}/participants/{manager.user_id}", {"joined": False}),
+            ):
+                refused = await client.put(where, json=change, headers=headers)
+                assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (
+                    403, "role-lacks-permission",
+                ), (role, change)  # fmt: skip
+
+
+async def test_who_was_taken_out_of_a_call_does_not_come_back_by_themselves(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    guest = await factories.make_user(house, manager.tenant_id, "external")
+    path = await running(client, house, manager, guest)
+    staff, headers, me = (
+        factories.bearer(house, manager), factories.bearer(house, guest), f"{path}/participants/{guest.user_id}",
+    )  # fmt: skip
+    await client.put(me, json={"joined": True}, headers=headers)
+    await client.put(me, json={"joined": False}, headers=headers)
+    assert (await client.delete(me, headers=staff)).status_code == 204
+    back = await client.put(me, json={"joined": True}, headers=headers)
+    assert (back.status_code, back.json()["type"].rpartition("/")[2]) == (403, "removed-from-session")
+    assert (await client.put(me, json={"joined": True}, headers=staff)).status_code == 200
+    assert (await client.put(me, json={"joined": False}, headers=headers)).status_code == 200
+    assert (await client.put(me, json={"joined": True}, headers=headers)).status_code == 200
+
+
+async def test_a_participants_switches_are_known_by_name_and_changed_one_by_one(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    path = await running(client, house, manager, manager)
+    headers, me = factories.bearer(house, manager), f"{path}/participants/{manager.user_id}"
+    usual = {"camera": True, "microphone": True, "screen": False, "chat": True, "record": False}
+    assert (await client.get(me, headers=headers)).json()["permissions"] == usual
+    for change in ({"screen": True}, {"camera": False}):
+        await client.put(me, json={"permissions": change}, headers=headers)
+    assert (await client.get(me, headers=headers)).json()["permissions"] == usual | {"screen": True, "camera": False}
+    assert (await client.put(me, json={"permissions": {"dance": True}}, headers=headers)).status_code == 422
+
+
+async def test_a_client_reports_its_own_connection_while_it_is_in_the_call(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    person = await factories.make_user(house, manager.tenant_id, "resident")
+    path = await running(client, house, manager, person)
+    headers, me = factories.bearer(house, person), f"{path}/participants/{person.user_id}"
+    early = await client.post(f"{path}/connection-quality", json=REPORT, headers=headers)
+    assert (early.status_code, early.json()["type"].rpartition("/")[2]) == (409, "not-in-the-call")
+    await client.put(me, json={"joined": True}, headers=headers)
+    await client.post(f"{path}/connection-quality", json=REPORT, headers=headers)
+    worse = REPORT | {"round_trip_milliseconds": 140.0, "lost_packets_ratio": 0.03}
+    answer = await client.post(f"{path}/connection-quality", json=worse, headers=headers)
+    assert answer.json()["latest"] == worse
+    assert answer.json()["summary"] == {
+        "reports": 2, "mean_round_trip_milliseconds": 90.0, "worst_round_trip_milliseconds": 140.0,
+        "mean_jitter_milliseconds": 4.0, "mean_lost_packets_ratio": 0.02, "worst_lost_packets_ratio": 0.03,
+        "mean_bitrate_kilobits_per_second": 900.0,
+    }  # fmt: skip
+    assert (await client.get(me, headers=headers)).json()["connection_quality"] == answer.json()
+    outsider = await client.post(
+        f"{path}/connection-quality", json=REPORT, headers=factories.bearer(house, manager)
+    )  # takes no part
+    assert outsider.status_code == 404
+    nonsense = await client.post(f"{path}/connection-quality", json=REPORT | {"lost_packets_ratio": 2}, headers=headers)
+    assert nonsense.status_code == 422
+
+
+async def test_what_was_measured_is_told_when_a_session_ends_and_counted_once(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    person = await factories.make_user(house, manager.tenant_id, "resident")
+    path = await running(client, house, manager, person, manager)
+    for actor in (person, manager):
+        headers = factories.bearer(house, actor)
+        await client.put(f"{path}/participants/{actor.user_id}", json={"joined": True}, headers=headers)
+    for actor, milliseconds in ((person, 10.0), (person, 20.0), (manager, 60.0)):
+        report = REPORT | {"round_trip_milliseconds": milliseconds}
+        await client.post(f"{path}/connection-quality", json=report, headers=factories.bearer(house, actor))
+
+    def ended() -> float:
+        return (
+            house.metrics.registry.get_sample_value("writecare_sessions_ended_total", {"session_type": "video_call"})
+            or 0
+        )
+
+    before, headers = ended(), factories.bearer(house, manager)
+    assert (await client.put(path, json={"status": "ended"}, headers=headers)).status_code == 200
+    assert (await client.put(path, json={"status": "ended"}, headers=headers)).status_code == 200
+    assert ended() == before + 1
+    told = await factories.rows(house, manager, "select data from events where type = 'session.ended'")
+    metrics = told[0]["data"]["metrics"]
+    assert metrics.pop("duration_seconds") >= 0
+    connection = metrics.pop("connection")
+    assert metrics == {"participants": 2, "joined": 2, "recordings": 0}
+    assert (connection["reports"], connection["mean_round_trip_milliseconds"]) == (3, 30.0)
+    text = (await client.get("/metrics")).text
+    assert "writecare_session_round_trip_milliseconds_bucket" in text

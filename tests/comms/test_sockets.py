@@ -136,6 +136,32 @@ async def test_a_client_that_was_away_comes_back_to_where_it_was(
     assert [event["data"]["alert_id"] for event in told] == [str(alert.id) for alert in (*missed, fresh)]
 
 
+async def test_as_the_person_an_alert_is_about_hears_nothing_of_it(
+    client: httpx.AsyncClient, address: str, house: House, worker_house: House
+) -> None:
+    made, alert = await walked.make_alert(house, worker_house, severity="low")
+    reviewer = await factories.make_user(house, made.tenant_id, "reviewer")
+    manager = await factories.make_user(house, made.tenant_id, "care_manager")
+    named = {"user_id": str(reviewer.user_id)}
+    await client.post(f"/api/alerts/{alert.id}/subjects", json=named, headers=factories.bearer(house, made.lead))
+    wanted = {"object_kind": "alert", "object_id": str(alert.id), "reason": "The lead is away.", "minutes": 5}
+    async with (
+        opened(address, await ticket_for(house, reviewer), after=0) as subjects,
+        opened(address, await ticket_for(house, made.lead), after=0) as leads,
+    ):
+        await client.post("/api/break-glass", json=wanted, headers=factories.bearer(house, manager))
+        said = {"decision": "confirm", "reason": "Plain words."}
+        await client.post(f"/api/alerts/{alert.id}/review", json=said, headers=factories.bearer(house, made.lead))
+        _, next_alert = await walked.make_alert(house, worker_house, made.tenant_id, "low")
+        told = [await heard(leads) for _ in range(4)]
+        first_heard = await heard(subjects)
+    assert [event["type"].removeprefix("communication.writecarenotes.com.") for event in told] == [
+        "safeguarding.alert", "glass.broken", "alert.reviewed", "safeguarding.alert",
+    ]  # fmt: skip
+    assert first_heard["data"]["alert_id"] == str(next_alert.id)
+    assert "withheld" not in json.dumps(told)
+
+
 async def test_a_ticket_is_good_once(address: str, house: House) -> None:
     lead = await factories.make_actor(house, "safeguarding_lead")
     ticket = await ticket_for(house, lead)

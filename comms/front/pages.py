@@ -1,24 +1,32 @@
-"""The two pages for people at this address: what this is, and what can be asked here.
+"""How the pages for people look, and the two that are the same for everybody: what this is, what can be asked.
 
-Drawn here as plain HTML without scripts: nothing is fetched from anywhere else, and a screen reader gets it whole.
+Plain HTML without scripts: nothing is fetched from anywhere else, and a screen reader gets it whole.
 """
 
 from html import escape
 from typing import Any, Final
-
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
-
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 _STYLE: Final = """\
 body { font: 1.1rem/1.6 system-ui, sans-serif; color: #1d2b2a; background: #fbfaf7; margin: 0; }
 main { max-width: 46rem; margin: 0 auto; padding: 3rem 1.25rem; }
 h1 { font-weight: 600; } h2 { margin-top: 2.5rem; }
+h2 { font-size: 1.25rem; font-weight: 600; }
+dl { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: 0.25rem 1.5rem; margin: 0.75rem 0; }
+dt { color: #4d5c5a; } dd { margin: 0; overflow-wrap: anywhere; }
+ul { padding-left: 1.25rem; } .columns { columns: 2 17rem; column-gap: 2rem; }
+li { margin: 0 0 0.35rem; break-inside: avoid; }
+.notice { border-left: 0.3rem solid #9a3412; background: #fdf1e7; padding: 0.5rem 1rem; margin: 1.5rem 0; }
+.notice h2 { margin-top: 0.25rem; }
+footer { margin-top: 3rem; color: #4d5c5a; font-size: 0.95rem; }
 h3 { margin: 1.75rem 0 0; font-size: 1rem; overflow-wrap: anywhere; }
 a { color: #0b5a52; } code { font-size: 0.95em; } p { margin: 0.4rem 0; }
-@media (prefers-color-scheme: dark) { body { color: #e6ebe9; background: #141a19; } a { color: #8fd3c8; } }
+a:focus-visible { outline: 0.2rem solid currentColor; outline-offset: 0.15rem; }
+@media (prefers-color-scheme: dark) {
+body { color: #e6ebe9; background: #141a19; } a { color: #8fd3c8; } dt, footer { color: #a9b5b2; }
+.notice { border-color: #f4a56b; background: #2b211a; }
+}
+@media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.5rem; } }
 """
 _PAGE: Final = """\
 <!doctype html>
@@ -26,6 +34,7 @@ _PAGE: Final = """\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>{style}</style>
 </head>
@@ -36,11 +45,16 @@ _PAGE: Final = """\
 </body>
 </html>
 """
-_FRONT: Final = """\
+_VISITOR: Final = """\
 <h1>WriteCareConnect</h1>
 <p>Care conversations, recorded with a lawful ground, read for safeguarding concerns, and put before a person who
 decides.</p>
-<p>This address is for programs and for the people who run them:</p>
+<h2>Signing in</h2>
+<p>You are not signed in. Whoever runs this installation gives you an account. Programs send their token with each
+request, in the header <code>Authorization: Bearer …</code>; the page that lists what can be asked says how a token
+is come by.</p>
+<p>If somebody sent you a link to a call, you need no account: open that link.</p>
+<h2>For programs, and those who run them</h2>
 <ul>
 <li><a href="/docs">What can be asked here</a></li>
 <li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>
@@ -48,16 +62,19 @@ decides.</p>
 </ul>"""
 
 
-@router.get("/")
-async def front_page() -> str:
-    """What this is and where to go."""
-    return _PAGE.format(title="WriteCareConnect", style=_STYLE, body=_FRONT)
+def page(title: str, body: str) -> str:
+    """A whole page around `body`, which is HTML already: whatever somebody wrote is escaped in it."""
+    return _PAGE.format(title=escape(title), style=_STYLE, body=body)
 
 
-@router.get("/docs")
-async def docs_page(request: Request) -> str:
-    """The OpenAPI document as a page."""
-    return _PAGE.format(title="WriteCareConnect: the API", style=_STYLE, body=_described(request.app.openapi()))
+def visitor_page() -> str:
+    """For whoever is not signed in: what this is, and how to come in."""
+    return page("WriteCareConnect", _VISITOR)
+
+
+def api_page(document: dict[str, Any]) -> str:
+    """The OpenAPI document for people."""
+    return page("WriteCareConnect: the API", _described(document))
 
 
 def _described(document: dict[str, Any]) -> str:

@@ -1,0 +1,75 @@
+"""What the first page says of whoever is signed in: themselves, and what they may see of their tenant, counted.
+
+The counts are row-level security's: nobody is told how many there are of what they may not see.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from pydantic import Field
+
+from comms.break_glass.queries import BrokenGlass, list_broken_glass
+from comms.database import Actor, Connection, one
+from comms.identity.roles import PERMISSIONS, Role, RolePermission, known_role
+from comms.pages import LAST_ID
+from comms.sessions.queries import count_sessions
+from models.records import Record
+
+_MOST_NOTICES: Final = 20
+_WHO: Final = (
+    "select u.display_name, (select t.name from tenants t where t.id = %(tenant)s) as tenant_name "
+    "from users u where u.id = %(user)s"
+)
+_OPEN_ALERTS: Final = "alerts where state in ('new', 'claimed', 'escalated')"
+
+
+class Welcome(Record):
+    """Who is signed in, what they may do, and what their tenant holds; None where their role is not shown it."""
+
+    display_name: str = Field(repr=False)
+    tenant_name: str | None = Field(repr=False)
+    role: Role
+    permissions: tuple[RolePermission, ...]
+    guest_of: UUID | None
+    homes: int | None
+    people: int | None
+    sessions: dict[str, int]
+    recordings: int | None
+    open_alerts: int | None
+    broken_glass: tuple[BrokenGlass, ...] = Field(repr=False)
+    names: dict[UUID, str] = Field(repr=False)  # of those who broke it
+
+
+async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
+    """What `actor` is shown first; raises `invalid` for a role that is none."""
+    role = known_role(actor.role)
+    may = {name for name, holders in PERMISSIONS.items() if role in holders}
+    may &= may if actor.scopes is None else actor.scopes
+    broken = await _notices(conn) if "glass.watch" in may else []
+    return Welcome(
+        **one(await (await conn.execute(_WHO, {"user": actor.user_id, "tenant": actor.tenant_id})).fetchone()),
+        role=role,
+        permissions=tuple(name for name in PERMISSIONS if name in may),
+        guest_of=actor.session_id,
+        homes=await _count(conn, "homes") if "homes.read" in may and actor.session_id is None else None,
+        people=await _count(conn, "users where active") if "users.read" in may else None,
+        sessions=await count_sessions(conn, actor) if "sessions.read" in may else {},
+        recordings=await _count(conn, "recordings where status <> 'deleted'") if "recordings.read" in may else None,
+        open_alerts=await _count(conn, _OPEN_ALERTS) if "alerts.read" in may else None,
+        broken_glass=tuple(broken),
+        names=await _names(conn, {glass.user_id for glass in broken}),
+    )
+
+
+async def _count(conn: Connection, rows: str) -> int:
+    found = await conn.execute(f"select count(*) as n from {rows}".encode())  # noqa: S608 (constants)
+    return int(one(await found.fetchone())["n"])
+
+
+async def _notices(conn: Connection) -> list[BrokenGlass]:
+    return await list_broken_glass(conn, acknowledged=False, before=LAST_ID, limit=_MOST_NOTICES)
+
+
+async def _names(conn: Connection, people: set[UUID]) -> dict[UUID, str]:
+    found = await conn.execute("select id, display_name from users where id = any(%s)", (list(people),))
+    return {row["id"]: row["display_name"] async for row in found}

@@ -1,0 +1,119 @@
+"""The first page of somebody who is signed in, in plain words."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Final
+
+from comms.front.pages import page
+from comms.front.queries import Welcome
+from comms.identity.roles import Role, RolePermission
+
+_ROLES: Final[dict[Role, str]] = {
+    "platform_admin": "platform administrator", "data_protection_officer": "data-protection officer",
+    "safeguarding_lead": "safeguarding lead", "reviewer": "safeguarding reviewer", "care_manager": "care manager",
+    "care_worker": "care worker", "resident": "resident", "external": "guest or relative",
+    "data_scientist": "data scientist", "service": "program",
+}  # fmt: skip
+_WORDS: Final[dict[RolePermission, str]] = {
+    "tenants.read": "see the organisations on this installation",
+    "tenants.create": "add organisations",
+    "homes.read": "see the homes",
+    "homes.create": "add homes",
+    "users.read": "see who belongs to your organisation",
+    "users.create": "add people",
+    "users.manage": "sign people out, reset passwords, close accounts",
+    "service_accounts.manage": "give programs their keys",
+    "sessions.read": "see calls and meetings",
+    "sessions.write": "arrange, run and end calls and meetings, and invite guests",
+    "recordings.read": "see which recordings there are",
+    "recordings.make": "record, with everybody's lawful permission",
+    "recordings.listen": "listen to recordings",
+    "recordings.requeue": "have a recording read again",
+    "recordings.delete": "erase recordings",
+    "transcripts.read": "read transcripts",
+    "analyses.read": "read what the models make of a conversation",
+    "grounds.read": "see on what lawful ground words are kept",
+    "grounds.decide": "decide on that lawful ground",
+    "consent.read": "see what people consented to",
+    "consent.record": "record people's consent and their no",
+    "consent.audit": "read the history of consent",
+    "alerts.read": "see safeguarding alerts",
+    "alerts.decide": "decide on safeguarding alerts",
+    "patterns.read": "see how talk and concerns develop",
+    "models.use": "ask the models directly",
+    "audit.read": "read who did what",
+    "webhooks.read": "see where events are sent",
+    "webhooks.manage": "decide where events are sent",
+    "glass.break": "break the glass in an emergency, with a reason that somebody will ask about",
+    "glass.watch": "see who broke the glass, and acknowledge it",
+}
+_OWN: Final = "see and change your own consent"
+_GUEST: Final = "take part in the one call that you were invited to"
+_LINKS: Final = (
+    '<ul>\n<li><a href="/docs">What can be asked here</a>, the API\'s documentation</li>\n'
+    '<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>\n'
+    '<li><a href="/health/detailed">Whether everything is well</a></li>\n</ul>'
+)
+_FOOTER: Final = (
+    "\n<footer><p>Software raises concerns here; people decide. What you open is kept in a log of acts.</p></footer>"
+)
+_KINDS: Final = {"care_context": "care context of session", "alert": "alert"}
+_STATUSES: Final = ("scheduled", "active", "ended", "cancelled")
+
+
+def welcome_page(welcome: Welcome) -> str:
+    """The page, with everything that somebody wrote escaped."""
+    tenant = "" if welcome.tenant_name is None else f", {escape(welcome.tenant_name)}"
+    may = [_WORDS.get(name, name) for name in welcome.permissions] if welcome.guest_of is None else [_GUEST]
+    parts = [
+        f"<header>\n<h1>Good to see you, {escape(welcome.display_name)}</h1>\n"
+        f"<p>You are signed in as <strong>{escape(_ROLES[welcome.role])}</strong>{tenant}.</p>\n</header>",
+        _notices(welcome),
+        _section("holds", _holds_title(welcome), _described(_holdings(welcome))),
+        _section("may", "What you may do", _listed([*may, _OWN], ' class="columns"')),
+        _section("more", "For programs, and those who write them", _LINKS),
+    ]
+    return page("WriteCareConnect", "\n".join(part for part in parts if part) + _FOOTER)
+
+
+def _holds_title(welcome: Welcome) -> str:
+    return "Your call" if welcome.guest_of is not None else "What there is, as far as you may see"
+
+
+def _holdings(welcome: Welcome) -> Iterable[tuple[str, str]]:
+    counted = (
+        ("Open safeguarding alerts", welcome.open_alerts),
+        ("Homes", welcome.homes),
+        ("People", welcome.people),
+        ("Recordings", welcome.recordings),
+    )
+    yield from ((name, f"{count:,}") for name, count in counted if count is not None)
+    sessions = [f"{welcome.sessions[status]:,} {status}" for status in _STATUSES if welcome.sessions.get(status)]
+    yield "Calls and meetings", ", ".join(sessions) or "none"
+
+
+def _notices(welcome: Welcome) -> str:
+    if not welcome.broken_glass:
+        return ""
+    lines = [
+        f"{escape(welcome.names[glass.user_id])} opened the {_KINDS[glass.object_kind]} <code>{glass.object_id}</code> "
+        f"on {glass.created_at:%-d %B %Y at %H:%M} UTC. The reason given: “{escape(glass.reason)}” It is acknowledged "
+        f"with <code>POST /api/break-glass/{glass.id}/acknowledge</code>."
+        for glass in welcome.broken_glass
+    ]
+    return (
+        '<section class="notice" aria-labelledby="glass">\n<h2 id="glass">The glass was broken</h2>\n'
+        f"<p>Nobody has answered for this yet.</p>\n{_listed(lines)}\n</section>"
+    )
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{body}\n</section>'
+
+
+def _listed(lines: Iterable[str], looks: str = "") -> str:
+    return f"<ul{looks}>\n" + "\n".join(f"<li>{line}</li>" for line in lines) + "\n</ul>"
+
+
+def _described(pairs: Iterable[tuple[str, str]]) -> str:
+    return "<dl>\n" + "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs) + "\n</dl>"

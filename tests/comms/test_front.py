@@ -1,0 +1,140 @@
+"""The first page: who you are, what there is, and where to read on; for visitors, what this is."""
+
+import re
+from html.parser import HTMLParser
+from typing import get_args
+
+import httpx
+import pytest
+
+from comms.database import Actor
+from comms.front.routes import COOKIE
+from comms.house import House
+from comms.identity.roles import Role
+from tests import factories
+from tests.comms import walked
+
+pytestmark = pytest.mark.anyio
+
+
+class _Landmarks(HTMLParser):
+    """What a screen reader steers by: landmarks, headings, labels, and that all that is opened is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def count(self, tag: str) -> int:
+        return sum(found == tag for found, _ in self.tags)
+
+
+async def front(client: httpx.AsyncClient, house: House, actor: Actor) -> str:
+    answer = await client.get("/", headers=factories.bearer(house, actor))
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    assert answer.headers["content-type"].startswith("text/html")
+    return answer.text
+
+
+def held(text: str) -> dict[str, str]:
+    return dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", text))
+
+
+async def test_a_visitor_is_told_what_this_is_and_how_to_come_in(client: httpx.AsyncClient, house: House) -> None:
+    actor = await factories.make_actor(house)
+    for headers in ({}, {"Authorization": "Bearer nonsense"}, factories.bearer(house, actor, lifetime=-60)):
+        answer = await client.get("/", headers=headers)
+        assert answer.status_code == 200
+        assert "You are not signed in" in answer.text
+        assert 'href="/docs"' in answer.text
+
+
+async def test_who_is_signed_in_reads_who_they_are_and_what_their_tenant_holds(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made, _ = await walked.make_alert(house, worker_house)
+    text = await front(client, house, made.lead)
+    assert "<strong>safeguarding lead</strong>" in text
+    assert "decide on safeguarding alerts" in text
+    assert 'href="/docs"' in text
+    assert held(text) == {
+        "Open safeguarding alerts": "1", "Homes": "0", "People": "6", "Recordings": "1",
+        "Calls and meetings": "1 ended",
+    }  # fmt: skip
+    assert "Open safeguarding alerts" not in await front(client, house, made.people["S1"])
+
+
+async def test_a_browsers_cookie_is_as_good_as_the_header(client: httpx.AsyncClient, house: House) -> None:
+    actor = await factories.make_actor(house, "care_manager")
+    token = factories.bearer(house, actor)["Authorization"].removeprefix("Bearer ")
+    client.cookies.set(COOKIE, token)
+    assert "<strong>care manager</strong>" in (await client.get("/")).text
+
+
+async def test_as_the_person_an_alert_is_about_counts_it_among_nothing(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made, alert = await walked.make_alert(house, worker_house)
+    subject = await factories.make_user(house, made.tenant_id, "reviewer")
+    assert held(await front(client, house, subject))["Open safeguarding alerts"] == "1"
+    await client.post(
+        f"/api/alerts/{alert.id}/subjects", json={"user_id": str(subject.user_id)},
+        headers=factories.bearer(house, made.lead),
+    )  # fmt: skip
+    shown = held(await front(client, house, subject))
+    assert (shown["Open safeguarding alerts"], shown["Recordings"]) == ("0", "0")
+
+
+async def test_broken_glass_stays_on_the_page_of_those_responsible_until_it_is_acknowledged(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    carer = await factories.make_actor(house)
+    lead = await factories.make_user(house, carer.tenant_id, "safeguarding_lead")
+    session_id = await factories.make_session(house, lead)
+    wanted = {"object_kind": "care_context", "object_id": str(session_id), "reason": "<b>Fire</b>", "minutes": 5}
+    glass = (await client.post("/api/break-glass", json=wanted, headers=factories.bearer(house, carer))).json()
+    text = await front(client, house, lead)
+    assert "The glass was broken" in text
+    assert "&lt;b&gt;Fire&lt;/b&gt;" in text
+    assert "The glass was broken" not in await front(client, house, carer)
+    await client.post(f"/api/break-glass/{glass['id']}/acknowledge", headers=factories.bearer(house, lead))
+    assert "The glass was broken" not in await front(client, house, lead)
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+async def test_every_role_has_a_page_that_a_screen_reader_can_steer_by(
+    client: httpx.AsyncClient, house: House, role: str
+) -> None:
+    actor = await factories.make_actor(house, role)
+    await factories.rows(
+        house, actor, "update users set display_name = '<script>x</script>' where id = %s returning id", actor.user_id
+    )
+    text = await front(client, house, actor)
+    page = _Landmarks(text)
+    assert page.open == []
+    assert (page.count("main"), page.count("h1"), page.count("script"), page.count("table")) == (1, 1, 0, 0)
+    assert ("html", {"lang": "en-GB"}) in page.tags
+    labelled = {attributes["aria-labelledby"] for tag, attributes in page.tags if tag == "section"}
+    assert labelled == {attributes.get("id") for tag, attributes in page.tags if tag == "h2"}
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not re.search(r"<li>[a-z_]+\.[a-z_]+</li>", text), "a permission without words of its own"
+
+
+async def test_a_guests_page_speaks_of_their_call_alone(client: httpx.AsyncClient, house: House) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    session_id = await factories.make_session(house, manager, session_type="video_call")
+    guest = await factories.make_user(house, manager.tenant_id, "external")
+    narrowed = Actor(guest.tenant_id, guest.user_id, "external", session_id=session_id)
+    text = await front(client, house, narrowed)
+    assert "the one call that you were invited to" in text
+    assert held(text) == {"Calls and meetings": "none"}  # they have not entered it yet
