@@ -8,7 +8,6 @@ has sealed a batch whole or not at all, and the next one goes on.
 """
 
 import asyncio
-import signal
 import sys
 from datetime import UTC, datetime
 from itertools import groupby
@@ -16,59 +15,26 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from psycopg import InterfaceError, OperationalError
-from psycopg.rows import dict_row
 
 from comms.audit.anchors import AnchorBook, AnchorKey, Head
 from comms.audit.chain import ACTS_AS_TEXT, GENESIS, next_hash
 from comms.database import Connection
-from comms.logs import write_json_logs
+from comms.process import run_until_told
 from comms.settings import Settings
 from comms.storage.objects import Objects
+from comms.turns import in_turn, pause
 from models.errors import WriteCareError
 
-_LOCK: Final = 0x77636333  # one sealer at a time; the session's own, so that it is free when the connection is gone
+_LOCK: Final = 0x77636333  # one sealer at a time
 _BATCH: Final = 1000
 _IDLE_SECONDS: Final = 0.2
-_WAIT_FOR_TURN_SECONDS: Final = 0.5
-_BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 _log = structlog.get_logger(__name__)
 
 
 async def seal_for_ever(url: str, book: AnchorBook, anchor_seconds: float, stopping: asyncio.Event) -> None:
-    """Seals until `stopping` is set, then what is left; a lost connection is made anew, with growing pauses."""
-    failures = 0
-    while not stopping.is_set():
-        try:
-            async with await _connect(url) as conn:
-                if not await _take_turn(conn, stopping):
-                    return
-                _log.info("sealer takes its turn")
-                failures = 0
-                await _seal_until(conn, book, anchor_seconds, stopping)
-        except (OperationalError, InterfaceError) as error:
-            # the class alone: a driver's message may carry the values of a statement
-            pause = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
-            _log.warning("sealer lost the database", error=type(error).__name__, pause_seconds=pause)
-            failures += 1
-            await _pause(stopping, pause)
-
-
-async def _connect(url: str) -> Connection:
-    return await Connection.connect(
-        url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-sealer"
-    )
-
-
-async def _take_turn(conn: Connection, stopping: asyncio.Event) -> bool:
-    """Waits for the lock; False where told to stop before it was free."""
-    while not stopping.is_set():
-        row = await (await conn.execute("select pg_try_advisory_lock(%s) as ours", (_LOCK,))).fetchone()
-        if row is not None and row["ours"]:
-            return True
-        await _pause(stopping, _WAIT_FOR_TURN_SECONDS)
-    return False
+    """Seals until `stopping` is set, then what is left; one sealer at a time."""
+    await in_turn("sealer", url, _LOCK, lambda conn: _seal_until(conn, book, anchor_seconds, stopping), stopping)
 
 
 async def _seal_until(conn: Connection, book: AnchorBook, anchor_seconds: float, stopping: asyncio.Event) -> None:
@@ -84,7 +50,7 @@ async def _seal_until(conn: Connection, book: AnchorBook, anchor_seconds: float,
             anchored = clock()
         if last:
             return
-        await _pause(stopping, _IDLE_SECONDS)
+        await pause(stopping, _IDLE_SECONDS)
 
 
 async def seal_batch(conn: Connection) -> dict[UUID, Head]:
@@ -160,35 +126,11 @@ async def anchor(book: AnchorBook, moved: dict[UUID, Head]) -> dict[UUID, Head]:
     return left
 
 
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
-        return
-
-
-async def run(settings: Settings) -> None:
-    """The process: until SIGTERM or SIGINT."""
-    assert settings.role_database_url is not None
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+async def run(settings: Settings, url: str, stopping: asyncio.Event) -> None:
+    """The process's work."""
     book = AnchorBook(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
-    url = settings.role_database_url.get_secret_value()
     await seal_for_ever(url, book, settings.audit_anchor_seconds, stopping)
 
 
-def main() -> int:
-    """Exit 0 when told to stop, 2 where it was not told which database."""
-    write_json_logs()
-    settings = Settings()
-    if settings.role_database_url is None:
-        _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
-        return 2
-    asyncio.run(run(settings))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_until_told(run))

@@ -7,54 +7,33 @@ are one transaction: a relay killed at any moment has sent a batch whole or not 
 """
 
 import asyncio
-import signal
 import sys
 from typing import Any, Final
 
 import structlog
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
-from psycopg import InterfaceError, OperationalError
-from psycopg.rows import dict_row
 
 from comms.database import Connection
 from comms.events.jobs import job_queue, start_jobs
 from comms.events.queries import CHANNEL, OUTBOX
-from comms.logs import write_json_logs
+from comms.process import run_until_told
 from comms.settings import Settings
-from comms.turns import pause, take_turn
+from comms.turns import in_turn
 
-_LOCK: Final = 0x77636332  # one relay at a time; the session's own, so that it is free when the connection is gone
+_LOCK: Final = 0x77636332  # one relay at a time
 _BATCH: Final = 200
 _IDLE_SECONDS: Final = 0.1
-_BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 _log = structlog.get_logger(__name__)
 
 
 async def relay(url: str, stopping: asyncio.Event) -> None:
-    """Sends until `stopping` is set; a lost connection is made anew, with growing pauses."""
+    """Sends until `stopping` is set; one relay at a time."""
     queue = job_queue()
-    failures = 0
-    while not stopping.is_set():
-        try:
-            async with await _connect(url) as conn:
-                if not await take_turn(conn, _LOCK, stopping):
-                    return
-                _log.info("relay takes its turn")
-                failures = 0
-                await _send_until(conn, queue, stopping)
-        except (OperationalError, InterfaceError, ConnectorException) as error:
-            # the class alone: a driver's message may carry the values of a statement
-            seconds = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
-            _log.warning("relay lost the database", error=type(error).__name__, pause_seconds=seconds)
-            failures += 1
-            await pause(stopping, seconds)
-
-
-async def _connect(url: str) -> Connection:
-    return await Connection.connect(
-        url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-relay",
+    await in_turn(
+        "relay", url, _LOCK, lambda conn: _send_until(conn, queue, stopping), stopping,
+        survives=(ConnectorException,),
         options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables bare
     )  # fmt: skip
 
@@ -117,26 +96,10 @@ async def _take(conn: Connection) -> list[dict[str, Any]]:
     return await rows.fetchall()
 
 
-async def run(settings: Settings) -> None:
-    """The process: until SIGTERM or SIGINT."""
-    assert settings.role_database_url is not None
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    await relay(settings.role_database_url.get_secret_value(), stopping)
-
-
-def main() -> int:
-    """Exit 0 when told to stop, 2 where it was not told which database."""
-    write_json_logs()
-    settings = Settings()
-    if settings.role_database_url is None:
-        _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
-        return 2
-    asyncio.run(run(settings))
-    return 0
+async def run(_settings: Settings, url: str, stopping: asyncio.Event) -> None:
+    """The process's work."""
+    await relay(url, stopping)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_until_told(run))

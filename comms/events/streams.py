@@ -11,49 +11,37 @@ import json
 from typing import Any, Final
 
 import structlog
-from psycopg import InterfaceError, OperationalError
-from psycopg.rows import dict_row
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from comms.database import Connection
 from comms.events.envelope import SentEvent, envelope
 from comms.events.queries import CHANNEL
-from comms.turns import pause, take_turn
+from comms.turns import in_turn
 
 STREAM_PREFIX: Final = "writecare:events:"
 POSITION_KEY: Final = "writecare:events:position"
 _LOCK: Final = 0x77636335  # one writer at a time; the session's own
 _BATCH: Final = 500
 _IDLE_SECONDS: Final = 1.0
-_BACK_OFF_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 async def fill_streams(url: str, redis_url: str, length: int, stopping: asyncio.Event) -> None:
     """Adds what the relay has sent until `stopping` is set; whichever of both servers is lost is asked again."""
-    while not stopping.is_set():
-        try:
-            async with (
-                Redis.from_url(redis_url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5) as redis,
-                await Connection.connect(
-                    url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-streams"
-                ) as conn,
-            ):
-                await conn.execute(f"listen {CHANNEL}".encode())
-                if await take_turn(conn, _LOCK, stopping):
-                    await _fill_until(conn, redis, length, stopping)
-        except (OperationalError, InterfaceError, RedisError, OSError) as error:
-            _log.warning("streams lost a server", error=type(error).__name__)
-            await pause(stopping, _BACK_OFF_SECONDS)
 
+    async def fill(conn: Connection) -> None:
+        await conn.execute(f"listen {CHANNEL}".encode())
+        async with Redis.from_url(
+            redis_url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5
+        ) as redis:
+            while not stopping.is_set():
+                if await add_batch(conn, redis, length) == 0:
+                    async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
+                        pass
 
-async def _fill_until(conn: Connection, redis: "Redis", length: int, stopping: asyncio.Event) -> None:
-    while not stopping.is_set():
-        if await add_batch(conn, redis, length) == 0:
-            async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
-                pass
+    await in_turn("streams", url, _LOCK, fill, stopping, survives=(RedisError, OSError))
 
 
 async def add_batch(conn: Connection, redis: "Redis", length: int) -> int:

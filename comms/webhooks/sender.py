@@ -12,8 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from psycopg import InterfaceError, OperationalError
-from psycopg.rows import dict_row
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
@@ -21,14 +19,13 @@ from comms.events.envelope import SentEvent
 from comms.events.queries import CHANNEL
 from comms.identity.door import NOBODY
 from comms.storage.keys import KeyService
-from comms.turns import pause, take_turn
+from comms.turns import in_turn
 from comms.webhooks.post import Outcome, Post
 from comms.webhooks.secrets import signing_keys
 from models.errors import WriteCareError
 
 _LOCK: Final = 0x77636334  # the session's own, so that it is free when the connection is gone
 _IDLE_SECONDS: Final = 0.5
-_BACK_OFF_SECONDS: Final = 1.0
 _AT_ONCE: Final = 64
 _AT_ONCE_A_WEBHOOK: Final = 4
 
@@ -73,29 +70,23 @@ class Sender:
         self._tries: dict[asyncio.Task[None], _Due] = {}
 
     async def run(self, url: str, stopping: asyncio.Event) -> None:
-        """Sends until `stopping` is set; a lost connection is made anew. What is under way then is sent again."""
-        while not stopping.is_set():
-            try:
-                async with await Connection.connect(
-                    url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="writecare-sender"
-                ) as conn:
-                    await conn.execute(f"listen {CHANNEL}".encode())
-                    if await take_turn(conn, _LOCK, stopping):
-                        await self._send_until(conn, stopping)
-            except (OperationalError, InterfaceError, WriteCareError) as error:
-                _log.warning("sender lost the database", error=type(error).__name__)
-                await pause(stopping, _BACK_OFF_SECONDS)
-            finally:
-                await self._give_up_tries()
+        """Sends until `stopping` is set; what is under way when the database is lost is sent again."""
+        await in_turn(
+            "sender", url, _LOCK, lambda conn: self._send_until(conn, stopping), stopping, survives=(WriteCareError,)
+        )
 
     async def _send_until(self, conn: Connection, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            for due in await self._take(conn):
-                self._tries[asyncio.create_task(self._try(due))] = due
-            await self._wait(conn)
-            for task in [task for task in self._tries if task.done()]:
-                del self._tries[task]
-                task.result()  # a lost database ends the round
+        await conn.execute(f"listen {CHANNEL}".encode())
+        try:
+            while not stopping.is_set():
+                for due in await self._take(conn):
+                    self._tries[asyncio.create_task(self._try(due))] = due
+                await self._wait(conn)
+                for task in [task for task in self._tries if task.done()]:
+                    del self._tries[task]
+                    task.result()  # a lost database ends the round
+        finally:
+            await self._give_up_tries()
 
     async def _wait(self, conn: Connection) -> None:
         """Until a try is over, the relay has sent something, or it is time to look who is due."""
