@@ -11,10 +11,11 @@ the route raises. Routes that need several (uploads) take `allowed` and open the
 """
 
 import ipaddress
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Header, Request, Response
@@ -29,6 +30,8 @@ from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.versions import stale
+
+_ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})[a-z]*"?')
 
 _bearer = HTTPBearer(
     auto_error=False, description="A token of a sign-in or of `./writecare token`, or a service account's key."
@@ -165,18 +168,18 @@ async def if_match(
     """The version that the caller believes to change; None where they name none. Raises 412 for any other ETag."""
     if value is None or value.strip() == "*":
         return None
-    bare = value.strip().removeprefix("W/").strip('"')
-    if not bare.isascii() or not bare.isdigit() or len(bare) > 9:
+    found = _ETAG.fullmatch(value.strip())
+    if found is None:
         raise stale()
-    return int(bare)
+    return int(found[1])
 
 
 IfMatch = Annotated[int | None, Depends(if_match)]
 
 
-def tag(response: Response, version: int) -> None:
-    """Says the record's version as its ETag."""
-    response.headers["ETag"] = f'"{version}"'
+def tag(response: Response, version: int, view: str = "") -> None:
+    """Says the record's version as its ETag; `view`, in letters, tells apart who is shown less of the same version."""
+    response.headers["ETag"] = f'"{version}{view}"'
 
 
 def bearer_of(header: str | None) -> str | None:

@@ -38,7 +38,7 @@ async def create_session(new: NewSession, acting: Writing, response: Response) -
         await participants.add_participant(acting.conn, acting.actor, session_id, participant)
     session = await queries.read_session(acting.conn, acting.actor, session_id)
     response.headers["Location"] = f"/api/sessions/{session_id}"
-    tag(response, session.version)
+    _tag(response, session)
     return session
 
 
@@ -65,7 +65,7 @@ async def list_sessions(
 async def read_session(session_id: UUID, acting: Reading, response: Response) -> Session:
     """One session with its participants."""
     session = await queries.read_session(acting.conn, acting.actor, session_id)
-    tag(response, session.version)
+    _tag(response, session)
     return session
 
 
@@ -125,7 +125,7 @@ async def change_participant(
     changed = await participants.change_participant(
         acting.conn, acting.actor, session_id, user_id, change, expected=expected
     )
-    tag(response, (await queries.read_session(acting.conn, acting.actor, session_id)).version)
+    _tag(response, await queries.read_session(acting.conn, acting.actor, session_id))
     return changed
 
 
@@ -144,5 +144,10 @@ async def report_connection(session_id: UUID, report: ConnectionReport, acting: 
 def _changed(acting: Acting, changed: Changed, response: Response) -> Session:
     if changed.measured is not None:
         count_session(acting.house.metrics, changed.session.session_type, changed.measured)
-    tag(response, changed.session.version)
+    _tag(response, changed.session)
     return changed.session
+
+
+def _tag(response: Response, session: Session) -> None:
+    """What is withheld tells apart: who comes to need to know must not be told that nothing has changed."""
+    tag(response, session.version, "w" if session.care_context_withheld else "")

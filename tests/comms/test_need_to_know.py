@@ -219,6 +219,21 @@ async def test_who_breaks_the_glass_sees_the_one_context_and_everybody_responsib
     assert "ambulance" not in acts[0]["details"] + told[0]["data"]
 
 
+async def test_who_breaks_the_glass_is_not_told_that_what_they_saw_without_it_is_unchanged(
+    client: httpx.AsyncClient, house: House, care: Care
+) -> None:
+    other = await factories.make_user(house, care.people["maker"].tenant_id)
+    seen = (await ask(client, house, other, care.path)).headers["etag"]
+    headers = factories.bearer(house, other) | {"If-None-Match": seen}
+    assert (await client.get(care.path, headers=headers)).status_code == 304
+    await breaks(client, house, other, "care_context", care.session_id)
+    assert (await client.get(care.path, headers=headers)).json()["care_context_withheld"] is False
+    change = await client.put(
+        care.path, json={"title": "Another call"}, headers=factories.bearer(house, other) | {"If-Match": seen}
+    )
+    assert change.status_code == 200
+
+
 async def test_broken_glass_mends_itself(client: httpx.AsyncClient, house: House, care: Care) -> None:
     other = await factories.make_user(house, care.people["maker"].tenant_id)
     await factories.rows(
