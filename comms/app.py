@@ -17,6 +17,7 @@ from comms.alerts.routes import router as alerts
 from comms.audit.routes import router as acts
 from comms.break_glass.routes import router as break_glass
 from comms.consent.routes import router as consent
+from comms.conversations.routes import router as conversations
 from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
@@ -28,6 +29,8 @@ from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
+from comms.messages.routes import router as messages
+from comms.messages.sweep import make_partitions_for_ever
 from comms.metrics import Metrics
 from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
@@ -59,6 +62,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     sessions,
     guests,
     entrance,
+    conversations,
+    messages,
     consent,
     recordings,
     timings,
@@ -90,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
             sweeping = {
                 asyncio.create_task(sweep_for_ever(house)),
                 asyncio.create_task(forget_for_ever(house.database)),
+                asyncio.create_task(make_partitions_for_ever(house.database)),
             }
             yield
             for sweep in sweeping:

@@ -101,6 +101,7 @@ def provision(administrator_url: str, keys_dir: Path, *, maintenance_url: str | 
             owner.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
             _make_job_queue(owner)
             migrate(owner)
+            owner.execute("select app.make_message_partitions()")
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise unavailable("database-unreachable", f"The database cannot be reached: {reason}") from None

@@ -31,6 +31,7 @@ RolePermission = Literal[
     "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
     "webhooks.read", "webhooks.manage",
     "glass.break", "glass.watch",
+    "conversations.read", "conversations.write", "messages.read", "messages.write",
 ]  # fmt: skip
 
 PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
@@ -70,6 +71,11 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     # look for a while, giving a reason, at what one's role does not show; who watches over that
     "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
     "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # conversations are their members' alone; staff make them, residents and external people take part and write
+    "conversations.read": _STAFF | {"resident", "external"},
+    "conversations.write": _STAFF,
+    "messages.read": _STAFF | {"resident", "external"},
+    "messages.write": _STAFF | {"resident", "external"},
 }
 
 # Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.

@@ -1,0 +1,65 @@
+"""A message as its reader sees it, what one sends, and what it was before."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from models.records import Record
+
+SenderType = Literal["user", "system", "integration"]
+MessageType = Literal["text", "file", "voice", "system", "alert"]
+Content = Annotated[str, Field(min_length=1, max_length=10_000, repr=False)]
+
+
+class NewMessage(Record):
+    """Words to send; `file` and `voice` come with their attachments, `system` and `alert` from the house alone."""
+
+    conversation_id: UUID
+    content: Content
+    message_type: Literal["text"] = "text"
+    reply_to: UUID | None = None
+    mentions: tuple[UUID, ...] = Field(default=(), max_length=50)
+
+
+class MessageChange(Record):
+    """The words that are to stand instead."""
+
+    content: Content
+
+
+class Reaction(Record):
+    """Somebody's sign under a message."""
+
+    user_id: UUID
+    reaction: str = Field(repr=False)
+
+
+class Message(Record):
+    """`content` is null once it is deleted; `version` goes into If-Match."""
+
+    id: UUID
+    conversation_id: UUID
+    sender_id: UUID | None
+    sender_type: SenderType
+    message_type: MessageType
+    content: str | None = Field(repr=False)
+    reply_to: UUID | None
+    mentions: tuple[UUID, ...] = ()
+    reactions: tuple[Reaction, ...] = Field(default=(), repr=False)
+    version: int
+    edited_at: datetime | None
+    deleted_at: datetime | None
+    created_at: datetime
+
+
+class MessageVersion(Record):
+    """What a message says or said. `competing`: an edit made from `version` when that was no longer the current one."""
+
+    id: UUID
+    standing: Literal["current", "former", "competing"]
+    version: int
+    content: str = Field(repr=False)
+    written_by: UUID | None
+    written_at: datetime

@@ -1,0 +1,117 @@
+"""Messages over HTTP. A message's version goes into `If-Match`, so that nobody writes over what they have not seen."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import AwareDatetime
+
+from comms.conversations.receipts import Receipt, list_receipts
+from comms.http import Acting, IfMatch, acting_with, tag
+from comms.idempotency.route import OneEffect
+from comms.messages import history, queries, reactions
+from comms.messages.reactions import NewReaction
+from comms.messages.records import Message, MessageChange, MessageVersion, NewMessage
+from comms.messages.search import FoundMessage, MessageSearch, search_messages
+from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.problems import problem, problem_responses
+
+router = APIRouter(prefix="/api/messages", tags=["messages"], route_class=OneEffect)
+
+Reading = Annotated[Acting, acting_with("messages.read")]
+Writing = Annotated[Acting, acting_with("messages.write")]
+
+
+@router.post("", status_code=201)
+async def send_message(new: NewMessage, acting: Writing, response: Response) -> Message:
+    """Sends a message to a conversation that one is in."""
+    message = await queries.send_message(acting.conn, acting.actor, new)
+    response.headers["Location"] = f"/api/messages/{message.id}"
+    tag(response, message.version)
+    return message
+
+
+@router.get("/search")
+async def search(
+    acting: Reading,
+    q: Annotated[str, Query(min_length=1, max_length=500, description='Words; "quoted", or, -not are understood.')],
+    *,
+    conversation_id: UUID | None = None,
+    sender_id: UUID | None = None,
+    from_time: Annotated[AwareDatetime | None, Query(alias="from")] = None,
+    to_time: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[FoundMessage]:
+    """Messages that hold the words, newest first, of the conversations and times that one may see."""
+    wanted = MessageSearch(
+        words=q, conversation_id=conversation_id, sender_id=sender_id, from_time=from_time, to_time=to_time
+    )
+    return page_of(await search_messages(acting.conn, wanted, before=cursor or LAST_ID, limit=limit + 1), limit)
+
+
+@router.get("/conversations/{conversation_id}")
+async def list_messages(
+    conversation_id: UUID, acting: Reading, cursor: Cursor = None, limit: Limit = 50
+) -> Page[Message]:
+    """A conversation's messages, newest first; who has left still reads those of their time."""
+    found = await queries.list_messages(
+        acting.conn, acting.actor, conversation_id, before=cursor or LAST_ID, limit=limit + 1
+    )
+    return page_of(found, limit)
+
+
+@router.get("/{message_id}")
+async def read_message(message_id: UUID, acting: Reading) -> Message:
+    """One message."""
+    return await queries.read_message(acting.conn, message_id)
+
+
+@router.put("/{message_id}", response_model=Message, responses=problem_responses(412))
+async def edit_message(
+    message_id: UUID, change: MessageChange, acting: Writing, expected: IfMatch, response: Response
+) -> Message | Response:
+    """Puts other words in the place of one's own; from a version that is not the last, they stand beside it (412)."""
+    edited = await queries.edit_message(acting.conn, acting.actor, message_id, change, expected)
+    if edited is None:  # answered, not raised: what was written is kept by this transaction
+        kept = (
+            "It has changed since you read it. Your words are kept as a competing version: see /versions, then repeat."
+        )
+        return problem(412, "version-stale", kept, headers={"Location": f"/api/messages/{message_id}/versions"})
+    tag(response, edited.version)
+    return edited
+
+
+@router.delete("/{message_id}", status_code=204)
+async def delete_message(message_id: UUID, acting: Writing) -> None:
+    """Takes one's own words from view; what was there is kept for the officers."""
+    await queries.delete_message(acting.conn, acting.actor, message_id)
+
+
+@router.get("/{message_id}/versions")
+async def list_versions(message_id: UUID, acting: Reading) -> Page[MessageVersion]:
+    """What the message says and said, oldest first: all on one page. Of a deleted one, for the officers, logged."""
+    return Page(items=tuple(await history.list_versions(acting.conn, acting.actor, message_id)), next=None)
+
+
+@router.get("/{message_id}/receipts")
+async def read_receipts(message_id: UUID, acting: Reading) -> Page[Receipt]:
+    """Whom the message has reached and who has read it: all on one page."""
+    await queries.read_message(acting.conn, message_id)
+    return Page(items=tuple(await list_receipts(acting.conn, message_id)), next=None)
+
+
+@router.post("/{message_id}/reactions", status_code=201)
+async def add_reaction(message_id: UUID, new: NewReaction, acting: Writing, response: Response) -> Message:
+    """Reacts to a message; the answer is the message with all reactions."""
+    message = await reactions.add_reaction(acting.conn, acting.actor, message_id, new)
+    response.headers["Location"] = f"/api/messages/{message_id}"
+    return message
+
+
+@router.delete("/{message_id}/reactions/{reaction}", status_code=204)
+async def take_reaction_back(
+    message_id: UUID, reaction: Annotated[str, Path(min_length=1, max_length=50)], acting: Writing
+) -> None:
+    """Takes one's own reaction back."""
+    await reactions.take_reaction_back(acting.conn, acting.actor, message_id, reaction)
