@@ -20,6 +20,7 @@ from comms.conversations.queries import (
 )
 from comms.database import Actor, Connection
 from comms.identity.roles import PERMISSIONS, refuse_unless
+from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing
 from models.records import Record
 
@@ -71,12 +72,16 @@ async def add_member(conn: Connection, actor: Actor, conversation_id: UUID, new:
     return await read_member(conn, conversation_id, new.user_id)
 
 
-async def remove_member(conn: Connection, actor: Actor, conversation_id: UUID, user_id: UUID) -> None:
+async def remove_member(
+    conn: Connection, actor: Actor, conversation_id: UUID, user_id: UUID, expected: int | None
+) -> None:
     """They see nothing that comes later; staff of the conversation remove anybody, everybody themselves.
 
-    Raises `missing` (conversation, member), `refused`, a conflict (`direct-conversation`, `last-of-staff`).
+    Raises `missing` (conversation, member), `refused`, a conflict (`version-stale`, `direct-conversation`,
+    `last-of-staff`).
     """
     moment = await take_moment(conn, actor, conversation_id)
+    refuse_stale(moment.version, expected)
     conversation = await read_conversation(conn, conversation_id)
     if user_id != actor.user_id:
         refuse_unless(actor, "conversations.write")

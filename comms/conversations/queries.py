@@ -5,7 +5,7 @@ Messages' ids and members' comings and goings are moments, so that who saw what 
 """
 
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
@@ -22,6 +22,8 @@ from models.records import Record
 ConversationType = Literal["direct", "group", "care_team", "family"]
 History = Literal["from_joining", "whole"]
 
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
+
 
 class ConversationSettings(Record):
     """`history`: what those see who are added later."""
@@ -33,7 +35,7 @@ class CareContext(Record):
     """The residents whom it is about, and references of incidents: codes, never words."""
 
     residents: tuple[UUID, ...] = Field(default=(), max_length=100)
-    incidents: tuple[str, ...] = Field(default=(), max_length=100)
+    incidents: tuple[Reference, ...] = Field(default=(), max_length=100)
 
 
 class NewConversation(Record):

@@ -16,11 +16,11 @@ from comms.conversations.queries import (
 )
 from comms.conversations.receipts import NewReceipt
 from comms.http import Acting, IfMatch, acting_with, tag
-from comms.idempotency.route import OneEffect
 from comms.pages import LAST_ID, Cursor, Limit, Page
 from comms.problems import problem_responses
+from comms.routing import PlatformRoute
 
-router = APIRouter(prefix="/api/conversations", tags=["conversations"], route_class=OneEffect)
+router = APIRouter(prefix="/api/conversations", tags=["conversations"], route_class=PlatformRoute)
 
 Reading = Annotated[Acting, acting_with("conversations.read")]
 Writing = Annotated[Acting, acting_with("conversations.write")]
@@ -63,7 +63,9 @@ async def change_conversation(
 
 
 @router.post("/{conversation_id}/members", status_code=201)
-async def add_member(conversation_id: UUID, new: NewMember, acting: Writing, response: Response) -> ConversationMember:
+async def add_conversation_member(
+    conversation_id: UUID, new: NewMember, acting: Writing, response: Response
+) -> ConversationMember:
     """Brings somebody in."""
     member = await members.add_member(acting.conn, acting.actor, conversation_id, new)
     response.headers["Location"] = f"/api/conversations/{conversation_id}/members/{new.user_id}"
@@ -71,24 +73,24 @@ async def add_member(conversation_id: UUID, new: NewMember, acting: Writing, res
 
 
 @router.get("/{conversation_id}/members/{user_id}")
-async def read_member(conversation_id: UUID, user_id: UUID, acting: Reading) -> ConversationMember:
+async def read_conversation_member(conversation_id: UUID, user_id: UUID, acting: Reading) -> ConversationMember:
     """One who is in the conversation."""
     return await members.read_member(acting.conn, conversation_id, user_id)
 
 
-@router.delete("/{conversation_id}/members/{user_id}", status_code=204)
-async def remove_member(conversation_id: UUID, user_id: UUID, acting: Reading) -> None:
+@router.delete("/{conversation_id}/members/{user_id}", status_code=204, responses=problem_responses(412))
+async def remove_conversation_member(conversation_id: UUID, user_id: UUID, acting: Reading, expected: IfMatch) -> None:
     """They leave, and keep what they saw until now; one's own leaving is everybody's right, others' is for staff."""
-    await members.remove_member(acting.conn, acting.actor, conversation_id, user_id)
+    await members.remove_member(acting.conn, acting.actor, conversation_id, user_id, expected)
 
 
 @router.post("/{conversation_id}/read", status_code=204)
-async def note_read(conversation_id: UUID, receipt: NewReceipt, acting: Reading) -> None:
+async def note_messages_read(conversation_id: UUID, receipt: NewReceipt, acting: Reading) -> None:
     """Whoever asks has read the conversation up to this message."""
     await receipts.give_receipt(acting.conn, acting.actor, conversation_id, "read", receipt)
 
 
 @router.post("/{conversation_id}/delivered", status_code=204)
-async def note_delivered(conversation_id: UUID, receipt: NewReceipt, acting: Reading) -> None:
+async def note_messages_delivered(conversation_id: UUID, receipt: NewReceipt, acting: Reading) -> None:
     """The conversation has reached a device of whoever asks, up to this message."""
     await receipts.give_receipt(acting.conn, acting.actor, conversation_id, "delivered", receipt)

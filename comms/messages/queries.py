@@ -12,6 +12,7 @@ from comms.conversations.moments import Moment, take_moment
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.messages.records import Message, MessageChange, NewMessage
+from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing, refused
 
 COLUMNS: Final = (
@@ -111,12 +112,13 @@ async def edit_message(
     return await read_message(conn, message_id)
 
 
-async def delete_message(conn: Connection, actor: Actor, message_id: UUID) -> None:
+async def delete_message(conn: Connection, actor: Actor, message_id: UUID, expected: int | None) -> None:
     """The words vanish from everybody's view; they are kept for the officers.
 
-    Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`).
+    Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`, `version-stale`).
     """
     message, moment = await _take(conn, actor, message_id)
+    refuse_stale(message.version, expected)
     await conn.execute(
         "update messages set content = null, version = version + 1, changed_id = %s, deleted_at = now() where id = %s",
         (moment.id, message_id),

@@ -8,15 +8,15 @@ from pydantic import AwareDatetime
 
 from comms.conversations.receipts import Receipt, list_receipts
 from comms.http import Acting, IfMatch, acting_with, tag
-from comms.idempotency.route import OneEffect
-from comms.messages import history, queries, reactions
+from comms.messages import history, queries, reactions, search
 from comms.messages.reactions import NewReaction
 from comms.messages.records import Message, MessageChange, MessageVersion, NewMessage
-from comms.messages.search import FoundMessage, MessageSearch, search_messages
+from comms.messages.search import FoundMessage, MessageSearch
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem, problem_responses
+from comms.routing import PlatformRoute
 
-router = APIRouter(prefix="/api/messages", tags=["messages"], route_class=OneEffect)
+router = APIRouter(prefix="/api/messages", tags=["messages"], route_class=PlatformRoute)
 
 Reading = Annotated[Acting, acting_with("messages.read")]
 Writing = Annotated[Acting, acting_with("messages.write")]
@@ -32,7 +32,7 @@ async def send_message(new: NewMessage, acting: Writing, response: Response) -> 
 
 
 @router.get("/search")
-async def search(
+async def search_messages(
     acting: Reading,
     q: Annotated[str, Query(min_length=1, max_length=500, description='Words; "quoted", or, -not are understood.')],
     *,
@@ -47,7 +47,8 @@ async def search(
     wanted = MessageSearch(
         words=q, conversation_id=conversation_id, sender_id=sender_id, from_time=from_time, to_time=to_time
     )
-    return page_of(await search_messages(acting.conn, wanted, before=cursor or LAST_ID, limit=limit + 1), limit)
+    found = await search.search_messages(acting.conn, wanted, before=cursor or LAST_ID, limit=limit + 1)
+    return page_of(found, limit)
 
 
 @router.get("/conversations/{conversation_id}")
@@ -63,7 +64,7 @@ async def list_messages(
 
 @router.get("/{message_id}")
 async def read_message(message_id: UUID, acting: Reading) -> Message:
-    """One message."""
+    """One message, with its reactions: they come and go without a new version, so that it has no ETag here."""
     return await queries.read_message(acting.conn, message_id)
 
 
@@ -82,20 +83,20 @@ async def edit_message(
     return edited
 
 
-@router.delete("/{message_id}", status_code=204)
-async def delete_message(message_id: UUID, acting: Writing) -> None:
+@router.delete("/{message_id}", status_code=204, responses=problem_responses(412))
+async def delete_message(message_id: UUID, acting: Writing, expected: IfMatch) -> None:
     """Takes one's own words from view; what was there is kept for the officers."""
-    await queries.delete_message(acting.conn, acting.actor, message_id)
+    await queries.delete_message(acting.conn, acting.actor, message_id, expected)
 
 
 @router.get("/{message_id}/versions")
-async def list_versions(message_id: UUID, acting: Reading) -> Page[MessageVersion]:
+async def list_message_versions(message_id: UUID, acting: Reading) -> Page[MessageVersion]:
     """What the message says and said, oldest first: all on one page. Of a deleted one, for the officers, logged."""
     return Page(items=tuple(await history.list_versions(acting.conn, acting.actor, message_id)), next=None)
 
 
 @router.get("/{message_id}/receipts")
-async def read_receipts(message_id: UUID, acting: Reading) -> Page[Receipt]:
+async def list_message_receipts(message_id: UUID, acting: Reading) -> Page[Receipt]:
     """Whom the message has reached and who has read it: all on one page."""
     await queries.read_message(acting.conn, message_id)
     return Page(items=tuple(await list_receipts(acting.conn, message_id)), next=None)

@@ -85,9 +85,8 @@ create policy own_conversations on conversations for select to wcc_app
     using (tenant_id = (select app.tenant()) and id = any ((select app.own_conversations())::uuid[]));
 -- Staff make conversations, in their own name.
 create policy made_by_staff on conversations for insert to wcc_app
-    with check (tenant_id = (select app.tenant()) and created_by = (select app.actor())
-        and (select app.actor_role()) in ('safeguarding_lead', 'reviewer', 'data_protection_officer', 'care_manager',
-            'care_worker', 'service'));
+    with check (created_by = (select app.actor()) and tenant_id = (select app.tenant_for(
+        '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}')));
 -- Members move it on: whoever writes in it takes its next moment. Which of them may rename it is the API's table.
 create policy moved_by_members on conversations for update to wcc_app
     using (tenant_id = (select app.tenant()) and id = any ((select app.own_conversations())::uuid[]))
@@ -101,16 +100,15 @@ create policy own_conversations on conversation_members for select to wcc_app
         or conversation_id = any ((select app.own_conversations())::uuid[])));
 -- Staff bring others into conversations that they are in, so that nobody lets themselves in.
 create policy added_by_staff on conversation_members for insert to wcc_app
-    with check (tenant_id = (select app.tenant()) and added_by = (select app.actor()) and until_id is null
-        and conversation_id = any ((select app.own_conversations())::uuid[])
-        and (select app.actor_role()) in ('safeguarding_lead', 'reviewer', 'data_protection_officer', 'care_manager',
-            'care_worker', 'service'));
+    with check (added_by = (select app.actor()) and until_id is null
+        and conversation_id = any ((select app.own_conversations())::uuid[]) and tenant_id = (select app.tenant_for(
+            '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}')));
 -- Staff of the conversation end stays, everybody their own; what has ended stays as it is.
 create policy ended_once on conversation_members for update to wcc_app
     using (tenant_id = (select app.tenant()) and until_id is null
         and conversation_id = any ((select app.own_conversations())::uuid[])
-        and (user_id = (select app.actor()) or (select app.actor_role()) in ('safeguarding_lead', 'reviewer',
-            'data_protection_officer', 'care_manager', 'care_worker', 'service')))
+        and (user_id = (select app.actor()) or tenant_id = (select app.tenant_for(
+            '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}'))))
     with check (tenant_id = (select app.tenant()) and until_id is not null);
 create policy read_by_worker on conversation_members for select to wcc_worker
     using (tenant_id = (select app.tenant()));
@@ -191,8 +189,8 @@ create policy members on messages for select to wcc_app
             and (m.until_id is null or messages.changed_id <= m.until_id)));
 -- That a message was deleted (it holds no words any more) the officer and the lead see, to reach what was there.
 create policy deleted_for_officers on messages for select to wcc_app
-    using (tenant_id = (select app.tenant()) and deleted_at is not null
-        and (select app.actor_role()) in ('data_protection_officer', 'safeguarding_lead'));
+    using (deleted_at is not null
+        and tenant_id = (select app.tenant_for('{data_protection_officer, safeguarding_lead}')));
 -- Members write in their own name.
 create policy written_by_members on messages for insert to wcc_app
     with check (tenant_id = (select app.tenant()) and sender_id = (select app.actor()) and version = 1
@@ -263,8 +261,7 @@ create policy as_the_message on message_versions for select to wcc_app
             and m.deleted_at is null));
 -- From then on the data-protection officer and the safeguarding lead see it, and the API logs that they looked.
 create policy kept_for_officers on message_versions for select to wcc_app
-    using (tenant_id = (select app.tenant())
-        and (select app.actor_role()) in ('data_protection_officer', 'safeguarding_lead')
+    using (tenant_id = (select app.tenant_for('{data_protection_officer, safeguarding_lead}'))
         and exists (select from messages m where m.tenant_id = message_versions.tenant_id
             and m.id = message_versions.message_id and m.deleted_at is not null));
 -- Whoever sent the message adds to its versions, through the trigger below or by an edit that came too late.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
+import uuid_utils.compat as uuid_utils
 
 from comms.identity.roles import ROLES
 from comms.provision import ROLES as LOGIN_ROLES
@@ -49,6 +50,7 @@ ACROSS: Final[dict[tuple[str, str, str | None], Across]] = {
     ("wcc_app", "tenants", "platform_admin"): _across("select insert", "makes tenants and lists them"),
     ("wcc_app", "tenants", "door"): _across("select", "finds a tenant by its slug before anybody has signed in"),
     ("wcc_worker", "tenants", "platform_admin"): _across("select", "the same policy; nobody acts so there"),
+    ("wcc_owner", "messages", None): _across("select", "the search's function, which applies the members' rule itself"),
 }
 _NOTHING: Final = _across("", "")
 
@@ -121,7 +123,12 @@ def _attempts(conn: Catalogue, login: str, table: Table, victim: uuid.UUID) -> I
     columns = ", ".join(table.columns)
     copied = conn.execute(f"select to_jsonb(t)::text from {name} t where {owner} = %s limit 1".encode(), (victim,))
     row = (copied.fetchone() or ("{}",))[0]
-    fresh = "" if name == "tenants" or "id" not in table.columns else f" || jsonb_build_object('id', '{uuid.uuid4()}')"
+    # of now: a partition may take it
+    fresh = (
+        ""
+        if name == "tenants" or "id" not in table.columns
+        else f" || jsonb_build_object('id', '{uuid_utils.uuid7()}')"
+    )
     yield Attempt(
         "insert",
         f"insert into {name} ({columns}) select {columns} from jsonb_populate_record(null::{name}, %s::jsonb{fresh})",

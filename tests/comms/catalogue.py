@@ -19,6 +19,9 @@ Catalogue = psycopg.Connection[TupleRow]
 VALUES: Final[dict[tuple[str, str], Any]] = {
     ("tenants", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
     ("users", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
+    ("conversations", "conversation_type"): lambda: "group",
+    ("messages", "sender_type"): lambda: "system",
+    ("messages", "content"): lambda: "x",
 }
 _BY_TYPE: Final[dict[str, Any]] = {
     "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}",

@@ -27,8 +27,10 @@ KINDS: Final[dict[str, str]] = {
     "tenant_id": "tenant", "home_id": "home", "user_id": "user", "session_id": "session", "recording_id": "recording",
     "alert_id": "alert", "activity_id": "ground", "processing_id": "ground", "participant": "user",
     "invitation_id": "session", "glass_id": "session",
-    "conversation_id": "session", "object_id": "user", "actor_id": "user", "cursor": "session",
+    "conversation_id": "conversation", "object_id": "user", "actor_id": "user", "cursor": "session",
     "sign_in_id": "sign_in", "account_id": "service_account", "webhook_id": "webhook", "delivery_id": "delivery",
+    "message_id": "message", "reply_to": "message", "up_to": "message", "sender_id": "user",
+    "members": "user", "mentions": "user", "residents": "user",
 }  # fmt: skip
 _LISTS_OF_IDS: Final = {"participant"}
 

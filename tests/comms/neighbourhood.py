@@ -7,12 +7,21 @@ from datetime import UTC, datetime, timedelta
 from comms.accounts.passwords import make_password_reset
 from comms.alerts import queries as alerts
 from comms.alerts.records import NewReview
+from comms.conversations.members import make_conversation
+from comms.conversations.queries import CareContext, ConversationSettings, NewConversation
+from comms.conversations.receipts import NewReceipt, give_receipt
 from comms.database import Actor, one
 from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
 from comms.house import House
 from comms.identity.roles import ROLES
+<<<<<<< HEAD
 from comms.service_accounts.queries import NewServiceAccount, create_service_account
+=======
+from comms.messages.queries import edit_message, send_message
+from comms.messages.reactions import NewReaction, add_reaction
+from comms.messages.records import MessageChange, NewMessage
+>>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
 from comms.timings.queries import save_timings
 from comms.webhooks.queries import NewWebhook, create_webhook
 from models.records import StageTiming
@@ -45,6 +54,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
     async with worker_house.database.acting_as(made.worker) as conn:
         timing = StageTiming(stage="decoded", audio_seconds=1.0, wall_seconds=1.0)
         await save_timings(conn, made.worker, made.recording_id, [timing])
+    conversation_id, message_id = await _talk(house, manager, made.people["S2"])
     administrator = people["platform_admin"]
     async with house.database.acting_as(administrator) as conn:
         new = NewWebhook(url="https://127.0.0.1:9/hooks", event_types=("alert.reviewed",))
@@ -62,13 +72,34 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
     ids = {
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
+<<<<<<< HEAD
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
+=======
+        "webhook": webhook.id, "delivery": delivery["id"], "conversation": conversation_id, "message": message_id,
+>>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 
 
+<<<<<<< HEAD
 def _rota() -> NewServiceAccount:
     """A program with a key."""
     return NewServiceAccount(
         name="Rota", scopes=frozenset({"homes.read"}), expires_at=datetime.now(UTC) + timedelta(days=1)
     )
+=======
+async def _talk(house: House, manager: Actor, other: Actor) -> tuple[uuid.UUID, uuid.UUID]:
+    """A conversation of the two, and a message in it with everything that a message can have."""
+    async with house.database.acting_as(manager) as conn:
+        context = CareContext(residents=(other.user_id,) * (other.role == "resident"), incidents=("INC-1",))
+        new = NewConversation(
+            conversation_type="group", members=(other.user_id,), care_context=context, settings=ConversationSettings()
+        )
+        conversation, _ = await make_conversation(conn, manager, new)
+        words = NewMessage(conversation_id=conversation.id, content="Tea?", mentions=(other.user_id,))
+        message = await send_message(conn, manager, words)
+        await edit_message(conn, manager, message.id, MessageChange(content="Tea at four?"), None)
+        await add_reaction(conn, manager, message.id, NewReaction(reaction="yes"))
+        await give_receipt(conn, manager, conversation.id, "read", NewReceipt(up_to=message.id))
+    return conversation.id, message.id
+>>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
