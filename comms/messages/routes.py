@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
 from comms.conversations.receipts import Receipt, list_receipts
@@ -110,9 +110,9 @@ async def add_reaction(message_id: UUID, new: NewReaction, acting: Writing, resp
     return message
 
 
-@router.delete("/{message_id}/reactions/{reaction}", status_code=204)
+@router.delete("/{message_id}/reactions", status_code=204)
 async def take_reaction_back(
-    message_id: UUID, reaction: Annotated[str, Path(min_length=1, max_length=50)], acting: Writing
+    message_id: UUID, reaction: Annotated[str, Query(min_length=1, max_length=50)], acting: Writing
 ) -> None:
     """Takes one's own reaction back."""
     await reactions.take_reaction_back(acting.conn, acting.actor, message_id, reaction)

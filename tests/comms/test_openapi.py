@@ -17,16 +17,13 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # Changes that take no If-Match, and why. Every other PUT and DELETE must.
 WITHOUT_VERSION = {
     ("delete", "/api/processing-activities/{activity_id}"): "a ground is never changed, only ended; ending is final",
-<<<<<<< HEAD
     ("delete", "/api/me/sign-ins/{sign_in_id}"): "a sign-in is never changed, only ended; ending is final",
     ("delete", "/api/users/{user_id}/sign-ins"): "a sign-in is never changed, only ended; ending is final",
     ("delete", "/api/service-accounts/{account_id}"): "closed whatever came between",
     ("delete", "/api/users/{user_id}/second-factor"): "taken off whatever came between",
     ("put", "/api/users/{user_id}"): "open or closed, in a role: whole whatever came between",
     ("put", "/api/me/password"): "the password before is what guards it",
-=======
-    ("delete", "/api/messages/{message_id}/reactions/{reaction}"): "one's own sign: nobody else changes it",
->>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
+    ("delete", "/api/messages/{message_id}/reactions"): "one's own sign: nobody else changes it",
 }
 
 
