@@ -79,6 +79,8 @@ create function app.own_conversations() returns uuid[] language sql stable secur
         select coalesce(array_agg(m.conversation_id), '{}') from conversation_members m
         where m.tenant_id = app.tenant() and m.user_id = app.actor() and m.until_id is null;
     end;
+revoke all on function app.own_conversations() from public;
+grant execute on function app.own_conversations() to wcc_app;
 
 -- Members see a conversation while they are in it; who has left keeps the messages of their time, not its title.
 create policy own_conversations on conversations for select to wcc_app

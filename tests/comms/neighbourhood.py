@@ -15,13 +15,10 @@ from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
 from comms.house import House
 from comms.identity.roles import ROLES
-<<<<<<< HEAD
 from comms.service_accounts.queries import NewServiceAccount, create_service_account
-=======
 from comms.messages.queries import edit_message, send_message
 from comms.messages.reactions import NewReaction, add_reaction
 from comms.messages.records import MessageChange, NewMessage
->>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
 from comms.timings.queries import save_timings
 from comms.webhooks.queries import NewWebhook, create_webhook
 from models.records import StageTiming
@@ -72,22 +69,19 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
     ids = {
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
-<<<<<<< HEAD
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
-=======
         "webhook": webhook.id, "delivery": delivery["id"], "conversation": conversation_id, "message": message_id,
->>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 
 
-<<<<<<< HEAD
 def _rota() -> NewServiceAccount:
     """A program with a key."""
     return NewServiceAccount(
         name="Rota", scopes=frozenset({"homes.read"}), expires_at=datetime.now(UTC) + timedelta(days=1)
     )
-=======
+
+
 async def _talk(house: House, manager: Actor, other: Actor) -> tuple[uuid.UUID, uuid.UUID]:
     """A conversation of the two, and a message in it with everything that a message can have."""
     async with house.database.acting_as(manager) as conn:
@@ -102,4 +96,3 @@ async def _talk(house: House, manager: Actor, other: Actor) -> tuple[uuid.UUID, 
         await add_reaction(conn, manager, message.id, NewReaction(reaction="yes"))
         await give_receipt(conn, manager, conversation.id, "read", NewReceipt(up_to=message.id))
     return conversation.id, message.id
->>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)

@@ -140,6 +140,28 @@ async def test_who_joins_sees_what_comes_after_and_who_leaves_what_came_before(t
     assert await talk.read(sam, path) == ["at teatime", "again"]
 
 
+async def test_who_is_removed_while_they_write_writes_nothing_afterwards(talk: Talk, house: House) -> None:
+    mia = await factories.make_actor(house, "care_manager")
+    sam = await talk.person(mia)
+    path = await talk.begin(mia, sam)
+    body = {"conversation_id": path.rpartition("/")[2], "content": "quick"}
+    *sent, removed = await asyncio.gather(
+        *(talk.ask(sam, "POST", "/api/messages", json=body) for _ in range(8)),
+        talk.ask(mia, "DELETE", f"{path}/members/{sam.user_id}"),
+    )
+    assert removed.status_code == 204
+    assert {answer.status_code for answer in sent} <= {201, 404}
+    late = await factories.rows(
+        house, mia,
+        "select 1 from messages m join conversation_members s on s.conversation_id = m.conversation_id "
+        "and s.user_id = m.sender_id where m.sender_id = %s and m.id > s.until_id",
+        sam.user_id,
+    )  # fmt: skip
+    assert late == []
+    written = [answer.json()["id"] for answer in sent if answer.status_code == 201]
+    assert len(await talk.read(sam, path)) == len(await talk.read(mia, path)) == len(written)
+
+
 async def test_the_history_is_shown_to_newcomers_where_the_setting_says_so(talk: Talk, house: House) -> None:
     mia = await factories.make_actor(house, "care_manager")
     sam = await talk.person(mia)
