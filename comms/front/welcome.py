@@ -44,6 +44,10 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "audit.read": "read who did what",
     "webhooks.read": "see where events are sent",
     "webhooks.manage": "decide where events are sent",
+    "conversations.read": "take part in conversations",
+    "conversations.write": "begin conversations, bring people in and see them out",
+    "messages.read": "read messages of your conversations",
+    "messages.write": "write messages",
     "glass.break": "break the glass in an emergency, with a reason that somebody will ask about",
     "glass.watch": "see who broke the glass, and acknowledge it",
 }

@@ -15,10 +15,10 @@ from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
 from comms.house import House
 from comms.identity.roles import ROLES
-from comms.service_accounts.queries import NewServiceAccount, create_service_account
 from comms.messages.queries import edit_message, send_message
 from comms.messages.reactions import NewReaction, add_reaction
 from comms.messages.records import MessageChange, NewMessage
+from comms.service_accounts.queries import NewServiceAccount, create_service_account
 from comms.timings.queries import save_timings
 from comms.webhooks.queries import NewWebhook, create_webhook
 from models.records import StageTiming
@@ -70,7 +70,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
-        "webhook": webhook.id, "delivery": delivery["id"], "conversation": conversation_id, "message": message_id,
+        "conversation": conversation_id, "message": message_id,
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 

@@ -30,11 +30,8 @@ EXAMPLES = 30  # an operation
 # A request of the right shape may still ask for what cannot be: these say so, `request-invalid` must not.
 MEANT = {
     "idempotency-key-reused", "legal-basis-unsound", "period-invalid", "cursor-invalid", "text-invalid",
-<<<<<<< HEAD
     "expiry-past", "version-stale", "expiry-out-of-range", "scope-not-a-services", "code-wrong", "webhook-url-invalid",
-=======
-    "expiry-past", "version-stale", "direct-needs-two", "member-role", "mention-not-member",
->>>>>>> e2e3845 (Messaging under the nets of isolation, versions, fuzzing and planted secrets)
+    "direct-needs-two", "member-role", "mention-not-member",
 }  # fmt: skip
 
 
