@@ -22,6 +22,7 @@ VALUES: Final[dict[tuple[str, str], Any]] = {
     ("conversations", "conversation_type"): lambda: "group",
     ("messages", "sender_type"): lambda: "system",
     ("messages", "content"): lambda: "x",
+    ("broken_glass", "session_id"): uuid.uuid4,
 }
 _BY_TYPE: Final[dict[str, Any]] = {
     "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}",

@@ -70,7 +70,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
-        "conversation": conversation_id, "message": message_id,
+        "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 
