@@ -29,5 +29,6 @@ async def make_partitions_for_ever(database: Database) -> None:
             if made:
                 _log.info("made partitions of messages", made=made)
         except (WriteCareError, Error) as error:
-            _log.warning("partitions of messages could not be made", error=type(error).__name__)
+            problem = getattr(error, "slug", None)
+            _log.warning("partitions of messages could not be made", error=type(error).__name__, problem=problem)
         await asyncio.sleep(_PAUSE_SECONDS)
