@@ -37,6 +37,8 @@ _TAGS: Final[Mapping[str, str]] = {
     "homes": "The homes of a care group.",
     "people": "Staff, residents, relatives, professionals.",
     "sessions": "Calls, meetings, handovers, and who takes part.",
+    "break-glass": "Past a rule of need to know, loudly and for a while.",
+    "guests": "People without an account, let into one session by a link.",
     "conversations": "Who talks with whom, who has read what; members alone see them.",
     "messages": "What was written, what it was before, and where it is found.",
     "consent": "Lawful grounds, and what people said when they were asked.",

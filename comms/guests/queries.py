@@ -15,7 +15,7 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.identity.tokens import invitation_invalid
 from comms.sessions.participants import add_participant, remove_participant
-from comms.sessions.queries import NewParticipant, lock_session, refuse_unless_known
+from comms.sessions.queries import NewParticipant, lock_session, read_session, refuse_unless_known
 from comms.sign_ins.queries import end_all_sign_ins, open_sign_in
 from models.errors import conflict, invalid, missing
 from models.records import Record
@@ -74,8 +74,14 @@ async def invite(conn: Connection, actor: Actor, session_id: UUID, new: NewInvit
     return invitation
 
 
-async def list_invitations(conn: Connection, session_id: UUID, *, before: UUID, limit: int) -> list[Invitation]:
-    """The session's invitations, newest first, from before the id; without their links, which are shown once."""
+async def list_invitations(
+    conn: Connection, actor: Actor, session_id: UUID, *, before: UUID, limit: int
+) -> list[Invitation]:
+    """The session's invitations, newest first, from before the id; without their links, which are shown once.
+
+    Raises `missing` (session).
+    """
+    await read_session(conn, actor, session_id)
     found = await conn.execute(
         f"select {_COLUMNS} from session_invitations where session_id = %s and id < %s "  # noqa: S608 (a constant)
         "order by id desc limit %s",

@@ -54,7 +54,9 @@ async def list_invitations(
     session_id: UUID, acting: Inviting, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Invitation]:
     """Who was invited to the session by link, newest first."""
-    found = await queries.list_invitations(acting.conn, session_id, before=cursor or LAST_ID, limit=limit + 1)
+    found = await queries.list_invitations(
+        acting.conn, acting.actor, session_id, before=cursor or LAST_ID, limit=limit + 1
+    )
     return page_of(found, limit)
 
 

@@ -26,7 +26,7 @@ PUBLIC: Final = {
 KINDS: Final[dict[str, str]] = {
     "tenant_id": "tenant", "home_id": "home", "user_id": "user", "session_id": "session", "recording_id": "recording",
     "alert_id": "alert", "activity_id": "ground", "processing_id": "ground", "participant": "user",
-    "invitation_id": "session", "glass_id": "session",
+    "invitation_id": "invitation", "glass_id": "glass",
     "conversation_id": "conversation", "object_id": "user", "actor_id": "user", "cursor": "session",
     "sign_in_id": "sign_in", "account_id": "service_account", "webhook_id": "webhook", "delivery_id": "delivery",
     "message_id": "message", "reply_to": "message", "up_to": "message", "sender_id": "user",

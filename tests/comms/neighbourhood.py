@@ -10,6 +10,7 @@ from comms.alerts.records import NewReview
 from comms.conversations.members import make_conversation
 from comms.conversations.queries import CareContext, ConversationSettings, NewConversation
 from comms.conversations.receipts import NewReceipt, give_receipt
+from comms.break_glass.queries import NewBrokenGlass, break_glass
 from comms.database import Actor, one
 from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
@@ -52,6 +53,16 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         timing = StageTiming(stage="decoded", audio_seconds=1.0, wall_seconds=1.0)
         await save_timings(conn, made.worker, made.recording_id, [timing])
     conversation_id, message_id = await _talk(house, manager, made.people["S2"])
+    invitation = await factories.rows(
+        house, manager,
+        "insert into session_invitations (tenant_id, id, session_id, display_name, participant_type, invited_by, "
+        "expires_at) values (%s, uuidv7(), %s, 'Guest', 'guest', %s, now() + interval '1 day') returning id",
+        made.tenant_id, made.session_id, manager.user_id,
+    )  # fmt: skip
+    carer = people["care_worker"]
+    async with house.database.acting_as(carer) as conn:
+        need = NewBrokenGlass(object_kind="care_context", object_id=made.session_id, reason="Now.", minutes=5)
+        glass = await break_glass(conn, carer, need)
     administrator = people["platform_admin"]
     async with house.database.acting_as(administrator) as conn:
         new = NewWebhook(url="https://127.0.0.1:9/hooks", event_types=("alert.reviewed",))
@@ -70,7 +81,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
-        "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
+        "invitation": invitation[0]["id"], "glass": glass.id, "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 

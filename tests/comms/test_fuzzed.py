@@ -30,8 +30,8 @@ EXAMPLES = 30  # an operation
 # A request of the right shape may still ask for what cannot be: these say so, `request-invalid` must not.
 MEANT = {
     "idempotency-key-reused", "legal-basis-unsound", "period-invalid", "cursor-invalid", "text-invalid",
-    "expiry-past", "version-stale", "expiry-out-of-range", "scope-not-a-services", "code-wrong", "webhook-url-invalid",
-    "direct-needs-two", "member-role", "mention-not-member",
+    "expiry-past", "expiry-invalid", "version-stale", "expiry-out-of-range", "scope-not-a-services", "code-wrong",
+    "webhook-url-invalid",
 }  # fmt: skip
 
 

@@ -21,6 +21,8 @@ WITHOUT_VERSION = {
     ("delete", "/api/users/{user_id}/sign-ins"): "a sign-in is never changed, only ended; ending is final",
     ("delete", "/api/service-accounts/{account_id}"): "closed whatever came between",
     ("delete", "/api/users/{user_id}/second-factor"): "taken off whatever came between",
+    ("delete", "/api/sessions/{session_id}/invitations/{invitation_id}"): "taken back whatever came between",
+    ("delete", "/api/alerts/{alert_id}/subjects/{user_id}"): "a judgement of that person's part, not of the alert",
     ("put", "/api/users/{user_id}"): "open or closed, in a role: whole whatever came between",
     ("put", "/api/me/password"): "the password before is what guards it",
     ("delete", "/api/messages/{message_id}/reactions"): "one's own sign: nobody else changes it",

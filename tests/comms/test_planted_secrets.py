@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 # Where a person's own words are kept, at the least: a table that takes them and is not reached fails the test.
 KEPT = {
     "homes", "users", "communication_sessions", "data_processing_activities", "consent_records", "consent_audit_trail",
-    "session_participants", "reviews", "conversations", "messages", "message_reactions",
+    "care_contexts", "reviews", "conversations", "messages", "message_reactions",
 }  # fmt: skip
 # Holds rows on purpose: the database's own files.
 _THE_DATABASE = "postgres/"
