@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from comms.accounts.passwords import make_password_reset
 from comms.alerts import queries as alerts
 from comms.alerts.records import NewReview
+from comms.break_glass.queries import NewBrokenGlass, break_glass
 from comms.conversations.members import make_conversation
 from comms.conversations.queries import CareContext, ConversationSettings, NewConversation
 from comms.conversations.receipts import NewReceipt, give_receipt
-from comms.break_glass.queries import NewBrokenGlass, break_glass
 from comms.database import Actor, one
 from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
@@ -81,7 +81,8 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
-        "invitation": invitation[0]["id"], "glass": glass.id, "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
+        "invitation": invitation[0]["id"], "glass": glass.id,
+        "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 
