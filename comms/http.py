@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import Depends, Header, Request, Response
@@ -30,6 +31,7 @@ from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.versions import stale
+from models.errors import refused
 
 _ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})[a-z]*"?')
 
@@ -180,6 +182,16 @@ IfMatch = Annotated[int | None, Depends(if_match)]
 def tag(response: Response, version: int, view: str = "") -> None:
     """Says the record's version as its ETag; `view`, in letters, tells apart who is shown less of the same version."""
     response.headers["ETag"] = f'"{version}{view}"'
+
+
+def refuse_other_origins(connection: HTTPConnection) -> None:
+    """A browser says where a page came from; a page of another origin may not use a visitor's network to get in.
+
+    Raises `refused` (`origin-refused`).
+    """
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != connection.headers.get("host", "").lower():
+        raise refused("origin-refused", "This is opened from this address's own pages, or by programs.")
 
 
 def bearer_of(header: str | None) -> str | None:

@@ -9,7 +9,6 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import WebSocket
@@ -21,11 +20,12 @@ from comms.events.queries import EventType
 from comms.events.subscription import Subscription
 from comms.events.tickets import redeem_ticket
 from comms.house import House
+from comms.http import refuse_other_origins
 from comms.identity.roles import RolePermission, refuse_unless
 from comms.presence.queries import Place
 from comms.problems import close_code_of, problem_of
 from comms.sessions.attendance import refuse_unheard
-from models.errors import WriteCareError, missing, refused
+from models.errors import WriteCareError, missing
 
 # A socket outlives neither a changed role nor an account that was closed for longer than this.
 _LONGEST_SECONDS: Final = 3600.0
@@ -67,7 +67,7 @@ async def tell(
 
 async def admit(websocket: WebSocket, database: Database, channel: Channel, ticket: str) -> Actor:
     """Whom the ticket speaks for; raises `refused` (origin, role), `unauthenticated` (ticket), `missing` (session)."""
-    _refuse_other_origins(websocket)
+    refuse_other_origins(websocket)
     actor = await redeem_ticket(database, ticket)
     refuse_unless(actor, channel.permission)
     if actor.session_id is not None and channel.session_id != actor.session_id:  # a guest, elsewhere
@@ -135,10 +135,3 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         await asyncio.wait_for(websocket.close(code, reason), _CLOSING_SECONDS)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
         return  # it is gone already
-
-
-def _refuse_other_origins(websocket: WebSocket) -> None:
-    """A browser says where a page came from; a page of another origin may not use a visitor's network to get in."""
-    origin = websocket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != websocket.headers.get("host", "").lower():
-        raise refused("origin-refused", "WebSockets are opened from this address's own pages, or by programs.")

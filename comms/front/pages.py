@@ -21,10 +21,12 @@ li { margin: 0 0 0.35rem; break-inside: avoid; }
 footer { margin-top: 3rem; color: #4d5c5a; font-size: 0.95rem; }
 h3 { margin: 1.75rem 0 0; font-size: 1rem; overflow-wrap: anywhere; }
 a { color: #0b5a52; } code { font-size: 0.95em; } p { margin: 0.4rem 0; }
-a:focus-visible { outline: 0.2rem solid currentColor; outline-offset: 0.15rem; }
+input, button { font: inherit; padding: 0.4rem 0.6rem; border: 0.1rem solid #4d5c5a; border-radius: 0.3rem; }
+input { width: 20rem; max-width: 100%; box-sizing: border-box; } button { background: #0b5a52; color: #ffffff; }
+:focus-visible { outline: 0.2rem solid currentColor; outline-offset: 0.15rem; }
 @media (prefers-color-scheme: dark) {
 body { color: #e6ebe9; background: #141a19; } a { color: #8fd3c8; } dt, footer { color: #a9b5b2; }
-.notice { border-color: #f4a56b; background: #2b211a; }
+.notice { border-color: #f4a56b; background: #2b211a; } input { background: #1d2524; color: #e6ebe9; }
 }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.5rem; } }
 """
@@ -50,9 +52,9 @@ _VISITOR: Final = """\
 <p>Care conversations, recorded with a lawful ground, read for safeguarding concerns, and put before a person who
 decides.</p>
 <h2>Signing in</h2>
-<p>You are not signed in. Whoever runs this installation gives you an account. Programs send their token with each
-request, in the header <code>Authorization: Bearer …</code>; the page that lists what can be asked says how a token
-is come by.</p>
+<p>You are not signed in. <a href="/sign-in">Sign in</a> with your account; whoever runs this installation gives you
+one. Programs send their token with each request, in the header <code>Authorization: Bearer …</code>; the page that
+lists what can be asked says how a token is come by.</p>
 <p>If somebody sent you a link to a call, you need no account: open that link.</p>
 <h2>For programs, and those who run them</h2>
 <ul>
@@ -60,6 +62,12 @@ is come by.</p>
 <li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>
 <li><a href="/health/detailed">Whether everything is well</a></li>
 </ul>"""
+
+
+_FIELD: Final = """\
+<p><label for="{name}">{label}</label><br>
+<input id="{name}" name="{name}" type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none"{needed}></p>
+"""
 
 
 def page(title: str, body: str) -> str:
@@ -70,6 +78,23 @@ def page(title: str, body: str) -> str:
 def visitor_page() -> str:
     """For whoever is not signed in: what this is, and how to come in."""
     return page("WriteCareConnect", _VISITOR)
+
+
+def sign_in_page(*, single_sign_on: bool, tenant: str = "", user: str = "", problem: str = "") -> str:
+    """The form of a local account, with what went wrong at the last try; the way to the provider, if there is one."""
+    told = f'<p class="notice" role="alert" id="problem">{escape(problem)}</p>\n' if problem else ""
+    elsewhere = '<p>Or <a href="/api/auth/oidc/start">sign in with your organisation\'s account</a>.</p>\n'
+    fields = "".join(
+        _FIELD.format(name=name, label=label, kind=kind, fill=fill, value=escape(value), needed=needed)
+        for name, label, kind, fill, value, needed in (
+            ("tenant", "Organisation", "text", "organization", tenant, " required"),
+            ("user", "User name", "text", "username", user, " required"),
+            ("password", "Password", "password", "current-password", "", " required"),
+            ("code", "One-time code, if you have set one up", "text", "one-time-code", "", ""),
+        )
+    )
+    form = f'<form method="post" action="/sign-in">\n{fields}<p><button>Sign in</button></p>\n</form>\n'
+    return page("Sign in: WriteCareConnect", f"<h1>Sign in</h1>\n{told}{form}{elsewhere if single_sign_on else ''}")
 
 
 def api_page(document: dict[str, Any]) -> str:

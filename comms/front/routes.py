@@ -1,15 +1,21 @@
 """The pages for people at this address: who they are and what their tenant holds, and what can be asked here."""
 
+from contextlib import suppress
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Cookie, Header, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Cookie, Depends, Form, Header, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
-from comms.front.pages import api_page, visitor_page
+from comms.database import Origin
+from comms.front.pages import api_page, sign_in_page, visitor_page
 from comms.front.queries import read_welcome
 from comms.front.welcome import welcome_page
-from comms.http import InHouse, bearer_of
+from comms.http import InHouse, bearer_of, origin_of, refuse_other_origins
 from comms.identity.queries import refuse_inactive
+from comms.problems import status_of
+from comms.sign_ins.entering import Credentials, sign_in
+from comms.sign_ins.queries import end_sign_in
+from comms.sign_ins.routes import forget_cookie, keep_in_cookie
 from models.errors import Kind, WriteCareError
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -36,6 +42,53 @@ async def front_page(
         if error.kind is not Kind.UNAUTHENTICATED:
             raise
         return visitor_page()
+
+
+@router.get("/sign-in")
+async def sign_in_form(house: InHouse) -> str:
+    """Where a person with an account comes in by browser."""
+    return sign_in_page(single_sign_on=house.settings.oidc_issuer is not None)
+
+
+@router.post("/sign-in", response_model=None)
+async def sign_in_by_form(
+    request: Request,
+    house: InHouse,
+    origin: Annotated[Origin, Depends(origin_of)],
+    sent: Annotated[Credentials, Form()],
+) -> Response:
+    """Lets the person in, and keeps their tokens in cookies that no script can read; else says why, on the form."""
+    refuse_other_origins(request)
+    try:
+        tokens = await sign_in(house, sent.model_copy(update={"code": sent.code or None}), origin)
+    except WriteCareError as error:
+        elsewhere = house.settings.oidc_issuer is not None
+        form = sign_in_page(single_sign_on=elsewhere, tenant=sent.tenant, user=sent.user, problem=error.detail)
+        return HTMLResponse(form, status_of(error))
+    inside = RedirectResponse("/", 303)
+    inside.set_cookie(
+        COOKIE, tokens.access_token, max_age=tokens.expires_in, httponly=True, samesite="strict",
+        secure=house.settings.origin.startswith("https:"),
+    )  # fmt: skip
+    keep_in_cookie(inside, house.settings, tokens)
+    return inside
+
+
+@router.post("/sign-out", response_model=None)
+async def sign_out_by_form(
+    request: Request, house: InHouse, cookie: Annotated[str | None, Cookie(alias=COOKIE)] = None
+) -> Response:
+    """Ends the browser's sign-in, and forgets its cookies."""
+    refuse_other_origins(request)
+    with suppress(WriteCareError):  # it has ended already: what is left is to forget it
+        actor = house.verifier.verify(cookie)
+        async with house.database.acting_as(actor) as conn:
+            if actor.sign_in_id is not None:
+                await end_sign_in(conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
+    outside = RedirectResponse("/", 303)
+    outside.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    forget_cookie(outside)
+    return outside
 
 
 @router.get("/docs")

@@ -59,6 +59,7 @@ _LINKS: Final = (
     '<li><a href="/health/detailed">Whether everything is well</a></li>\n</ul>'
 )
 _FOOTER: Final = (
+    '\n<form method="post" action="/sign-out"><p><button>Sign out</button></p></form>'
     "\n<footer><p>Software raises concerns here; people decide. What you open is kept in a log of acts.</p></footer>"
 )
 _KINDS: Final = {"care_context": "care context of session", "alert": "alert"}

@@ -70,14 +70,14 @@ async def sign_out(request: Mine, response: Response) -> None:
     if actor.sign_in_id is None:
         raise conflict("no-sign-in", "This token or key belongs to no sign-in: it ends when it expires.")
     await queries.end_sign_in(request.conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
-    _forget_cookie(response)
+    forget_cookie(response)
 
 
 @router.post("/api/auth/sign-out-everywhere", status_code=204)
 async def sign_out_everywhere(request: Mine, response: Response) -> None:
     """Ends every sign-in of the person, this one too."""
     await queries.end_all_sign_ins(request.conn, request.actor, request.actor.user_id, "signed_out_everywhere")
-    _forget_cookie(response)
+    forget_cookie(response)
 
 
 @router.post("/api/auth/password-reset", status_code=204)
@@ -116,5 +116,6 @@ def keep_in_cookie(response: Response, settings: Settings, tokens: Tokens) -> To
     return tokens.model_copy(update={"refresh_token": None})
 
 
-def _forget_cookie(response: Response) -> None:
+def forget_cookie(response: Response) -> None:
+    """The browser forgets its refresh token."""
     response.delete_cookie(COOKIE, path="/api/auth", httponly=True, samesite="strict")

@@ -28,7 +28,7 @@ class _Landmarks(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "br", "link"):
+        if tag not in ("meta", "br", "link", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -138,3 +138,56 @@ async def test_a_guests_page_speaks_of_their_call_alone(client: httpx.AsyncClien
     text = await front(client, house, narrowed)
     assert "the one call that you were invited to" in text
     assert held(text) == {"Calls and meetings": "none"}  # they have not entered it yet
+
+
+async def given_a_password(client: httpx.AsyncClient, house: House) -> tuple[Actor, dict[str, str]]:
+    """Somebody with an account, and what they type in."""
+    actor = await factories.make_actor(house, "care_manager")
+    words = "a sentence that nobody guesses"
+    headers = factories.bearer(house, actor)
+    assert (await client.put("/api/me/password", json={"new_password": words}, headers=headers)).status_code == 204
+    named = await factories.rows(
+        house, actor, "select t.slug as tenant, u.slug as user from users u join tenants t on t.id = u.tenant_id "
+        "where u.id = %s", actor.user_id,
+    )  # fmt: skip
+    return actor, {**named[0], "password": words, "code": ""}
+
+
+async def test_a_person_signs_in_by_the_form_is_known_on_the_page_and_signs_out(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    _, typed = await given_a_password(client, house)
+    answer = await client.post("/sign-in", data=typed)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    for cookie in answer.headers.get_list("set-cookie"):
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+    assert "<strong>care manager</strong>" in (await client.get("/")).text
+    token = client.cookies[COOKIE]
+    assert (await client.post("/sign-out")).status_code == 303
+    assert "You are not signed in" in (await client.get("/")).text
+    answer = await client.get("/api/me", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+
+
+async def test_a_wrong_password_leaves_the_form_with_what_to_do_and_without_the_password(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    _, typed = await given_a_password(client, house)
+    answer = await client.post("/sign-in", data=typed | {"password": "another <b>word</b>"})
+    assert answer.status_code == 401
+    assert 'role="alert"' in answer.text
+    assert f'value="{typed["user"]}"' in answer.text
+    assert "word</b>" not in answer.text
+    assert COOKIE not in answer.headers.get("set-cookie", "")
+    page = _Landmarks(answer.text)
+    assert page.open == []
+    labelled = {attrs["for"] for tag, attrs in page.tags if tag == "label"}
+    assert labelled == {attrs["id"] for tag, attrs in page.tags if tag == "input"}
+
+
+async def test_a_page_of_another_address_signs_nobody_in(client: httpx.AsyncClient, house: House) -> None:
+    _, typed = await given_a_password(client, house)
+    answer = await client.post("/sign-in", data=typed, headers={"Origin": "https://elsewhere.example"})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
