@@ -1,4 +1,4 @@
-"""What was written before there was need to know: migration 0009 on a database that is filled."""
+"""What was written by the first version: every later migration on a database that is filled, 0009 looked at closely."""
 
 import uuid
 from urllib.parse import urlsplit, urlunsplit
@@ -14,6 +14,7 @@ from comms.sessions.queries import CallPermissions, read_session
 pytestmark = pytest.mark.anyio
 
 TENANT, MAKER, OTHER, SPEAKER, SESSION, PLAIN, ALERT, ANALYSIS = (uuid.uuid4() for _ in range(8))
+FILLED_BEFORE = 5  # the first migration after the first version
 FILL = f"""
 insert into tenants (id, slug, name) values ('{TENANT}', 'old', 'Old');
 insert into users (tenant_id, id, slug, display_name, role) values ('{TENANT}', '{MAKER}', 'm', 'm', 'care_manager'),
@@ -40,6 +41,12 @@ insert into alerts (tenant_id, id, session_id, recording_id, analysis_id, severi
 insert into alert_evidence (tenant_id, alert_id, utterance_id, category, severity, probability, threshold, model,
         model_version)
     select tenant_id, '{ALERT}', id, 'neglect', 'high', 1, 0, 'm', '1' from utterances;
+insert into events (tenant_id, type, aggregate_type, aggregate_id, aggregate_version, data)
+    values ('{TENANT}', 'session.created', 'session', '{SESSION}', 1, '{{}}');
+insert into audit_log (tenant_id, actor_id, actor_role, action, object_type, object_id)
+    values ('{TENANT}', '{MAKER}', 'care_manager', 'session.created', 'session', '{SESSION}');
+insert into ws_tickets (tenant_id, user_id, role, secret_hash, expires_at)
+    values ('{TENANT}', '{MAKER}', 'care_manager', '', now());
 """  # fmt: skip
 
 
@@ -49,7 +56,7 @@ def _at(url: str, database: str) -> str:
 
 @pytest.fixture(scope="module")
 def carried_over(databases: Databases) -> str:
-    """A database that was filled before migration 0009 came, by its name."""
+    """A database that was filled by the first version, by its name."""
     with psycopg.connect(databases.administrator, autocommit=True) as admin:
         admin.execute("create database before_need_to_know")
     with psycopg.connect(_at(databases.administrator, "before_need_to_know")) as admin:
@@ -57,7 +64,7 @@ def carried_over(databases: Databases) -> str:
         admin.execute("grant all on schema public to wcc_owner")
         admin.execute("grant create on database before_need_to_know to wcc_owner")
         for number, _, statements in steps():
-            if number == 9:
+            if number == FILLED_BEFORE:
                 admin.execute("reset role")
                 admin.execute(FILL.encode())
             admin.execute("set role wcc_owner")
