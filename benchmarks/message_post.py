@@ -10,7 +10,6 @@ commonly used, and in a pipeline, as the platform sends them. Each side writes i
 
 import http.client
 import json
-import statistics
 import sys
 import uuid
 from collections.abc import Callable
@@ -19,10 +18,9 @@ import psycopg
 import uuid_utils.compat as uuid_utils
 from psycopg.types.json import Jsonb
 
-from benchmarks.session_post import p50, platform
+from benchmarks.session_post import compare, platform
 from comms.database import Actor
 
-ROUNDS = 15
 WORDS = "Ada had her tablets at eight and slept well; please look at her left heel again tonight."
 
 
@@ -115,22 +113,14 @@ def piped(conn: psycopg.Connection, actor: Actor, conversation_id: uuid.UUID) ->
 
 def main() -> int:
     with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
-        ways: dict[str, Callable[[], None]] = {
-            "posted": poster(port, token, make_conversation(databases.administrator, actor)),
-            "raw": raw(conn, actor, make_conversation(databases.administrator, actor)),
-            "piped": piped(conn, actor, make_conversation(databases.administrator, actor)),
-        }
-        for act in ways.values():
-            p50(act)  # warm: plans, caches
-        rounds = []
-        for turn in range(ROUNDS):
-            order = list(ways) if turn % 2 == 0 else list(reversed(ways))
-            rounds.append({name: p50(ways[name]) for name in order})
-    for name in ways:
-        print(f"{name:8} p50 {statistics.median(found[name] for found in rounds) * 1e3:6.2f} ms")
-    for name in ("raw", "piped"):
-        ratios = [found["posted"] / found[name] for found in rounds]
-        print(f"posted / {name:6} {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+        mine = (make_conversation(databases.administrator, actor) for _ in range(3))
+        compare(
+            {
+                "posted": poster(port, token, next(mine)),
+                "raw": raw(conn, actor, next(mine)),
+                "piped": piped(conn, actor, next(mine)),
+            }
+        )
     return 0
 
 

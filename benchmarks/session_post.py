@@ -170,20 +170,24 @@ def p50(act: Callable[[], None]) -> float:
     return statistics.median(taken)
 
 
-def main() -> int:
-    with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
-        ways = {"posted": poster(port, token), "raw": raw(conn, actor), "piped": piped(conn, actor)}
-        for act in ways.values():
-            p50(act)  # warm: plans, caches
-        rounds = []
-        for turn in range(ROUNDS):
-            order = list(ways) if turn % 2 == 0 else list(reversed(ways))
-            rounds.append({name: p50(ways[name]) for name in order})
+def compare(ways: dict[str, Callable[[], None]]) -> None:
+    """Runs rounds of each way in turn and prints their p50 and the ratios of `posted` to the others."""
+    for act in ways.values():
+        p50(act)  # warm: plans, caches
+    rounds = []
+    for turn in range(ROUNDS):
+        order = list(ways) if turn % 2 == 0 else list(reversed(ways))
+        rounds.append({name: p50(ways[name]) for name in order})
     for name in ways:
         print(f"{name:8} p50 {statistics.median(found[name] for found in rounds) * 1e3:6.2f} ms")
     for name in ("raw", "piped"):
         ratios = [found["posted"] / found[name] for found in rounds]
         print(f"posted / {name:6} {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def main() -> int:
+    with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
+        compare({"posted": poster(port, token), "raw": raw(conn, actor), "piped": piped(conn, actor)})
     return 0
 
 

@@ -59,14 +59,16 @@ class ConsentStatus(Record):
     permissions: tuple[Permission, ...]
 
 
-@router.post("", status_code=201, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415))
-async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Recording:
+@router.post(
+    "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
+)
+async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
     """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon."""
     with _counted_refusals(house):
         async with received(request, house.settings.data_dir) as upload:
             once = await once_of(request, upload, _created)
             recording = await intake.take_in(house, actor, session_id, upload, once)
-    return _created(recording)  # type: ignore[return-value]
+    return _created(recording)
 
 
 @router.post("/start/{session_id}", status_code=201)
@@ -80,8 +82,10 @@ async def start_recording(
     return recording
 
 
-@router.post("/stop/{session_id}", openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413))
-async def stop_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Recording:
+@router.post(
+    "/stop/{session_id}", response_model=Recording, openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413)
+)
+async def stop_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
     """Ends the running recording with the tracks that were recorded; without a form, it ends empty and deleted."""
     with _counted_refusals(house):
         if is_multipart(request):
@@ -91,7 +95,7 @@ async def stop_recording(session_id: UUID, request: Request, house: InHouse, act
         else:
             once = await once_of(request, Upload(files=(), participants=()), _stopped)
             recording = await intake.discard(house, actor, session_id, once)
-    return _stopped(recording)  # type: ignore[return-value]
+    return _stopped(recording)
 
 
 @router.get("")

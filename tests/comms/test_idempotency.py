@@ -156,8 +156,9 @@ async def test_while_the_first_still_runs_the_second_is_told_to_wait(client: htt
 @pytest.mark.parametrize("key", ["", " ", "with space", "k" * 256, "é"])
 async def test_a_key_that_is_none_is_refused(client: httpx.AsyncClient, house: House, key: str) -> None:
     manager = await factories.make_actor(house, "care_manager")
-    headers = factories.bearer(house, manager) | {"Idempotency-Key": key.encode()}
-    answer = await client.post("/api/sessions", json=CALL, headers=headers)  # type: ignore[arg-type]
+    headers = [*factories.bearer(house, manager).items(), ("Idempotency-Key", key)]
+    sent = [(name.encode(), value.encode()) for name, value in headers]
+    answer = await client.post("/api/sessions", json=CALL, headers=sent)
     assert (answer.status_code, slug_of(answer)) == (422, "idempotency-key-invalid")
 
 
