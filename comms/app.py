@@ -42,6 +42,7 @@ from comms.settings import Settings
 from comms.sign_ins.routes import router as sign_ins
 from comms.single_sign_on.provider import open_provider
 from comms.single_sign_on.routes import router as single_sign_on
+from comms.tasks import end
 from comms.tenants.routes import router as tenants
 from comms.timings.routes import router as timings
 from comms.users.routes import router as people
@@ -98,9 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
                 asyncio.create_task(make_partitions_for_ever(house.database)),
             }
             yield
-            for sweep in sweeping:
-                sweep.cancel()
-            await asyncio.wait(sweeping)
+            await end(sweeping)
 
     app = FastAPI(
         title="WriteCareConnect", version="0.1.0", description=DESCRIPTION, lifespan=lifespan,

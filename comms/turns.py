@@ -71,6 +71,7 @@ async def take_turn(conn: Connection, lock: int, stopping: asyncio.Event) -> boo
 async def pause(stopping: asyncio.Event, seconds: float) -> None:
     """Waits so long, or until told to stop."""
     try:
-        await asyncio.wait_for(stopping.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
     except TimeoutError:
         return

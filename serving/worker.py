@@ -29,6 +29,7 @@ from comms.logs import write_json_logs
 from comms.metrics import Metrics
 from comms.problems import is_retried
 from comms.settings import Settings
+from comms.tasks import end
 from models.errors import WriteCareError, unavailable
 from pipelines.capabilities import Models
 from pipelines.processing import park_recording, process_recording
@@ -133,7 +134,7 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
                 update_heartbeat_interval=silent / 3, stalled_worker_timeout=silent,
             )  # fmt: skip
         finally:
-            sweeper.cancel()
+            await end({sweeper})
 
 
 def _join_ray(models_ready: Path) -> Callable[[], Models]:

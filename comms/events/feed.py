@@ -28,6 +28,7 @@ from comms.identity.door import NOBODY
 from comms.presence.queries import PRESENCE
 from comms.presence.roll import LEASE_SECONDS, Roll
 from comms.sign_ins.queries import REVOKED
+from comms.tasks import end
 from models.errors import WriteCareError, unavailable
 
 _PAGE: Final = 100  # far fewer than a socket may be behind: between two pages those that take what comes have it
@@ -97,7 +98,7 @@ class Feed:
                 ) as conn:  # fmt: skip
                     for channel in (CHANNEL, REVOKED, PRESENCE):
                         await conn.execute(f"listen {channel}".encode())
-                    self._look.set()
+                    self.look()
                     await self._read_all()  # first of all, what was sent while nobody listened
                     while True:
                         await self._hear(conn)
@@ -109,13 +110,18 @@ class Feed:
         """Until cancelled: cuts off who may no longer listen, and says who is present."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), _WATCH_SECONDS)
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    await self._look.wait()
             self._look.clear()
             try:
                 await self._cut_off_the_gone()
                 await self.roll.look()
             except WriteCareError as error:
                 _log.warning("feed cannot look who is there", problem=error.slug)
+
+    def look(self) -> None:
+        """Has `watch` look now who may no longer listen and who is present."""
+        self._look.set()
 
     def close(self) -> None:
         """Cuts every socket off: the process is going."""
@@ -127,7 +133,7 @@ class Feed:
         """Waits for a notification, or long enough to look unasked."""
         heard = {notice.channel async for notice in conn.notifies(timeout=_LOOK_ANYWAY_SECONDS, stop_after=1)}
         if heard & {REVOKED, PRESENCE}:
-            self._look.set()
+            self.look()
         if not heard or CHANNEL in heard:
             await self._read_all()
 
@@ -142,7 +148,7 @@ class Feed:
 
     def _hand_on(self, event: SentEvent, tenant: _Tenant) -> None:
         if event.type == _LEAVING:
-            self._look.set()
+            self.look()
         if seeing := [subscription for subscription in tenant.sockets if subscription.sees(event)]:
             text = envelope(event).model_dump_json()  # once for all
             for subscription in seeing:
@@ -196,6 +202,4 @@ async def open_feed(
             yield feed
         finally:
             feed.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)

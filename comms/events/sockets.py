@@ -25,6 +25,7 @@ from comms.identity.roles import RolePermission, refuse_unless
 from comms.presence.queries import Place
 from comms.problems import close_code_of, problem_of
 from comms.sessions.attendance import refuse_unheard
+from comms.tasks import end
 from models.errors import WriteCareError, missing
 
 # A socket outlives neither a changed role nor an account that was closed for longer than this.
@@ -94,9 +95,7 @@ async def push(
     try:
         done, _ = await asyncio.wait(tasks, timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
     if gone in done:
         if gone.result() == "flooding":
             await _close(websocket, _POLICY_VIOLATION, "nobody-listens")
@@ -132,6 +131,7 @@ async def _until_gone(websocket: WebSocket) -> Literal["gone", "flooding"]:
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:
     try:
-        await asyncio.wait_for(websocket.close(code, reason), _CLOSING_SECONDS)
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            await websocket.close(code, reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
         return  # it is gone already

@@ -7,11 +7,12 @@ next. A lost one costs a moment: relay and feed also look unasked.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
 from comms.database import Database
+from comms.tasks import end
 from models.errors import WriteCareError
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +49,4 @@ async def waking(waker: Waker, database: Database) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await end({running})

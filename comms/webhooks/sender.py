@@ -19,6 +19,7 @@ from comms.events.envelope import SentEvent
 from comms.events.queries import CHANNEL
 from comms.identity.door import NOBODY
 from comms.storage.keys import KeyService
+from comms.tasks import end
 from comms.turns import in_turn
 from comms.webhooks.post import Outcome, Post
 from comms.webhooks.secrets import signing_keys
@@ -97,8 +98,7 @@ class Sender:
 
         hearing = asyncio.create_task(heard())
         await asyncio.wait({hearing, *self._tries}, return_when=asyncio.FIRST_COMPLETED)
-        hearing.cancel()
-        await asyncio.gather(hearing, return_exceptions=True)
+        await end({hearing})
 
     async def _take(self, conn: Connection) -> list[_Due]:
         """Deliveries that are due, of each aggregate the first that waits, not under way; so many a webhook."""
@@ -178,9 +178,7 @@ class Sender:
             await record_act(conn, _sender(due.tenant_id), "webhook.disabled", ("webhook", due.webhook_id), because)
 
     async def _give_up_tries(self) -> None:
-        for task in self._tries:
-            task.cancel()
-        await asyncio.gather(*self._tries, return_exceptions=True)
+        await end(self._tries)
         self._tries.clear()
 
 
