@@ -1,4 +1,4 @@
-"""The kinds of file that are taken: by the media type of what is inside, which names and which claims are true of it."""
+"""The kinds of file that are taken: for the media type of what is inside, which names and claims are true of it."""
 
 from dataclasses import dataclass
 from typing import Final

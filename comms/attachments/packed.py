@@ -30,7 +30,9 @@ _ARCHIVES: Final = (
     b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"MSCF", b"\x04\x22\x4d\x18", b"LZIP", b"xar!",
 )  # fmt: skip
 # Programs; the old compound files, in which Word keeps embedded objects and macros.
-_ACTIVE: Final = (b"MZ", b"\x7fELF", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"#!")
+_ACTIVE: Final = (
+    b"MZ", b"\x7fELF", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"#!",
+)  # fmt: skip
 _ACTIVE_NAMES: Final = re.compile(r"(?i)(^|/)(vbaproject\.bin|vbadata\.xml|basic/.*|scripts/.*|activex/.*)$")
 _PICTURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _MAIN_PARTS: Final = {DOCX: "word/document.xml", XLSX: "xl/workbook.xml"}
@@ -54,7 +56,7 @@ def cleaned_document(source: BinaryIO) -> tuple[str, bytes, Iterator[str]]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError):
         raise Refused("attachment-unreadable") from None
     media_type = _media_type(read)
-    return media_type, _packed([member for member in members if member.filename in read], read), _words(media_type, read)
+    return media_type, _packed(read), _words(media_type, read)
 
 
 def _refuse_unsound(members: list[zipfile.ZipInfo]) -> None:
@@ -105,13 +107,13 @@ def _media_type(read: dict[str, bytes]) -> str:
     raise Refused("attachment-type-not-taken")
 
 
-def _packed(members: list[zipfile.ZipInfo], read: dict[str, bytes]) -> bytes:
+def _packed(read: dict[str, bytes]) -> bytes:
+    """In the order in which it was: OpenDocument's `mimetype` is first, and as it is."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as packed:
-        for member in members:
-            fresh = zipfile.ZipInfo(member.filename)  # neither its times nor its extra fields
-            fresh.compress_type = zipfile.ZIP_STORED if member.filename == "mimetype" else zipfile.ZIP_DEFLATED
-            packed.writestr(fresh, read[member.filename])
+        for name, content in read.items():
+            fresh = zipfile.ZipInfo(name)  # neither its times nor its extra fields
+            packed.writestr(fresh, content, zipfile.ZIP_STORED if name == "mimetype" else zipfile.ZIP_DEFLATED)
     return written.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""PDF documents: what is active or packed in them is refused, their words are found. Runs in the confined child alone."""
+"""PDF documents: what is active or packed in them is refused, their words are found. For the confined child alone."""
 
 import zipfile
 from collections.abc import Iterator

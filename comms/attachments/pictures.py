@@ -15,7 +15,7 @@ from comms.attachments.refusals import Refused
 _MAX_POINTS: Final = 50_000_000
 _MEDIA_TYPES: Final = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}  # MPO: a JPEG with further pictures in it
 _WRITTEN_AS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    JPEG: ("JPEG", {"quality": 92, "subsampling": 0}), PNG: ("PNG", {}), WEBP: ("WEBP", {"quality": 92}),
+    JPEG: ("JPEG", {"quality": 90}), PNG: ("PNG", {}), WEBP: ("WEBP", {"quality": 90}),
 }  # fmt: skip
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the points are counted below
