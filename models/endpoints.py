@@ -195,6 +195,27 @@ class SourcedTranscript(Transcript):
     source: str = Field(repr=False)
 
 
+# --- what search asks -----------------------------------------------------------------------------------------------
+
+# At Serve's own port alone, for the platform: a question is its asker's own words, laid nowhere, so it needs no ground.
+QUESTION_PATH: Final = "/question"
+
+
+class Question(Record):
+    """What somebody looks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    text: str = Field(min_length=1, max_length=500, repr=False)
+
+
+class QuestionVector(Record):
+    """Where its meaning lies: a unit vector of 384, and the version of the model that laid it."""
+
+    vector: tuple[float, ...] = Field(min_length=384, max_length=384, repr=False)
+    model: str
+
+
 # --- problems and batches ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,11 +38,14 @@ from models.audio import decode
 from models.endpoints import (
     ENDPOINTS,
     MOST_ITEMS,
+    QUESTION_PATH,
     BatchResults,
     Endpoint,
     Ground,
     ItemError,
     Problem,
+    Question,
+    QuestionVector,
     TranscribeRequest,
 )
 from models.errors import WriteCareError, invalid, unavailable
@@ -50,6 +53,8 @@ from models.records import Record
 from serving import calls
 from serving.handles import ServedModels, deployment_handles
 from serving.placement import DEPLOYMENTS, INGRESS
+
+Shape = TypeVar("Shape", bound=Record)
 
 _AT_ONCE: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
 _CONNECTIONS: Final = 4
@@ -99,6 +104,7 @@ def build_app() -> FastAPI:
             responses={**PROBLEM_RESPONSES, **described[endpoint.call].responses},
             openapi_extra=described[endpoint.call].openapi_extra,
         )  # fmt: skip
+    app.add_api_route(QUESTION_PATH, _lay_question, methods=["POST"], include_in_schema=False)
     app.add_api_route("/healthz", _healthy, methods=["GET"])
     app.add_middleware(Doorway, metrics=Metrics(), uploads={"/api/ai/transcribe": settings.max_upload_bytes})
     return app
@@ -133,12 +139,22 @@ def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]:
     return answer
 
 
+async def _lay_question(request: Request) -> QuestionVector:
+    """Where the meaning of a search lies, for whoever may search; the words are not kept, nor logged."""
+    door: Door = request.app.state.door
+    actor = await owner_of(door.database, door.verifier, bearer_of(request.headers.get("authorization")))
+    refuse_unless(actor, "messages.read")
+    async with door.database.acting_as(actor) as conn:
+        await refuse_inactive(conn, actor)
+    question = _shaped(Question, await _json(request))
+    models = ServedModels(door.handles)
+    (row,) = await models.embed([question.text])
+    return QuestionVector(vector=tuple(row.tolist()), model=models.versions["embedding"])
+
+
 async def _read(door: Door, actor: Actor, endpoint: Endpoint, body: Any) -> Record:
     """One item: its shape, its ground, then its reading."""
-    try:
-        request = endpoint.request.model_validate(body)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+    request = _shaped(endpoint.request, body)
     await _check(door, actor, request, endpoint)
     record: Record = await calls.READINGS[endpoint.call](ServedModels(door.handles), request)
     return record
@@ -152,10 +168,7 @@ async def _check(door: Door, actor: Actor, ground: Ground, endpoint: Endpoint) -
 async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endpoint) -> Any:
     """Multipart: `audio` parts are one call's tracks, or `items` parts are calls of their own."""
     async with received_form(request, door.settings.data_dir, _SOUND) as form:
-        try:
-            wanted = TranscribeRequest.model_validate(dict(form.fields))
-        except ValidationError as error:
-            raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+        wanted = _shaped(TranscribeRequest, dict(form.fields))
         tracks = [sent for sent in form.files if sent.name == "audio"]
         items = [sent for sent in form.files if sent.name == "items"]
         if bool(tracks) == bool(items):
@@ -194,6 +207,13 @@ async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResult
 def _item_error(status: int, slug: str, detail: str) -> ItemError:
     title = HTTPStatus(status).phrase
     return ItemError(error=Problem(type=TYPE_PREFIX + slug, title=title, status=status, detail=detail))
+
+
+def _shaped(shape: type[Shape], body: Any) -> Shape:
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
 
 
 async def _json(request: Request) -> Any:

@@ -4,21 +4,28 @@ Neither body is read into memory here. The bearer token goes along, so that Ray 
 door; the lawful ground is checked there too (`comms.ai.grounds`), where the body is read.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import httpx
+import structlog
 from fastapi import Request
+from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from models.endpoints import QUESTION_PATH, Question, QuestionVector
 from models.errors import WriteCareError, unavailable
 
 _REQUEST_HEADERS: Final = ("authorization", "content-type", "content-length", "accept")
 _RESPONSE_HEADERS: Final = ("content-type", "content-length", "content-encoding", "retry-after", "www-authenticate")
 _CONNECT_SECONDS: Final = 3.0
+_QUESTION_SECONDS: Final = 0.3  # a search that waits longer for meaning is better answered by words
 _ANSWER_SECONDS: Final = 3600.0  # the longest recording on a small machine
+
+_log = structlog.get_logger(__name__)
 
 
 class _Forwarded(StreamingResponse):
@@ -61,6 +68,20 @@ class ModelDoor:
             await answer.aclose()
             raise _down()
         return _Forwarded(answer)
+
+    async def lay_question(self, question: Question, authorization: str) -> QuestionVector | None:
+        """Where the meaning of what somebody looks for lies; None where the models do not say at once."""
+        if self._client is None:
+            return None
+        try:
+            async with asyncio.timeout(_QUESTION_SECONDS):
+                answer = await self._client.post(
+                    QUESTION_PATH, json=question.model_dump(), headers={"Authorization": authorization}
+                )
+            return QuestionVector.model_validate_json(answer.raise_for_status().content)
+        except (TimeoutError, httpx.HTTPError, ValidationError) as error:
+            _log.warning("a search goes without meaning", error=type(error).__name__)
+            return None
 
 
 @asynccontextmanager

@@ -4,14 +4,14 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 
 from comms.conversations.receipts import Receipt, list_receipts
 from comms.http import Acting, IfMatch, acting_with, tag
 from comms.messages import history, queries, reactions, search
+from comms.messages.asking import Meaning, Wanted
 from comms.messages.reactions import NewReaction
 from comms.messages.records import AnyNewMessage, Message, MessageChange, MessageVersion
-from comms.messages.search import FoundMessage, MessageSearch
+from comms.messages.search import FoundPage
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem, problem_responses
 from comms.routing import PlatformRoute
@@ -33,22 +33,14 @@ async def send_message(new: AnyNewMessage, acting: Writing, response: Response) 
 
 @router.get("/search")
 async def search_messages(
-    acting: Reading,
-    q: Annotated[str, Query(min_length=1, max_length=500, description='Words; "quoted", or, -not are understood.')],
-    *,
-    conversation_id: UUID | None = None,
-    sender_id: UUID | None = None,
-    from_time: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    to_time: Annotated[AwareDatetime | None, Query(alias="to")] = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> Page[FoundMessage]:
-    """Messages that hold the words, newest first, of the conversations and times that one may see."""
-    wanted = MessageSearch(
-        words=q, conversation_id=conversation_id, sender_id=sender_id, from_time=from_time, to_time=to_time
-    )
-    found = await search.search_messages(acting.conn, wanted, before=cursor or LAST_ID, limit=limit + 1)
-    return page_of(found, limit)
+    wanted: Wanted, question: Meaning, acting: Reading, cursor: Cursor = None, limit: Limit = 50
+) -> FoundPage:
+    """Messages, words inside their attachments and what was said in calls, of what one may see.
+
+    By words: newest first. By meaning or both: best first, the first 200 of either; words alone where the models do
+    not answer at once (`semantic` says whether they did).
+    """
+    return await search.search(acting.conn, wanted, question, cursor=cursor, limit=limit)
 
 
 @router.get("/conversations/{conversation_id}")

@@ -7,7 +7,7 @@ made one. What is found is marked as ranges of characters where it holds words t
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
@@ -21,7 +21,8 @@ from models.records import Record
 from models.retrieval import reciprocal_rank_fusion
 
 Mode = Literal["words", "meaning", "both"]
-Kind = Literal["message", "utterance"]
+Kind = Literal["message", "attachment", "utterance"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 FoundBy = Literal["words", "meaning"]
 
 DEPTH: Final = 200  # of each ranking: as far as one can turn the pages
@@ -38,11 +39,12 @@ class Search(Record):
 
     words: str = Field(repr=False)
     mode: Mode = "words"
-    kinds: tuple[Kind, ...] = ("message", "utterance")
+    kinds: tuple[Kind, ...] = KINDS
     conversation_id: UUID | None = None
     sender_id: UUID | None = None
     from_time: AwareDatetime | None = None
     to_time: AwareDatetime | None = None
+    has_attachment: bool | None = None
 
 
 class Highlight(Record):
@@ -56,6 +58,21 @@ class FoundMessage(Message):
     """A message with the places of what was looked for, and how it was found."""
 
     kind: Literal["message"] = "message"
+    found_by: tuple[FoundBy, ...]
+    highlights: tuple[Highlight, ...]
+
+
+class FoundAttachment(Record):
+    """A file beside a message that one may see: `content` is what stands around the words inside that were found."""
+
+    kind: Literal["attachment"] = "attachment"
+    id: UUID
+    message_id: UUID
+    conversation_id: UUID
+    name: str = Field(repr=False)
+    media_type: str
+    content: str = Field(repr=False)
+    created_at: datetime
     found_by: tuple[FoundBy, ...]
     highlights: tuple[Highlight, ...]
 
@@ -77,7 +94,11 @@ class FoundUtterance(Record):
     highlights: tuple[Highlight, ...]
 
 
-Found = Annotated[FoundMessage | FoundUtterance, Field(discriminator="kind")]
+AnyFound = FoundMessage | FoundAttachment | FoundUtterance
+Found = Annotated[AnyFound, Field(discriminator="kind")]
+_RECORDS: Final[dict[Kind, type[AnyFound]]] = {
+    "message": FoundMessage, "attachment": FoundAttachment, "utterance": FoundUtterance,
+}  # fmt: skip
 
 
 class FoundPage(Record):
@@ -107,43 +128,48 @@ async def search(
     )
 
 
-# --- what is found, read under row-level security ----------------------------------------------------------------------
+# --- what is found, read under row-level security ---------------------------------------------------------------------
 
-_MARKED: Final = "ts_headline('english', translate({text}, %(marks)s, %(exchanged)s), q.query, %(options)s) as marked "
-_MESSAGE: Final = f"select {COLUMNS}, {_MARKED.format(text='m.content')}"
-_UTTERANCE: Final = (
-    "select u.id, r.id as recording_id, r.session_id, u.speaker, u.participant_id, u.start_seconds, u.end_seconds, "
-    f"u.text as content, r.started_at as recorded_at, {_MARKED.format(text='u.text')}"
-)
-_WITH_RECORDING: Final = (
+_MARKED: Final = "ts_headline('english', translate({text}, %(marks)s, %(exchanged)s), q.query, {options}) as marked "
+_SELECTS: Final[dict[Kind, str]] = {
+    "message": f"select {COLUMNS}, {_MARKED.format(text='m.content', options='%(whole)s')}",
+    "attachment": "select a.id, a.message_id, a.conversation_id, a.name, a.media_type, a.created_at, "
+    + _MARKED.format(text="a.text", options="%(around)s"),
+    "utterance": "select u.id, r.id as recording_id, r.session_id, u.speaker, u.participant_id, u.start_seconds, "
+    "u.end_seconds, r.started_at as recorded_at, " + _MARKED.format(text="u.text", options="%(whole)s"),
+}
+_JOINS: Final[dict[Kind, str]] = {
+    "message": "join messages m on m.id = f.id",
+    "attachment": "join message_attachments a on a.id = f.id",
+    "utterance": "join utterances u on u.id = f.id "
     "join transcriptions t on t.tenant_id = u.tenant_id and t.id = u.transcription_id "
-    "join recordings r on r.tenant_id = t.tenant_id and r.id = t.recording_id "
-)
-_FILTERS: Final = "%(conversation_id)s, %(sender_id)s, %(from_time)s, %(to_time)s"
+    "join recordings r on r.tenant_id = t.tenant_id and r.id = t.recording_id",
+}
+_FILTERS: Final = "%(conversation_id)s, %(sender_id)s, %(from_time)s, %(to_time)s, %(has_attachment)s"
 # The functions find (comms/migrations/0011_messaging.sql says why they must), row-level security decides once more.
-_NEWEST: Final[dict[Kind, str]] = {
-    "message": f"{_MESSAGE} from websearch_to_tsquery('english', %(words)s) q(query), "
-    f"app.search_messages(q.query, {_FILTERS}, %(before)s, %(limit)s) f(id) join messages m on m.id = f.id",
-    "utterance": f"{_UTTERANCE} from websearch_to_tsquery('english', %(words)s) q(query), "
-    f"app.search_utterances(q.query, {_FILTERS}, %(before)s, %(limit)s) f(id) join utterances u on u.id = f.id "
-    f"{_WITH_RECORDING}",
+_NEWEST: Final[dict[Kind, bytes]] = {
+    kind: f"{_SELECTS[kind]} from websearch_to_tsquery('english', %(words)s) q(query), "
+    f"app.search_{kind}s(q.query, {_FILTERS}, %(before)s, %(limit)s) f(id) {_JOINS[kind]}".encode()
+    for kind in KINDS
 }
-_RANKED: Final[dict[Kind, str]] = {
-    "message": f"{_MESSAGE} from app.any_word(%(words)s) q(query), messages m where m.id = any(%(ids)s)",
-    "utterance": f"{_UTTERANCE} from app.any_word(%(words)s) q(query), utterances u {_WITH_RECORDING} "
-    "where u.id = any(%(ids)s)",
+_CHOSEN: Final[dict[Kind, bytes]] = {
+    kind: f"{_SELECTS[kind]} from app.any_word(%(words)s) q(query), unnest(%(ids)s::uuid[]) f(id) "
+    f"{_JOINS[kind]}".encode()
+    for kind in KINDS
 }
-_BY_WORDS: Final = f"select kind, id from app.rank_words(%(words)s, %(kinds)s, {_FILTERS}, %(depth)s)"  # noqa: S608
+_BY_WORDS: Final = (
+    f"select kind, id from app.rank_words(%(words)s, %(kinds)s, {_FILTERS}, %(depth)s)".encode()  # noqa: S608
+)
 _BY_MEANING: Final = (
     f"select kind, id from app.rank_meaning(%(vector)s::halfvec, %(model)s, %(kinds)s, {_FILTERS}, "  # noqa: S608
-    "%(depth)s)"
+    "%(depth)s)".encode()
 )
 
 
-async def _newest(conn: Connection, wanted: Search, before: UUID, limit: int) -> list[Any]:
+async def _newest(conn: Connection, wanted: Search, before: UUID, limit: int) -> list[AnyFound]:
     """What holds the words, newest first, from before the id."""
     asked = _values(wanted) | {"before": before, "limit": limit}
-    answers = [await conn.execute(_NEWEST[kind].encode(), asked) for kind in wanted.kinds]
+    answers = [await conn.execute(_NEWEST[kind], asked) for kind in wanted.kinds]
     by_words: tuple[FoundBy, ...] = ("words",)
     found = [
         _found(kind, row, by_words)
@@ -156,7 +182,7 @@ async def _newest(conn: Connection, wanted: Search, before: UUID, limit: int) ->
 
 async def _ranked(
     conn: Connection, wanted: Search, question: QuestionVector | None, cursor: UUID | None, limit: int
-) -> list[Any]:
+) -> list[AnyFound]:
     """The best of both rankings, or of the one that is asked for and can be had, after the id `cursor`."""
     rankings = await _rank(conn, wanted, question)
     order = [key for key, _ in reciprocal_rank_fusion(list(rankings.values()))]
@@ -164,7 +190,7 @@ async def _ranked(
         order = order[next((at for at, (_, id) in enumerate(order, start=1) if id == cursor), len(order)) :]
     chosen = order[:limit]
     asked = [
-        await conn.execute(_RANKED[kind].encode(), _values(wanted) | {"ids": [id for k, id in chosen if k == kind]})
+        await conn.execute(_CHOSEN[kind], _values(wanted) | {"ids": [id for k, id in chosen if k == kind]})
         for kind in wanted.kinds
     ]
     found = {}
@@ -183,26 +209,26 @@ async def _rank(
     asked = _values(wanted) | {"depth": DEPTH}
     answers = {}
     if wanted.mode == "both" or question is None:
-        answers["words"] = await conn.execute(_BY_WORDS.encode(), asked)
+        answers["words"] = await conn.execute(_BY_WORDS, asked)
     if question is not None:
         vector = "[" + ",".join(map(repr, question.vector)) + "]"
-        answers["meaning"] = await conn.execute(
-            _BY_MEANING.encode(), asked | {"vector": vector, "model": question.model}
-        )
+        answers["meaning"] = await conn.execute(_BY_MEANING, asked | {"vector": vector, "model": question.model})
     return {by: [(row["kind"], row["id"]) for row in await answer.fetchall()] for by, answer in answers.items()}
 
 
 def _values(wanted: Search) -> dict[str, Any]:
-    options = f'HighlightAll=true, StartSel="{_MARKS[0]}", StopSel="{_MARKS[1]}"'
+    marks = f'StartSel="{_MARKS[0]}", StopSel="{_MARKS[1]}"'
     return wanted.model_dump() | {
-        "kinds": list(wanted.kinds), "marks": _MARKS, "exchanged": _EXCHANGED, "options": options,
+        "kinds": list(wanted.kinds), "marks": _MARKS, "exchanged": _EXCHANGED, "whole": f"HighlightAll=true, {marks}",
+        "around": f"MaxWords=40, MinWords=20, {marks}",
     }  # fmt: skip
 
 
-def _found(kind: Kind, row: dict[str, Any], found_by: Sequence[FoundBy]) -> FoundMessage | FoundUtterance:
-    record = FoundMessage if kind == "message" else FoundUtterance
-    given = {name: value for name, value in row.items() if name != "marked"}
-    return record.model_validate(given | {"found_by": found_by, "highlights": tuple(_places(row["marked"]))})
+def _found(kind: Kind, row: dict[str, Any], found_by: Sequence[FoundBy]) -> AnyFound:
+    marked = row.pop("marked")
+    content = marked.replace(_MARKS[0], "").replace(_MARKS[1], "")
+    found = {"content": content, **row, "found_by": found_by, "highlights": tuple(_places(marked))}
+    return _RECORDS[kind].model_validate(found)
 
 
 def _places(marked: str) -> Iterator[Highlight]:

@@ -51,6 +51,8 @@ ACROSS: Final[dict[tuple[str, str, str | None], Across]] = {
     ("wcc_app", "tenants", "door"): _across("select", "finds a tenant by its slug before anybody has signed in"),
     ("wcc_worker", "tenants", "platform_admin"): _across("select", "the same policy; nobody acts so there"),
     ("wcc_owner", "messages", None): _across("select", "the search's function, which applies the members' rule itself"),
+    ("wcc_owner", "message_attachments", None): _across("select", "likewise"),
+    ("wcc_owner", "utterances", None): _across("select", "the search's function, which applies the rules itself"),
 }
 _NOTHING: Final = _across("", "")
 

@@ -232,7 +232,7 @@ async def test_the_function_behind_search_shows_nobody_more_than_row_level_secur
     for actor, expected in ((mia, 1), *((stranger, 0) for stranger in strangers)):
         found = await factories.rows(
             house, actor,
-            "select * from app.search_messages(to_tsquery('english', 'confidential'), null, null, null, null, "
+            "select * from app.search_messages(to_tsquery('english', 'confidential'), null, null, null, null, null, "
             "'ffffffff-ffff-ffff-ffff-ffffffffffff', 10)",
         )  # fmt: skip
         assert len(found) == expected

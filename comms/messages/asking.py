@@ -1,0 +1,46 @@
+"""What a search asks for, read from its request; its meaning is asked of the models before a connection is taken."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Query, Request
+from pydantic import AwareDatetime
+
+from comms.ai.routes import model_door_of
+from comms.http import SignedIn
+from comms.identity.roles import refuse_unless
+from comms.messages.search import KINDS, Kind, Mode, Search
+from models.endpoints import Question, QuestionVector
+
+
+async def _wanted(
+    q: Annotated[str, Query(min_length=1, max_length=500, description='Words; "quoted", or, -not are understood.')],
+    *,
+    mode: Annotated[Mode, Query(description="`meaning` and `both` also find what says it in other words.")] = "words",
+    kind: Annotated[frozenset[Kind] | None, Query(description="Once a kind; all where none is named.")] = None,
+    conversation_id: UUID | None = None,
+    sender_id: Annotated[UUID | None, Query(description="Who sent it, or is known to have said it.")] = None,
+    from_time: Annotated[AwareDatetime | None, Query(alias="from")] = None,
+    to_time: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    has_attachment: Annotated[bool | None, Query(description="Messages that came with a file, or without.")] = None,
+) -> Search:
+    return Search(
+        words=q, mode=mode, kinds=tuple(one for one in KINDS if kind is None or one in kind),
+        conversation_id=conversation_id, sender_id=sender_id, from_time=from_time, to_time=to_time,
+        has_attachment=has_attachment,
+    )  # fmt: skip
+
+
+Wanted = Annotated[Search, Depends(_wanted)]
+
+
+async def _meaning(wanted: Wanted, request: Request, actor: SignedIn) -> QuestionVector | None:
+    refuse_unless(actor, "messages.read")  # before the models are asked
+    if wanted.mode == "words":
+        return None
+    question = Question(text=wanted.words)
+    return await model_door_of(request).lay_question(question, request.headers["authorization"])
+
+
+# None: not asked for, or the models do not answer at once.
+Meaning = Annotated[QuestionVector | None, Depends(_meaning)]
