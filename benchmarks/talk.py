@@ -43,7 +43,8 @@ insert into conversation_members (tenant_id, conversation_id, user_id, added_by,
     from generate_series(0, %(conversations)s - 1) n, generate_series(0, 9) p where n %% (1 << p) = 0;
 insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, content, changed_id)
     select %(tenant)s, m.id, pg_temp.seeded_id('conversation', n %% %(conversations)s),
-        pg_temp.seeded_id('user', 0), 'user', (select content from pg_temp.turn where turn.n = (%(first)s + m.n) %% %(turns)s), m.id
+        pg_temp.seeded_id('user', 0), 'user',
+        (select content from pg_temp.turn where turn.n = (%(first)s + m.n) %% %(turns)s), m.id
     from (select n, pg_temp.seeded_id('message', n) as id from generate_series(0, %(messages)s - 1) n) m;
 """
 
