@@ -88,7 +88,8 @@ def seed_talk(administrator_url: str, turns: Turns, sizes: Sequence[int]) -> lis
             first += size
         conn.execute("set maintenance_work_mem = '2GB'")
         conn.execute(
-            "create index message_vectors_meaning on message_vectors using hnsw (embedding halfvec_cosine_ops)"
+            "create index message_vectors_meaning on message_vectors using hnsw (embedding halfvec_cosine_ops) "
+            "with (m = 24, ef_construction = 128)"
         )
         conn.execute("vacuum analyze")
     return made
