@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.talk import MODEL, Tenant, Turns, noisy, read_words, seed_talk
 from comms.embedded import EmbeddedPostgres
 from comms.messages.queries import COLUMNS
-from comms.messages.search import _FILTERS, _NEWEST, Search, _values
+from comms.messages.search import _FILTERS, _NEWEST, ONE_PLAN, Search, _values
 from comms.pages import LAST_ID
 from comms.provision import Databases, provision
 from models.embedding import EmbeddingModel
@@ -56,9 +56,7 @@ where v.tenant_id = %(tenant)s and exists (select from conversation_members m
     where m.tenant_id = v.tenant_id and m.conversation_id = v.conversation_id and m.user_id = %(person)s)
 order by (v.embedding::vector <=> %(vector)s::vector) + 0 limit 10
 """
-_NEAREST: Final = (
-    f"select id from app.nearest_messages(%(vector)s::halfvec, '{MODEL}', {_FILTERS}, 10)"  # noqa: S608 (constants)
-)
+_NEAREST: Final = f"select id from app.nearest_messages(%(vector)s::halfvec, '{MODEL}', {_FILTERS}, 10)"
 
 
 def person_of(administrator: Asked, tenant: Tenant, number: int) -> Any:
@@ -88,6 +86,7 @@ def seconds(ask: Callable[[], Any], times: int) -> float:
 def print_words(bound: Asked, free: Asked, tenant: Tenant, person: Any) -> None:
     """The median ratio for searches that find few and many."""
     act_as(bound, tenant, person)
+    bound.execute(ONE_PLAN.replace(b"local ", b""))
     statement = _NEWEST["message"]
     for words in WORDS:
         values = _values(Search(words=words)) | {

@@ -116,6 +116,7 @@ async def search(
 
     `question` is where the meaning of the words lies, as far as it is known: without it, words alone are searched.
     """
+    await conn.execute(ONE_PLAN)
     if wanted.mode == "words":
         found = await _newest(conn, wanted, cursor or LAST_ID, limit + 1)
     else:
@@ -157,6 +158,8 @@ _CHOSEN: Final[dict[Kind, bytes]] = {
     f"{_JOINS[kind]}".encode()
     for kind in KINDS
 }
+# Planned anew for every search, statements over many months and policies take longer to plan than to answer.
+ONE_PLAN: Final = b"set local plan_cache_mode = force_generic_plan"
 _BY_WORDS: Final = (
     f"select kind, id from app.rank_words(%(words)s, %(kinds)s, {_FILTERS}, %(depth)s)".encode()  # noqa: S608
 )
@@ -207,7 +210,7 @@ async def _rank(
 ) -> dict[FoundBy, list[tuple[Kind, UUID]]]:
     """What is nearest in words and in meaning, each best first."""
     asked = _values(wanted) | {"depth": DEPTH}
-    answers = {}
+    answers: dict[FoundBy, Any] = {}
     if wanted.mode == "both" or question is None:
         answers["words"] = await conn.execute(_BY_WORDS, asked)
     if question is not None:

@@ -151,12 +151,13 @@ create function app.utterances_asked(
     end;
 
 -- The newest that match, from before the id. Materialized: the words' index finds first, or a limit would have the
--- planner walk everything by id.
+-- planner walk everything by id. Generic: planned for every call anew, these take four times as long.
 drop function app.search_messages(tsquery, uuid, uuid, timestamptz, timestamptz, uuid, integer);
 create function app.search_messages(
     query tsquery, conversation uuid, sender uuid, from_time timestamptz, to_time timestamptz, attached boolean,
     before uuid, most integer
 ) returns setof uuid language sql stable security definer set search_path = public, pg_temp
+    set plan_cache_mode = force_generic_plan
     begin atomic
         with found as materialized (
             select s.id from app.messages_asked(conversation, sender, from_time, to_time, attached) s
@@ -167,6 +168,7 @@ create function app.search_attachments(
     query tsquery, conversation uuid, sender uuid, from_time timestamptz, to_time timestamptz, attached boolean,
     before uuid, most integer
 ) returns setof uuid language sql stable security definer set search_path = public, pg_temp
+    set plan_cache_mode = force_generic_plan
     begin atomic
         with found as materialized (
             select a.id from app.attachments_asked(conversation, sender, from_time, to_time, attached) a
@@ -177,6 +179,7 @@ create function app.search_utterances(
     query tsquery, conversation uuid, sender uuid, from_time timestamptz, to_time timestamptz, attached boolean,
     before uuid, most integer
 ) returns setof uuid language sql stable security definer set search_path = public, pg_temp
+    set plan_cache_mode = force_generic_plan
     begin atomic
         with found as materialized (
             select u.id from app.utterances_asked(conversation, sender, from_time, to_time, attached) u
@@ -196,7 +199,7 @@ create function app.rank_words(
     asked text, kinds text[], conversation uuid, sender uuid, from_time timestamptz, to_time timestamptz,
     attached boolean, most integer
 ) returns table (kind text, id uuid, score double precision) language sql stable security definer
-    set search_path = public, pg_temp
+    set search_path = public, pg_temp set plan_cache_mode = force_generic_plan
     begin atomic
         with found as materialized (
             select 'message' as kind, s.id, s.words
