@@ -84,5 +84,6 @@ class MessageVersion(Record):
     standing: Literal["current", "former", "competing"]
     version: int
     content: str = Field(repr=False)
+    attachments: tuple[Attachment, ...]
     written_by: UUID | None
     written_at: datetime
