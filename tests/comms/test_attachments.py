@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import io
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
