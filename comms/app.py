@@ -14,6 +14,8 @@ from comms.accounts.routes import router as accounts
 from comms.ai.forwarding import open_model_door
 from comms.ai.routes import router as models
 from comms.alerts.routes import router as alerts
+from comms.attachments.routes import router as attachments
+from comms.attachments.sweep import sweep_attachments_for_ever
 from comms.audit.routes import router as acts
 from comms.break_glass.routes import router as break_glass
 from comms.consent.routes import router as consent
@@ -21,6 +23,7 @@ from comms.conversations.routes import router as conversations
 from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
+from comms.forms import FORM_BYTES
 from comms.front.routes import router as front
 from comms.guests.routes import entrance
 from comms.guests.routes import router as guests
@@ -64,6 +67,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     guests,
     entrance,
     conversations,
+    attachments,
     messages,
     consent,
     recordings,
@@ -95,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.confinement = await asyncio.to_thread(audio.confinement)  # the kernel's: asked once
             sweeping = {
                 asyncio.create_task(sweep_for_ever(house)),
+                asyncio.create_task(sweep_attachments_for_ever(house)),
                 asyncio.create_task(forget_for_ever(house.database)),
                 asyncio.create_task(make_partitions_for_ever(house.database)),
             }
@@ -111,5 +116,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health)
     app.include_router(front)
     describe(app)
-    app.add_middleware(Doorway, metrics=metrics, max_upload_bytes=settings.max_upload_bytes)
+    uploads = {
+        "/api/recordings": settings.max_upload_bytes,
+        "/api/ai/transcribe": settings.max_upload_bytes,
+        "/api/messages/attachments": settings.max_attachment_bytes + FORM_BYTES,
+    }
+    app.add_middleware(Doorway, metrics=metrics, uploads=uploads)
     return app

@@ -7,6 +7,7 @@ bodies, nor query strings, nor anything that a person wrote.
 import time
 import traceback
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
@@ -18,7 +19,6 @@ from comms.problems import problem, problem_of
 from models.errors import WriteCareError, too_large
 
 _REQUEST_ID: Final = "X-Request-ID"
-_UPLOADS: Final = ("/api/recordings", "/api/ai/transcribe")  # audio; everything else is JSON and read into memory
 _MAX_JSON_BYTES: Final = 16 << 20
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -35,10 +35,11 @@ _SECURITY: Final = {
 class Doorway:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, uploads: Mapping[str, int]) -> None:
+        """`uploads`: how many bytes are taken below the paths that take files; all else is JSON, read into memory."""
         self._app = app
         self._metrics = metrics
-        self._max_upload_bytes = max_upload_bytes
+        self._uploads = uploads
         self._log = structlog.get_logger("comms.http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +47,7 @@ class Doorway:
             await self._app(scope, receive, send)
             return
         passage = _Passage(scope, send)
-        limit = self._max_upload_bytes if scope["path"].startswith(_UPLOADS) else _MAX_JSON_BYTES
+        limit = self._limit(scope["path"])
         try:
             _refuse_announced_size(scope, limit)
             await self._app(scope, _limited(receive, limit), passage.send)
@@ -60,6 +61,9 @@ class Doorway:
             await passage.answer(problem(500, "internal-error", sorry, request_id=passage.request_id))
         finally:
             self._record(scope, passage)
+
+    def _limit(self, path: str) -> int:
+        return next((most for below, most in self._uploads.items() if path.startswith(below)), _MAX_JSON_BYTES)
 
     def _record(self, scope: Scope, passage: "_Passage") -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

@@ -1,7 +1,8 @@
 """Form data as it comes in: multipart, read as it streams, its files into files without names.
 
 Nothing is held in memory beyond a mebibyte, and nothing lies anywhere under a name: a process that dies leaves no
-plain audio behind (docs/decisions/0009). For recordings here and for the model API's own door in `serving`.
+plain audio behind (docs/decisions/0009). For recordings and attachments here, and for the model API's own door in
+`serving`.
 """
 
 import asyncio
@@ -20,25 +21,31 @@ from starlette.requests import ClientDisconnect
 from comms.storage.scratch import open_scratch
 from models.errors import WriteCareError, invalid, unavailable
 
+FORM_BYTES: Final = 1 << 16  # more than a form adds to the one file in it
 _MAX_FIELD_BYTES: Final = 200
 _FLUSH_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class FormShape:
-    """What a form may hold: the names of its files, those of its short fields, and how many there may be of each."""
+    """What a form may hold: the names of its files, those of its short fields, and how many there may be of each.
+
+    `too_many` is the slug of the problem where there are more.
+    """
 
     files: frozenset[str]
     fields: frozenset[str]
     most: int
+    too_many: str = "upload-too-many-tracks"
 
 
 @dataclass(frozen=True)
 class SentFile:
-    """A file at its beginning; `filename` is the sender's name for it, where they gave one."""
+    """A file at its beginning; `filename` and `media_type` are what its sender calls it, where they do."""
 
     name: str
     filename: str | None
+    media_type: str | None
     file: BinaryIO = field(repr=False)
 
 
@@ -54,7 +61,7 @@ class SentForm:
 async def received_form(request: Request, data_dir: Path, shape: FormShape) -> AsyncIterator[SentForm]:
     """Reads the request's body; the files are gone when the block ends.
 
-    Raises `invalid` (`upload-not-multipart`, `upload-malformed`, `upload-cut-off`, `upload-too-many-tracks`),
+    Raises `invalid` (`upload-not-multipart`, `upload-malformed`, `upload-cut-off`, the shape's `too_many`),
     `unavailable` (`disk-full`).
     """
     form = _Form(_boundary_of(request), data_dir, shape)
@@ -85,7 +92,7 @@ def is_multipart(request: Request) -> bool:
 def _boundary_of(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise invalid("upload-not-multipart", "Send the sound as multipart/form-data, as /docs describes.")
+        raise invalid("upload-not-multipart", "Send the file as multipart/form-data, as /docs describes.")
     return options[b"boundary"]
 
 
@@ -161,14 +168,15 @@ class _Form:
             raise invalid("upload-malformed", "The form has a part that is not known here: /docs says which are.")
         self._seen[self._name] += 1
         if self._seen[self._name] > self._shape.most:
-            raise invalid("upload-too-many-tracks", f"There are at most {self._shape.most} parts `{self._name}`.")
+            raise invalid(self._shape.too_many, f"There are at most {self._shape.most} parts `{self._name}`.")
         if self._name in self._shape.fields:
             self._field = bytearray()
         else:
             filename = options.get(b"filename")
             called = filename.decode(errors="replace") if filename is not None else None
+            claimed = self._headers.get(b"content-type", b"").decode(errors="replace") or None
             self._field = None
-            self._files.append(SentFile(self._name, called, open_scratch(self._data_dir)))
+            self._files.append(SentFile(self._name, called, claimed, open_scratch(self._data_dir)))
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from comms.accounts.hashing import PasswordHasher
+from comms.attachments.scanner import Scanner, open_scanner
 from comms.database import Database
 from comms.events.queries import OUTBOX
 from comms.events.waker import Waker, waking
@@ -24,7 +25,7 @@ from models.errors import unavailable
 
 @dataclass(frozen=True)
 class House:
-    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements, limits."""
+    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements, limits …"""
 
     settings: Settings
     database: Database
@@ -36,6 +37,7 @@ class House:
     metrics: Metrics
     limits: RequestLimits
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
+    scanner: Scanner
 
 
 @asynccontextmanager
@@ -61,6 +63,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 metrics=metrics,
                 limits=limits,
                 decoders=asyncio.Semaphore(2),
+                scanner=open_scanner(settings),
             )
     finally:
         await database.close()

@@ -45,6 +45,8 @@ ANSWERS: Final[Mapping[Kind, Answer]] = {
 _OWN_STATUS: Final[Mapping[str, int]] = {
     "version-stale": 412,
     "upload-not-multipart": 415,
+    "attachment-type-not-taken": 415,
+    "attachment-type-differs": 415,
     "range-not-satisfiable": 416,
     "too-many-requests": 429,
 }
@@ -136,7 +138,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     409: "The present state forbids it",
     412: "It has changed since the version in If-Match",
     413: "Larger or longer than is taken",
-    415: "Not multipart/form-data",
+    415: "Not multipart/form-data, or a file of a kind that is not taken",
     416: "The range lies beyond the end",
     422: "The request is not valid",
     429: "Too many requests, or too many tries: go on after Retry-After",
@@ -159,7 +161,7 @@ _EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     409: ("session-status", "The session is ended already."),
     412: ("version-stale", "It has changed since you read it: read it again and repeat the change."),
     413: ("body-too-large", "At most 16777216 bytes are taken here: send it in parts."),
-    415: ("upload-not-multipart", "Send the sound as multipart/form-data, as /docs describes."),
+    415: ("upload-not-multipart", "Send the file as multipart/form-data, as /docs describes."),
     416: ("range-not-satisfiable", "The track has 32044 bytes: ask for a range within them."),
     422: ("request-invalid", "The request is not valid: see `fields`, and /docs for the shapes."),
     429: ("too-many-requests", "You may ask 12000 times a minute: go on in 42 seconds."),

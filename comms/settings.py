@@ -24,12 +24,21 @@ class Settings(BaseSettings):
     )
     storage_url: str | None = Field(
         default=None,
-        description="Where encrypted recordings lie (s3://…, az://…, file:///…); without it, in the data folder.",
+        description="Where encrypted recordings and attachments lie (s3://…, az://…, file:///…); without it, in the "
+        "data folder.",
     )
     max_recording_seconds: float = Field(
         default=3 * 3600.0, gt=0, description="Longer recordings are refused before they are decoded."
     )
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0, description="Larger uploads are refused.")
+    max_attachment_bytes: int = Field(
+        default=25 * 1024**2, gt=0, description="Larger attachments of messages are refused."
+    )
+    clamd_url: str | None = Field(
+        default=None,
+        description="A ClamAV daemon that looks at attachments (tcp://host:3310, unix:/run/clamav/clamd.ctl). While it "
+        "is down no attachment is taken; without it, nobody looks for malware.",
+    )
     requests_a_minute_user: int = Field(default=12_000, gt=0, description="Requests a minute of one person.")
     requests_a_minute_tenant: int = Field(
         default=120_000, gt=0, description="Requests a minute of one tenant's people."

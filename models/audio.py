@@ -1,7 +1,7 @@
 """From a file to sound: the first step after a recording is stored, and the check when one is uploaded.
 
 Any audio or video file becomes mono float32 at 16 kHz. The file comes from a stranger, so the decoder runs in a
-child process (`models/audio_child.py`) with limits on memory, processor time and wall-clock time, no privileges,
+child process (`models/confined.py`) with limits on memory, processor time and wall-clock time, no privileges,
 no inherited files and, where the kernel allows, no network. Nothing but the standard library and numpy is
 imported here: the communications core uses this module too.
 """
@@ -9,13 +9,7 @@ imported here: the communications core uses this module too.
 import contextlib
 import json
 import math
-import os
-import select
-import struct
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +18,12 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.confined import Records, confined, descriptor_of
 from models.errors import WriteCareError, invalid, too_large
 
 SAMPLE_RATE: Final = 16_000
 
-_CHILD: Final = Path(__file__).with_name("audio_child.py")
 _MEMORY_BYTES: Final = 1 << 30  # address space: interpreter and decoders map 0.4 GB, a hostile header asks for more
-_CHUNK: Final = 1 << 16
-_MAX_RECORD: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def confinement() -> dict[str, bool]:
 
 def _run(task: str, source: Path | BinaryIO, max_seconds: float, pcm: bytearray | None) -> AudioInfo:
     header: dict[str, Any] = {}
-    with _descriptor(source) as descriptor, _child(task, descriptor, max_seconds) as records:
+    with descriptor_of(source) as descriptor, _child(task, descriptor, max_seconds) as records:
         for kind, body in records:
             if kind == b"H":
                 header = json.loads(body)
@@ -140,77 +132,10 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-# --- the child ---------------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
-def _descriptor(source: Path | BinaryIO) -> Iterator[int]:
-    """A descriptor that the child can seek in; the caller's file is left where it was."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            yield file.fileno()
-        return
-    position = source.tell()
-    try:
-        try:
-            descriptor = source.fileno()
-        except (OSError, AttributeError):
-            with tempfile.TemporaryFile() as copy:  # a file in memory has no descriptor to pass on
-                source.seek(0)
-                while chunk := source.read(1 << 20):
-                    copy.write(chunk)
-                copy.flush()
-                yield copy.fileno()
-        else:
-            if source.writable():
-                source.flush()
-            yield descriptor
-    finally:
-        source.seek(position)
-
-
-@contextlib.contextmanager
-def _child(task: str, descriptor: int, max_seconds: float) -> Iterator[Iterator[tuple[bytes, bytes]]]:
-    """Start the confined decoder on an open file; its records as they come. It is dead when the block is left."""
+def _child(task: str, descriptor: int, max_seconds: float) -> Iterator[Records]:
+    """The confined decoder on an open file."""
     allowed = 60 + math.ceil(max_seconds / 20)  # decoding is hundreds of times faster than the sound
-    command = [sys.executable, "-I", "-B", str(_CHILD), task, str(max_seconds), str(SAMPLE_RATE), str(_MEMORY_BYTES)]
-    process = subprocess.Popen(
-        [*command, str(allowed)],
-        stdin=descriptor,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # decoders quote the file in their messages
-        cwd="/",
-        env={"LC_ALL": "C.UTF-8"},
-        close_fds=True,
-        bufsize=0,
-    )
-    try:
-        yield _records(process, time.monotonic() + allowed)
-    finally:
-        process.kill()
-        if process.stdout is not None:
-            process.stdout.close()
-        process.wait()
-
-
-def _records(process: "subprocess.Popen[bytes]", deadline: float) -> Iterator[tuple[bytes, bytes]]:
-    """The child's records until it ends, breaks the protocol, or the deadline (monotonic seconds) passes."""
-    assert process.stdout is not None
-    pipe = process.stdout.fileno()
-    buffer = bytearray()
-    while True:
-        while len(buffer) >= 5:
-            length = struct.unpack_from("<I", buffer, 1)[0]
-            if length > _MAX_RECORD:
-                return
-            if len(buffer) < 5 + length:
-                break
-            yield bytes(buffer[:1]), bytes(buffer[5 : 5 + length])
-            del buffer[: 5 + length]
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or not select.select([pipe], [], [], remaining)[0]:
-            return
-        chunk = os.read(pipe, _CHUNK)
-        if not chunk:
-            return
-        buffer += chunk
+    arguments = (task, str(max_seconds), str(SAMPLE_RATE), str(_MEMORY_BYTES), str(allowed))
+    with confined("models.audio_child", arguments, descriptor, allowed) as records:
+        yield records

@@ -1,29 +1,23 @@
-"""The confined process that opens a stranger's audio file: started by `models/audio.py`, never imported.
+"""The confined process that opens a stranger's audio file: started by `models/audio.py`.
 
 It gives up memory, processor time, files, privileges and (where the kernel allows) the network before it loads a
-decoder, reads the file on standard input and answers on standard output in records of one letter, a length
-(unsigned 32-bit, little-endian) and a body:
+decoder (`models/confined.py`), and answers in these records:
 
     C  JSON: which limits the kernel granted          P  PCM, mono float32 at the rate asked for
     H  JSON: what the file says of itself             E  JSON: what was found in it
     X  JSON: {"slug", "stated", "found"}: why the file is refused; nothing of the file's content
 
-Usage: audio_child.py confinement | inspect | decode  MAX_SECONDS RATE MEMORY_BYTES CPU_SECONDS
+Arguments: confinement | inspect | decode  MAX_SECONDS RATE MEMORY_BYTES CPU_SECONDS
 """
 
 import contextlib
-import ctypes
-import json
 import os
-import resource
-import signal
 import struct
-import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+from models.confined import confine, send
+
 _HEAD_BYTES = 1 << 16
 
 # Formats whose header states how much audio follows. The others (bare MP3, AAC, Ogg, transport streams) say
@@ -52,35 +46,6 @@ def main(arguments: list[str]) -> None:
         except MemoryError:
             send(out, b"X", Refused("audio-unreadable").body)
     out.flush()
-
-
-def confine(*, memory_bytes: int, cpu_seconds: int) -> dict[str, bool]:
-    """Give up what decoding does not need; returns which limits hold. A refusal by the kernel is not an error."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    no_new_privileges = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-    # A new user namespace lets an ordinary user have a network namespace; root may be refused the first alone.
-    isolated = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWNET) == 0
-    return {
-        "memory": limited(resource.RLIMIT_AS, memory_bytes),
-        "cpu": limited(resource.RLIMIT_CPU, cpu_seconds),
-        "files": limited(resource.RLIMIT_FSIZE, 0) and limited(resource.RLIMIT_CORE, 0),
-        "network": isolated,
-        "privileges": no_new_privileges,
-    }
-
-
-def limited(what: int, amount: int) -> bool:
-    try:
-        resource.setrlimit(what, (amount, amount))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def send(out: BinaryIO, kind: bytes, body: dict[str, Any] | bytes) -> None:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    out.write(kind + struct.pack("<I", len(content)) + content)
 
 
 def read(source: BinaryIO, out: BinaryIO, *, max_seconds: float, rate: int, keep: bool) -> None:
@@ -259,7 +224,3 @@ def ogg_ends_inside_a_page(source: BinaryIO, size: int) -> bool:
     segments = tail[start + 26]
     table = tail[start + 27 : start + 27 + segments]
     return len(table) < segments or len(tail) - start < 27 + segments + sum(table)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

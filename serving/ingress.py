@@ -100,7 +100,7 @@ def build_app() -> FastAPI:
             openapi_extra=described[endpoint.call].openapi_extra,
         )  # fmt: skip
     app.add_api_route("/healthz", _healthy, methods=["GET"])
-    app.add_middleware(Doorway, metrics=Metrics(), max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(Doorway, metrics=Metrics(), uploads={"/api/ai/transcribe": settings.max_upload_bytes})
     return app
 
 

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import httpx
 
+from comms.attachments.scanner import ClamAV
 from comms.house import House
 from models.errors import WriteCareError, unavailable
 from models.records import Record
@@ -23,26 +24,29 @@ class Check(Record):
 
 
 class Health(Record):
-    """`ok`; `degraded`: recordings are taken but not read; `down`: nothing can be taken."""
+    """`ok`; `degraded`: recordings are taken but not read, or no attachments are; `down`: nothing can be taken."""
 
     status: Literal["ok", "degraded", "down"]
     database: Check
     storage: Check
     models: Check
+    scanner: Check
     confinement: dict[str, bool]
 
 
 async def examine(house: House, confinement: dict[str, bool]) -> Health:
     """Asks everything at once; how far the audio decoder is confined, the process found out at its start."""
-    database, storage, models = await asyncio.gather(
-        _check(lambda: _database(house)), _check(house.objects.probe), _models(house)
+    database, storage, models, scanner = await asyncio.gather(
+        _check(lambda: _database(house)), _check(house.objects.probe), _models(house), _scanner(house)
     )
     status: Literal["ok", "degraded", "down"] = "ok"
-    if models.status == "down":
+    if "down" in (models.status, scanner.status):
         status = "degraded"
     if "down" in (database.status, storage.status):
         status = "down"
-    return Health(status=status, database=database, storage=storage, models=models, confinement=confinement)
+    return Health(
+        status=status, database=database, storage=storage, models=models, scanner=scanner, confinement=confinement
+    )
 
 
 async def _check(ask: Callable[[], Awaitable[None]]) -> Check:
@@ -60,6 +64,12 @@ async def _check(ask: Callable[[], Awaitable[None]]) -> Check:
 async def _database(house: House) -> None:
     async with house.database.acting_for_nobody() as conn:
         await conn.execute("select 1")
+
+
+async def _scanner(house: House) -> Check:
+    if not isinstance(house.scanner, ClamAV):
+        return Check(status="unused", seconds=0.0, detail="No malware scanner is named (WRITECARE_CLAMD_URL).")
+    return await _check(house.scanner.ping)
 
 
 async def _models(house: House) -> Check:

@@ -7,21 +7,24 @@ event version, so that a conversation's events have one order.
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from comms.attachments.queries import ATTACHED, attach
+from comms.attachments.records import Attachment
 from comms.audit.queries import record_act
 from comms.conversations.moments import Moment, take_moment
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
-from comms.messages.records import Message, MessageChange, NewMessage
+from comms.messages.records import Message, MessageChange, NewFileMessage, NewMessage
 from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing, refused
 
 COLUMNS: Final = (
-    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.reply_to, "
+    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.reply_to, "  # noqa: S608 (constants)
     "array(select n.user_id from message_mentions n where n.tenant_id = m.tenant_id and n.message_id = m.id "
     "order by n.user_id) as mentions, "
     "coalesce((select jsonb_agg(jsonb_build_object('user_id', r.user_id, 'reaction', r.reaction) "
     "order by r.created_at, r.user_id, r.reaction) from message_reactions r "
     "where r.tenant_id = m.tenant_id and r.message_id = m.id), '[]') as reactions, "
+    f"case when m.deleted_at is null then {ATTACHED} else '[]' end as attachments, "
     "m.version, m.edited_at, m.deleted_at, m.created_at"
 )
 _SELECT: Final = f"select {COLUMNS} from messages m "  # noqa: S608 (constants)
@@ -55,8 +58,9 @@ async def list_messages(
     return [Message.model_validate(row) for row in await found.fetchall()]
 
 
-async def send_message(conn: Connection, actor: Actor, new: NewMessage) -> Message:
-    """Sends it; raises `missing` (conversation, message replied to), `invalid` (`mention-not-member`)."""
+async def send_message(conn: Connection, actor: Actor, new: NewMessage | NewFileMessage) -> Message:
+    """Sends it; raises `missing` (conversation, message replied to, attachment), `invalid` (`mention-not-member`,
+    `voice-not-sound`)."""
     moment = await take_moment(conn, actor, new.conversation_id)
     if new.reply_to is not None:
         await _refuse_unseen(conn, new.conversation_id, new.reply_to)
@@ -68,9 +72,10 @@ async def send_message(conn: Connection, actor: Actor, new: NewMessage) -> Messa
         "reply_to, changed_id) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             actor.tenant_id, moment.id, new.conversation_id, actor.user_id, sender_type, new.message_type,
-            new.content, new.reply_to, moment.id,
+            new.content or "", new.reply_to, moment.id,
         ),
     )  # fmt: skip
+    attachments = await _attached(conn, actor, new, moment) if isinstance(new, NewFileMessage) else ()
     mentions = sorted(set(new.mentions))
     if mentions:
         await conn.execute(
@@ -79,8 +84,8 @@ async def send_message(conn: Connection, actor: Actor, new: NewMessage) -> Messa
         )
     message = Message(
         id=moment.id, conversation_id=new.conversation_id, sender_id=actor.user_id, sender_type=sender_type,
-        message_type=new.message_type, content=new.content, reply_to=new.reply_to, mentions=tuple(mentions), version=1,
-        edited_at=None, deleted_at=None, created_at=moment.at,
+        message_type=new.message_type, content=new.content or "", reply_to=new.reply_to, mentions=tuple(mentions),
+        attachments=attachments, version=1, edited_at=None, deleted_at=None, created_at=moment.at,
     )  # fmt: skip
     await _tell(conn, actor, "message.sent", message, moment)
     return message
@@ -146,6 +151,13 @@ async def _refuse_unseen(conn: Connection, conversation_id: UUID, message_id: UU
     )
     if await found.fetchone() is None:
         raise missing("message")
+
+
+async def _attached(conn: Connection, actor: Actor, new: NewFileMessage, moment: Moment) -> tuple[Attachment, ...]:
+    attachments = await attach(conn, actor, new.conversation_id, moment.id, new.attachments)
+    if new.message_type == "voice" and [file.media_type.startswith("audio/") for file in attachments] != [True]:
+        raise invalid("voice-not-sound", "A voice message is one sound: send other files as `file`.")
+    return attachments
 
 
 async def _refuse_strangers(conn: Connection, conversation_id: UUID, people: tuple[UUID, ...]) -> None:

@@ -1,11 +1,12 @@
 """A message as its reader sees it, what one sends, and what it was before."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from comms.attachments.records import Attachment
 from models.records import Record
 
 SenderType = Literal["user", "system", "integration"]
@@ -14,13 +15,34 @@ Content = Annotated[str, Field(min_length=1, max_length=10_000, repr=False)]
 
 
 class NewMessage(Record):
-    """Words to send; `file` and `voice` come with their attachments, `system` and `alert` from the house alone."""
+    """Words to send; `system` and `alert` come from the house alone."""
 
     conversation_id: UUID
     content: Content
     message_type: Literal["text"] = "text"
     reply_to: UUID | None = None
     mentions: tuple[UUID, ...] = Field(default=(), max_length=50)
+
+
+class NewFileMessage(Record):
+    """One's own uploads to send, with words or without; `voice` is one recording of somebody's voice."""
+
+    conversation_id: UUID
+    attachments: tuple[UUID, ...] = Field(min_length=1, max_length=10)
+    content: Content | None = None
+    message_type: Literal["file", "voice"]
+    reply_to: UUID | None = None
+    mentions: tuple[UUID, ...] = Field(default=(), max_length=50)
+
+
+def _kind_of(new: Any) -> str:
+    said = new.get("message_type") if isinstance(new, dict) else getattr(new, "message_type", None)
+    return "file" if said in ("file", "voice") else "text"
+
+
+AnyNewMessage = Annotated[
+    Annotated[NewMessage, Tag("text")] | Annotated[NewFileMessage, Tag("file")], Discriminator(_kind_of)
+]
 
 
 class MessageChange(Record):
@@ -37,7 +59,7 @@ class Reaction(Record):
 
 
 class Message(Record):
-    """`content` is null once it is deleted; `version` goes into If-Match."""
+    """`content` is null once it is deleted, and empty of files without words; `version` goes into If-Match."""
 
     id: UUID
     conversation_id: UUID
@@ -48,6 +70,7 @@ class Message(Record):
     reply_to: UUID | None
     mentions: tuple[UUID, ...] = ()
     reactions: tuple[Reaction, ...] = Field(default=(), repr=False)
+    attachments: tuple[Attachment, ...] = ()
     version: int
     edited_at: datetime | None
     deleted_at: datetime | None
@@ -61,5 +84,6 @@ class MessageVersion(Record):
     standing: Literal["current", "former", "competing"]
     version: int
     content: str = Field(repr=False)
+    attachments: tuple[Attachment, ...]
     written_by: UUID | None
     written_at: datetime

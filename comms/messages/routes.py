@@ -10,7 +10,7 @@ from comms.conversations.receipts import Receipt, list_receipts
 from comms.http import Acting, IfMatch, acting_with, tag
 from comms.messages import history, queries, reactions, search
 from comms.messages.reactions import NewReaction
-from comms.messages.records import Message, MessageChange, MessageVersion, NewMessage
+from comms.messages.records import AnyNewMessage, Message, MessageChange, MessageVersion
 from comms.messages.search import FoundMessage, MessageSearch
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem, problem_responses
@@ -23,8 +23,8 @@ Writing = Annotated[Acting, acting_with("messages.write")]
 
 
 @router.post("", status_code=201)
-async def send_message(new: NewMessage, acting: Writing, response: Response) -> Message:
-    """Sends a message to a conversation that one is in."""
+async def send_message(new: AnyNewMessage, acting: Writing, response: Response) -> Message:
+    """Sends words, or files that one has uploaded, to a conversation that one is in."""
     message = await queries.send_message(acting.conn, acting.actor, new)
     response.headers["Location"] = f"/api/messages/{message.id}"
     tag(response, message.version)
@@ -85,7 +85,7 @@ async def edit_message(
 
 @router.delete("/{message_id}", status_code=204, responses=problem_responses(412))
 async def delete_message(message_id: UUID, acting: Writing, expected: IfMatch) -> None:
-    """Takes one's own words from view; what was there is kept for the officers."""
+    """Takes one's own words and files from view; what was there is kept for the officers."""
     await queries.delete_message(acting.conn, acting.actor, message_id, expected)
 
 

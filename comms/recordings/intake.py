@@ -18,9 +18,10 @@ import uuid_utils.compat as uuid_utils
 from comms.consent.permission import refuse_unless_permitted
 from comms.database import Actor, Connection
 from comms.house import House
+from comms.idempotency.once import UNKEYED, Once
 from comms.recordings import queries
 from comms.recordings.queries import Recording, SealedTrack
-from comms.recordings.uploads import UNKEYED, Once, Upload
+from comms.recordings.uploads import Upload
 from comms.sessions.queries import Session, SessionParticipant, read_session
 from comms.storage.keys import KEY_BYTES
 from comms.storage.sealed import SEGMENT_BYTES, Belonging, seal
@@ -59,7 +60,9 @@ async def start(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
     return await queries.begin(conn, actor, session_id)
 
 
-async def stop(house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once = UNKEYED) -> Recording:
+async def stop(
+    house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once[Recording] = UNKEYED
+) -> Recording:
     """The running recording ends with these tracks; as `take_in`, and a conflict (`not-recording`)."""
     async with house.database.acting_as(actor) as conn:
         await once.claim(conn, actor)
@@ -68,7 +71,7 @@ async def stop(house: House, actor: Actor, session_id: UUID, upload: Upload, onc
     return await _take_in(house, actor, session_id, upload, recording_id=recording_id, begun=True, once=once)
 
 
-async def discard(house: House, actor: Actor, session_id: UUID, once: Once = UNKEYED) -> Recording:
+async def discard(house: House, actor: Actor, session_id: UUID, once: Once[Recording] = UNKEYED) -> Recording:
     """The running recording ends without tracks; raises `missing`, a conflict (`not-recording`)."""
     async with house.database.acting_as(actor) as conn:
         await once.claim(conn, actor)
@@ -78,7 +81,9 @@ async def discard(house: House, actor: Actor, session_id: UUID, once: Once = UNK
         return recording
 
 
-async def take_in(house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once = UNKEYED) -> Recording:
+async def take_in(
+    house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once[Recording] = UNKEYED
+) -> Recording:
     """Stores an uploaded recording of the session; it is read soon after.
 
     Raises `missing`, `invalid` and `too_large` (the form, the audio), `refused` (`consent-missing`,
@@ -95,7 +100,7 @@ async def _take_in(
     *,
     recording_id: UUID,
     begun: bool,
-    once: Once,
+    once: Once[Recording],
 ) -> Recording:
     async with house.database.acting_as(actor) as conn:
         await once.claim(conn, actor)

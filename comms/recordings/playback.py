@@ -1,10 +1,9 @@
 """A stored track comes back: the whole, a range of its bytes for a player, or a file for the decoder."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import BinaryIO
 from uuid import UUID
 
 from comms.database import Actor, Connection
@@ -12,9 +11,7 @@ from comms.house import House
 from comms.recordings.queries import Recording, Track, load_recording, track_key
 from comms.storage.scratch import open_scratch
 from comms.storage.sealed import Belonging, Span, sealed_span, unseal
-from models.errors import invalid, missing
-
-_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+from models.errors import missing
 
 
 @dataclass(frozen=True)
@@ -59,24 +56,3 @@ async def open_track(house: House, actor: Actor, recording_id: UUID, position: i
         file.close()
         raise
     return file
-
-
-def wanted_span(header: str | None, size: int) -> Span | None:
-    """The bytes that a `Range` header asks for (RFC 9110, 14.2), None for the whole.
-
-    Raises `invalid` (`range-not-satisfiable`) for bytes beyond the end. What is not understood, and several ranges
-    at once, are answered with the whole, as the RFC allows.
-    """
-    match = _RANGE.fullmatch(header.strip()) if header is not None else None
-    if match is None or match.group(0) == "bytes=-":
-        return None
-    first, last = match.groups()
-    if not first:
-        start, end = max(0, size - int(last)), size
-    else:
-        start, end = int(first), min(size, int(last) + 1) if last else size
-        if last and int(last) < start:
-            return None
-    if start >= size or start >= end:
-        raise invalid("range-not-satisfiable", f"The track has {size} bytes: ask for a range within them.")
-    return Span(start, end)

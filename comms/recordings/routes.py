@@ -1,12 +1,12 @@
 """Recordings over HTTP: taken in, started and stopped, heard, read, requeued, deleted."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse
 
 from comms.audit.queries import record_act
 from comms.consent.grounds import PURPOSES
@@ -16,15 +16,15 @@ from comms.forms import is_multipart
 from comms.house import House
 from comms.http import Acting, IfMatch, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
-from comms.problems import problem_of, problem_responses
+from comms.problems import problem_responses
+from comms.ranges import answer_range
 from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
-from comms.recordings.playback import OpenedTrack, unlock_track, wanted_span
+from comms.recordings.playback import unlock_track
 from comms.recordings.queries import Recording, RecordingStatus
 from comms.recordings.uploads import Upload, once_of, received
 from comms.routing import PlatformRoute
 from comms.sessions.queries import read_session
-from comms.storage.sealed import Span
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
 from models.errors import WriteCareError
 from models.records import Record
@@ -140,13 +140,16 @@ async def download_track(
     """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
     recording = await queries.load_recording(acting.conn, recording_id)
     opened = await unlock_track(acting.house, acting.conn, acting.actor, recording, track)
-    size = opened.track.size_bytes
-    try:
-        span = wanted_span(wanted, size)
-    except WriteCareError as error:
-        return problem_of(error, headers={"Content-Range": f"bytes */{size}"})
-    await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
-    return await _send(acting.house, opened, span)
+    answer = await answer_range(
+        wanted,
+        opened.track.size_bytes,
+        lambda span: opened.read(acting.house, span),
+        opened.track.media_type,
+        {"Content-Disposition": f'attachment; filename="{recording_id}-{track}"'},
+    )
+    if answer.status_code != 416:
+        await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
+    return answer
 
 
 @router.get("/{recording_id}/transcript", responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}})
@@ -234,27 +237,3 @@ async def _refuse_deleted(acting: Acting, recording_id: UUID) -> None:
     recording = await queries.load_recording(acting.conn, recording_id)
     if recording.status == "deleted":
         raise queries.deleted()
-
-
-async def _send(house: House, opened: OpenedTrack, span: Span | None) -> Response:
-    size = opened.track.size_bytes
-    whole = Span(0, size)
-    pieces = opened.read(house, span or whole)
-    first = await anext(pieces, b"")  # a damaged or missing track is a problem, not a broken-off download
-
-    async def body() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in pieces:
-            yield piece
-
-    sent = span or whole
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(sent.end - sent.start),
-        "Content-Disposition": f'attachment; filename="{opened.belonging.recording_id}-{opened.track.position}"',
-    }
-    if span is not None:
-        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{size}"
-    return StreamingResponse(
-        body(), 206 if span is not None else 200, headers=headers, media_type=opened.track.media_type
-    )

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from fastapi import Request, Response
 
-from comms.database import Actor, Connection
 from comms.forms import FormShape, received_form
-from comms.idempotency.attempts import Attempt, attempt_of
+from comms.idempotency.attempts import attempt_of
+from comms.idempotency.once import UNKEYED, Once
 from comms.recordings.queries import Recording
 from models.errors import invalid
 
@@ -39,32 +39,7 @@ async def received(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
         yield Upload(tuple(sent.file for sent in form.files), tuple(_person(text) for _, text in form.fields))
 
 
-class Once:
-    """Gives an upload one effect, however often it is sent: its body streams, so the route cannot do it alone.
-
-    Claimed first in each transaction of the upload, kept last in the one that stores.
-    """
-
-    def __init__(self, attempt: Attempt | None, body: bytes, answer: Callable[[Recording], Response]) -> None:
-        self._attempt = attempt
-        self._body = body
-        self._answer = answer
-
-    async def claim(self, conn: Connection, actor: Actor) -> None:
-        """Raises where this upload has been answered before, as `Attempt.claim`; nothing without a key."""
-        if self._attempt is not None:
-            await self._attempt.claim(conn, actor, self._body)
-
-    async def keep(self, recording: Recording) -> None:
-        """Keeps the answer with the recording; nothing without a key."""
-        if self._attempt is not None:
-            await self._attempt.keep(self._answer(recording))
-
-
-UNKEYED: Final = Once(None, b"", lambda _: Response())
-
-
-async def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Response]) -> Once:
+async def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Response]) -> Once[Recording]:
     """What gives the request's upload one effect; reads the files once more where it has an Idempotency-Key."""
     attempt = attempt_of(request)
     return Once(attempt, await asyncio.to_thread(_digest, upload), answer) if attempt is not None else UNKEYED

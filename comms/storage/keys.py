@@ -1,4 +1,4 @@
-"""Keys that wrap keys: every track has a data key of its own, and what is stored beside it is that key wrapped.
+"""Keys that wrap keys: each stored object has a data key of its own, and what is stored beside it is that key wrapped.
 
 `KeyService` is what a key service can do, wherever it lives; `LocalKeyFile` does it on one machine. Forgetting a
 wrapped key makes its track unreadable for ever: that is how a recording is erased (crypto-shredding).

@@ -1,4 +1,4 @@
-"""Where sealed tracks lie: a folder, S3 or Azure, behind one small door. It holds ciphertext alone.
+"""Where sealed tracks and attachments lie: a folder, S3 or Azure, behind one small door. It holds ciphertext alone.
 
 A put is whole or not there at all (a local file is renamed into place, a cloud's multipart upload is completed),
 so that a reader never meets half an object.
@@ -63,7 +63,7 @@ class Objects:
             async for piece in found.stream(min_chunk_size=_PIECE_BYTES):
                 yield bytes(piece)
         except FileNotFoundError:
-            raise missing("stored track") from None
+            raise missing("stored object") from None
         except BaseError as error:
             raise _unreachable(error) from None
 

@@ -1,4 +1,4 @@
-"""Plain audio for as long as it is looked at: a file without a name, which is gone with the process that opened it.
+"""Plain files for as long as they are looked at: a file without a name, which is gone with the process that opened it.
 
 It lies in the data folder rather than in the system's temporary one, so that it shares the data folder's disk and
 its encryption, if it has one.

@@ -1,13 +1,13 @@
-"""How a track lies in storage: AES-256-GCM in segments of one mebibyte, so that any part can be read on its own.
+"""How a track or an attachment lies in storage: AES-256-GCM in segments of one mebibyte, each readable on its own.
 
-Each track has a key of its own, so the segment's number can be the nonce: no nonce is ever used twice with a key
+Each object has a key of its own, so the segment's number can be the nonce: no nonce is ever used twice with a key
 (NIST SP 800-38D, 8.2.1). Every segment is bound to its tenant, recording, track, place and to whether it is the
 last: swapping, reordering, cutting off or appending is noticed (the STREAM construction, Hoang et al. 2015).
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -20,9 +20,21 @@ TAG_BYTES: Final = 16
 _SEALED_SEGMENT_BYTES: Final = SEGMENT_BYTES + TAG_BYTES
 
 
+class Bound(Protocol):
+    """What a sealed object is bound to, so that it cannot stand in for another."""
+
+    def context(self) -> str:
+        """The associated data of each of its segments, and the context of its wrapped key."""
+        ...
+
+    def damaged(self) -> WriteCareError:
+        """What is raised where it is not what was sealed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Belonging:
-    """What a sealed object is: the associated data of each of its segments, and the context of its wrapped key."""
+    """Whose a sealed track is."""
 
     tenant_id: UUID
     recording_id: UUID
@@ -34,6 +46,11 @@ class Belonging:
     def object_key(self) -> str:
         """Where it lies in storage: ids alone."""
         return f"{self.tenant_id}/{self.recording_id}/{self.track_id}.sealed"
+
+    def damaged(self) -> WriteCareError:
+        return conflict(
+            "recording-damaged", f"The stored track {self.track_id} is not what was stored: restore it from a backup."
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,7 @@ def sealed_size(size: int) -> int:
     return size + segments_of(size) * TAG_BYTES
 
 
-async def seal(pieces: AsyncIterator[bytes], key: bytes, belonging: Belonging) -> AsyncIterator[bytes]:
+async def seal(pieces: AsyncIterator[bytes], key: bytes, belonging: Bound) -> AsyncIterator[bytes]:
     """The plain pieces (of any lengths) as sealed segments."""
     cipher = AESGCM(key)
     held = bytearray()
@@ -76,11 +93,11 @@ def sealed_span(size: int, wanted: Span) -> Span:
 
 
 async def unseal(
-    pieces: AsyncIterator[bytes], key: bytes, belonging: Belonging, size: int, wanted: Span
+    pieces: AsyncIterator[bytes], key: bytes, belonging: Bound, size: int, wanted: Span
 ) -> AsyncIterator[bytes]:
     """The plain bytes `wanted`, from the stored bytes of `sealed_span(size, wanted)` in pieces of any lengths.
 
-    Raises a conflict (`recording-damaged`) before giving out a byte of a segment that is not what was sealed.
+    Raises what `damaged` says, a conflict, before giving out a byte of a segment that is not what was sealed.
     """
     cipher = AESGCM(key)
     index = wanted.start // SEGMENT_BYTES
@@ -98,30 +115,23 @@ async def unseal(
                 yield part
             index += 1
     if index < beyond or held:
-        raise _damaged(belonging)
+        raise belonging.damaged()
 
 
 def _sealed_length(size: int, index: int) -> int:
     return min(SEGMENT_BYTES, size - index * SEGMENT_BYTES) + TAG_BYTES
 
 
-def _associated(belonging: Belonging, index: int, last: bool) -> bytes:
+def _associated(belonging: Bound, index: int, last: bool) -> bytes:
     return f"{belonging.context()}|{index}|{int(last)}".encode()
 
 
-def _seal_segment(cipher: AESGCM, plain: bytes, belonging: Belonging, index: int, *, last: bool) -> bytes:
+def _seal_segment(cipher: AESGCM, plain: bytes, belonging: Bound, index: int, *, last: bool) -> bytes:
     return cipher.encrypt(index.to_bytes(12, "big"), plain, _associated(belonging, index, last))
 
 
-def _open_segment(cipher: AESGCM, sealed: bytes, belonging: Belonging, index: int, *, last: bool) -> bytes:
+def _open_segment(cipher: AESGCM, sealed: bytes, belonging: Bound, index: int, *, last: bool) -> bytes:
     try:
         return cipher.decrypt(index.to_bytes(12, "big"), sealed, _associated(belonging, index, last))
     except InvalidTag:
-        raise _damaged(belonging) from None
-
-
-def _damaged(belonging: Belonging) -> WriteCareError:
-    return conflict(
-        "recording-damaged",
-        f"The stored track {belonging.track_id} is not what was stored: restore it from a backup.",
-    )
+        raise belonging.damaged() from None

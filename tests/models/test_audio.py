@@ -222,7 +222,7 @@ def test_the_kernel_grants_memory_time_and_file_limits() -> None:
 
 def test_the_child_cannot_write_files_nor_reach_the_network_it_gave_up() -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import audio_child as c, socket, tempfile\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from models import confined as c; import socket, tempfile\n"
         "granted = c.confine(memory_bytes=1 << 30, cpu_seconds=10)\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try:\n    f = tempfile.TemporaryFile(); f.write(b'x'); f.flush(); print('wrote')\n"
@@ -233,7 +233,7 @@ def test_the_child_cannot_write_files_nor_reach_the_network_it_gave_up() -> None
         "print('consistent' if not (granted['network'] and reached) else 'leaks')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-c", script, str(Path(audio.__file__).parent)],
+        [sys.executable, "-I", "-c", script, str(Path(audio.__file__).parents[1])],
         capture_output=True,
         text=True,
         check=True,

@@ -1,0 +1,74 @@
+"""What is inside a file that somebody attaches: its kind, what of it is kept, its words. Found in a confined child.
+
+The child (`comms/attachments/contents_child.py`) has limits on memory, processor and wall-clock time, no privileges,
+no inherited files and, where the kernel allows, no network, so that a hostile file hurts nobody.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+from comms.attachments.kinds import KINDS, TAKEN
+from comms.attachments.words import MAX_CHARACTERS
+from models.confined import confined, descriptor_of
+from models.errors import WriteCareError, invalid, too_large
+
+_MEMORY_BYTES: Final = 3 << 29  # a picture of 50 million points takes 0.2 GB, and is turned and recoloured
+_CPU_SECONDS: Final = 45
+_WALL_SECONDS: Final = 60.0
+
+_REFUSED: Final = {
+    "attachment-type-not-taken": f"This kind of file is not taken: send {TAKEN}. Archives are never taken.",
+    "attachment-encrypted": "The file is locked with a password: nobody here could read it. Send it unlocked.",
+    "attachment-active": "There is a macro, a script, a program or a part from elsewhere in the file: send it without.",
+    "attachment-nested-archive": "Other files are packed inside this one: send each of them on its own.",
+    "attachment-leads-out": "A name inside the file leads out of it: it was not made by an honest program.",
+    "attachment-unreadable": "The file is damaged, or too intricate to be read: save it again with another program.",
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """`file` is what is to be kept, at its beginning; `text` the words inside, `text_cut` where there are more."""
+
+    media_type: str
+    file: BinaryIO = field(repr=False)
+    text: str | None = field(repr=False)
+    text_cut: bool
+
+    @property
+    def is_sound(self) -> bool:
+        return self.media_type.startswith("audio/")
+
+
+def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int) -> Contents:
+    """Opens what was sent; where it is to be kept otherwise than it was sent, it is written to `kept`.
+
+    Raises `invalid` (`_REFUSED` has them all) and `too_large` (`attachment-expands`: also what is kept is at most
+    `max_bytes`).
+    """
+    text, size = None, 0
+    arguments = (str(_MEMORY_BYTES), str(_CPU_SECONDS))
+    with (
+        descriptor_of(sent) as descriptor,
+        confined("comms.attachments.contents_child", arguments, descriptor, _WALL_SECONDS) as records,
+    ):
+        for kind, body in records:
+            if kind == b"B" and (size := size + len(body)) <= max_bytes:
+                kept.write(body)
+            elif kind == b"T":  # the child has checked and counted; it is not trusted
+                text = body.decode(errors="replace").replace("\0", " ")[:MAX_CHARACTERS]
+            elif kind == b"E" and (end := json.loads(body))["media_type"] in KINDS:
+                file = kept if size else sent
+                file.seek(0)
+                return Contents(end["media_type"], file, text, bool(end["text_cut"]))
+            elif kind != b"C":
+                raise _refusal(json.loads(body)["slug"] if kind == b"X" else "attachment-expands")
+    raise _refusal("attachment-unreadable")  # no verdict: it crashed, or ran into one of its limits
+
+
+def _refusal(slug: str) -> WriteCareError:
+    if slug == "attachment-expands":
+        return too_large(slug, "The file is small only as long as nobody opens it: send fewer or smaller pages.")
+    known = slug if slug in _REFUSED else "attachment-unreadable"
+    return invalid(known, _REFUSED[known])

@@ -1,0 +1,131 @@
+"""The confined process that opens a stranger's attachment: started by `comms/attachments/contents.py`.
+
+What kind of file it is, is decided by what is inside, by the library that reads such files; neither its name nor what
+its sender claims is known here. Answers in these records (`models/confined.py`):
+
+    C  JSON: which limits the kernel granted      B  a piece of the file as it is to be kept; none: as it was sent
+    T  words that were found inside (UTF-8)       E  JSON: {"media_type", "text_cut"}: the last record of a good file
+    X  JSON: {"slug"}: why the file is refused; nothing of the file's content
+
+Arguments: MEMORY_BYTES CPU_SECONDS
+"""
+
+import codecs
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from models.confined import confine, send
+
+_PIECE_BYTES = 1 << 20
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\x1aE\xdf\xa3")
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_LATIN = ("cp1252", "latin_1", "iso8859_15", "mac_roman", "cp437", "cp850")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """`kept`: the file as it is to be kept, None where as it was sent."""
+
+    media_type: str
+    kept: bytes | None = None
+    text: str | None = None
+    text_cut: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    """Reads standard input, answers on standard output; see above."""
+    granted = confine(memory_bytes=int(arguments[0]), cpu_seconds=int(arguments[1]))
+    from comms.attachments.refusals import Refused  # noqa: PLC0415
+
+    out = os.fdopen(os.dup(1), "wb", buffering=1 << 18)
+    send(out, b"C", granted)
+    try:
+        with os.fdopen(0, "rb", closefd=False) as source:
+            _tell(out, _found(source))
+    except Refused as refusal:
+        send(out, b"X", {"slug": refusal.slug})
+    except MemoryError:
+        send(out, b"X", {"slug": "attachment-expands"})
+    out.flush()
+
+
+def _tell(out: BinaryIO, found: _Found) -> None:
+    kept = found.kept or b""
+    for start in range(0, len(kept), _PIECE_BYTES):
+        send(out, b"B", kept[start : start + _PIECE_BYTES])
+    if found.text is not None:
+        send(out, b"T", found.text.encode())
+    send(out, b"E", {"media_type": found.media_type, "text_cut": found.text_cut})
+
+
+def _found(source: BinaryIO) -> _Found:
+    # each library is loaded only after the limits hold, and only for files of its kind
+    source.seek(0)
+    head = source.read(16)
+    source.seek(0)
+    if head.startswith(_PICTURES) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
+        from comms.attachments.pictures import cleaned_picture  # noqa: PLC0415
+
+        return _Found(*cleaned_picture(source))
+    if head.startswith(b"PK\x03\x04"):
+        return _document(source)
+    if head.startswith(b"%PDF-"):
+        return _pdf(source)
+    if head.startswith(_SOUNDS) or head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"WAVE"):
+        from comms.attachments.sounds import cleaned_sound  # noqa: PLC0415
+
+        return _Found(*cleaned_sound(source))
+    return _plain_text(source.read())
+
+
+def _document(source: BinaryIO) -> _Found:
+    from comms.attachments.packed import cleaned_document  # noqa: PLC0415
+    from comms.attachments.words import Words  # noqa: PLC0415
+
+    media_type, kept, pieces = cleaned_document(source)
+    words = Words()
+    words.gather(pieces)
+    return _Found(media_type, kept, words.text(), words.cut)
+
+
+def _pdf(source: BinaryIO) -> _Found:
+    from comms.attachments.kinds import PDF  # noqa: PLC0415
+    from comms.attachments.pages import words_of_pages  # noqa: PLC0415
+
+    words = words_of_pages(source)
+    return _Found(PDF, None, words.text(), words.cut)
+
+
+def _plain_text(content: bytes) -> _Found:
+    """What can be read as text, kept as UTF-8."""
+    from comms.attachments.kinds import TEXT  # noqa: PLC0415
+    from comms.attachments.refusals import Refused  # noqa: PLC0415
+    from comms.attachments.words import Words  # noqa: PLC0415
+
+    try:
+        written = content.decode(_encoding_of(content))
+    except (UnicodeError, LookupError):
+        raise Refused("attachment-type-not-taken") from None
+    if any(sign < " " and sign not in "\t\n\r\f" for sign in set(written)) or "\x7f" in written:
+        raise Refused("attachment-type-not-taken")
+    words = Words()
+    words.gather([written])
+    kept = written.encode()
+    return _Found(TEXT, kept if kept != content else None, words.text(), words.cut)
+
+
+def _encoding_of(content: bytes) -> str:
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return encoding
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        from charset_normalizer import from_bytes  # noqa: PLC0415
+
+        # signs of control are in no text, and would be taken for letters of some encoding
+        guessed = from_bytes(content[: 1 << 16], cp_isolation=list(_LATIN)).best()
+        return guessed.encoding if guessed is not None else "ascii"
+    return "utf-8"
