@@ -83,9 +83,7 @@ async def _permitted(conn: Connection, taken: Sequence[DueMessage]) -> list[DueM
         return None
     senders = sorted({one.sender_id for one in taken})
     reasons = {
-        answer.user_id: answer.reason
-        for answer in await permissions(conn, senders, "analyse")
-        if not answer.permitted
+        answer.user_id: answer.reason for answer in await permissions(conn, senders, "analyse") if not answer.permitted
     }
     barred = [one for one in taken if one.sender_id in reasons]
     if barred:
@@ -149,9 +147,7 @@ def _conversation(turns: Sequence[MessageTurn]) -> Conversation:
         id=str(turns[0].conversation_id),
         channel="chat",
         participants=tuple(Participant(speaker=speaker, role=role) for speaker, role in people.items()),
-        turns=tuple(
-            Turn(speaker=str(turn.sender_id) if turn.sender_id else None, text=turn.text) for turn in turns
-        ),
+        turns=tuple(Turn(speaker=str(turn.sender_id) if turn.sender_id else None, text=turn.text) for turn in turns),
     )
 
 

@@ -84,7 +84,6 @@ def register_tasks(queue: App, house: House, models: Callable[[], Models]) -> No
             await park_recording(house, tenant, recording, error.slug)
             _log.warning("recording parked", recording_id=recording_id, reason=error.slug)
 
-
     @queue.task(name=READ_MESSAGES)
     async def read(tenant_id: str) -> None:
         tenant = UUID(tenant_id)

@@ -23,7 +23,11 @@ _RECENT: Final = "1 day"  # since the last concern that joined
 
 
 async def raise_in_conversation(
-    conn: Connection, actor: Actor, conversation_id: UUID, evidence: Sequence[NewMessageEvidence], models: dict[str, str]
+    conn: Connection,
+    actor: Actor,
+    conversation_id: UUID,
+    evidence: Sequence[NewMessageEvidence],
+    models: dict[str, str],
 ) -> Alert:
     """Puts the evidence before the safeguarding team; the caller holds the tenant's readings and consent for itself."""
     before = await _open_alert(conn, conversation_id)
@@ -47,16 +51,19 @@ async def _open_alert(conn: Connection, conversation_id: UUID) -> Alert | None:
     found = await conn.execute(
         "select * from alerts a where a.conversation_id = %s and a.state = any(%s) and exists ("
         "    select from alert_evidence e where e.tenant_id = a.tenant_id and e.alert_id = a.id "
-        f"   and e.id >= app.first_id(now() - interval '{_RECENT}')) "  # noqa: S608 (a constant)
-        "order by a.id desc limit 1 for update",
-        (conversation_id, list(OPEN_STATES)),
+        "    and e.id >= app.first_id(now() - %s::interval)) order by a.id desc limit 1 for update",
+        (conversation_id, list(OPEN_STATES), _RECENT),
     )
     row = await found.fetchone()
     return None if row is None else alert_of(row)
 
 
 async def _insert(
-    conn: Connection, actor: Actor, conversation_id: UUID, evidence: Sequence[NewMessageEvidence], models: dict[str, str]
+    conn: Connection,
+    actor: Actor,
+    conversation_id: UUID,
+    evidence: Sequence[NewMessageEvidence],
+    models: dict[str, str],
 ) -> Alert:
     made = await conn.execute(
         "insert into alerts (tenant_id, conversation_id, severity, categories, probability, models) "

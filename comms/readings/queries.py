@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from comms.alerts.joining import raise_in_conversation
 from comms.consent.permission import lock_permissions
 from comms.database import Actor, Connection
+from comms.messages.vectors import save_vectors
 from comms.readings.due import take_away
 from comms.readings.records import DueMessage, MessageReading, MessageTurn
 
@@ -24,7 +25,8 @@ async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[Messag
     ids, versions = [one.message_id for one in due], [one.version for one in due]
     found = await conn.execute(
         "select m.conversation_id, m.id as message_id, d.version, m.sender_id, u.role, true as due, "
-        "    m.version = d.version as current, case when m.version = d.version then m.content else v.content end as text "
+        "    m.version = d.version as current, "
+        "    case when m.version = d.version then m.content else v.content end as text "
         "from unnest(%s::uuid[], %s::int[]) as d (message_id, version) join messages m on m.id = d.message_id "
         "join users u on u.tenant_id = m.tenant_id and u.id = m.sender_id "
         "left join message_versions v on v.tenant_id = m.tenant_id and v.message_id = m.id "
@@ -42,14 +44,15 @@ async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[Messag
         ([one.message_id for one in wanted], [one.conversation_id for one in wanted], _TURNS_BEFORE),
     )
     present = {(one.message_id, one.version) for one in wanted}
-    turns = wanted + [
-        MessageTurn(**row) async for row in before if (row["message_id"], row["version"]) not in present
-    ]
+    turns = wanted + [MessageTurn(**row) async for row in before if (row["message_id"], row["version"]) not in present]
     return sorted(turns, key=lambda turn: (turn.message_id, turn.version))
 
 
 async def keep_readings(
-    conn: Connection, actor: Actor, due: Sequence[DueMessage], readings: Sequence[MessageReading],
+    conn: Connection,
+    actor: Actor,
+    due: Sequence[DueMessage],
+    readings: Sequence[MessageReading],
     shown: Sequence[MessageTurn],
 ) -> int:
     """Keeps the readings of what is due, raises what they call for, and returns how many it kept.
@@ -69,6 +72,7 @@ async def keep_readings(
     ours = await take_away(conn, done)
     kept = [reading for reading in readings if (reading.message_id, reading.version) in ours]
     await _insert(conn, actor, kept)
+    await _save_vectors(conn, actor, kept)
     for conversation_id in dict.fromkeys(reading.conversation_id for reading in kept):
         of_it = [reading for reading in kept if reading.conversation_id == conversation_id]
         evidence = [piece for reading in of_it for piece in reading.concerns]
@@ -97,6 +101,21 @@ async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageRead
                 for reading in readings
             ],
         )  # fmt: skip
+
+
+async def _save_vectors(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
+    """Lays the vectors of those whose words still stand, locked: an edit from now on takes its vector along."""
+    made = {reading.message_id: reading for reading in readings if reading.vector is not None}
+    if not made:
+        return
+    standing = await conn.execute(
+        "select m.id from messages m join unnest(%s::uuid[], %s::int[]) as given (id, version) "
+        "on m.id = given.id and m.version = given.version order by m.id for share of m",
+        (list(made), [reading.version for reading in made.values()]),
+    )
+    vectors = [(row["id"], list(made[row["id"]].vector or ())) async for row in standing]
+    if vectors:
+        await save_vectors(conn, actor, vectors, readings[0].models["embedding"])
 
 
 def _found(reading: MessageReading) -> list[dict[str, Any]]:

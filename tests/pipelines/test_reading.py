@@ -1,6 +1,5 @@
 """Messages read for safeguarding on a real database: each version once, under consent, with one alert a matter."""
 
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
