@@ -121,7 +121,7 @@ async def _ask(models: Models, batch: _Batch) -> list[MessageReading]:
     conversations = [_conversation(turns) for turns in talks]
     read = [turn for turn in batch.turns if turn.due]
     assessed, felt, vectors = await asyncio.gather(
-        asyncio.gather(*(models.assess(conversation) for conversation in conversations)),
+        asyncio.gather(*(models.assess(one, _context(turns)) for one, turns in zip(conversations, talks, strict=True))),
         asyncio.gather(*(models.sentiment(conversation) for conversation in conversations)),
         models.embed([turn.text for turn in read]),
     )
@@ -138,6 +138,11 @@ async def _ask(models: Models, batch: _Batch) -> list[MessageReading]:
         for turn, assessment, sentiment in zip(turns, assessments, sentiments, strict=True)
         if turn.due
     ]  # fmt: skip
+
+
+def _context(turns: Sequence[MessageTurn]) -> int:
+    """How many turns come before the first that is to be read."""
+    return next((at for at, turn in enumerate(turns) if turn.due), len(turns))
 
 
 def _conversation(turns: Sequence[MessageTurn]) -> Conversation:

@@ -72,7 +72,7 @@ class ScriptedModels:
         await self._asked("diarization")
         return (SpeakerTurn(speaker="Speaker 1", start_seconds=0.0, end_seconds=1.0),)
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
         await self._asked("safeguarding")
         self.read.append(conversation)
         scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)

@@ -268,10 +268,10 @@ async def test_a_message_that_the_models_fail_of_does_not_keep_the_others_unread
     read = await room.talk.say(room.carer, other, "He grabbed my arm.")
 
     class Failing(ScriptedModels):
-        async def assess(self, conversation: Any) -> Any:
+        async def assess(self, conversation: Any, context: int = 0) -> Any:
             if any(turn.text == "poison" for turn in conversation.turns):
                 raise unavailable("models-unavailable", "The model cannot answer just now.")
-            return await super().assess(conversation)
+            return await super().assess(conversation, context)
 
     for _ in range(3):
         room.let_time_pass()
