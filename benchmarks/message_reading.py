@@ -90,26 +90,24 @@ class Home:
         self._client = client
         self._people = staff
         self._seen = seen
-        self._talks = iter(lines())
-        self._going: list[tuple[str, list[tuple[str, str]]]] = []
+        self._left: list[list[tuple[str, str, str]]] = []  # of each place: conversation, role, words
 
-    async def _begin(self) -> tuple[str, list[tuple[str, str]]]:
+    async def prepare(self, messages: int) -> None:
+        """Begins the conversations, enough for so many messages."""
+        talks = iter(lines())
         others = [person["id"] for role, person in self._people.items() if role != "care_manager"]
         body = {"conversation_type": "group", "members": others}
-        answer = await self._client.post("/api/conversations", json=body, headers=self._as("care_manager"))
-        return answer.raise_for_status().json()["id"], list(next(self._talks))
-
-    async def prepare(self) -> None:
-        """Begins the conversations."""
-        self._going = [await self._begin() for _ in range(AT_ONCE)]
+        for _ in range(AT_ONCE):
+            of_place: list[tuple[str, str, str]] = []
+            while len(of_place) < messages / AT_ONCE:
+                made = await self._client.post("/api/conversations", json=body, headers=self._as("care_manager"))
+                conversation_id = made.raise_for_status().json()["id"]
+                of_place += [(conversation_id, role, text) for role, text in next(talks)]
+            self._left.append(of_place)
 
     async def say(self, number: int) -> None:
-        """The next message of the conversation whose turn it is; where it is over, another begins."""
-        place = number % AT_ONCE
-        conversation_id, left = self._going[place]
-        role, text = left.pop(0)
-        if not left:
-            self._going[place] = await self._begin()
+        """The next message of the conversation whose turn it is."""
+        conversation_id, role, text = self._left[number % AT_ONCE].pop(0)
         body = {"conversation_id": conversation_id, "content": text}
         answer = await self._client.post("/api/messages", json=body, headers=self._as(role))
         self._seen.answered[answer.raise_for_status().json()["id"]] = time.perf_counter()
@@ -140,7 +138,8 @@ async def run(running: Bench, bare: Callable[[str], float]) -> tuple[Seen, float
     address = running.instance.address
     async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
         home = Home(client, await people(running), seen)
-        await home.prepare()
+        messages = int(STRETCHES * STRETCH_SECONDS * A_SECOND)
+        await home.prepare(messages)
         lead = {"Authorization": f"Bearer {running.tokens.lead}"}
         ticket = (await client.post("/api/ws/tickets", headers=lead)).raise_for_status().json()["ticket"]
         async with connect(f"{address.replace('http', 'ws')}/ws/alerts?ticket={ticket}", proxy=None) as socket:
@@ -148,7 +147,7 @@ async def run(running: Bench, bare: Callable[[str], float]) -> tuple[Seen, float
             began = time.perf_counter()
             measuring = asyncio.create_task(ask_bare(bare, seen))
             sending = []
-            for number in range(int(STRETCHES * STRETCH_SECONDS * A_SECOND)):
+            for number in range(messages):
                 await asyncio.sleep(max(0.0, began + number / A_SECOND - time.perf_counter()))
                 sending.append(asyncio.create_task(home.say(number)))
             await asyncio.gather(*sending)

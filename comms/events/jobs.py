@@ -51,7 +51,7 @@ async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: U
             else:
                 await _start_recording(conn, queue, type, tenant_id, data)
     except AlreadyEnqueued:
-        _log.info("job is waiting already", task=task)
+        _log.debug("job is waiting already", task=task)
 
 
 def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
