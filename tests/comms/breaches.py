@@ -51,6 +51,7 @@ ACROSS: Final[dict[tuple[str, str, str | None], Across]] = {
     ("wcc_app", "tenants", "door"): _across("select", "finds a tenant by its slug before anybody has signed in"),
     ("wcc_worker", "tenants", "platform_admin"): _across("select", "the same policy; nobody acts so there"),
     ("wcc_owner", "messages", None): _across("select", "the search's function, which applies the members' rule itself"),
+    ("wcc_owner", "message_readings_due", None): _across("select", "the function that tells where something waits"),
 }
 _NOTHING: Final = _across("", "")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
+import uuid_utils.compat as uuid_utils
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
@@ -22,7 +23,10 @@ VALUES: Final[dict[tuple[str, str], Any]] = {
     ("conversations", "conversation_type"): lambda: "group",
     ("messages", "sender_type"): lambda: "system",
     ("messages", "content"): lambda: "x",
+    ("message_vectors", "message_id"): uuid_utils.uuid7,  # of now: a partition takes it
     ("broken_glass", "session_id"): uuid.uuid4,
+    ("alerts", "conversation_id"): uuid.uuid4,
+    ("alert_evidence", "utterance_id"): uuid.uuid4,
 }
 _BY_TYPE: Final[dict[str, Any]] = {
     "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}",
@@ -94,7 +98,7 @@ def _row(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> dict[str, Any]:
             row[column] = allowed[0]
         elif type.endswith("int") or type == "integer":
             row[column] = max([1, *(int(least) for rule in rules for least in re.findall(r">= (\d+)", rule))])
-        elif own_type == "vector":
+        elif own_type in ("vector", "halfvec"):
             row[column] = str([0.0] * 384)
         else:
             row[column] = _BY_TYPE[type]()
