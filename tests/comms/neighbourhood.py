@@ -66,7 +66,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         glass = await break_glass(conn, carer, need)
     administrator = people["platform_admin"]
     async with house.database.acting_as(administrator) as conn:
-        new = NewWebhook(url="https://127.0.0.1:9/hooks", event_types=("alert.reviewed",))
+        new = NewWebhook(url="https://hooks.example/alerts", event_types=("alert.reviewed",))
         webhook = await create_webhook(conn, administrator, house.keys, (), new)
         made_delivery = await conn.execute(
             "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
