@@ -24,7 +24,8 @@ COLUMNS: Final = (
     "coalesce((select jsonb_agg(jsonb_build_object('user_id', r.user_id, 'reaction', r.reaction) "
     "order by r.created_at, r.user_id, r.reaction) from message_reactions r "
     "where r.tenant_id = m.tenant_id and r.message_id = m.id), '[]') as reactions, "
-    f"case when m.deleted_at is null then {ATTACHED} else '[]' end as attachments, "
+    f"case when m.deleted_at is null and m.message_type in ('file', 'voice') then {ATTACHED} else '[]' end "
+    "as attachments, "
     "m.version, m.edited_at, m.deleted_at, m.created_at"
 )
 _SELECT: Final = f"select {COLUMNS} from messages m "  # noqa: S608 (constants)

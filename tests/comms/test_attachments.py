@@ -5,7 +5,7 @@ import dataclasses
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import pytest
 
 from comms.app import create_app
 from comms.attachments.queries import MAX_UNSENT, attached_texts, folder_of
+from comms.attachments.records import Attachment
 from comms.attachments.scanner import ClamAV
 from comms.attachments.sweep import sweep_attachments
 from comms.database import Actor
 from comms.house import House
+from comms.messages.records import NewFileMessage
 from comms.provision import Databases
 from comms.settings import Settings
 from models.errors import WriteCareError
@@ -180,6 +182,17 @@ async def test_an_upload_that_is_repeated_under_its_key_is_kept_once(talk: Talk,
     other = await upload(talk, mia, path, b"another", **key)
     assert told(other) == (422, "idempotency-key-reused")
     assert len(await factories.rows(house, mia, "select 1 from message_attachments")) == 1
+
+
+def test_neither_words_nor_names_are_shown_where_a_record_is_printed() -> None:
+    new = NewFileMessage(
+        conversation_id=uuid.uuid4(), attachments=(uuid.uuid4(),), content="grabbed", message_type="file"
+    )
+    attachment = Attachment(
+        id=uuid.uuid4(), name="grabbed.txt", media_type="text/plain", size_bytes=1, duration_seconds=None,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+    assert "grabbed" not in repr(new) + repr(attachment)
 
 
 # --- who sees --------------------------------------------------------------------------------------------------------
