@@ -13,7 +13,7 @@ from comms.messages.vectors import save_vectors
 from comms.readings.due import take_away
 from comms.readings.records import DueMessage, MessageReading, MessageTurn
 
-_TURNS_BEFORE: Final = 6  # what the models are shown of the talk before a message
+_TURNS_BEFORE: Final = 4  # what the models are shown of the talk before a message; each costs as much as one to read
 _KEEPING: Final = "message_readings"
 
 
