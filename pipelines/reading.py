@@ -118,25 +118,31 @@ async def _ask(models: Models, batch: _Batch) -> list[MessageReading]:
     if not batch.turns:  # retention took them
         return []
     talks = batch.talks()
-    conversations = [_conversation(turns) for turns in talks]
-    read = [turn for turn in batch.turns if turn.due]
+    read = [tuple(turn for turn in turns if turn.due) for turns in talks]
     assessed, felt, vectors = await asyncio.gather(
-        asyncio.gather(*(models.assess(one, _context(turns)) for one, turns in zip(conversations, talks, strict=True))),
-        asyncio.gather(*(models.sentiment(conversation) for conversation in conversations)),
-        models.embed([turn.text for turn in read]),
+        asyncio.gather(*(models.assess(_conversation(turns), _context(turns)) for turns in talks)),
+        # the feeling is in the words themselves: turns before would cost as much again and tell little
+        asyncio.gather(*(models.sentiment(_conversation(turns)) for turns in read)),
+        models.embed([turn.text for turns in read for turn in turns]),
     )
-    vectors_of = {turn: tuple(row.tolist()) for turn, row in zip(read, vectors, strict=True)}
+    sentiments = [sentiment for of_talk in felt for sentiment in of_talk]
+    assessments = [
+        (turns, assessment)
+        for turns, of_talk in zip(talks, assessed, strict=True)
+        for turn, assessment in zip(turns, of_talk, strict=True)
+        if turn.due
+    ]
     versions = dict(models.versions)
     return [
         MessageReading(
             conversation_id=turn.conversation_id, message_id=turn.message_id, version=turn.version,
             probability=assessment.scores["any"], sentiment=sentiment.label, models=versions,
             concerns=_evidence(turn, assessment, turns, versions[SAFEGUARDING]),
-            vector=vectors_of[turn] if turn.current else None,
+            vector=tuple(vector.tolist()) if turn.current else None,
         )
-        for turns, assessments, sentiments in zip(talks, assessed, felt, strict=True)
-        for turn, assessment, sentiment in zip(turns, assessments, sentiments, strict=True)
-        if turn.due
+        for turn, (turns, assessment), sentiment, vector in zip(
+            (turn for turns in read for turn in turns), assessments, sentiments, vectors, strict=True
+        )
     ]  # fmt: skip
 
 

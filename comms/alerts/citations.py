@@ -8,6 +8,7 @@ from uuid import UUID
 
 from comms.alerts.records import ContextMessage, MessageEvidence
 from comms.database import Connection
+from comms.messages.words import all_words, words_inside
 
 
 async def open_messages(conn: Connection, alert_id: UUID) -> None:
@@ -27,7 +28,11 @@ async def list_message_evidence(conn: Connection, alert_id: UUID) -> tuple[Messa
         "where e.alert_id = %s order by e.message_id, e.message_version, e.probability desc",
         (alert_id,),
     )
-    return tuple([MessageEvidence(**row) async for row in rows])
+    cited = await rows.fetchall()
+    inside = await words_inside(conn, {row["message_id"] for row in cited})
+    return tuple(
+        MessageEvidence(**row | {"text": all_words(row["text"] or "", inside.get(row["message_id"]))}) for row in cited
+    )
 
 
 async def list_message_context(conn: Connection) -> tuple[ContextMessage, ...]:

@@ -10,15 +10,16 @@ from comms.alerts.joining import raise_in_conversation
 from comms.consent.permission import lock_permissions
 from comms.database import Actor, Connection
 from comms.messages.vectors import save_vectors
+from comms.messages.words import all_words, words_inside
 from comms.readings.due import take_away
 from comms.readings.records import DueMessage, MessageReading, MessageTurn
 
-_TURNS_BEFORE: Final = 6  # what the models are shown of the talk before a message
+_TURNS_BEFORE: Final = 4  # what the models are shown of the talk before a message; each costs as much as one to read
 _KEEPING: Final = "message_readings"
 
 
 async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[MessageTurn]:
-    """What is due, as it stood at its version, and a few turns before each, in the order of writing.
+    """What is due, as it stood at its version, files included, and a few turns before each, in the order of writing.
 
     What is not there any more (retention took it) is left out.
     """
@@ -44,6 +45,8 @@ async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[Messag
         ([one.message_id for one in wanted], [one.conversation_id for one in wanted], _TURNS_BEFORE),
     )
     present = {(one.message_id, one.version) for one in wanted}
+    inside = await words_inside(conn, {one.message_id for one in wanted})
+    wanted = [one.model_copy(update={"text": all_words(one.text, inside.get(one.message_id))}) for one in wanted]
     turns = wanted + [MessageTurn(**row) async for row in before if (row["message_id"], row["version"]) not in present]
     return sorted(turns, key=lambda turn: (turn.message_id, turn.version))
 

@@ -97,6 +97,22 @@ async def test_who_may_see_the_alert_sees_the_words_it_cites_and_the_few_around_
     assert [message["content"] for message in shown["message_context"]] == list(LINES[CITED - 3 : CITED + 4])
 
 
+async def test_the_words_inside_a_file_are_read_and_shown_as_the_models_were_given_them(matter: Matter) -> None:
+    uploaded = await matter.talk.ask(
+        matter.carer, "POST", "/api/messages/attachments",
+        params={"conversation_id": matter.conversation.rpartition("/")[2]},
+        files={"file": ("note.txt", b"At nine he grabbed her.")},
+    )  # fmt: skip
+    assert uploaded.status_code == 201, uploaded.text
+    with_file = {"message_type": "file", "attachments": [uploaded.json()["id"]]}
+    message = await matter.talk.say(matter.carer, matter.conversation, "See this.", **with_file)
+    await matter.read()
+    evidence = (await matter.view(matter.team["reviewer"]))["message_evidence"]
+    assert [(piece["message_id"], piece["text"]) for piece in evidence[1:]] == [
+        (message["id"], "See this.\n\nAt nine he grabbed her.")
+    ]
+
+
 async def test_opening_it_is_logged(matter: Matter) -> None:
     await matter.view(matter.team["reviewer"])
     acts = await factories.rows(
