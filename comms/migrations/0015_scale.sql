@@ -249,7 +249,8 @@ create function app.days_kept(wanted text) returns integer language sql stable s
                 when 'sign_ins' then 365 when 'events' then 90 when 'webhook_deliveries' then 90 end);
     end;
 create function app.kept_since(wanted text) returns timestamptz language sql stable
-    return now() - make_interval(days => app.days_kept(wanted));
+    -- no earlier than the first id there can be: before it ids would come out last, and everything would have had its time
+    return greatest(now() - make_interval(days => app.days_kept(wanted)), timestamptz 'epoch');
 
 -- Messages: whether an alert or a hold keeps one that is old enough to go. An alert that was dismissed keeps nothing.
 create policy asked_by_rules on alert_evidence for select to wcc_owner using (tenant_id = (select app.tenant()));

@@ -1,4 +1,4 @@
-"""Months of the tables that only grow: made ahead, since what has no month could not be written, and dropped when empty.
+"""Months of the tables that only grow: made ahead, since what has no month cannot be written, and dropped when empty.
 
 Which tables those are the database's catalogue says (comms/migrations/0015_scale.sql).
 """

@@ -1,4 +1,4 @@
-"""Months of what only grows: made ahead, under the same row-level security, no way round it, dropped only when empty."""
+"""Months of what only grows: made ahead, under the same row-level security, and dropped only when empty."""
 
 import asyncio
 import uuid
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.anyio
 
 Administrator = psycopg.Connection[tuple[object, ...]]
 TABLES = {"messages", "utterances", "audit_log", "events"}
-LAID_IN_MONTHS = "select oid::regclass::text from pg_class where relkind = 'p' and relnamespace = 'public'::regnamespace"
+LAID_IN_MONTHS = (
+    "select oid::regclass::text from pg_class where relkind = 'p' and relnamespace = 'public'::regnamespace"
+)
 PARTITIONS = (
     "select c.oid::regclass::text from pg_inherits i join pg_class c on c.oid = i.inhrelid "
     "join pg_class p on p.oid = i.inhparent where p.relkind = 'p' and p.relnamespace = 'public'::regnamespace "
