@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx
@@ -110,7 +111,7 @@ def swept(administrator: Administrator, actor: Actor) -> list[object]:
 
 
 @pytest.fixture
-async def keepers(databases: Databases) -> Database:
+async def keepers(databases: Databases) -> AsyncIterator[Database]:
     """The keeper's own door."""
     database = Database(databases.keeper, most=2)
     await database.open()
