@@ -180,6 +180,38 @@ select app.lay_in_months(name) from unnest('{utterances, audit_log, events}'::te
 drop function app.lay_in_months(text);
 select app.make_partitions();
 
+-- what belongs to a message -------------------------------------------------------------------------------------------
+-- Whether whoever acts sees a message: `messages` is asked under its own policies, so that the rule stands in one place.
+-- A function whose plan is kept, where `exists (…)` in a policy has every statement planned anew over every month of
+-- messages, once for each table that it reads: twenty milliseconds for one message (docs/decisions/0023).
+create function app.sees_message(message uuid) returns boolean language plpgsql stable
+    set plan_cache_mode = 'force_generic_plan' as $$
+begin
+    return exists (select from public.messages m where m.tenant_id = app.tenant() and m.id = message);
+end $$;
+-- Whether they see what it was before, too: 0012 says who does.
+create function app.sees_versions(message uuid) returns boolean language plpgsql stable
+    set plan_cache_mode = 'force_generic_plan' as $$
+begin
+    return exists (select from public.messages m where m.tenant_id = app.tenant() and m.id = message
+        and (m.deleted_at is null
+            or m.tenant_id = (select app.tenant_for('{data_protection_officer, safeguarding_lead}'))
+            or m.id = any ((select app.messages_opened())::uuid[])));
+end $$;
+revoke all on function app.sees_message(uuid), app.sees_versions(uuid) from public;
+grant execute on function app.sees_message(uuid), app.sees_versions(uuid) to wcc_app;
+-- Who sees a message sees what it was, until it is deleted; from then on the data-protection officer and the
+-- safeguarding lead do, and whoever has an alert open that cites it.
+alter policy as_the_message on message_versions
+    using (tenant_id = (select app.tenant()) and app.sees_versions(message_id));
+-- Who sees a message sees whom it mentions.
+alter policy as_the_message on message_mentions
+    using (tenant_id = (select app.tenant()) and app.sees_message(message_id));
+-- Who sees a message and is in its conversation sees the reactions.
+alter policy as_the_message on message_reactions
+    using (tenant_id = (select app.tenant()) and conversation_id = any ((select app.own_conversations())::uuid[])
+        and app.sees_message(message_id));
+
 -- retention -----------------------------------------------------------------------------------------------------------
 -- How long a tenant keeps what lies in a category; without a row, what `app.days_kept` says.
 create table retention_rules (
@@ -253,12 +285,13 @@ create function app.kept_since(wanted text) returns timestamptz language sql sta
     return greatest(now() - make_interval(days => app.days_kept(wanted)), timestamptz 'epoch');
 
 -- Messages: whether an alert or a hold keeps one that is old enough to go. An alert that was dismissed keeps nothing.
-create policy asked_by_rules on alert_evidence for select to wcc_owner using (tenant_id = (select app.tenant()));
 create function app.message_is_held(message uuid, conversation uuid) returns boolean language sql stable
     begin atomic
         select exists (select from retention_holds h
             where h.tenant_id = app.tenant() and h.conversation_id = conversation and h.released_at is null
-                and (h.message_id is null or h.message_id = message));
+                and (h.message_id is null or h.message_id = message))
+            or exists (select from alert_evidence e join alerts a on a.tenant_id = e.tenant_id and a.id = e.alert_id
+                where e.tenant_id = app.tenant() and e.message_id = message and a.state <> 'dismissed');
     end;
 -- The owner erases what the rule lets go and nothing holds, in the tenant that acts, and nothing else: the policy is
 -- the rule, whatever the function below forgets. No login has the right.
@@ -293,6 +326,16 @@ end $$;
 drop trigger message_versions_immutable on message_versions;
 create trigger message_versions_immutable before update or delete on message_versions
     for each row execute function app.keep_versions();
+-- What waits to be read goes with the message that it waits with (0012 has no foreign key there, on purpose).
+create policy taken_with_message on message_readings_due for delete to wcc_owner
+    using (tenant_id = (select app.tenant()));
+create function app.take_due_readings() returns trigger language plpgsql security definer
+    set search_path = public, pg_temp as $$
+begin
+    delete from message_readings_due where tenant_id = old.tenant_id and message_id = old.id;
+    return null;
+end $$;
+create trigger messages_gone after delete on messages for each row execute function app.take_due_readings();
 -- Erases the oldest of what may go, no more than `most`; returns how many. A batch is a transaction: whoever is killed
 -- has erased it whole or not at all.
 create function app.erase_messages(most integer) returns bigint language sql security definer

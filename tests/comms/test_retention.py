@@ -60,6 +60,7 @@ async def a_past(talk: Talk, house: House, administrator: Administrator, count: 
     writer = await factories.make_actor(house, "care_manager")
     other = await talk.person(writer)
     past = Past(writer, await talk.begin(writer, other), [])
+    administrator.execute("select set_config('app.tenant_id', %s, false)", (str(writer.tenant_id),))  # for triggers
     for message_id in sorted(first_id(administrator, LONG_AGO) for _ in range(count)):
         administrator.execute(
             "insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, content, changed_id) "
@@ -125,10 +126,9 @@ async def test_messages_go_when_their_time_is_over_with_all_that_belongs_to_them
     past = await a_past(talk, house, administrator)
     tenant, writer, old = past.writer.tenant_id, past.writer.user_id, past.messages
     young = await talk.say(past.writer, past.path, "of today")
-    administrator.execute("select set_config('app.tenant_id', %s, false)", (str(tenant),))
     administrator.execute("update messages set content = 'long ago', reply_to = %s where id = %s", (old[0], old[1]))
     administrator.execute("update messages set reply_to = %s where id = %s", (old[2], young["id"]))
-    administrator.execute("update messages set content = 'changed' where id = %s", (old[0],))
+    administrator.execute("update messages set content = 'changed', version = 2 where id = %s", (old[0],))
     administrator.execute("insert into message_mentions values (%s, %s, %s)", (tenant, old[0], writer))
     administrator.execute(
         "insert into message_reactions values (%s, %s, %s, '+1', %s)", (tenant, old[0], writer, past.conversation_id)
@@ -144,6 +144,8 @@ async def test_messages_go_when_their_time_is_over_with_all_that_belongs_to_them
     for table in ("message_versions", "message_mentions", "message_reactions", "conversation_receipts"):
         counted = administrator.execute(f"select count(*) from {table} where tenant_id = %s".encode(), (tenant,))
         assert counted.fetchone() == (0,), table
+    due = administrator.execute("select message_id from message_readings_due where tenant_id = %s", (tenant,))
+    assert [str(message) for (message,) in due.fetchall()] == [young["id"]]
     assert swept(administrator, past.writer) == [{"category": "messages", "erased": 3}]
 
 
@@ -176,6 +178,32 @@ async def test_what_a_hold_names_stays_until_it_is_released_and_is_counted(
     )
     await sweep(keepers, asyncio.Event())
     assert left(administrator, message) == left(administrator, whole) == []
+
+
+async def test_what_an_alert_cites_stays_until_it_is_dismissed(
+    talk: Talk, house: House, administrator: Administrator, keepers: Database
+) -> None:
+    past = await a_past(talk, house, administrator)
+    tenant = past.writer.tenant_id
+    alert = administrator.execute(
+        "insert into alerts (tenant_id, conversation_id, severity, categories, probability, models) "
+        "values (%s, %s, 'high', '{neglect}', 1, '{}') returning id",
+        (tenant, past.conversation_id),
+    ).fetchone()
+    assert alert is not None
+    administrator.execute(
+        "insert into alert_evidence (tenant_id, alert_id, message_id, message_version, category, severity, "
+        "probability, threshold, model, model_version) values (%s, %s, %s, 1, 'neglect', 'high', 1, 0, 'm', '1')",
+        (tenant, alert[0], past.messages[0]),
+    )
+    for state in ("new", "claimed", "confirmed", "escalated", "referred"):
+        administrator.execute("update alerts set state = %s where id = %s", (state, alert[0]))
+        await sweep(keepers, asyncio.Event())
+        assert left(administrator, past) == [past.messages[0]], state
+    administrator.execute("update alerts set state = 'dismissed' where id = %s", (alert[0],))
+    await sweep(keepers, asyncio.Event())
+    assert left(administrator, past) == []
+    assert administrator.execute("select count(*) from alerts where id = %s", (alert[0],)).fetchone() == (1,)
 
 
 async def test_a_keeper_killed_in_a_batch_has_erased_and_logged_nothing_of_it(
