@@ -211,6 +211,11 @@ alter policy as_the_message on message_mentions
 alter policy as_the_message on message_reactions
     using (tenant_id = (select app.tenant()) and conversation_id = any ((select app.own_conversations())::uuid[])
         and app.sees_message(message_id));
+-- Who sees a message sees what it came with, until it is deleted, as its versions; before it is sent, whoever uploaded
+-- it alone does.
+alter policy as_the_message on message_attachments
+    using (tenant_id = (select app.tenant()) and case when message_id is null
+        then uploaded_by = (select app.actor()) else app.sees_versions(message_id) end);
 
 -- retention -----------------------------------------------------------------------------------------------------------
 -- How long a tenant keeps what lies in a category; without a row, what `app.days_kept` says.
