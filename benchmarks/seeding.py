@@ -1,16 +1,19 @@
 """Invented tenants in bulk, to measure on: nobody in them lives, nothing in them was said.
 
-    python -m benchmarks.seeding --tenants 50 [--data DIR]
+    python -m benchmarks.seeding --tenants 50 --messages 20000 [--data DIR]
 
 Adds tenants `seeded-…` to the database of the data folder (the running one, or started for a moment), each with 400
-sessions, half of them recorded and read. Triggers and foreign keys are put aside: for a database of tests alone.
+sessions, half of them recorded and read, and with so many messages over the last twelve months, in 200 conversations.
+Triggers and foreign keys are put aside, rows are made by the server itself: for a database of tests alone.
 """
 
+import json
 import sys
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,9 @@ from serving.command.options import command_parser, parsed, settings_for
 from serving.command.token import role_urls
 
 _ROWS: Final = Path(__file__).with_suffix(".sql")
+_MESSAGING: Final = Path(__file__).with_name("messaging.sql")
+_TURNS: Final = Path(__file__).parent.parent / "training" / "data" / "care_conversations"
+_MOST_TURNS: Final = 5000
 
 _FUNCTIONS: Final = """
 create function pg_temp.tenant() returns uuid language sql stable
@@ -30,6 +36,13 @@ create function pg_temp.seeded_id(kind text, number int) returns uuid language s
             || substr(md5(kind || current_setting('seed.tenant')), 1, 15))::uuid;
 create function pg_temp.at(number int) returns timestamptz language sql stable
     return now() - make_interval(hours => 2 * (1000 - number));
+-- Messages: evenly over the last twelve months, the last of them a moment ago
+create function pg_temp.sent_at(number int) returns timestamptz language sql stable
+    return now() - interval '360 days' * (1 - number::double precision / (current_setting('seed.messages')::int + 1));
+create function pg_temp.message_id(number int) returns uuid language sql stable
+    return (substr(app.first_id(pg_temp.sent_at(number))::text, 1, 13) || '-7' || lpad(to_hex(number % 4096), 3, '0')
+            || '-8' || substr(md5(number || current_setting('seed.tenant')), 1, 3) || '-'
+            || substr(md5('m' || number || current_setting('seed.tenant')), 1, 12))::uuid;
 """
 
 
@@ -49,33 +62,56 @@ class Seeded:
         return uuid.UUID(str(found[0]))
 
 
-def seed(administrator_url: str, tenants: int) -> list[Seeded]:
-    """Adds so many tenants, each in a transaction of its own, and takes statistics."""
+def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded]:
+    """Adds so many tenants with so many messages each, a tenant a transaction, and takes statistics."""
     made = []
+    turns = read_turns()
     with psycopg.connect(administrator_url, autocommit=True) as conn:
         conn.execute(_FUNCTIONS)
+        conn.execute("create temporary table turns (number integer primary key, words text)")
+        with conn.cursor().copy("copy turns from stdin") as copy:
+            for turn in enumerate(turns):
+                copy.write_row(turn)
+        conn.execute("select set_config('seed.messages', %s, false)", (str(messages),))
+        conn.execute("set timezone to 'UTC'")
+        # the past ones, which no sweep makes
+        conn.execute(
+            "select app.make_month('messages', date_trunc('month', now()) - make_interval(months => n)) "
+            "from generate_series(0, 12) n"
+        )
         for _ in range(tenants):
             tenant_id = uuid.uuid4()
             with conn.transaction():
                 conn.execute("set local session_replication_role = replica")
                 conn.execute("select set_config('seed.tenant', %s, true)", (str(tenant_id),))
                 conn.execute(_ROWS.read_bytes())
+                if messages:
+                    conn.execute(_MESSAGING.read_bytes())
             made.append(Seeded(tenant_id))
         conn.execute("vacuum analyze")
     return made
+
+
+def read_turns() -> list[str]:
+    """What is said in the invented care conversations."""
+    lines = (line for file in sorted(_TURNS.glob("train-*.jsonl")) for line in file.read_text().splitlines())
+    return list(islice((turn["text"] for line in lines for turn in json.loads(line)["turns"]), _MOST_TURNS))
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when all were added, 2 after wrong use."""
     parser = command_parser("seeding", "Add invented tenants to measure on; for a database of tests alone.")
     parser.add_argument("--tenants", type=int, default=50, metavar="N", help="how many (default 50)")
+    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="of each (default 20000)")
     options = parsed(parser, argv)
     if isinstance(options, int):
         return options
     began = time.perf_counter()
     with role_urls(settings_for(options)) as databases:
-        made = seed(databases.administrator, options.tenants)
-    print(f"{len(made)} invented tenants in {time.perf_counter() - began:.1f} s")
+        made = seed(databases.administrator, options.tenants, options.messages)
+    seconds = time.perf_counter() - began
+    count = len(made) * options.messages
+    print(f"{len(made)} invented tenants with {count:,} messages in {seconds:.0f} s: {count / seconds:,.0f} a second")
     return 0
 
 

@@ -33,7 +33,6 @@ from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
 from comms.messages.routes import router as messages
-from comms.messages.sweep import make_partitions_for_ever
 from comms.metrics import Metrics
 from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
@@ -101,7 +100,6 @@ def create_app(settings: Settings) -> FastAPI:
                 asyncio.create_task(sweep_for_ever(house)),
                 asyncio.create_task(sweep_attachments_for_ever(house)),
                 asyncio.create_task(forget_for_ever(house.database)),
-                asyncio.create_task(make_partitions_for_ever(house.database)),
             }
             yield
             await end(sweeping)

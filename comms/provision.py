@@ -1,9 +1,9 @@
 """Makes the database fit for use: roles, databases, extension, job queue, migrations. Idempotent, run at every start.
 
-Seven roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
-`wcc_worker` for jobs, `wcc_sealer` for the chain of acts, `wcc_sender` for what leaves for elsewhere, `wcc_mlflow` for
-the model registry's own database. None is a superuser and none but the owner owns a table, so that row-level security
-binds them all.
+Eight roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
+`wcc_worker` for jobs, `wcc_sealer` for the chain of acts, `wcc_sender` for what leaves for elsewhere, `wcc_keeper` for
+the months of tables and for retention, `wcc_mlflow` for the model registry's own database. None is a superuser and none
+but the owner owns a table, so that row-level security binds them all.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from psycopg import sql
 from models.errors import unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender", "wcc_mlflow")
+ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender", "wcc_keeper", "wcc_mlflow")
 _LOCK = 0x77636331  # one provisioner at a time
 
 
@@ -36,6 +36,7 @@ class Databases:
     worker: str
     sealer: str
     sender: str
+    keeper: str
     mlflow: str
 
     def __repr__(self) -> str:
@@ -75,6 +76,7 @@ def connections(administrator_url: str, keys_dir: Path) -> Databases:
         worker=_as_role(administrator_url, "wcc_worker", passwords["wcc_worker"]),
         sealer=_as_role(administrator_url, "wcc_sealer", passwords["wcc_sealer"]),
         sender=_as_role(administrator_url, "wcc_sender", passwords["wcc_sender"]),
+        keeper=_as_role(administrator_url, "wcc_keeper", passwords["wcc_keeper"]),
         mlflow=_as_role(administrator_url, "wcc_mlflow", passwords["wcc_mlflow"], f"{database}_mlflow"),
     )
 
@@ -101,7 +103,7 @@ def provision(administrator_url: str, keys_dir: Path, *, maintenance_url: str | 
             owner.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
             _make_job_queue(owner)
             migrate(owner)
-            owner.execute("select app.make_message_partitions()")
+            owner.execute("select app.make_partitions()")
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise unavailable("database-unreachable", f"The database cannot be reached: {reason}") from None
@@ -130,11 +132,12 @@ def _make_ground(admin: psycopg.Connection, database: str) -> None:
     name = sql.Identifier(database)
     admin.execute("create extension if not exists vector")
     admin.execute(sql.SQL("grant create on database {} to wcc_owner").format(name))
-    doors = sql.SQL("grant connect on database {} to wcc_owner, wcc_app, wcc_relay, wcc_worker, wcc_sealer, wcc_sender")
-    admin.execute(doors.format(name))
+    doors = sql.SQL("grant connect on database {} to wcc_owner, {}")
+    logins = sql.SQL("wcc_app, wcc_relay, wcc_worker, wcc_sealer, wcc_sender, wcc_keeper")
+    admin.execute(doors.format(name, logins))
     admin.execute("revoke all on schema public from public")
     admin.execute("grant usage, create on schema public to wcc_owner")
-    admin.execute("grant usage on schema public to wcc_app, wcc_relay, wcc_worker, wcc_sealer, wcc_sender")
+    admin.execute(sql.SQL("grant usage on schema public to {}").format(logins))
 
 
 def _make_job_queue(owner: psycopg.Connection) -> None:

@@ -46,8 +46,8 @@ class Speech(Protocol):
 class Models(Speech, Protocol):
     """Speech, and the reading of what was said."""
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
-        """One assessment a turn, in order."""
+    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order; the first `context` are there to be understood by, and get no evidence."""
         ...
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:

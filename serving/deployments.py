@@ -111,9 +111,15 @@ class SafeguardingDeployment:
         return model, {"safeguarding": model.version, "turn_encoder": encoder.version}
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
-    async def assess(self, conversations: list[Conversation]) -> list[Answer[tuple[TurnAssessment, ...]]]:
-        """One assessment a turn, in order."""
-        return await asyncio.to_thread(answer_many, self._model.assess_many, conversations, self._versions)
+    async def assess(
+        self, conversations: list[Conversation], contexts: list[int]
+    ) -> list[Answer[tuple[TurnAssessment, ...]]]:
+        """One assessment a turn, in order; the first turns, as many as its `contexts` says, without evidence."""
+        asked = list(zip(conversations, contexts, strict=True))
+        return await asyncio.to_thread(answer_many, self._assess_all, asked, self._versions)
+
+    def _assess_all(self, asked: list[tuple[Conversation, int]]) -> list[tuple[TurnAssessment, ...]]:
+        return self._model.assess_many([one for one, _ in asked], [context for _, context in asked])
 
 
 @serve.deployment(name="sentiment", max_ongoing_requests=64)

@@ -59,9 +59,9 @@ class ServedModels:
         turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", sound, speakers, most_speakers)
         return turns
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
-        """One assessment a turn, in order."""
-        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation)
+    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order; the first `context` turns without evidence."""
+        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation, context)
         return assessed
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:

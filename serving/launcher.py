@@ -3,8 +3,8 @@
     with running_instance(settings, tell) as instance: …
 
 PostgreSQL first, then everything that logs in to it: the sealer, the models' process (Ray), the API, the relay, the
-sender, the worker. Each is given its own role's door alone, by its environment. When the block ends, or this process
-dies however it dies, all of them end.
+sender, the keeper, the worker. Each is given its own role's door alone, by its environment. When the block ends, or
+this process dies however it dies, all of them end.
 """
 
 import http.client
@@ -99,6 +99,7 @@ class Instance:
             self._process("api", _module("comms.api"), self._as_app, lambda: _answers(self.address), after=after),
             self._process("relay", _module("comms.events.relay"), self._as_relay, lambda: True, after=after),
             self._process("sender", _module("comms.sender"), self._as_sender, lambda: True, after=after),
+            self._process("keeper", _module("comms.retention.keeper"), self._as_keeper, lambda: True, after=after),
             self._process(
                 "worker", self._worker_command, self._as_worker, self._worker_ready.exists,
                 after=after, leans_on=("models",),
@@ -150,6 +151,9 @@ class Instance:
 
     def _as_sender(self) -> dict[str, str]:
         return self._environment(self.databases.sender)
+
+    def _as_keeper(self) -> dict[str, str]:
+        return self._environment(self.databases.keeper)
 
     def _as_sealer(self) -> dict[str, str]:
         return self._environment(self.databases.sealer)

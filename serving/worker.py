@@ -20,22 +20,27 @@ from uuid import UUID
 
 import structlog
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
-from procrastinate.exceptions import ConnectorException
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
 
-from comms.events.jobs import PROCESS_RECORDING
+from comms.events.jobs import MESSAGES, PROCESS_RECORDING, READ_MESSAGES, RECORDINGS, reading_job
 from comms.house import House, open_house
 from comms.logs import write_json_logs
 from comms.metrics import Metrics
 from comms.problems import is_retried
+from comms.readings.due import list_tenants_waiting
 from comms.settings import Settings
 from comms.tasks import end
 from models.errors import WriteCareError, unavailable
 from pipelines.capabilities import Models
 from pipelines.processing import park_recording, process_recording
+from pipelines.reading import read_messages
 
-_AT_ONCE: Final = 2  # while one recording is heard, another can be read
-_CONNECTIONS: Final = 4
+_AT_ONCE: Final = 2  # while one recording is heard, another can be read; and as many tenants' messages
+_CONNECTIONS: Final = 6
+# A job waits for the one before it of its tenant, and nothing tells the queue when that is over: it looks.
+_LOOK_FOR_MESSAGES_SECONDS: Final = 0.1
+_LOOK_FOR_RECORDINGS_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
@@ -58,7 +63,7 @@ class RetryWhatMayPass(BaseRetryStrategy):
 
 def open_queue(url: str) -> App:
     """The durable queue, in procrastinate's own schema; opens nothing yet."""
-    return App(connector=PsycopgConnector(conninfo=url, kwargs={"options": "-c search_path=procrastinate"}, max_size=4))
+    return App(connector=PsycopgConnector(conninfo=url, kwargs={"options": "-c search_path=procrastinate"}, max_size=8))
 
 
 def register_tasks(queue: App, house: House, models: Callable[[], Models]) -> None:
@@ -78,6 +83,28 @@ def register_tasks(queue: App, house: House, models: Callable[[], Models]) -> No
                 raise
             await park_recording(house, tenant, recording, error.slug)
             _log.warning("recording parked", recording_id=recording_id, reason=error.slug)
+
+    @queue.task(name=READ_MESSAGES)
+    async def read(tenant_id: str) -> None:
+        tenant = UUID(tenant_id)
+        try:
+            await _guarded(lambda: _read_on(queue, house, models, tenant))
+        except WriteCareError as error:
+            # Not tried again by the queue: what was not kept comes due again, and the sweep starts the job for it.
+            _log.warning("messages are not read yet", tenant_id=tenant_id, reason=error.slug)
+
+
+async def _read_on(queue: App, house: House, models: Callable[[], Models], tenant_id: UUID) -> None:
+    if await read_messages(house, models, tenant_id):
+        await start_reading(queue, tenant_id)  # after others' that wait: a tenant's many do not hold up another's few
+
+
+async def start_reading(queue: App, tenant_id: UUID) -> None:
+    """Puts the job in the queue that reads what is due in the tenant; nothing where one waits there already."""
+    try:
+        await reading_job(queue, tenant_id).defer_async()
+    except AlreadyEnqueued:
+        return
 
 
 async def _guarded(work: Callable[[], Awaitable[None]]) -> None:
@@ -110,11 +137,20 @@ async def give_on_stalled(queue: App, silent_seconds: float) -> int:
     return given
 
 
-async def _sweep(queue: App, silent_seconds: float) -> None:
+async def start_unread(queue: App, house: House) -> None:
+    """Starts the reading of whatever waits in any tenant: what a killed worker left, what came due again."""
+    async with house.database.acting_for_nobody() as conn:
+        tenants = await list_tenants_waiting(conn)
+    for tenant_id in tenants:
+        await start_reading(queue, tenant_id)
+
+
+async def _sweep(queue: App, house: House, silent_seconds: float) -> None:
     while True:
         try:
             await give_on_stalled(queue, silent_seconds)
-        except ConnectorException as error:
+            await start_unread(queue, house)
+        except (ConnectorException, WriteCareError) as error:
             _log.warning("sweep failed", error=type(error).__name__)
         await asyncio.sleep(silent_seconds / 3)
 
@@ -126,15 +162,33 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
     silent = settings.stalled_after_seconds
     async with open_house(settings, Metrics(), connections=_CONNECTIONS) as house, queue.open_async():
         register_tasks(queue, house, models)
-        sweeper = asyncio.create_task(_sweep(queue, silent))
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        told = asyncio.create_task(stopping.wait())
+        lanes = {
+            asyncio.create_task(_work_lane(queue, RECORDINGS, _LOOK_FOR_RECORDINGS_SECONDS, silent)),
+            asyncio.create_task(_work_lane(queue, MESSAGES, _LOOK_FOR_MESSAGES_SECONDS, silent)),
+        }
+        sweeper = asyncio.create_task(_sweep(queue, house, silent))
         ready()
         try:
-            await queue.run_worker_async(
-                concurrency=_AT_ONCE, shutdown_graceful_timeout=_GRACE_SECONDS, fetch_job_polling_interval=1.0,
-                update_heartbeat_interval=silent / 3, stalled_worker_timeout=silent,
-            )  # fmt: skip
+            done, _ = await asyncio.wait({told, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+            for lane in done & lanes:
+                lane.result()  # a lane ends by itself only where it failed: the launcher starts another worker
         finally:
-            await end({sweeper})
+            for lane in lanes:
+                lane.cancel()  # once: each then waits its grace for what it works on
+            await asyncio.wait(lanes, timeout=_GRACE_SECONDS + 1)
+            await end({sweeper, told, *lanes})
+
+
+async def _work_lane(queue: App, lane: str, look_seconds: float, silent_seconds: float) -> None:
+    await queue.run_worker_async(
+        queues=[lane], concurrency=_AT_ONCE, shutdown_graceful_timeout=_GRACE_SECONDS, install_signal_handlers=False,
+        fetch_job_polling_interval=look_seconds, update_heartbeat_interval=silent_seconds / 3,
+        stalled_worker_timeout=silent_seconds, delete_jobs="successful",
+    )  # fmt: skip
 
 
 def _join_ray(models_ready: Path) -> Callable[[], Models]:

@@ -9,11 +9,14 @@ from typing import Any
 import av
 import numpy as np
 
+from comms.attachments import intake as attachments
+from comms.attachments.records import Attachment
 from comms.consent import grounds
 from comms.consent import queries as consent
 from comms.consent.grounds import PURPOSES, LegalBasis, NewProcessingActivity, ProcessingActivity, Purpose
 from comms.consent.queries import ConsentChange, ConsentRecord, Origin
 from comms.database import Actor
+from comms.forms import SentFile
 from comms.house import House
 from comms.identity import queries as identity
 from comms.identity.door import door
@@ -170,6 +173,14 @@ async def store_recording(house: House, actor: Actor, session_id: uuid.UUID, *fi
     """A mixed recording of the session (a second of tone where no file is given), taken in as an upload is."""
     upload = Upload(files=tuple(io.BytesIO(file) for file in files or (wav(),)), participants=())
     return await intake.take_in(house, actor, session_id, upload)
+
+
+async def attach(
+    house: House, actor: Actor, conversation_id: uuid.UUID, content: bytes, name: str = "note.txt"
+) -> Attachment:
+    """An attachment that the actor has uploaded to the conversation and not sent yet."""
+    sent = SentFile("file", name, None, io.BytesIO(content))
+    return await attachments.take_in_file(house, actor, conversation_id, sent)
 
 
 async def rows(house: House, actor: Actor, statement: str, *values: Any) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from models.records import (
     Evidence,
     Risk,
     Sentiment,
+    Severity,
     SpeakerTurn,
     Summary,
     SummarySentence,
@@ -33,9 +34,16 @@ class ScriptedModels:
     """
 
     def __init__(
-        self, words: str = "he grabbed my arm", before: Mapping[str, Callable[[], Awaitable[None]]] = {}
+        self,
+        words: str = "he grabbed my arm",
+        before: Mapping[str, Callable[[], Awaitable[None]]] = {},
+        severity: Severity = "high",
+        finds: str | None = None,
     ) -> None:
+        """`finds`: the words that a turn must hold to voice a concern; none: any words; empty: no turn does."""
         self._words = words
+        self._severity: Severity = severity
+        self._finds = finds
         self._before = before
         self.calls: list[str] = []
         self.read: list[Conversation] = []
@@ -64,7 +72,7 @@ class ScriptedModels:
         await self._asked("diarization")
         return (SpeakerTurn(speaker="Speaker 1", start_seconds=0.0, end_seconds=1.0),)
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
         await self._asked("safeguarding")
         self.read.append(conversation)
         scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)
@@ -73,13 +81,16 @@ class ScriptedModels:
                 scores=scores,
                 concerns=(
                     Concern(
-                        category="physical_abuse", severity="high", probability=0.8, threshold=0.3,
+                        category="physical_abuse", severity=self._severity, probability=0.8, threshold=0.3,
                         evidence=(Evidence(turn=at, start=0, end=2, text=turn.text[:2], weight=0.5),),
                     ),
-                ) if turn.text else (),
+                ) if self._concerns(turn.text) else (),
             )
             for at, turn in enumerate(conversation.turns)
         )  # fmt: skip
+
+    def _concerns(self, text: str) -> bool:
+        return bool(text) if self._finds is None else bool(self._finds) and self._finds in text
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
         await self._asked("sentiment")

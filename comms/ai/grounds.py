@@ -30,7 +30,9 @@ async def check_ground(conn: Connection, actor: Actor, ground: Ground, call: Cal
         await _check_activity(conn, ground.processing_id, purpose)
         rests_on = ("processing_activity", ground.processing_id)
     else:
-        raise missing("conversation")  # conversations come with messaging; until then nobody has one
+        assert ground.conversation_id is not None, "a ground names exactly one"
+        await _check_conversation(conn, ground.conversation_id, purpose)
+        rests_on = ("conversation", ground.conversation_id)
     await record_act(conn, actor, f"ai.{call}", rests_on, {"purpose": purpose})
 
 
@@ -52,6 +54,19 @@ async def _check_recording(conn: Connection, recording_id: UUID, purpose: Purpos
     people = [row["user_id"] async for row in found]
     if not people:
         raise missing("recording")
+    await refuse_unless_permitted(conn, people, purpose)
+
+
+async def _check_conversation(conn: Connection, conversation_id: UUID, purpose: Purpose) -> None:
+    """For those who are in it: everyone who is or was must permit it, since the words may be any of theirs."""
+    found = await conn.execute(
+        "select distinct m.user_id from conversations c join conversation_members m "
+        "on m.tenant_id = c.tenant_id and m.conversation_id = c.id where c.id = %s",
+        (conversation_id,),
+    )
+    people = [row["user_id"] async for row in found]
+    if not people:
+        raise missing("conversation")
     await refuse_unless_permitted(conn, people, purpose)
 
 

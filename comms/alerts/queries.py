@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from comms.alerts.citations import list_message_context, list_message_evidence, open_messages
 from comms.alerts.records import (
     OPEN_STATES,
     STATE_AFTER,
@@ -124,11 +125,15 @@ async def load_alert(conn: Connection, alert_id: UUID) -> AlertDetail:
         "select id, alert_id, decision, reason, reviewer_id, created_at from reviews where alert_id = %s order by id",
         (alert_id,),
     )
+    alert = alert_of(row)
+    told: dict[str, Any] = alert.model_dump() | {"reviews": tuple([Review(**review) async for review in reviews])}
+    if alert.conversation_id is None:
+        return AlertDetail(**told, evidence=await _evidence(conn, alert_id), context=await _context(conn, alert_id))
+    await open_messages(conn, alert_id)
     return AlertDetail(
-        **alert_of(row).model_dump(),
-        evidence=await _evidence(conn, alert_id),
-        context=await _context(conn, alert_id),
-        reviews=tuple([Review(**review) async for review in reviews]),
+        **told,
+        message_evidence=await list_message_evidence(conn, alert_id),
+        message_context=await list_message_context(conn),
     )
 
 

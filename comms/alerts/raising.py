@@ -18,7 +18,7 @@ from comms.consent.permission import lock_permissions
 from comms.database import Actor, Connection
 from comms.events.queries import emit
 from models.errors import invalid, missing
-from models.records import SEVERITIES
+from models.records import SEVERITIES, Severity
 
 _HIGH_PRIORITY = ("high", "critical")
 
@@ -46,13 +46,20 @@ async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | 
         "alert_id": str(alert.id), "session_id": str(alert.session_id), "recording_id": str(alert.recording_id),
         "severity": alert.severity,
     }  # fmt: skip
+    await tell_of(conn, actor, alert, told, before=None)
+    return alert
+
+
+async def tell_of(
+    conn: Connection, actor: Actor, alert: Alert, told: dict[str, Any], *, before: Severity | None
+) -> None:
+    """Tells the queue of the alert at its version; louder where it is grave and was not so (or not there) `before`."""
     await emit(conn, actor, "safeguarding.alert", aggregate=("alert", alert.id), version=alert.version, data=told)
-    if alert.severity in _HIGH_PRIORITY:
+    if alert.severity != before and alert.severity in _HIGH_PRIORITY:
         await emit(
             conn, actor, "safeguarding.alert.high_priority", aggregate=("alert", alert.id), version=alert.version,
             data=told,
         )  # fmt: skip
-    return alert
 
 
 async def find_alert(conn: Connection, analysis_id: UUID) -> Alert | None:

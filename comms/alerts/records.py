@@ -42,6 +42,30 @@ class NewEvidence(Record):
     spans: tuple[Span, ...] = ()
 
 
+class MessageSpan(Record):
+    """Characters `start:end` of a message as it stood at `version`, and how far they moved the probability."""
+
+    message_id: UUID
+    version: int
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    weight: float
+
+
+class NewMessageEvidence(Record):
+    """A concern in one message as it stood at `version`, as the model gave it."""
+
+    message_id: UUID
+    version: int
+    category: Category
+    severity: Severity
+    probability: Probability
+    threshold: Probability
+    model: str
+    model_version: str
+    spans: tuple[MessageSpan, ...] = ()
+
+
 class NewAlert(Record):
     """What the pipeline found worth a person's eyes; it becomes an `Alert` where consent still stands."""
 
@@ -56,12 +80,16 @@ class NewAlert(Record):
 
 
 class Alert(Record):
-    """A concern that waits for a person or was decided by one; `version` is its ETag."""
+    """A concern that waits for a person or was decided by one; `version` is its ETag.
+
+    It rests on a recording, with its session and analysis, or on a conversation.
+    """
 
     id: UUID
-    session_id: UUID
-    recording_id: UUID
-    analysis_id: UUID
+    session_id: UUID | None
+    recording_id: UUID | None
+    analysis_id: UUID | None
+    conversation_id: UUID | None
     state: AlertState
     severity: Severity
     categories: tuple[Category, ...]
@@ -95,6 +123,24 @@ class AlertEvidence(ContextTurn):
     spans: tuple[Span, ...]
 
 
+class MessageEvidence(NewMessageEvidence):
+    """The exact words of a message, as they stood when they were read, and why the model took them for a concern."""
+
+    sender_id: UUID | None
+    text: str = Field(repr=False)
+    sent_at: datetime
+
+
+class ContextMessage(Record):
+    """A message at or around the evidence, as it stands now; null once it is deleted."""
+
+    message_id: UUID
+    version: int
+    sender_id: UUID | None
+    content: str | None = Field(repr=False)
+    sent_at: datetime
+
+
 class Review(Record):
     """A person's decision on an alert, with the reason. Added, never changed."""
 
@@ -120,8 +166,14 @@ class NewReview(Record):
 
 
 class AlertDetail(Alert):
-    """An alert with everything a person needs to decide; the audio is under `recording_id`."""
+    """An alert with everything a person needs to decide; the audio is under `recording_id`.
 
-    evidence: tuple[AlertEvidence, ...]
-    context: tuple[ContextTurn, ...] = Field(repr=False)
+    Of a recording, `evidence` and `context` hold what was said; of a conversation, `message_evidence` and
+    `message_context` what was written.
+    """
+
+    evidence: tuple[AlertEvidence, ...] = ()
+    context: tuple[ContextTurn, ...] = Field(default=(), repr=False)
+    message_evidence: tuple[MessageEvidence, ...] = ()
+    message_context: tuple[ContextMessage, ...] = Field(default=(), repr=False)
     reviews: tuple[Review, ...]

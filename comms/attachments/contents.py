@@ -1,7 +1,7 @@
 """What is inside a file that somebody attaches: its kind, what of it is kept, its words. Found in a confined child.
 
-The child (`comms/attachments/contents_child.py`) has limits on memory, processor and wall-clock time, no privileges, no
-files and, where the kernel allows, no network, so that a hostile file hurts nobody.
+The child (`comms/attachments/contents_child.py`) has limits on memory, processor and wall-clock time, no privileges,
+no inherited files and, where the kernel allows, no network, so that a hostile file hurts nobody.
 """
 
 import json
@@ -20,7 +20,7 @@ _WALL_SECONDS: Final = 60.0
 _REFUSED: Final = {
     "attachment-type-not-taken": f"This kind of file is not taken: send {TAKEN}. Archives are never taken.",
     "attachment-encrypted": "The file is locked with a password: nobody here could read it. Send it unlocked.",
-    "attachment-active": "There is a program, a macro or a script in the file: send the document without it.",
+    "attachment-active": "There is a macro, a script, a program or a part from elsewhere in the file: send it without.",
     "attachment-nested-archive": "Other files are packed inside this one: send each of them on its own.",
     "attachment-leads-out": "A name inside the file leads out of it: it was not made by an honest program.",
     "attachment-unreadable": "The file is damaged, or too intricate to be read: save it again with another program.",

@@ -62,6 +62,7 @@ def _tell(out: BinaryIO, found: _Found) -> None:
 
 def _found(source: BinaryIO) -> _Found:
     # each library is loaded only after the limits hold, and only for files of its kind
+    source.seek(0)
     head = source.read(16)
     source.seek(0)
     if head.startswith(_PICTURES) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):

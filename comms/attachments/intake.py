@@ -7,6 +7,7 @@ was never kept, which `comms/attachments/sweep.py` removes.
 
 import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from comms.database import Actor
 from comms.forms import FormShape, SentFile, received_form
 from comms.house import House
 from comms.idempotency.attempts import attempt_of
-from comms.idempotency.once import Once
+from comms.idempotency.once import UNKEYED, Once
 from comms.storage.keys import KEY_BYTES
 from comms.storage.scratch import open_scratch
 from comms.storage.sealed import SEGMENT_BYTES, seal
@@ -54,29 +55,38 @@ class _Inspected:
 async def take_in(
     house: House, actor: Actor, conversation_id: UUID, request: Request, answer: Callable[[Attachment], Response]
 ) -> Attachment:
-    """Keeps the file of the request's form for a message that is yet to be sent; `answer` is the route's, kept with it.
+    """Keeps the file of the request's form, as `take_in_file`; `answer` is the route's, for a request that is repeated.
 
-    Raises `missing` (conversation), what `received_form`, `read_contents`, `kept_name` and the scanner do, `invalid`
-    (`attachment-empty`, `attachment-infected`), `too_large` (`attachment-too-large`), a conflict
-    (`attachments-unsent`), `unavailable`; then database and storage are as they were.
+    Raises what `received_form` does, too.
     """
     async with house.database.acting_as(actor) as conn:
         await queries.refuse_uploader(conn, actor, conversation_id)  # before a byte of it is read
-    data_dir = house.settings.data_dir
-    async with received_form(request, data_dir, _SHAPE) as form:
+    async with received_form(request, house.settings.data_dir, _SHAPE) as form:
         if not form.files:
             raise invalid("attachment-empty", "The form has no `file`: send the attachment as that.")
         [sent] = form.files
-        size, digest = await asyncio.to_thread(_measured, sent.file)
-        _refuse_size(house, size)
-        once = Once(attempt_of(request), conversation_id.bytes + digest, answer)
+        _, digest = await asyncio.to_thread(_measured, sent.file)
+        once = Once(attempt_of(request), digest, answer)
         async with house.database.acting_as(actor) as conn:
             await once.claim(conn, actor)
-        scanned_by = await _scanned(house, actor, conversation_id, sent.file)
-        with open_scratch(data_dir) as kept:
-            inspected = await _inspected(house, sent, kept, scanned_by)
-            belonging = AttachmentBelonging(actor.tenant_id, conversation_id, uuid_utils.uuid7())
-            return await _keep(house, actor, belonging, inspected, once)
+        return await take_in_file(house, actor, conversation_id, sent, once)
+
+
+async def take_in_file(
+    house: House, actor: Actor, conversation_id: UUID, sent: SentFile, once: Once[Attachment] = UNKEYED
+) -> Attachment:
+    """Keeps the file for a message that is yet to be sent.
+
+    Raises `missing` (conversation), what `read_contents`, `kept_name` and the scanner do, `invalid`
+    (`attachment-empty`, `attachment-infected`), `too_large` (`attachment-too-large`), a conflict
+    (`attachments-unsent`), `unavailable`; then database and storage are as they were.
+    """
+    _refuse_size(house, sent.file)
+    scanned_by = await _scanned(house, actor, conversation_id, sent.file)
+    with open_scratch(house.settings.data_dir) as kept:
+        inspected = await _inspected(house, sent, kept, scanned_by)
+        belonging = AttachmentBelonging(actor.tenant_id, conversation_id, uuid_utils.uuid7())
+        return await _keep(house, actor, belonging, inspected, once)
 
 
 def _measured(file: BinaryIO) -> tuple[int, bytes]:
@@ -90,8 +100,9 @@ def _measured(file: BinaryIO) -> tuple[int, bytes]:
     return size, digest.digest()
 
 
-def _refuse_size(house: House, size: int) -> None:
-    most = house.settings.max_attachment_bytes
+def _refuse_size(house: House, file: BinaryIO) -> None:
+    size, most = file.seek(0, os.SEEK_END), house.settings.max_attachment_bytes
+    file.seek(0)
     if size == 0:
         raise invalid("attachment-empty", "The file is empty.")
     if size > most:

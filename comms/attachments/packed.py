@@ -56,6 +56,7 @@ def cleaned_document(source: BinaryIO) -> tuple[str, bytes, Iterator[str]]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError):
         raise Refused("attachment-unreadable") from None
     media_type = _media_type(read)
+    _refuse_reaching_out(read)
     return media_type, _packed(read), _words(media_type, read)
 
 
@@ -105,6 +106,18 @@ def _media_type(read: dict[str, bytes]) -> str:
                 raise Refused("attachment-active")
             return media_type
     raise Refused("attachment-type-not-taken")
+
+
+def _refuse_reaching_out(read: dict[str, bytes]) -> None:
+    """Parts fetched from elsewhere when the document is opened: templates with macros, pictures that count readers."""
+    for relations in (content for name, content in read.items() if name.endswith(".rels")):
+        try:
+            for relation in ElementTree.fromstring(relations, forbid_dtd=True):
+                is_link = relation.get("Type", "").endswith("/hyperlink")  # followed only by who clicks on it
+                if relation.get("TargetMode", "").lower() == "external" and not is_link:
+                    raise Refused("attachment-active")
+        except (ElementTree.ParseError, DefusedXmlException, LookupError, ValueError):
+            raise Refused("attachment-unreadable") from None
 
 
 def _packed(read: dict[str, bytes]) -> bytes:

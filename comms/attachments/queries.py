@@ -21,6 +21,12 @@ from models.records import Record
 
 MAX_UNSENT: Final = 50  # of one person: whoever has so many sends some, or waits for the sweep
 _COLUMNS: Final = "a.id, a.name, a.media_type, a.size_bytes, a.duration_seconds, a.created_at"
+# What came with a message `m`.
+ATTACHED: Final = (
+    "coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'media_type', a.media_type, "
+    "'size_bytes', a.size_bytes, 'duration_seconds', a.duration_seconds, 'created_at', a.created_at) "
+    "order by a.position) from message_attachments a where a.tenant_id = m.tenant_id and a.message_id = m.id), '[]')"
+)
 _KEEP: Final = (
     "insert into message_attachments as a (tenant_id, id, conversation_id, uploaded_by, name, media_type, size_bytes, "  # noqa: S608 (constants)
     "duration_seconds, sha256, object_key, wrapped_key, key_id, text, text_cut, scanned_by) "

@@ -51,6 +51,11 @@ async def permits(conn: Connection, user_id: UUID, purpose: Purpose) -> Permissi
     return (await _permissions(conn, (user_id,), purpose, _ACTIVITY, _RECORDS))[0]
 
 
+async def permissions(conn: Connection, user_ids: Sequence[UUID], purpose: Purpose) -> tuple[Permission, ...]:
+    """As `permits` for several people, in their order."""
+    return await _permissions(conn, user_ids, purpose, _ACTIVITY, _RECORDS)
+
+
 async def lock_permission(conn: Connection, user_id: UUID, purpose: Purpose) -> Permission:
     """The answer, which holds until this transaction ends: for the transaction that stores."""
     return (await lock_permissions(conn, (user_id,), purpose))[0]

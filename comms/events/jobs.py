@@ -1,7 +1,8 @@
 """Which events start a durable job, and how it is put in the queue: in the transaction that marks the event sent.
 
-Jobs carry ids alone. Jobs of one recording run one after the other (`lock`); a job that still waits is not put in
-the queue a second time (`queueing_lock`).
+Jobs carry ids alone. Jobs of one recording run one after the other (`lock`), and so do those that read a tenant's
+messages; a job that still waits is not put in the queue a second time (`queueing_lock`), so that a burst of messages
+is one job.
 """
 
 from collections.abc import Mapping
@@ -11,14 +12,24 @@ from uuid import UUID
 import structlog
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import JobDeferrer
 
 from comms.database import Connection
 from comms.events.queries import EventType
 
 PROCESS_RECORDING: Final = "process_recording"
+READ_MESSAGES: Final = "read_messages"
+# Lanes of the queue, each worked by itself: minutes of a recording must not hold up a message.
+RECORDINGS: Final = "default"
+MESSAGES: Final = "messages"
 
 # event -> the task that the worker knows by this name
-STARTED_BY: Final[Mapping[EventType, str]] = {"session.recording.stopped": PROCESS_RECORDING}
+STARTED_BY: Final[Mapping[EventType, str]] = {
+    "session.recording.stopped": PROCESS_RECORDING,
+    "message.sent": READ_MESSAGES,
+    "message.edited": READ_MESSAGES,
+    "consent.changed": READ_MESSAGES,  # what was put off may be permitted by now
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -33,16 +44,38 @@ async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: U
     task = STARTED_BY.get(type)
     if task is None:
         return
+    try:
+        async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
+            if task == READ_MESSAGES:
+                await reading_job(queue, tenant_id, conn).defer_async()
+            else:
+                await _start_recording(conn, queue, type, tenant_id, data)
+    except AlreadyEnqueued:
+        _log.debug("job is waiting already", task=task)
+
+
+def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
+    """The job that reads the tenant's messages, on the given connection or one of the queue's own.
+
+    Deferring it raises `AlreadyEnqueued` where one waits.
+    """
+    name = f"{READ_MESSAGES}:{tenant_id}"
+    return queue.configure_task(
+        name=READ_MESSAGES, queue=MESSAGES, lock=name, queueing_lock=name, connection=conn,
+        task_kwargs={"tenant_id": str(tenant_id)},
+    )  # fmt: skip
+
+
+async def _start_recording(
+    conn: Connection, queue: App, type: EventType, tenant_id: UUID, data: Mapping[str, Any]
+) -> None:
     recording_id = data.get("recording_id")
     if recording_id is None:
         # One wrong event must not hold up every tenant's: it is told of here and sent without its job.
         _log.error("event without recording_id starts no job", event_type=type)
         return
     deferrer = queue.configure_task(
-        name=task, lock=str(recording_id), queueing_lock=f"{task}:{recording_id}", connection=conn
-    )
-    try:
-        async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
-            await deferrer.defer_async(tenant_id=str(tenant_id), recording_id=str(recording_id))
-    except AlreadyEnqueued:
-        _log.info("job is waiting already", task=task, recording_id=str(recording_id))
+        name=PROCESS_RECORDING, queue=RECORDINGS, lock=str(recording_id),
+        queueing_lock=f"{PROCESS_RECORDING}:{recording_id}", connection=conn,
+    )  # fmt: skip
+    await deferrer.defer_async(tenant_id=str(tenant_id), recording_id=str(recording_id))

@@ -3,15 +3,17 @@
 from typing import Final
 from uuid import UUID
 
+from comms.attachments.queries import ATTACHED
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
 from comms.messages.queries import read_message
 from comms.messages.records import MessageVersion
 
 _VERSIONS: Final = (
+    f"select v.*, {ATTACHED} as attachments from ("  # noqa: S608 (constants)
     "select id, standing, version, content, written_by, written_at from message_versions where message_id = %(id)s "
     "union all select id, 'current', version, content, sender_id, coalesce(edited_at, created_at) from messages "
-    "where id = %(id)s and deleted_at is null order by written_at, id"
+    "where id = %(id)s and deleted_at is null) v, messages m where m.id = %(id)s order by v.written_at, v.id"
 )
 
 

@@ -7,7 +7,7 @@ event version, so that a conversation's events have one order.
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from comms.attachments.queries import attach
+from comms.attachments.queries import ATTACHED, attach
 from comms.attachments.records import Attachment
 from comms.audit.queries import record_act
 from comms.conversations.moments import Moment, take_moment
@@ -18,16 +18,14 @@ from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing, refused
 
 COLUMNS: Final = (
-    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.reply_to, "
+    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.reply_to, "  # noqa: S608 (constants)
     "array(select n.user_id from message_mentions n where n.tenant_id = m.tenant_id and n.message_id = m.id "
     "order by n.user_id) as mentions, "
     "coalesce((select jsonb_agg(jsonb_build_object('user_id', r.user_id, 'reaction', r.reaction) "
     "order by r.created_at, r.user_id, r.reaction) from message_reactions r "
     "where r.tenant_id = m.tenant_id and r.message_id = m.id), '[]') as reactions, "
-    "case when m.deleted_at is null then coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, "
-    "'media_type', a.media_type, 'size_bytes', a.size_bytes, 'duration_seconds', a.duration_seconds, "
-    "'created_at', a.created_at) order by a.position) from message_attachments a "
-    "where a.tenant_id = m.tenant_id and a.message_id = m.id), '[]') else '[]' end as attachments, "
+    f"case when m.deleted_at is null and m.message_type in ('file', 'voice') then {ATTACHED} else '[]' end "
+    "as attachments, "
     "m.version, m.edited_at, m.deleted_at, m.created_at"
 )
 _SELECT: Final = f"select {COLUMNS} from messages m "  # noqa: S608 (constants)

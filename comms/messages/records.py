@@ -29,7 +29,7 @@ class NewFileMessage(Record):
 
     conversation_id: UUID
     attachments: tuple[UUID, ...] = Field(min_length=1, max_length=10)
-    content: Content | None = None
+    content: Annotated[str, Field(min_length=1, max_length=10_000)] | None = Field(default=None, repr=False)
     message_type: Literal["file", "voice"]
     reply_to: UUID | None = None
     mentions: tuple[UUID, ...] = Field(default=(), max_length=50)
@@ -84,5 +84,6 @@ class MessageVersion(Record):
     standing: Literal["current", "former", "competing"]
     version: int
     content: str = Field(repr=False)
+    attachments: tuple[Attachment, ...]
     written_by: UUID | None
     written_at: datetime

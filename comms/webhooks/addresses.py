@@ -8,11 +8,12 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from models.errors import WriteCareError, invalid, refused
+from models.errors import WriteCareError, invalid
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,7 +49,10 @@ class Destination:
 
 
 def refuse_bad_url(url: str, networks: Sequence[Network]) -> None:
-    """Raises `invalid` (`webhook-url-invalid`) for what can never be sent to, without asking any name server."""
+    """Raises `invalid` for what can never be sent to, without asking any name server.
+
+    `webhook-url-invalid`: no address for this; `webhook-address-refused`: it spells out an address that lies inside.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -60,10 +64,12 @@ def refuse_bad_url(url: str, networks: Sequence[Network]) -> None:
         raise _bad()
     if parts.scheme not in _PORTS or (parts.scheme == "http" and not networks):
         raise invalid("webhook-url-invalid", "A webhook's address begins with https://.")
+    with suppress(ValueError):  # a name is looked at when it is resolved, each time
+        _refuse_inside(ipaddress.ip_address(host), parts.scheme, networks)
 
 
 async def destination(url: str, resolver: Resolver, networks: Sequence[Network]) -> Destination:
-    """The checked address of the URL; raises `refused` (`webhook-address-refused`), `invalid`, or `OSError`."""
+    """The checked address of the URL; raises as `refuse_bad_url`, or `OSError`."""
     refuse_bad_url(url, networks)
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
@@ -71,9 +77,7 @@ async def destination(url: str, resolver: Resolver, networks: Sequence[Network])
     if not addresses:
         raise OSError("the name has no address")
     for address in addresses:
-        named = any(address in network for network in networks)
-        if not named and (parts.scheme != "https" or not is_public(address)):
-            raise _refused()
+        _refuse_inside(address, parts.scheme, networks)
     literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Destination(f"{parts.scheme}://{literal}:{port}{path}", parts.netloc, host)
@@ -95,15 +99,17 @@ def is_public(address: Address) -> bool:
     )  # fmt: skip
 
 
+def _refuse_inside(address: Address, scheme: str, networks: Sequence[Network]) -> None:
+    named = any(address in network for network in networks)
+    if not named and (scheme != "https" or not is_public(address)):
+        raise invalid(
+            "webhook-address-refused",
+            "This address leads to a network that no webhook may reach: use a public one, over https.",
+        )
+
+
 def _bad() -> WriteCareError:
     return invalid(
         "webhook-url-invalid",
         "A webhook's address is https://host[:port]/path in plain ASCII, without user name, password or fragment.",
-    )
-
-
-def _refused() -> WriteCareError:
-    return refused(
-        "webhook-address-refused",
-        "This address leads to a network that no webhook may reach: use a public one, over https.",
     )

@@ -56,7 +56,7 @@ _COLUMNS: Final = "id, url, event_types, state, version, created_by, created_at,
 async def create_webhook(
     conn: Connection, actor: Actor, keys: KeyService, networks: Sequence[Network], new: NewWebhook
 ) -> MadeWebhook:
-    """Raises `invalid` (`webhook-url-invalid`); where the name leads is checked at each sending."""
+    """Raises `invalid` (as `refuse_bad_url`); where the name leads is checked at each sending."""
     refuse_bad_url(new.url, networks)
     made = await conn.execute(
         "insert into webhooks (tenant_id, url, event_types, created_by) "  # noqa: S608 (constants)

@@ -47,12 +47,14 @@ ACROSS: Final[dict[tuple[str, str, str | None], Across]] = {
     ("wcc_sealer", "audit_unsealed", None): _across("select delete", "takes what waits"),
     ("wcc_sealer", "audit_seals", None): _across("select insert", "lays the chains of all tenants"),
     ("wcc_sealer", "tenants", None): _across("select", "knows whose the chains are"),
+    ("wcc_keeper", "tenants", None): _across("select", "sweeps one after the other, knows their ids alone"),
     ("wcc_app", "tenants", "platform_admin"): _across("select insert", "makes tenants and lists them"),
     ("wcc_app", "tenants", "door"): _across("select", "finds a tenant by its slug before anybody has signed in"),
     ("wcc_worker", "tenants", "platform_admin"): _across("select", "the same policy; nobody acts so there"),
     ("wcc_owner", "messages", None): _across("select", "the search's function, which applies the members' rule itself"),
     ("wcc_owner", "message_attachments", None): _across("select", "likewise"),
     ("wcc_owner", "utterances", None): _across("select", "the search's function, which applies the rules itself"),
+    ("wcc_owner", "message_readings_due", None): _across("select", "the function that tells where something waits"),
 }
 _NOTHING: Final = _across("", "")
 

@@ -25,6 +25,8 @@ VALUES: Final[dict[tuple[str, str], Any]] = {
     ("messages", "content"): lambda: "x",
     ("message_vectors", "message_id"): uuid_utils.uuid7,  # of now: a partition takes it
     ("broken_glass", "session_id"): uuid.uuid4,
+    ("alerts", "conversation_id"): uuid.uuid4,
+    ("alert_evidence", "utterance_id"): uuid.uuid4,
 }
 _BY_TYPE: Final[dict[str, Any]] = {
     "uuid": uuid.uuid4, "text": lambda: f"x-{uuid.uuid4().hex}",

@@ -18,7 +18,7 @@ from comms.house import House
 from comms.identity.roles import ROLES
 from comms.messages.queries import edit_message, send_message
 from comms.messages.reactions import NewReaction, add_reaction
-from comms.messages.records import MessageChange, NewMessage
+from comms.messages.records import MessageChange, NewFileMessage, NewMessage
 from comms.service_accounts.queries import NewServiceAccount, create_service_account
 from comms.timings.queries import save_timings
 from comms.webhooks.queries import NewWebhook, create_webhook
@@ -53,6 +53,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         timing = StageTiming(stage="decoded", audio_seconds=1.0, wall_seconds=1.0)
         await save_timings(conn, made.worker, made.recording_id, [timing])
     conversation_id, message_id = await _talk(house, manager, made.people["S2"])
+    attachment_id = await _send_file(house, manager, conversation_id)
     invitation = await factories.rows(
         house, manager,
         "insert into session_invitations (tenant_id, id, session_id, display_name, participant_type, invited_by, "
@@ -65,7 +66,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         glass = await break_glass(conn, carer, need)
     administrator = people["platform_admin"]
     async with house.database.acting_as(administrator) as conn:
-        new = NewWebhook(url="https://127.0.0.1:9/hooks", event_types=("alert.reviewed",))
+        new = NewWebhook(url="https://hooks.example/alerts", event_types=("alert.reviewed",))
         webhook = await create_webhook(conn, administrator, house.keys, (), new)
         made_delivery = await conn.execute(
             "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
@@ -83,6 +84,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
         "invitation": invitation[0]["id"], "glass": glass.id,
         "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
+        "attachment": attachment_id,
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
 
@@ -108,3 +110,12 @@ async def _talk(house: House, manager: Actor, other: Actor) -> tuple[uuid.UUID, 
         await add_reaction(conn, manager, message.id, NewReaction(reaction="yes"))
         await give_receipt(conn, manager, conversation.id, "read", NewReceipt(up_to=message.id))
     return conversation.id, message.id
+
+
+async def _send_file(house: House, manager: Actor, conversation_id: uuid.UUID) -> uuid.UUID:
+    """An attachment in a message of its own."""
+    attachment = await factories.attach(house, manager, conversation_id, b"Care plan: turn her every two hours.")
+    new = NewFileMessage(conversation_id=conversation_id, attachments=(attachment.id,), message_type="file")
+    async with house.database.acting_as(manager) as conn:
+        await send_message(conn, manager, new)
+    return attachment.id

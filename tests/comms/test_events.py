@@ -96,6 +96,30 @@ async def test_a_stopped_recording_starts_one_job_that_carries_ids_alone(house: 
     assert len(await relays.sent(databases, actor.tenant_id)) == 3
 
 
+async def test_a_burst_of_messages_and_a_change_of_consent_are_one_job_of_the_tenant_in_a_lane_of_its_own(
+    house: House, databases: Databases
+) -> None:
+    actor, other = await factories.make_actor(house), await factories.make_actor(house)
+    for number in range(5):
+        await relays.write(house, actor, ("message.sent", uuid.uuid4(), number, {}))
+    await relays.write(house, actor, ("message.edited", uuid.uuid4(), 1, {}), ("consent.changed", uuid.uuid4(), 1, {}))
+    await relays.write(house, other, ("message.sent", uuid.uuid4(), 1, {}))
+    async with relays.relaying(databases):
+        await everything_sent(databases)
+    for person in (actor, other):
+        [job] = await relays.jobs_of(databases, person.tenant_id)
+        assert job == {
+            "task_name": "read_messages", "lock": f"read_messages:{person.tenant_id}",
+            "args": {"tenant_id": str(person.tenant_id)},
+        }  # fmt: skip
+    lanes = await relays.look(
+        databases,
+        "select distinct queue_name from procrastinate.procrastinate_jobs where args ->> 'tenant_id' = %s",
+        str(actor.tenant_id),
+    )
+    assert lanes == [{"queue_name": "messages"}]
+
+
 async def test_an_event_that_lacks_its_recording_holds_up_nobody(house: House, databases: Databases) -> None:
     actor = await factories.make_actor(house)
     await relays.write(house, actor, ("session.recording.stopped", uuid.uuid4(), 1, {}))

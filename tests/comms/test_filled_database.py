@@ -1,15 +1,22 @@
-"""What was written by the first version: every later migration on a database that is filled, 0009 looked at closely."""
+"""What was written by the first version: every later migration on a database that is filled, 0009 and 0015 closely."""
 
 import uuid
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
+from comms.audit.sealer import seal_batch
+from comms.audit.verification import verify_chain
 from comms.database import Actor, Database
+from comms.events.jobs import job_queue
+from comms.events.relay import send_batch
+from comms.house import House
 from comms.provision import Databases, steps
 from comms.sessions.care_context import CareContext
 from comms.sessions.queries import CallPermissions, read_session
+from tests.comms import sealing
 
 pytestmark = pytest.mark.anyio
 
@@ -49,13 +56,43 @@ insert into ws_tickets (tenant_id, user_id, role, secret_hash, expires_at)
     values ('{TENANT}', '{MAKER}', 'care_manager', '', now());
 """  # fmt: skip
 
+LAID_IN_MONTHS: Final = 15  # the migration that lays these in months
+IN_MONTHS: Final = ("utterances", "audit_log", "events")
+# What stands on a table, whoever made it: said alike before and after.
+STANDING: Final = """
+select 'policy ' || row(policyname, permissive, roles, cmd, qual, with_check)::text from pg_policies
+    where schemaname = 'public' and tablename = %(table)s
+union all select 'grant ' || row(grantee, column_name, privilege_type)::text from information_schema.column_privileges
+    where table_schema = 'public' and table_name = %(table)s and grantee <> 'wcc_owner'
+union all select pg_get_triggerdef(oid) from pg_trigger where tgrelid = %(table)s::regclass and not tgisinternal
+union all select conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint
+    where %(table)s::regclass in (conrelid, confrelid) and contype <> 'u' and conparentid = 0
+union all select replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') from pg_index
+    where indrelid = %(table)s::regclass and (indisprimary or not indisunique)
+union all select row(column_name, data_type, is_nullable, column_default)::text from information_schema.columns
+    where table_schema = 'public' and table_name = %(table)s
+"""
+
 
 def _at(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
+def _standing(conn: "psycopg.Connection[tuple[object, ...]]") -> dict[str, set[object]]:
+    """What stands on each of the tables that are laid in months."""
+    return {
+        table: {said for (said,) in conn.execute(STANDING.encode(), {"table": table}).fetchall()} for table in IN_MONTHS
+    }
+
+
 @pytest.fixture(scope="module")
-def carried_over(databases: Databases) -> str:
+def stood() -> dict[str, set[object]]:
+    """What stood on the tables before they were laid in months; filled by `carried_over`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def carried_over(databases: Databases, stood: dict[str, set[object]]) -> str:
     """A database that was filled by the first version, by its name."""
     with psycopg.connect(databases.administrator, autocommit=True) as admin:
         admin.execute("create database before_need_to_know")
@@ -67,6 +104,8 @@ def carried_over(databases: Databases) -> str:
             if number == FILLED_BEFORE:
                 admin.execute("reset role")
                 admin.execute(FILL.encode())
+            if number == LAID_IN_MONTHS:
+                stood |= _standing(admin)
             admin.execute("set role wcc_owner")
             admin.execute(statements.encode())
     return "before_need_to_know"
@@ -99,3 +138,48 @@ async def test_free_contexts_of_before_are_seen_by_those_who_need_to_and_by_nobo
     assert (plain.description, plain.care_context) == (None, CareContext())
     assert plain.participants[0].permissions == CallPermissions()
     assert (withheld.description, withheld.care_context, withheld.care_context_withheld) == (None, None, True)
+
+
+def test_what_stood_on_a_table_stands_on_it_in_months(
+    databases: Databases, carried_over: str, stood: dict[str, set[object]]
+) -> None:
+    with psycopg.connect(_at(databases.administrator, carried_over)) as admin:
+        stands = _standing(admin)
+    for table in IN_MONTHS:
+        assert stood[table] - stands[table] == set(), table
+        assert len(stood[table]) > 15
+
+
+def test_rows_of_before_lie_in_the_first_month_each_once(databases: Databases, carried_over: str) -> None:
+    with psycopg.connect(_at(databases.administrator, carried_over)) as admin:
+        for table in IN_MONTHS:
+            found = admin.execute(f"select tableoid::regclass::text from {table}".encode()).fetchall()
+            assert found == [(f"partitions.{table}_before",)]
+
+
+async def test_acts_of_before_are_sealed_and_their_chain_is_whole(
+    databases: Databases, carried_over: str, house: House
+) -> None:
+    async with sealing.connected(_at(databases.sealer, carried_over)) as sealer:
+        while await seal_batch(sealer):
+            pass
+        found = await verify_chain(sealer, sealing.book_of(house), TENANT)
+    assert (found.whole, found.sealed, found.waiting) == (True, 1, 0)
+
+
+async def test_the_relay_goes_on_with_events_of_before(databases: Databases, carried_over: str) -> None:
+    async with sealing.connected(_at(databases.relay, carried_over)) as relay:
+        assert await send_batch(relay, job_queue()) == 1
+        assert await send_batch(relay, job_queue()) == 0
+
+
+def test_a_version_of_before_is_taken(databases: Databases, carried_over: str) -> None:
+    with psycopg.connect(_at(databases.administrator, carried_over)) as admin:
+        for again in (
+            "insert into events (tenant_id, type, aggregate_type, aggregate_id, aggregate_version, data) "
+            "select tenant_id, type, aggregate_type, aggregate_id, aggregate_version, '{}' from events",
+            "insert into utterances (tenant_id, transcription_id, position, start_seconds, end_seconds, text, "
+            "confidence) select tenant_id, transcription_id, position, 0, 1, 'x', 1 from utterances",
+        ):
+            with pytest.raises(psycopg.errors.UniqueViolation), admin.transaction():
+                admin.execute(again.encode())

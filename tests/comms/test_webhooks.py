@@ -342,6 +342,16 @@ async def test_an_address_that_can_be_none_is_refused_when_it_is_given(
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "webhook-url-invalid")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]"])
+async def test_an_address_inside_that_is_spelt_out_is_refused_when_it_is_given(
+    client: httpx.AsyncClient, house: House, host: str
+) -> None:
+    actor = await factories.make_actor(house, "platform_admin")
+    body = {"url": f"https://{host}/hook", "event_types": ["recording.processed"]}
+    answer = await client.post("/api/webhooks", json=body, headers=factories.bearer(house, actor))
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "webhook-address-refused")
+
+
 # --- who may -------------------------------------------------------------------------------------------------------
 
 

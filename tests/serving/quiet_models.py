@@ -40,7 +40,7 @@ class QuietModels:
     ) -> tuple[SpeakerTurn, ...]:
         return ()
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
         return ()
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:

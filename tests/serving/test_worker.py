@@ -4,17 +4,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import httpx
 import psycopg
 import pytest
 from procrastinate import App
 
 from comms.database import Actor
-from comms.events.jobs import PROCESS_RECORDING
+from comms.events.jobs import MESSAGES, PROCESS_RECORDING
 from comms.house import House
 from comms.provision import Databases
 from models.errors import refused
-from serving.worker import give_on_stalled, open_queue, register_tasks
+from serving.worker import give_on_stalled, open_queue, register_tasks, start_reading, start_unread
 from tests import factories
+from tests.comms.messaging import Talk
+from tests.fakes import ScriptedModels
 from tests.serving.quiet_models import QuietModels, down
 
 pytestmark = pytest.mark.anyio
@@ -139,3 +142,56 @@ async def test_a_job_that_its_workers_die_of_is_parked(shift: Shift, house: Hous
     shift.change(f"update procrastinate.procrastinate_jobs set attempts = {most} where queue_name = %(queue)s")
     await shift.work()
     assert await shift.recording(house) == {"status": "parked", "parked_reason": "tried-too-often"}
+
+
+async def test_what_nobody_told_of_is_found_by_the_sweep_and_read_once(
+    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+) -> None:
+    talk = Talk(client, house)
+    manager = await factories.make_actor(house, "care_manager")
+    reviewer = await talk.person(manager, "reviewer")
+    await factories.put_in_force(house, manager, "analyse", "public_task")
+    conversation = await talk.begin(manager, await talk.person(manager))
+    words = f"He grabbed my arm. {factories.new_slug('once')}"  # the sweep reads what other tests left, too
+    message = await talk.say(manager, conversation, words)
+    models = ScriptedModels()
+    queue = open_queue(databases.worker)
+    async with queue.open_async():
+        register_tasks(queue, worker_house, lambda: models)
+        for _ in range(2):
+            await start_unread(queue, worker_house)  # no relay ran: nobody has told of the message
+            await start_unread(queue, worker_house)
+            await queue.run_worker_async(queues=[MESSAGES], wait=False, install_signal_handlers=False)
+    read = await factories.rows(house, reviewer, "select message_id from message_readings")
+    assert [str(row["message_id"]) for row in read] == [message["id"]]
+    assert len(await factories.rows(house, reviewer, "select 1 from alerts")) == 1
+    assert [turn.text for talk in models.read for turn in talk.turns].count(words) == 1
+
+
+async def test_a_job_whose_models_are_down_is_over_and_the_messages_come_due_again(
+    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+) -> None:
+    talk = Talk(client, house)
+    manager = await factories.make_actor(house, "care_manager")
+    reviewer = await talk.person(manager, "reviewer")
+    await factories.put_in_force(house, manager, "analyse", "public_task")
+    await talk.say(manager, await talk.begin(manager, reviewer), "He grabbed my arm.")
+
+    async def fail() -> None:
+        raise down()
+
+    models = [ScriptedModels(before={"safeguarding": fail}), ScriptedModels()]
+    queue = open_queue(databases.worker)
+    async with queue.open_async():
+        register_tasks(queue, worker_house, lambda: models[0])
+        await start_reading(queue, manager.tenant_id)
+        await queue.run_worker_async(queues=[MESSAGES], wait=False, install_signal_handlers=False)
+        statement = "select status from procrastinate.procrastinate_jobs where args ->> 'tenant_id' = %s"
+        with psycopg.connect(databases.administrator) as conn:
+            assert conn.execute(statement + " and task_name = 'read_messages' and status <> 'succeeded'",
+                                (str(manager.tenant_id),)).fetchall() == []  # fmt: skip
+            conn.execute("update message_readings_due set due_at = now() where tenant_id = %s", (manager.tenant_id,))
+        models.pop(0)
+        await start_unread(queue, worker_house)
+        await queue.run_worker_async(queues=[MESSAGES], wait=False, install_signal_handlers=False)
+    assert len(await factories.rows(house, reviewer, "select 1 from message_readings")) == 1

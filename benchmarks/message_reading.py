@@ -1,0 +1,216 @@
+"""How soon a concern in a message is before the safeguarding team, while 20 messages a second are sent.
+
+    ./writecare bench message_reading
+
+A whole instance as `up` starts it, with the real models. People of a home talk in 20 conversations at once (texts of
+the training corpus: ordinary ones, and some that voice a concern), 20 messages a second for 70 s, of which the first
+10 s warm up. A concern's time is from its message's POST answered to its alert's event on the lead's open WebSocket.
+The yardstick is the bare safeguarding model asked of one message with the turns before it, in a process of its own, in
+turn with the load: once in each stretch of 5 s. Prints p50, p95 and the longest, what was not read or not told of, and
+the median of the stretches' ratios.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psycopg
+from websockets.asyncio.client import ClientConnection, connect
+
+from benchmarks.bare import Inputs, bare_models
+from benchmarks.running import Bench, bench
+from comms.database import Database
+from comms.identity.queries import ensure_tenant, ensure_user
+from comms.identity.tokens import Issuer
+from models.records import Conversation, Turn
+from serving.command.walk import TENANT
+
+CORPUS: Final = Path("training/data/care_conversations")
+A_SECOND: Final = 20
+AT_ONCE: Final = 20  # conversations
+STRETCH_SECONDS: Final = 5.0
+STRETCHES: Final = 14
+WARM: Final = 2  # of them
+PATIENCE_SECONDS: Final = 60.0
+ROLE_OF: Final = {"manager": "care_manager", "resident": "resident", "family": "external"}  # else a care worker
+BARE: Final = "detect-safeguarding"
+
+
+@dataclass
+class Seen:
+    """What happened when, on one clock: messages answered, and alerts' events by the messages that they name."""
+
+    answered: dict[str, float] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
+    bare: list[float] = field(default_factory=list)
+
+
+def corpus() -> list[dict[str, Any]]:
+    """The corpus's conversations as they lie there."""
+    return [json.loads(line) for file in sorted(CORPUS.glob("*.jsonl")) for line in file.read_text().splitlines()]
+
+
+def lines() -> list[list[tuple[str, str]]]:
+    """The corpus's conversations: the role of the account that speaks, and the words."""
+    found = []
+    for talk in corpus():
+        roles = {person["speaker"]: ROLE_OF.get(person["role"], "care_worker") for person in talk["participants"]}
+        found.append([(roles[turn["speaker"]], turn["text"]) for turn in talk["turns"]])
+    return found
+
+
+async def people(running: Bench) -> dict[str, dict[str, str]]:
+    """A person of each role: id and token."""
+    settings = running.instance.settings
+    database = Database(running.instance.databases.app, most=2)
+    await database.open()
+    issuer = Issuer.open(settings.data_dir / "keys", settings.issuer)
+    try:
+        tenant_id = await ensure_tenant(database, TENANT)
+        made = {}
+        for role in ("care_manager", "care_worker", "resident", "external"):
+            actor = await ensure_user(database, tenant_id, f"bench-{role.replace('_', '-')}", role)
+            made[role] = {"id": str(actor.user_id), "token": issuer.sign(actor, 3600.0)}
+        return made
+    finally:
+        await database.close()
+
+
+class Home:
+    """The people, sending the corpus's messages in turn, in as many conversations as go on at once."""
+
+    def __init__(self, client: httpx.AsyncClient, staff: dict[str, dict[str, str]], seen: Seen) -> None:
+        self._client = client
+        self._people = staff
+        self._seen = seen
+        self._left: list[list[tuple[str, str, str]]] = []  # of each place: conversation, role, words
+
+    async def prepare(self, messages: int) -> None:
+        """Begins the conversations, enough for so many messages."""
+        talks = iter(lines())
+        others = [person["id"] for role, person in self._people.items() if role != "care_manager"]
+        body = {"conversation_type": "group", "members": others}
+        for _ in range(AT_ONCE):
+            of_place: list[tuple[str, str, str]] = []
+            while len(of_place) < messages / AT_ONCE:
+                made = await self._client.post("/api/conversations", json=body, headers=self._as("care_manager"))
+                conversation_id = made.raise_for_status().json()["id"]
+                of_place += [(conversation_id, role, text) for role, text in next(talks)]
+            self._left.append(of_place)
+
+    async def say(self, number: int) -> None:
+        """The next message of the conversation whose turn it is."""
+        conversation_id, role, text = self._left[number % AT_ONCE].pop(0)
+        body = {"conversation_id": conversation_id, "content": text}
+        answer = await self._client.post("/api/messages", json=body, headers=self._as(role))
+        self._seen.answered[answer.raise_for_status().json()["id"]] = time.perf_counter()
+
+    def _as(self, role: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._people[role]['token']}"}
+
+
+async def listen(socket: ClientConnection, seen: Seen) -> None:
+    """Notes when each message was first named by an alert's event."""
+    async for received in socket:
+        event = json.loads(received)
+        if event.get("type", "").endswith("safeguarding.alert"):
+            for message_id in event["data"]["message_ids"]:
+                seen.told.setdefault(message_id, time.perf_counter())
+
+
+async def ask_bare(bare: Callable[[str], float], seen: Seen) -> None:
+    """The yardstick, once a stretch."""
+    while True:
+        seen.bare.append(await asyncio.to_thread(bare, BARE))
+        await asyncio.sleep(max(0.0, STRETCH_SECONDS - seen.bare[-1]))
+
+
+async def run(running: Bench, bare: Callable[[str], float]) -> tuple[Seen, float]:
+    """What was seen, and when the load began."""
+    seen = Seen()
+    address = running.instance.address
+    async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
+        home = Home(client, await people(running), seen)
+        messages = int(STRETCHES * STRETCH_SECONDS * A_SECOND)
+        await home.prepare(messages)
+        lead = {"Authorization": f"Bearer {running.tokens.lead}"}
+        ticket = (await client.post("/api/ws/tickets", headers=lead)).raise_for_status().json()["ticket"]
+        async with connect(f"{address.replace('http', 'ws')}/ws/alerts?ticket={ticket}", proxy=None) as socket:
+            listening = asyncio.create_task(listen(socket, seen))
+            began = time.perf_counter()
+            measuring = asyncio.create_task(ask_bare(bare, seen))
+            sending = []
+            for number in range(messages):
+                await asyncio.sleep(max(0.0, began + number / A_SECOND - time.perf_counter()))
+                sending.append(asyncio.create_task(home.say(number)))
+            await asyncio.gather(*sending)
+            measuring.cancel()
+            await settled(running, seen)
+            listening.cancel()
+    return seen, began
+
+
+async def settled(running: Bench, seen: Seen) -> None:
+    """Waits until all that was answered is read, and what was found is told of."""
+    until = time.perf_counter() + PATIENCE_SECONDS
+    while time.perf_counter() < until:
+        unread, cited = left(running, seen)
+        if not unread and cited <= set(seen.told):
+            return
+        await asyncio.sleep(0.5)
+
+
+def left(running: Bench, seen: Seen) -> tuple[int, set[str]]:
+    """How many messages have no reading yet, and those that an alert cites."""
+    with psycopg.connect(running.instance.databases.administrator) as conn:
+        read = {str(row[0]) for row in conn.execute("select message_id from message_readings")}
+        cited = {str(row[0]) for row in conn.execute("select distinct message_id from alert_evidence")}
+    return len(set(seen.answered) - read), cited
+
+
+def report(running: Bench, seen: Seen, began: float) -> None:
+    """Prints what was found."""
+    unread, cited = left(running, seen)
+    warm = began + WARM * STRETCH_SECONDS
+    waits: dict[str, float] = {}
+    for message_id in cited & set(seen.told):
+        if seen.answered[message_id] >= warm:
+            waits[message_id] = max(0.0, seen.told[message_id] - seen.answered[message_id])
+    ordered = sorted(waits.values())
+    ratios = []
+    for stretch in range(WARM, min(STRETCHES, len(seen.bare))):
+        first = began + stretch * STRETCH_SECONDS
+        of_it = [wait for one, wait in waits.items() if first <= seen.answered[one] < first + STRETCH_SECONDS]
+        if of_it:
+            ratios.append(statistics.median(of_it) / seen.bare[stretch])
+    print(f"messages {len(seen.answered)}, concerns {len(cited)} (measured {len(ordered)})")
+    print(f"not read {unread}, concerns not told of {len(cited - set(seen.told))}")
+    print(f"p50 {statistics.median(ordered):.2f} s  p95 {ordered[int(len(ordered) * 0.95)]:.2f} s  "
+          f"longest {ordered[-1]:.2f} s")  # fmt: skip
+    print(f"bare model, one message: {statistics.median(seen.bare[WARM:]) * 1e3:.0f} ms")
+    print(f"ratio {statistics.median(ratios):.1f}  ({min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} stretches)")
+
+
+def one_message() -> Conversation:
+    """What the yardstick reads: a message and the six before it."""
+    turns: list[dict[str, Any]] = corpus()[0]["turns"][:7]
+    return Conversation(id="bench", turns=tuple(Turn(speaker=turn["speaker"], text=turn["text"]) for turn in turns))
+
+
+def main() -> int:
+    with bench() as running, bare_models(running.instance.settings, Inputs(one_message(), ())) as bare:
+        bare(BARE)
+        seen, began = asyncio.run(run(running, bare))
+        report(running, seen, began)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

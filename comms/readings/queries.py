@@ -1,0 +1,126 @@
+"""Messages as the worker reads them, with what came before, and what it keeps of a reading."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from comms.alerts.joining import raise_in_conversation
+from comms.consent.permission import lock_permissions
+from comms.database import Actor, Connection
+from comms.messages.vectors import save_vectors
+from comms.messages.words import all_words, words_inside
+from comms.readings.due import take_away
+from comms.readings.records import DueMessage, MessageReading, MessageTurn
+
+_TURNS_BEFORE: Final = 4  # what the models are shown of the talk before a message; each costs as much as one to read
+_KEEPING: Final = "message_readings"
+
+
+async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[MessageTurn]:
+    """What is due, as it stood at its version, files included, and a few turns before each, in the order of writing.
+
+    What is not there any more (retention took it) is left out.
+    """
+    ids, versions = [one.message_id for one in due], [one.version for one in due]
+    found = await conn.execute(
+        "select m.conversation_id, m.id as message_id, d.version, m.sender_id, u.role, true as due, "
+        "    m.version = d.version as current, "
+        "    case when m.version = d.version then m.content else v.content end as text "
+        "from unnest(%s::uuid[], %s::int[]) as d (message_id, version) join messages m on m.id = d.message_id "
+        "join users u on u.tenant_id = m.tenant_id and u.id = m.sender_id "
+        "left join message_versions v on v.tenant_id = m.tenant_id and v.message_id = m.id "
+        "    and v.version = d.version and v.standing = 'former' and m.version <> d.version",
+        (ids, versions),
+    )
+    wanted = [MessageTurn(**row) async for row in found if row["text"] is not None]
+    before = await conn.execute(
+        "select distinct c.conversation_id, c.id as message_id, c.version, c.sender_id, u.role, false as due, "
+        "    true as current, c.content as text "
+        "from unnest(%s::uuid[], %s::uuid[]) as d (message_id, conversation_id) cross join lateral ("
+        "    select b.* from messages b where b.conversation_id = d.conversation_id and b.id < d.message_id "
+        "    and b.content is not null order by b.id desc limit %s) c "
+        "left join users u on u.tenant_id = c.tenant_id and u.id = c.sender_id",
+        ([one.message_id for one in wanted], [one.conversation_id for one in wanted], _TURNS_BEFORE),
+    )
+    present = {(one.message_id, one.version) for one in wanted}
+    inside = await words_inside(conn, {one.message_id for one in wanted})
+    wanted = [one.model_copy(update={"text": all_words(one.text, inside.get(one.message_id))}) for one in wanted]
+    turns = wanted + [MessageTurn(**row) async for row in before if (row["message_id"], row["version"]) not in present]
+    return sorted(turns, key=lambda turn: (turn.message_id, turn.version))
+
+
+async def keep_readings(
+    conn: Connection,
+    actor: Actor,
+    due: Sequence[DueMessage],
+    readings: Sequence[MessageReading],
+    shown: Sequence[MessageTurn],
+) -> int:
+    """Keeps the readings of what is due, raises what they call for, and returns how many it kept.
+
+    `shown` is what the models saw. Where somebody whose words are among them permits that no more, nothing of that
+    conversation is kept: it comes due again and is read without them. What another worker kept first is left as it is.
+    """
+    # one after the other within a tenant, so that two concerns of a conversation find one another's alert
+    await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{_KEEPING}:{actor.tenant_id}",))
+    changed = await _conversations_changed(conn, shown)
+    conversation_of = {(turn.message_id, turn.version): turn.conversation_id for turn in shown if turn.due}
+    done = [
+        (one.message_id, one.version)
+        for one in due
+        if conversation_of.get((one.message_id, one.version)) not in changed
+    ]
+    ours = await take_away(conn, done)
+    kept = [reading for reading in readings if (reading.message_id, reading.version) in ours]
+    await _insert(conn, actor, kept)
+    await _save_vectors(conn, actor, kept)
+    for conversation_id in dict.fromkeys(reading.conversation_id for reading in kept):
+        of_it = [reading for reading in kept if reading.conversation_id == conversation_id]
+        evidence = [piece for reading in of_it for piece in reading.concerns]
+        if evidence:
+            await raise_in_conversation(conn, actor, conversation_id, evidence, of_it[0].models)
+    return len(kept)
+
+
+async def _conversations_changed(conn: Connection, shown: Sequence[MessageTurn]) -> set[UUID]:
+    people = sorted({turn.sender_id for turn in shown if turn.sender_id is not None and turn.text})
+    answers = await lock_permissions(conn, people, "analyse") if people else ()
+    barred = {answer.user_id for answer in answers if not answer.permitted}
+    return {turn.conversation_id for turn in shown if turn.text and turn.sender_id in barred}
+
+
+async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
+    async with conn.cursor() as cursor:
+        await cursor.executemany(
+            "insert into message_readings (tenant_id, conversation_id, message_id, version, probability, concerns, "
+            "    sentiment, models) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                (
+                    actor.tenant_id, reading.conversation_id, reading.message_id, reading.version,
+                    reading.probability, Jsonb(_found(reading)), reading.sentiment, Jsonb(reading.models),
+                )
+                for reading in readings
+            ],
+        )  # fmt: skip
+
+
+async def _save_vectors(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
+    """Lays the vectors of those whose words still stand, locked: an edit from now on takes its vector along."""
+    made = {reading.message_id: reading for reading in readings if reading.vector is not None}
+    if not made:
+        return
+    standing = await conn.execute(
+        "select m.id from messages m join unnest(%s::uuid[], %s::int[]) as given (id, version) "
+        "on m.id = given.id and m.version = given.version order by m.id for share of m",
+        (list(made), [reading.version for reading in made.values()]),
+    )
+    vectors = [(row["id"], list(made[row["id"]].vector or ())) async for row in standing]
+    if vectors:
+        await save_vectors(conn, actor, vectors, readings[0].models["embedding"])
+
+
+def _found(reading: MessageReading) -> list[dict[str, Any]]:
+    told = {"category", "severity", "probability", "threshold", "spans"}
+    return [piece.model_dump(mode="json", include=told) for piece in reading.concerns]
