@@ -42,7 +42,7 @@ from comms.homes.queries import list_homes, read_home
 from comms.identity.queries import refuse_inactive
 from comms.messages.history import list_versions
 from comms.messages.queries import list_messages, read_message
-from comms.messages.search import MessageSearch, search_messages
+from comms.messages.search import Search, search
 from comms.pages import LAST_ID
 from comms.provision import Databases, provision
 from comms.recordings.queries import list_recordings, load_recording
@@ -132,10 +132,10 @@ def reads(actor: Actor, ids: dict[str, UUID]) -> Reads:
         "message": lambda c: read_message(c, ids["messages"]),
         "versions": lambda c: list_versions(c, actor, ids["messages"]),
         "receipts": lambda c: list_receipts(c, ids["messages"]),
-        "search, a rare word": lambda c: search_messages(c, MessageSearch(words="whistleblowing"), **page),
-        "search, a common word": lambda c: search_messages(c, MessageSearch(words="medication"), **page),
-        "search, one conversation": lambda c: search_messages(
-            c, MessageSearch(words="medication", conversation_id=ids["conversations"]), **page
+        "search, a rare word": lambda c: search(c, Search(words="whistleblowing"), None, cursor=None, limit=50),
+        "search, a common word": lambda c: search(c, Search(words="medication"), None, cursor=None, limit=50),
+        "search, one conversation": lambda c: search(
+            c, Search(words="medication", conversation_id=ids["conversations"]), None, cursor=None, limit=50
         ),
         "patterns": lambda c: communication_patterns(c, period),
         "indicators": lambda c: risk_indicators(c, period),
