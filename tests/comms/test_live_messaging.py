@@ -366,7 +366,13 @@ async def test_what_cannot_be_done_is_answered_and_ends_nothing(talk: Talk, hous
     path = await talk.begin(mia, sam)
     foreign = await talk.begin(stranger, await talk.person(stranger))
     async with await socket_of(sam, None) as socket:
-        for words in ("hello?", "[]", '{"type": "shout"}', '{"type": "delivered", "position": -1}', "\ud83d\ude00"):
+        for words in (
+            "hello?",
+            "[]",
+            '{"type": "shout"}',
+            '{"type": "delivered", "position": -1}',
+            "\N{GRINNING FACE}",
+        ):
             await socket.send(words)
             assert (await said(socket))["problem"] == "said-invalid"
         await socket.send(b"\x00\xff")
