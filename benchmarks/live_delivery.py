@@ -20,7 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import psycopg
@@ -31,6 +32,7 @@ from comms.database import Actor, Database
 from comms.events.queries import OUTBOX, emit
 from comms.events.tickets import make_ticket
 from comms.events.waker import Waker, waking
+from comms.provision import Databases
 from serving.launcher import free_port
 
 SOCKETS: Final = 500
@@ -48,9 +50,11 @@ class Crowd:
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._left: dict[int, bytes] = {}
-        for path in paths:
+        self._places: dict[int, int] = {}
+        for place, path in enumerate(paths):
             line = connected(port, path)
             self._sockets[line.fileno()] = line
+            self._places[line.fileno()] = place
             self._left[line.fileno()] = b""
             self._poll.register(line.fileno(), select.EPOLLIN)
 
@@ -59,8 +63,12 @@ class Crowd:
         return next(iter(self._sockets.values()))
 
     def arrivals(self, wanted: int, kind: int = TEXT) -> list[float]:
-        """When each of so many messages of that kind arrived; answers pings meanwhile."""
-        found: list[float] = []
+        """When each of so many messages of that kind arrived."""
+        return [arrival for _, arrival in self.arrived(wanted, kind)]
+
+    def arrived(self, wanted: int, kind: int = TEXT) -> list[tuple[int, float]]:
+        """At which client (by its place in the crowd) and when; answers pings meanwhile."""
+        found: list[tuple[int, float]] = []
         while len(found) < wanted:
             for number, _ in self._poll.poll(30):
                 data = self._sockets[number].recv(65536)
@@ -70,7 +78,7 @@ class Crowd:
                     if opcode == PING:
                         self._sockets[number].send(masked(PONG, payload))
                     elif opcode == kind:
-                        found.append(now)
+                        found.append((self._places[number], now))
         return found
 
     def _frames(self, number: int, data: bytes) -> list[tuple[int, bytes]]:
@@ -91,9 +99,12 @@ class Crowd:
             line.close()
 
 
-def connected(port: int, path: str) -> socket.socket:
-    """A WebSocket, opened."""
-    line = socket.create_connection(("127.0.0.1", port))
+def connected(port: int, path: str, receive_buffer: int | None = None) -> socket.socket:
+    """A WebSocket, opened; with a small `receive_buffer` it takes little before it is read."""
+    line = socket.socket()
+    if receive_buffer is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    line.connect(("127.0.0.1", port))
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
     line.sendall(
@@ -113,14 +124,16 @@ def masked(opcode: int, payload: bytes) -> bytes:
     return bytes([opcode]) + size + bytes(4) + payload
 
 
-class Writer:
-    """Writes events as a process of the house does, in a thread of its own."""
+Act = Callable[[Database], Coroutine[None, None, None]]
 
-    def __init__(self, url: str, actor: Actor) -> None:
+
+class Writer:
+    """Writes as a process of the house does, in a thread of its own; `tickets` let each of the listeners in."""
+
+    def __init__(self, url: str, listeners: Sequence[Actor]) -> None:
         self._url = url
-        self._actor = actor
+        self._listeners = listeners
         self._loop = asyncio.new_event_loop()
-        self._write: Callable[[], None] | None = None
         self.tickets: list[str] = []
         ready = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(ready),), daemon=True)
@@ -132,30 +145,36 @@ class Writer:
         self._database = Database(self._url, on_emitted=waker.wake)
         await self._database.open()
         async with waking(waker, self._database):
-            async with self._database.acting_as(self._actor) as conn:
-                made = [await make_ticket(conn, self._actor, 600.0) for _ in range(SOCKETS)]
-            self.tickets = [ticket.ticket for ticket in made]
+            for listener in self._listeners:
+                async with self._database.acting_as(listener) as conn:
+                    self.tickets.append((await make_ticket(conn, listener, 3600.0)).ticket)
             self._stopping = asyncio.Event()
             ready.set()
             await self._stopping.wait()
         await self._database.close()
 
-    def write(self) -> float:
-        """Has an event written and returns when it was begun, at once."""
+    def write(self, act: Act) -> float:
+        """Has it done and returns when it was begun, at once."""
         began = time.perf_counter()
-        asyncio.run_coroutine_threadsafe(self._emit(), self._loop)
+        asyncio.run_coroutine_threadsafe(act(self._database), self._loop)
         return began
-
-    async def _emit(self) -> None:
-        async with self._database.acting_as(self._actor) as conn:
-            alert = await (await conn.execute("select uuidv7() as id")).fetchone()
-            assert alert is not None
-            data = {"alert_id": str(alert["id"]), "severity": "high"}
-            await emit(conn, self._actor, "safeguarding.alert", aggregate=("alert", alert["id"]), version=1, data=data)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
+
+
+def alert_event(actor: Actor) -> Act:
+    """Lays an event of an alert into the outbox."""
+
+    async def write(database: Database) -> None:
+        async with database.acting_as(actor) as conn:
+            alert = await (await conn.execute("select uuidv7() as id")).fetchone()
+            assert alert is not None
+            data = {"alert_id": str(alert["id"]), "severity": "high"}
+            await emit(conn, actor, "safeguarding.alert", aggregate=("alert", alert["id"]), version=1, data=data)
+
+    return write
 
 
 def bare_broadcaster(port: int) -> None:
@@ -192,13 +211,15 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def measure(ours: Crowd, bare: Crowd, single: Crowd, writer: Writer, commit: Callable[[], float]) -> dict[str, float]:
+def measure(
+    ours: Crowd, bare: Crowd, single: Crowd, write: Callable[[], float], commit: Callable[[], float]
+) -> dict[str, float]:
     """One round: p99 of each way in seconds, in turn event by event."""
     message = masked(TEXT, json.dumps({"event": "x" * 400}).encode())
-    found: dict[str, list[float]] = {"event": [], "one": [], "all": []}
+    found: dict[str, list[float]] = {"ours": [], "one": [], "all": []}
     for _ in range(IN_A_ROUND):
-        began = writer.write()
-        found["event"] += [arrival - began for arrival in ours.arrivals(SOCKETS)]
+        began = write()
+        found["ours"] += [arrival - began for arrival in ours.arrivals(SOCKETS)]
         committed = commit()
         began = time.perf_counter()
         single.first().send(masked(PING, b"here"))
@@ -210,40 +231,56 @@ def measure(ours: Crowd, bare: Crowd, single: Crowd, writer: Writer, commit: Cal
     return {name: percentile(values, 0.99) for name, values in found.items()}
 
 
+@contextmanager
+def relay_and_broadcaster(databases: Databases, bare_port: int) -> Iterator[None]:
+    """A relay, and the yardstick's server, until the block ends."""
+    relay = subprocess.Popen(
+        [sys.executable, "-m", "comms.events.relay"],
+        env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.live_delivery", "broadcast", str(bare_port)], stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        for process in (relay, server):
+            process.kill()
+            process.wait()
+
+
+def show(rounds: Sequence[dict[str, float]], what: str) -> None:
+    """Prints the p99 of each way and the ratios of `what` to the yardsticks."""
+    for name in (what, "one", "all"):
+        print(f"{name:7} p99 {statistics.median(found[name] for found in rounds) * 1e3:7.2f} ms")
+    for name in ("one", "all"):
+        ratios = [found[what] / found[name] for found in rounds]
+        print(f"{what} / {name:4} {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
 def main() -> int:
     if sys.argv[1:2] == ["broadcast"]:
         bare_broadcaster(int(sys.argv[2]))
     bare_port = free_port()
     with platform() as (databases, port, actor, _), psycopg.connect(databases.app, autocommit=True) as conn:
         lead = Actor(actor.tenant_id, actor.user_id, "safeguarding_lead")
-        relay = subprocess.Popen(
-            [sys.executable, "-m", "comms.events.relay"],
-            env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        server = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.live_delivery", "broadcast", str(bare_port)], stderr=subprocess.DEVNULL
-        )
-        writer = Writer(databases.app, lead)
-        try:
-            ours = Crowd(port, [f"/ws/alerts?ticket={ticket}" for ticket in writer.tickets])
-            time.sleep(2)
-            bare = Crowd(bare_port, ["/"] * SOCKETS)
-            single = Crowd(bare_port, ["/"])
-            rounds = [
-                measure(ours, bare, single, writer, lambda: commit_seconds(conn, lead)) for _ in range(ROUNDS + 1)
-            ][1:]  # the first was to warm up
-            for crowd in (ours, bare, single):
-                crowd.close()
-        finally:
-            writer.stop()
-            for process in (relay, server):
-                process.kill()
-                process.wait()
-    for name in ("event", "one", "all"):
-        print(f"{name:6} p99 {statistics.median(found[name] for found in rounds) * 1e3:7.2f} ms")
-    for name in ("one", "all"):
-        ratios = [found["event"] / found[name] for found in rounds]
-        print(f"event / {name:4} {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+        with relay_and_broadcaster(databases, bare_port):
+            writer = Writer(databases.app, [lead] * SOCKETS)
+            try:
+                ours = Crowd(port, [f"/ws/alerts?ticket={ticket}" for ticket in writer.tickets])
+                time.sleep(2)
+                bare = Crowd(bare_port, ["/"] * SOCKETS)
+                single = Crowd(bare_port, ["/"])
+                act = alert_event(lead)
+                rounds = [
+                    measure(ours, bare, single, lambda: writer.write(act), lambda: commit_seconds(conn, lead))
+                    for _ in range(ROUNDS + 1)
+                ][1:]  # the first was to warm up
+                for crowd in (ours, bare, single):
+                    crowd.close()
+            finally:
+                writer.stop()
+    show([{"event": found.pop("ours"), **found} for found in rounds], "event")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from comms.audit.queries import record_act
-from comms.conversations.moments import BEFORE_ALL, take_moment
+from comms.conversations.moments import BEFORE_ALL, Moment, take_moment
 from comms.conversations.queries import (
     Conversation,
     ConversationMember,
@@ -19,7 +19,9 @@ from comms.conversations.queries import (
     read_conversation,
 )
 from comms.database import Actor, Connection
+from comms.events.queries import EventType, emit
 from comms.identity.roles import PERMISSIONS, refuse_unless
+from comms.presence.queries import Place, take_out
 from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing
 from models.records import Record
@@ -51,14 +53,18 @@ async def make_conversation(conn: Connection, actor: Actor, new: NewConversation
         await _refuse_unfit(conn, others, new.conversation_type)
     conversation_id = await insert_conversation(conn, actor, new)
     await _insert_members(conn, actor, conversation_id, others, after=conversation_id)
+    moment = await take_moment(conn, actor, conversation_id)
+    data = {"conversation_id": str(conversation_id), "moment": str(moment.id)}
+    of = ("conversation", conversation_id)
+    await emit(conn, actor, "conversation.created", aggregate=of, version=moment.event_version, data=data)
     return await read_conversation(conn, conversation_id), True
 
 
 async def add_member(conn: Connection, actor: Actor, conversation_id: UUID, new: NewMember) -> ConversationMember:
     """Brings somebody in, from now on or with the history, as the conversation's setting says.
 
-    Raises `missing` (conversation, person), `invalid` (`member-role`), a conflict (`direct-conversation`,
-    `already-member`).
+    Their stay begins just before this moment, so that they see and hear that they joined. Raises `missing`
+    (conversation, person), `invalid` (`member-role`), a conflict (`direct-conversation`, `already-member`).
     """
     moment = await take_moment(conn, actor, conversation_id)
     conversation = await read_conversation(conn, conversation_id)
@@ -66,9 +72,10 @@ async def add_member(conn: Connection, actor: Actor, conversation_id: UUID, new:
     if any(member.user_id == new.user_id for member in conversation.members):
         raise conflict("already-member", "This person is in the conversation already.")
     await _refuse_unfit(conn, {new.user_id}, conversation.conversation_type)
-    after = BEFORE_ALL if conversation.settings.history == "whole" else moment.id
+    after = BEFORE_ALL if conversation.settings.history == "whole" else moment.before
     await _insert_members(conn, actor, conversation_id, {new.user_id}, after=after)
     await _raise_version(conn, conversation_id)
+    await _tell(conn, actor, "conversation.member.joined", moment, conversation_id=conversation_id, user_id=new.user_id)
     return await read_member(conn, conversation_id, new.user_id)
 
 
@@ -99,6 +106,18 @@ async def remove_member(
         "where conversation_id = %s and user_id = %s and until_id is null",
         (moment.id, conversation_id, user_id),
     )
+    await take_out(conn, Place("conversation", conversation_id), user_id)
+    await _tell(conn, actor, "conversation.member.left", moment, conversation_id=conversation_id, user_id=user_id)
+
+
+async def refuse_strangers(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
+    """Raises `missing` where the actor is not in the conversation; else they are, until the transaction ends."""
+    found = await conn.execute(
+        "select 1 from conversation_members where conversation_id = %s and user_id = %s and until_id is null for share",
+        (conversation_id, actor.user_id),
+    )
+    if await found.fetchone() is None:
+        raise missing("conversation")
 
 
 async def read_member(conn: Connection, conversation_id: UUID, user_id: UUID) -> ConversationMember:
@@ -120,6 +139,17 @@ async def _insert_members(
     for user_id in sorted(people):
         added = {"user_id": str(user_id)}
         await record_act(conn, actor, "conversation.member.added", ("conversation", conversation_id), added)
+
+
+async def _tell(
+    conn: Connection, actor: Actor, what: EventType, moment: Moment, *, conversation_id: UUID, user_id: UUID
+) -> None:
+    """`message_id`: what the house says of it in the conversation (comms/migrations/0016_live_messaging.sql)."""
+    data = {
+        "conversation_id": str(conversation_id), "moment": str(moment.id), "message_id": str(moment.id),
+        "user_id": str(user_id),
+    }  # fmt: skip
+    await emit(conn, actor, what, aggregate=("conversation", conversation_id), version=moment.event_version, data=data)
 
 
 async def _raise_version(conn: Connection, conversation_id: UUID) -> None:

@@ -17,6 +17,7 @@ class Moment(Record):
     """A UUIDv7 later than every one of the conversation before it, and the version of the event that tells of it."""
 
     id: UUID
+    before: UUID  # the conversation's last one: nothing lies between
     at: datetime  # as the transaction's rows say
     event_version: int
     version: int  # of the conversation itself
@@ -41,7 +42,7 @@ async def take_moment(conn: Connection, actor: Actor, conversation_id: UUID) -> 
     if row is None or stay is None:
         raise missing("conversation")
     moment = Moment(
-        id=max(uuid_utils.uuid7(), UUID(int=row["moment"].int + 1)), at=row["at"],
+        id=max(uuid_utils.uuid7(), UUID(int=row["moment"].int + 1)), before=row["moment"], at=row["at"],
         event_version=row["event_version"] + 1,
         version=row["version"], after_id=stay["after_id"],
     )  # fmt: skip

@@ -14,7 +14,8 @@ from pydantic import Field
 from comms.audit.queries import record_act
 from comms.conversations.moments import take_moment
 from comms.database import Actor, Connection, one
-from comms.messages.records import MessageType
+from comms.events.queries import emit
+from comms.messages.records import About, MessageType
 from comms.versions import refuse_stale
 from models.errors import missing
 from models.records import Record
@@ -86,6 +87,7 @@ class LastMessage(Record):
     sender_id: UUID | None
     message_type: MessageType
     content: str | None = Field(repr=False)
+    about: About | None = None
     created_at: datetime
 
 
@@ -113,9 +115,10 @@ _SELECT: Final = f"select {_COLUMNS} from conversations c "  # noqa: S608 (const
 _LIST: Final = (
     f"select {_COLUMNS}, c.moment as activity, "  # noqa: S608 (constants)
     "(select count(*) from messages n where n.tenant_id = c.tenant_id and n.conversation_id = c.id "
-    "and n.id > greatest(own.after_id, seen.up_to) and n.sender_id is distinct from own.user_id "
+    "and n.id > greatest(own.after_id, seen.up_to) and n.sender_id <> own.user_id "  # the house's own do not count
     "and n.deleted_at is null) as unread, "
-    "(select to_jsonb(l) from (select w.id, w.sender_id, w.message_type, w.content, w.created_at from messages w "
+    "(select to_jsonb(l) from (select w.id, w.sender_id, w.message_type, w.content, w.about, w.created_at "
+    "from messages w "
     "where w.tenant_id = c.tenant_id and w.conversation_id = c.id order by w.id desc limit 1) l) as last_message "
     "from conversation_members own "
     "join conversations c on c.tenant_id = own.tenant_id and c.id = own.conversation_id "
@@ -191,6 +194,9 @@ async def change_conversation(
         await _write_residents(conn, actor, conversation_id, change.care_context)
     fields: dict[str, Any] = {"fields": sorted(change.model_fields_set)}
     await record_act(conn, actor, "conversation.changed", ("conversation", conversation_id), fields)
+    data = {"conversation_id": str(conversation_id), "moment": str(moment.id), **fields}
+    of = ("conversation", conversation_id)
+    await emit(conn, actor, "conversation.changed", aggregate=of, version=moment.event_version, data=data)
     return await read_conversation(conn, conversation_id)
 
 

@@ -1,7 +1,9 @@
 """Receipts: up to which message a conversation was brought to somebody, and up to which they have read it."""
 
+from collections import defaultdict
+from collections.abc import Collection
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from comms.database import Actor, Connection
@@ -25,6 +27,15 @@ class Receipt(Record):
     read_at: datetime | None
 
 
+class FreshReceipt(NamedTuple):
+    """Somebody has lately received or read a conversation up to a message."""
+
+    user_id: UUID
+    kind: ReceiptKind
+    up_to: UUID
+
+
+_FRESH_SECONDS: Final = 10.0  # far longer than from one look to the next
 _OF_MESSAGE: Final = (
     "select s.user_id, min(r.created_at) as delivered_at, "
     "min(r.created_at) filter (where r.kind = 'read') as read_at "
@@ -66,3 +77,36 @@ async def list_receipts(conn: Connection, message_id: UUID) -> list[Receipt]:
     """Of everybody who is in the conversation and could see the message, but its sender; empty for who has left."""
     found = await conn.execute(_OF_MESSAGE, (message_id,))
     return [Receipt.model_validate(row) for row in await found.fetchall()]
+
+
+async def note_delivered(conn: Connection, actor: Actor, *, after: int, until: int) -> None:
+    """What the actor heard at the positions in (`after`, `until`] has reached them: a receipt a conversation.
+
+    One of an older message than they have given already changes nothing.
+    """
+    await conn.execute(
+        "insert into conversation_receipts (tenant_id, conversation_id, user_id, kind, up_to) "
+        "select distinct on (e.aggregate_id) e.tenant_id, e.aggregate_id, s.user_id, 'delivered', m.id "
+        "from events e join conversation_members s on s.tenant_id = e.tenant_id "
+        "and s.conversation_id = e.aggregate_id and s.user_id = %(actor)s and s.until_id is null "
+        "join messages m on m.tenant_id = e.tenant_id and m.id = (e.data ->> 'message_id')::uuid "
+        "where e.position > %(after)s and e.position <= %(until)s and e.type = 'message.sent' and m.id > s.after_id "
+        "and m.sender_id <> s.user_id and not exists (select from conversation_receipts r "
+        "    where r.tenant_id = e.tenant_id and r.conversation_id = e.aggregate_id and r.user_id = s.user_id "
+        "    and r.kind = 'delivered' and r.up_to >= m.id) "
+        "order by e.aggregate_id, e.position desc on conflict do nothing",
+        {"actor": actor.user_id, "after": after, "until": until},
+    )
+
+
+async def fresh_receipts(conn: Connection, conversations: Collection[UUID]) -> dict[UUID, set[FreshReceipt]]:
+    """What was received and read of late in each conversation; asked by the house itself, as nobody."""
+    fresh: dict[UUID, set[FreshReceipt]] = defaultdict(set)
+    if conversations:
+        found = await conn.execute(
+            "select * from app.fresh_receipts(%s, now() - make_interval(secs => %s))",
+            (list(conversations), _FRESH_SECONDS),
+        )
+        async for row in found:
+            fresh[row["conversation_id"]].add(FreshReceipt(row["user_id"], row["kind"], row["up_to"]))
+    return fresh

@@ -22,6 +22,7 @@ class SentEvent(Record):
     occurred_at: datetime
     position: int
     withheld_from: frozenset[UUID] = frozenset()  # whom the alert that it tells of is about
+    heard_by: frozenset[UUID] = frozenset()  # who was in the conversation that it tells of, at its moment
 
 
 class CloudEvent(Record):

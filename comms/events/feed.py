@@ -2,11 +2,13 @@
 
 One connection listens for the relay's notification; each tenant that has sockets is then read once from where it
 was last read. A lost notification or connection loses no event: places are positions in the outbox, not memory.
-The same connection hears that somebody's sign-in has ended or that people came or went; `watch` then looks who may
-no longer listen and who is present, and looks unasked too.
+The same connection hears that somebody's sign-in has ended, and `watch` then looks who may no longer listen (it looks
+unasked too), or that people came or went, which the roll is told. What belongs to a conversation is handed to those who
+were in it at its moment: each event is read with their ids, so that nothing here remembers who is in what.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,13 +21,13 @@ from psycopg.rows import dict_row
 
 from comms.database import Actor, Connection, Database
 from comms.events.envelope import SentEvent, envelope
-from comms.events.queries import CHANNEL
+from comms.events.queries import CHANNEL, OF_CONVERSATIONS, read_heard, read_sent
 from comms.events.standing import no_longer_stand
 from comms.events.subscription import MOST_WAITING, Subscription
-from comms.events.waker import Waker, waking
+from comms.events.waker import Waker, named_in, waking
 from comms.house import House
 from comms.identity.door import NOBODY
-from comms.presence.queries import PRESENCE
+from comms.presence.queries import PRESENCE, Place
 from comms.presence.roll import LEASE_SECONDS, Roll
 from comms.sign_ins.queries import REVOKED
 from comms.tasks import end
@@ -36,6 +38,7 @@ _LOOK_ANYWAY_SECONDS: Final = 15.0
 _WATCH_SECONDS: Final = 0.5  # a sign-in that ended is cut off within a second, also where nobody could say so
 _BACK_OFF_SECONDS: Final = 1.0
 _LEAVING: Final = "session.participant.left"
+_LEAVING_CONVERSATION: Final = "conversation.member.left"
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +49,24 @@ class _Tenant:
 
     position: int
     sockets: set[Subscription] = field(default_factory=set)
+    of: defaultdict[UUID, set[Subscription]] = field(default_factory=lambda: defaultdict(set))  # by their person
+
+    def add(self, subscription: Subscription) -> None:
+        self.sockets.add(subscription)
+        self.of[subscription.actor.user_id].add(subscription)
+
+    def discard(self, subscription: Subscription) -> None:
+        self.sockets.discard(subscription)
+        self.of[subscription.actor.user_id].discard(subscription)
+        if not self.of[subscription.actor.user_id]:
+            del self.of[subscription.actor.user_id]
+
+    def seeing(self, event: SentEvent) -> list[Subscription]:
+        """Those that the event is for; of what belongs to a conversation only its hearers' sockets are asked."""
+        asked = self.sockets
+        if event.type in OF_CONVERSATIONS:
+            asked = {socket for user_id in event.heard_by & self.of.keys() for socket in self.of[user_id]}
+        return [subscription for subscription in asked if subscription.sees(event)]
 
 
 class Feed:
@@ -70,23 +91,28 @@ class Feed:
             if actor.tenant_id not in self._tenants:
                 self._tenants[actor.tenant_id] = _Tenant(await self._newest(actor.tenant_id))
             tenant = self._tenants[actor.tenant_id]
-            tenant.sockets.add(subscription)
+            tenant.add(subscription)
             subscription.start = tenant.position
         try:
             yield subscription
         finally:
-            tenant.sockets.discard(subscription)
+            tenant.discard(subscription)
             if not tenant.sockets and self._tenants.get(actor.tenant_id) is tenant:
                 del self._tenants[actor.tenant_id]
 
     async def past(self, subscription: Subscription, after: int) -> AsyncIterator[str]:
-        """What the subscription may see of the positions in (`after`, its start], in order, page by page."""
-        while after < subscription.start:
-            page = await self._read(subscription.actor.tenant_id, after, subscription.start)
+        """What the subscription may see of the positions in (`after`, its start], in order, page by page.
+
+        Read in the name of its person, so that row-level security decides too.
+        """
+        until = subscription.start
+        while after < until:
+            async with self._database.acting_as(subscription.actor) as conn:
+                page = await read_heard(conn, subscription.types, after=after, until=until, limit=_PAGE)
             for event in page:
                 if subscription.sees(event):
                     yield envelope(event).model_dump_json()
-            after = page[-1].position if page else subscription.start
+            after = page[-1].position if len(page) == _PAGE else until
 
     async def listen(self) -> None:
         """Until cancelled: hears the relay, reads, hands on; a lost connection is made anew."""
@@ -99,7 +125,7 @@ class Feed:
                     for channel in (CHANNEL, REVOKED, PRESENCE):
                         await conn.execute(f"listen {channel}".encode())
                     self.look()
-                    await self._read_all()  # first of all, what was sent while nobody listened
+                    await self._read_all(self._tenants)  # first of all, what was sent while nobody listened
                     while True:
                         await self._hear(conn)
             except (OperationalError, InterfaceError, WriteCareError) as error:
@@ -107,7 +133,7 @@ class Feed:
                 await asyncio.sleep(_BACK_OFF_SECONDS)
 
     async def watch(self) -> None:
-        """Until cancelled: cuts off who may no longer listen, and says who is present."""
+        """Until cancelled: cuts off who may no longer listen."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_SECONDS):
@@ -115,12 +141,11 @@ class Feed:
             self._look.clear()
             try:
                 await self._cut_off_the_gone()
-                await self.roll.look()
             except WriteCareError as error:
-                _log.warning("feed cannot look who is there", problem=error.slug)
+                _log.warning("feed cannot look who may listen", problem=error.slug)
 
     def look(self) -> None:
-        """Has `watch` look now who may no longer listen and who is present."""
+        """Has `watch` look now who may no longer listen."""
         self._look.set()
 
     def close(self) -> None:
@@ -130,15 +155,20 @@ class Feed:
                 subscription.cut_off(unavailable("going-away", "The server is restarting: come back with ?after=."))
 
     async def _hear(self, conn: Connection) -> None:
-        """Waits for a notification, or long enough to look unasked."""
-        heard = {notice.channel async for notice in conn.notifies(timeout=_LOOK_ANYWAY_SECONDS, stop_after=1)}
-        if heard & {REVOKED, PRESENCE}:
-            self.look()
-        if not heard or CHANNEL in heard:
-            await self._read_all()
+        """Waits for notifications, or long enough to look unasked."""
+        heard = [notice async for notice in conn.notifies(timeout=_LOOK_ANYWAY_SECONDS, stop_after=1)]
+        to_read: set[UUID] = set() if heard else set(self._tenants)
+        for notice in heard:
+            if notice.channel == REVOKED:
+                self.look()
+            elif notice.channel == PRESENCE:
+                self.roll.call(named_in(notice.payload))
+            else:
+                to_read |= named_in(notice.payload)
+        await self._read_all(to_read & self._tenants.keys())
 
-    async def _read_all(self) -> None:
-        for tenant_id in list(self._tenants):
+    async def _read_all(self, tenants: Collection[UUID]) -> None:
+        for tenant_id in list(tenants):
             async with self._reading:
                 tenant = self._tenants.get(tenant_id)
                 while tenant is not None and (page := await self._read(tenant_id, tenant.position)):
@@ -149,10 +179,13 @@ class Feed:
     def _hand_on(self, event: SentEvent, tenant: _Tenant) -> None:
         if event.type == _LEAVING:
             self.look()
-        if seeing := [subscription for subscription in tenant.sockets if subscription.sees(event)]:
+        if seeing := tenant.seeing(event):
             text = envelope(event).model_dump_json()  # once for all
             for subscription in seeing:
                 subscription.say(text)
+        if event.type == _LEAVING_CONVERSATION:
+            conversation = Place("conversation", event.aggregate_id)
+            self.roll.shut_out(event.tenant_id, conversation, UUID(event.data["user_id"]))
 
     async def _cut_off_the_gone(self) -> None:
         for tenant_id, tenant in list(self._tenants.items()):
@@ -161,16 +194,9 @@ class Feed:
             ).items():
                 subscription.cut_off(error)
 
-    async def _read(self, tenant_id: UUID, after: int, until: int | None = None) -> list[SentEvent]:
+    async def _read(self, tenant_id: UUID, after: int) -> list[SentEvent]:
         async with self._acting_for(tenant_id) as conn:
-            rows = await conn.execute(
-                "select tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, "
-                "position, app.withheld_from(data) as withheld_from from events "
-                "where position > %(after)s and (%(until)s::bigint is null "
-                "or position <= %(until)s) order by position limit %(page)s",
-                {"after": after, "until": until, "page": _PAGE},
-            )
-            return [SentEvent(**row) async for row in rows]
+            return await read_sent(conn, after=after, limit=_PAGE)
 
     async def _newest(self, tenant_id: UUID) -> int:
         async with self._acting_for(tenant_id) as conn:
@@ -197,7 +223,7 @@ async def open_feed(
     roll = Roll(house.database, changes.wake, lease_seconds)
     feed = Feed(house.database, house.settings.role_database_url.get_secret_value(), roll, most_waiting)
     async with waking(changes, house.database):
-        tasks = [asyncio.create_task(feed.listen()), asyncio.create_task(feed.watch())]
+        tasks = [asyncio.create_task(feed.listen()), asyncio.create_task(feed.watch()), asyncio.create_task(roll.run())]
         try:
             yield feed
         finally:

@@ -71,7 +71,10 @@ async def send_batch(conn: Connection, queue: App) -> int:
             "join webhooks w on w.tenant_id = sent.tenant_id and w.state = 'active' and sent.type = any(w.event_types)",
             ([event["tenant_id"] for event in events], [event["id"] for event in events], positions),
         )
-        await conn.execute(f"notify {CHANNEL}")  # no payload: who listens reads the rows it may see
+        # Whose they are, and nothing more: who listens reads the rows that it may see. At most 200 ids: 7,400 bytes
+        # of the 8,000 that a notification carries.
+        tenants = sorted({str(event["tenant_id"]) for event in events})
+        await conn.execute("select pg_notify(%s, %s)", (CHANNEL, ",".join(tenants)))
         return len(events)
 
 

@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from comms.events.feed import Feed
 from comms.events.queries import EventType
-from comms.events.sockets import Channel, tell
+from comms.events.sockets import Channel, converse, tell
 from comms.events.tickets import Ticket, make_ticket
 from comms.http import Acting, acting, house_of
 
@@ -56,3 +56,12 @@ async def push_session(websocket: WebSocket, session_id: UUID, ticket: str = "",
     """
     channel = Channel("sessions.read", _SESSION_EVENTS, session_id)
     await tell(websocket, house_of(websocket), feed_of(websocket), channel, ticket=ticket, after=after)
+
+
+@router.websocket("/ws/messaging")
+async def push_messaging(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
+    """CloudEvents of the conversations that one is in, of one's own time in them: messages, members, reactions.
+
+    What a client may say, and what it is then told of a conversation that it has open: `comms/events/visits.py`.
+    """
+    await converse(websocket, house_of(websocket), feed_of(websocket), ticket=ticket, after=after)

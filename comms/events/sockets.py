@@ -1,11 +1,13 @@
 """WebSockets: who is let in, and how events are pushed to them.
 
-A socket is refused before it is accepted (origin, ticket, permission), pushes CloudEvents as text, and hears
-nothing: a client that talks without end is cut off. `?after=<position>` brings a client back to where it was; without
-it a socket tells what comes from now on. A session's socket also says who is connected (comms/presence).
+A socket is refused before it is accepted (origin, ticket, permission) and pushes CloudEvents as text. Most hear
+nothing; what a client says on the messaging socket is `comms/events/visits.py`'s. A client that talks without end is
+cut off. `?after=<position>` brings a client back to where it was; without it a socket tells what comes from now on. A
+session's socket also says who is connected (comms/presence).
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,9 +18,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from comms.database import Actor, Database
 from comms.events.feed import Feed
-from comms.events.queries import EventType
+from comms.events.queries import OF_CONVERSATIONS, EventType
 from comms.events.subscription import Subscription
 from comms.events.tickets import redeem_ticket
+from comms.events.visits import Visits
 from comms.house import House
 from comms.http import refuse_other_origins
 from comms.identity.roles import RolePermission, refuse_unless
@@ -33,8 +36,14 @@ _LONGEST_SECONDS: Final = 3600.0
 _SERVICE_RESTART: Final = 1012
 _POLICY_VIOLATION: Final = 1008
 _CLOSING_SECONDS: Final = 5.0
-# What a client may say although nobody listens (some send heartbeats as messages): a burst, then one a second.
+# What a client may say (some send heartbeats as messages where nobody listens): a burst, then one a second.
 _BURST: Final = 30.0
+
+Hear = Callable[[str], Awaitable[None]]
+
+
+async def deaf(_text: str) -> None:
+    """Hears nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,9 @@ class Channel:
     permission: RolePermission
     types: frozenset[EventType]
     session_id: UUID | None = None
+
+
+MESSAGING: Final = Channel("messages.read", OF_CONVERSATIONS)
 
 
 async def tell(
@@ -66,6 +78,21 @@ async def tell(
         await push(websocket, feed, subscription, after)
 
 
+async def converse(websocket: WebSocket, house: House, feed: Feed, *, ticket: str, after: int | None) -> None:
+    """As `tell`, of the conversations that one is in; what the client says is heard."""
+    async with AsyncExitStack() as stack:
+        try:
+            actor = await admit(websocket, house.database, MESSAGING, ticket)
+            subscription = await stack.enter_async_context(feed.subscribe(actor, MESSAGING.types))
+        except WriteCareError as error:
+            await websocket.send_denial_response(problem_of(error))
+            return
+        await websocket.accept()
+        visits = Visits(house.database, feed.roll, subscription, subscription.start if after is None else after)
+        stack.push_async_callback(visits.end)
+        await push(websocket, feed, subscription, after, visits.hear)
+
+
 async def admit(websocket: WebSocket, database: Database, channel: Channel, ticket: str) -> Actor:
     """Whom the ticket speaks for; raises `refused` (origin, role), `unauthenticated` (ticket), `missing` (session)."""
     refuse_other_origins(websocket)
@@ -84,12 +111,13 @@ async def push(
     feed: Feed,
     subscription: Subscription,
     after: int | None,
+    hear: Hear = deaf,
     *,
     longest_seconds: float = _LONGEST_SECONDS,
 ) -> None:
     """Pushes what came after position `after`, then what comes, until the client goes or is cut off with a code."""
     sending = asyncio.create_task(_send(websocket, feed, subscription, after))
-    gone = asyncio.create_task(_until_gone(websocket))
+    gone = asyncio.create_task(_until_gone(websocket, hear))
     broken = asyncio.create_task(subscription.broken.wait())  # a slow client's send may never come back
     tasks = {sending, gone, broken}
     try:
@@ -98,7 +126,7 @@ async def push(
         await end(tasks)
     if gone in done:
         if gone.result() == "flooding":
-            await _close(websocket, _POLICY_VIOLATION, "nobody-listens")
+            await _close(websocket, _POLICY_VIOLATION, "nobody-listens" if hear is deaf else "said-too-much")
         return
     failure = subscription.failure or (sending.exception() if sending in done else None)
     if isinstance(failure, WriteCareError):
@@ -117,15 +145,16 @@ async def _send(websocket: WebSocket, feed: Feed, subscription: Subscription, af
         await websocket.send_text(await subscription.next())
 
 
-async def _until_gone(websocket: WebSocket) -> Literal["gone", "flooding"]:
-    """Waits for the client to go, or to say more than somebody would who knows that this door only tells."""
+async def _until_gone(websocket: WebSocket, hear: Hear) -> Literal["gone", "flooding"]:
+    """Hears the client until it goes, or says more than somebody would who knows this door."""
     clock = asyncio.get_running_loop().time
     left, heard_at = _BURST, clock()
-    while (await websocket.receive())["type"] != "websocket.disconnect":
+    while (message := await websocket.receive())["type"] != "websocket.disconnect":
         left = min(_BURST, left + clock() - heard_at) - 1
         heard_at = clock()
         if left < 0:
             return "flooding"
+        await hear(message.get("text") or "")
     return "gone"
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from comms.database import Actor
 from comms.events.envelope import SentEvent
+from comms.events.queries import OF_CONVERSATIONS
 from models.errors import WriteCareError, unavailable
 
 MOST_WAITING: Final = 512  # messages that a socket may be behind
@@ -22,7 +23,7 @@ class Subscription:
         self.actor = actor
         self.session_id = session_id
         self.start = 0  # the position from which on it is told of everything; what lies before is the past's
-        self._types = frozenset(types)
+        self.types = frozenset(types)
         self._most_waiting = most_waiting
         self._waiting: deque[str] = deque()
         self._arrived = asyncio.Event()
@@ -31,7 +32,9 @@ class Subscription:
 
     def sees(self, event: SentEvent) -> bool:
         """Whether the event is of a type that was asked for, about the session that was named, and for this person."""
-        if event.type not in self._types or self.actor.user_id in event.withheld_from:
+        if event.type not in self.types or self.actor.user_id in event.withheld_from:
+            return False
+        if event.type in OF_CONVERSATIONS and self.actor.user_id not in event.heard_by:
             return False
         about = (str(event.aggregate_id), event.data.get("session_id"))
         return self.session_id is None or str(self.session_id) in about

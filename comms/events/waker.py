@@ -8,12 +8,16 @@ next. A lost one costs a moment: relay and feed also look unasked.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+from uuid import UUID
 
 import structlog
 
 from comms.database import Database
 from comms.tasks import end
 from models.errors import WriteCareError
+
+_MOST_NAMED: Final = 200  # tenants in one notification, which carries 8,000 bytes
 
 _log = structlog.get_logger(__name__)
 
@@ -24,9 +28,12 @@ class Waker:
     def __init__(self, channel: str) -> None:
         self._channel = channel
         self._wanted = asyncio.Event()
+        self._tenants: set[UUID] = set()
 
-    def wake(self) -> None:
-        """Has the listeners told as soon as may be; never waits."""
+    def wake(self, tenant_id: UUID | None = None) -> None:
+        """Has the listeners told as soon as may be, and at which tenant to look; never waits."""
+        if tenant_id is not None:
+            self._tenants.add(tenant_id)
         self._wanted.set()
 
     async def run(self, database: Database) -> None:
@@ -34,12 +41,19 @@ class Waker:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            named, self._tenants = self._tenants, set()
+            payload = ",".join(map(str, named)) if len(named) <= _MOST_NAMED else ""
             try:
                 async with database.acting_for_nobody() as conn:
                     await conn.execute("set local synchronous_commit = off")
-                    await conn.execute(f"notify {self._channel}".encode())
+                    await conn.execute("select pg_notify(%s, %s)", (self._channel, payload))
             except WriteCareError as error:
                 _log.warning("nobody could be woken", channel=self._channel, problem=error.slug)
+
+
+def named_in(payload: str) -> set[UUID]:
+    """The tenants at which a notification says to look; none: it does not say, look at all."""
+    return {UUID(tenant_id) for tenant_id in payload.split(",") if tenant_id}
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from comms.versions import refuse_stale
 from models.errors import conflict, invalid, missing, refused
 
 COLUMNS: Final = (
-    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.reply_to, "  # noqa: S608 (constants)
+    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.about, m.reply_to, "  # noqa: S608 (constants)
     "array(select n.user_id from message_mentions n where n.tenant_id = m.tenant_id and n.message_id = m.id "
     "order by n.user_id) as mentions, "
     "coalesce((select jsonb_agg(jsonb_build_object('user_id', r.user_id, 'reaction', r.reaction) "
@@ -178,7 +178,9 @@ async def _tell(
     message: Message,
     moment: Moment,
 ) -> None:
-    data: dict[str, Any] = {"conversation_id": str(message.conversation_id), "message_id": str(message.id)}
+    data: dict[str, Any] = {
+        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(moment.id),
+    }  # fmt: skip
     aggregate = ("conversation", message.conversation_id)
     await emit(conn, actor, what, aggregate=aggregate, version=moment.event_version, data=data)
     await record_act(conn, actor, what, ("message", message.id), {"conversation_id": str(message.conversation_id)})

@@ -1,13 +1,19 @@
-"""Reactions: a sign under a message, each person's own."""
+"""Reactions: a sign under a message, each person's own.
 
+They take the conversation's next moment, so that whoever is told of one was in the conversation then.
+"""
+
+from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
 
+from comms.conversations.moments import Moment, take_moment
 from comms.database import Actor, Connection
+from comms.events.queries import emit
 from comms.messages.queries import read_message
 from comms.messages.records import Message
-from models.errors import conflict, missing
+from models.errors import conflict
 from models.records import Record
 
 
@@ -21,31 +27,43 @@ async def add_reaction(conn: Connection, actor: Actor, message_id: UUID, new: Ne
     """The message with the actor's reaction; given twice it is there once. Raises `missing`, a conflict
     (`message-deleted`)."""
     message = await read_message(conn, message_id)
-    await _refuse_left(conn, actor, message.conversation_id)
+    moment = await take_moment(conn, actor, message.conversation_id)
+    message = await read_message(conn, message_id)  # again: it may have changed while its conversation was waited for
     if message.deleted_at is not None:
         raise conflict("message-deleted", "The message was deleted: nobody can react to it any more.")
-    await conn.execute(
+    added = await conn.execute(
         "insert into message_reactions (tenant_id, message_id, user_id, reaction, conversation_id) "
-        "values (%s, %s, %s, %s, %s) on conflict do nothing",
+        "values (%s, %s, %s, %s, %s) on conflict do nothing returning 1",
         (actor.tenant_id, message_id, actor.user_id, new.reaction, message.conversation_id),
     )
+    if await added.fetchone() is not None:
+        await _tell(conn, actor, "message.reaction.added", message, moment)
     return await read_message(conn, message_id)
 
 
 async def take_reaction_back(conn: Connection, actor: Actor, message_id: UUID, reaction: str) -> None:
-    """Takes the actor's own away; one that is not there is no error. Raises `missing` (message)."""
-    await read_message(conn, message_id)
-    await conn.execute(
-        "delete from message_reactions where message_id = %s and user_id = %s and reaction = %s",
+    """Takes the actor's own away; one that is not there is no error. Raises `missing` (message, conversation)."""
+    message = await read_message(conn, message_id)
+    moment = await take_moment(conn, actor, message.conversation_id)
+    taken = await conn.execute(
+        "delete from message_reactions where message_id = %s and user_id = %s and reaction = %s returning 1",
         (message_id, actor.user_id, reaction),
     )
+    if await taken.fetchone() is not None:
+        await _tell(conn, actor, "message.reaction.removed", message, moment)
 
 
-async def _refuse_left(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
-    """Holds the actor's stay, so that it cannot end between this check and the reaction."""
-    found = await conn.execute(
-        "select 1 from conversation_members where conversation_id = %s and user_id = %s and until_id is null for share",
-        (conversation_id, actor.user_id),
-    )
-    if await found.fetchone() is None:
-        raise missing("message")
+async def _tell(
+    conn: Connection,
+    actor: Actor,
+    what: Literal["message.reaction.added", "message.reaction.removed"],
+    message: Message,
+    moment: Moment,
+) -> None:
+    """Which sign it is, the event does not say: it may be a word."""
+    data = {
+        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(moment.id),
+        "user_id": str(actor.user_id),
+    }  # fmt: skip
+    of = ("conversation", message.conversation_id)
+    await emit(conn, actor, what, aggregate=of, version=moment.event_version, data=data)

@@ -58,8 +58,17 @@ class Reaction(Record):
     reaction: str = Field(repr=False)
 
 
+class About(Record):
+    """What a message of the house itself tells of, for clients to put into words: whom it is about, by whose act."""
+
+    code: Literal["member_joined", "member_left", "renamed"]
+    user_id: UUID | None = None
+    by: UUID | None
+
+
 class Message(Record):
-    """`content` is null once it is deleted, and empty of files without words; `version` goes into If-Match."""
+    """`content` is null once it is deleted, and empty of files without words; `version` goes into If-Match; `about`: of
+    the house's own messages."""
 
     id: UUID
     conversation_id: UUID
@@ -67,6 +76,7 @@ class Message(Record):
     sender_type: SenderType
     message_type: MessageType
     content: str | None = Field(repr=False)
+    about: About | None = None
     reply_to: UUID | None
     mentions: tuple[UUID, ...] = ()
     reactions: tuple[Reaction, ...] = Field(default=(), repr=False)

@@ -39,10 +39,11 @@ class Talk:
         return message
 
     async def read(self, actor: Actor, conversation: str) -> list[str | None]:
-        """What the actor sees of the conversation, oldest first."""
+        """What the actor sees of what people said in the conversation, oldest first."""
         answer = await self.ask(actor, "GET", f"/api/messages/conversations/{conversation.rpartition('/')[2]}")
         assert answer.status_code == 200, answer.text
-        return [message["content"] for message in reversed(answer.json()["items"])]
+        said = [message for message in answer.json()["items"] if message["sender_type"] != "system"]
+        return [message["content"] for message in reversed(said)]
 
     async def find(self, actor: Actor, words: str, **params: str) -> list[dict[str, Any]]:
         """What the actor's search gives."""

@@ -208,7 +208,7 @@ async def test_a_relay_whose_connection_is_cut_comes_back(house: House, database
     assert len(await relays.sent(databases, actor.tenant_id)) == 3
 
 
-async def test_a_batch_is_notified_once_without_payload_and_writers_notify_nobody(
+async def test_a_batch_is_notified_once_with_its_tenants_alone_and_writers_notify_nobody(
     house: House, databases: Databases
 ) -> None:
     actor = await factories.make_actor(house)
@@ -219,7 +219,7 @@ async def test_a_batch_is_notified_once_without_payload_and_writers_notify_nobod
         async with relays.relaying(databases):
             await everything_sent(databases)
         heard = [heard.payload async for heard in ear.notifies(timeout=0.5)]
-    assert heard == [""]
+    assert heard == [str(actor.tenant_id)]
 
 
 async def test_the_relays_role_sees_the_outbox_and_nothing_else(databases: Databases) -> None:

@@ -74,10 +74,11 @@ async def test_messages_of_many_at_once_have_one_order_and_events_that_follow_it
     told_of = await factories.rows(
         house, mia,
         "select type, data ->> 'message_id' as message, aggregate_version as version from events "
-        "where aggregate_type = 'conversation' and aggregate_id = %s order by aggregate_version",
+        "where aggregate_type = 'conversation' and aggregate_id = %s and type <> 'conversation.created' "
+        "order by aggregate_version",
         path.rpartition("/")[2],
     )  # fmt: skip
-    assert [(row["type"], row["version"]) for row in told_of] == [("message.sent", n) for n in range(1, 13)]
+    assert [(row["type"], row["version"]) for row in told_of] == [("message.sent", n) for n in range(2, 14)]
     assert all(UUID(earlier["message"]) < UUID(later["message"]) for earlier, later in pairwise(told_of))
 
 
@@ -165,7 +166,10 @@ async def test_what_is_done_is_told_by_ids_alone(talk: Talk, house: House) -> No
     address = f"/api/messages/{message['id']}"
     await talk.ask(mia, "PUT", address, json={"content": "unmistakable too"})
     await talk.ask(mia, "DELETE", address)
-    events = await factories.rows(house, mia, "select type, data::text as data from events order by aggregate_version")
+    events = await factories.rows(
+        house, mia,
+        "select type, data::text as data from events where type like 'message.%%' order by aggregate_version",
+    )  # fmt: skip
     assert [row["type"] for row in events] == ["message.sent", "message.edited", "message.deleted"]
     lead = await talk.person(mia, "safeguarding_lead")
     acts = await factories.rows(house, lead, "select action, details::text as data from audit_log order by id")

@@ -1,0 +1,238 @@
+"""From a message to open messaging sockets: many of one conversation, of many tenants, and beside one that never reads.
+
+    ./writecare bench live_messaging
+
+One API process, one relay and one PostgreSQL, as `up` starts them, without models. A message is sent through the
+house's own door and timed from before its transaction to its arrival at each socket of that API. In turn with it, so
+that a busy machine slows all alike, come the yardsticks of `live_delivery`. Three questions:
+
+(500)    one conversation of 500 people, a socket each: p99 over the bare commit and round trip of one client (goal 2),
+         and over the commit and a bare server's broadcast to as many.
+(1,000)  fifty tenants with a conversation of 20 people each, a message a second in each, fifty a second in all: p99
+         (goal: under 500 ms), and over the commit and round trip of one client.
+(asleep) the 500 once more, beside somebody whose socket is full and never read: p99 of the others with them over
+         without (goal 1.1), round by round.
+"""
+
+import asyncio
+import resource
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+import uuid_utils.compat as uuid_utils
+from psycopg.types.json import Jsonb
+
+from benchmarks.live_delivery import (
+    IN_A_ROUND,
+    PING,
+    PONG,
+    ROUNDS,
+    SOCKETS,
+    Act,
+    Crowd,
+    Writer,
+    commit_seconds,
+    connected,
+    masked,
+    measure,
+    percentile,
+    relay_and_broadcaster,
+    show,
+)
+from benchmarks.message_post import WORDS
+from benchmarks.session_post import platform
+from comms.database import Actor, Database
+from comms.messages.queries import send_message
+from comms.messages.records import NewMessage
+from comms.provision import Databases
+from serving.launcher import free_port
+
+TENANTS = 50
+OF_A_TENANT = 20
+PAUSE_SECONDS = 1 / TENANTS
+FULL = 400  # events that fill what lies between the server and a client that reads nothing
+Talk = tuple[list[Actor], str]
+
+
+def make_talk(databases: Databases, slug: str, people: int) -> Talk:
+    """A tenant with so many people in one conversation."""
+    conversation_id = uuid_utils.uuid7()
+    with psycopg.connect(databases.administrator) as admin:
+        tenant = admin.execute("insert into tenants (slug, name) values (%s, %s) returning id", (slug, slug)).fetchone()
+        assert tenant is not None
+        [tenant_id] = tenant
+        users = admin.execute(
+            "insert into users (tenant_id, slug, display_name, role) "
+            "select %s, 'u' || n, 'u', 'care_worker' from generate_series(1, %s) n returning id",
+            (tenant_id, people),
+        ).fetchall()
+        ids = [user_id for (user_id,) in users]
+        admin.execute("select set_config('app.tenant_id', %s, true)", (str(tenant_id),))
+        admin.execute(
+            "insert into conversations (tenant_id, id, conversation_type, created_by, moment) "
+            "values (%s, %s, 'group', %s, %s)",
+            (tenant_id, conversation_id, ids[0], conversation_id),
+        )
+        admin.execute(
+            "insert into conversation_members (tenant_id, conversation_id, user_id, added_by, after_id) "
+            "select %s, %s, unnest(%s::uuid[]), %s, %s",
+            (tenant_id, conversation_id, ids[1:], ids[0], conversation_id),
+        )
+    return [Actor(tenant_id, user_id, "care_worker") for user_id in ids], str(conversation_id)
+
+
+def message(talk: Talk) -> Act:
+    """Sends a message to the conversation."""
+    people, conversation = talk
+    new = NewMessage.model_validate({"conversation_id": conversation, "content": WORDS})
+
+    async def send(database: Database) -> None:
+        async with database.acting_as(people[0]) as conn:
+            await send_message(conn, people[0], new)
+
+    return send
+
+
+def paths(writer: Writer) -> list[str]:
+    """The addresses of the listeners' sockets."""
+    return [f"/ws/messaging?ticket={ticket}" for ticket in writer.tickets]
+
+
+def of_many_tenants(
+    ours: Crowd, single: Crowd, writer: Writer, acts: Sequence[Act], commit: Callable[[], float]
+) -> dict[str, float]:
+    """One round: a message of each tenant, paced; and as many commits and round trips of one client."""
+    began: list[float] = []
+
+    async def send_all(database: Database) -> None:
+        sending: list[asyncio.Task[None]] = []
+        for act in acts:
+            began.append(time.perf_counter())
+            sending.append(asyncio.create_task(act(database)))
+            await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.gather(*sending)
+
+    writer.write(send_all)
+    ways = [arrival - began[place // OF_A_TENANT] for place, arrival in ours.arrived(TENANTS * OF_A_TENANT)]
+    one = []
+    for _ in acts:
+        committed = commit()
+        sent = time.perf_counter()
+        single.first().send(masked(PING, b"here"))
+        one.append(committed + single.arrivals(1, PONG)[0] - sent)
+    return {"message": percentile(ways, 0.99), "one": percentile(one, 0.99)}
+
+
+def fill(databases: Databases, sleeper: Actor) -> None:
+    """Has so much told to one person that a socket which they never read is full."""
+    conversation_id, moment = uuid_utils.uuid7(), uuid_utils.uuid7()
+    with psycopg.connect(databases.administrator) as admin:
+        admin.execute("select set_config('app.tenant_id', %s, true)", (str(sleeper.tenant_id),))
+        admin.execute(
+            "insert into conversations (tenant_id, id, conversation_type, created_by, moment) "
+            "values (%s, %s, 'group', %s, %s)",
+            (sleeper.tenant_id, conversation_id, sleeper.user_id, conversation_id),
+        )
+        data = {"conversation_id": str(conversation_id), "message_id": str(moment), "moment": str(moment)}
+        admin.execute(
+            "insert into events (tenant_id, type, aggregate_type, aggregate_id, aggregate_version, data) "
+            "select %s, 'message.sent', 'conversation', %s, n, %s from generate_series(1, %s) n",
+            (sleeper.tenant_id, conversation_id, Jsonb(data), FULL),
+        )
+
+
+def asleep(port: int, ticket: str) -> socket.socket:
+    """A socket that takes next to nothing and is never read."""
+    line = connected(port, f"/ws/messaging?ticket={ticket}", receive_buffer=4096)
+    line.setblocking(False)
+    return line
+
+
+def ways_of(ours: Crowd, writer: Writer, act: Act) -> float:
+    """p99 of a round of messages to everybody in the crowd."""
+    ways: list[float] = []
+    for _ in range(IN_A_ROUND):
+        began = writer.write(act)
+        ways += [arrival - began for arrival in ours.arrivals(SOCKETS)]
+    return percentile(ways, 0.99)
+
+
+def beside_a_sleeper(databases: Databases, port: int, ours: Crowd, writer: Writer, talk: Talk) -> None:
+    """Rounds with and without, in turn; `writer` has a ticket left for each sleeper."""
+    people, _ = talk
+    act, ratios, found = message(talk), [], []
+    for ticket in writer.tickets[SOCKETS:]:
+        without = ways_of(ours, writer, act)
+        with asleep(port, ticket):
+            fill(databases, people[SOCKETS])
+            time.sleep(1)
+            beside = ways_of(ours, writer, act)
+        time.sleep(0.5)
+        found.append((without, beside))
+        ratios.append(beside / without)
+    for name, place in (("without", 0), ("beside", 1)):
+        print(f"{name:7} p99 {statistics.median(pair[place] for pair in found) * 1e3:7.2f} ms")
+    print(f"beside / without {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def one_conversation(databases: Databases, port: int, bare_port: int, commit: Callable[[], float]) -> None:
+    """(500) and (asleep)."""
+    talk = make_talk(databases, "large", SOCKETS + 1)
+    people, _ = talk
+    writer = Writer(databases.app, [*people[:SOCKETS], *[people[SOCKETS]] * ROUNDS])
+    try:
+        ours = Crowd(port, paths(writer)[:SOCKETS])
+        bare, single = Crowd(bare_port, ["/"] * SOCKETS), Crowd(bare_port, ["/"])
+        act = message(talk)
+        rounds = [measure(ours, bare, single, lambda: writer.write(act), commit) for _ in range(ROUNDS + 1)][1:]
+        for crowd in (bare, single):
+            crowd.close()
+        print("one conversation, 500 sockets")
+        show([{"message": found.pop("ours"), **found} for found in rounds], "message")
+        print("beside a socket that is full and never read")
+        beside_a_sleeper(databases, port, ours, writer, talk)
+        ours.close()
+    finally:
+        writer.stop()
+
+
+def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callable[[], float]) -> None:
+    """(1,000)."""
+    talks = [make_talk(databases, f"tenant-{number}", OF_A_TENANT) for number in range(TENANTS)]
+    writer = Writer(databases.app, [person for people, _ in talks for person in people])
+    try:
+        ours, single = Crowd(port, paths(writer)), Crowd(bare_port, ["/"])
+        acts = [message(talk) for talk in talks]
+        rounds = [of_many_tenants(ours, single, writer, acts, commit) for _ in range(ROUNDS + 1)][1:]
+        for crowd in (ours, single):
+            crowd.close()
+    finally:
+        writer.stop()
+    print("fifty tenants, 1,000 sockets, fifty messages a second")
+    for name in ("message", "one"):
+        print(f"{name:7} p99 {statistics.median(found[name] for found in rounds) * 1e3:7.2f} ms")
+    ratios = [found["message"] / found["one"] for found in rounds]
+    print(f"message / one {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def main() -> int:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))  # a file a socket, here and in the API
+    bare_port = free_port()
+    with (
+        platform() as (databases, port, actor, _),
+        psycopg.connect(databases.app, autocommit=True) as conn,
+        relay_and_broadcaster(databases, bare_port),
+    ):
+        time.sleep(2)
+        one_conversation(databases, port, bare_port, lambda: commit_seconds(conn, actor))
+        many_tenants(databases, port, bare_port, lambda: commit_seconds(conn, actor))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

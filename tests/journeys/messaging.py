@@ -1,0 +1,279 @@
+"""Fifty people who write to each other while lines drop and processes die: nothing lost, nothing twice, all in order.
+
+    python -m tests.journeys.messaging 200000
+
+Everybody is in two conversations of five people, writes over HTTP under an Idempotency-Key, asking again until they are
+answered, and listens on a messaging socket that is dropped at random moments and comes back with its cursor, to any of
+two API processes. Those and the relay are killed (SIGKILL) now and then.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from comms.conversations.members import make_conversation
+from comms.conversations.queries import NewConversation
+from comms.database import Actor
+from comms.embedded import EmbeddedPostgres
+from comms.house import House, open_house
+from comms.metrics import Metrics
+from comms.provision import Databases, provision
+from comms.settings import Settings
+from serving.launcher import free_port
+from tests import factories
+from tests.journeys.killed import Killable, seen
+
+CLIENTS = 50
+CONVERSATIONS = 20
+_PAUSE_SECONDS = 0.05
+_GIVEN_UP = 0.01  # of the requests: the client hangs up before it is answered
+_PATIENCE_SECONDS = 1.0
+_LAST_SECONDS = 300.0  # in which everybody must have heard the last
+_LONGEST_UNDROPPED = 400  # events from one drop of a socket to the next
+
+
+@dataclass
+class Heard:
+    """What one person was told, in the order in which it came: a list of messages a conversation, and all positions."""
+
+    messages: dict[str, list[str]]
+    positions: list[int] = field(default_factory=list)
+    connections: int = 0
+
+
+@dataclass
+class Post:
+    """What the senders were told: the ids of acknowledged messages by their content."""
+
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    asked_again: int = 0
+    ends: set[str] = field(default_factory=set)  # the last message of each conversation
+
+
+class Person:
+    """Somebody who writes and listens, whatever line and server do."""
+
+    def __init__(self, name: int, ports: list[int], headers: dict[str, str], conversations: Iterable[str]) -> None:
+        self.conversations = list(conversations)
+        self.heard = Heard({conversation: [] for conversation in self.conversations})
+        self._name = name
+        self._chance = random.Random(name)
+        self._ports = ports
+        self._headers = headers
+        self._http = httpx.AsyncClient(trust_env=False, timeout=20)
+
+    async def write(self, how_many: int, post: Post) -> None:
+        """So many messages, one after the other."""
+        for number in range(how_many):
+            await self.say(self._chance.choice(self.conversations), f"{self._name}/{number}", post)
+
+    async def say(self, conversation: str, content: str, post: Post) -> str:
+        """Sends a message, again under its key until it is answered; its id."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        while True:
+            patience = self._chance.random() * 0.02 if self._chance.random() < _GIVEN_UP else 20
+            try:
+                async with asyncio.timeout(patience):
+                    body = {"conversation_id": conversation, "content": content}
+                    answer = await self._ask("/api/messages", key, body)
+                if answer.is_success:
+                    post.acknowledged[content] = answer.json()["id"]
+                    return post.acknowledged[content]
+                waits = answer.status_code == 503 or answer.json()["type"].endswith("/request-in-progress")
+                assert waits, answer.text
+            except (httpx.TransportError, TimeoutError):
+                pass
+            post.asked_again += 1
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def listen(self, post: Post) -> None:
+        """Until the last message of each conversation was heard; drops the line without a word every now and then."""
+        while not self._heard_all(post):
+            with suppress(httpx.TransportError, WebSocketException, OSError, KeyError):
+                answer = await self._ask("/api/ws/tickets", {}, None)
+                after = self.heard.positions[-1] if self.heard.positions else 0
+                port = self._chance.choice(self._ports)
+                url = f"ws://127.0.0.1:{port}/ws/messaging?ticket={answer.json()['ticket']}&after={after}"
+                async with connect(url, proxy=None, compression=None, close_timeout=0.1) as socket:
+                    self.heard.connections += 1
+                    for _ in range(self._chance.randint(1, _LONGEST_UNDROPPED)):
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(_PATIENCE_SECONDS):
+                                self._note(json.loads(await socket.recv()))
+                        if self._heard_all(post):
+                            return
+                    socket.transport.abort()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def _heard_all(self, post: Post) -> bool:
+        return all(set(heard[-1:]) & post.ends for heard in self.heard.messages.values())
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.heard.positions.append(event["position"])
+        if event["type"].endswith(".message.sent"):
+            conversation, message = event["data"]["conversation_id"], event["data"]["message_id"]
+            self.heard.messages[conversation].append(message)
+
+    async def _ask(self, path: str, more: dict[str, str], body: Any) -> httpx.Response:
+        address = f"http://127.0.0.1:{self._chance.choice(self._ports)}{path}"
+        return await self._http.post(address, headers=self._headers | more, json=body)
+
+
+async def written_while_killed(
+    house: House, databases: Databases, messages: int, kills: int
+) -> tuple[Actor, list[Person], Post]:
+    """The storm: returns who wrote, what they heard and what they were told, when everybody has heard the last."""
+    manager, people = await _people(house)
+    conversations = await _conversations(house, manager, people)
+    ports = [free_port(), free_port()]
+    shared = {"WRITECARE_DATA_DIR": str(house.settings.data_dir)}
+    doors = {"WRITECARE_ROLE_DATABASE_URL": databases.app}
+    killable = [Killable("comms.api", shared | doors | {"WRITECARE_PORT": str(port)}) for port in ports]
+    killable.append(Killable("comms.events.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}))
+    post = Post()
+    clients = [
+        Person(number, ports, factories.bearer(house, person, 12 * 3600), _of(number, conversations))
+        for number, person in enumerate(people)
+    ]
+    closing = Person(CLIENTS, ports, factories.bearer(house, manager, 12 * 3600), conversations)
+    for process in killable:
+        process.start()
+    listening = [asyncio.create_task(client.listen(post)) for client in clients]
+    killing = asyncio.create_task(_kill(killable, kills, messages, post))
+    try:
+        await asyncio.gather(*(client.write(messages // CLIENTS, post) for client in clients))
+        await killing
+        for conversation in conversations:
+            post.ends.add(await closing.say(conversation, f"the end of {conversation}", post))
+        async with asyncio.timeout(_LAST_SECONDS):
+            await asyncio.gather(*listening)
+    finally:
+        for task in (*listening, killing):
+            task.cancel()
+        for client in (*clients, closing):
+            await client.close()
+        for process in killable:
+            process.kill()
+    return manager, clients, post
+
+
+async def _people(house: House) -> tuple[Actor, list[Actor]]:
+    manager = await factories.make_actor(house, "care_manager")
+    return manager, [await factories.make_user(house, manager.tenant_id) for _ in range(CLIENTS)]
+
+
+def _of(number: int, conversations: list[str]) -> list[str]:
+    """The two conversations of a person."""
+    first, second = number % CONVERSATIONS, (number * 7 + 1) % CONVERSATIONS
+    return [conversations[first], conversations[second if second != first else (second + 1) % CONVERSATIONS]]
+
+
+async def _conversations(house: House, manager: Actor, people: list[Actor]) -> list[str]:
+    made = []
+    for place in range(CONVERSATIONS):
+        places = [str(number) for number in range(CONVERSATIONS)]
+        members = [person for number, person in enumerate(people) if str(place) in _of(number, places)]
+        new = NewConversation(conversation_type="group", members=tuple(member.user_id for member in members))
+        async with house.database.acting_as(manager) as conn:
+            conversation, _ = await make_conversation(conn, manager, new)
+        made.append(str(conversation.id))
+    return made
+
+
+async def _kill(processes: list[Killable], kills: int, messages: int, post: Post) -> None:
+    """Kills one process after the other, at as many places of the work as there are kills."""
+    for number in range(1, kills + 1):
+        while len(post.acknowledged) < messages * number / (kills + 1):  # noqa: ASYNC110 (it happens elsewhere)
+            await asyncio.sleep(0.02)
+        process = processes[number % len(processes)]
+        process.kill()
+        process.start()
+
+
+def wrong(databases: Databases, tenant_id: uuid.UUID, clients: list[Person], post: Post) -> dict[str, list[Any]]:
+    """What is wrong after the storm, by name: every list is empty where all was heard once and in order."""
+    kept: dict[str, list[str]] = {}
+    contents: dict[str, str] = {}
+    for row in seen(
+        databases, "select conversation_id::text as conversation, id::text, content from messages "
+        "where tenant_id = %s order by id", tenant_id,
+    ):  # fmt: skip
+        kept.setdefault(row["conversation"], []).append(row["id"])
+        contents[row["id"]] = row["content"]
+    heard = [(client, conversation, told) for client in clients for conversation, told in client.heard.messages.items()]
+    return {
+        "acknowledged messages that are not there, or twice": sorted(
+            set(post.acknowledged.items()) ^ {(content, id) for id, content in contents.items()}
+        ),
+        "contents written twice": [] if len(set(contents.values())) == len(contents) else [len(contents)],
+        "conversations in which somebody's own order was not kept": [
+            conversation for conversation, ids in kept.items() if not _in_order([contents[id] for id in ids])
+        ],
+        "people who missed messages": [c for _, c, told in heard if set(kept[c]) - set(told)],
+        "people who heard a message twice": [c for _, c, told in heard if len(set(told)) < len(told)],
+        "people who heard another order than was kept": [c for _, c, told in heard if told != kept[c]],
+        "people whose positions did not rise": [
+            client.heard.positions[:3]
+            for client in clients
+            if client.heard.positions != sorted(set(client.heard.positions))
+        ],
+    }
+
+
+def _in_order(contents: list[str]) -> bool:
+    """Whether each writer's numbers rise."""
+    last: dict[str, int] = {}
+    for content in contents:
+        writer, slash, number = content.partition("/")
+        if slash and int(number) <= last.get(writer, -1):
+            return False
+        if slash:
+            last[writer] = int(number)
+    return True
+
+
+async def main(messages: int, kills: int) -> int:
+    """The storm on a database of its own; prints what was done and what is wrong."""
+    with tempfile.TemporaryDirectory(prefix="writecare-messaging-") as folder:
+        data = Path(folder)
+        server = EmbeddedPostgres(data)
+        server.start()
+        try:
+            databases = provision(server.url(), data / "keys", maintenance_url=server.url("postgres"))
+            settings = Settings(data_dir=data, role_database_url=SecretStr(databases.app))
+            began = time.monotonic()
+            async with open_house(settings, Metrics()) as house:
+                manager, clients, post = await written_while_killed(house, databases, messages, kills)
+            seconds = time.monotonic() - began
+            found = wrong(databases, manager.tenant_id, clients, post)
+        finally:
+            server.stop()
+    deliveries = sum(len(told) for client in clients for told in client.heard.messages.values())
+    connections = sum(client.heard.connections for client in clients)
+    print(f"{len(post.acknowledged)} messages of {CLIENTS} people in {seconds:.0f} s, {deliveries} times heard")
+    print(f"{post.asked_again} requests asked again, {connections} connections, {kills} processes killed")
+    for what, which in found.items():
+        print(f"{what}: {len(which)}")
+    return int(any(found.values()))
+
+
+if __name__ == "__main__":
+    wanted = int(sys.argv[1])
+    sys.exit(asyncio.run(main(wanted, max(6, wanted // 2000))))

@@ -1,0 +1,22 @@
+"""However lines drop and processes die, a message is heard once by everybody in its conversation, in order."""
+
+import pytest
+
+from comms.house import House
+from comms.provision import Databases
+from tests.journeys.messaging import CLIENTS, written_while_killed, wrong
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+
+MESSAGES = 1000  # `python -m tests.journeys.messaging 200000` writes more
+
+
+async def test_messages_are_heard_once_and_in_order_though_lines_drop_and_processes_die(
+    house: House, databases: Databases
+) -> None:
+    manager, clients, post = await written_while_killed(house, databases, MESSAGES, kills=3)
+    assert len(post.acknowledged) == MESSAGES + len(post.ends)
+    assert post.asked_again > 0
+    assert sum(client.heard.connections for client in clients) > CLIENTS
+    found = wrong(databases, manager.tenant_id, clients, post)
+    assert {what: which for what, which in found.items() if which} == {}
