@@ -86,7 +86,7 @@ def seconds(ask: Callable[[], Any], times: int) -> float:
 def print_words(bound: Asked, free: Asked, tenant: Tenant, person: Any) -> None:
     """The median ratio for searches that find few and many."""
     act_as(bound, tenant, person)
-    bound.execute(ONE_PLAN.replace(b"local ", b""))
+    bound.execute(ONE_PLAN.replace(b"true", b"false"))
     statement = _NEWEST["message"]
     for words in WORDS:
         values = _values(Search(words=words)) | {

@@ -159,7 +159,7 @@ _CHOSEN: Final[dict[Kind, bytes]] = {
     for kind in KINDS
 }
 # Planned anew for every search, statements over many months and policies take longer to plan than to answer.
-ONE_PLAN: Final = b"set local plan_cache_mode = force_generic_plan"
+ONE_PLAN: Final = b"select set_config('plan_cache_mode', 'force_generic_plan', true)"
 _BY_WORDS: Final = (
     f"select kind, id from app.rank_words(%(words)s, %(kinds)s, {_FILTERS}, %(depth)s)".encode()  # noqa: S608
 )
