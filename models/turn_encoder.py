@@ -136,7 +136,7 @@ class TurnEncoder:
 
 
 def level(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:
-    """Give the words of each group one meaning, in place: the mean of theirs. Words of several tokens keep their own."""
+    """Give the words of each group one meaning, in place: their mean. Words of several tokens keep their own."""
     embedding = network.embeddings.word_embeddings.weight
     with torch.no_grad():
         for words in groups:
