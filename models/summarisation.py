@@ -231,7 +231,7 @@ def _sentences(conversation: Conversation, turn: int) -> Iterator[SummarySentenc
     said = conversation.turns[turn]
     if not _WORD.search(said.text):
         return
-    who = _speaker(conversation, said.speaker)
+    who = speaker_name(conversation, said.speaker)
     told = _promise(who, said.text)
     for text in (*([told] if told else []), *(f"{who}: “{passage}”" for passage in passages(said.text))):
         if not unsupported(text, conversation, [turn]):
@@ -307,7 +307,8 @@ def shortened(text: str, most_words: int = _MOST_WORDS) -> str:
     return kept[: stop + 1] if stop > len(kept) // 2 else f"{kept} …"
 
 
-def _speaker(conversation: Conversation, speaker: str | None) -> str:
+def speaker_name(conversation: Conversation, speaker: str | None) -> str:
+    """Name and role of who speaks, as summaries tell them."""
     person: Participant | None = next((p for p in conversation.participants if p.speaker == speaker), None)
     if person is None:
         return speaker or "Someone"

@@ -63,11 +63,10 @@ class TurnEncoder:
     def load(cls, artefact: Path, base: Path) -> "TurnEncoder":
         """`artefact`: the shipped directory; `base`: as `models.weights.mpnet()` returns it."""
         manifest = read_artefact(artefact)
-        network = MPNet.load(base, LAYERS)
-        apply_difference(network, read_arrays(artefact))
-        if has_fast_bfloat16():
-            network = network.bfloat16()
-        return cls(network, load_tokenizer(base), manifest.label, manifest.files["weights.safetensors"])
+        found = cls.untrained(base, manifest.settings.get("levelled", ()))
+        apply_difference(found.network, read_arrays(artefact))
+        network = found.network.bfloat16() if has_fast_bfloat16() else found.network
+        return cls(network, found._tokenizer, manifest.label, manifest.files["weights.safetensors"])
 
     def must_suit(self, reader: Manifest) -> None:
         """Raise `artefact-mismatch` where `reader` was trained over another encoder: its heads would read noise."""
@@ -78,9 +77,11 @@ class TurnEncoder:
             )
 
     @classmethod
-    def untrained(cls, base: Path) -> "TurnEncoder":
-        """The packaged weights as they are, in float32: where training starts."""
-        return cls(MPNet.load(base, LAYERS), load_tokenizer(base), "untrained")
+    def untrained(cls, base: Path, levelled: Sequence[Sequence[str]]) -> "TurnEncoder":
+        """The packaged weights in float32, the words of each group of `levelled` read alike: where training starts."""
+        network, tokenizer = MPNet.load(base, LAYERS), load_tokenizer(base)
+        level(network, tokenizer, levelled)
+        return cls(network, tokenizer, "untrained")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
         """One answer a conversation, in order; windows of all of them are batched together by length."""
@@ -132,6 +133,16 @@ class TurnEncoder:
                 for _, start, end in window.spans
             ]
         )
+
+
+def level(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:
+    """Give the words of each group one meaning, in place: their mean. Words of several tokens keep their own."""
+    embedding = network.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        for words in groups:
+            tokens = [tokenizer.encode(word, add_special_tokens=False).ids for word in words]
+            single = [ids[0] for ids in tokens if len(ids) == 1]
+            embedding[single] = embedding[single].mean(dim=0)
 
 
 def cut_turn(text: str) -> list[str]:

@@ -29,13 +29,17 @@ _ANSWERS: Final = "answers.safetensors"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results."""
+    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results.
+
+    `levelled`: groups of words that the encoder reads alike.
+    """
 
     learn: Sequence[Labelled]
     held_out: Sequence[Labelled]
     base: Path
     directory: Path
     stages: tuple[FineTuning, ...]
+    levelled: tuple[tuple[str, ...], ...]
     ngram_strength: float
     seed: int
     threads: int
@@ -61,7 +65,7 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
     """
     torch.manual_seed(lesson.seed)
     heads = TurnHeads(lesson.stages[0].dropout)
-    encoder = TurnEncoder.untrained(lesson.base)
+    encoder = TurnEncoder.untrained(lesson.base, lesson.levelled)
     for number, settings in enumerate(lesson.stages, start=1):
         files = [lesson.directory / f"stage-{number}-{what}.safetensors" for what in ("encoder", "heads")]
         if not all(file.exists() for file in files):
@@ -74,9 +78,11 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
                 seed=lesson.seed + number,
                 tell=partial(_tell, number),
             )
-            save_file(difference(encoder.network, TurnEncoder.untrained(lesson.base).network), files[0])
+            save_file(
+                difference(encoder.network, TurnEncoder.untrained(lesson.base, lesson.levelled).network), files[0]
+            )
             save_file(heads.arrays(), files[1])
-        encoder = TurnEncoder.untrained(lesson.base)
+        encoder = TurnEncoder.untrained(lesson.base, lesson.levelled)
         apply_difference(encoder.network, load_file(files[0]))
         heads.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(files[1]).items()})
     for what, file in zip(("encoder", "heads"), files, strict=True):

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from models.artefacts import Manifest
 from models.records import TurnAssessment
-from models.summarisation import SummarisationModel, WordWorth, spelt, word_features
+from models.summarisation import SummarisationModel, WordWorth, speaker_name, spelt, word_features
 from training.calibration import Answers
 from training.dataset import Labelled
 from training.metrics import bootstrap, bootstrap_mean
@@ -121,3 +121,10 @@ def _told(item: Labelled, assessed: Sequence[TurnAssessment], worth: WordWorth) 
 def two_longest_turns(item: Labelled) -> str:
     """The yardstick of summaries: what was said at most length, longest first."""
     return " ".join(sorted((turn.text for turn in item.conversation.turns), key=len, reverse=True)[:2])
+
+
+def quoted_longest_turns(item: Labelled) -> str:
+    """The same two turns, told as a summary tells: in the conversation's order, quoted under the speakers' names."""
+    talk = item.conversation
+    longest = sorted(range(len(talk.turns)), key=lambda at: len(talk.turns[at].text), reverse=True)[:2]
+    return " ".join(f"{speaker_name(talk, talk.turns[at].speaker)}: “{talk.turns[at].text}”" for at in sorted(longest))

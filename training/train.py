@@ -29,6 +29,7 @@ from training.dataset import CORPORA, SHORT_EXCHANGES, Labelled, dataset_sha256,
 from training.evaluation import text_figures
 from training.fine_tuning import STAGES, FineTuning
 from training.learning import Lesson, read_learnt, run
+from training.levelling import LEVELLED
 from training.risk_fitting import fit_risk
 from training.splits import FOLDS, SEED, Split, assign_folds, split
 from training.summary_fitting import fit_summary
@@ -40,10 +41,11 @@ HELD_OUT_ANSWERS: Final = Path(__file__).parent / "held_out_answers.safetensors"
 class Settings:
     """All hyper-parameters of a run."""
 
-    version: str = "2.1.0"
+    version: str = "2.2.0"
     seed: int = SEED
     folds: int = FOLDS  # one of them is held out
     stages: tuple[FineTuning, ...] = STAGES
+    levelled: tuple[tuple[str, ...], ...] = LEVELLED  # words that the encoder reads alike
     ngram_strength: float = 10.0
     false_alarms: float = 0.045  # share of ordinary turns that may carry a concern at the shipped thresholds
     threads: int = 2
@@ -77,6 +79,7 @@ def train(places: Places, settings: Settings) -> dict[str, Any]:
             base=mpnet(places.weights),
             directory=directory,
             stages=settings.stages,
+            levelled=settings.levelled,
             ngram_strength=settings.ngram_strength,
             seed=settings.seed,
             threads=settings.threads,
@@ -110,6 +113,7 @@ def run_key(digest: str, settings: Settings) -> str:
     relevant = {
         "data": digest,
         "learning": [asdict(stage) for stage in settings.stages],
+        "levelled": settings.levelled,
         "ngrams": settings.ngram_strength,
     }
     text = json.dumps({**relevant, "folds": settings.folds, "seed": settings.seed}, sort_keys=True)

@@ -8,8 +8,9 @@ import torch
 
 from models.artefacts import Origin, read_artefact, write_artefact
 from models.errors import WriteCareError
-from models.turn_encoder import VECTOR_SIZE, apply_difference, cut_turn, difference, windows
-from tests.readers import conversation, text_models
+from models.turn_encoder import VECTOR_SIZE, TurnEncoder, apply_difference, cut_turn, difference, windows
+from models.weights import mpnet
+from tests.readers import conversation, text_models, weights_directory
 
 
 def test_every_piece_is_scored_once_and_no_window_is_too_long() -> None:
@@ -66,3 +67,21 @@ def test_a_reader_of_another_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WriteCareError, match="not trained over") as refusal:
         text_models().encoder.must_suit(read_artefact(tmp_path / "sentiment"))
     assert refusal.value.slug == "artefact-mismatch"
+
+
+def test_words_of_one_group_are_read_alike_and_others_as_they_were() -> None:
+    [catholic], [sikh], [nurse] = (
+        text_models().encoder.encode([conversation(f"The {word} is in the garden.")])
+        for word in ("Catholic", "Sikh", "nurse")
+    )
+    assert np.array_equal(catholic.vectors, sikh.vectors)
+    assert not np.array_equal(catholic.vectors, nurse.vectors)
+
+
+def test_a_word_of_several_tokens_and_one_of_no_group_keep_their_own_meaning() -> None:
+    base = mpnet(weights_directory())
+    plain = TurnEncoder.untrained(base, ())
+    levelled = TurnEncoder.untrained(base, (("sikh", "hindu", "zoroastrian"),))
+    before, after = (one.network.embeddings.word_embeddings.weight for one in (plain, levelled))
+    changed = (before != after).any(dim=1).nonzero()[:, 0].tolist()
+    assert {plain.words([token]) for token in changed} == {"sikh", "hindu"}

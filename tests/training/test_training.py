@@ -13,6 +13,7 @@ from training.calibration import category_thresholds, load_answers
 from training.dataset import CORPORA, dataset_sha256, read_dataset
 from training.fine_tuning import FineTuning
 from training.learning import Lesson, read_learnt, run
+from training.levelling import LEVELLED
 from training.train import HELD_OUT_ANSWERS, Places, Settings, train
 
 QUICK = (FineTuning(epochs=1), FineTuning(epochs=1, resegmented=1.0))
@@ -32,7 +33,11 @@ def test_the_same_seed_learns_the_same_weights(tmp_path: Path) -> None:
     learnt = []
     for name in ("first", "second"):
         place = tmp_path / name
-        run(Lesson(dataset[:8], dataset[8:], mpnet(weights_directory()), place, QUICK, 10.0, seed=3, threads=1))
+        run(
+            Lesson(
+                dataset[:8], dataset[8:], mpnet(weights_directory()), place, QUICK, LEVELLED, 10.0, seed=3, threads=1
+            )
+        )
         learnt.append({key: value for file in FILES for key, value in read_learnt(place, file).items()})
     assert learnt[0].keys() == learnt[1].keys()
     assert [key for key in learnt[0] if not np.array_equal(learnt[0][key], learnt[1][key])] == []

@@ -1,0 +1,171 @@
+"""Blind reading of summaries: which of two texts tells a conversation better, ours or its two longest turns.
+
+On the walk: beside it; the measure that ROUGE cannot give. Pairs are of held-out conversations, told by models that
+had not learnt from them; which side is ours is drawn, and written into a key that readers do not get. Both sides quote
+under the speaker's name; only the … of a cut quotation may tell a reader who knows our summaries.
+
+    python -m training.blind_reading lay --out DIR --key FILE [--pairs 40] [--seed 1]
+    python -m training.blind_reading score --key FILE SHEET …
+
+`lay` writes `DIR/pairs.md` to read and `DIR/sheet.csv` to fill: A, B, or = where neither is better. `score` takes a
+sheet a reader.
+"""
+
+import argparse
+import csv
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scipy.stats import binomtest
+
+from models.artefacts import read_artefact
+from models.champions import SHIPPED
+from models.summarisation import speaker_name
+from training.dataset import Labelled
+from training.report.material import corpus, held_out
+from training.summary_fitting import held_out_summaries, quoted_longest_turns
+
+SIDES: Final = ("A", "B")
+NEITHER: Final = "="
+_ASKED: Final = (
+    "You are about to read the transcript of a conversation. Which of the two texts under it would you rather be given "
+    "beforehand? Write A or B beside its number in sheet.csv, or = where neither is better."
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One conversation with two texts that tell it; `ours` is the side of the summary."""
+
+    number: int
+    item: Labelled
+    texts: Mapping[str, str]
+    ours: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How often the summary was preferred among the pairs where one side was, with the exact binomial interval of 95 %.
+
+    `neither`: pairs without a preference. `share`, `low`, `high` are nan where there was none at all.
+    """
+
+    preferred: int
+    other: int
+    neither: int
+    share: float
+    low: float
+    high: float
+
+
+def drawn(items: Sequence[Labelled], summaries: Sequence[str], pairs: int, seed: int) -> list[Pair]:
+    """`pairs` conversations at random, each side ours as often as the draw has it; the same seed gives the same."""
+    draw = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
+    chosen = draw.sample(range(len(items)), min(pairs, len(items)))
+    found = []
+    for number, at in enumerate(chosen, start=1):
+        ours, other = draw.sample(SIDES, 2)
+        texts = {ours: summaries[at], other: quoted_longest_turns(items[at])}
+        found.append(Pair(number, items[at], texts, ours))
+    return found
+
+
+def sheet_text(pairs: Iterable[Pair]) -> str:
+    """What a reader reads: each conversation and under it the two texts."""
+    parts = [f"# Which tells it better?\n\n{_ASKED}\n"]
+    for pair in pairs:
+        talk = pair.item.conversation
+        said = [f"> **{speaker_name(talk, turn.speaker)}:** {turn.text}" for turn in talk.turns]
+        told = [f"**{side}.** {pair.texts[side]}" for side in SIDES]
+        parts.append(f"## {pair.number}\n\n" + "\n>\n".join(said) + "\n\n" + "\n\n".join(told) + "\n")
+    return "\n".join(parts)
+
+
+def preference(key: Mapping[str, str], verdicts: Mapping[str, str]) -> Preference:
+    """What one reader preferred. Raises ValueError for a verdict that is no side, or of a pair that the key lacks."""
+    counted: Counter[bool | None] = Counter()
+    for number, verdict in verdicts.items():
+        if verdict not in (*SIDES, NEITHER) or number not in key:
+            raise ValueError(f"pair {number!r}: write A, B or = beside the number of a pair of this key")
+        counted[None if verdict == NEITHER else verdict == key[number]] += 1
+    judged = counted[True] + counted[False]
+    if not judged:
+        return Preference(0, 0, counted[None], float("nan"), float("nan"), float("nan"))
+    found = binomtest(counted[True], judged).proportion_ci()
+    return Preference(
+        counted[True], counted[False], counted[None], counted[True] / judged, float(found.low), float(found.high)
+    )
+
+
+def majority(sheets: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """One verdict a pair: what more readers chose than the other side; `=` where as many did.
+
+    Readers of the same pair do not count as independent pairs.
+    """
+    numbers = dict.fromkeys(number for sheet in sheets for number in sheet)
+    verdicts = {}
+    for number in numbers:
+        counted = Counter(sheet[number] for sheet in sheets if number in sheet)
+        a, b = (counted[side] for side in SIDES)
+        verdicts[number] = NEITHER if a == b else SIDES[b > a]
+    return verdicts
+
+
+def read_sheet(file: Path) -> dict[str, str]:
+    """The filled rows of a sheet: number of a pair to A, B or =."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        rows = [(row["pair"].strip(), row["preferred"].strip().upper()) for row in csv.DictReader(opened)]
+    return {number: verdict for number, verdict in rows if verdict}
+
+
+def lay(out: Path, key: Path, pairs: int, seed: int) -> None:
+    """Write what readers read and fill into `out`, and which side is ours into `key`."""
+    material, _ = corpus()
+    answers = held_out(material)
+    summaries = held_out_summaries(answers, material.items, read_artefact(SHIPPED / "safeguarding").thresholds)
+    found = drawn([material.items[at] for at in summaries.owner], summaries.texts, pairs, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "pairs.md").write_text(sheet_text(found), encoding="utf-8")
+    blank = "pair,preferred\n" + "".join(f"{pair.number},\n" for pair in found)
+    (out / "sheet.csv").write_text(blank, encoding="utf-8")
+    key.parent.mkdir(parents=True, exist_ok=True)
+    key.write_text(json.dumps({str(pair.number): pair.ours for pair in found}, indent=1), encoding="utf-8")
+
+
+def score_table(key: Mapping[str, str], sheets: Mapping[str, Mapping[str, str]]) -> str:
+    """A Markdown table: a row a reader, and where there are several one row for what most of them chose."""
+    rows = dict(sheets) | ({"most of them": majority(list(sheets.values()))} if len(sheets) > 1 else {})
+    lines = ["| reader | summary preferred | longest turns | neither | share (95 %) |", "|---|---|---|---|---|"]
+    for name, verdicts in rows.items():
+        found = preference(key, verdicts)
+        share = f"{found.share:.2f} ({found.low:.2f} to {found.high:.2f})"
+        lines.append(f"| {name} | {found.preferred} | {found.other} | {found.neither} | {share} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    steps = parser.add_subparsers(dest="step", required=True)
+    laying = steps.add_parser("lay")
+    laying.add_argument("--out", type=Path, required=True, metavar="DIR")
+    laying.add_argument("--pairs", type=int, default=40)
+    laying.add_argument("--seed", type=int, default=1)
+    scoring = steps.add_parser("score")
+    scoring.add_argument("sheets", type=Path, nargs="+", metavar="SHEET")
+    for step in (laying, scoring):
+        step.add_argument("--key", type=Path, required=True, metavar="FILE", help="which side is ours: not for readers")
+    given = parser.parse_args()
+    if given.step == "lay":
+        lay(given.out, given.key, given.pairs, given.seed)
+    else:
+        key = json.loads(given.key.read_text(encoding="utf-8"))
+        print(score_table(key, {sheet.stem: read_sheet(sheet) for sheet in given.sheets}))
+
+
+if __name__ == "__main__":
+    main()
