@@ -131,5 +131,5 @@ async def test_every_reading_of_a_record_that_has_a_version_takes_if_none_match(
 
 async def test_every_websocket_is_described_in_prose(app: FastAPI, document: dict[str, Any]) -> None:
     prose = document["info"]["description"]
-    for address in ("/ws/alerts", "/ws/sessions/{session_id}", "POST /api/ws/tickets"):
+    for address in ("/ws/alerts", "/ws/sessions/{session_id}", "/ws/messaging", "POST /api/ws/tickets"):
         assert address in prose
