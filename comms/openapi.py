@@ -24,15 +24,16 @@ Requests are counted for each person and each tenant: `RateLimit` says what is l
 
 WebSockets: fetch a ticket with `POST /api/ws/tickets`, then open `/ws/alerts?ticket=…` (new and reviewed alerts, for
 those who may read alerts), `/ws/sessions/{session_id}?ticket=…` (the course of one session, who comes and goes, its
-recordings, and who is connected) or `/ws/messaging?ticket=…` (`message.*` and `conversation.*` of all conversations that
-one is in, each of one's own time). Each event is a CloudEvent as JSON text, with ids and codes alone; messages without
-a `position` are none and are not told again. `&after=<position>`, the position of the last event seen, brings a client
-that was away back to where it was; without it a socket tells what comes. On the messaging socket a client may say, as
-JSON, `{"type": "enter", "conversation_id": …}` (it is then told `presence`, `presence.joined`, `presence.left`,
-`typing.started`, `typing.stopped`, `receipt.delivered` and `receipt.read` of that conversation), `leave`, `typing`, and
-`{"type": "delivered", "position": …}`; what cannot be done is answered with `{"type": "problem"}`. On the others nothing
-that a client sends is read. Who sends much is closed with 1008. A socket is refused with a problem before it opens; it is closed with 4401 when its sign-in
-has ended, with 1013 when it was too slow, with 1012 after an hour: come back with a new ticket.
+recordings, and who is connected) or `/ws/messaging?ticket=…` (`message.*` and `conversation.*` of all conversations
+that one is in, each of one's own time). Each event is a CloudEvent as JSON text, with ids and codes alone; messages
+without a `position` are none and are not told again. `&after=<position>`, the position of the last event seen, brings
+a client that was away back to where it was; without it a socket tells what comes. On the messaging socket a client
+may say, as JSON, `{"type": "enter", "conversation_id": …}` (it is then told `presence`, `presence.joined`,
+`presence.left`, `typing.started`, `typing.stopped`, `receipt.delivered` and `receipt.read` of that conversation),
+`leave`, `typing`, and `{"type": "delivered", "position": …}`; what cannot be done is answered with `{"type":
+"problem"}`. On the others nothing that a client sends is read. Who sends much is closed with 1008. A socket is
+refused with a problem before it opens; it is closed with 4401 when its sign-in has ended, with 1013 when it was too
+slow, with 1012 after an hour: come back with a new ticket.
 """
 
 _TAGS: Final[Mapping[str, str]] = {
