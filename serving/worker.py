@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -21,7 +22,7 @@ from uuid import UUID
 import structlog
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
-from procrastinate.jobs import Job, Status
+from procrastinate.jobs import DeleteJobCondition, Job, Status
 
 from comms.events.jobs import MESSAGES, PROCESS_RECORDING, READ_MESSAGES, RECORDINGS, reading_job
 from comms.house import House, open_house
@@ -38,15 +39,29 @@ from pipelines.reading import read_messages
 
 _AT_ONCE: Final = 2  # while one recording is heard, another can be read; and as many tenants' messages
 _CONNECTIONS: Final = 6
-# A job waits for the one before it of its tenant, and nothing tells the queue when that is over: it looks.
-_LOOK_FOR_MESSAGES_SECONDS: Final = 0.1
-_LOOK_FOR_RECORDINGS_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
 # What is down comes back; what failed on this very recording will most likely fail on it again.
 _FAULTS: Final = frozenset({"processing-failed", "model-failed"})
 _TRIES_OF_A_FAULT: Final = 3
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """A queue that is worked apart from the others. `forgets`: whether jobs that went well leave it, or stay to be seen."""
+
+    name: str
+    look_seconds: float
+    forgets: DeleteJobCondition
+
+
+# A job waits for the one before it of its tenant, and nothing tells the queue when that is over: it looks. Of messages
+# there are as many jobs as bursts, and a message's reading says itself that it was read.
+_LANES: Final = (
+    _Lane(RECORDINGS, 1.0, DeleteJobCondition.NEVER),
+    _Lane(MESSAGES, 0.1, DeleteJobCondition.SUCCESSFUL),
+)
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -166,10 +181,7 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         told = asyncio.create_task(stopping.wait())
-        lanes = {
-            asyncio.create_task(_work_lane(queue, RECORDINGS, _LOOK_FOR_RECORDINGS_SECONDS, silent)),
-            asyncio.create_task(_work_lane(queue, MESSAGES, _LOOK_FOR_MESSAGES_SECONDS, silent)),
-        }
+        lanes = {asyncio.create_task(_work_lane(queue, lane, silent)) for lane in _LANES}
         sweeper = asyncio.create_task(_sweep(queue, house, silent))
         ready()
         try:
@@ -183,11 +195,11 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
             await end({sweeper, told, *lanes})
 
 
-async def _work_lane(queue: App, lane: str, look_seconds: float, silent_seconds: float) -> None:
+async def _work_lane(queue: App, lane: _Lane, silent_seconds: float) -> None:
     await queue.run_worker_async(
-        queues=[lane], concurrency=_AT_ONCE, shutdown_graceful_timeout=_GRACE_SECONDS, install_signal_handlers=False,
-        fetch_job_polling_interval=look_seconds, update_heartbeat_interval=silent_seconds / 3,
-        stalled_worker_timeout=silent_seconds, delete_jobs="successful",
+        queues=[lane.name], concurrency=_AT_ONCE, shutdown_graceful_timeout=_GRACE_SECONDS,
+        install_signal_handlers=False, fetch_job_polling_interval=lane.look_seconds,
+        update_heartbeat_interval=silent_seconds / 3, stalled_worker_timeout=silent_seconds, delete_jobs=lane.forgets,
     )  # fmt: skip
 
 
