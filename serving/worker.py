@@ -49,7 +49,7 @@ _TRIES_OF_A_FAULT: Final = 3
 
 @dataclass(frozen=True)
 class _Lane:
-    """A queue that is worked apart from the others. `forgets`: whether jobs that went well leave it, or stay to be seen."""
+    """A queue that is worked apart from the others. `forgets`: which jobs leave it once they are over."""
 
     name: str
     look_seconds: float
