@@ -1,8 +1,9 @@
 """Summary: two or three sentences that a safeguarding lead can read first, each citing the turns it rests on.
 
-Extractive: a learnt worth of each word (how likely a person's summary would hold it) chooses up to three passages
-whose words together are worth most for their length, each from another turn. A passage is quoted under the speaker's
-name and role, cut where a clause ends and marked where cut; a promise is told in the third person. Nothing is written
+Extractive: the turn that most likely voices a concern, then those whose words are worth most for their length by a
+learnt worth of each word (how likely a person's summary would hold it), three at most. A turn is quoted whole under the
+speaker's name and role, a long one by whole sentences: readers, asked blind, would rather be given whole turns than
+clauses that had lost what they answer (training/LOG.md). A promise is told in the third person. Nothing is written
 that the cited turns or the participants' list do not hold: names and numbers are checked in code, and a sentence that
 fails is not used. A model on the home's own machines may write instead (`models/written_summaries`), under the same
 check.
@@ -39,13 +40,10 @@ FEATURES: Final = (
 )
 _MOST_SENTENCES: Final = 3
 _FEWEST_SENTENCES: Final = 2
-_MOST_WORDS: Final = 30  # of a quotation
-_FEWEST_WORDS: Final = 4
-_WRITTEN_WORDS: Final = 35  # what people's summaries have on average
+_MOST_WORDS: Final = 60  # of a quotation
+_PRICE_WORDS: Final = 70  # twice what people write: from here on length costs more than it brings
 _UNKNOWN_WORTH: Final = 0.05  # of a word of the frame around a quotation that was not learnt
-_CLAUSE: Final = re.compile(
-    r"(?<=[.!?;,])\s+|\s+(?=(?:and|but|cos|because|so|then|when|which|that's|it's|he's|she's)\b)", re.IGNORECASE
-)
+_SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
 _NAME_WORTH: Final = 0.55  # of a participant's name
 _PRIOR: Final = 0.12  # share of a conversation's words that its summary holds
 _PRIOR_WEIGHT: Final = 4.0
@@ -112,24 +110,33 @@ class SummarisationModel:
 
     def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
         """`assessments`: one a turn. An empty conversation has an empty summary."""
-        sentences = choose_sentences(conversation, self._worth.of(conversation, assessments))
+        worth = self._worth.of(conversation, assessments)
+        sentences = choose_sentences(conversation, worth, gravest_turn(assessments))
         return Summary(text=" ".join(sentence.text for sentence in sentences), sentences=tuple(sentences))
 
 
-def choose_sentences(conversation: Conversation, worth: Mapping[str, float]) -> list[SummarySentence]:
+def gravest_turn(assessments: Sequence[TurnAssessment]) -> int | None:
+    """Of the turns that voice a concern the likeliest; None where none does."""
+    voiced = [turn for turn, row in enumerate(assessments) if row.concerns]
+    return max(voiced, key=lambda turn: assessments[turn].scores["any"], default=None)
+
+
+def choose_sentences(
+    conversation: Conversation, worth: Mapping[str, float], gravest: int | None = None
+) -> list[SummarySentence]:
     """Two or three sentences, each of another turn, in the order in which they were said.
 
-    Greedy: each step takes the sentence after which the expected ROUGE-1 with a person's summary is highest, so that
-    what is already told counts for nothing and length has its price. Where something is promised, one of the
-    sentences tells a promise: what was agreed must not be missing.
+    The gravest turn's first; then greedily those after which the expected share of words with a person's summary is
+    highest, so that what is already told counts for nothing and length has its price. Where something is promised, one
+    of the sentences tells a promise: what was agreed must not be missing.
     """
     candidates = [
         _Candidate.of(sentence)
         for turn in range(len(conversation.turns))
         for sentence in _sentences(conversation, turn)
     ]
-    chosen: list[_Candidate] = []
-    best = 0.0
+    first = _best([candidate for candidate in candidates if candidate.sentence.turns == (gravest,)], [], worth)
+    best, chosen = (0.0, []) if first is None else (first[0], [first[1]])
     while len(chosen) < _MOST_SENTENCES and (found := _best(candidates, chosen, worth)) is not None:
         gain, candidate = found
         if gain <= best and len(chosen) >= _FEWEST_SENTENCES:
@@ -162,7 +169,7 @@ def _best(
     """The candidate of a turn not yet told after which the expected ROUGE-1 is highest, and that figure."""
     turns = {candidate.sentence.turns for candidate in chosen}
     told = {word for candidate in chosen for word in candidate.words}
-    length = _WRITTEN_WORDS + sum(len(candidate.words) for candidate in chosen)
+    length = _PRICE_WORDS + sum(len(candidate.words) for candidate in chosen)
     already = sum(worth.get(word, _UNKNOWN_WORTH) for word in told)
     best: tuple[float, _Candidate] | None = None
     for candidate in candidates:
@@ -227,7 +234,7 @@ def _log_odds_chance(word: str, seen: Mapping[str, int], told: Mapping[str, int]
 
 
 def _sentences(conversation: Conversation, turn: int) -> Iterator[SummarySentence]:
-    """All ways to tell a turn: its promise in the third person, and each run of its clauses as a quotation."""
+    """All ways to tell a turn: its promise in the third person, and what of it can be quoted."""
     said = conversation.turns[turn]
     if not _WORD.search(said.text):
         return
@@ -238,26 +245,23 @@ def _sentences(conversation: Conversation, turn: int) -> Iterator[SummarySentenc
             yield SummarySentence(text=text, turns=(turn,))
 
 
-def passages(text: str, most_words: int = _MOST_WORDS, fewest_words: int = _FEWEST_WORDS) -> list[str]:
-    """Runs of neighbouring clauses of at most `most_words` words, marked with … where something stands before or after.
-
-    Runs of fewer than `fewest_words` words are left out unless the whole text is that short; a clause that is longer by
-    itself is cut.
-    """
-    clauses = [clause for clause in _CLAUSE.split(" ".join(text.split())) if clause]
+def passages(text: str, most_words: int = _MOST_WORDS) -> list[str]:
+    """The text, where it has at most `most_words` words; else the runs of its sentences that have, marked with … where
+    something stands before or after. A sentence that is longer by itself is cut."""
+    clean = " ".join(text.split())
+    if len(clean.split(" ")) <= most_words:
+        return [clean]
+    sentences = _SENTENCE.split(clean)
     found = []
-    for first in range(len(clauses)):
-        for last in range(first, len(clauses)):
-            run = " ".join(clauses[first : last + 1])
-            size = len(run.split(" "))
-            if size > most_words and last > first:
+    for first in range(len(sentences)):
+        for last in range(first, len(sentences)):
+            run = " ".join(sentences[first : last + 1])
+            if len(run.split(" ")) > most_words and last > first:
                 break
-            if size < fewest_words and len(clauses) > 1:
-                continue
-            before = "… " if first else ""
-            after = " …" if last < len(clauses) - 1 and run[-1] not in ".!?" and size <= most_words else ""
-            found.append(f"{before}{shortened(run, most_words)}{after}")
-    return found or [shortened(text, most_words)]
+            kept = shortened(run, most_words)
+            goes_on = last < len(sentences) - 1 and kept == run
+            found.append(f"{'… ' if first else ''}{kept}{' …' if goes_on else ''}")
+    return found
 
 
 def unsupported(text: str, conversation: Conversation, turns: Sequence[int]) -> set[str]:
@@ -296,15 +300,10 @@ def _promise(who: str, text: str) -> str | None:
     return f"{who} will {' and '.join(told)}."
 
 
-def shortened(text: str, most_words: int = _MOST_WORDS) -> str:
-    """At most `most_words` words, cut at the end of a sentence where one ends late enough, else marked with …"""
-    clean = " ".join(text.split())
-    words = clean.split(" ")
-    if len(words) <= most_words:
-        return clean
-    kept = " ".join(words[:most_words])
-    stop = max(kept.rfind(mark) for mark in (". ", "! ", "? "))
-    return kept[: stop + 1] if stop > len(kept) // 2 else f"{kept} …"
+def shortened(text: str, most_words: int) -> str:
+    """At most `most_words` words, marked with … where cut."""
+    words = text.split(" ")
+    return text if len(words) <= most_words else f"{' '.join(words[:most_words])} …"
 
 
 def speaker_name(conversation: Conversation, speaker: str | None) -> str:

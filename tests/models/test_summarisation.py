@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from models.records import Conversation
-from models.summarisation import WordWorth, choose_sentences, passages, shortened, spelt, unsupported
+from models.records import Concern, Conversation, TurnAssessment
+from models.summarisation import WordWorth, choose_sentences, gravest_turn, passages, spelt, unsupported
 from models.text import analyse
 from tests.readers import conversation, text_models
 from training.dataset import read_dataset
@@ -57,13 +57,35 @@ def test_words_already_told_count_for_nothing() -> None:
     assert [sentence.turns for sentence in choose_sentences(conversation(*lines), worth)] == [(0,), (1,)]
 
 
-def test_passages_are_runs_of_clauses_that_say_where_they_are_cut() -> None:
-    text = "she had her tea and then she slept but her arm was bruised all the way down"
+def test_a_turn_is_quoted_whole_and_a_long_one_by_whole_sentences() -> None:
+    text = "She had her tea. Then she slept! But her arm was bruised all the way down."
+    assert passages(f"  {text}  ", most_words=20) == [text]
     found = passages(text, most_words=9)
-    assert found[0] == "she had her tea …"
-    assert "… and then she slept …" in found
+    assert found[:2] == ["She had her tea. …", "She had her tea. Then she slept! …"]
+    assert found[-1] == "… But her arm was bruised all the way down."
     assert all(run.strip("… ") in text for run in found)
     assert passages("Fine.") == ["Fine."]
+
+
+def test_a_sentence_longer_than_all_that_is_quoted_is_cut_and_says_so() -> None:
+    assert passages("word " * 100, most_words=5) == ["word word word word word …"]
+
+
+def test_the_gravest_turn_is_told_although_other_words_are_worth_more() -> None:
+    worth = dict.fromkeys(spelt("Rosa fell at 6 and her hip is sore, she cried all night"), 0.9)
+    lines = ("Rosa fell at 6.", "Her hip is sore.", "He locks the door on purpose.", "She cried all night.")
+    told = choose_sentences(conversation(*lines), worth, gravest=2)
+    assert (2,) in [sentence.turns for sentence in told]
+
+
+def test_the_gravest_turn_is_the_likeliest_of_those_that_voice_a_concern() -> None:
+    def assessed(probability: float, *, voiced: bool) -> TurnAssessment:
+        concern = Concern(category="neglect", severity="high", probability=probability, threshold=0.1)
+        return TurnAssessment(scores={"any": probability}, concerns=(concern,) if voiced else ())
+
+    rows = [assessed(0.3, voiced=True), assessed(0.6, voiced=True), assessed(0.9, voiced=False)]
+    assert gravest_turn(rows) == 1
+    assert gravest_turn(rows[2:]) is None
 
 
 def test_what_was_learnt_of_words_returns_from_its_artefact() -> None:
@@ -71,9 +93,3 @@ def test_what_was_learnt_of_words_returns_from_its_artefact() -> None:
     again = WordWorth.from_arrays(worth.as_arrays())
     assert (again.seen, again.told) == ({"fell": 9, "tea": 4}, {"fell": 5, "tea": 0})
     assert again.layer.tolist() == list(range(13))
-
-
-def test_long_turns_are_cut_and_say_so() -> None:
-    assert shortened("word " * 100, most_words=5) == "word word word word word …"
-    assert shortened("One two three. Four five six", most_words=4) == "One two three."
-    assert shortened("  short   enough ") == "short enough"
