@@ -53,6 +53,7 @@ def cleaned_document(source: BinaryIO) -> tuple[str, bytes, Iterator[str]]:
             members = given.infolist()
             _refuse_unsound(members)
             read = {member.filename: _cleaned_member(given, member) for member in members if not member.is_dir()}
+    # zipfile raises all of these on hostile files: RuntimeError of encrypted members, ValueError of impossible offsets
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError):
         raise Refused("attachment-unreadable") from None
     media_type = _media_type(read)
