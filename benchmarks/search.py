@@ -18,9 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 
-from benchmarks.talk import MODEL, Tenant, Turns, noisy, read_words, seed_talk
+from benchmarks.talk import MODEL, Tenant, Turns, as_text, noisy, read_words, seed_talk
 from comms.embedded import EmbeddedPostgres
 from comms.messages.queries import COLUMNS
 from comms.messages.search import _FILTERS, _NEWEST, ONE_PLAN, Search, _values
@@ -143,10 +142,6 @@ def read_turns(kept: Path) -> Turns:
     vectors = EmbeddingModel.load(sentence_encoder()).embed(words)
     np.save(kept, vectors)
     return Turns(words, vectors)
-
-
-def as_text(vectors: NDArray[np.float32]) -> list[str]:
-    return ["[" + ",".join(map(repr, row)) + "]" for row in vectors.tolist()]
 
 
 def measure(databases: Databases, turns: Turns) -> None:

@@ -129,6 +129,11 @@ def noisy(vectors: NDArray[np.float32], random: np.random.Generator) -> NDArray[
     return answer
 
 
+def as_text(vectors: NDArray[np.float32]) -> list[str]:
+    """As the database reads vectors."""
+    return ["[" + ",".join(map(repr, row)) + "]" for row in vectors.tolist()]
+
+
 def _rows(tenant_id: uuid.UUID, ids: Sequence[tuple[Any, ...]], vectors: NDArray[np.float32]) -> bytes:
     """PostgreSQL's binary rows, written by numpy: as text this would take an hour."""
     model = MODEL.encode()

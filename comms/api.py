@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import Any, Final
@@ -33,8 +34,17 @@ def main() -> int:
             **WEBSOCKETS,
         )
     )  # fmt: skip
-    server.run()
+    server.run(sockets=[_shared_door(settings)] if settings.api_processes > 1 else None)
     return 0 if server.started else 1
+
+
+def _shared_door(settings: Settings) -> socket.socket:
+    """The port as one of several processes listens at it: the kernel deals connections out among them."""
+    door = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    door.bind((settings.host, settings.port))
+    return door
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

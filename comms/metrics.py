@@ -1,8 +1,16 @@
-"""What is counted and timed in this process, for Prometheus. Numbers and route names alone, never ids or words."""
+"""What is counted and timed, for Prometheus. Numbers and route names alone, never ids or words.
 
+Of this process; of all that answer at one port where there are several: the launcher then names a folder in which they
+count together (`SHARED`, prometheus_client's own way), and whichever is asked tells of all.
+"""
+
+import os
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _CALL_SECONDS: Final = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -51,4 +59,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """The exposition text of all measurements."""
-        return generate_latest(self.registry)
+        if SHARED not in os.environ:
+            return generate_latest(self.registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     requests_a_minute_tenant: int = Field(
         default=120_000, gt=0, description="Requests a minute of one tenant's people."
     )
+    api_processes: int = Field(
+        default=1, ge=1, le=64,
+        description="How many API processes answer at the port; each takes a processor when it is busy.",
+    )  # fmt: skip
     limits_redis_url: SecretStr | None = Field(
         default=None,
         description="A Redis (redis://…) in which several API processes count requests together; without it, each "

@@ -23,6 +23,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from comms.identity.tokens import Issuer
+from comms.metrics import SHARED
 from comms.provision import Databases
 from comms.settings import Settings
 from comms.short_path import short_dir
@@ -51,6 +52,8 @@ class Instance:
         self.ready_seconds = 0.0
         self._serve_port = free_port()
         self._scratch = scratch
+        self._counts = scratch / "counts"  # of the API's processes together
+        self._counts.mkdir(parents=True)
         self._ray_token = secrets.token_hex(32)
         self._postgres = PostgresChild(settings)
         self._memory = PeakMemory(os.getpid())
@@ -96,7 +99,10 @@ class Instance:
             self._postgres,
             self._process("sealer", _module("comms.audit.sealer"), self._as_sealer, lambda: True, after=sealer),
             self._process("models", self._models_command, self._as_app, self._models_ready.exists, after=after),
-            self._process("api", _module("comms.api"), self._as_app, lambda: _answers(self.address), after=after),
+            *(
+                self._process(name, _module("comms.api"), self._as_api, lambda: _answers(self.address), after=after)
+                for name in api_names(self.settings)
+            ),
             self._process("relay", _module("comms.events.relay"), self._as_relay, lambda: True, after=after),
             self._process("sender", _module("comms.sender"), self._as_sender, lambda: True, after=after),
             self._process("keeper", _module("comms.retention.keeper"), self._as_keeper, lambda: True, after=after),
@@ -145,6 +151,10 @@ class Instance:
 
     def _as_app(self) -> dict[str, str]:
         return self._environment(self.databases.app) | self._ray_environment()
+
+    def _as_api(self) -> dict[str, str]:
+        together = {SHARED: str(self._counts)} if self.settings.api_processes > 1 else {}
+        return self._as_app() | together
 
     def _as_relay(self) -> dict[str, str]:
         return self._environment(self.databases.relay)
@@ -232,6 +242,11 @@ def running_instance(settings: Settings, tell: Tell = lambda _: None) -> Iterato
         finally:
             instance.stop()
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def api_names(settings: Settings) -> list[str]:
+    """What the API's processes are called: `api`, and `api-2` and on where several answer at the port."""
+    return ["api", *(f"api-{number}" for number in range(2, settings.api_processes + 1))]
 
 
 def free_port() -> int:

@@ -5,9 +5,9 @@ said, nearest first. By both: two rankings, the words' (any word will do, rare o
 made one. What is found is marked as ranges of characters where it holds words that were looked for, and only there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
@@ -18,7 +18,9 @@ from comms.messages.records import Message
 from comms.pages import LAST_ID
 from models.endpoints import QuestionVector
 from models.records import Record
-from models.retrieval import reciprocal_rank_fusion
+from models.retrieval import RANK_CONSTANT, reciprocal_rank_fusion
+
+Key = TypeVar("Key", bound=Hashable)
 
 Mode = Literal["words", "meaning", "both"]
 Kind = Literal["message", "attachment", "utterance"]
@@ -187,8 +189,8 @@ async def _ranked(
     conn: Connection, wanted: Search, question: QuestionVector | None, cursor: UUID | None, limit: int
 ) -> list[AnyFound]:
     """The best of both rankings, or of the one that is asked for and can be had, after the id `cursor`."""
-    rankings = await _rank(conn, wanted, question)
-    order = [key for key, _ in reciprocal_rank_fusion(list(rankings.values()))]
+    rankings = await rank(conn, wanted, question)
+    order = fuse(rankings)
     if cursor is not None:
         order = order[next((at for at, (_, id) in enumerate(order, start=1) if id == cursor), len(order)) :]
     chosen = order[:limit]
@@ -205,10 +207,10 @@ async def _ranked(
     return [found[key] for key in chosen if key in found]
 
 
-async def _rank(
+async def rank(
     conn: Connection, wanted: Search, question: QuestionVector | None
 ) -> dict[FoundBy, list[tuple[Kind, UUID]]]:
-    """What is nearest in words and in meaning, each best first."""
+    """What is nearest in words and in meaning, each best first, as far as it is asked for and can be had."""
     asked = _values(wanted) | {"depth": DEPTH}
     answers: dict[FoundBy, Any] = {}
     if wanted.mode == "both" or question is None:
@@ -217,6 +219,11 @@ async def _rank(
         vector = "[" + ",".join(map(repr, question.vector)) + "]"
         answers["meaning"] = await conn.execute(_BY_MEANING, asked | {"vector": vector, "model": question.model})
     return {by: [(row["kind"], row["id"]) for row in await answer.fetchall()] for by, answer in answers.items()}
+
+
+def fuse(rankings: Mapping[FoundBy, Sequence[Key]], constant: float = RANK_CONSTANT) -> list[Key]:
+    """What is in any of the rankings, best first."""
+    return [key for key, _ in reciprocal_rank_fusion(list(rankings.values()), constant=constant)]
 
 
 def _values(wanted: Search) -> dict[str, Any]:

@@ -14,12 +14,15 @@ import httpx
 import pytest
 
 from comms.house import House
+from comms.metrics import SHARED
 from comms.provision import Databases
 from tests import factories
+from tests.comms.served import free_port
 
 pytestmark = pytest.mark.anyio
 
-Start = Callable[[], tuple["subprocess.Popen[bytes]", str]]
+Api = tuple["subprocess.Popen[bytes]", str]
+Start = Callable[..., Api]
 
 
 @pytest.fixture
@@ -27,11 +30,9 @@ def start_api(databases: Databases, data_dir: Path) -> Iterator[Start]:
     """Starts the process and returns it with its address once it answers."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> tuple["subprocess.Popen[bytes]", str]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        wiring = {
+    def start(port: int | None = None, **more: str) -> Api:
+        port = port or free_port()
+        wiring = more | {
             "WRITECARE_DATA_DIR": str(data_dir), "WRITECARE_PORT": str(port),
             "WRITECARE_ROLE_DATABASE_URL": databases.app,
         }  # fmt: skip
@@ -41,21 +42,26 @@ def start_api(databases: Databases, data_dir: Path) -> Iterator[Start]:
         )  # fmt: skip
         started.append(process)
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "the API ended while starting"
-            try:
-                if httpx.get(f"{address}/health", trust_env=False).status_code == 200:
-                    return process, address
-            except httpx.TransportError:
-                time.sleep(0.1)
-        raise AssertionError("the API does not answer")
+        wait_until_it_answers(process, address)
+        return process, address
 
     yield start
     for process in started:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the API ended while starting"
+        try:
+            if httpx.get(f"{address}/health", trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("the API does not answer")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -65,6 +71,32 @@ async def test_it_stops_cleanly_when_asked(start_api: Start, stop: signal.Signal
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+def test_several_processes_answer_at_one_port_count_together_and_outlive_one_another(
+    start_api: Start, tmp_path: Path
+) -> None:
+    port, together = free_port(), {"WRITECARE_API_PROCESSES": "2", SHARED: str(tmp_path)}
+    (first, address), (second, _) = (start_api(port, **together) for _ in range(2))
+    before = homes_asked(address)
+    for _ in range(40):  # a connection each, dealt out by the kernel
+        assert httpx.get(f"{address}/api/homes", trust_env=False).status_code == 401
+    assert {homes_asked(address) for _ in range(20)} == {before + 40}
+    for leaving in (first, second):
+        leaving.kill()
+        leaving.wait()
+        staying = second if leaving is first else start_api(port, **together)[0]
+        wait_until_it_answers(staying, address)  # an answer before may have been the other's
+        answers = [httpx.get(f"{address}/api/homes", trust_env=False).status_code for _ in range(20)]
+        assert answers == [401] * 20
+    assert homes_asked(address) == before + 80  # also those that the killed ones had answered
+
+
+def homes_asked(address: str) -> float:
+    """How often homes were asked for in vain, by all processes."""
+    lines = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
+    wanted = 'writecare_http_requests_total{method="GET",route="/api/homes",status="401"}'
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
 
 
 async def test_a_call_is_recorded_over_a_real_socket_and_the_log_is_json_without_ids_of_people(
