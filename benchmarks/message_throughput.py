@@ -2,11 +2,11 @@
 
     ./writecare bench message_throughput
 
-One API process and one PostgreSQL, as `up` starts them, without models, and no limit of requests a minute. Each of 32
-clients writes in a conversation of its own, over a kept connection, a message after the other. The yardstick is pgbench
-of the same PostgreSQL: 32 clients of the same login under the same row-level security, prepared statements, each
-statement its own round trip. Rounds of both come in turn, so that a busy machine slows both. Prints the median of the
-rounds' ratios; 0.50 is the goal.
+One API process, then one for each processor, and one PostgreSQL, as `up` starts them, without models, and no limit of
+requests a minute. Each of 32 clients writes in a conversation of its own, over a kept connection, a message after the
+other. The yardstick is pgbench of the same PostgreSQL: 32 clients of the same login under the same row-level security,
+prepared statements, each statement its own round trip. Rounds of both come in turn, so that a busy machine slows both.
+Prints the median of the rounds' ratios; 0.50 is the goal.
 """
 
 import asyncio
@@ -115,9 +115,9 @@ def benched(url: str, script: Path) -> float:
     return float(found[1])
 
 
-def main() -> int:
-    os.environ["WRITECARE_REQUESTS_A_MINUTE_USER"] = os.environ["WRITECARE_REQUESTS_A_MINUTE_TENANT"] = str(10**9)
-    with platform() as (databases, port, actor, token), tempfile.TemporaryDirectory() as folder:
+def measure(processes: int) -> None:
+    """Prints what so many API processes take, and pgbench in the same rounds."""
+    with platform(processes) as (databases, port, actor, token), tempfile.TemporaryDirectory() as folder:
         requests = [request_of(token, one) for one in make_conversations(databases.administrator, actor)]
         script = Path(folder) / "send.sql"
         script.write_text(
@@ -133,9 +133,15 @@ def main() -> int:
                 theirs, ours = benched(databases.app, script), asyncio.run(posted(port, requests))
             rounds.append((ours, theirs))
     ratios = [ours / theirs for ours, theirs in rounds]
-    for name, column in (("posted", 0), ("pgbench", 1)):
-        print(f"{name:8} {statistics.median(found[column] for found in rounds):7.0f} messages a second")
-    print(f"posted / pgbench {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+    posts, pgbench = (statistics.median(found[column] for found in rounds) for column in (0, 1))
+    print(f"{processes} API processes: {posts:.0f} posted a second, pgbench {pgbench:.0f}, "
+          f"ratio {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)  # fmt: skip
+
+
+def main() -> int:
+    os.environ["WRITECARE_REQUESTS_A_MINUTE_USER"] = os.environ["WRITECARE_REQUESTS_A_MINUTE_TENANT"] = str(10**9)
+    for processes in sorted({1, os.cpu_count() or 1}):
+        measure(processes)
     return 0
 
 

@@ -37,8 +37,8 @@ BODY = {"session_type": "video_call", "title": "Sunday call"}
 
 
 @contextlib.contextmanager
-def platform() -> Iterator[tuple[Databases, int, Actor, str]]:
-    """PostgreSQL and the API's process until the block ends: databases, port, somebody signed in, their token."""
+def platform(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
+    """PostgreSQL and the API's processes until the block ends: databases, port, somebody signed in, their token."""
     with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
         data = Path(folder)
         server = EmbeddedPostgres(data)
@@ -48,18 +48,21 @@ def platform() -> Iterator[tuple[Databases, int, Actor, str]]:
             port = free_port()
             wiring = {
                 "WRITECARE_DATA_DIR": folder, "WRITECARE_PORT": str(port),
-                "WRITECARE_ROLE_DATABASE_URL": databases.app,
+                "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_API_PROCESSES": str(processes),
             }  # fmt: skip
-            api = subprocess.Popen(
-                [sys.executable, "-m", "comms.api"], env=os.environ | wiring, stderr=subprocess.DEVNULL
-            )
+            command = [sys.executable, "-m", "comms.api"]
+            answering = [
+                subprocess.Popen(command, env=os.environ | wiring, stderr=subprocess.DEVNULL) for _ in range(processes)
+            ]
             try:
                 actor = make_actor(databases)
                 wait_for(port)
                 yield databases, port, actor, Issuer.open(data / "keys", Settings().issuer).sign(actor, 3600)
             finally:
-                api.terminate()
-                api.wait()
+                for api in answering:
+                    api.terminate()
+                for api in answering:
+                    api.wait()
         finally:
             server.stop()
 
