@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 import numpy as np
+import psycopg
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,6 +19,7 @@ from comms.ai.forwarding import open_model_door
 from comms.app import create_app
 from comms.database import Actor
 from comms.house import House
+from comms.provision import Databases
 from comms.transcripts.queries import save_embeddings
 from models.endpoints import QUESTION_PATH
 from tests import factories
@@ -249,7 +252,15 @@ async def test_the_functions_behind_search_name_nobody_more_than_row_level_secur
             assert len(await factories.rows(house, actor, f"select * from {function}")) == expected, function
 
 
-async def test_the_index_names_what_an_exact_look_names(talk: Talk, house: House, worker_house: House) -> None:
+def nearest_exactly(databases: Databases, statement: str, *values: Any) -> set[Any]:
+    """The ids of the ten nearest, each looked at: where no index is asked, none can miss."""
+    with psycopg.connect(databases.administrator) as admin:
+        return {row[0] for row in admin.execute(f"{statement} + 0 limit 10".encode(), values).fetchall()}
+
+
+async def test_the_index_names_what_an_exact_look_names(
+    talk: Talk, house: House, worker_house: House, databases: Databases
+) -> None:
     mia, sam, path = await two_who_talk(talk, house)
     other = await talk.begin(mia, await talk.person(mia))
     random = np.random.default_rng(3)
@@ -264,11 +275,43 @@ async def test_the_index_names_what_an_exact_look_names(talk: Talk, house: House
         await lay(worker_house, mia, *((row["id"], vector) for row, vector in zip(sent, vectors, strict=True)))
     asked = str(random.standard_normal(384).tolist())
     nearest = "select id from app.nearest_messages(%s, 'm1', null, null, null, null, null, 10)"
-    exact = "select message_id as id from message_vectors where tenant_id = %s order by (embedding <=> %s) + 0 limit 10"
-    for actor in (mia, sam):  # of them all, and of half of them
+    exact = "select message_id from message_vectors where conversation_id = any(%s) order by (embedding <=> %s)"
+    own, all_of_them = [UUID(path.rpartition("/")[2])], [UUID(place.rpartition("/")[2]) for place in (path, other)]
+    for actor, seen in ((mia, all_of_them), (sam, own)):
         found = {row["id"] for row in await factories.rows(house, actor, nearest, asked)}
-        every = {row["id"] for row in await factories.rows(house, actor, exact, actor.tenant_id, asked)}
-        assert len(found & every) >= 9, actor
+        assert len(found & nearest_exactly(databases, exact, seen, asked)) >= 9, actor
+
+
+async def test_the_index_names_what_was_said_in_calls_as_an_exact_look_does(
+    house: House, worker_house: House, databases: Databases
+) -> None:
+    made = await read_call(house, worker_house)
+    random = np.random.default_rng(4)
+    (transcription,) = await factories.rows(worker_house, made.worker, "select id from transcriptions")
+    said = [(at, str(random.standard_normal(384).tolist())) for at in range(100, 2600)]
+    with psycopg.connect(databases.administrator) as admin, admin.cursor() as cursor:
+        cursor.executemany(
+            "insert into utterances (tenant_id, transcription_id, position, start_seconds, end_seconds, text, "
+            "    confidence, embedding, embedding_model) values (%s, %s, %s, 0, 1, 'x', 0.9, %s, 'm1')",
+            [(made.lead.tenant_id, transcription["id"], at, vector) for at, vector in said],
+        )
+    asked = str(random.standard_normal(384).tolist())
+    nearest = "select id from app.nearest_utterances(%s, 'm1', null, null, null, null, null, 10)"
+    exact = "select id from utterances where tenant_id = %s order by (embedding <=> %s)"
+    found = {row["id"] for row in await factories.rows(house, made.lead, nearest, asked)}
+    assert len(found & nearest_exactly(databases, exact, made.lead.tenant_id, asked)) >= 9
+    assert await factories.rows(house, made.people["S2"], nearest, asked) == []  # an alert of it is about them
+
+
+async def test_what_the_house_itself_writes_is_not_found(talk: Talk, house: House) -> None:
+    mia, sam, path = await two_who_talk(talk, house)
+    await talk.say(mia, path, "She joined us for tea")
+    await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str((await talk.person(mia)).user_id)})
+    told = (await talk.ask(sam, "GET", path.replace("/conversations/", "/messages/conversations/"))).json()["items"]
+    assert told[0]["sender_type"] == "system"
+    assert "joined" in told[0]["content"]
+    for mode in ("words", "both"):
+        assert contents(await page(talk, sam, "joined", mode=mode)) == ["She joined us for tea"]
 
 
 async def test_a_vector_of_another_model_is_compared_with_nothing(
