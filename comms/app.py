@@ -38,6 +38,7 @@ from comms.openapi import DESCRIPTION, describe, operation_id
 from comms.problems import PROBLEM_RESPONSES, answer_with_problems
 from comms.recordings.routes import router as recordings
 from comms.recordings.sweep import sweep_for_ever
+from comms.retention.routes import router as retention
 from comms.service_accounts.routes import router as service_accounts
 from comms.sessions.routes import router as sessions
 from comms.settings import Settings
@@ -73,6 +74,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     timings,
     alerts,
     break_glass,
+    retention,
     acts,
     live_events,
     webhooks,

@@ -49,6 +49,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "consent": "Lawful grounds, and what people said when they were asked.",
     "recordings": "Taken in, heard, transcribed, read, erased.",
     "alerts": "What the models heard, before a person who decides.",
+    "retention": "How long things are kept, and what a case holds beyond that.",
     "audit": "Who did what, and that nobody has changed the log of it.",
     "live events": "Tickets for the WebSockets described above.",
     "webhooks": "Where else a tenant's events are sent, signed, and what became of each.",

@@ -50,6 +50,9 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "messages.write": "write messages",
     "glass.break": "break the glass in an emergency, with a reason that somebody will ask about",
     "glass.watch": "see who broke the glass, and acknowledge it",
+    "retention.read": "see how long things are kept, and what is held for a case",
+    "retention.decide": "decide how long things are kept",
+    "retention.hold": "hold what a case needs, and let it go",
 }
 _OWN: Final = "see and change your own consent"
 _GUEST: Final = "take part in the one call that you were invited to"

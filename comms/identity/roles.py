@@ -31,6 +31,7 @@ RolePermission = Literal[
     "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
     "webhooks.read", "webhooks.manage",
     "glass.break", "glass.watch",
+    "retention.read", "retention.decide", "retention.hold",
     "conversations.read", "conversations.write", "messages.read", "messages.write",
 ]  # fmt: skip
 
@@ -71,6 +72,10 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     # look for a while, giving a reason, at what one's role does not show; who watches over that
     "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
     "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # how long things are kept, and what a case needs for longer
+    "retention.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    "retention.decide": frozenset({"data_protection_officer"}),
+    "retention.hold": frozenset({"data_protection_officer", "safeguarding_lead"}),
     # conversations are their members' alone; staff make them, residents and external people take part and write
     "conversations.read": _STAFF | {"resident", "external"},
     "conversations.write": _STAFF,

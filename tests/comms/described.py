@@ -4,7 +4,6 @@ A new route is picked up by itself. Where a test cannot know which id a path or 
 is where to say what a name means.
 """
 
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ KINDS: Final[dict[str, str]] = {
     "conversation_id": "conversation", "object_id": "user", "actor_id": "user", "cursor": "session",
     "sign_in_id": "sign_in", "account_id": "service_account", "webhook_id": "webhook", "delivery_id": "delivery",
     "message_id": "message", "reply_to": "message", "up_to": "message", "sender_id": "user",
-    "attachment_id": "attachment",
+    "attachment_id": "attachment", "hold_id": "hold",
     "members": "resident", "mentions": "user", "residents": "resident",
 }  # fmt: skip
 _LISTS_OF_IDS: Final = {"participant"}
@@ -50,8 +49,8 @@ class Operation:
 
     @property
     def path_names(self) -> list[str]:
-        """The path's parameters."""
-        return re.findall(r"\{(\w+)\}", self.path)
+        """The path's parameters that are ids: of words (a category) there are no others next door."""
+        return [one["name"] for one in self.parameters("path") if "enum" not in one["schema"]]
 
     def parameters(self, place: str) -> list[dict[str, Any]]:
         """Those of the query or the header."""
@@ -85,11 +84,13 @@ def request(operation: Operation, ids: Ids, words: str, *, whole: bool = True) -
 
     `whole`: with everything that may be said; else with what must be.
     """
-    path = operation.path
-    for name in operation.path_names:
-        path = path.replace(f"{{{name}}}", str(id_for(name, ids)))
-    made: dict[str, Any] = {"method": operation.method, "url": path}
     example = _Examples(operation.document, ids, words, whole)
+    path = operation.path
+    for parameter in operation.parameters("path"):
+        name = parameter["name"]
+        value = id_for(name, ids) if name in operation.path_names else example.of(parameter["schema"], name)
+        path = path.replace(f"{{{name}}}", str(value))
+    made: dict[str, Any] = {"method": operation.method, "url": path}
     wanted = [p for p in operation.parameters("query") if p.get("required") or p["name"] in KINDS]
     made["params"] = {p["name"]: example.of(p["schema"], p["name"]) for p in wanted if whole or p.get("required")}
     if (form := operation.body("multipart/form-data")) is not None:

@@ -19,6 +19,8 @@ from comms.identity.roles import ROLES
 from comms.messages.queries import edit_message, send_message
 from comms.messages.reactions import NewReaction, add_reaction
 from comms.messages.records import MessageChange, NewFileMessage, NewMessage
+from comms.retention.holds import NewHold, place_hold
+from comms.retention.rules import RuleChange, decide_rule
 from comms.service_accounts.queries import NewServiceAccount, create_service_account
 from comms.timings.queries import save_timings
 from comms.webhooks.queries import NewWebhook, create_webhook
@@ -84,9 +86,16 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
         "invitation": invitation[0]["id"], "glass": glass.id,
         "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
-        "attachment": attachment_id,
+        "attachment": attachment_id, "hold": await _hold(house, officer, conversation_id),
     }  # fmt: skip
     return Neighbour(made.tenant_id, people, ids)
+
+
+async def _hold(house: House, officer: Actor, conversation_id: uuid.UUID) -> uuid.UUID:
+    """The conversation held for a case, by a rule that the officer decided."""
+    async with house.database.acting_as(officer) as conn:
+        await decide_rule(conn, officer, "messages", RuleChange(days=3650), None)
+        return (await place_hold(conn, officer, NewHold(conversation_id=conversation_id, reference="case-1"))).id
 
 
 def _rota() -> NewServiceAccount:
