@@ -126,6 +126,9 @@ def _make_roles(admin: psycopg.Connection, passwords: dict[str, str]) -> None:
         statement = sql.SQL("alter role {} " if exists else "create role {} ").format(sql.Identifier(role))
         attributes = sql.SQL("login nosuperuser nocreatedb nocreaterole nobypassrls password {}")
         admin.execute(statement + attributes.format(sql.Literal(passwords[role])))
+    # Planned once for any value: over months the planner thinks a plan for each value cheaper, since it cannot foresee
+    # that all but one are left out, and then takes longer to plan than to read (docs/decisions/0029).
+    admin.execute("alter role wcc_app set plan_cache_mode = force_generic_plan")
 
 
 def _make_ground(admin: psycopg.Connection, database: str) -> None:

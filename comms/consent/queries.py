@@ -175,14 +175,14 @@ async def list_records(conn: Connection, user_id: UUID) -> list[ConsentRecord]:
 
 async def list_history(conn: Connection, *, user_id: UUID | None, before: UUID, limit: int) -> list[ConsentAct]:
     """The history, newest first, from before the id; of one person where named."""
+    named = "" if user_id is None else " and r.data_subject_id = %(user)s"
     found = await conn.execute(
         "select t.id, t.consent_record_id, r.data_subject_id as user_id, "  # noqa: S608 (constants)
         "a.activity_type as purpose, t.action, "
         "t.previous_status, t.new_status, t.reason, t.performed_by, t.created_at "
         f"from consent_audit_trail t join ({_JOINED}) "
         "on r.tenant_id = t.tenant_id and r.id = t.consent_record_id "
-        "where t.id < %(before)s and (%(user)s::uuid is null or r.data_subject_id = %(user)s) "
-        "order by t.id desc limit %(limit)s",
+        f"where t.id < %(before)s{named} order by t.id desc limit %(limit)s".encode(),
         {"before": before, "user": user_id, "limit": limit},
     )
     return [ConsentAct.model_validate(row) for row in await found.fetchall()]

@@ -96,11 +96,11 @@ async def list_recordings(
     conn: Connection, *, session_id: UUID | None, status: RecordingStatus | None, before: UUID, limit: int
 ) -> list[Recording]:
     """Recordings, newest first, from before the id; narrowed by whatever is named."""
+    narrowed = {"session": "r.session_id = %(session)s", "status": "r.status = %(status)s"}
+    values = {"session": session_id, "status": status, "before": before, "limit": limit}
+    named = "".join(f" and {condition}" for name, condition in narrowed.items() if values[name] is not None)
     found = await conn.execute(
-        f"{_SELECT} and r.id < %(before)s "
-        "and (%(session)s::uuid is null or r.session_id = %(session)s) "
-        "and (%(status)s::text is null or r.status = %(status)s) order by r.id desc limit %(limit)s",
-        {"before": before, "session": session_id, "status": status, "limit": limit},
+        f"{_SELECT} and r.id < %(before)s{named} order by r.id desc limit %(limit)s".encode(), values
     )
     return [Recording.model_validate(row) for row in await found.fetchall()]
 

@@ -179,21 +179,20 @@ async def list_sessions(
     limit: int,
 ) -> list[Session]:
     """Sessions, newest first, from before the id; narrowed by whatever is named."""
+    narrowed = {
+        "status": "s.status = %(status)s", "type": "s.session_type = %(type)s", "home": "s.home_id = %(home)s",
+        "participant": "exists (select 1 from session_participants w "
+        "where w.tenant_id = s.tenant_id and w.session_id = s.id and w.user_id = %(participant)s)",
+    }  # fmt: skip
+    values: dict[str, Any] = {"status": status, "type": session_type, "home": home_id, "participant": participant}
+    named = "".join(f" and {condition}" for name, condition in narrowed.items() if values[name] is not None)
     found = await conn.execute(
         # the page first, then what is shown of it: the rule is asked of a page's sessions alone
         f"{_SELECT} where s.id = any (array(select s.id from communication_sessions s "  # noqa: S608 (constants)
-        f"where {_SEEN} and s.id < %(before)s "
-        "and (%(status)s::text is null or s.status = %(status)s) "
-        "and (%(type)s::text is null or s.session_type = %(type)s) "
-        "and (%(home)s::uuid is null or s.home_id = %(home)s) "
-        "and (%(participant)s::uuid is null or exists (select 1 from session_participants w "
-        "where w.tenant_id = s.tenant_id and w.session_id = s.id and w.user_id = %(participant)s)) "
-        "order by s.id desc limit %(limit)s)) order by s.id desc",
-        {
-            **_seen_by(actor), "status": status, "type": session_type, "home": home_id,
-            "participant": participant, "before": before, "limit": limit,
-        },
-    )  # fmt: skip
+        f"where {_SEEN} and s.id < %(before)s{named} "
+        "order by s.id desc limit %(limit)s)) order by s.id desc".encode(),
+        {**_seen_by(actor), **values, "before": before, "limit": limit},
+    )
     return [Session.model_validate(row) for row in await found.fetchall()]
 
 

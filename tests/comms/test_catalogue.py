@@ -135,3 +135,18 @@ def test_the_logs_of_acts_and_of_consent_cannot_be_changed_even_by_their_owner(d
         for table in ("consent_audit_trail", "audit_log", "audit_seals"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), owner.transaction():
                 owner.execute(f"truncate {table} cascade".encode())
+
+
+def test_the_api_plans_a_statement_once_for_any_value(databases: Databases) -> None:
+    with psycopg.connect(databases.app) as app:
+        assert app.execute("show plan_cache_mode").fetchone() == ("force_generic_plan",)
+
+
+def test_rules_that_are_views_are_the_owners_and_only_read(catalogue: "psycopg.Connection[TupleRow]") -> None:
+    views = "pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'app' and c.relkind = 'v'"
+    assert ask(catalogue, f"select c.relname from {views} and pg_get_userbyid(c.relowner) = 'wcc_owner'") == {"stays"}
+    granted = ask(
+        catalogue, "select grantee || ' ' || privilege_type from information_schema.table_privileges "
+        "where table_schema = 'app' and grantee <> 'wcc_owner'",
+    )  # fmt: skip
+    assert granted == {"wcc_app SELECT"}

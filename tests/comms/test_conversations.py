@@ -1,6 +1,8 @@
 """Conversations: made, listed, joined and left; nobody but their members sees them, and only of their time."""
 
 import asyncio
+from dataclasses import replace
+from uuid import UUID
 
 import httpx
 import pytest
@@ -27,6 +29,21 @@ async def test_a_conversation_is_made_with_its_members_and_read_back(talk: Talk,
     assert {member["user_id"] for member in conversation["members"]} == {str(p.user_id) for p in (mia, ada, ben)}
     assert (conversation["title"], conversation["care_context"]) == ("Ada's family", context)
     assert (conversation["settings"], read.headers["etag"]) == ({"history": "from_joining"}, '"1"')
+
+
+async def test_whoever_acts_has_their_own_stays_and_nobody_anothers(talk: Talk, house: House) -> None:
+    mia = await factories.make_actor(house, "care_manager")
+    sam, zoe = await talk.person(mia), await talk.person(mia)
+    path = await talk.begin(mia, sam)
+    there = UUID(path.rpartition("/")[2])
+    stranger = await factories.make_actor(house, "care_manager")
+    elsewhere = replace(sam, tenant_id=stranger.tenant_id)
+    for actor, seen in ((mia, [there]), (sam, [there]), (zoe, []), (stranger, []), (elsewhere, [])):
+        async with house.database.acting_as(actor) as conn:
+            found = await conn.execute("select conversation_id from app.stays")
+            assert [row["conversation_id"] for row in await found.fetchall()] == seen
+    async with house.database.acting_for_nobody() as conn:
+        assert await (await conn.execute("select from app.stays")).fetchall() == []
 
 
 async def test_two_people_have_one_direct_conversation_whoever_asks(talk: Talk, house: House) -> None:
