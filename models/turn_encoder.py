@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.artefacts import Manifest, read_arrays, read_artefact
 from models.errors import unavailable
 from models.minilm import has_fast_bfloat16, load_tokenizer
-from models.mpnet import CLS, SEP, MPNet, padded
+from models.mpnet import CLS, SEP, MPNet
 from models.records import Conversation
 
 LAYERS: Final = 8  # of twelve: docs/decisions/0013 says what the others cost and would give
@@ -125,11 +125,13 @@ class TurnEncoder:
 
     def forward(self, batch: Sequence[Window]) -> torch.Tensor:
         """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
-        hidden = self.network(*padded([window.ids for window in batch])).float()
+        lengths = [len(window.ids) for window in batch]
+        ids = torch.tensor([token for window in batch for token in window.ids])
+        hidden = self.network(ids, lengths).float().split(lengths)
         return torch.stack(
             [
-                torch.cat([hidden[row, start:end].mean(dim=0), hidden[row, start]])
-                for row, window in enumerate(batch)
+                torch.cat([tokens[start:end].mean(dim=0), tokens[start]])
+                for tokens, window in zip(hidden, batch, strict=True)
                 for _, start, end in window.spans
             ]
         )
