@@ -135,9 +135,7 @@ class _Layer(nn.Module):
         answer: torch.Tensor = self.output["LayerNorm"](self.dropout(changed) + hidden)
         return answer
 
-    def _attended(
-        self, parts: tuple[torch.Tensor, ...], bias: torch.Tensor, lengths: Sequence[int]
-    ) -> torch.Tensor:
+    def _attended(self, parts: tuple[torch.Tensor, ...], bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """Each sequence by itself: half the time of torch's fused attention over a padded batch.
 
         On a processor a matrix of scores for one sequence stays in its cache, and padding needs no mask.
