@@ -29,9 +29,7 @@ CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8
 
 
 def _moved(concern: Concern, turn: int, text: str) -> Concern:
-    return concern.model_copy(
-        update={"evidence": (Evidence(turn=turn, start=0, end=2, text=text[:2], weight=0.5),)}
-    )
+    return concern.model_copy(update={"evidence": (Evidence(turn=turn, start=0, end=2, text=text[:2], weight=0.5),)})
 
 
 class ScriptedModels:

@@ -14,8 +14,8 @@ from comms.messages.words import all_words, words_inside
 from comms.readings.due import take_away
 from comms.readings.records import DueMessage, MessageReading, MessageTurn
 
-# What the models are shown of the talk around a message; each costs as much as one to read. What is read as it comes has
-# nothing after it: hence the last two before it are read again (docs/decisions/0025 has the figures).
+# What the models are shown of the talk around a message; each costs as much as one to read. What is read as it comes
+# has nothing after it: hence the last two before it are read again (docs/decisions/0025 has the figures).
 _TURNS_BEFORE: Final = 4
 _TURNS_AFTER: Final = 2
 _READ_AGAIN: Final = 2
