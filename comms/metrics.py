@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _CALL_SECONDS: Final = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -47,6 +47,13 @@ class Metrics:
             "writecare_session_lost_packets_ratio", "A session's mean, over its participants' reports",
             buckets=_LOST_RATIO, registry=self.registry,
         )  # fmt: skip
+        self.messages_unread = Gauge(
+            "writecare_messages_unread", "Versions of messages that are to be read for safeguarding, of all tenants",
+            registry=self.registry,
+        )  # fmt: skip
+        self.reading_lag_seconds = Gauge(
+            "writecare_message_reading_lag_seconds", "Since when the longest of them waits", registry=self.registry
+        )
         self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio taken in", registry=self.registry)
 
     def render(self) -> bytes:
