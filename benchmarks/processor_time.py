@@ -14,7 +14,7 @@ import psutil
 _KINDS: Final = (
     ("safeguarding replica", "ServeReplica:models:safeguarding"), ("embedding replica", "ServeReplica:models:embedding"),
     ("other replicas", "ServeReplica"), ("api", "comms.api"), ("relay", "comms.events.relay"),
-    ("worker", "serving.worker"), ("postgres", "postgres"), ("ray", "ray"),
+    ("worker", "serving.worker"), ("postgres", "postgres"), ("ray", "ray"), ("yardstick", "multiprocessing"),
 )  # fmt: skip
 
 
