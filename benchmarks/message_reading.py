@@ -18,7 +18,6 @@ import json
 import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +54,7 @@ class Seen:
     answered: dict[str, float] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=dict)
     bare: list[float] = field(default_factory=list)
-    spent: Counter[str] = field(default_factory=Counter)  # of processors, by what a process is, while the load lasted
+    spent: dict[str, float] = field(default_factory=dict)  # of processors, by what a process is, while the load lasted
 
 
 def corpus() -> list[dict[str, Any]]:
@@ -158,7 +157,7 @@ async def run(running: Bench, bare: Callable[[str], float], rate: float) -> tupl
                 sending.append(asyncio.create_task(home.say(number)))
             await asyncio.gather(*sending)
             measuring.cancel()
-            seen.spent = seconds_by_kind() - spent
+            seen.spent = {kind: now - spent.get(kind, 0.0) for kind, now in seconds_by_kind().items()}
             await settled(running, seen)
             listening.cancel()
     return seen, began
@@ -210,9 +209,9 @@ def report(running: Bench, seen: Seen, began: float) -> None:
           f"longest {ordered[-1]:.2f} s")  # fmt: skip
     print(f"bare model, one message: {statistics.median(seen.bare[WARM:]) * 1e3:.0f} ms")
     print(f"ratio {statistics.median(ratios):.1f}  ({min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} stretches)")
-    for kind, seconds in seen.spent.most_common():
+    for kind, seconds in sorted(seen.spent.items(), key=lambda one: -one[1]):
         print(f"{kind:22} {seconds / len(seen.answered) * 1e3:6.1f} ms a message")
-    print(f"{'together':22} {seen.spent.total() / len(seen.answered) * 1e3:6.1f} ms a message")
+    print(f"{'together':22} {sum(seen.spent.values()) / len(seen.answered) * 1e3:6.1f} ms a message")
 
 
 def one_message() -> Conversation:

@@ -4,23 +4,22 @@ For benchmarks that say beside a figure what it was spent on. The tree under thi
 with all that it started; what a process is called, its command line says (Ray names a replica after its deployment).
 """
 
-import re
-from collections import Counter
+from collections import defaultdict
 from typing import Final
 
 import psutil
 
 # the first that is found in a command line names the process
-_KINDS: Final = (
-    ("safeguarding replica", "ServeReplica:models:safeguarding"), ("embedding replica", "ServeReplica:models:embedding"),
-    ("other replicas", "ServeReplica"), ("api", "comms.api"), ("relay", "comms.events.relay"),
-    ("worker", "serving.worker"), ("postgres", "postgres"), ("ray", "ray"), ("yardstick", "multiprocessing"),
-)  # fmt: skip
+_KINDS: Final = {
+    "safeguarding replica": "ServeReplica:models:safeguarding", "embedding replica": "ServeReplica:models:embedding",
+    "other replicas": "ServeReplica", "api": "comms.api", "relay": "comms.events.relay", "worker": "serving.worker",
+    "postgres": "postgres", "ray": "ray", "yardstick": "multiprocessing",
+}  # fmt: skip
 
 
-def seconds_by_kind() -> Counter[str]:
+def seconds_by_kind() -> dict[str, float]:
     """Processor seconds so far, of the processes under this one that live; `bench` is this process itself."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     this = psutil.Process()
     spent["bench"] = _seconds(this)
     for process in this.children(recursive=True):
@@ -33,7 +32,7 @@ def seconds_by_kind() -> Counter[str]:
 
 def _kind(process: psutil.Process) -> str:
     told = " ".join(process.cmdline()) or process.name()
-    return next((kind for kind, sign in _KINDS if re.search(sign, told)), "others")
+    return next((kind for kind, sign in _KINDS.items() if sign in told), "others")
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -2,10 +2,10 @@
 
     python -m training.evaluate_context [--data DIR]
 
-Half of the held-out conversations (every second by id; the other half is left for reporting), a window around each turn:
-`before` and `after` turns of it. AP of any concern, the shares of concerns and of ordinary turns that are flagged at the
-shipped thresholds, macro-F1 and accuracy of sentiment, and the encoder's processor time a turn. Last, what is flagged
-when a message is read as it comes and again when one and when two have come after it.
+Half of the held-out conversations (every second by id; the other half is left for reporting), a window around each
+turn: `before` and `after` turns of it. AP of any concern, the shares of concerns and of ordinary turns that are flagged
+at the shipped thresholds, macro-F1 and accuracy of sentiment, and the encoder's processor time a turn. Last, what is
+flagged when a message is read as it comes and again when one and when two have come after it.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -75,17 +75,18 @@ def main() -> None:
     told = {}
     for before, after in WINDOWS:
         one = told[before, after] = asked(models, items, before, after)
-        print(
-            f"{before:3} before {after:3} after: AP {average_precision(voiced, one.any):.3f}  flagged "
-            f"{one.flagged[voiced == 1].mean():.3f} of concerns, {one.flagged[voiced == 0].mean():.3f} of ordinary turns"
-            f"  sentiment F1 {macro_f1(felt, one.sentiment):.3f}, {(felt == one.sentiment).mean():.3f} right"
-            f"  encoder {one.milliseconds:.1f} ms", flush=True,
-        )  # fmt: skip
+        right = (felt == one.sentiment).mean()
+        print(f"{before:3} before {after:3} after: {_concerns(voiced, one.any, one.flagged)}; sentiment F1 "
+              f"{macro_f1(felt, one.sentiment):.3f}, {right:.3f} right; encoder {one.milliseconds:.1f} ms", flush=True)  # fmt: skip
     for looks in range(1, len(AS_READ) + 1):
         chance = np.max([told[window].any for window in AS_READ[:looks]], axis=0)
         flagged = np.any([told[window].flagged for window in AS_READ[:looks]], axis=0)
-        print(f"{looks} looks: AP {average_precision(voiced, chance):.3f}  flagged {flagged[voiced == 1].mean():.3f} "
-              f"of concerns, {flagged[voiced == 0].mean():.3f} of ordinary turns")  # fmt: skip
+        print(f"{looks} looks: {_concerns(voiced, chance, flagged)}")
+
+
+def _concerns(voiced: NDArray[Any], chance: NDArray[Any], flagged: NDArray[np.bool_]) -> str:
+    found, alarms = flagged[voiced == 1].mean(), flagged[voiced == 0].mean()
+    return f"AP {average_precision(voiced, chance):.3f}, flagged {found:.3f} of concerns and {alarms:.3f} of the others"
 
 
 if __name__ == "__main__":

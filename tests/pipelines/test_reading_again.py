@@ -103,14 +103,18 @@ async def test_words_that_their_sender_does_not_permit_are_not_read_again(room: 
 
 
 async def test_a_file_without_words_has_a_reading_and_no_vector(room: Room) -> None:
+    conversation_id = room.conversation.rpartition("/")[2]
     uploaded = await room.talk.ask(
-        room.carer, "POST", "/api/messages/attachments",
-        params={"conversation_id": room.conversation.rpartition("/")[2]},
+        room.carer, "POST", "/api/messages/attachments", params={"conversation_id": conversation_id},
         files={"file": ("empty.txt", b" ")},
     )  # fmt: skip
     assert uploaded.status_code == 201, uploaded.text
-    with_file = {"message_type": "file", "attachments": [uploaded.json()["id"]]}
-    silent = await room.talk.say(room.carer, room.conversation, "", **with_file)
+    with_file = {
+        "conversation_id": conversation_id, "message_type": "file", "attachments": [uploaded.json()["id"]],
+    }  # fmt: skip
+    sent = await room.talk.ask(room.carer, "POST", "/api/messages", json=with_file)
+    assert sent.status_code == 201, sent.text
+    silent = sent.json()
     said = await room.say(room.carer, "A picture of her room.")
     await room.read(CALM)
     assert await room.readings() == [(silent["id"], 1), (said["id"], 1)]
