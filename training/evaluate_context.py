@@ -76,8 +76,9 @@ def main() -> None:
     for before, after in WINDOWS:
         one = told[before, after] = asked(models, items, before, after)
         right = (felt == one.sentiment).mean()
-        print(f"{before:3} before {after:3} after: {_concerns(voiced, one.any, one.flagged)}; sentiment F1 "
-              f"{macro_f1(felt, one.sentiment):.3f}, {right:.3f} right; encoder {one.milliseconds:.1f} ms", flush=True)  # fmt: skip
+        told_of = _concerns(voiced, one.any, one.flagged)
+        print(f"{before:3} before {after:3} after: {told_of}; sentiment F1 "
+              f"{macro_f1(felt, one.sentiment):.3f}, {right:.3f} right; encoder {one.milliseconds:.1f} ms")  # fmt: skip
     for looks in range(1, len(AS_READ) + 1):
         chance = np.max([told[window].any for window in AS_READ[:looks]], axis=0)
         flagged = np.any([told[window].flagged for window in AS_READ[:looks]], axis=0)
