@@ -58,7 +58,7 @@ class Models(Speech, Protocol):
     async def explain(
         self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
-        """The same assessments, each concern with its evidence; it stands back where there is other work."""
+        """The same assessments, each concern with its evidence: a dozen times the work of judging the turn."""
         ...
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:

@@ -1,7 +1,7 @@
 """Which words of a message moved the model, found once its alert is up: patient work, for what an alert cites alone.
 
 By deletion, which reads the message a dozen times (`models/evidence.py`): the dearest of all that is done with a
-message, and the one for which nobody is kept waiting. Consent is asked as for reading, before and, locked, when kept.
+message, and the one that gives way. Consent is asked as for reading, before and, locked, when kept.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from comms.alerts.records import MessageSpan
 from comms.consent.permission import lock_permissions, permissions
 from comms.database import Actor, Connection
 from comms.house import House
-from comms.readings.evidence import keep_spans, take_unexplained
+from comms.readings.evidence import keep_spans, messages_wait, take_unexplained
 from comms.readings.records import MessageTurn, UnexplainedEvidence
 from models.records import Concern, TurnAssessment
 from pipelines.capabilities import Models
@@ -60,7 +60,8 @@ class _Matter:
 async def explain_messages(house: House, models: Models, tenant_id: UUID) -> bool:
     """Explains evidence that waits for it in the tenant, the newest first; returns whether more may wait.
 
-    Raises what the models raised: what was taken comes due again.
+    While messages wait to be read it explains one piece alone. Raises what the models raised: what was taken comes due
+    again.
     """
     actor = Actor(tenant_id, WORKER, "service")
     for _ in range(_BATCHES):
@@ -71,6 +72,9 @@ async def explain_messages(house: House, models: Models, tenant_id: UUID) -> boo
         tried = [await failure_of(_explain(house, models, actor, together)) for together in apart(taken)]
         if failures := [failure for failure in tried if failure is not None]:
             raise failures[0]
+        async with house.database.acting_as(actor) as conn:
+            if await messages_wait(conn):
+                return True
     return True
 
 

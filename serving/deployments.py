@@ -9,10 +9,7 @@ threads that wait for each other at every step are ten times slower than one.
 """
 
 import asyncio
-import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,8 +48,6 @@ from serving.placement import Placement
 
 _log: Final = structlog.get_logger(__name__)
 
-_LEAST_URGENT: Final = 19
-
 Samples = NDArray[np.float32]
 Champions = dict[str, dict[str, Any]]  # model name -> ResolvedModel.as_document(): user_config must be JSON
 
@@ -63,11 +58,6 @@ def _directory(champions: Champions, name: str) -> Path:
 
 def _turn_encoder(champions: Champions, placement: Placement) -> TurnEncoder:
     return TurnEncoder.load(_directory(champions, "turn_encoder"), weights.mpnet(placement.models))
-
-
-def _stand_back() -> None:
-    """The calling thread alone, as Linux has it: it computes when nothing else would."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_URGENT)
 
 
 @serve.deployment(name="transcription", max_ongoing_requests=1)
@@ -110,14 +100,12 @@ class DiarizationDeployment:
 class SafeguardingDeployment:
     """Concerns of every turn, with severity, calibrated probability and the words that moved it.
 
-    For messages the feeling too, of the same pass of the encoder; and evidence apart, in a thread that the kernel lets
-    compute when nothing else would.
+    For messages the feeling too, of the same pass of the encoder, and evidence apart.
     """
 
     def __init__(self, placement: Placement) -> None:
         torch.set_num_threads(1)
         self._placement = placement
-        self._patient = ThreadPoolExecutor(1, "explaining", initializer=_stand_back)
 
     async def reconfigure(self, champions: Champions) -> None:
         self._models, self._versions = await asyncio.to_thread(self._load, champions)
@@ -148,9 +136,7 @@ class SafeguardingDeployment:
     ) -> Answer[list[tuple[TurnAssessment, ...]]]:
         """The same assessments, each concern with its evidence."""
         safeguarding, versions = self._models.safeguarding, self._versions
-        return await asyncio.get_running_loop().run_in_executor(
-            self._patient, lambda: answer_one(lambda: safeguarding.explain(conversations, assessments), versions)
-        )
+        return await asyncio.to_thread(answer_one, lambda: safeguarding.explain(conversations, assessments), versions)
 
 
 @serve.deployment(name="sentiment", max_ongoing_requests=64)

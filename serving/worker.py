@@ -53,6 +53,7 @@ _CONNECTIONS: Final = 6
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
+_BETWEEN_EXPLAINING_SECONDS: Final = 1  # of a tenant's evidence, so that under load it has a small share and no more
 # What is down comes back; what failed on this very recording will most likely fail on it again.
 _FAULTS: Final = frozenset({"processing-failed", "model-failed"})
 _TRIES_OF_A_FAULT: Final = 3
@@ -137,7 +138,7 @@ async def _read_on(queue: App, house: House, models: Callable[[], Models], tenan
 
 async def _explain_on(queue: App, house: House, models: Callable[[], Models], tenant_id: UUID) -> None:
     if await explain_messages(house, models(), tenant_id):
-        await start_explaining(queue, tenant_id)
+        await start_explaining(queue, tenant_id, pause_seconds=_BETWEEN_EXPLAINING_SECONDS)
 
 
 async def start_reading(queue: App, tenant_id: UUID) -> None:
@@ -145,9 +146,9 @@ async def start_reading(queue: App, tenant_id: UUID) -> None:
     await _start(reading_job(queue, tenant_id))
 
 
-async def start_explaining(queue: App, tenant_id: UUID) -> None:
-    """As `start_reading`, the job that finds the evidence's spans."""
-    await _start(explaining_job(queue, tenant_id))
+async def start_explaining(queue: App, tenant_id: UUID, pause_seconds: int = 0) -> None:
+    """As `start_reading`, the job that finds the evidence's spans; it is begun after the pause."""
+    await _start(explaining_job(queue, tenant_id, pause_seconds=pause_seconds))
 
 
 async def _start(job: JobDeferrer) -> None:

@@ -68,16 +68,18 @@ def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> 
     return _tenants_job(queue, READ_MESSAGES, MESSAGES, tenant_id, conn)
 
 
-def explaining_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
+def explaining_job(queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0) -> JobDeferrer:
     """As `reading_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
-    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, conn)
+    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, conn, pause_seconds)
 
 
-def _tenants_job(queue: App, task: str, lane: str, tenant_id: UUID, conn: Connection | None) -> JobDeferrer:
+def _tenants_job(
+    queue: App, task: str, lane: str, tenant_id: UUID, conn: Connection | None, pause_seconds: int = 0
+) -> JobDeferrer:
     name = f"{task}:{tenant_id}"
     return queue.configure_task(
         name=task, queue=lane, lock=name, queueing_lock=name, connection=conn,
-        task_kwargs={"tenant_id": str(tenant_id)},
+        task_kwargs={"tenant_id": str(tenant_id)}, schedule_in={"seconds": pause_seconds},
     )  # fmt: skip
 
 

@@ -15,25 +15,36 @@ from comms.alerts.records import MessageSpan
 from comms.database import Connection
 from comms.readings.records import UnexplainedEvidence
 
-_AT_ONCE: Final = 8  # a phrase taken away is a turn read: a hundred of them are
+# A phrase taken away is a turn read, a dozen for each: what is judged meanwhile waits no longer than for these.
+_AT_ONCE: Final = 4
+_WHILE_MESSAGES_WAIT: Final = 1
 _LEASE_SECONDS: Final = 30.0
 _LONGEST_LEASE_SECONDS: Final = 86_400.0  # of what its sender does not permit to be read any more
 
 
 async def take_unexplained(conn: Connection) -> list[UnexplainedEvidence]:
-    """The newest evidence that waits for its spans; nobody else is given it before its lease ends."""
+    """The newest evidence that waits for its spans; nobody else is given it before its lease ends.
+
+    Just one while messages of the tenant wait to be read.
+    """
     taken = await conn.execute(
-        "with chosen as (select tenant_id, id from alert_evidence where spans_due_at <= now() "
-        "    order by id desc limit %s) "
+        "with chosen as (select tenant_id, id from alert_evidence where spans_due_at <= now() order by id desc "
+        "    limit case when exists (select from message_readings_due where due_at <= now()) then %s else %s end) "
         "update alert_evidence e set spans_tries = e.spans_tries + 1, "
         "    spans_due_at = now() + make_interval(secs => least(%s, %s * power(2, least(e.spans_tries, 16)))) "
         "from chosen, messages m where e.tenant_id = chosen.tenant_id and e.id = chosen.id "
         "    and e.spans_due_at <= now() and m.tenant_id = e.tenant_id and m.id = e.message_id "
         "returning e.id, e.message_id, e.message_version as version, m.sender_id, e.spans_tries as tries, "
         "    e.category, e.severity, e.probability, e.threshold",
-        (_AT_ONCE, _LONGEST_LEASE_SECONDS, _LEASE_SECONDS),
+        (_WHILE_MESSAGES_WAIT, _AT_ONCE, _LONGEST_LEASE_SECONDS, _LEASE_SECONDS),
     )
     return [UnexplainedEvidence(**row) async for row in taken]
+
+
+async def messages_wait(conn: Connection) -> bool:
+    """Whether a message of the tenant waits to be read, and nobody reads it."""
+    found = await conn.execute("select exists (select from message_readings_due where due_at <= now()) as waits")
+    return bool((await found.fetchall())[0]["waits"])
 
 
 async def keep_spans(conn: Connection, spans: Mapping[UUID, Sequence[MessageSpan]]) -> int:
