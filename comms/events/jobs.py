@@ -65,22 +65,20 @@ def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> 
 
     Deferring it raises `AlreadyEnqueued` where one waits.
     """
-    return _tenants_job(queue, READ_MESSAGES, MESSAGES, tenant_id, conn)
+    return _tenants_job(queue, READ_MESSAGES, MESSAGES, tenant_id, connection=conn)
 
 
 def explaining_job(queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0) -> JobDeferrer:
     """As `reading_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
-    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, conn, pause_seconds)
+    pause = {"seconds": pause_seconds} if pause_seconds else None
+    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, connection=conn, schedule_in=pause)
 
 
-def _tenants_job(
-    queue: App, task: str, lane: str, tenant_id: UUID, conn: Connection | None, pause_seconds: int = 0
-) -> JobDeferrer:
+def _tenants_job(queue: App, task: str, lane: str, tenant_id: UUID, **options: Any) -> JobDeferrer:
     name = f"{task}:{tenant_id}"
     return queue.configure_task(
-        name=task, queue=lane, lock=name, queueing_lock=name, connection=conn,
-        task_kwargs={"tenant_id": str(tenant_id)}, schedule_in={"seconds": pause_seconds},
-    )  # fmt: skip
+        name=task, queue=lane, lock=name, queueing_lock=name, task_kwargs={"tenant_id": str(tenant_id)}, **options
+    )
 
 
 async def _start_recording(

@@ -9,6 +9,7 @@ import pytest
 from comms.house import House
 from comms.provision import Databases
 from models.errors import WriteCareError, unavailable
+from pipelines.explaining import explain_messages
 from tests.comms.messaging import Talk
 from tests.fakes import ScriptedModels
 from tests.pipelines.rooms import Room
@@ -142,6 +143,19 @@ async def test_a_message_of_which_the_models_fail_keeps_no_others_unexplained_fo
             await room.explain(Failing())
     explained = await room.see("select message_id from alert_evidence where spans_due_at is null")
     assert [str(row["message_id"]) for row in explained] == [read["id"]]
+
+
+async def test_while_messages_wait_to_be_read_one_piece_alone_is_explained_and_the_rest_later(room: Room) -> None:
+    for line in (GRABBED, "And hit me.", "Twice."):
+        await room.say(room.carer, line)
+    await room.read()
+    waits = await room.say(room.resident, "Who did?")
+    models = ScriptedModels()
+    assert await explain_messages(room.worker_house, models, room.tenant_id)
+    assert [talk.turns[-1].text for talk in models.explained] == ["Twice."]
+    await room.read(ScriptedModels(finds=""))
+    assert (waits["id"], 1) in await room.readings()
+    assert len((await room.explain()).explained) == 2
 
 
 async def test_another_tenants_evidence_is_not_explained(room: Room, databases: Databases) -> None:

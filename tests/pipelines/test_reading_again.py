@@ -120,3 +120,22 @@ async def test_a_file_without_words_has_a_reading_and_no_vector(room: Room) -> N
     assert await room.readings() == [(silent["id"], 1), (said["id"], 1)]
     vectors = await room.see("select message_id from message_vectors", actor=room.manager)
     assert [str(row["message_id"]) for row in vectors] == [said["id"]]
+
+
+async def test_the_operators_measurements_say_how_far_the_reading_lags_and_not_whose(
+    room: Room, client: httpx.AsyncClient
+) -> None:
+    before = await unread(client)
+    await room.say(room.carer, "One.")
+    await room.say(room.carer, "Two.")
+    assert await unread(client) == before + 2
+    await room.read(CALM)
+    assert await unread(client) == before
+
+
+async def unread(client: httpx.AsyncClient) -> float:
+    """What `/metrics` says of all tenants."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    told = dict(line.rsplit(" ", 1) for line in lines if line.startswith("writecare_message"))
+    assert float(told["writecare_message_reading_lag_seconds"]) >= 0
+    return float(told["writecare_messages_unread"])
