@@ -1,15 +1,18 @@
 """How soon a concern in a message is before the safeguarding team, while 20 messages a second are sent.
 
     ./writecare bench message_reading
+    python -m benchmarks.message_reading --rate 10
 
 A whole instance as `up` starts it, with the real models. People of a home talk in 20 conversations at once (texts of
 the training corpus: ordinary ones, and some that voice a concern), 20 messages a second for 70 s, of which the first
 10 s warm up. A concern's time is from its message's POST answered to its alert's event on the lead's open WebSocket.
 The yardstick is the bare safeguarding model asked of one message with the turns before it, in a process of its own, in
-turn with the load: once in each stretch of 5 s. Prints p50, p95 and the longest, what was not read or not told of, and
-the median of the stretches' ratios.
+turn with the load: once in each stretch of 5 s. Prints p50, p95 and the longest, what was not read or not told of, how
+many concerns had their evidence at the end, the median of the stretches' ratios, and for each kind of process the
+milliseconds of a processor that a message took while the load lasted.
 """
 
+import argparse
 import asyncio
 import json
 import statistics
@@ -25,6 +28,7 @@ import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.bare import Inputs, bare_models
+from benchmarks.processor_time import seconds_by_kind
 from benchmarks.running import Bench, bench
 from comms.database import Database
 from comms.identity.queries import ensure_tenant, ensure_user
@@ -33,7 +37,7 @@ from models.records import Conversation, Turn
 from serving.command.walk import TENANT
 
 CORPUS: Final = Path("training/data/care_conversations")
-A_SECOND: Final = 20
+A_SECOND: Final = 20.0
 AT_ONCE: Final = 20  # conversations
 STRETCH_SECONDS: Final = 5.0
 STRETCHES: Final = 14
@@ -50,6 +54,7 @@ class Seen:
     answered: dict[str, float] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=dict)
     bare: list[float] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)  # of processors, by what a process is, while the load lasted
 
 
 def corpus() -> list[dict[str, Any]]:
@@ -132,26 +137,27 @@ async def ask_bare(bare: Callable[[str], float], seen: Seen) -> None:
         await asyncio.sleep(max(0.0, STRETCH_SECONDS - seen.bare[-1]))
 
 
-async def run(running: Bench, bare: Callable[[str], float]) -> tuple[Seen, float]:
+async def run(running: Bench, bare: Callable[[str], float], rate: float) -> tuple[Seen, float]:
     """What was seen, and when the load began."""
     seen = Seen()
     address = running.instance.address
     async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
         home = Home(client, await people(running), seen)
-        messages = int(STRETCHES * STRETCH_SECONDS * A_SECOND)
+        messages = int(STRETCHES * STRETCH_SECONDS * rate)
         await home.prepare(messages)
         lead = {"Authorization": f"Bearer {running.tokens.lead}"}
         ticket = (await client.post("/api/ws/tickets", headers=lead)).raise_for_status().json()["ticket"]
         async with connect(f"{address.replace('http', 'ws')}/ws/alerts?ticket={ticket}", proxy=None) as socket:
             listening = asyncio.create_task(listen(socket, seen))
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), seconds_by_kind()
             measuring = asyncio.create_task(ask_bare(bare, seen))
             sending = []
             for number in range(messages):
-                await asyncio.sleep(max(0.0, began + number / A_SECOND - time.perf_counter()))
+                await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
                 sending.append(asyncio.create_task(home.say(number)))
             await asyncio.gather(*sending)
             measuring.cancel()
+            seen.spent = {kind: now - spent.get(kind, 0.0) for kind, now in seconds_by_kind().items()}
             await settled(running, seen)
             listening.cancel()
     return seen, began
@@ -170,9 +176,16 @@ async def settled(running: Bench, seen: Seen) -> None:
 def left(running: Bench, seen: Seen) -> tuple[int, set[str]]:
     """How many messages have no reading yet, and those that an alert cites."""
     with psycopg.connect(running.instance.databases.administrator) as conn:
-        read = {str(row[0]) for row in conn.execute("select message_id from message_readings")}
+        read = {str(row[0]) for row in conn.execute("select message_id from message_readings where not again")}
         cited = {str(row[0]) for row in conn.execute("select distinct message_id from alert_evidence")}
     return len(set(seen.answered) - read), cited
+
+
+def waiting(running: Bench) -> int:
+    """How many concerns that an alert cites wait for the words that moved the model."""
+    with psycopg.connect(running.instance.databases.administrator) as conn:
+        [[count]] = conn.execute("select count(*) from alert_evidence where spans_due_at is not null").fetchall()
+    return int(count)
 
 
 def report(running: Bench, seen: Seen, began: float) -> None:
@@ -191,11 +204,14 @@ def report(running: Bench, seen: Seen, began: float) -> None:
         if of_it:
             ratios.append(statistics.median(of_it) / seen.bare[stretch])
     print(f"messages {len(seen.answered)}, concerns {len(cited)} (measured {len(ordered)})")
-    print(f"not read {unread}, concerns not told of {len(cited - set(seen.told))}")
+    print(f"not read {unread}, concerns not told of {len(cited - set(seen.told))}, not explained {waiting(running)}")
     print(f"p50 {statistics.median(ordered):.2f} s  p95 {ordered[int(len(ordered) * 0.95)]:.2f} s  "
           f"longest {ordered[-1]:.2f} s")  # fmt: skip
     print(f"bare model, one message: {statistics.median(seen.bare[WARM:]) * 1e3:.0f} ms")
     print(f"ratio {statistics.median(ratios):.1f}  ({min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} stretches)")
+    for kind, seconds in sorted(seen.spent.items(), key=lambda one: -one[1]):
+        print(f"{kind:22} {seconds / len(seen.answered) * 1e3:6.1f} ms a message")
+    print(f"{'together':22} {sum(seen.spent.values()) / len(seen.answered) * 1e3:6.1f} ms a message")
 
 
 def one_message() -> Conversation:
@@ -205,9 +221,12 @@ def one_message() -> Conversation:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rate", type=float, default=A_SECOND, metavar="N", help="messages a second")
+    rate = parser.parse_known_args()[0].rate  # `./writecare bench` has words of its own before
     with bench() as running, bare_models(running.instance.settings, Inputs(one_message(), ())) as bare:
         bare(BARE)
-        seen, began = asyncio.run(run(running, bare))
+        seen, began = asyncio.run(run(running, bare, rate))
         report(running, seen, began)
     return 0
 

@@ -7,7 +7,7 @@ count together (`SHARED`, prometheus_client's own way), and whichever is asked t
 import os
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -54,6 +54,14 @@ class Metrics:
         self.session_lost_packets_ratio = Histogram(
             "writecare_session_lost_packets_ratio", "A session's mean, over its participants' reports",
             buckets=_LOST_RATIO, registry=self.registry,
+        )  # fmt: skip
+        self.messages_unread = Gauge(
+            "writecare_messages_unread", "Versions of messages that are to be read for safeguarding, of all tenants",
+            registry=self.registry, multiprocess_mode="mostrecent",  # whichever is asked has just looked
+        )  # fmt: skip
+        self.reading_lag_seconds = Gauge(
+            "writecare_message_reading_lag_seconds", "Since when the longest of them waits",
+            registry=self.registry, multiprocess_mode="mostrecent",
         )  # fmt: skip
         self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio taken in", registry=self.registry)
 

@@ -17,7 +17,7 @@ from models.weights import SENTENCE_ENCODER_VERSION
 
 DIMENSIONS: Final = 384
 _MAX_TOKENS: Final = 256  # the length that the encoder was trained with
-_BATCH: Final = 64
+_TOKENS_A_BATCH: Final = 1024  # padding included: among short texts one long one would make all of them long
 
 
 class EmbeddingModel:
@@ -38,14 +38,18 @@ class EmbeddingModel:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row a text, in order: (len(texts), 384) float32, each of length 1; beyond 256 tokens is not read."""
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
-        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        for start in range(0, len(by_length), _BATCH):
-            chosen = by_length[start : start + _BATCH]
-            vectors[chosen] = self._embed_batch([texts[index] for index in chosen])
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        batches: list[list[int]] = []
+        for index in sorted(range(len(texts)), key=lambda index: len(tokens[index])):
+            if not batches or (len(batches[-1]) + 1) * len(tokens[index]) > _TOKENS_A_BATCH:
+                batches.append([])
+            batches[-1].append(index)
+        for chosen in batches:
+            vectors[chosen] = self._embed_batch([tokens[index] for index in chosen])
         return vectors
 
-    def _embed_batch(self, texts: list[str]) -> NDArray[np.float32]:
-        ids, mask = padded([encoding.ids for encoding in self._tokenizer.encode_batch(texts)])
+    def _embed_batch(self, tokens: list[list[int]]) -> NDArray[np.float32]:
+        ids, mask = padded(tokens)
         with torch.inference_mode():
             pooled = (self._network(ids, mask) * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
             rows: NDArray[np.float32] = functional.normalize(pooled, dim=1).numpy()

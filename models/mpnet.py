@@ -19,7 +19,7 @@ from torch.nn import functional
 
 CLS: Final = 0
 SEP: Final = 2
-PAD: Final = 1
+_FIRST_PLACE: Final = 2  # of a sequence's first token: the one before is padding's, which there is none of here
 _FURTHEST: Final = 128  # tokens; beyond that all distances count as one
 
 
@@ -39,7 +39,10 @@ class Shape:
 
 
 class MPNet(nn.Module):
-    """Token ids and mask in, one hidden vector a token out; both (batch, tokens), the answer (batch, tokens, 768)."""
+    """Token ids of sequences one after the other, unpadded, and their lengths; the answer is (tokens, 768).
+
+    Nothing is padded: a batch costs what its tokens cost, however unlike its sequences are.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -68,10 +71,9 @@ class MPNet(nn.Module):
         network.load_state_dict({name: packaged[name] for name in expected})
         return network.eval()
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        hidden = self.embeddings(ids, mask)
-        bias = self._bias(ids.shape[1], hidden.dtype)
-        lengths = [int(length) for length in mask.sum(dim=1)]
+    def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        hidden = self.embeddings(ids, lengths)
+        bias = self._bias(max(lengths), hidden.dtype)
         for layer in self.encoder["layer"]:
             hidden = layer(hidden, bias, lengths)
         return hidden
@@ -102,8 +104,8 @@ class _Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
         self.dropout = nn.Dropout(shape.hidden_dropout_prob)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        places = (mask.cumsum(dim=1) * mask).long() + PAD  # the first token stands at 2, padding at 1
+    def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        places = torch.cat([torch.arange(length) for length in lengths]) + _FIRST_PLACE
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + self.position_embeddings(places)))
 
 
@@ -126,44 +128,29 @@ class _Layer(nn.Module):
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         reading = self.attention["attn"]
-        query, key, value = (self._heads(reading[name](hidden)) for name in ("q", "k", "v"))
+        query, key, value = (reading[name](hidden) for name in ("q", "k", "v"))
         changed = reading["o"](self._attended((query, key, value), bias, lengths))
         hidden = self.attention["LayerNorm"](self.dropout(changed) + hidden)
         changed = self.output["dense"](functional.gelu(self.intermediate["dense"](hidden)))
         answer: torch.Tensor = self.output["LayerNorm"](self.dropout(changed) + hidden)
         return answer
 
-    def _heads(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, size) -> (batch, heads, tokens, size / heads)."""
-        batch, tokens, size = hidden.shape
-        return hidden.view(batch, tokens, self.heads, size // self.heads).transpose(1, 2)
-
-    def _attended(
-        self, parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor], bias: torch.Tensor, lengths: Sequence[int]
-    ) -> torch.Tensor:
-        """Each sequence by itself, at its own length: half the time of torch's fused attention over a padded batch.
+    def _attended(self, parts: tuple[torch.Tensor, ...], bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """Each sequence by itself: half the time of torch's fused attention over a padded batch.
 
         On a processor a matrix of scores for one sequence stays in its cache, and padding needs no mask.
         """
-        query, key, value = parts
-        batch, heads, tokens, width = query.shape
-        seen = query.new_zeros((batch, tokens, heads * width))
-        for row, length in enumerate(lengths):
+        seen = []
+        for query, key, value in zip(*(part.split(list(lengths)) for part in parts), strict=True):
+            length, size = query.shape
             near = bias[:, :length, :length]
-            scores = torch.baddbmm(
-                near, query[row, :, :length], key[row, :, :length].transpose(1, 2), alpha=1 / math.sqrt(width)
-            )
-            found = scores.softmax(dim=-1) @ value[row, :, :length]
-            seen[row, :length] = found.transpose(0, 1).reshape(length, heads * width)
-        return seen
+            scale = 1 / math.sqrt(size // self.heads)
+            scores = torch.baddbmm(near, self._heads(query), self._heads(key).transpose(1, 2), alpha=scale)
+            found = scores.softmax(dim=-1) @ self._heads(value)
+            seen.append(found.transpose(0, 1).reshape(length, size))
+        return torch.cat(seen)
 
-
-def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and float mask, both (batch, longest); padding is PAD in the first, 0 in the second."""
-    longest = max(len(sequence) for sequence in sequences)
-    ids = torch.full((len(sequences), longest), PAD, dtype=torch.long)
-    mask = torch.zeros((len(sequences), longest))
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1.0
-    return ids, mask
+    def _heads(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(tokens, size) -> (heads, tokens, size / heads)."""
+        tokens, size = hidden.shape
+        return hidden.view(tokens, self.heads, size // self.heads).transpose(0, 1)

@@ -85,25 +85,9 @@ class SafeguardingModel:
         """One assessment a turn, in order, each concern with its evidence."""
         return self.assess_many([conversation])[0]
 
-    def assess_many(
-        self, conversations: Sequence[Conversation], contexts: Sequence[int] = ()
-    ) -> list[tuple[TurnAssessment, ...]]:
-        """As `assess` for each, batched across conversations.
-
-        `contexts`: how many turns at each one's beginning are only there to be understood by. They get no evidence,
-        which costs more to find than all else.
-        """
-        scored = self.score(conversations)
-        if not contexts:
-            return self.explain(conversations, scored)
-        quiet = [
-            [row.model_copy(update={"concerns": ()}) for row in rows[:before]] + list(rows[before:])
-            for rows, before in zip(scored, contexts, strict=True)
-        ]
-        explained = self.explain(conversations, quiet)
-        return [
-            (*rows[:before], *found[before:]) for rows, found, before in zip(scored, explained, contexts, strict=True)
-        ]
+    def assess_many(self, conversations: Sequence[Conversation]) -> list[tuple[TurnAssessment, ...]]:
+        """As `assess` for each, batched across conversations."""
+        return self.explain(conversations, self.score(conversations))
 
     def score(
         self, conversations: Sequence[Conversation], vectors: Sequence[TurnVectors] | None = None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.artefacts import Manifest, read_arrays, read_artefact
 from models.errors import unavailable
 from models.minilm import has_fast_bfloat16, load_tokenizer
-from models.mpnet import CLS, SEP, MPNet, padded
+from models.mpnet import CLS, SEP, MPNet
 from models.records import Conversation
 
 LAYERS: Final = 8  # of twelve: docs/decisions/0013 says what the others cost and would give
@@ -28,7 +28,7 @@ _PIECE_TOKENS: Final = 120  # even of words that are none
 _BREAK: Final = re.compile(r"(?<=[.!?;,])\s+|\s+(?=(?:and|but|so|then|cos|because|or)\s)")
 _WINDOW_TOKENS: Final = 500  # MPNet has 512 positions
 _CONTEXT_TOKENS: Final = 150  # of the turns before, where a conversation needs several windows
-_TOKENS_A_BATCH: Final = 4096
+_TOKENS_A_BATCH: Final = 2048  # more would not fit in a processor's cache any better
 _GROUP: Final = 64  # numbers that share a scale
 _STEPS: Final = 7  # four bits: -7 to 7
 
@@ -84,7 +84,7 @@ class TurnEncoder:
         return cls(network, tokenizer, "untrained")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
-        """One answer a conversation, in order; windows of all of them are batched together by length."""
+        """One answer a conversation, in order; windows of all of them are read in batches."""
         jobs: list[tuple[int, Window]] = []
         turn_of = []
         for at, conversation in enumerate(conversations):
@@ -92,7 +92,6 @@ class TurnEncoder:
             turn_of.append(np.asarray(owners, dtype=np.int64))
             jobs.extend((at, window) for window in windows(pieces))
         answers = [np.zeros((owners.size, VECTOR_SIZE), dtype=np.float32) for owners in turn_of]
-        jobs.sort(key=lambda job: len(job[1].ids))
         with torch.inference_mode():
             for batch in _batches(jobs):
                 vectors = self.forward([window for _, window in batch]).numpy()
@@ -125,11 +124,13 @@ class TurnEncoder:
 
     def forward(self, batch: Sequence[Window]) -> torch.Tensor:
         """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
-        hidden = self.network(*padded([window.ids for window in batch])).float()
+        lengths = [len(window.ids) for window in batch]
+        ids = torch.tensor([token for window in batch for token in window.ids])
+        hidden = self.network(ids, lengths).float().split(lengths)
         return torch.stack(
             [
-                torch.cat([hidden[row, start:end].mean(dim=0), hidden[row, start]])
-                for row, window in enumerate(batch)
+                torch.cat([tokens[start:end].mean(dim=0), tokens[start]])
+                for tokens, window in zip(hidden, batch, strict=True)
                 for _, start, end in window.spans
             ]
         )
@@ -231,8 +232,11 @@ def _unpacked(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArray[
 
 def _batches(jobs: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]]]:
     batches: list[list[tuple[int, Window]]] = []
-    for job in jobs:  # sorted by length, so the newest is the longest of its batch
-        if not batches or (len(batches[-1]) + 1) * len(job[1].ids) > _TOKENS_A_BATCH:
+    size = 0
+    for job in jobs:
+        size += len(job[1].ids)
+        if not batches or size > _TOKENS_A_BATCH:
             batches.append([])
+            size = len(job[1].ids)
         batches[-1].append(job)
     return batches

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.records import (
     ActionItem,
+    AnalysedTurn,
     Conversation,
     Risk,
     Sentiment,
@@ -46,8 +47,18 @@ class Speech(Protocol):
 class Models(Speech, Protocol):
     """Speech, and the reading of what was said."""
 
-    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
-        """One assessment a turn, in order; the first `context` are there to be understood by, and get no evidence."""
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order, each concern with its evidence."""
+        ...
+
+    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        """Of each conversation one answer a turn, in order: what is urgent, so without the concerns' evidence."""
+        ...
+
+    async def explain(
+        self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
+    ) -> list[tuple[TurnAssessment, ...]]:
+        """The same assessments, each concern with its evidence: a dozen times the work of judging the turn."""
         ...
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:

@@ -24,7 +24,7 @@ IMPORT_PATH: Final = "serving.application:build"
 
 # deployment -> the registered models that it holds
 HOLDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "safeguarding": ("safeguarding", "turn_encoder"),
+    "safeguarding": ("safeguarding", "sentiment", "turn_encoder"),
     "sentiment": ("sentiment", "turn_encoder"),
     "actions": ("actions", "turn_encoder"),
     "summarisation": ("summarisation",),

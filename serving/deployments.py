@@ -24,8 +24,10 @@ from models.actions import ActionModel
 from models.champions import ResolvedModel
 from models.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
 from models.embedding import EmbeddingModel
+from models.judging import Judging
 from models.records import (
     ActionItem,
+    AnalysedTurn,
     Conversation,
     Risk,
     Sentiment,
@@ -96,30 +98,45 @@ class DiarizationDeployment:
 
 @serve.deployment(name="safeguarding", max_ongoing_requests=64)
 class SafeguardingDeployment:
-    """Concerns of every turn, with severity, calibrated probability and the words that moved it."""
+    """Concerns of every turn, with severity, calibrated probability and the words that moved it.
+
+    For messages the feeling too, of the same pass of the encoder, and evidence apart.
+    """
 
     def __init__(self, placement: Placement) -> None:
         torch.set_num_threads(1)
         self._placement = placement
 
     async def reconfigure(self, champions: Champions) -> None:
-        self._model, self._versions = await asyncio.to_thread(self._load, champions)
+        self._models, self._versions = await asyncio.to_thread(self._load, champions)
 
-    def _load(self, champions: Champions) -> tuple[SafeguardingModel, dict[str, str]]:
+    def _load(self, champions: Champions) -> tuple[Judging, dict[str, str]]:
         encoder = _turn_encoder(champions, self._placement)
-        model = SafeguardingModel.load(_directory(champions, "safeguarding"), encoder)
-        return model, {"safeguarding": model.version, "turn_encoder": encoder.version}
+        safeguarding = SafeguardingModel.load(_directory(champions, "safeguarding"), encoder)
+        sentiment = SentimentModel.load(_directory(champions, "sentiment"), encoder)
+        return Judging(encoder, safeguarding, sentiment), {
+            "safeguarding": safeguarding.version, "turn_encoder": encoder.version,
+        }  # fmt: skip
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
-    async def assess(
-        self, conversations: list[Conversation], contexts: list[int]
-    ) -> list[Answer[tuple[TurnAssessment, ...]]]:
-        """One assessment a turn, in order; the first turns, as many as its `contexts` says, without evidence."""
-        asked = list(zip(conversations, contexts, strict=True))
-        return await asyncio.to_thread(answer_many, self._assess_all, asked, self._versions)
+    async def assess(self, conversations: list[Conversation]) -> list[Answer[tuple[TurnAssessment, ...]]]:
+        """One assessment a turn, in order."""
+        return await asyncio.to_thread(
+            answer_many, self._models.safeguarding.assess_many, conversations, self._versions
+        )
 
-    def _assess_all(self, asked: list[tuple[Conversation, int]]) -> list[tuple[TurnAssessment, ...]]:
-        return self._model.assess_many([one for one, _ in asked], [context for _, context in asked])
+    async def judge(self, conversations: list[Conversation]) -> Answer[list[tuple[AnalysedTurn, ...]]]:
+        """Of each conversation one answer a turn, in order, without evidence."""
+        models, versions = self._models, self._versions
+        told = versions | {"sentiment": models.sentiment.version}
+        return await asyncio.to_thread(answer_one, lambda: models.judge_many(conversations), told)
+
+    async def explain(
+        self, conversations: list[Conversation], assessments: list[Sequence[TurnAssessment]]
+    ) -> Answer[list[tuple[TurnAssessment, ...]]]:
+        """The same assessments, each concern with its evidence."""
+        safeguarding, versions = self._models.safeguarding, self._versions
+        return await asyncio.to_thread(answer_one, lambda: safeguarding.explain(conversations, assessments), versions)
 
 
 @serve.deployment(name="sentiment", max_ongoing_requests=64)

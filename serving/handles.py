@@ -17,6 +17,7 @@ from ray.serve.exceptions import RayServeException
 from models.errors import WriteCareError, unavailable
 from models.records import (
     ActionItem,
+    AnalysedTurn,
     Conversation,
     Risk,
     Sentiment,
@@ -59,10 +60,24 @@ class ServedModels:
         turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", sound, speakers, most_speakers)
         return turns
 
-    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
-        """One assessment a turn, in order; the first `context` turns without evidence."""
-        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation, context)
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order, each concern with its evidence."""
+        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation)
         return assessed
+
+    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        """Of each conversation one answer a turn, in order, without evidence."""
+        judged: list[tuple[AnalysedTurn, ...]] = await self._ask("safeguarding", "judge", list(conversations))
+        return judged
+
+    async def explain(
+        self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
+    ) -> list[tuple[TurnAssessment, ...]]:
+        """The same assessments, each concern with its evidence."""
+        found: list[tuple[TurnAssessment, ...]] = await self._ask(
+            "safeguarding", "explain", list(conversations), list(assessments)
+        )
+        return found
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
         """One a turn, in order."""

@@ -22,18 +22,29 @@ from uuid import UUID
 import structlog
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
-from procrastinate.jobs import DeleteJobCondition, Job, Status
+from procrastinate.jobs import DeleteJobCondition, Job, JobDeferrer, Status
 
-from comms.events.jobs import MESSAGES, PROCESS_RECORDING, READ_MESSAGES, RECORDINGS, reading_job
+from comms.events.jobs import (
+    EVIDENCE,
+    EXPLAIN_MESSAGES,
+    MESSAGES,
+    PROCESS_RECORDING,
+    READ_MESSAGES,
+    RECORDINGS,
+    explaining_job,
+    reading_job,
+)
 from comms.house import House, open_house
 from comms.logs import write_json_logs
 from comms.metrics import Metrics
 from comms.problems import is_retried
 from comms.readings.due import list_tenants_waiting
+from comms.readings.evidence import list_tenants_unexplained
 from comms.settings import Settings
 from comms.tasks import end
 from models.errors import WriteCareError, unavailable
 from pipelines.capabilities import Models
+from pipelines.explaining import explain_messages
 from pipelines.processing import park_recording, process_recording
 from pipelines.reading import read_messages
 
@@ -42,6 +53,7 @@ _CONNECTIONS: Final = 6
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
+_BETWEEN_EXPLAINING_SECONDS: Final = 1  # of a tenant's evidence, so that under load it has a small share and no more
 # What is down comes back; what failed on this very recording will most likely fail on it again.
 _FAULTS: Final = frozenset({"processing-failed", "model-failed"})
 _TRIES_OF_A_FAULT: Final = 3
@@ -54,6 +66,7 @@ class _Lane:
     name: str
     look_seconds: float
     forgets: DeleteJobCondition
+    at_once: int = _AT_ONCE
 
 
 # A job waits for the one before it of its tenant, and nothing tells the queue when that is over: it looks. Of messages
@@ -61,6 +74,7 @@ class _Lane:
 _LANES: Final = (
     _Lane(RECORDINGS, 1.0, DeleteJobCondition.NEVER),
     _Lane(MESSAGES, 0.1, DeleteJobCondition.SUCCESSFUL),
+    _Lane(EVIDENCE, 1.0, DeleteJobCondition.SUCCESSFUL, at_once=1),
 )
 
 _log: Final = structlog.get_logger(__name__)
@@ -108,16 +122,38 @@ def register_tasks(queue: App, house: House, models: Callable[[], Models]) -> No
             # Not tried again by the queue: what was not kept comes due again, and the sweep starts the job for it.
             _log.warning("messages are not read yet", tenant_id=tenant_id, reason=error.slug)
 
+    @queue.task(name=EXPLAIN_MESSAGES)
+    async def explain(tenant_id: str) -> None:
+        tenant = UUID(tenant_id)
+        try:
+            await _guarded(lambda: _explain_on(queue, house, models, tenant))
+        except WriteCareError as error:
+            _log.warning("evidence is not explained yet", tenant_id=tenant_id, reason=error.slug)  # comes due again too
+
 
 async def _read_on(queue: App, house: House, models: Callable[[], Models], tenant_id: UUID) -> None:
     if await read_messages(house, models, tenant_id):
         await start_reading(queue, tenant_id)  # after others' that wait: a tenant's many do not hold up another's few
 
 
+async def _explain_on(queue: App, house: House, models: Callable[[], Models], tenant_id: UUID) -> None:
+    if await explain_messages(house, models(), tenant_id):
+        await start_explaining(queue, tenant_id, pause_seconds=_BETWEEN_EXPLAINING_SECONDS)
+
+
 async def start_reading(queue: App, tenant_id: UUID) -> None:
     """Puts the job in the queue that reads what is due in the tenant; nothing where one waits there already."""
+    await _start(reading_job(queue, tenant_id))
+
+
+async def start_explaining(queue: App, tenant_id: UUID, pause_seconds: int = 0) -> None:
+    """As `start_reading`, the job that finds the evidence's spans; it is begun after the pause."""
+    await _start(explaining_job(queue, tenant_id, pause_seconds=pause_seconds))
+
+
+async def _start(job: JobDeferrer) -> None:
     try:
-        await reading_job(queue, tenant_id).defer_async()
+        await job.defer_async()
     except AlreadyEnqueued:
         return
 
@@ -160,11 +196,20 @@ async def start_unread(queue: App, house: House) -> None:
         await start_reading(queue, tenant_id)
 
 
+async def start_unexplained(queue: App, house: House) -> None:
+    """Starts the looking for whatever evidence waits for its spans in any tenant."""
+    async with house.database.acting_for_nobody() as conn:
+        tenants = await list_tenants_unexplained(conn)
+    for tenant_id in tenants:
+        await start_explaining(queue, tenant_id)
+
+
 async def _sweep(queue: App, house: House, silent_seconds: float) -> None:
     while True:
         try:
             await give_on_stalled(queue, silent_seconds)
             await start_unread(queue, house)
+            await start_unexplained(queue, house)
         except (ConnectorException, WriteCareError) as error:
             _log.warning("sweep failed", error=type(error).__name__)
         await asyncio.sleep(silent_seconds / 3)
@@ -197,7 +242,7 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
 
 async def _work_lane(queue: App, lane: _Lane, silent_seconds: float) -> None:
     await queue.run_worker_async(
-        queues=[lane.name], concurrency=_AT_ONCE, shutdown_graceful_timeout=_GRACE_SECONDS,
+        queues=[lane.name], concurrency=lane.at_once, shutdown_graceful_timeout=_GRACE_SECONDS,
         install_signal_handlers=False, fetch_job_polling_interval=lane.look_seconds,
         update_heartbeat_interval=silent_seconds / 3, stalled_worker_timeout=silent_seconds, delete_jobs=lane.forgets,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.records import (
     CATEGORIES,
     ActionItem,
+    AnalysedTurn,
     Concern,
     Conversation,
     Evidence,
@@ -25,6 +26,10 @@ from models.records import (
 from pipelines.capabilities import Samples
 
 CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
+
+
+def _moved(concern: Concern, turn: int, text: str) -> Concern:
+    return concern.model_copy(update={"evidence": (Evidence(turn=turn, start=0, end=2, text=text[:2], weight=0.5),)})
 
 
 class ScriptedModels:
@@ -47,6 +52,7 @@ class ScriptedModels:
         self._before = before
         self.calls: list[str] = []
         self.read: list[Conversation] = []
+        self.explained: list[Conversation] = []
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -72,7 +78,35 @@ class ScriptedModels:
         await self._asked("diarization")
         return (SpeakerTurn(speaker="Speaker 1", start_seconds=0.0, end_seconds=1.0),)
 
-    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
+    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        """As `assess`, without evidence; it asks both models, so that the versions of both are known."""
+        await self._asked("sentiment")
+        return [
+            tuple(
+                AnalysedTurn(
+                    scores=row.scores, sentiment=CALM,
+                    concerns=tuple(concern.model_copy(update={"evidence": ()}) for concern in row.concerns),
+                )
+                for row in await self.assess(conversation)
+            )
+            for conversation in conversations
+        ]  # fmt: skip
+
+    async def explain(
+        self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
+    ) -> list[tuple[TurnAssessment, ...]]:
+        """The first two characters of each turn moved every concern of it."""
+        await self._asked("evidence")
+        self.explained.extend(conversations)
+        return [
+            tuple(
+                row.model_copy(update={"concerns": tuple(_moved(concern, at, turn.text) for concern in row.concerns)})
+                for at, (turn, row) in enumerate(zip(conversation.turns, rows, strict=True))
+            )
+            for conversation, rows in zip(conversations, assessments, strict=True)
+        ]
+
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         await self._asked("safeguarding")
         self.read.append(conversation)
         scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)
@@ -80,9 +114,9 @@ class ScriptedModels:
             TurnAssessment(
                 scores=scores,
                 concerns=(
-                    Concern(
-                        category="physical_abuse", severity=self._severity, probability=0.8, threshold=0.3,
-                        evidence=(Evidence(turn=at, start=0, end=2, text=turn.text[:2], weight=0.5),),
+                    _moved(
+                        Concern(category="physical_abuse", severity=self._severity, probability=0.8, threshold=0.3),
+                        at, turn.text,
                     ),
                 ) if self._concerns(turn.text) else (),
             )

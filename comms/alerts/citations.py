@@ -21,7 +21,8 @@ async def list_message_evidence(conn: Connection, alert_id: UUID) -> tuple[Messa
     rows = await conn.execute(
         "select e.message_id, e.message_version as version, m.sender_id, m.created_at as sent_at, "
         "    case when m.version = e.message_version then m.content else v.content end as text, "
-        "    e.category, e.severity, e.probability, e.threshold, e.model, e.model_version, e.spans "
+        "    e.category, e.severity, e.probability, e.threshold, e.model, e.model_version, e.spans, "
+        "    e.spans_due_at is null as explained "
         "from alert_evidence e join messages m on m.tenant_id = e.tenant_id and m.id = e.message_id "
         "left join message_versions v on v.tenant_id = m.tenant_id and v.message_id = m.id "
         "    and v.version = e.message_version and v.standing = 'former' "

@@ -3,7 +3,7 @@
 A conversation goes on where a call ends. An alert a message would flood the queue with one matter; so what follows
 within a day adds its evidence to the open alert, may raise its severity, and is told of under a new version, so that
 nobody decides on what they have not seen (docs/decisions/0020). What was decided stays decided: then a new one is
-raised.
+raised. Which words moved the model is found after that (`comms/readings/evidence.py`): nobody waits for it.
 """
 
 from collections.abc import Sequence
@@ -104,15 +104,14 @@ async def _insert_evidence(
         (
             actor.tenant_id, alert_id, piece.message_id, piece.version, piece.category, piece.severity,
             piece.probability, piece.threshold, piece.model, piece.model_version,
-            Jsonb([span.model_dump(mode="json") for span in piece.spans]),
         )
         for piece in evidence
     ]  # fmt: skip
     async with conn.cursor() as cursor:
         await cursor.executemany(
             "insert into alert_evidence (tenant_id, alert_id, message_id, message_version, category, severity, "
-            "    probability, threshold, model, model_version, spans) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "    probability, threshold, model, model_version, spans_due_at) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())",
             rows,
         )
 

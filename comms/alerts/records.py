@@ -53,7 +53,7 @@ class MessageSpan(Record):
 
 
 class NewMessageEvidence(Record):
-    """A concern in one message as it stood at `version`, as the model gave it."""
+    """A concern in one message as it stood at `version`, as the model gave it; which words moved it is found later."""
 
     message_id: UUID
     version: int
@@ -63,7 +63,6 @@ class NewMessageEvidence(Record):
     threshold: Probability
     model: str
     model_version: str
-    spans: tuple[MessageSpan, ...] = ()
 
 
 class NewAlert(Record):
@@ -124,8 +123,14 @@ class AlertEvidence(ContextTurn):
 
 
 class MessageEvidence(NewMessageEvidence):
-    """The exact words of a message, as they stood when they were read, and why the model took them for a concern."""
+    """The exact words of a message, as they stood when they were read, and why the model took them for a concern.
 
+    `explained`: whether it was looked for which words moved the model (`spans`). Until then, and where none stand out,
+    the message whole is the evidence.
+    """
+
+    spans: tuple[MessageSpan, ...]
+    explained: bool
     sender_id: UUID | None
     text: str = Field(repr=False)
     sent_at: datetime
@@ -177,3 +182,7 @@ class AlertDetail(Alert):
     message_evidence: tuple[MessageEvidence, ...] = ()
     message_context: tuple[ContextMessage, ...] = Field(default=(), repr=False)
     reviews: tuple[Review, ...]
+
+    def is_explained(self) -> bool:
+        """Whether no evidence waits any more for the words that moved the model."""
+        return all(piece.explained for piece in self.message_evidence)

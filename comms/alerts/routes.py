@@ -1,6 +1,6 @@
 """The triage queue over HTTP: list, read, claim, review."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -15,6 +15,8 @@ from comms.routing import PlatformRoute
 from models.records import Category, Severity
 
 router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=PlatformRoute)
+
+_UNEXPLAINED: Final = "w"  # of a view whose spans are waited for: who has it asks again and is not answered 304
 
 Reading = Annotated[Acting, acting_with("alerts.read")]
 Deciding = Annotated[Acting, acting_with("alerts.decide")]
@@ -40,11 +42,12 @@ async def list_alerts(
 async def read_alert(acting: Annotated[Acting, acting()], alert_id: UUID, response: Response) -> AlertDetail:
     """One alert: the exact words in their context, where they are in the audio, the model's reasons. Logged.
 
-    For those who may read alerts, and for whoever broke this one's glass.
+    For those who may read alerts, and for whoever broke this one's glass. Of messages the words that moved the model
+    come a little after the alert: `explained` says whether they are there. They change its ETag, not its version.
     """
     await refuse_unless_broken(acting.conn, acting.actor, alert_id, "alerts.read")
     detail = await queries.view_alert(acting.conn, acting.actor, alert_id)
-    tag(response, detail.version)
+    tag(response, detail.version, "" if detail.is_explained() else _UNEXPLAINED)
     return detail
 
 

@@ -19,9 +19,12 @@ from comms.events.queries import EventType
 
 PROCESS_RECORDING: Final = "process_recording"
 READ_MESSAGES: Final = "read_messages"
-# Lanes of the queue, each worked by itself: minutes of a recording must not hold up a message.
+EXPLAIN_MESSAGES: Final = "explain_messages"
+# Lanes of the queue, each worked by itself: minutes of a recording must not hold up a message, nor the looking for
+# evidence the next message.
 RECORDINGS: Final = "default"
 MESSAGES: Final = "messages"
+EVIDENCE: Final = "evidence"
 
 # event -> the task that the worker knows by this name
 STARTED_BY: Final[Mapping[EventType, str]] = {
@@ -29,6 +32,7 @@ STARTED_BY: Final[Mapping[EventType, str]] = {
     "message.sent": READ_MESSAGES,
     "message.edited": READ_MESSAGES,
     "consent.changed": READ_MESSAGES,  # what was put off may be permitted by now
+    "safeguarding.alert": EXPLAIN_MESSAGES,  # of a recording it finds nothing to do
 }
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +52,8 @@ async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: U
         async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
             if task == READ_MESSAGES:
                 await reading_job(queue, tenant_id, conn).defer_async()
+            elif task == EXPLAIN_MESSAGES:
+                await explaining_job(queue, tenant_id, conn).defer_async()
             else:
                 await _start_recording(conn, queue, type, tenant_id, data)
     except AlreadyEnqueued:
@@ -59,11 +65,20 @@ def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> 
 
     Deferring it raises `AlreadyEnqueued` where one waits.
     """
-    name = f"{READ_MESSAGES}:{tenant_id}"
+    return _tenants_job(queue, READ_MESSAGES, MESSAGES, tenant_id, connection=conn)
+
+
+def explaining_job(queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0) -> JobDeferrer:
+    """As `reading_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
+    pause = {"seconds": pause_seconds} if pause_seconds else None
+    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, connection=conn, schedule_in=pause)
+
+
+def _tenants_job(queue: App, task: str, lane: str, tenant_id: UUID, **options: Any) -> JobDeferrer:
+    name = f"{task}:{tenant_id}"
     return queue.configure_task(
-        name=READ_MESSAGES, queue=MESSAGES, lock=name, queueing_lock=name, connection=conn,
-        task_kwargs={"tenant_id": str(tenant_id)},
-    )  # fmt: skip
+        name=task, queue=lane, lock=name, queueing_lock=name, task_kwargs={"tenant_id": str(tenant_id)}, **options
+    )
 
 
 async def _start_recording(

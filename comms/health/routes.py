@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from comms.health.checks import Health, examine
 from comms.http import InHouse
+from comms.readings.lag import measure_lag
 from models.records import Record
 
 router = APIRouter(tags=["operations"])
@@ -34,4 +35,5 @@ async def detailed_health(house: InHouse, request: Request, response: Response) 
 @router.get("/metrics", response_class=Response)
 async def metrics(house: InHouse) -> Response:
     """Measurements in Prometheus' text format."""
+    await measure_lag(house)
     return Response(house.metrics.render(), media_type=CONTENT_TYPE_LATEST)

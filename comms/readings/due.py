@@ -13,9 +13,10 @@ from comms.database import Connection
 from comms.readings.records import DueMessage
 
 # The newest, so that what is left from before holds up no concern of today, and some of the oldest, so that none of
-# those waits for ever.
-_NEWEST: Final = 48
-_OLDEST: Final = 16
+# those waits for ever. Many at once: messages of one conversation are read in one pass, so that the further the reading
+# lags behind, the less each costs.
+_NEWEST: Final = 120
+_OLDEST: Final = 8
 _LEASE_SECONDS: Final = 30.0
 _LONGEST_LEASE_SECONDS: Final = 900.0
 _SENDERS_WITHHELD: Final = (

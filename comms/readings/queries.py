@@ -1,4 +1,4 @@
-"""Messages as the worker reads them, with what came before, and what it keeps of a reading."""
+"""Messages as the worker reads them, with what came before and after, and what it keeps of a reading."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,14 +14,18 @@ from comms.messages.words import all_words, words_inside
 from comms.readings.due import take_away
 from comms.readings.records import DueMessage, MessageReading, MessageTurn
 
-_TURNS_BEFORE: Final = 4  # what the models are shown of the talk before a message; each costs as much as one to read
+# What the models are shown of the talk around a message; each costs as much as one to read. What is read as it comes
+# has nothing after it: hence the last two before it are read again (docs/decisions/0025 has the figures).
+_TURNS_BEFORE: Final = 4
+_TURNS_AFTER: Final = 2
+_READ_AGAIN: Final = 2
 _KEEPING: Final = "message_readings"
 
 
 async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[MessageTurn]:
-    """What is due, as it stood at its version, files included, and a few turns before each, in the order of writing.
+    """What is due, as it stood at its version, files included, and a few turns around each, in the order of writing.
 
-    What is not there any more (retention took it) is left out.
+    The last two before each are to be read again. What is not there any more (retention took it) is left out.
     """
     ids, versions = [one.message_id for one in due], [one.version for one in due]
     found = await conn.execute(
@@ -35,20 +39,38 @@ async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[Messag
         (ids, versions),
     )
     wanted = [MessageTurn(**row) async for row in found if row["text"] is not None]
-    before = await conn.execute(
-        "select distinct c.conversation_id, c.id as message_id, c.version, c.sender_id, u.role, false as due, "
-        "    true as current, c.content as text "
-        "from unnest(%s::uuid[], %s::uuid[]) as d (message_id, conversation_id) cross join lateral ("
-        "    select b.* from messages b where b.conversation_id = d.conversation_id and b.id < d.message_id "
-        "    and b.content is not null order by b.id desc limit %s) c "
-        "left join users u on u.tenant_id = c.tenant_id and u.id = c.sender_id",
-        ([one.message_id for one in wanted], [one.conversation_id for one in wanted], _TURNS_BEFORE),
-    )
     present = {(one.message_id, one.version) for one in wanted}
-    inside = await words_inside(conn, {one.message_id for one in wanted})
-    wanted = [one.model_copy(update={"text": all_words(one.text, inside.get(one.message_id))}) for one in wanted]
-    turns = wanted + [MessageTurn(**row) async for row in before if (row["message_id"], row["version"]) not in present]
+    around = [one for one in await _around(conn, wanted) if (one.message_id, one.version) not in present]
+    inside = await words_inside(conn, {one.message_id for one in (*wanted, *around) if one.due or one.again})
+    turns = [
+        one.model_copy(update={"text": all_words(one.text, inside[one.message_id])})
+        if one.message_id in inside
+        else one
+        for one in (*wanted, *around)
+    ]
     return sorted(turns, key=lambda turn: (turn.message_id, turn.version))
+
+
+async def _around(conn: Connection, wanted: Sequence[MessageTurn]) -> list[MessageTurn]:
+    found = await conn.execute(
+        "select c.conversation_id, c.id as message_id, c.version, c.sender_id, u.role, false as due, "
+        "    bool_or(c.again and c.sender_id is not null) as again, true as current, c.content as text "
+        "from unnest(%(ids)s::uuid[], %(conversations)s::uuid[]) as d (message_id, conversation_id) "
+        "cross join lateral ("
+        "    select b.*, row_number() over (order by b.id desc) <= %(again)s as again from ("
+        "        select * from messages where conversation_id = d.conversation_id and id < d.message_id "
+        "        and content is not null order by id desc limit %(before)s) b "
+        "    union all select a.*, false from ("
+        "        select * from messages where conversation_id = d.conversation_id and id > d.message_id "
+        "        and content is not null order by id limit %(after)s) a) c "
+        "left join users u on u.tenant_id = c.tenant_id and u.id = c.sender_id "
+        "group by c.conversation_id, c.id, c.version, c.sender_id, u.role, c.content",
+        {
+            "ids": [one.message_id for one in wanted], "conversations": [one.conversation_id for one in wanted],
+            "before": _TURNS_BEFORE, "after": _TURNS_AFTER, "again": _READ_AGAIN,
+        },
+    )  # fmt: skip
+    return [MessageTurn(**row) async for row in found]
 
 
 async def keep_readings(
@@ -62,6 +84,8 @@ async def keep_readings(
 
     `shown` is what the models saw. Where somebody whose words are among them permits that no more, nothing of that
     conversation is kept: it comes due again and is read without them. What another worker kept first is left as it is.
+    What was read again is kept beside its first reading, if it has one and something that was due came of its
+    conversation; it may raise what the first did not, and takes nothing back.
     """
     # one after the other within a tenant, so that two concerns of a conversation find one another's alert
     await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{_KEEPING}:{actor.tenant_id}",))
@@ -73,15 +97,30 @@ async def keep_readings(
         if conversation_of.get((one.message_id, one.version)) not in changed
     ]
     ours = await take_away(conn, done)
-    kept = [reading for reading in readings if (reading.message_id, reading.version) in ours]
-    await _insert(conn, actor, kept)
-    await _save_vectors(conn, actor, kept)
+    first = [reading for reading in readings if (reading.message_id, reading.version) in ours]
+    followed = {reading.conversation_id for reading in first}
+    again = [reading for reading in readings if reading.again and reading.conversation_id in followed]
+    kept = await _insert(conn, actor, [*first, *again])
+    await _raise(conn, actor, kept)
+    await _save_vectors(conn, actor, first)
+    return len(first)
+
+
+async def _raise(conn: Connection, actor: Actor, kept: Sequence[MessageReading]) -> None:
+    """Puts concerns before the safeguarding team, but for those that an alert, decided or not, cites already."""
+    concerning = sorted({piece.message_id for reading in kept for piece in reading.concerns})
+    if not concerning:
+        return
+    found = await conn.execute(
+        "select message_id, message_version, category from alert_evidence where message_id = any(%s)", (concerning,)
+    )
+    cited = {(row["message_id"], row["message_version"], row["category"]) async for row in found}
     for conversation_id in dict.fromkeys(reading.conversation_id for reading in kept):
         of_it = [reading for reading in kept if reading.conversation_id == conversation_id]
-        evidence = [piece for reading in of_it for piece in reading.concerns]
+        pieces = [piece for reading in of_it for piece in reading.concerns]
+        evidence = [piece for piece in pieces if (piece.message_id, piece.version, piece.category) not in cited]
         if evidence:
             await raise_in_conversation(conn, actor, conversation_id, evidence, of_it[0].models)
-    return len(kept)
 
 
 async def _conversations_changed(conn: Connection, shown: Sequence[MessageTurn]) -> set[UUID]:
@@ -91,19 +130,33 @@ async def _conversations_changed(conn: Connection, shown: Sequence[MessageTurn])
     return {turn.conversation_id for turn in shown if turn.text and turn.sender_id in barred}
 
 
-async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
-    async with conn.cursor() as cursor:
-        await cursor.executemany(
-            "insert into message_readings (tenant_id, conversation_id, message_id, version, probability, concerns, "
-            "    sentiment, models) values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
+async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> list[MessageReading]:
+    """Writes the readings; of those read again the ones that have a first. Returns what was written."""
+    if not readings:
+        return []
+    written = await conn.execute(
+        "insert into message_readings (tenant_id, conversation_id, message_id, version, turns_before, turns_after, "
+        "    again, probability, concerns, sentiment, models) "
+        "select %s, given.* from unnest(%s::uuid[], %s::uuid[], %s::int[], %s::int[], %s::int[], %s::bool[], "
+        "    %s::float8[], %s::jsonb[], %s::text[], %s::jsonb[]) as given (conversation_id, message_id, version, "
+        "    turns_before, turns_after, again, probability, concerns, sentiment, models) "
+        "where not given.again or exists (select from message_readings r "
+        "    where r.message_id = given.message_id and r.version = given.version) "
+        "returning message_id, version",
+        (
+            actor.tenant_id,
+            *map(list, zip(*(
                 (
-                    actor.tenant_id, reading.conversation_id, reading.message_id, reading.version,
-                    reading.probability, Jsonb(_found(reading)), reading.sentiment, Jsonb(reading.models),
+                    reading.conversation_id, reading.message_id, reading.version, reading.turns_before,
+                    reading.turns_after, reading.again, reading.probability, Jsonb(_found(reading)),
+                    reading.sentiment, Jsonb(reading.models),
                 )
                 for reading in readings
-            ],
-        )  # fmt: skip
+            ), strict=True)),
+        ),
+    )  # fmt: skip
+    there = {(row["message_id"], row["version"]) async for row in written}
+    return [reading for reading in readings if (reading.message_id, reading.version) in there]
 
 
 async def _save_vectors(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
@@ -122,5 +175,5 @@ async def _save_vectors(conn: Connection, actor: Actor, readings: Sequence[Messa
 
 
 def _found(reading: MessageReading) -> list[dict[str, Any]]:
-    told = {"category", "severity", "probability", "threshold", "spans"}
+    told = {"category", "severity", "probability", "threshold"}
     return [piece.model_dump(mode="json", include=told) for piece in reading.concerns]

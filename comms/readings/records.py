@@ -6,7 +6,7 @@ from pydantic import Field
 
 from comms.alerts.records import NewMessageEvidence
 from comms.identity.roles import Role
-from models.records import Probability, Record, SentimentLabel
+from models.records import Category, Probability, Record, SentimentLabel, Severity
 
 
 class DueMessage(Record):
@@ -18,8 +18,22 @@ class DueMessage(Record):
     tries: int
 
 
+class UnexplainedEvidence(DueMessage):
+    """A concern that an alert cites of a message at a version, and of which nobody knows yet which words moved it."""
+
+    id: UUID
+    category: Category
+    severity: Severity
+    probability: Probability
+    threshold: Probability
+
+
 class MessageTurn(Record):
-    """What somebody wrote, as the models may be shown it; `due`: it is to be read, else it is what came before."""
+    """What somebody wrote, as the models may be shown it.
+
+    `due`: it is to be read. `again`: it is one of the last before one that is due, to be read once more with what came
+    after it. Else it is there for the others to be understood by.
+    """
 
     conversation_id: UUID
     message_id: UUID
@@ -29,16 +43,24 @@ class MessageTurn(Record):
     text: str = Field(repr=False)
     current: bool  # whether the message still says so
     due: bool
+    again: bool = False
 
 
 class MessageReading(Record):
-    """What the models say of a message at a version; `vector`: of its words as they stand, where they still do."""
+    """What the models say of a message at a version, and how many turns they were shown before and after it.
+
+    `again`: the message was read before, without what came after it. `vector`: of its words as they stand, where they
+    still do and there are any.
+    """
 
     conversation_id: UUID
     message_id: UUID
     version: int
+    turns_before: int
+    turns_after: int
+    again: bool = False
     probability: Probability
     concerns: tuple[NewMessageEvidence, ...] = Field(repr=False)
     sentiment: SentimentLabel
     models: dict[str, str]
-    vector: tuple[float, ...] | None = Field(repr=False)
+    vector: tuple[float, ...] | None = Field(default=None, repr=False)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from comms.ai.grounds import check_ground
-from comms.alerts.records import MessageSpan, NewMessageEvidence
+from comms.alerts.records import NewMessageEvidence
 from comms.database import Actor
 from comms.house import House
 from comms.readings.due import take_due
@@ -66,15 +66,14 @@ class Matter:
 
 
 def reading_of(conversation_id: UUID, message_id: UUID, version: int, concerning: bool) -> MessageReading:
-    span = MessageSpan(message_id=message_id, version=version, start=3, end=10, weight=0.5)
     concern = NewMessageEvidence(
         message_id=message_id, version=version, category="physical_abuse", severity="high", probability=0.9,
-        threshold=0.4, model="safeguarding", model_version="safeguarding@1", spans=(span,),
+        threshold=0.4, model="safeguarding", model_version="safeguarding@1",
     )  # fmt: skip
     return MessageReading(
-        conversation_id=conversation_id, message_id=message_id, version=version, probability=0.9,
-        concerns=(concern,) if concerning else (), sentiment="neutral",
-        models={"safeguarding": "safeguarding@1", "embedding": "embedding@1"}, vector=None,
+        conversation_id=conversation_id, message_id=message_id, version=version, turns_before=0, turns_after=0,
+        probability=0.9, concerns=(concern,) if concerning else (), sentiment="neutral",
+        models={"safeguarding": "safeguarding@1", "embedding": "embedding@1"},
     )  # fmt: skip
 
 
@@ -93,7 +92,7 @@ async def test_who_may_see_the_alert_sees_the_words_it_cites_and_the_few_around_
     [evidence] = shown["message_evidence"]
     assert (evidence["message_id"], evidence["text"]) == (matter.cited, LINES[CITED])
     assert (evidence["sender_id"], evidence["version"]) == (str(matter.carer.user_id), 1)
-    assert evidence["spans"] == [{"message_id": matter.cited, "version": 1, "start": 3, "end": 10, "weight": 0.5}]
+    assert (evidence["spans"], evidence["explained"]) == ([], False)  # the message whole, until its spans are found
     assert [message["content"] for message in shown["message_context"]] == list(LINES[CITED - 3 : CITED + 4])
 
 

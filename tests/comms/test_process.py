@@ -90,6 +90,8 @@ def test_several_processes_answer_at_one_port_count_together_and_outlive_one_ano
         answers = [httpx.get(f"{address}/api/homes", trust_env=False).status_code for _ in range(20)]
         assert answers == [401] * 20
     assert homes_asked(address) == before + 80  # also those that the killed ones had answered
+    told = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
+    assert len([line for line in told if line.startswith("writecare_messages_unread")]) == 1
 
 
 def homes_asked(address: str) -> float:

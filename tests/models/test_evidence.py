@@ -51,15 +51,3 @@ def test_deleting_the_evidence_lowers_the_score_more_than_deleting_other_words()
     without_greeting = said.replace("Morning all, lovely day", "")
     [faithful], [other] = model.score([conversation(without), conversation(without_greeting)])
     assert faithful.scores[concern.category] < other.scores[concern.category]
-
-
-def test_turns_before_are_understood_by_and_get_no_evidence() -> None:
-    model = text_models().safeguarding
-    talk = conversation(*[turn.text for turn in TALK.turns], "And then he hit her with the brush.")
-    whole = model.assess(talk)
-    assert whole[2].concerns
-    assert whole[2].concerns[0].evidence
-    [read] = model.assess_many([talk], [3])
-    assert read[3] == whole[3]
-    assert [concern.category for concern in read[2].concerns] == [concern.category for concern in whole[2].concerns]
-    assert all(concern.evidence == () for concern in read[2].concerns)

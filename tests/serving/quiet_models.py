@@ -7,6 +7,7 @@ import numpy as np
 from models.errors import WriteCareError, unavailable
 from models.records import (
     ActionItem,
+    AnalysedTurn,
     Conversation,
     Risk,
     Sentiment,
@@ -40,8 +41,16 @@ class QuietModels:
     ) -> tuple[SpeakerTurn, ...]:
         return ()
 
-    async def assess(self, conversation: Conversation, context: int = 0) -> tuple[TurnAssessment, ...]:
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         return ()
+
+    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        return [() for _ in conversations]
+
+    async def explain(
+        self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
+    ) -> list[tuple[TurnAssessment, ...]]:
+        return [() for _ in conversations]
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
         return ()

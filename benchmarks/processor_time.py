@@ -1,0 +1,40 @@
+"""Where the processor's time goes: seconds that each kind of process of an instance took, by what it is.
+
+For benchmarks that say beside a figure what it was spent on. The tree under this process is an instance's launcher
+with all that it started; what a process is called, its command line says (Ray names a replica after its deployment).
+"""
+
+from collections import defaultdict
+from typing import Final
+
+import psutil
+
+# the first that is found in a command line names the process
+_KINDS: Final = {
+    "safeguarding replica": "ServeReplica:models:safeguarding", "embedding replica": "ServeReplica:models:embedding",
+    "other replicas": "ServeReplica", "api": "comms.api", "relay": "comms.events.relay", "worker": "serving.worker",
+    "postgres": "postgres", "ray": "ray", "yardstick": "multiprocessing",
+}  # fmt: skip
+
+
+def seconds_by_kind() -> dict[str, float]:
+    """Processor seconds so far, of the processes under this one that live; `bench` is this process itself."""
+    spent: dict[str, float] = defaultdict(float)
+    this = psutil.Process()
+    spent["bench"] = _seconds(this)
+    for process in this.children(recursive=True):
+        try:
+            spent[_kind(process)] += _seconds(process)
+        except psutil.NoSuchProcess:
+            continue
+    return spent
+
+
+def _kind(process: psutil.Process) -> str:
+    told = " ".join(process.cmdline()) or process.name()
+    return next((kind for kind, sign in _KINDS.items() if sign in told), "others")
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

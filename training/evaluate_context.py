@@ -1,0 +1,94 @@
+"""What a message's reading gains from the turns around it: messages are not read whole, as calls are.
+
+    python -m training.evaluate_context [--data DIR]
+
+Half of the held-out conversations (every second by id; the other half is left for reporting), a window around each
+turn: `before` and `after` turns of it. AP of any concern, the shares of concerns and of ordinary turns that are flagged
+at the shipped thresholds, macro-F1 and accuracy of sentiment, and the encoder's processor time a turn. Last, what is
+flagged when a message is read as it comes and again when one and when two have come after it.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.records import SENTIMENT_LABELS
+from models.text import TextModels
+from training.dataset import Labelled, read_dataset
+from training.metrics import average_precision, macro_f1
+from training.train import Settings, hold_out
+
+WINDOWS: Final = ((0, 0), (2, 0), (3, 0), (4, 0), (6, 0), (3, 1), (4, 1), (2, 2), (999, 999))
+AS_READ: Final = ((4, 0), (3, 1), (2, 2))  # in service the last two come along with the next message's four before it
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of each turn: the probability of any concern, whether it is flagged, sentiment; `milliseconds` a turn."""
+
+    any: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+    sentiment: NDArray[np.int64]
+    milliseconds: float
+
+
+def asked(models: TextModels, items: Sequence[Labelled], before: int, after: int) -> Told:
+    """What is said of each turn when it is shown with so many turns before and after it."""
+    talks, at = [], []
+    for item in items:
+        turns = item.conversation.turns
+        for turn in range(len(turns)):
+            first = max(0, turn - before)
+            talks.append(item.conversation.model_copy(update={"turns": turns[first : turn + 1 + after]}))
+            at.append(turn - first)
+    began = time.process_time()
+    vectors = models.encoder.encode(talks)
+    seconds = time.process_time() - began
+    rows = [told[turn] for told, turn in zip(models.safeguarding.score(talks, vectors), at, strict=True)]
+    felt = [told[turn] for told, turn in zip(models.sentiment.predict_many(talks, vectors), at, strict=True)]
+    return Told(
+        np.asarray([row.scores["any"] for row in rows]),
+        np.asarray([bool(row.concerns) for row in rows]),
+        np.asarray([SENTIMENT_LABELS.index(one.label) for one in felt]),
+        seconds / len(at) * 1e3,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
+    torch.set_num_threads(1)
+    models = TextModels.load(parser.parse_args().data)
+    every = read_dataset()
+    blind = sorted(hold_out(every, Settings()).held_out, key=lambda at: every[at].conversation.id)
+    items = [every[at] for at in blind[::2]]
+    voiced = np.concatenate([item.concerns[:, -1] for item in items])
+    felt = np.concatenate([item.sentiment for item in items])
+    print(f"{len(items)} conversations, {len(voiced)} turns, {int(voiced.sum())} with a concern")
+    told = {}
+    for before, after in WINDOWS:
+        one = told[before, after] = asked(models, items, before, after)
+        right = (felt == one.sentiment).mean()
+        told_of = _concerns(voiced, one.any, one.flagged)
+        print(f"{before:3} before {after:3} after: {told_of}; sentiment F1 "
+              f"{macro_f1(felt, one.sentiment):.3f}, {right:.3f} right; encoder {one.milliseconds:.1f} ms")  # fmt: skip
+    for looks in range(1, len(AS_READ) + 1):
+        chance = np.max([told[window].any for window in AS_READ[:looks]], axis=0)
+        flagged = np.any([told[window].flagged for window in AS_READ[:looks]], axis=0)
+        print(f"{looks} looks: {_concerns(voiced, chance, flagged)}")
+
+
+def _concerns(voiced: NDArray[Any], chance: NDArray[Any], flagged: NDArray[np.bool_]) -> str:
+    found, alarms = flagged[voiced == 1].mean(), flagged[voiced == 0].mean()
+    return f"AP {average_precision(voiced, chance):.3f}, flagged {found:.3f} of concerns and {alarms:.3f} of the others"
+
+
+if __name__ == "__main__":
+    main()
