@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.minilm import MiniLM, load_tokenizer, padded
+from models.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, padded
 from models.weights import SENTENCE_ENCODER_VERSION
 
 DIMENSIONS: Final = 384
@@ -27,7 +27,8 @@ class EmbeddingModel:
 
     def __init__(self, directory: Path) -> None:
         """`directory`: as `models.weights.sentence_encoder()` returns it."""
-        self._network = MiniLM.load(directory)
+        network = MiniLM.load(directory)
+        self._network = network.bfloat16() if has_fast_bfloat16() else network
         self._tokenizer = load_tokenizer(directory)
         self._tokenizer.enable_truncation(_MAX_TOKENS)
 
@@ -51,6 +52,6 @@ class EmbeddingModel:
     def _embed_batch(self, tokens: list[list[int]]) -> NDArray[np.float32]:
         ids, mask = padded(tokens)
         with torch.inference_mode():
-            pooled = (self._network(ids, mask) * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+            pooled = (self._network(ids, mask).float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
             rows: NDArray[np.float32] = functional.normalize(pooled, dim=1).numpy()
         return rows
