@@ -53,8 +53,12 @@ from comms.webhooks.routes import router as webhooks
 from comms.webhooks.routes import secrets_router as webhook_secrets
 from models import audio
 
-# Every room of the house that answers HTTP or WebSockets, in the order of /docs.
+# Every room of the house that answers HTTP or WebSockets. A request is looked for in this order, which costs a tenth of
+# a millisecond from the first to the last: what is asked most comes first.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
+    attachments,  # before messages: its addresses would be taken for a message's
+    messages,
+    conversations,
     identity,
     sign_ins,
     single_sign_on,
@@ -66,9 +70,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     sessions,
     guests,
     entrance,
-    conversations,
-    attachments,
-    messages,
     consent,
     recordings,
     timings,
