@@ -16,6 +16,7 @@ from comms.house import House
 from comms.readings.evidence import keep_spans, messages_wait, take_unexplained
 from comms.readings.records import MessageTurn, UnexplainedEvidence
 from models.records import Concern, TurnAssessment
+from pipelines.alerting import SAFEGUARDING
 from pipelines.capabilities import Models
 from pipelines.processing import WORKER
 from pipelines.reading import apart, conversation_of, failure_of, load_permitted
@@ -43,15 +44,18 @@ class _Matter:
         quiet = TurnAssessment(scores={}, concerns=())
         return (*(quiet for _ in self.turns[1:]), TurnAssessment(scores={}, concerns=concerns))
 
-    def spans(self, explained: TurnAssessment) -> dict[UUID, tuple[MessageSpan, ...]]:
-        """The spans of each piece of evidence, by its id; `explained`: the last turn's, concerns in the same order."""
+    def spans(self, explained: TurnAssessment, version: str) -> dict[UUID, tuple[MessageSpan, ...]]:
+        """The spans of each piece of evidence, by its id; `explained`: the last turn's, concerns in the same order.
+
+        None of what another version of the model raised: this one's reasons were not that one's.
+        """
         return {
             piece.id: tuple(
                 MessageSpan(
                     message_id=self.turns[moved.turn].message_id, version=self.turns[moved.turn].version,
                     start=moved.start, end=moved.end, weight=moved.weight,
                 )
-                for moved in concern.evidence
+                for moved in (concern.evidence if piece.model_version == version else ())
             )
             for piece, concern in zip(self.evidence, explained.concerns, strict=True)
         }  # fmt: skip
@@ -89,7 +93,7 @@ async def _explain(house: House, models: Models, actor: Actor, taken: Sequence[U
     async with house.database.acting_as(actor) as conn:
         withdrawn = await _withdrawn(conn, matters)
         spans = [
-            matter.spans(rows[-1])
+            matter.spans(rows[-1], models.versions[SAFEGUARDING])
             for matter, rows in zip(matters, explained, strict=True)
             if withdrawn.isdisjoint(turn.sender_id for turn in matter.turns if turn.text)
         ]

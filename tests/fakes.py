@@ -97,6 +97,7 @@ class ScriptedModels:
     ) -> list[tuple[TurnAssessment, ...]]:
         """The first two characters of each turn moved every concern of it."""
         await self._asked("evidence")
+        self.calls.append("safeguarding")  # whose reasons they are
         self.explained.extend(conversations)
         return [
             tuple(

@@ -35,7 +35,7 @@ async def take_unexplained(conn: Connection) -> list[UnexplainedEvidence]:
         "from chosen, messages m where e.tenant_id = chosen.tenant_id and e.id = chosen.id "
         "    and e.spans_due_at <= now() and m.tenant_id = e.tenant_id and m.id = e.message_id "
         "returning e.id, e.message_id, e.message_version as version, m.sender_id, e.spans_tries as tries, "
-        "    e.category, e.severity, e.probability, e.threshold",
+        "    e.category, e.severity, e.probability, e.threshold, e.model_version",
         (_WHILE_MESSAGES_WAIT, _AT_ONCE, _LONGEST_LEASE_SECONDS, _LEASE_SECONDS),
     )
     return [UnexplainedEvidence(**row) async for row in taken]

@@ -26,6 +26,7 @@ class UnexplainedEvidence(DueMessage):
     severity: Severity
     probability: Probability
     threshold: Probability
+    model_version: str  # of the model that raised it
 
 
 class MessageTurn(Record):

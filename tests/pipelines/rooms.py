@@ -74,6 +74,12 @@ class Room:
         found = await self.see("select data from events where type = %s order by id", kind)
         return [row["data"] for row in found]
 
+    def with_vectors(self) -> list[str]:
+        """The messages whose meaning was laid."""
+        with psycopg.connect(self._databases.administrator) as conn:
+            found = conn.execute("select message_id::text from message_vectors where tenant_id = %s", (self.tenant_id,))
+            return [message_id for (message_id,) in found.fetchall()]
+
     def waiting(self) -> list[tuple[Any, ...]]:
         """What waits to be read, and for what."""
         with psycopg.connect(self._databases.administrator) as conn:

@@ -1,5 +1,6 @@
 """Alerts go up before anybody knows which words moved the model, and say so until it was looked for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -57,6 +58,19 @@ async def test_the_words_that_come_later_do_not_put_off_who_is_deciding(room: Ro
     path = f"/api/alerts/{seen.json()['id']}/review"
     decided = await room.talk.ask(room.lead, "POST", path, json=said, headers={"If-Match": seen.headers["etag"]})
     assert decided.status_code == 201, decided.text
+
+
+async def test_what_one_version_raised_another_does_not_explain(room: Room) -> None:
+    class Promoted(ScriptedModels):
+        @property
+        def versions(self) -> Mapping[str, str]:
+            return dict.fromkeys(self.calls, "test-2")
+
+    await room.say(room.carer, GRABBED)
+    await room.read()
+    await room.explain(Promoted())
+    [evidence] = (await alert(room)).json()["message_evidence"]
+    assert (evidence["explained"], evidence["spans"], evidence["model_version"]) == (True, [], "test-1")
 
 
 async def test_the_two_turns_before_are_shown_and_of_files_the_words_inside(room: Room) -> None:

@@ -118,8 +118,7 @@ async def test_a_file_without_words_has_a_reading_and_no_vector(room: Room) -> N
     said = await room.say(room.carer, "A picture of her room.")
     await room.read(CALM)
     assert await room.readings() == [(silent["id"], 1), (said["id"], 1)]
-    vectors = await room.see("select message_id from message_vectors", actor=room.manager)
-    assert [str(row["message_id"]) for row in vectors] == [said["id"]]
+    assert room.with_vectors() == [said["id"]]
 
 
 async def test_the_operators_measurements_say_how_far_the_reading_lags_and_not_whose(
