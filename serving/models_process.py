@@ -78,6 +78,9 @@ def _prepare_environment(scratch: Path, nursery_address: Path) -> None:
         HOME=str(scratch),
         WRITECARE_NURSERY=str(nursery_address),
         RAY_worker_niceness="0",
+        # The first workers wait for the nursery's imports, which take minutes on a machine that is busy with other
+        # work. After Ray's default of 60 s the raylet gives them up and never starts others: `ray.init` then hangs.
+        RAY_worker_register_timeout_seconds="600",
         # Sound that does not fit in memory must wait: written to disk it would be plain (docs/decisions/0009).
         RAY_automatic_object_spilling_enabled="0",
         RAY_SERVE_LOG_TO_STDERR="0",

@@ -68,7 +68,11 @@ def raise_workers(listener: socket.socket) -> NoReturn:
                 listener.close()
                 connection.close()
                 _become_worker(request, descriptors)
-            connection.sendall(str(child).encode())
+            try:
+                connection.sendall(str(child).encode())
+            except OSError:
+                # Ray gave the client up while it waited; a worker that Ray does not expect would be refused.
+                os.kill(child, signal.SIGKILL)
         for descriptor in descriptors:
             os.close(descriptor)
 
