@@ -8,7 +8,7 @@ import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -17,6 +17,8 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from models.errors import invalid, unavailable
+
+_WAIT_SECONDS: Final = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -53,10 +55,14 @@ class Database:
     """A pool of connections of one role (`wcc_app`, `wcc_worker` …); one a process."""
 
     def __init__(self, url: str, *, most: int = 10, on_emitted: Callable[[], None] = lambda: None) -> None:
-        """`on_emitted` is called after each commit of a transaction that laid something into the outbox."""
+        """`on_emitted` is called after each commit of a transaction that laid something into the outbox.
+
+        A request waits up to half a minute for a connection: on a small machine a hundred people who begin at once
+        are all served within that time, and a 503 would only make them begin again.
+        """
         self._on_emitted = on_emitted
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            url, min_size=1, max_size=most, open=False, timeout=10.0, connection_class=Connection,
+            url, min_size=1, max_size=most, open=False, timeout=_WAIT_SECONDS, connection_class=Connection,
             kwargs={"row_factory": dict_row, "autocommit": True}, check=_refuse_gone,
         )  # fmt: skip
 

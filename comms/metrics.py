@@ -63,6 +63,10 @@ class Metrics:
             "writecare_message_reading_lag_seconds", "Since when the longest of them waits",
             registry=self.registry, multiprocess_mode="mostrecent",
         )  # fmt: skip
+        self.sockets_cut_off = Counter(
+            "writecare_sockets_cut_off", "WebSockets that were closed by the server, by reason", ("reason",),
+            registry=self.registry,
+        )  # fmt: skip
         self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio taken in", registry=self.registry)
 
     def render(self) -> bytes:

@@ -14,7 +14,7 @@ from ray.serve import context
 from ray.serve.schema import ServeDeploySchema
 
 from comms.settings import Settings
-from models.champions import ResolvedModel, champions
+from models.champions import FILE_NAME, ResolvedModel, champions
 from models.errors import WriteCareError, unavailable
 from serving.placement import APPLICATION, SHARES
 
@@ -48,6 +48,18 @@ def configuration(champions: Mapping[str, ResolvedModel], model_cpus: float) -> 
 def resolve(settings: Settings) -> Champions:
     """The champions of this data folder; raises `unavailable` where an artefact is not what it was."""
     return champions(settings.data_dir)
+
+
+def champions_file_version(settings: Settings) -> tuple[int, int] | None:
+    """What changes whenever the champions do (inode and time of the file); None where the shipped versions serve.
+
+    Reading the champions checks the digest of every artefact, which is too dear to do each second.
+    """
+    try:
+        found = (settings.data_dir / "models" / FILE_NAME).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def resolve_changed(settings: Settings, deployed: Champions) -> Champions | None:

@@ -84,6 +84,9 @@ def _prepare_environment(scratch: Path, nursery_address: Path) -> None:
         # Sound that does not fit in memory must wait: written to disk it would be plain (docs/decisions/0009).
         RAY_automatic_object_spilling_enabled="0",
         RAY_SERVE_LOG_TO_STDERR="0",
+        # At rest each of ten processes would else wake ten times a second, for figures that nobody reads here.
+        RAY_SERVE_METRICS_EXPORT_INTERVAL_MS="5000",
+        RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
     )
 
 
@@ -154,6 +157,7 @@ def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: 
     """Deploys the champions, says so once they answer, and deploys anew whenever they change."""
     from serving import deploying  # noqa: PLC0415 - as above
 
+    read = deploying.champions_file_version(settings)
     deployed = deploying.resolve(settings)
     deploying.deploy(deployed, settings.model_cpus)
     deploying.wait_running(time.monotonic() + _DEPLOY_SECONDS, stopping)
@@ -165,6 +169,9 @@ def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: 
     of_ray = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     while not stopping.wait(_POLL_SECONDS):
         _refuse_dead(of_ray)
+        if (version := deploying.champions_file_version(settings)) == read:
+            continue
+        read = version
         champions = deploying.resolve_changed(settings, deployed)
         if champions is not None:
             deploying.deploy(champions, settings.model_cpus)

@@ -73,7 +73,7 @@ class _Lane:
 # there are as many jobs as bursts, and a message's reading says itself that it was read.
 _LANES: Final = (
     _Lane(RECORDINGS, 1.0, DeleteJobCondition.NEVER),
-    _Lane(MESSAGES, 0.1, DeleteJobCondition.SUCCESSFUL),
+    _Lane(MESSAGES, 0.25, DeleteJobCondition.SUCCESSFUL),
     _Lane(EVIDENCE, 1.0, DeleteJobCondition.SUCCESSFUL, at_once=1),
 )
 

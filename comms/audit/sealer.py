@@ -27,7 +27,7 @@ from models.errors import WriteCareError
 
 _LOCK: Final = 0x77636333  # one sealer at a time
 _BATCH: Final = 1000
-_IDLE_SECONDS: Final = 0.2
+_IDLE_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from comms.turns import in_turn
 
 _LOCK: Final = 0x77636332  # one relay at a time
 _BATCH: Final = 200
-_IDLE_SECONDS: Final = 0.1
+_IDLE_SECONDS: Final = 1.0  # it is notified of what the API and the worker write; others wait this long
 
 _log = structlog.get_logger(__name__)
 

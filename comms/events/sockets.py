@@ -25,6 +25,7 @@ from comms.events.visits import Visits
 from comms.house import House
 from comms.http import refuse_other_origins
 from comms.identity.roles import RolePermission, refuse_unless
+from comms.metrics import Metrics
 from comms.presence.queries import Place
 from comms.problems import close_code_of, problem_of
 from comms.sessions.attendance import refuse_unheard
@@ -35,7 +36,9 @@ from models.errors import WriteCareError, missing
 _LONGEST_SECONDS: Final = 3600.0
 _SERVICE_RESTART: Final = 1012
 _POLICY_VIOLATION: Final = 1008
-_CLOSING_SECONDS: Final = 5.0
+# How long a client that has stopped reading may take to reach the close frame with its code and reason. Once it is
+# over the connection is dropped, which the client sees as 1006; it comes back with ?after= either way.
+_CLOSING_SECONDS: Final = 20.0
 # What a client may say (some send heartbeats as messages where nobody listens): a burst, then one a second.
 _BURST: Final = 30.0
 
@@ -75,7 +78,7 @@ async def tell(
             return
         # accepted once it is subscribed: whatever is committed from here on is told of
         await websocket.accept()
-        await push(websocket, feed, subscription, after)
+        await push(websocket, feed, subscription, after, metrics=house.metrics)
 
 
 async def converse(websocket: WebSocket, house: House, feed: Feed, *, ticket: str, after: int | None) -> None:
@@ -90,7 +93,7 @@ async def converse(websocket: WebSocket, house: House, feed: Feed, *, ticket: st
         await websocket.accept()
         visits = Visits(house.database, feed.roll, subscription, subscription.start if after is None else after)
         stack.push_async_callback(visits.end)
-        await push(websocket, feed, subscription, after, visits.hear)
+        await push(websocket, feed, subscription, after, visits.hear, metrics=house.metrics)
 
 
 async def admit(websocket: WebSocket, database: Database, channel: Channel, ticket: str) -> Actor:
@@ -113,6 +116,7 @@ async def push(
     after: int | None,
     hear: Hear = deaf,
     *,
+    metrics: Metrics,
     longest_seconds: float = _LONGEST_SECONDS,
 ) -> None:
     """Pushes what came after position `after`, then what comes, until the client goes or is cut off with a code."""
@@ -126,13 +130,13 @@ async def push(
         await end(tasks)
     if gone in done:
         if gone.result() == "flooding":
-            await _close(websocket, _POLICY_VIOLATION, "nobody-listens" if hear is deaf else "said-too-much")
+            await _close(websocket, metrics, _POLICY_VIOLATION, "nobody-listens" if hear is deaf else "said-too-much")
         return
     failure = subscription.failure or (sending.exception() if sending in done else None)
     if isinstance(failure, WriteCareError):
-        await _close(websocket, close_code_of(failure), failure.slug)
+        await _close(websocket, metrics, close_code_of(failure), failure.slug)
     elif failure is None:
-        await _close(websocket, _SERVICE_RESTART, "sign-in-again")
+        await _close(websocket, metrics, _SERVICE_RESTART, "sign-in-again")
     elif not isinstance(failure, WebSocketDisconnect):
         raise failure
 
@@ -158,7 +162,8 @@ async def _until_gone(websocket: WebSocket, hear: Hear) -> Literal["gone", "floo
     return "gone"
 
 
-async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+async def _close(websocket: WebSocket, metrics: Metrics, code: int, reason: str) -> None:
+    metrics.sockets_cut_off.labels(reason).inc()
     try:
         async with asyncio.timeout(_CLOSING_SECONDS):
             await websocket.close(code, reason)

@@ -95,7 +95,7 @@ async def sending(
     patience: Patience = PATIENT,
     resolver: Resolver | None = None,
     networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK,
-    timeout_seconds: float = 5.0,
+    timeout_seconds: float = 60.0,
 ) -> AsyncIterator[None]:
     """A sender that sends until the block ends."""
     stopping = asyncio.Event()

@@ -20,9 +20,14 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair."""
+async def served(app: ASGIApp, *, send_buffer_bytes: int | None = None) -> AsyncIterator[str]:
+    """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair.
+
+    `send_buffer_bytes`: how much the kernel may hold for each client that does not read; None: what it likes.
+    """
     with socket.socket() as listening:
+        if send_buffer_bytes is not None:  # connections inherit it
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         listening.bind(("127.0.0.1", 0))
         host, port = listening.getsockname()
         config = uvicorn.Config(

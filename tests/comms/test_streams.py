@@ -50,7 +50,7 @@ async def filling(databases: Databases, redis_url: str, length: int = 100_000) -
 
 
 async def entries(redis_url: str, tenant_id: uuid.UUID) -> list[tuple[str, dict[str, str]]]:
-    async with Redis.from_url(redis_url, decode_responses=True) as redis:
+    async with Redis.from_url(redis_url, decode_responses=True, socket_timeout=None) as redis:
         found: Any = await redis.xrange(f"{STREAM_PREFIX}{tenant_id}")
     return list(found)
 

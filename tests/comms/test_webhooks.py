@@ -5,6 +5,7 @@ import ipaddress
 import signal
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ from comms.webhooks.addresses import SystemResolver, destination, is_public
 from models.errors import WriteCareError
 from tests import factories
 from tests.comms import relays
-from tests.comms.receivers import LOOPBACK, Message, receiving, sending, start_sender
+from tests.comms.receivers import LOOPBACK, PATIENT, Message, receiving, sending, start_sender
 
 pytestmark = pytest.mark.anyio
 
@@ -121,11 +122,14 @@ async def test_a_try_that_failed_is_repeated_under_the_same_id_until_it_arrives(
             await asyncio.sleep(30)  # longer than the sender waits
         return Response(status_code=500 if len(receiver.messages) == 2 else 200)
 
-    async with receiving(third_time_lucky) as receiver, sending(house, databases, timeout_seconds=0.3):
+    async with receiving(third_time_lucky) as receiver, sending(
+        # As many tries as it takes: on a busy machine a good answer may come after the sender's short wait, too.
+        house, databases, patience=replace(PATIENT, attempts=1000, dead_in_a_row=1000), timeout_seconds=0.3,
+    ):  # fmt: skip
         actor, webhook = await made(door, house, receiver.url)
         await tell(house, actor, [1])
         found = await reach(databases, webhook, "delivered", 1)
-    assert found[0]["attempts"] == 3
+    assert found[0]["attempts"] >= 3
     assert len({message.headers["webhook-id"] for message in receiver.messages}) == 1
 
 

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_NURSERY = "import socket, sys; from serving.nursery import raise_workers; raise_workers(socket.socket(fileno=int(sys.argv[1])))"
+_NURSERY = """
+import socket, sys
+from serving.nursery import raise_workers
+raise_workers(socket.socket(fileno=int(sys.argv[1])))
+"""
 
 
 @pytest.fixture
