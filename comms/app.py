@@ -32,6 +32,7 @@ from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
+from comms.limits.addresses import ClientAddresses
 from comms.messages.routes import router as messages
 from comms.metrics import Metrics
 from comms.openapi import DESCRIPTION, describe, operation_id
@@ -123,4 +124,5 @@ def create_app(settings: Settings) -> FastAPI:
         "/api/messages/attachments": settings.max_attachment_bytes + FORM_BYTES,
     }
     app.add_middleware(Doorway, metrics=metrics, uploads=uploads)
+    app.add_middleware(ClientAddresses, proxies=settings.trusted_proxies, header=settings.proxy_header)
     return app

@@ -45,8 +45,8 @@ def new_slug(kind: str) -> str:
 
 
 def new_address() -> str:
-    """An IPv6 address (for documentation, RFC 3849) that no other test has."""
-    return f"2001:db8::{next(_numbers):x}"
+    """An IPv6 address (for documentation, RFC 3849) in a network (/64) that no other test has."""
+    return f"2001:db8:0:{next(_numbers):x}::1"
 
 
 async def make_tenant(house: House) -> uuid.UUID:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from comms.accounts.changes import note_change
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
 from comms.identity.door import NOBODY, door
@@ -107,6 +108,7 @@ async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
     )
     if (row := await made.fetchone()) is not None:
         await record_act(conn, here, "user.created", ("user", row["id"]), {"role": claimed.role})
+        await note_change(conn, here, row["id"], "account", claimed.role)
     else:
         found = await conn.execute(
             "select u.id from users u where u.slug = %s and u.role <> 'service' "
@@ -135,6 +137,7 @@ async def _bring_up(conn: Connection, here: Actor, user_id: UUID, claimed: Claim
     )
     if row["role"] != claimed.role:
         await record_act(conn, here, "user.changed", ("user", user_id), {"active": True, "role": claimed.role})
+        await note_change(conn, here, user_id, "role", claimed.role)
         await end_all_sign_ins(conn, here, user_id, "account_changed")
 
 
