@@ -24,6 +24,7 @@ from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
 from comms.forms import FORM_BYTES
+from comms.front.accounts import router as account_pages
 from comms.front.routes import router as front
 from comms.guests.routes import entrance
 from comms.guests.routes import router as guests
@@ -117,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, responses=PROBLEM_RESPONSES)
     app.include_router(health)
     app.include_router(front)
+    app.include_router(account_pages)
     describe(app)
     uploads = {
         "/api/recordings": settings.max_upload_bytes,

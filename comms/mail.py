@@ -1,4 +1,4 @@
-"""E-mail to people, through the server that the settings name; without one, none is sent and nobody outside is asked."""
+"""E-mail to people, through the server that the settings name; without one, none is sent."""
 
 import asyncio
 import smtplib

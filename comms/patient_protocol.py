@@ -20,7 +20,8 @@ _ANSWER: Final = (
     "connection: close\r\n\r\n{body}"
 )
 _BODY: Final = (
-    '{{"type": "https://writecarenotes.com/problems/{slug}", "title": "{title}", "status": {code}, "detail": "{detail}"}}'
+    '{{"type": "https://writecarenotes.com/problems/{slug}", "title": "{title}", "status": {code}, '
+    '"detail": "{detail}"}}'
 )
 
 
@@ -50,8 +51,9 @@ class PatientProtocol(HttpToolsProtocol):
         for at in range(0, len(data), _PIECE_BYTES):
             if self.transport.is_closing():
                 return
-            if self.transport.get_protocol() is not self:  # it has become a WebSocket meanwhile
-                self.transport.get_protocol().data_received(data[at:])  # type: ignore[union-attr]
+            protocol: Any = self.transport.get_protocol()
+            if protocol is not self:  # it has become a WebSocket meanwhile
+                protocol.data_received(data[at:])
                 return
             self._receive(data[at : at + _PIECE_BYTES])
 

@@ -1,9 +1,8 @@
 """The knobs, read once at each process's entry point and passed inward. Nothing else reads the environment."""
 
-from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,7 +68,7 @@ class Settings(BaseSettings):
     )
     idle_seconds_by_role: dict[Role, int] = Field(
         default_factory=lambda: dict.fromkeys(sorted(PRIVILEGED), 1800) | dict.fromkeys(_AT_HOME, 4 * 3600),
-        description="The same for roles of their own (a JSON object): shorter for who reads alerts or manages accounts.",
+        description="The same for single roles (a JSON object): shorter for who reads alerts or manages accounts.",
     )
     sign_in_seconds_by_role: dict[Role, int] = Field(
         default_factory=lambda: dict.fromkeys(_AT_HOME, 24 * 3600),
@@ -179,12 +178,12 @@ class Settings(BaseSettings):
 
     def idle_seconds_of(self, role: str) -> int:
         """How long a sign-in in this role lasts without a refresh, never longer than the sign-in."""
-        by_role: Mapping[str, int] = dict(self.idle_seconds_by_role)
+        by_role: dict[Any, int] = {**self.idle_seconds_by_role}
         return min(by_role.get(role, self.idle_seconds), self.sign_in_seconds_of(role))
 
     def sign_in_seconds_of(self, role: str) -> int:
         """How long a sign-in in this role lasts at most."""
-        by_role: Mapping[str, int] = dict(self.sign_in_seconds_by_role)
+        by_role: dict[Any, int] = {**self.sign_in_seconds_by_role}
         return by_role.get(role, self.sign_in_seconds)
 
     @property

@@ -46,7 +46,7 @@ _STANDING: Final = (
 
 
 def needs_second_person(role: str) -> bool:
-    """Whether two people make and reset accounts with this role: those that read alerts or manage accounts, and keys."""
+    """Whether two people make and reset accounts with this role: it reads alerts, manages accounts, or has a key."""
     return role in PRIVILEGED or role == "service"
 
 

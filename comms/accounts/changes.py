@@ -9,7 +9,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from comms.audit.queries import record_act
-from comms.database import Actor, Connection, one
+from comms.database import Actor, Connection
 from comms.identity.roles import Role
 from models.errors import conflict, missing
 from models.records import Record
@@ -52,12 +52,12 @@ async def ask_for_change(
         "where user_id = %s and kind = %s and state = 'waiting'",
         (actor.user_id, user_id, kind),
     )
-    return await _insert(conn, actor, user_id, kind, role, same_as, "waiting")
+    return await _insert(conn, actor, (user_id, role), kind, same_as, waits=True)
 
 
 async def note_change(conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str) -> AccountChange:
     """A change that one person made without a second one, so that the person and the officer see it."""
-    return await _insert(conn, actor, user_id, kind, role, None, "done")
+    return await _insert(conn, actor, (user_id, role), kind, None, waits=False)
 
 
 async def list_changes(
@@ -98,7 +98,7 @@ async def end_change(conn: Connection, actor: Actor, change: AccountChange, stat
 
 
 async def _insert(
-    conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str, same_as: UUID | None, state: ChangeState
+    conn: Connection, actor: Actor, account: tuple[UUID, str], kind: ChangeKind, same_as: UUID | None, *, waits: bool
 ) -> AccountChange:
     made = await conn.execute(
         "insert into account_changes (tenant_id, user_id, kind, role, same_as, state, asked_by, expires_at) "  # noqa: S608
@@ -107,15 +107,15 @@ async def _insert(
         "(select u.id from users u where u.tenant_id = %(tenant)s and u.id = %(actor)s), "
         f"now() + make_interval(hours => %(hours)s)) on conflict do nothing returning {COLUMNS}",
         {
-            "tenant": actor.tenant_id, "user": user_id, "kind": kind, "role": role, "same": same_as, "state": state,
-            "actor": actor.user_id, "hours": WAITING_HOURS,
+            "tenant": actor.tenant_id, "user": account[0], "kind": kind, "role": account[1], "same": same_as,
+            "state": "waiting" if waits else "done", "actor": actor.user_id, "hours": WAITING_HOURS,
         },
     )  # fmt: skip
     row = await made.fetchone()
     if row is None:
         raise conflict("change-waiting", "Such a change waits already: it has to be decided or withdrawn first.")
-    change = AccountChange.model_validate(one(row))
-    details = {"change_id": str(change.id), "kind": kind, "role": role}
-    action = "account_change.asked" if state == "waiting" else "account_change.done"
-    await record_act(conn, actor, action, ("user", user_id), details)
+    change = AccountChange.model_validate(row)
+    details = {"change_id": str(change.id), "kind": kind, "role": change.role}
+    action = "account_change.asked" if waits else "account_change.done"
+    await record_act(conn, actor, action, ("user", change.user_id), details)
     return change

@@ -1,6 +1,6 @@
-"""A person's own password and second factor; and what others do to an account, with a second person where it matters."""
+"""A person's own password and second factor; and what others do to an account, with a second person where needed."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Response
@@ -25,7 +25,11 @@ router = APIRouter(tags=["identity"])
 
 Managing = Annotated[Actor, allowed("users.manage")]
 Approving = Annotated[Actor, allowed("users.approve")]
-_WAITS: Final = {202: {"description": "It waits for a second person", "model": AccountChange}}
+_WAITS: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"description": "It waits for a second person", "model": AccountChange}
+}
+    202: {"description": "It waits for a second person", "model": AccountChange}
+}
 
 
 class SentCode(Record):
@@ -129,8 +133,8 @@ async def reset_password(user_id: UUID, house: InHouse, actor: Managing, respons
 
 @router.put("/api/users/{user_id}/person", status_code=202)
 async def join_accounts(user_id: UUID, same: SamePerson, house: InHouse, actor: Managing) -> AccountChange:
-    """Says that two accounts are the same person's, so that what is about one of them is withheld from both. Waits for a
-    second person."""
+    """Says that two accounts are the same person's, so that what is about one is withheld from both. Waits for a second
+    person."""
     async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
         await read_user(conn, same.user_id)

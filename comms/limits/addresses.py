@@ -1,8 +1,8 @@
 """Where a request comes from: the peer's address, or what a proxy of ours says in its place.
 
 Only what a trusted proxy wrote is believed. Each proxy adds the address that it was called from at the right end, so
-the list is read from the right: the first address that is no trusted proxy's is the caller's. What stands left of it the
-caller may have written.
+the list is read from the right: the first address that is no trusted proxy's is the caller's. The caller may have
+written what stands left of it.
 """
 
 import ipaddress

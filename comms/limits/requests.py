@@ -1,7 +1,8 @@
-"""How many requests a person, a whole tenant, and an address without a token may make in a minute; and what answers say.
+"""How many requests a person, a whole tenant, and an address without a token may make in a minute.
 
-People are counted when a token has been checked (comms/http.py), so that nobody can use up another's. Routes that take
-no token count the address, before they do any work; `/health` and `/metrics` are not counted. Headers as draft-ietf-httpapi-ratelimit-headers has them.
+People are counted when a token has been checked (comms/http.py), so that nobody can use up another's; every answer says
+what is left (headers as draft-ietf-httpapi-ratelimit-headers has them). Routes that take no token count the address,
+before they do any work; `/health` and `/metrics` are not counted.
 """
 
 import time
@@ -48,7 +49,7 @@ class RequestLimits:
         return headers | {"Retry-After": str(seconds)}, unavailable(SLUG, detail)
 
     async def count_stranger(self, address: str | None) -> None:
-        """Counts a request without a token; raises 429 (`too-many-requests`) where its address has used up its quota."""
+        """Counts a request without a token; raises 429 (`too-many-requests`) where its address has made too many."""
         window, passed = divmod(int(time.time()), WINDOW_SECONDS)
         (count,) = await self.tally.add(window, (f"a:{network_of(address)}",))
         if count > self.an_address:

@@ -64,8 +64,8 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
     """A program's account, which belongs to the person who made it: what is about them is withheld from it too.
 
     A key that reads what alerts are about is good once a second person has approved the account. Raises `invalid` for a
-    scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more than a year away or without
-    a time zone (`expiry-out-of-range`).
+    scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more than a year away or
+    without a time zone (`expiry-out-of-range`).
     """
     if beyond := sorted(scope for scope in new.scopes if not may(_ROLE, scope)):
         raise invalid("scope-not-a-services", f"The role {_ROLE} lacks {', '.join(beyond)}: leave it out.")
@@ -76,7 +76,8 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
     waits = bool(new.scopes & PRIVILEGED_SCOPES)
     made = await conn.execute(
         "with person as (insert into users (tenant_id, slug, display_name, role, active, person_id) "
-        "values (%s, %s, %s, %s, %s, (select m.person_id from users m where m.id = %s)) returning tenant_id, id) insert into service_accounts (tenant_id, id, scopes, secret_hash, expires_at, "
+        "values (%s, %s, %s, %s, %s, (select m.person_id from users m where m.id = %s)) "
+        "returning tenant_id, id) insert into service_accounts (tenant_id, id, scopes, secret_hash, expires_at, "
         "created_by) select tenant_id, id, %s, %s, %s, %s from person returning id",
         (
             actor.tenant_id, f"service-{uuid.uuid4().hex}", new.name, _ROLE, not waits, actor.user_id,

@@ -1,6 +1,7 @@
 """Coming in, staying in, going out; and a person's list of where they are signed in.
 
-A browser asks for its refresh token to be kept in a cookie that no script can read; a program gets it in the body. Which it was, the next turn keeps (ADR 0014).
+A browser asks for its refresh token to be kept in a cookie that no script can read; a program gets it in the body.
+Which it was, the next turn keeps (ADR 0014).
 """
 
 from typing import Annotated, Final, Literal
@@ -9,10 +10,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
-from comms.database import Origin
 from comms.cookies import forget_cookie, read_cookie, set_cookie
-from comms.http import FROM_ANYBODY, Acting, InHouse, acting, acting_with, origin_of
+from comms.database import Origin
 from comms.house import House
+from comms.http import FROM_ANYBODY, Acting, InHouse, acting, acting_with, origin_of
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.sign_ins import devices, entering, queries, refreshing
 from comms.sign_ins.entering import Credentials, PasswordRedemption

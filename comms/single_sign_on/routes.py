@@ -24,7 +24,9 @@ from comms.single_sign_on import queries
 from comms.single_sign_on.provider import Provider, invalid_sign_on
 from comms.single_sign_on.queries import JOURNEY_SECONDS
 
-router = APIRouter(prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse, dependencies=[FROM_ANYBODY])
+router = APIRouter(
+    prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse, dependencies=[FROM_ANYBODY]
+)
 
 _COOKIE: Final = "wcc_sso"
 

@@ -27,7 +27,13 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
         listening.bind(("127.0.0.1", 0))
         host, port = listening.getsockname()
         config = uvicorn.Config(
-            app, http=PatientProtocol, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2, **WEBSOCKETS
+            app,
+            http=PatientProtocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            **WEBSOCKETS,
         )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[listening]))
