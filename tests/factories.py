@@ -4,6 +4,7 @@ import io
 import itertools
 import uuid
 import wave
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import av
@@ -42,6 +43,11 @@ _numbers = itertools.count(1)
 def new_slug(kind: str) -> str:
     """A slug that no other test has."""
     return f"{kind}-{next(_numbers)}-{uuid.uuid4().hex[:8]}"
+
+
+def tomorrow() -> str:
+    """A time to come, as JSON has it."""
+    return (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 
 def new_address() -> str:

@@ -140,8 +140,8 @@ async def _join_persons(conn: Connection, change: AccountChange) -> None:
     )
 
 
-async def end_by_operator(conn: Connection, operator: Actor, user_id: UUID) -> None:
-    """Whoever runs the machine lets the person in, whatever waits; `conn` acts as the door."""
+async def open_by_operator(conn: Connection, operator: Actor, user_id: UUID) -> None:
+    """Whoever runs the machine opens the account, whatever waits; `conn` acts as the door."""
     await conn.execute("update users set active = true, made_alone_by = null where id = %s", (user_id,))
     await conn.execute(
         "update account_changes set state = 'withdrawn', decided_at = now() where user_id = %s and state = 'waiting'",

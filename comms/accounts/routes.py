@@ -28,8 +28,6 @@ Approving = Annotated[Actor, allowed("users.approve")]
 _WAITS: Final[dict[int | str, dict[str, Any]]] = {
     202: {"description": "It waits for a second person", "model": AccountChange}
 }
-    202: {"description": "It waits for a second person", "model": AccountChange}
-}
 
 
 class SentCode(Record):
