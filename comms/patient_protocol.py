@@ -33,6 +33,7 @@ class PatientProtocol(HttpToolsProtocol):
     least_body_bytes = _LEAST_BODY_BYTES
 
     _in_headers = True
+    _begun = False  # whether anything of the next request is here
     _in_body = False
     _header_bytes = 0
     _body_bytes = 0
@@ -60,8 +61,6 @@ class PatientProtocol(HttpToolsProtocol):
     def _receive(self, piece: bytes) -> None:
         if self._in_headers:
             self._header_bytes += len(piece)
-            if self._watch is None:  # the next request of a connection that was kept
-                self._await_headers(self._header_bytes)
         elif self._in_body:
             self._body_bytes += len(piece)
         super().data_received(piece)
@@ -70,12 +69,14 @@ class PatientProtocol(HttpToolsProtocol):
             self._answer_and_close(431, "headers-too-large", f"At most {MOST_HEADER_BYTES} bytes of headers are taken.")
 
     def on_message_begin(self) -> None:
-        self._in_headers, self._in_body = True, False
+        if self._watch is None:  # the next request of a connection that was kept
+            self._await_headers()
+        self._begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._stop_watching()
-        self._in_headers, self._in_body = False, True
+        self._in_headers, self._in_body, self._begun = False, True, False
         self._header_bytes = self._body_bytes = 0
         super().on_headers_complete()
         self._watch = self.loop.call_later(self.body_look_seconds, self._look_at_body)
@@ -89,8 +90,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_watching()
         super().handle_websocket_upgrade()
 
-    def _await_headers(self, already: int = 0) -> None:
-        self._header_bytes = already
+    def _await_headers(self) -> None:
         self._watch = self.loop.call_later(self.header_seconds, self._on_slow_headers)
 
     def _on_slow_headers(self) -> None:
@@ -98,8 +98,8 @@ class PatientProtocol(HttpToolsProtocol):
         if not self._in_headers or self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self._await_headers(self._header_bytes)  # an answer is on its way: the next request may wait for it
-        elif self._header_bytes == 0:
+            self._await_headers()  # an answer is on its way: the next request may wait for it
+        elif not self._begun:
             self.transport.close()
         else:
             detail = f"Headers have to be here within {self.header_seconds:g} seconds."

@@ -50,24 +50,31 @@ end $$;
 create function app.own_accounts() returns uuid[] language sql stable return app.accounts_of(app.actor());
 create function app.is_in_open_alert() returns boolean language sql stable return app.in_open_alert(app.actor());
 
+-- What is withheld is asked in nearly every statement, and for nearly everybody nothing is: each function first asks, in
+-- one statement, whether any alert is about the person (docs/decisions/0029).
 -- The alerts that are about the person who acts: named by the team, or presumed until the team says otherwise.
 create or replace function app.alerts_withheld() returns uuid[] language plpgsql stable security definer
     set search_path = public, pg_temp as $$
 begin
-    return array(select distinct s.alert_id from alert_subjects s
-        where s.tenant_id = app.tenant() and s.user_id = any (app.accounts_of(app.actor()))
-            and s.standing <> 'cleared');
+    return array(select distinct s.alert_id from users me
+        join users u on u.tenant_id = me.tenant_id and u.person_id = any (array[me.person_id, me.made_alone_by])
+        join alert_subjects s on s.tenant_id = u.tenant_id and s.user_id = u.id
+        where me.tenant_id = app.tenant() and me.id = app.actor() and s.standing <> 'cleared');
 end $$;
 -- The recordings that hold what was said of the person who acts. Who is merely presumed keeps the call that they spoke
 -- in, unless their role would otherwise see, decide or erase what it gave rise to.
 create or replace function app.recordings_withheld() returns uuid[] language plpgsql stable security definer
     set search_path = public, pg_temp as $$
 declare
-    own uuid[] := app.accounts_of(app.actor());
+    own uuid[];
 begin
-    if not exists (select from alert_subjects s where s.tenant_id = app.tenant() and s.user_id = any (own)) then
+    if not exists (select from users me
+        join users u on u.tenant_id = me.tenant_id and u.person_id = any (array[me.person_id, me.made_alone_by])
+        join alert_subjects s on s.tenant_id = u.tenant_id and s.user_id = u.id
+        where me.tenant_id = app.tenant() and me.id = app.actor()) then
         return '{}';
     end if;
+    own := app.accounts_of(app.actor());
     return array(select distinct a.recording_id from alert_subjects s
         join alerts a on a.tenant_id = s.tenant_id and a.id = s.alert_id
         where s.tenant_id = app.tenant() and s.user_id = any (own) and a.recording_id is not null
@@ -78,11 +85,15 @@ end $$;
 create or replace function app.conversations_withheld() returns uuid[] language plpgsql stable security definer
     set search_path = public, pg_temp as $$
 declare
-    own uuid[] := app.accounts_of(app.actor());
+    own uuid[];
 begin
-    if not exists (select from alert_subjects s where s.tenant_id = app.tenant() and s.user_id = any (own)) then
+    if not exists (select from users me
+        join users u on u.tenant_id = me.tenant_id and u.person_id = any (array[me.person_id, me.made_alone_by])
+        join alert_subjects s on s.tenant_id = u.tenant_id and s.user_id = u.id
+        where me.tenant_id = app.tenant() and me.id = app.actor()) then
         return '{}';
     end if;
+    own := app.accounts_of(app.actor());
     return array(select distinct a.conversation_id from alert_subjects s
         join alerts a on a.tenant_id = s.tenant_id and a.id = s.alert_id
         where s.tenant_id = app.tenant() and s.user_id = any (own) and a.conversation_id is not null
@@ -92,8 +103,10 @@ end $$;
 create or replace function app.objects_withheld() returns uuid[] language plpgsql stable security definer
     set search_path = public, pg_temp as $$
 begin
-    if not exists (select from alert_subjects s
-        where s.tenant_id = app.tenant() and s.user_id = any (app.accounts_of(app.actor()))) then
+    if not exists (select from users me
+        join users u on u.tenant_id = me.tenant_id and u.person_id = any (array[me.person_id, me.made_alone_by])
+        join alert_subjects s on s.tenant_id = u.tenant_id and s.user_id = u.id
+        where me.tenant_id = app.tenant() and me.id = app.actor()) then
         return '{}';
     end if;
     return app.alerts_withheld() || app.recordings_withheld();

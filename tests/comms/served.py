@@ -21,14 +21,14 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[str]:
+async def served(app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol) -> AsyncIterator[str]:
     """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         host, port = listening.getsockname()
         config = uvicorn.Config(
             app,
-            http=PatientProtocol,
+            http=protocol,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -11,7 +11,10 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from comms.accounts.hashing import PasswordHasher
-from comms.app import create_app
+from comms.app import ROUTERS, create_app
+from comms.front.accounts import router as account_pages
+from comms.front.routes import router as front
+from comms.health.routes import router as health
 from comms.http import count_stranger, signed_in
 from comms.patient_protocol import MOST_HEADER_BYTES, PatientProtocol
 from comms.settings import Settings
@@ -36,8 +39,9 @@ def needs(dependant: Any) -> set[Any]:
     }
 
 
-def test_every_route_asks_for_a_token_or_counts_the_address(app: FastAPI) -> None:
-    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+def test_every_route_asks_for_a_token_or_counts_the_address() -> None:
+    routers = (*ROUTERS, health, front, account_pages)
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     open_to_all = {route.path for route in routes if not needs(route.dependant) & {signed_in, count_stranger}}
     assert open_to_all == UNCOUNTED
     assert len(routes) > 100
@@ -68,6 +72,13 @@ async def test_an_address_that_asks_too_often_without_a_token_is_told_when_to_go
 
 
 # --- hashing ----------------------------------------------------------------------------------------------------------
+
+
+class NoHashing(PasswordHasher):
+    """Fails the test where anything is hashed."""
+
+    async def hash(self, password: str) -> str:
+        raise AssertionError("hashed")
 
 
 async def test_a_code_that_is_not_good_is_refused_before_anything_is_hashed(settings: Settings) -> None:
@@ -121,11 +132,11 @@ async def talk(address: str, *parts: bytes) -> bytes:
         writer.close()
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time limits that a test can wait for."""
-    monkeypatch.setattr(PatientProtocol, "header_seconds", 0.3)
-    monkeypatch.setattr(PatientProtocol, "body_look_seconds", 0.3)
+class Hasty(PatientProtocol):
+    """With time limits that a test can wait for."""
+
+    header_seconds = 0.3
+    body_look_seconds = 0.3
 
 
 async def test_headers_without_end_are_refused() -> None:
@@ -143,17 +154,15 @@ async def test_a_body_is_not_taken_for_headers() -> None:
             assert (answer.status_code, answer.text) == (200, "5000000")
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_a_request_that_does_not_come_is_closed() -> None:
-    async with served(silent) as address:
+    async with served(silent, Hasty) as address:
         assert await talk(address) == b""
         assert (await talk(address, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow:")).startswith(b"HTTP/1.1 408 ")
         assert await talk(address, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc") in (b"", b"closed")
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_a_second_request_of_a_connection_is_waited_for_no_longer_than_the_first() -> None:
-    async with served(silent) as address:
+    async with served(silent, Hasty) as address:
         whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         told = await talk(address, whole, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow:")
         assert told.startswith(b"HTTP/1.1 200 ")
