@@ -44,6 +44,7 @@ from comms.retention.routes import router as retention
 from comms.service_accounts.routes import router as service_accounts
 from comms.sessions.routes import router as sessions
 from comms.settings import Settings
+from comms.sign_ins.pauses import forget_paid_for_ever
 from comms.sign_ins.routes import router as sign_ins
 from comms.single_sign_on.provider import open_provider
 from comms.single_sign_on.routes import router as single_sign_on
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
                 asyncio.create_task(sweep_for_ever(house)),
                 asyncio.create_task(sweep_attachments_for_ever(house)),
                 asyncio.create_task(forget_for_ever(house.database)),
+                asyncio.create_task(forget_paid_for_ever(house.database)),
             }
             yield
             await end(sweeping)

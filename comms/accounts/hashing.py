@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from comms.accounts.strength import refuse_guessable
 from models.errors import Kind, WriteCareError
 
 _AT_ONCE: Final = 2
@@ -65,6 +66,17 @@ class PasswordHasher:
         """The hash to be stored, with its parameters and salt; raises `unavailable` (`sign-ins-busy`)."""
         async with self._new.turn():
             return await self._in_thread(lambda: self._argon2.hash(_normal(password)))
+
+    async def hash_new(self, password: str, context: tuple[str, ...]) -> str:
+        """The hash of a new password; `context` as for `refuse_guessable`. Raises `invalid` (`password-guessable`) and
+        as `hash`."""
+
+        def checked() -> str:
+            refuse_guessable(password, context)
+            return self._argon2.hash(_normal(password))
+
+        async with self._new.turn():
+            return await self._in_thread(checked)
 
     async def matches(self, password: str, stored: str | None) -> bool:
         """Whether it is the password behind `stored`; for nobody (None) it takes as long and is False.

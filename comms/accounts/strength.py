@@ -16,7 +16,7 @@ from comms.database import Connection
 from models.errors import WriteCareError, invalid
 
 _LEAST_SCORE: Final = 3  # of 4: more than 10^8 guesses, which a stolen hash and a sign-in both withstand
-_MOST_READ: Final = 72  # zxcvbn's time grows with the square of the length
+_MOST_READ: Final = 40  # zxcvbn's time grows with the square of the length
 _LEAST_LETTERS: Final = 3
 _LEFT_OVER: Final = 6
 _PRODUCT: Final = ("writecare", "writecareconnect", "writecarenotes", "connect", "notes", "care", "home", "password")

@@ -19,7 +19,7 @@ from comms.accounts.passwords import (
 )
 from comms.accounts.second_factors import NewSecondFactor, has_second_factor, take_code, wrong_code
 from comms.accounts.second_factors import enrol_second_factor as enrol
-from comms.accounts.strength import read_context_words, refuse_guessable
+from comms.accounts.strength import read_context_words
 from comms.audit.queries import record_act
 from comms.database import Actor, Origin
 from comms.house import House
@@ -111,8 +111,7 @@ async def change_password(house: House, person: Actor, change: PasswordChange) -
             await pauses.count(conn, guessing)
         if not await house.passwords.matches(change.current_password or "", stored):
             raise refused("password-wrong", "The current password is not that one.")
-    refuse_guessable(change.new_password, context)
-    hashed = await house.passwords.hash(change.new_password)
+    hashed = await house.passwords.hash_new(change.new_password, context)
     async with house.database.acting_as(person) as conn:
         await set_password(conn, person, hashed)
     async with house.database.acting_as(door()) as conn:
@@ -155,8 +154,7 @@ async def redeem_reset(house: House, sent: PasswordRedemption) -> None:
             raise enrolments.invalid_code()
         await refuse_unless_local(conn, house.settings, found["id"])
         context = await read_context_words(conn, found["id"])
-    refuse_guessable(sent.new_password, context)
-    hashed = await house.passwords.hash(sent.new_password)
+    hashed = await house.passwords.hash_new(sent.new_password, context)
     owner = door(tenant["id"], found["id"])
     async with house.database.acting_as(owner) as conn:
         await enrolments.use_up(conn, owner.user_id, sent.code)
@@ -167,7 +165,6 @@ async def _count(house: House, tries: Tries, sent: Credentials, origin: Origin) 
     """Counts the try; the log of acts hears of refusals once a quarter of an hour for each that has to wait."""
     try:
         async with house.database.acting_as(door()) as conn:
-            await pauses.forget_paid(conn)
             await pauses.count_try(conn, tries)
     except TooManyTries as refusal:
         async with house.database.acting_as(door()) as conn:

@@ -9,17 +9,23 @@ A try is counted before anything is checked, so that a hundred at once are a hun
 back. Accounts are counted whether they exist or not: the answers are alike.
 """
 
+import asyncio
 import hashlib
 import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from comms.database import Connection
-from comms.identity.door import NOBODY
+import structlog
+
+from comms.database import Connection, Database
+from comms.identity.door import NOBODY, door
 from comms.limits.addresses import network_of
 from models.errors import Kind, WriteCareError
 
 _AUDITED_EVERY: Final = "15 minutes"
+_PAUSE_SECONDS: Final = 600.0
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,24 @@ async def is_to_be_audited(conn: Connection, subject: Subject) -> bool:
     return await noted.fetchone() is not None
 
 
-async def forget_paid(conn: Connection) -> None:
-    """Forgets what waits for nothing any more; `conn` acts as nobody's door."""
-    await conn.execute(
-        "delete from sign_in_tries where paid_until < now() and audited_at < now() - %s::interval", (_AUDITED_EVERY,)
-    )
+async def forget_paid(database: Database) -> None:
+    """Forgets what waits for nothing any more, without waiting for a row that a try holds."""
+    async with database.acting_as(door()) as conn:
+        await conn.execute(
+            "delete from sign_in_tries where subject_hash = any (array(select subject_hash from sign_in_tries "
+            "where paid_until < now() and audited_at < now() - %s::interval for update skip locked))",
+            (_AUDITED_EVERY,),
+        )
+
+
+async def forget_paid_for_ever(database: Database) -> None:
+    """Until cancelled: forgets what is paid off, every ten minutes."""
+    while True:
+        try:
+            await forget_paid(database)
+        except WriteCareError as error:
+            _log.warning("wrong tries could not be forgotten", problem=error.slug)
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _is_under_attack(conn: Connection, account: Subject) -> bool:

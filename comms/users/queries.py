@@ -44,6 +44,11 @@ class UserChange(Record):
     role: Role | None = None
 
 
+# The person of a new account: an e-mail address that an account has already is the same person's.
+SAME_PERSON: Final = (
+    "coalesce((select u.person_id from users u where lower(u.email) = lower(%(email)s) "
+    "and u.role not in ('external', 'service') order by u.id limit 1), uuidv7())"
+)
 _COLUMNS: Final = "id, slug, display_name, email, role, home_id, active, created_at"
 
 
@@ -60,9 +65,7 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
     made = await conn.execute(
         "insert into users (tenant_id, slug, display_name, email, role, home_id, active, person_id, made_alone_by) "  # noqa: S608
         "values (%(tenant)s, %(slug)s, %(name)s, %(email)s, %(role)s, %(home)s, %(active)s, "
-        # an e-mail address that an account has already is the same person's
-        "coalesce((select u.person_id from users u where lower(u.email) = lower(%(email)s) "
-        "    and u.role not in ('external', 'service') order by u.id limit 1), uuidv7()), "
+        f"{SAME_PERSON}, "
         "(select m.person_id from users m where m.tenant_id = %(tenant)s and m.id = %(actor)s)) "
         f"on conflict (tenant_id, slug) do nothing returning {_COLUMNS}",
         {

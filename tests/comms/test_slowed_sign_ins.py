@@ -113,6 +113,20 @@ async def test_a_try_that_was_no_guess_is_taken_back(house: House) -> None:
     assert await tries_left(house, tries) == 10
 
 
+async def test_what_is_paid_off_is_forgotten_and_what_waits_is_not(house: House) -> None:
+    paid, waits = (pauses.tries_of("oak", factories.new_slug("ann"), factories.new_address(), None) for _ in range(2))
+    for tries in (paid, waits):
+        assert await tries_left(house, tries, most=1) == 1
+    await two_minutes_later(house, paid)
+    await pauses.forget_paid(house.database)
+    async with house.database.acting_as(door()) as conn:
+        left = await conn.execute(
+            "select subject_hash from sign_in_tries where subject_hash = any(%s)",
+            ([tries.refusing[0].hash for tries in (paid, waits)],),
+        )
+        assert [bytes(row["subject_hash"]) for row in await left.fetchall()] == [waits.refusing[0].hash]
+
+
 # --- over HTTP --------------------------------------------------------------------------------------------------------
 
 

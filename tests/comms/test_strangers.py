@@ -80,6 +80,9 @@ class NoHashing(PasswordHasher):
     async def hash(self, password: str) -> str:
         raise AssertionError("hashed")
 
+    async def hash_new(self, password: str, context: tuple[str, ...]) -> str:
+        raise AssertionError("hashed")
+
 
 async def test_a_code_that_is_not_good_is_refused_before_anything_is_hashed(settings: Settings) -> None:
     async with limited(settings) as (app, client):
