@@ -61,14 +61,14 @@ async def note_change(conn: Connection, actor: Actor, user_id: UUID, kind: Chang
 
 
 async def list_changes(
-    conn: Connection, *, state: ChangeState | None, user_id: UUID | None, before: UUID, limit: int
+    conn: Connection, *, state: ChangeState | None = None, own: bool = False, before: UUID, limit: int
 ) -> list[AccountChange]:
-    """Changes that the actor may see, newest first, from before the id; of the accounts of one person where named."""
+    """Changes that the actor may see, newest first, from before the id; `own`: those of the actor's own accounts."""
     found = await conn.execute(
         f"select * from (select {COLUMNS} from account_changes where id < %(before)s "  # noqa: S608 (a constant)
-        "and (%(user)s::uuid is null or user_id = any (app.accounts_of(%(user)s)))) as seen "
+        "and (not %(own)s or user_id = any ((select app.own_accounts())::uuid[]))) as seen "
         "where %(state)s::text is null or state = %(state)s order by id desc limit %(limit)s",
-        {"before": before, "user": user_id, "state": state, "limit": limit},
+        {"before": before, "own": own, "state": state, "limit": limit},
     )
     return [AccountChange.model_validate(row) for row in await found.fetchall()]
 

@@ -66,10 +66,7 @@ async def list_my_account_changes(
     request: Annotated[Acting, acting()], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[AccountChange]:
     """What others did, or asked for, to one's own accounts, newest first."""
-    mine = request.actor.user_id
-    found = await changes.list_changes(
-        request.conn, state=None, user_id=mine, before=cursor or LAST_ID, limit=limit + 1
-    )
+    found = await changes.list_changes(request.conn, own=True, before=cursor or LAST_ID, limit=limit + 1)
     return page_of(found, limit)
 
 
@@ -81,9 +78,7 @@ async def list_account_changes(
     limit: Limit = 50,
 ) -> Page[AccountChange]:
     """Changes to the tenant's accounts, newest first; `?state=waiting`: those that want a second person."""
-    found = await changes.list_changes(
-        request.conn, state=state, user_id=None, before=cursor or LAST_ID, limit=limit + 1
-    )
+    found = await changes.list_changes(request.conn, state=state, before=cursor or LAST_ID, limit=limit + 1)
     return page_of(found, limit)
 
 

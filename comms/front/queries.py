@@ -52,7 +52,7 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
     may = {name for name, holders in PERMISSIONS.items() if role in holders}
     may &= may if actor.scopes is None else actor.scopes
     broken = await _notices(conn) if "glass.watch" in may else []
-    own = await _own_changes(conn, actor) if actor.session_id is None else []
+    own = await _own_changes(conn) if actor.session_id is None else []
     waiting = await _waiting_changes(conn) if "users.approve" in may else []
     return Welcome(
         **one(await (await conn.execute(_WHO, {"user": actor.user_id, "tenant": actor.tenant_id})).fetchone()),
@@ -81,14 +81,14 @@ async def _notices(conn: Connection) -> list[BrokenGlass]:
     return await list_broken_glass(conn, acknowledged=False, before=LAST_ID, limit=_MOST_NOTICES)
 
 
-async def _own_changes(conn: Connection, actor: Actor) -> list[AccountChange]:
-    found = await list_changes(conn, state=None, user_id=actor.user_id, before=LAST_ID, limit=_MOST_NOTICES)
+async def _own_changes(conn: Connection) -> list[AccountChange]:
+    found = await list_changes(conn, own=True, before=LAST_ID, limit=_MOST_NOTICES)
     since = datetime.now(UTC) - _LATELY
     return [change for change in found if change.created_at > since]
 
 
 async def _waiting_changes(conn: Connection) -> list[AccountChange]:
-    return await list_changes(conn, state="waiting", user_id=None, before=LAST_ID, limit=_MOST_NOTICES)
+    return await list_changes(conn, state="waiting", before=LAST_ID, limit=_MOST_NOTICES)
 
 
 def _people_in(changes: list[AccountChange]) -> set[UUID]:

@@ -46,8 +46,14 @@ begin
             or s.standing = 'presumed' and a.state not in ('confirmed', 'dismissed', 'referred')));
 end $$;
 
--- The same of whoever acts, for policies.
-create function app.own_accounts() returns uuid[] language sql stable return app.accounts_of(app.actor());
+-- The accounts of the person who acts, for policies: theirs alone, not those of who made them.
+create function app.own_accounts() returns uuid[] language plpgsql stable security definer
+    set search_path = public, pg_temp as $$
+begin
+    return array(select u.id from users me join users u on u.tenant_id = me.tenant_id and u.person_id = me.person_id
+        where me.tenant_id = app.tenant() and me.id = app.actor());
+end $$;
+-- The same of whoever acts.
 create function app.is_in_open_alert() returns boolean language sql stable return app.in_open_alert(app.actor());
 
 -- What is withheld is asked in nearly every statement, and for nearly everybody nothing is: each function first asks, in

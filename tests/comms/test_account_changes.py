@@ -120,6 +120,16 @@ async def test_a_newer_reset_takes_the_place_of_the_older_and_a_withdrawn_one_op
     assert kept == []
 
 
+async def test_a_carer_does_not_see_what_was_changed_of_who_made_them(house: House, staff: Staff) -> None:
+    manager = staff["care_manager"]
+    made = await staff.ask("care_manager", "POST", "/api/users", {"display_name": "Bo", "role": "care_worker"})
+    await staff.ask("platform_admin", "POST", f"/api/users/{manager.user_id}/password-reset")
+    carer = Actor(manager.tenant_id, made.json()["id"], "care_worker")
+    assert (await staff.ask(carer, "GET", "/api/me/account-changes")).json()["items"] == []
+    assert await factories.rows(house, carer, "select 1 from account_changes") == []
+    assert len((await staff.ask("care_manager", "GET", "/api/me/account-changes")).json()["items"]) == 1
+
+
 async def test_a_release_ends_every_sign_in_of_the_person(house: House, staff: Staff) -> None:
     inside = await factories.signed_in(house, staff["reviewer"])
     made = await staff.ask("safeguarding_lead", "POST", f"/api/users/{staff['reviewer'].user_id}/password-reset")
