@@ -11,6 +11,7 @@ import uvicorn
 
 from comms.app import create_app
 from comms.logs import write_json_logs
+from comms.patient_protocol import PatientProtocol
 from comms.settings import Settings
 
 # Clients have little to say. To compress a short event for each of 500 sockets takes longer than to send it.
@@ -29,7 +30,7 @@ def main() -> int:
     gc.freeze()  # what the process is made of stays: to look through it for garbage took a fifth of a busy one's time
     server = uvicorn.Server(
         uvicorn.Config(
-            app, host=settings.host, port=settings.port, log_config=None, access_log=False,
+            app, http=PatientProtocol, host=settings.host, port=settings.port, log_config=None, access_log=False,
             timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False, proxy_headers=False, lifespan="on",
             **WEBSOCKETS,
         )

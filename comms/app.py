@@ -24,6 +24,7 @@ from comms.doorway import Doorway
 from comms.events.feed import open_feed
 from comms.events.routes import router as live_events
 from comms.forms import FORM_BYTES
+from comms.front.accounts import router as account_pages
 from comms.front.routes import router as front
 from comms.guests.routes import entrance
 from comms.guests.routes import router as guests
@@ -32,6 +33,7 @@ from comms.homes.routes import router as homes
 from comms.house import open_house
 from comms.idempotency.sweep import forget_for_ever
 from comms.identity.routes import router as identity
+from comms.limits.addresses import ClientAddresses
 from comms.messages.routes import router as messages
 from comms.metrics import Metrics
 from comms.openapi import DESCRIPTION, describe, operation_id
@@ -42,6 +44,7 @@ from comms.retention.routes import router as retention
 from comms.service_accounts.routes import router as service_accounts
 from comms.sessions.routes import router as sessions
 from comms.settings import Settings
+from comms.sign_ins.pauses import forget_paid_for_ever
 from comms.sign_ins.routes import router as sign_ins
 from comms.single_sign_on.provider import open_provider
 from comms.single_sign_on.routes import router as single_sign_on
@@ -103,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
                 asyncio.create_task(sweep_for_ever(house)),
                 asyncio.create_task(sweep_attachments_for_ever(house)),
                 asyncio.create_task(forget_for_ever(house.database)),
+                asyncio.create_task(forget_paid_for_ever(house.database)),
             }
             yield
             await end(sweeping)
@@ -116,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, responses=PROBLEM_RESPONSES)
     app.include_router(health)
     app.include_router(front)
+    app.include_router(account_pages)
     describe(app)
     uploads = {
         "/api/recordings": settings.max_upload_bytes,
@@ -123,4 +128,5 @@ def create_app(settings: Settings) -> FastAPI:
         "/api/messages/attachments": settings.max_attachment_bytes + FORM_BYTES,
     }
     app.add_middleware(Doorway, metrics=metrics, uploads=uploads)
+    app.add_middleware(ClientAddresses, proxies=settings.trusted_proxies, header=settings.proxy_header)
     return app

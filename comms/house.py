@@ -16,6 +16,7 @@ from comms.events.queries import OUTBOX
 from comms.events.waker import Waker, waking
 from comms.identity.tokens import Issuer, Verifier
 from comms.limits.requests import RequestLimits, open_limits
+from comms.mail import Mailer, open_mailer
 from comms.metrics import Metrics
 from comms.settings import Settings
 from comms.storage.keys import KeyService, LocalKeyFile
@@ -34,6 +35,7 @@ class House:
     issuer: Issuer
     verifier: Verifier
     passwords: PasswordHasher
+    mailer: Mailer | None  # none: no server is named, so that codes are printed
     metrics: Metrics
     limits: RequestLimits
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
@@ -60,6 +62,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 issuer=issuer,
                 verifier=Verifier.open(keys_dir, settings.issuer),
                 passwords=PasswordHasher(),
+                mailer=open_mailer(settings),
                 metrics=metrics,
                 limits=limits,
                 decoders=asyncio.Semaphore(2),

@@ -103,6 +103,14 @@ async def signed_in(
 SignedIn = Annotated[Actor, Depends(signed_in)]
 
 
+async def count_stranger(house: InHouse, origin: Annotated[Origin, Depends(origin_of)]) -> None:
+    """For every route that takes no token, before it does any work; raises 429 (`too-many-requests`)."""
+    await house.limits.count_stranger(origin.address)
+
+
+FROM_ANYBODY: Final = Depends(count_stranger)
+
+
 @asynccontextmanager
 async def _transaction(request: Request, house: House, actor: Actor) -> AsyncIterator[Acting]:
     async with house.database.acting_as(actor) as conn:

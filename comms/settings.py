@@ -2,11 +2,15 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any, Final, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from comms.identity.roles import Role
+from comms.identity.roles import PRIVILEGED, Role
+
+ProxyHeader = Literal["x-forwarded-for", "forwarded"]
+_AT_HOME: Final[tuple[Role, ...]] = ("external", "resident")  # with a device of their own
 
 
 class Settings(BaseSettings):
@@ -57,13 +61,49 @@ class Settings(BaseSettings):
         default=900, gt=0, description="How long the token of a person's sign-in is good for before it is refreshed."
     )
     idle_seconds: int = Field(
-        default=12 * 3600, gt=0, description="A sign-in that nobody refreshes for this long is over."
+        default=3600, gt=0, description="A sign-in that nobody refreshes for this long is over, for roles not below."
     )
     sign_in_seconds: int = Field(
-        default=7 * 86400, gt=0, description="The longest that a sign-in lasts, however often it is refreshed."
+        default=12 * 3600, gt=0, description="The longest that a sign-in lasts, for roles not below: a shift."
+    )
+    idle_seconds_by_role: dict[Role, int] = Field(
+        default_factory=lambda: dict.fromkeys(sorted(PRIVILEGED), 1800) | dict.fromkeys(_AT_HOME, 4 * 3600),
+        description="The same for single roles (a JSON object): shorter for who reads alerts or manages accounts.",
+    )
+    sign_in_seconds_by_role: dict[Role, int] = Field(
+        default_factory=lambda: dict.fromkeys(_AT_HOME, 24 * 3600),
+        description="The longest that a sign-in lasts, for roles of their own (a JSON object).",
     )
     second_factor_roles: frozenset[Role] = Field(
-        default=frozenset(), description="Roles that may do nothing before a second factor is set up (a JSON list)."
+        default=PRIVILEGED,
+        description="Roles whose sign-ins do nothing before a second factor is set up (a JSON list).",
+    )
+    passwords_beside_single_sign_on: bool = Field(
+        default=False, description="Whether somebody who signs on with the provider may have a password here too."
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description='Networks of the proxies whose word on a caller\'s address is taken: ["10.0.0.0/8"]. Without it, '
+        "the address that the connection comes from counts.",
+    )
+    proxy_header: ProxyHeader = Field(
+        default="x-forwarded-for",
+        description="The header that those proxies write: x-forwarded-for or forwarded. The other one is not read.",
+    )
+    requests_a_minute_address: int = Field(
+        default=600, gt=0, description="Requests a minute without a token from one address (of IPv6, one /64)."
+    )
+    smtp_host: str | None = Field(
+        default=None, description="The server that sends e-mail to people; without it, codes are printed."
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="That server's port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the way there is encrypted; none is for a server on this machine."
+    )
+    smtp_user: str | None = Field(default=None, description="The name to sign in with there, if it wants one.")
+    smtp_password: SecretStr | None = Field(default=None, description="And the password.")
+    mail_from: str = Field(
+        default="writecareconnect@localhost", description="The address that e-mail to people comes from."
     )
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
@@ -128,6 +168,28 @@ class Settings(BaseSettings):
     streams_length: int = Field(
         default=100_000, ge=1, description="About how many events a tenant's Redis stream keeps."
     )
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _refuse_programs(cls, given: dict[str, Role]) -> dict[str, Role]:
+        if "service" in given.values():
+            raise ValueError("the role service is a program's: single sign-on gives it to nobody")
+        return given
+
+    def idle_seconds_of(self, role: str) -> int:
+        """How long a sign-in in this role lasts without a refresh, never longer than the sign-in."""
+        by_role: dict[Any, int] = {**self.idle_seconds_by_role}
+        return min(by_role.get(role, self.idle_seconds), self.sign_in_seconds_of(role))
+
+    def sign_in_seconds_of(self, role: str) -> int:
+        """How long a sign-in in this role lasts at most."""
+        by_role: dict[Any, int] = {**self.sign_in_seconds_by_role}
+        return by_role.get(role, self.sign_in_seconds)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether browsers reach this over TLS."""
+        return self.origin.startswith("https:")
 
     @property
     def origin(self) -> str:

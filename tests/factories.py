@@ -4,6 +4,7 @@ import io
 import itertools
 import uuid
 import wave
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import av
@@ -44,9 +45,14 @@ def new_slug(kind: str) -> str:
     return f"{kind}-{next(_numbers)}-{uuid.uuid4().hex[:8]}"
 
 
+def tomorrow() -> str:
+    """A time to come, as JSON has it."""
+    return (datetime.now(UTC) + timedelta(days=1)).isoformat()
+
+
 def new_address() -> str:
-    """An IPv6 address (for documentation, RFC 3849) that no other test has."""
-    return f"2001:db8::{next(_numbers):x}"
+    """An IPv6 address (for documentation, RFC 3849) in a network (/64) that no other test has."""
+    return f"2001:db8:0:{next(_numbers):x}::1"
 
 
 async def make_tenant(house: House) -> uuid.UUID:

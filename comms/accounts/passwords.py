@@ -1,25 +1,25 @@
-"""Passwords: kept as hashes, changed by their owner, or set with a one-use link that an administrator hands over.
+"""Passwords: kept as hashes, chosen by their owner alone, with the one before or with a one-time code.
 
-At least twelve characters and no rules of composition (NCSC, OWASP ASVS 5.0 6.2). A new password ends every other
-sign-in of the person.
+At least twelve characters, not easy to guess, and no rules of composition (NCSC, OWASP ASVS 5.0 6.2). A new password
+ends every other sign-in of the person.
 """
 
-import hashlib
-import secrets
-from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from comms.accounts.approving import needs_second_person
+from comms.accounts.changes import AccountChange, ask_for_change, note_change
+from comms.accounts.enrolments import Code, make_code, make_first_half
 from comms.audit.queries import record_act
-from comms.database import Actor, Connection, one
+from comms.database import Actor, Connection
 from comms.identity.door import door
+from comms.settings import Settings
 from comms.sign_ins.queries import end_all_sign_ins
-from models.errors import Kind, WriteCareError
+from comms.users.queries import User
+from models.errors import refused
 from models.records import Record
-
-RESET_HOURS: Final = 72  # over a week-end
 
 Password = Annotated[
     str, StringConstraints(min_length=12, max_length=1024), Field(examples=["a long sentence to remember"])
@@ -27,10 +27,12 @@ Password = Annotated[
 
 
 class PasswordReset(Record):
-    """What is handed to the person: they set a password with it, once."""
+    """A reset: sent to the person by e-mail, or a printed code of two halves that two people hand over."""
 
-    token: str = Field(repr=False)
-    expires_at: datetime
+    change: AccountChange
+    first_half: str | None = Field(
+        default=None, repr=False, description="The half that you hand to the person; whoever approves has the other."
+    )
 
 
 async def read_password_hash(conn: Connection, user_id: UUID) -> str | None:
@@ -39,10 +41,22 @@ async def read_password_hash(conn: Connection, user_id: UUID) -> str | None:
     return None if row is None else str(row["hash"])
 
 
-async def signs_on_elsewhere(conn: Connection, person: Actor) -> bool:
-    """Whether the person is known from the provider of single sign-on; `conn` acts as the tenant's door."""
-    found = await conn.execute("select 1 from sso_subjects where user_id = %s", (person.user_id,))
-    return await found.fetchone() is not None
+async def refuse_unless_local(conn: Connection, settings: Settings, user_id: UUID) -> None:
+    """Raises `refused` for an account that is to have no password here; `conn` acts as the tenant's door.
+
+    A program's (`service-has-no-password`), and that of a person who signs on with the provider (`signs-on-elsewhere`):
+    it would outlive the one that the provider closes.
+    """
+    found = await conn.execute(
+        "select u.role = 'service' as program, exists (select from sso_subjects s where s.tenant_id = u.tenant_id "
+        "and s.user_id = u.id) as elsewhere from users u where u.id = %s",
+        (user_id,),
+    )
+    row = await found.fetchone()
+    if row is not None and row["program"]:
+        raise refused("service-has-no-password", "A program signs in with its key.")
+    if row is not None and row["elsewhere"] and not settings.passwords_beside_single_sign_on:
+        raise refused("signs-on-elsewhere", "This person signs on with the provider, which keeps their password.")
 
 
 async def keep_password_hash(conn: Connection, person: Actor, hashed: str) -> None:
@@ -61,47 +75,30 @@ async def set_password(conn: Connection, person: Actor, hashed: str) -> None:
     await end_all_sign_ins(conn, person, person.user_id, "password_changed", spare=person.sign_in_id)
 
 
-async def make_password_reset(conn: Connection, actor: Actor, user_id: UUID) -> PasswordReset:
-    """A one-use token for the person, in the place of any before; `actor` hands it to them."""
-    secret = secrets.token_urlsafe(32)
-    made = await conn.execute(
-        "insert into password_resets (tenant_id, user_id, secret_hash, made_by, expires_at) "
-        "values (%s, %s, %s, %s, now() + make_interval(hours => %s)) on conflict (tenant_id, user_id) do update "
-        "set secret_hash = excluded.secret_hash, made_by = excluded.made_by, expires_at = excluded.expires_at "
-        "returning expires_at",
-        (actor.tenant_id, user_id, _hash(secret), actor.user_id, RESET_HOURS),
-    )
-    row = one(await made.fetchone())
-    await record_act(conn, actor, "password.reset_made", ("user", user_id))
-    return PasswordReset(token=f"wcp.{actor.tenant_id}.{user_id}.{secret}", expires_at=row["expires_at"])
+async def reset_password(
+    conn: Connection, actor: Actor, user: User, *, by_email: bool
+) -> tuple[PasswordReset, Code | None]:
+    """Begins a reset of the password of `user`, whom `actor` may manage; `conn` acts as the door for `actor`.
+
+    Returns the whole code where it is to be sent to the person now. A privileged account, and a code that is printed,
+    wait for a second person.
+    """
+    owner = door(actor.tenant_id, user.id)
+    mailed = by_email and user.email is not None
+    if mailed and not needs_second_person(user.role):
+        change = await note_change(conn, actor, user.id, "password", user.role)
+        await mark_made_alone(conn, actor, user.id)
+        await end_all_sign_ins(conn, actor, user.id, "account_changed")
+        return PasswordReset(change=change), await make_code(conn, owner)
+    change = await ask_for_change(conn, actor, user.id, "password", user.role)
+    half = None if mailed else await make_first_half(conn, owner)
+    return PasswordReset(change=change, first_half=half), None
 
 
-def owner_of_reset(token: str) -> Actor:
-    """The door for the person whom the token names, before it is checked; raises `unauthenticated`."""
-    try:
-        _, tenant, user, _ = token.split(".")
-        return door(UUID(tenant), UUID(user))
-    except ValueError:
-        raise _not_good() from None
-
-
-async def redeem_password_reset(conn: Connection, token: str) -> None:
-    """Uses the token up; raises `unauthenticated` (`reset-invalid`) where it is not good (any more)."""
-    owner = owner_of_reset(token)
-    used = await conn.execute(
-        "delete from password_resets r using users u where r.user_id = %s and r.secret_hash = %s "
-        "and r.expires_at > now() and u.tenant_id = r.tenant_id and u.id = r.user_id and u.active returning 1",
-        (owner.user_id, _hash(token.rpartition(".")[2])),
-    )
-    if await used.fetchone() is None:
-        raise _not_good()
-
-
-def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
-
-
-def _not_good() -> WriteCareError:
-    return WriteCareError(
-        Kind.UNAUTHENTICATED, "reset-invalid", "This link is not good (any more): ask for another one."
+async def mark_made_alone(conn: Connection, actor: Actor, user_id: UUID) -> None:
+    """Notes that one person alone made or reset the account: what is about that person is withheld from it too."""
+    await conn.execute(
+        "update users u set made_alone_by = m.person_id from users m "
+        "where u.id = %s and m.tenant_id = u.tenant_id and m.id = %s",
+        (user_id, actor.user_id),
     )

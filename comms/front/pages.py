@@ -3,6 +3,8 @@
 Plain HTML without scripts: nothing is fetched from anywhere else, and a screen reader gets it whole.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
@@ -82,19 +84,43 @@ def visitor_page() -> str:
 
 def sign_in_page(*, single_sign_on: bool, tenant: str = "", user: str = "", problem: str = "") -> str:
     """The form of a local account, with what went wrong at the last try; the way to the provider, if there is one."""
-    told = f'<p class="notice" role="alert" id="problem">{escape(problem)}</p>\n' if problem else ""
     elsewhere = '<p>Or <a href="/api/auth/oidc/start">sign in with your organisation\'s account</a>.</p>\n'
-    fields = "".join(
-        _FIELD.format(name=name, label=label, kind=kind, fill=fill, value=escape(value), needed=needed)
-        for name, label, kind, fill, value, needed in (
-            ("tenant", "Organisation", "text", "organization", tenant, " required"),
-            ("user", "User name", "text", "username", user, " required"),
-            ("password", "Password", "password", "current-password", "", " required"),
-            ("code", "One-time code, if you have set one up", "text", "one-time-code", "", ""),
+    form = form_of(
+        "/sign-in", "Sign in", problem,
+        (
+            Field("tenant", "Organisation", "organization", tenant),
+            Field("user", "User name", "username", user),
+            Field("password", "Password", "current-password", kind="password"),
+            Field("code", "One-time code, if you have set one up", "one-time-code", needed=False),
+        ),
+    )  # fmt: skip
+    first = '<p>You were given a code? <a href="/set-password">Set your password</a>.</p>\n'
+    return page("Sign in: WriteCareConnect", f"<h1>Sign in</h1>\n{form}{first}{elsewhere if single_sign_on else ''}")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a form; `fill` is what browsers and password managers may fill in."""
+
+    name: str
+    label: str
+    fill: str
+    value: str = ""
+    kind: str = "text"
+    needed: bool = True
+
+
+def form_of(action: str, button: str, problem: str, fields: Iterable[Field]) -> str:
+    """A form of one column, with what went wrong at the last try above it."""
+    told = f'<p class="notice" role="alert" id="problem">{escape(problem)}</p>\n' if problem else ""
+    lines = "".join(
+        _FIELD.format(
+            name=field.name, label=field.label, kind=field.kind, fill=field.fill, value=escape(field.value),
+            needed=" required" if field.needed else "",
         )
-    )
-    form = f'<form method="post" action="/sign-in">\n{fields}<p><button>Sign in</button></p>\n</form>\n'
-    return page("Sign in: WriteCareConnect", f"<h1>Sign in</h1>\n{told}{form}{elsewhere if single_sign_on else ''}")
+        for field in fields
+    )  # fmt: skip
+    return f'{told}<form method="post" action="{action}">\n{lines}<p><button>{button}</button></p>\n</form>\n'
 
 
 def api_page(document: dict[str, Any]) -> str:

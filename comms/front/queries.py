@@ -3,11 +3,13 @@
 The counts are row-level security's: nobody is told how many there are of what they may not see.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from pydantic import Field
 
+from comms.accounts.changes import AccountChange, list_changes
 from comms.break_glass.queries import BrokenGlass, list_broken_glass
 from comms.database import Actor, Connection, one
 from comms.identity.roles import PERMISSIONS, Role, RolePermission, known_role
@@ -16,6 +18,7 @@ from comms.sessions.queries import count_sessions
 from models.records import Record
 
 _MOST_NOTICES: Final = 20
+_LATELY: Final = timedelta(days=30)
 _WHO: Final = (
     "select u.display_name, (select t.name from tenants t where t.id = %(tenant)s) as tenant_name "
     "from users u where u.id = %(user)s"
@@ -37,7 +40,10 @@ class Welcome(Record):
     recordings: int | None
     open_alerts: int | None
     broken_glass: tuple[BrokenGlass, ...] = Field(repr=False)
-    names: dict[UUID, str] = Field(repr=False)  # of those who broke it
+    own_changes: tuple[AccountChange, ...]  # what others did to this person's accounts lately
+    waiting_changes: tuple[AccountChange, ...]  # that want a second person, to those who may be it
+    second_factor_due: bool
+    names: dict[UUID, str] = Field(repr=False)  # of those who are spoken of
 
 
 async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
@@ -46,6 +52,8 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
     may = {name for name, holders in PERMISSIONS.items() if role in holders}
     may &= may if actor.scopes is None else actor.scopes
     broken = await _notices(conn) if "glass.watch" in may else []
+    own = await _own_changes(conn) if actor.session_id is None else []
+    waiting = await _waiting_changes(conn) if "users.approve" in may else []
     return Welcome(
         **one(await (await conn.execute(_WHO, {"user": actor.user_id, "tenant": actor.tenant_id})).fetchone()),
         role=role,
@@ -57,7 +65,10 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
         recordings=await _count(conn, "recordings where status <> 'deleted'") if "recordings.read" in may else None,
         open_alerts=await _count(conn, _OPEN_ALERTS) if "alerts.read" in may else None,
         broken_glass=tuple(broken),
-        names=await _names(conn, {glass.user_id for glass in broken}),
+        own_changes=tuple(own),
+        waiting_changes=tuple(waiting),
+        second_factor_due=actor.sign_in_id is not None and actor.scopes == frozenset(),
+        names=await _names(conn, {glass.user_id for glass in broken} | _people_in([*own, *waiting])),
     )
 
 
@@ -68,6 +79,21 @@ async def _count(conn: Connection, rows: str) -> int:
 
 async def _notices(conn: Connection) -> list[BrokenGlass]:
     return await list_broken_glass(conn, acknowledged=False, before=LAST_ID, limit=_MOST_NOTICES)
+
+
+async def _own_changes(conn: Connection) -> list[AccountChange]:
+    found = await list_changes(conn, own=True, before=LAST_ID, limit=_MOST_NOTICES)
+    since = datetime.now(UTC) - _LATELY
+    return [change for change in found if change.created_at > since]
+
+
+async def _waiting_changes(conn: Connection) -> list[AccountChange]:
+    return await list_changes(conn, state="waiting", before=LAST_ID, limit=_MOST_NOTICES)
+
+
+def _people_in(changes: list[AccountChange]) -> set[UUID]:
+    people = {person for change in changes for person in (change.user_id, change.asked_by, change.decided_by)}
+    return people - {None}  # type: ignore[return-value]
 
 
 async def _names(conn: Connection, people: set[UUID]) -> dict[UUID, str]:

@@ -3,34 +3,32 @@
 from contextlib import suppress
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Cookie, Depends, Form, Header, Request, Response
+from fastapi import APIRouter, Depends, Form, Header, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from comms.cookies import forget_cookie, read_cookie, set_cookie
 from comms.database import Origin
 from comms.front.pages import api_page, sign_in_page, visitor_page
 from comms.front.queries import read_welcome
 from comms.front.welcome import welcome_page
-from comms.http import InHouse, bearer_of, origin_of, refuse_other_origins
+from comms.http import FROM_ANYBODY, InHouse, bearer_of, origin_of, refuse_other_origins
 from comms.identity.queries import refuse_inactive
 from comms.problems import status_of
 from comms.sign_ins.entering import Credentials, sign_in
 from comms.sign_ins.queries import end_sign_in
-from comms.sign_ins.routes import forget_cookie, keep_in_cookie
+from comms.sign_ins.routes import COOKIE as REFRESH_COOKIE
+from comms.sign_ins.routes import keep_in_cookie, know_browser, known_cookie
 from models.errors import Kind, WriteCareError
 
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse, dependencies=[FROM_ANYBODY])
 
 COOKIE: Final = "wcc_access"  # a browser's access token, where it keeps one
 
 
 @router.get("/")
-async def front_page(
-    house: InHouse,
-    authorization: Annotated[str | None, Header()] = None,
-    cookie: Annotated[str | None, Cookie(alias=COOKIE)] = None,
-) -> str:
+async def front_page(request: Request, house: InHouse, authorization: Annotated[str | None, Header()] = None) -> str:
     """Who you are and what your tenant holds; for others: what this is and how to come in."""
-    token = bearer_of(authorization) or cookie
+    token = bearer_of(authorization) or read_cookie(request, house.settings, COOKIE)
     if token is None:
         return visitor_page()
     try:
@@ -60,34 +58,31 @@ async def sign_in_by_form(
     """Lets the person in, and keeps their tokens in cookies that no script can read; else says why, on the form."""
     refuse_other_origins(request)
     try:
-        tokens = await sign_in(house, sent.model_copy(update={"code": sent.code or None}), origin)
+        credentials = sent.model_copy(update={"code": sent.code or None})
+        tokens = await sign_in(house, credentials, origin, known_cookie(request, house, sent))
     except WriteCareError as error:
         elsewhere = house.settings.oidc_issuer is not None
         form = sign_in_page(single_sign_on=elsewhere, tenant=sent.tenant, user=sent.user, problem=error.detail)
         return HTMLResponse(form, status_of(error))
     inside = RedirectResponse("/", 303)
-    inside.set_cookie(
-        COOKIE, tokens.access_token, max_age=tokens.expires_in, httponly=True, samesite="strict",
-        secure=house.settings.origin.startswith("https:"),
-    )  # fmt: skip
-    keep_in_cookie(inside, house.settings, tokens)
+    set_cookie(inside, house.settings, COOKIE, tokens.access_token, tokens.expires_in)
+    keep_in_cookie(inside, house, tokens)
+    know_browser(inside, house, sent.tenant, sent.user)
     return inside
 
 
 @router.post("/sign-out", response_model=None)
-async def sign_out_by_form(
-    request: Request, house: InHouse, cookie: Annotated[str | None, Cookie(alias=COOKIE)] = None
-) -> Response:
+async def sign_out_by_form(request: Request, house: InHouse) -> Response:
     """Ends the browser's sign-in, and forgets its cookies."""
     refuse_other_origins(request)
     with suppress(WriteCareError):  # it has ended already: what is left is to forget it
-        actor = house.verifier.verify(cookie)
+        actor = house.verifier.verify(read_cookie(request, house.settings, COOKIE))
         async with house.database.acting_as(actor) as conn:
             if actor.sign_in_id is not None:
                 await end_sign_in(conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
     outside = RedirectResponse("/", 303)
-    outside.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    forget_cookie(outside)
+    for name in (COOKIE, REFRESH_COOKIE):
+        forget_cookie(outside, house.settings, name)
     return outside
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from html import escape
 from typing import Final
+from uuid import UUID
 
+from comms.accounts.changes import AccountChange, ChangeKind
 from comms.front.pages import page
 from comms.front.queries import Welcome
 from comms.identity.roles import Role, RolePermission
@@ -21,7 +23,8 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "homes.create": "add homes",
     "users.read": "see who belongs to your organisation",
     "users.create": "add people",
-    "users.manage": "sign people out, reset passwords, close accounts",
+    "users.manage": "sign people out, ask for new passwords, close accounts",
+    "users.approve": "approve changes to accounts, as the second person",
     "service_accounts.manage": "give programs their keys",
     "sessions.read": "see calls and meetings",
     "sessions.write": "arrange, run and end calls and meetings, and invite guests",
@@ -65,6 +68,10 @@ _FOOTER: Final = (
     '\n<form method="post" action="/sign-out"><p><button>Sign out</button></p></form>'
     "\n<footer><p>Software raises concerns here; people decide. What you open is kept in a log of acts.</p></footer>"
 )
+_CHANGES: Final[dict[ChangeKind, str]] = {
+    "account": "Account", "role": "Role", "password": "New password", "second_factor": "Second factor taken off",
+    "person": "Accounts joined",
+}  # fmt: skip
 _KINDS: Final = {"care_context": "care context of session", "alert": "alert"}
 _STATUSES: Final = ("scheduled", "active", "ended", "cancelled")
 
@@ -76,7 +83,10 @@ def welcome_page(welcome: Welcome) -> str:
     parts = [
         f"<header>\n<h1>Good to see you, {escape(welcome.display_name)}</h1>\n"
         f"<p>You are signed in as <strong>{escape(_ROLES[welcome.role])}</strong>{tenant}.</p>\n</header>",
+        _second_factor(welcome),
         _notices(welcome),
+        _own_changes(welcome),
+        _waiting_changes(welcome),
         _section("holds", _holds_title(welcome), _described(_holdings(welcome))),
         _section("may", "What you may do", _listed([*may, _OWN], ' class="columns"')),
         _section("more", "For programs, and those who write them", _LINKS),
@@ -113,6 +123,52 @@ def _notices(welcome: Welcome) -> str:
         '<section class="notice" aria-labelledby="glass">\n<h2 id="glass">The glass was broken</h2>\n'
         f"<p>Nobody has answered for this yet.</p>\n{_listed(lines)}\n</section>"
     )
+
+
+def _second_factor(welcome: Welcome) -> str:
+    if not welcome.second_factor_due:
+        return ""
+    return (
+        '<section class="notice" aria-labelledby="factor">\n<h2 id="factor">Set up your second factor</h2>\n'
+        '<p>Your role needs one before it may do anything else: <a href="/second-factor">set it up</a>.</p>\n</section>'
+    )
+
+
+def _own_changes(welcome: Welcome) -> str:
+    if not welcome.own_changes:
+        return ""
+    lines = [_changed(welcome, change) for change in welcome.own_changes]
+    return (
+        '<section class="notice" aria-labelledby="changes">\n<h2 id="changes">Your account was changed</h2>\n'
+        "<p>If you did not expect this, tell your data-protection officer.</p>\n"
+        f"{_listed(lines)}\n</section>"
+    )
+
+
+def _waiting_changes(welcome: Welcome) -> str:
+    if not welcome.waiting_changes:
+        return ""
+    lines = [
+        f"{_changed(welcome, change)} It is approved with <code>POST /api/account-changes/{change.id}/approve</code>."
+        for change in welcome.waiting_changes
+    ]
+    return (
+        '<section class="notice" aria-labelledby="waiting">\n<h2 id="waiting">Accounts that want a second person</h2>\n'
+        f"{_listed(lines)}\n</section>"
+    )
+
+
+def _changed(welcome: Welcome, change: AccountChange) -> str:
+    who = _name(welcome, change.asked_by)
+    second = f", {_name(welcome, change.decided_by)} decided" if change.decided_by is not None else ""
+    return (
+        f"{escape(_CHANGES[change.kind])} of {_name(welcome, change.user_id)} ({escape(_ROLES[change.role])}): {who} "
+        f"asked on {change.created_at:%-d %B %Y at %H:%M} UTC{second}; it is {change.state}."
+    )
+
+
+def _name(welcome: Welcome, person: UUID | None) -> str:
+    return "whoever runs this installation" if person is None else escape(welcome.names.get(person, "somebody"))
 
 
 def _section(name: str, title: str, body: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from comms.guests import queries
 from comms.guests.queries import Invitation, NewInvitation
-from comms.http import Acting, InHouse, acting_with
+from comms.http import FROM_ANYBODY, Acting, InHouse, acting_with
 from comms.identity.door import door
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.routing import PlatformRoute
@@ -70,7 +70,7 @@ async def revoke(session_id: UUID, invitation_id: UUID, acting: Inviting) -> Non
 entrance = APIRouter(prefix="/api/guests", tags=["guests"])
 
 
-@entrance.post("/enter")
+@entrance.post("/enter", dependencies=[FROM_ANYBODY])
 async def enter(entering: Entering, house: InHouse) -> GuestToken:
     """Lets a guest in by their link, without an account: a token for that session, their socket, their own consent."""
     tenant_id, invitation_id = house.verifier.verify_invitation(entering.invitation)

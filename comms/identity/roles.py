@@ -24,7 +24,7 @@ _EVERYONE: Final = frozenset(ROLES)
 
 RolePermission = Literal[
     "tenants.read", "tenants.create", "homes.read", "homes.create", "users.read", "users.create", "users.manage",
-    "service_accounts.manage",
+    "users.approve", "service_accounts.manage",
     "sessions.read", "sessions.write", "recordings.read", "recordings.make", "recordings.listen",
     "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
     "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
@@ -44,6 +44,8 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "users.create": frozenset({"platform_admin", "care_manager", "safeguarding_lead", "service"}),
     # sign others out, reset passwords, close accounts, change roles: of people whose role they may give (APPOINTS)
     "users.manage": frozenset({"platform_admin", "care_manager", "safeguarding_lead"}),
+    # be the second person of a change to an account (APPROVES)
+    "users.approve": frozenset({"platform_admin", "data_protection_officer", "care_manager", "safeguarding_lead"}),
     "service_accounts.manage": frozenset({"platform_admin"}),
     # residents and external people: the sessions that they take part in, and no others (comms/sessions/queries.py)
     "sessions.read": _STAFF | {"resident", "external"},
@@ -83,13 +85,34 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "messages.write": _STAFF | {"resident", "external"},
 }
 
+# Roles of people; a program gets its role with its key (comms/service_accounts).
+_PEOPLE: Final = _EVERYONE - {"service"}
+
 # Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
 APPOINTS: Final[dict[str, frozenset[str]]] = {
-    "platform_admin": _EVERYONE,
+    "platform_admin": _PEOPLE,
     "care_manager": frozenset({"care_worker", "resident", "external"}),
     "safeguarding_lead": frozenset({"reviewer", "external"}),
     "service": frozenset({"care_worker", "resident", "external"}),
 }
+
+# Roles that read alerts or manage accounts: an account of theirs is made and reset by two people (docs/decisions/0034).
+PRIVILEGED: Final[frozenset[Role]] = frozenset(
+    {"platform_admin", "data_protection_officer", "safeguarding_lead", "reviewer", "care_manager"}
+)
+
+# For accounts of which roles a role may be the second person.
+APPROVES: Final[dict[str, frozenset[str]]] = {
+    "platform_admin": _EVERYONE,
+    "data_protection_officer": _EVERYONE,
+    "care_manager": frozenset({"care_worker", "resident", "external"}),
+    "safeguarding_lead": frozenset({"reviewer", "care_worker", "resident", "external"}),
+}
+
+# Scopes with which a program reads what alerts are about, or sends it on: its key is good once two people agreed.
+PRIVILEGED_SCOPES: Final[frozenset[RolePermission]] = frozenset(
+    {"alerts.read", "analyses.read", "patterns.read", "webhooks.manage"}
+)
 
 
 def may(role: str, permission: RolePermission) -> bool:

@@ -4,6 +4,7 @@ A token is a JWT signed with Ed25519 (RFC 8037, RFC 9864). The issuer's private 
 verifier needs the public half alone, so that the model endpoints can check tokens with nothing secret.
 """
 
+import hmac
 import json
 import os
 import time
@@ -126,6 +127,11 @@ class Issuer:
             "session": str(session_id), "iat": int(time.time()), "exp": int(expires_at.timestamp()),
         }  # fmt: skip
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
+
+    def secret_for(self, purpose: str) -> bytes:
+        """A secret key for one purpose, made from the private key: the same in every process of this installation."""
+        private = str(self._key.as_dict(private=True)["d"]).encode()
+        return hmac.digest(private, f"writecare:{purpose}".encode(), "sha256")
 
     def public_keys(self) -> dict[str, Any]:
         """The JWK set with which a `Verifier` checks this issuer's tokens."""

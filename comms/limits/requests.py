@@ -1,7 +1,8 @@
-"""How many requests a person, and a whole tenant, may make in a minute; and what every answer says of it.
+"""How many requests a person, a whole tenant, and an address without a token may make in a minute.
 
-Counted when a token has been checked (comms/http.py), so that nobody can use up another's; `/health` and `/metrics`
-take no token and are not counted. Headers as draft-ietf-httpapi-ratelimit-headers has them.
+People are counted when a token has been checked (comms/http.py), so that nobody can use up another's; every answer says
+what is left (headers as draft-ietf-httpapi-ratelimit-headers has them). Routes that take no token count the address,
+before they do any work; `/health` and `/metrics` are not counted.
 """
 
 import time
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from comms.database import Actor
+from comms.limits.addresses import network_of
 from comms.limits.tally import Tally, open_tally
 from comms.settings import Settings
-from models.errors import WriteCareError, unavailable
+from models.errors import Kind, WriteCareError, unavailable
 
 WINDOW_SECONDS: Final = 60
 SLUG: Final = "too-many-requests"
@@ -21,11 +23,12 @@ SLUG: Final = "too-many-requests"
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """One a process: the tally and the two quotas, requests a minute."""
+    """One a process: the tally and the quotas, requests a minute."""
 
     tally: Tally
     a_user: int
     a_tenant: int
+    an_address: int
 
     async def count(self, actor: Actor) -> tuple[dict[str, str], WriteCareError | None]:
         """Counts a request of the actor: headers for its answer, and what to raise where a quota is used up."""
@@ -45,10 +48,22 @@ class RequestLimits:
         detail = f"{whose} may ask {quota} times a minute: go on in {seconds} seconds."
         return headers | {"Retry-After": str(seconds)}, unavailable(SLUG, detail)
 
+    async def count_stranger(self, address: str | None) -> None:
+        """Counts a request without a token; raises 429 (`too-many-requests`) where its address has made too many."""
+        window, passed = divmod(int(time.time()), WINDOW_SECONDS)
+        (count,) = await self.tally.add(window, (f"a:{network_of(address)}",))
+        if count > self.an_address:
+            seconds = WINDOW_SECONDS - passed
+            detail = f"From one address {self.an_address} requests a minute are answered: go on in {seconds} seconds."
+            raise WriteCareError(Kind.UNAVAILABLE, SLUG, detail, seconds)
+
 
 @asynccontextmanager
 async def open_limits(settings: Settings) -> AsyncIterator[RequestLimits]:
     """The limits that the settings name, until the block ends; Redis is reached for at the first count."""
     url = settings.limits_redis_url
     async with open_tally(url.get_secret_value() if url is not None else None) as tally:
-        yield RequestLimits(tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant)
+        yield RequestLimits(
+            tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant,
+            settings.requests_a_minute_address,
+        )  # fmt: skip

@@ -13,10 +13,11 @@ from uuid import UUID
 
 from pydantic import Field
 
+from comms.accounts.changes import ask_for_change
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
 from comms.identity.door import door
-from comms.identity.roles import RolePermission, may
+from comms.identity.roles import PRIVILEGED_SCOPES, RolePermission, may
 from models.errors import Kind, WriteCareError, invalid, missing
 from models.records import Record
 
@@ -60,26 +61,34 @@ _SELECT: Final = (
 
 
 async def create_service_account(conn: Connection, actor: Actor, new: NewServiceAccount) -> ServiceAccountWithKey:
-    """Raises `invalid` for a scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more
-    than a year away or without a time zone (`expiry-out-of-range`)."""
+    """A program's account, which belongs to the person who made it: what is about them is withheld from it too.
+
+    A key that reads what alerts are about is good once a second person has approved the account. Raises `invalid` for a
+    scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more than a year away or
+    without a time zone (`expiry-out-of-range`).
+    """
     if beyond := sorted(scope for scope in new.scopes if not may(_ROLE, scope)):
         raise invalid("scope-not-a-services", f"The role {_ROLE} lacks {', '.join(beyond)}: leave it out.")
     now = datetime.now(UTC)
     if new.expires_at.tzinfo is None or not now < new.expires_at <= now + _LONGEST:
         raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year, given with its offset.")
     secret = secrets.token_urlsafe(32)
+    waits = bool(new.scopes & PRIVILEGED_SCOPES)
     made = await conn.execute(
-        "with person as (insert into users (tenant_id, slug, display_name, role) values (%s, %s, %s, %s) "
+        "with person as (insert into users (tenant_id, slug, display_name, role, active, person_id) "
+        "values (%s, %s, %s, %s, %s, (select m.person_id from users m where m.id = %s)) "
         "returning tenant_id, id) insert into service_accounts (tenant_id, id, scopes, secret_hash, expires_at, "
         "created_by) select tenant_id, id, %s, %s, %s, %s from person returning id",
         (
-            actor.tenant_id, f"service-{uuid.uuid4().hex}", new.name, _ROLE,
+            actor.tenant_id, f"service-{uuid.uuid4().hex}", new.name, _ROLE, not waits, actor.user_id,
             sorted(new.scopes), _hash(secret), new.expires_at, actor.user_id,
         ),
     )  # fmt: skip
     row = await made.fetchone()
     assert row is not None, "a returning statement gave no row"
     await record_act(conn, actor, "service_account.created", ("user", row["id"]), {"scopes": sorted(new.scopes)})
+    if waits:
+        await ask_for_change(conn, actor, row["id"], "account", _ROLE)
     account = await read_service_account(conn, row["id"])
     key = f"{KEY_PREFIX}{actor.tenant_id.hex}{account.id.hex}_{secret}"
     return ServiceAccountWithKey(**account.model_dump(), key=key)

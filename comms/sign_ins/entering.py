@@ -9,22 +9,24 @@ from uuid import UUID
 
 from pydantic import Field
 
+from comms.accounts import enrolments
 from comms.accounts.passwords import (
     Password,
     keep_password_hash,
-    owner_of_reset,
     read_password_hash,
-    redeem_password_reset,
+    refuse_unless_local,
     set_password,
-    signs_on_elsewhere,
 )
 from comms.accounts.second_factors import NewSecondFactor, has_second_factor, take_code, wrong_code
 from comms.accounts.second_factors import enrol_second_factor as enrol
+from comms.accounts.strength import read_context_words
 from comms.audit.queries import record_act
 from comms.database import Actor, Origin
 from comms.house import House
 from comms.identity.door import NOBODY, door
 from comms.sign_ins import pauses
+from comms.sign_ins.devices import known_browser
+from comms.sign_ins.pauses import TooManyTries, Tries
 from comms.sign_ins.refreshing import Tokens, start_sign_in
 from models.errors import Kind, WriteCareError, refused
 from models.records import Record
@@ -47,9 +49,13 @@ class PasswordChange(Record):
 
 
 class PasswordRedemption(Record):
-    """A password set with the one-use token of an invitation or a reset."""
+    """A password set with a one-time code; tenant and person by their slugs."""
 
-    token: str = Field(max_length=255, repr=False)
+    tenant: str = Field(max_length=63, repr=False)
+    user: str = Field(max_length=63, repr=False)
+    code: str = Field(
+        max_length=80, repr=False, description="From the e-mail, or both halves, in any order, with or without gaps."
+    )
     new_password: Password = Field(repr=False)
 
 
@@ -62,15 +68,16 @@ class _Account:
     password_hash: str | None
 
 
-async def sign_in(house: House, sent: Credentials, origin: Origin) -> Tokens:
-    """Tokens of a new sign-in.
+async def sign_in(house: House, sent: Credentials, origin: Origin, cookie: str | None = None) -> Tokens:
+    """Tokens of a new sign-in; `cookie`: what the browser shows to say that the person has signed in from it.
 
-    Raises `unauthenticated` (`sign-in-refused`; `code-needed` to the right password alone), 429 while it has to wait.
+    Raises `unauthenticated` (`sign-in-refused`; `code-needed` to the right password alone), 429 while it has to wait,
+    `unavailable` (`sign-ins-busy`).
     """
-    subjects = (pauses.account(sent.tenant, sent.user), pauses.address(origin.address or ""))
-    async with house.database.acting_as(door()) as conn:
-        await pauses.count_attempt(conn, *subjects)
-    account = await _find(house, sent)
+    browser = known_browser(house, sent.tenant, sent.user, cookie)
+    tries = pauses.tries_of(sent.tenant, sent.user, origin.address, browser)
+    await _count(house, tries, sent, origin)
+    account = await _find(house, sent.tenant, sent.user)
     right = await house.passwords.matches(sent.password, account.password_hash)
     if not right or account.person is None:
         raise await _refusal(house, account, "password", origin)
@@ -78,9 +85,9 @@ async def sign_in(house: House, sent: Credentials, origin: Origin) -> Tokens:
     if tokens is None and sent.code is not None:
         raise await _refusal(house, account, "code", origin)
     async with house.database.acting_as(door()) as conn:
-        await pauses.forgive_attempt(conn, *subjects)
+        await pauses.take_back(conn, tries)
         if tokens is not None:
-            await pauses.forget_failures(conn, subjects[0])
+            await pauses.forget(conn, tries.refusing[0])
     if tokens is None:
         raise WriteCareError(Kind.UNAUTHENTICATED, "code-needed", "Send the code of your second factor too.")
     return tokens
@@ -90,26 +97,25 @@ async def change_password(house: House, person: Actor, change: PasswordChange) -
     """A signed-in person's new password; ends their other sign-ins.
 
     Raises `refused` for a program (`service-has-no-password`), whoever signs on elsewhere (`signs-on-elsewhere`) and a
-    wrong current password (`password-wrong`), 429 while it has to wait.
+    wrong current password (`password-wrong`), `invalid` (`password-guessable`), 429 while it has to wait.
     """
     if person.role == "service":
         raise refused("service-has-no-password", "A program signs in with its key.")
     async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
         stored = await read_password_hash(conn, person.user_id)
-        if stored is None and await signs_on_elsewhere(conn, person):
-            # or their account would outlive the one that the provider closes
-            raise refused("signs-on-elsewhere", "You sign on with the provider, which keeps your password.")
-    guessing = _own(person)
+        await refuse_unless_local(conn, house.settings, person.user_id)
+        context = await read_context_words(conn, person.user_id)
+    guessing = pauses.own(str(person.tenant_id), str(person.user_id))
     if stored is not None:
         async with house.database.acting_as(door()) as conn:
-            await pauses.count_attempt(conn, guessing)
+            await pauses.count(conn, guessing)
         if not await house.passwords.matches(change.current_password or "", stored):
             raise refused("password-wrong", "The current password is not that one.")
-    hashed = await house.passwords.hash(change.new_password)
+    hashed = await house.passwords.hash_new(change.new_password, context)
     async with house.database.acting_as(person) as conn:
         await set_password(conn, person, hashed)
     async with house.database.acting_as(door()) as conn:
-        await pauses.forget_failures(conn, guessing)
+        await pauses.forget(conn, guessing)
 
 
 async def enrol_second_factor(house: House, person: Actor, code: str | None) -> NewSecondFactor:
@@ -119,42 +125,73 @@ async def enrol_second_factor(house: House, person: Actor, code: str | None) -> 
     """
     async with house.database.acting_as(person) as conn:
         replacing = await has_second_factor(conn, person)
-    guessing = _own(person)
+    guessing = pauses.own(str(person.tenant_id), str(person.user_id))
     if replacing:
         async with house.database.acting_as(door()) as conn:
-            await pauses.count_attempt(conn, guessing)
+            await pauses.count(conn, guessing)
     async with house.database.acting_as(person) as conn:
         if replacing and not await take_code(conn, house.keys, person, code or ""):
             raise wrong_code()
         enrolled = await enrol(conn, house.keys, person)
     async with house.database.acting_as(door()) as conn:
-        await pauses.forget_failures(conn, guessing)
+        await pauses.forget(conn, guessing)
     return enrolled
 
 
 async def redeem_reset(house: House, sent: PasswordRedemption) -> None:
-    """Sets the password of the person whom the token was made for; raises `unauthenticated` (`reset-invalid`)."""
-    owner = owner_of_reset(sent.token)
-    hashed = await house.passwords.hash(sent.new_password)
+    """Sets the password of the person whom the code was made for; nothing is hashed before the code is found good.
+
+    Raises `unauthenticated` (`reset-invalid`), `refused` (`service-has-no-password`, `signs-on-elsewhere`), `invalid`
+    (`password-guessable`: the code stays good), `unavailable` (`sign-ins-busy`).
+    """
+    async with house.database.acting_as(door()) as conn:
+        tenant = await (await conn.execute("select id from tenants where slug = %s", (sent.tenant,))).fetchone()
+    if tenant is None:
+        raise enrolments.invalid_code()
+    async with house.database.acting_as(door(tenant["id"])) as conn:
+        found = await (await conn.execute("select id from users where slug = %s", (sent.user,))).fetchone()
+        if found is None or not await enrolments.is_good(conn, found["id"], sent.code):
+            raise enrolments.invalid_code()
+        await refuse_unless_local(conn, house.settings, found["id"])
+        context = await read_context_words(conn, found["id"])
+    hashed = await house.passwords.hash_new(sent.new_password, context)
+    owner = door(tenant["id"], found["id"])
     async with house.database.acting_as(owner) as conn:
-        await redeem_password_reset(conn, sent.token)
+        await enrolments.use_up(conn, owner.user_id, sent.code)
         await set_password(conn, owner, hashed)
 
 
-def _own(person: Actor) -> pauses.Subject:
-    """What someone who is signed in, or holds their token, may guess at: counted apart from signing in."""
-    return pauses.account(str(person.tenant_id), str(person.user_id))
+async def _count(house: House, tries: Tries, sent: Credentials, origin: Origin) -> None:
+    """Counts the try; the log of acts hears of refusals once a quarter of an hour for each that has to wait."""
+    try:
+        async with house.database.acting_as(door()) as conn:
+            await pauses.count_try(conn, tries)
+    except TooManyTries as refusal:
+        async with house.database.acting_as(door()) as conn:
+            noted = await pauses.is_to_be_audited(conn, refusal.subject)
+        if noted:
+            await _note_slowed(house, await _find(house, sent.tenant, sent.user), refusal.subject.kind, origin)
+        raise
 
 
-async def _find(house: House, sent: Credentials) -> _Account:
+async def _note_slowed(house: House, account: _Account, kind: str, origin: Origin) -> None:
+    if account.tenant_id != NOBODY:
+        here = door(account.tenant_id, origin=origin)
+        about = ("user", account.person.user_id) if account.person else ("tenant", account.tenant_id)
+        async with house.database.acting_as(here) as conn:
+            await record_act(conn, here, "sign_in.slowed", about, {"by": kind})
+
+
+async def _find(house: House, tenant_slug: str, user_slug: str) -> _Account:
     async with house.database.acting_as(door()) as conn:
-        tenant = await (await conn.execute("select id from tenants where slug = %s", (sent.tenant,))).fetchone()
+        tenant = await (await conn.execute("select id from tenants where slug = %s", (tenant_slug,))).fetchone()
     tenant_id = NOBODY if tenant is None else tenant["id"]
     async with house.database.acting_as(door(tenant_id)) as conn:
         found = await conn.execute(
             "select u.id, u.role, p.hash from users u "
-            "join passwords p on p.tenant_id = u.tenant_id and p.user_id = u.id where u.slug = %s and u.active",
-            (sent.user,),
+            "join passwords p on p.tenant_id = u.tenant_id and p.user_id = u.id "
+            "where u.slug = %s and u.active and u.role <> 'service'",  # a program's key has scopes, a sign-in has none
+            (user_slug,),
         )
         row = await found.fetchone()
     if row is None:

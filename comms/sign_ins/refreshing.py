@@ -36,6 +36,7 @@ class Tokens(Record):
     access_token: str = Field(repr=False)
     expires_in: int = Field(description="Seconds that the access token is good for.")
     refresh_token: str | None = Field(repr=False, description="None where it went into the cookie.")
+    refresh_expires_in: int = Field(description="Seconds that the refresh token is good for, unless it is used.")
     second_factor_due: bool = Field(description="The token does nothing but set a second factor up.")
 
 
@@ -57,7 +58,7 @@ class _RefreshToken:
 
 async def start_sign_in(conn: Connection, house: House, person: Actor, kind: SignInKind) -> Tokens:
     """Lets the person in; `conn` acts as the tenant's door for them."""
-    inside = await open_sign_in(conn, person, kind, house.settings.sign_in_seconds)
+    inside = await open_sign_in(conn, person, kind, house.settings.sign_in_seconds_of(person.role))
     assert inside.sign_in_id is not None
     token = _RefreshToken(person.tenant_id, inside.sign_in_id, _new_secret(), _new_secret())
     await conn.execute(
@@ -65,7 +66,7 @@ async def start_sign_in(conn: Connection, house: House, person: Actor, kind: Sig
         "values (%s, %s, %s, %s, now() + make_interval(secs => %s))",
         (
             person.tenant_id, token.sign_in_id, _hash(token.family), _hash(token.secret),
-            min(house.settings.idle_seconds, house.settings.sign_in_seconds),
+            house.settings.idle_seconds_of(person.role),
         ),
     )  # fmt: skip
     return await _tokens(conn, house, inside, kind, token)
@@ -82,7 +83,7 @@ async def refresh(house: House, sent: str) -> Tokens:
         if row is None:
             fresh = None
         elif hmac.compare_digest(bytes(row["current_hash"]), _hash(token.secret)):
-            fresh = await _turn(conn, house, token)
+            fresh = await _turn(conn, token, house.settings.idle_seconds_of(row["role"]))
         elif row["recent"] and hmac.compare_digest(bytes(row["former_hash"]), _hash(token.secret)):
             fresh = _successor(token, bytes(row["salt"]))
         else:
@@ -109,14 +110,14 @@ async def _standing(conn: Connection, token: _RefreshToken) -> DictRow | None:
     return await found.fetchone()
 
 
-async def _turn(conn: Connection, house: House, token: _RefreshToken) -> _RefreshToken:
+async def _turn(conn: Connection, token: _RefreshToken, idle_seconds: int) -> _RefreshToken:
     salt = secrets.token_bytes(32)
     fresh = _successor(token, salt)
     await conn.execute(
         "update refresh_tokens r set former_hash = current_hash, current_hash = %s, salt = %s, turned_at = now(), "
         "expires_at = least(now() + make_interval(secs => %s), s.expires_at) "
         "from sign_ins s where s.tenant_id = r.tenant_id and s.id = r.sign_in_id and r.sign_in_id = %s",
-        (_hash(fresh.secret), salt, house.settings.idle_seconds, token.sign_in_id),
+        (_hash(fresh.secret), salt, idle_seconds, token.sign_in_id),
     )
     await conn.execute("update sign_ins set last_seen_at = now() where id = %s", (token.sign_in_id,))
     return fresh
@@ -133,7 +134,8 @@ async def _tokens(conn: Connection, house: House, person: Actor, kind: SignInKin
     speaker = Actor(person.tenant_id, person.user_id, person.role, sign_in_id=person.sign_in_id, scopes=scopes)
     return Tokens(
         access_token=house.issuer.sign(speaker, settings.access_token_seconds),
-        expires_in=settings.access_token_seconds, refresh_token=str(token), second_factor_due=due,
+        expires_in=settings.access_token_seconds, refresh_token=str(token),
+        refresh_expires_in=settings.idle_seconds_of(person.role), second_factor_due=due,
     )  # fmt: skip
 
 

@@ -1,20 +1,21 @@
 """Coming in, staying in, going out; and a person's list of where they are signed in.
 
-A browser asks for its refresh token to be kept in a cookie that no script can read and that is sent to `/api/auth`
-alone; a program gets it in the body. Which it was, the next turn keeps (ADR 0014).
+A browser asks for its refresh token to be kept in a cookie that no script can read; a program gets it in the body.
+Which it was, the next turn keeps (ADR 0014).
 """
 
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Cookie, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
+from comms.cookies import forget_cookie, read_cookie, set_cookie
 from comms.database import Origin
-from comms.http import Acting, InHouse, acting, acting_with, origin_of
+from comms.house import House
+from comms.http import FROM_ANYBODY, Acting, InHouse, acting, acting_with, origin_of
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
-from comms.settings import Settings
-from comms.sign_ins import entering, queries, refreshing
+from comms.sign_ins import devices, entering, queries, refreshing
 from comms.sign_ins.entering import Credentials, PasswordRedemption
 from comms.sign_ins.queries import SignIn
 from comms.sign_ins.refreshing import Tokens
@@ -40,27 +41,30 @@ class RefreshRequest(Record):
     refresh_token: str | None = Field(default=None, max_length=512, repr=False)
 
 
-@router.post("/api/auth/sign-in")
+@router.post("/api/auth/sign-in", dependencies=[FROM_ANYBODY])
 async def sign_in(
-    sent: NewSignIn, house: InHouse, origin: Annotated[Origin, Depends(origin_of)], response: Response
+    sent: NewSignIn,
+    request: Request,
+    house: InHouse,
+    origin: Annotated[Origin, Depends(origin_of)],
+    response: Response,
 ) -> Tokens:
     """Lets a person with a local account in."""
     credentials = Credentials.model_validate(sent.model_dump(exclude={"keep_in"}))
-    tokens = await entering.sign_in(house, credentials, origin)
-    return keep_in_cookie(response, house.settings, tokens) if sent.keep_in == "cookie" else tokens
+    tokens = await entering.sign_in(house, credentials, origin, known_cookie(request, house, credentials))
+    if sent.keep_in == "body":
+        return tokens
+    know_browser(response, house, sent.tenant, sent.user)
+    return keep_in_cookie(response, house, tokens)
 
 
-@router.post("/api/auth/refresh")
-async def refresh(
-    house: InHouse,
-    response: Response,
-    sent: RefreshRequest,
-    cookie: Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)] = None,
-) -> Tokens:
+@router.post("/api/auth/refresh", dependencies=[FROM_ANYBODY])
+async def refresh(request: Request, house: InHouse, response: Response, sent: RefreshRequest) -> Tokens:
     """Tokens in the place of the ones before. A refresh token is good once; used again, it ends its sign-in."""
     if sent.refresh_token is not None:
         return await refreshing.refresh(house, sent.refresh_token)
-    return keep_in_cookie(response, house.settings, await refreshing.refresh(house, cookie or ""))
+    cookie = read_cookie(request, house.settings, COOKIE)
+    return keep_in_cookie(response, house, await refreshing.refresh(house, cookie or ""))
 
 
 @router.post("/api/auth/sign-out", status_code=204)
@@ -70,20 +74,21 @@ async def sign_out(request: Mine, response: Response) -> None:
     if actor.sign_in_id is None:
         raise conflict("no-sign-in", "This token or key belongs to no sign-in: it ends when it expires.")
     await queries.end_sign_in(request.conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
-    forget_cookie(response)
+    forget_cookie(response, request.house.settings, COOKIE)
 
 
 @router.post("/api/auth/sign-out-everywhere", status_code=204)
 async def sign_out_everywhere(request: Mine, response: Response) -> None:
     """Ends every sign-in of the person, this one too."""
     await queries.end_all_sign_ins(request.conn, request.actor, request.actor.user_id, "signed_out_everywhere")
-    forget_cookie(response)
+    forget_cookie(response, request.house.settings, COOKIE)
 
 
-@router.post("/api/auth/password-reset", status_code=204)
-async def redeem_password_reset(sent: PasswordRedemption, house: InHouse) -> None:
-    """Sets a password with the one-use token of an invitation or a reset."""
+@router.post("/api/auth/password-reset", status_code=204, dependencies=[FROM_ANYBODY])
+async def redeem_password_reset(sent: PasswordRedemption, house: InHouse, response: Response) -> None:
+    """Sets a password with a one-time code: the one from an e-mail, or the two halves that two people handed over."""
     await entering.redeem_reset(house, sent)
+    know_browser(response, house, sent.tenant, sent.user)
 
 
 @router.get("/api/me/sign-ins")
@@ -106,16 +111,19 @@ async def sign_a_person_out(user_id: UUID, request: Annotated[Acting, acting_wit
     await queries.end_all_sign_ins(request.conn, request.actor, user_id, "signed_out_by_administrator")
 
 
-def keep_in_cookie(response: Response, settings: Settings, tokens: Tokens) -> Tokens:
+def keep_in_cookie(response: Response, house: House, tokens: Tokens) -> Tokens:
     """The tokens without the refresh token, which goes where the browser's scripts cannot read it."""
     assert tokens.refresh_token is not None
-    response.set_cookie(
-        COOKIE, tokens.refresh_token, max_age=settings.idle_seconds, path="/api/auth", httponly=True,
-        samesite="strict", secure=settings.origin.startswith("https:"),
-    )  # fmt: skip
+    set_cookie(response, house.settings, COOKIE, tokens.refresh_token, tokens.refresh_expires_in)
     return tokens.model_copy(update={"refresh_token": None})
 
 
-def forget_cookie(response: Response) -> None:
-    """The browser forgets its refresh token."""
-    response.delete_cookie(COOKIE, path="/api/auth", httponly=True, samesite="strict")
+def known_cookie(request: Request, house: House, credentials: Credentials) -> str | None:
+    """What the browser shows to say that this person has signed in from it."""
+    return read_cookie(request, house.settings, devices.name_for(credentials.tenant, credentials.user))
+
+
+def know_browser(response: Response, house: House, tenant: str, user: str) -> None:
+    """From now on strangers' wrong tries do not slow this person down in this browser."""
+    value, seconds = devices.new_cookie(house, tenant, user)
+    set_cookie(response, house.settings, devices.name_for(tenant, user), value, seconds)

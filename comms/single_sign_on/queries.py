@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from comms.accounts.changes import note_change
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
 from comms.identity.door import NOBODY, door
 from comms.identity.roles import Role
 from comms.settings import Settings
 from comms.sign_ins.queries import end_all_sign_ins
+from comms.users.queries import SAME_PERSON
 from models.errors import WriteCareError, refused
 
 JOURNEY_SECONDS: Final = 600
+_LONGEST_EMAIL: Final = 254
 _UNFIT: Final = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -34,6 +37,7 @@ class Claimed:
     user: str
     role: Role
     display_name: str
+    email: str | None  # that the provider has verified
 
     def __repr__(self) -> str:
         return f"Claimed(role={self.role!r})"
@@ -52,7 +56,11 @@ def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
         raise _unknown()
     name = claims.get(settings.oidc_name_claim)
     shown = name.replace("\0", "")[:255] if isinstance(name, str) else ""
-    return Claimed(str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, roles.pop(), shown or slug)
+    email = claims.get("email") if claims.get("email_verified") is True else None
+    return Claimed(
+        str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, roles.pop(), shown or slug,
+        email if isinstance(email, str) and len(email) <= _LONGEST_EMAIL else None,
+    )  # fmt: skip
 
 
 async def person_of(database: Database, claimed: Claimed) -> Actor:
@@ -101,12 +109,20 @@ async def _bound(conn: Connection, claimed: Claimed) -> UUID | None:
 
 async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
     made = await conn.execute(
-        "insert into users (tenant_id, slug, display_name, role) values (%s, %s, %s, %s) "
+        "insert into users (tenant_id, slug, display_name, role, email, person_id) "  # noqa: S608 (a constant)
+        f"values (%(tenant)s, %(slug)s, %(name)s, %(role)s, %(email)s, {SAME_PERSON}) "
         "on conflict (tenant_id, slug) do nothing returning id",
-        (here.tenant_id, claimed.user, claimed.display_name, claimed.role),
+        {
+            "tenant": here.tenant_id,
+            "slug": claimed.user,
+            "name": claimed.display_name,
+            "role": claimed.role,
+            "email": claimed.email,
+        },
     )
     if (row := await made.fetchone()) is not None:
         await record_act(conn, here, "user.created", ("user", row["id"]), {"role": claimed.role})
+        await note_change(conn, here, row["id"], "account", claimed.role)
     else:
         found = await conn.execute(
             "select u.id from users u where u.slug = %s and u.role <> 'service' "
@@ -135,6 +151,7 @@ async def _bring_up(conn: Connection, here: Actor, user_id: UUID, claimed: Claim
     )
     if row["role"] != claimed.role:
         await record_act(conn, here, "user.changed", ("user", user_id), {"active": True, "role": claimed.role})
+        await note_change(conn, here, user_id, "role", claimed.role)
         await end_all_sign_ins(conn, here, user_id, "account_changed")
 
 

@@ -10,11 +10,12 @@ import hmac
 import secrets
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Cookie, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse
 from starlette.requests import HTTPConnection
 
-from comms.http import InHouse
+from comms.cookies import forget_cookie, read_cookie, set_cookie
+from comms.http import FROM_ANYBODY, InHouse
 from comms.identity.door import door
 from comms.problems import problem_responses
 from comms.sign_ins.refreshing import start_sign_in
@@ -23,10 +24,11 @@ from comms.single_sign_on import queries
 from comms.single_sign_on.provider import Provider, invalid_sign_on
 from comms.single_sign_on.queries import JOURNEY_SECONDS
 
-router = APIRouter(prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse)
+router = APIRouter(
+    prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse, dependencies=[FROM_ANYBODY]
+)
 
 _COOKIE: Final = "wcc_sso"
-_PATH: Final = "/api/auth/oidc"
 
 
 def provider_of(connection: HTTPConnection) -> Provider:
@@ -49,24 +51,22 @@ async def start_sign_on(house: InHouse, provider: SignOnProvider) -> RedirectRes
     async with house.database.acting_as(door()) as conn:
         await queries.begin_journey(conn, state)
     response = RedirectResponse(url, status_code=303)
-    response.set_cookie(
-        _COOKIE, secret, max_age=JOURNEY_SECONDS, path=_PATH, httponly=True,
-        samesite="lax",  # it comes back from another site
-        secure=house.settings.origin.startswith("https:"),
-    )  # fmt: skip
+    # lax: the browser comes back from another site
+    set_cookie(response, house.settings, _COOKIE, secret, JOURNEY_SECONDS, same_site="lax")
     return response
 
 
 @router.get("/callback", status_code=303)
 async def finish_sign_on(
+    request: Request,
     house: InHouse,
     provider: SignOnProvider,
     state: Annotated[str, Query(max_length=255)] = "",
     code: Annotated[str, Query(max_length=4096)] = "",
-    secret: Annotated[str, Cookie(alias=_COOKIE, include_in_schema=False)] = "",
 ) -> RedirectResponse:
     """Back from the provider: signs the person in, then sends the browser home, where it asks for its first token
     (`POST /api/auth/refresh`)."""
+    secret = read_cookie(request, house.settings, _COOKIE) or ""
     if not secret or not hmac.compare_digest(_derived(secret, "state").encode(), state.encode()):
         raise invalid_sign_on("other-browser")
     async with house.database.acting_as(door()) as conn:
@@ -80,8 +80,8 @@ async def finish_sign_on(
     async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
         tokens = await start_sign_in(conn, house, person, "oidc")
     response = RedirectResponse("/", status_code=303)
-    keep_in_cookie(response, house.settings, tokens)
-    response.delete_cookie(_COOKIE, path=_PATH, httponly=True, samesite="lax")
+    keep_in_cookie(response, house, tokens)
+    forget_cookie(response, house.settings, _COOKIE, same_site="lax")
     return response
 
 

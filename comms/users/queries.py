@@ -7,10 +7,11 @@ from uuid import UUID
 
 from pydantic import Field
 
+from comms.accounts.changes import ChangeKind, ask_for_change, note_change
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
 from comms.homes.queries import read_home
-from comms.identity.roles import APPOINTS, Role
+from comms.identity.roles import APPOINTS, PRIVILEGED, Role, may
 from comms.sign_ins.queries import end_all_sign_ins
 from comms.tenants.queries import Slug
 from models.errors import conflict, missing, refused
@@ -43,25 +44,42 @@ class UserChange(Record):
     role: Role | None = None
 
 
+# The person of a new account: an e-mail address that an account has already is the same person's.
+SAME_PERSON: Final = (
+    "coalesce((select u.person_id from users u where lower(u.email) = lower(%(email)s) "
+    "and u.role not in ('external', 'service') order by u.id limit 1), uuidv7())"
+)
 _COLUMNS: Final = "id, slug, display_name, email, role, home_id, active, created_at"
 
 
 async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
-    """Raises `refused` (`role-not-yours-to-give`), a conflict (`slug-taken`), `missing` for an unknown home."""
+    """A person, who is not active before a second person approves where their role reads alerts or manages accounts.
+
+    Raises `refused` (`role-not-yours-to-give`), a conflict (`slug-taken`), `missing` for an unknown home.
+    """
     _refuse_unless_gives(actor, new.role)
     if new.home_id is not None:
         await read_home(conn, new.home_id)
     slug = new.slug or f"p-{uuid.uuid4().hex}"
+    waits = new.role in PRIVILEGED
     made = await conn.execute(
-        "insert into users (tenant_id, slug, display_name, email, role, home_id) "  # noqa: S608 (constants)
-        f"values (%s, %s, %s, %s, %s, %s) on conflict (tenant_id, slug) do nothing returning {_COLUMNS}",
-        (actor.tenant_id, slug, new.display_name, new.email, new.role, new.home_id),
-    )
+        "insert into users (tenant_id, slug, display_name, email, role, home_id, active, person_id, made_alone_by) "  # noqa: S608
+        "values (%(tenant)s, %(slug)s, %(name)s, %(email)s, %(role)s, %(home)s, %(active)s, "
+        f"{SAME_PERSON}, "
+        "(select m.person_id from users m where m.tenant_id = %(tenant)s and m.id = %(actor)s)) "
+        f"on conflict (tenant_id, slug) do nothing returning {_COLUMNS}",
+        {
+            "tenant": actor.tenant_id, "slug": slug, "name": new.display_name, "email": new.email, "role": new.role,
+            "home": new.home_id, "active": not waits, "actor": actor.user_id,
+        },
+    )  # fmt: skip
     row = await made.fetchone()
     if row is None:
         raise conflict("slug-taken", "This slug is another person's already: choose another or leave it out.")
     user = User.model_validate(row)
     await record_act(conn, actor, "user.created", ("user", user.id), {"role": user.role})
+    if waits:
+        await ask_for_change(conn, actor, user.id, "account", user.role)
     return user
 
 
@@ -97,7 +115,8 @@ async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> Us
     if row is None:
         raise missing("person")
     user = User.model_validate(row)
-    if user.id == actor.user_id or user.role not in APPOINTS.get(actor.role, frozenset()):
+    manages = APPOINTS.get(actor.role, frozenset()) | _programs(actor)
+    if user.id == actor.user_id or user.role not in manages:
         raise refused(
             "person-not-yours-to-manage", "Accounts are managed by someone else, who may give the role that they have."
         )
@@ -107,25 +126,45 @@ async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> Us
 async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: UserChange) -> User:
     """Opens or closes the person's account, gives them a role; either ends all their sign-ins.
 
-    Raises `missing`, `refused` (`person-not-yours-to-manage`, `role-not-yours-to-give`).
+    What gives somebody a role that reads alerts or manages accounts, or opens such an account again, waits for a second
+    person; the rest of the change is made at once. Raises `missing`, `refused` (`person-not-yours-to-manage`,
+    `role-not-yours-to-give`), a conflict (`change-waiting`).
     """
     user = await read_managed_user(conn, actor, user_id)
-    if change.role is not None:
+    if change.role is not None and change.role != user.role:
         _refuse_unless_gives(actor, change.role)
-    changed = user.model_copy(update=change.model_dump(exclude_none=True))
+    wanted = user.model_copy(update=change.model_dump(exclude_none=True))
+    changed = wanted
+    if wanted.role in PRIVILEGED and wanted.role != user.role:
+        await ask_for_change(conn, actor, user_id, "role", wanted.role)
+        changed = user.model_copy(update={"active": user.active and wanted.active})
+    elif wanted.role in PRIVILEGED and wanted.active and not user.active:
+        await ask_for_change(conn, actor, user_id, "account", wanted.role)
+        changed = user
     if changed != user:
-        await conn.execute(
-            "update users set active = %s, role = %s where id = %s", (changed.active, changed.role, user_id)
-        )
-        details = {"active": changed.active, "role": changed.role}
-        await record_act(conn, actor, "user.changed", ("user", user_id), details)
-        await end_all_sign_ins(conn, actor, user_id, "account_changed")
+        await _make_change(conn, actor, user, changed)
     return changed
 
 
 async def close_user(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Closes the person's account and ends all their sign-ins; raises as `change_user`."""
-    await change_user(conn, actor, user_id, UserChange(active=False))
+    """Closes the account, a person's or a program's, and ends all its sign-ins; raises as `read_managed_user`."""
+    user = await read_managed_user(conn, actor, user_id)
+    if user.active:
+        await _make_change(conn, actor, user, user.model_copy(update={"active": False}))
+
+
+async def _make_change(conn: Connection, actor: Actor, before: User, after: User) -> None:
+    await conn.execute("update users set active = %s, role = %s where id = %s", (after.active, after.role, before.id))
+    details = {"active": after.active, "role": after.role}
+    await record_act(conn, actor, "user.changed", ("user", before.id), details)
+    kind: ChangeKind = "role" if after.role != before.role else "account"
+    await note_change(conn, actor, before.id, kind, after.role)
+    await end_all_sign_ins(conn, actor, before.id, "account_changed")
+
+
+def _programs(actor: Actor) -> frozenset[str]:
+    """Programs are managed by who gives them their keys, and nobody gives their role to a person."""
+    return frozenset({"service"}) if may(actor.role, "service_accounts.manage") else frozenset()
 
 
 def _refuse_unless_gives(actor: Actor, role: Role) -> None:

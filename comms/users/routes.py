@@ -5,7 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from comms.http import Acting, acting, acting_with
+from comms.database import Actor
+from comms.http import Acting, InHouse, acting, acting_with, allowed
+from comms.identity.door import door
 from comms.identity.roles import Role, refuse_unless
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.routing import PlatformRoute
@@ -17,7 +19,8 @@ router = APIRouter(prefix="/api/users", tags=["people"], route_class=PlatformRou
 
 @router.post("", status_code=201)
 async def create_user(new: NewUser, acting: Annotated[Acting, acting_with("users.create")], response: Response) -> User:
-    """Adds a person; a guest is a person with the role `external`."""
+    """Adds a person; a guest is a person with the role `external`. Whose role reads alerts or manages accounts is not
+    active before a second person has approved (`GET /api/account-changes`)."""
     user = await queries.create_user(acting.conn, acting.actor, new)
     response.headers["Location"] = f"/api/users/{user.id}"
     return user
@@ -46,7 +49,9 @@ async def read_user(user_id: UUID, acting: Annotated[Acting, acting()]) -> User:
 
 @router.put("/{user_id}")
 async def change_user(
-    user_id: UUID, change: UserChange, acting: Annotated[Acting, acting_with("users.manage")]
+    user_id: UUID, change: UserChange, house: InHouse, actor: Annotated[Actor, allowed("users.manage")]
 ) -> User:
-    """Opens or closes an account, gives a role; either signs the person out everywhere."""
-    return await queries.change_user(acting.conn, acting.actor, user_id, change)
+    """Opens or closes an account, gives a role; either signs the person out everywhere. A role that reads alerts or
+    manages accounts waits for a second person (`GET /api/account-changes`); the answer is how the account is now."""
+    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+        return await queries.change_user(conn, actor, user_id, change)

@@ -17,6 +17,7 @@ from models.telemetry import silence_telemetry
 COMMANDS: Final[dict[str, str]] = {
     "up": "serving.command.up",
     "token": "serving.command.token",
+    "enrol": "serving.command.enrol",
     "database-url": "serving.command.database_url",
     "verify-audit": "serving.command.verify_audit",
     "demo": "serving.command.demo",

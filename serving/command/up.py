@@ -58,6 +58,8 @@ def _greet(console: Console, instance: Instance) -> None:
     console.print(f"  models    {instance.serve_url}/api/ai/*")
     console.print(f"  sign in   ./writecare token --tenant home --user lead --role safeguarding_lead --data {data}")
     console.print("            and send it as: Authorization: Bearer <token>")
+    console.print(f"  browser   ./writecare enrol --tenant home --user lead --role safeguarding_lead --data {data}")
+    console.print(f"            prints a code for {instance.address}/set-password; then {instance.address}/sign-in")
 
 
 def _show_sample(instance: Instance, console: Console) -> None:

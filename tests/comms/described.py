@@ -29,7 +29,7 @@ KINDS: Final[dict[str, str]] = {
     "conversation_id": "conversation", "object_id": "user", "actor_id": "user", "cursor": "session",
     "sign_in_id": "sign_in", "account_id": "service_account", "webhook_id": "webhook", "delivery_id": "delivery",
     "message_id": "message", "reply_to": "message", "up_to": "message", "sender_id": "user",
-    "attachment_id": "attachment", "hold_id": "hold",
+    "attachment_id": "attachment", "hold_id": "hold", "change_id": "account_change",
     "members": "resident", "mentions": "user", "residents": "resident",
 }  # fmt: skip
 _LISTS_OF_IDS: Final = {"participant"}

@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from comms.accounts.passwords import make_password_reset
+from comms.accounts.passwords import reset_password
 from comms.alerts import queries as alerts
 from comms.alerts.records import NewReview
 from comms.break_glass.queries import NewBrokenGlass, break_glass
@@ -15,6 +15,7 @@ from comms.database import Actor, one
 from comms.events.tickets import make_ticket
 from comms.homes.queries import NewHome, create_home
 from comms.house import House
+from comms.identity.door import door
 from comms.identity.roles import ROLES
 from comms.messages.queries import edit_message, send_message
 from comms.messages.reactions import NewReaction, add_reaction
@@ -23,6 +24,7 @@ from comms.retention.holds import NewHold, place_hold
 from comms.retention.rules import RuleChange, decide_rule
 from comms.service_accounts.queries import NewServiceAccount, create_service_account
 from comms.timings.queries import save_timings
+from comms.users.queries import read_user
 from comms.webhooks.queries import NewWebhook, create_webhook
 from models.records import StageTiming
 from tests import factories
@@ -77,14 +79,16 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         )
         delivery = one(await made_delivery.fetchone())
         key = await create_service_account(conn, administrator, _rota())
-        await make_password_reset(conn, administrator, manager.user_id)
+    async with house.database.acting_as(door(made.tenant_id, administrator.user_id)) as conn:
+        of_manager = await read_user(conn, manager.user_id)
+        reset, _ = await reset_password(conn, administrator, of_manager, by_email=False)
     inside = await factories.signed_in(house, manager)
     assert inside.sign_in_id is not None
     ids = {
         "tenant": made.tenant_id, "home": home.id, "user": made.people["S2"].user_id, "session": made.session_id,
         "recording": made.recording_id, "alert": alert.id, "ground": ground.id,
         "webhook": webhook.id, "delivery": delivery["id"], "sign_in": inside.sign_in_id, "service_account": key.id,
-        "invitation": invitation[0]["id"], "glass": glass.id,
+        "account_change": reset.change.id, "invitation": invitation[0]["id"], "glass": glass.id,
         "resident": people["resident"].user_id, "conversation": conversation_id, "message": message_id,
         "attachment": attachment_id, "hold": await _hold(house, officer, conversation_id),
     }  # fmt: skip

@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from comms.api import WEBSOCKETS
+from comms.patient_protocol import PatientProtocol
 
 
 def free_port() -> int:
@@ -20,7 +21,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, *, send_buffer_bytes: int | None = None) -> AsyncIterator[str]:
+async def served(
+    app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol, *, send_buffer_bytes: int | None = None
+) -> AsyncIterator[str]:
     """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair.
 
     `send_buffer_bytes`: how much the kernel may hold for each client that does not read; None: what it likes.
@@ -31,7 +34,13 @@ async def served(app: ASGIApp, *, send_buffer_bytes: int | None = None) -> Async
         listening.bind(("127.0.0.1", 0))
         host, port = listening.getsockname()
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2, **WEBSOCKETS
+            app,
+            http=protocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            **WEBSOCKETS,
         )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[listening]))

@@ -5,8 +5,10 @@ from html.parser import HTMLParser
 from typing import get_args
 
 import httpx
+import pyotp
 import pytest
 
+from comms.accounts.operator import enrol
 from comms.database import Actor
 from comms.front.routes import COOKIE
 from comms.house import House
@@ -191,3 +193,64 @@ async def test_a_page_of_another_address_signs_nobody_in(client: httpx.AsyncClie
     answer = await client.post("/sign-in", data=typed, headers={"Origin": "https://elsewhere.example"})
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
+
+
+async def test_a_person_sets_their_password_with_a_code_and_a_second_factor_before_anything_else(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    tenant, user = factories.new_slug("tenant"), factories.new_slug("lead")
+    code = await enrol(house.database, tenant, user, "safeguarding_lead")
+    typed = {"tenant": tenant, "user": user, "code": str(code)}
+    short = await client.post("/set-password", data=typed | {"new_password": "short"})
+    assert (short.status_code, "12 characters" in short.text) == (422, True)
+    common = await client.post("/set-password", data=typed | {"new_password": "passwordpassword"})
+    assert (common.status_code, "too easy to guess" in common.text) == (422, True)
+    words = "seven lanterns under water"
+    done = await client.post("/set-password", data=typed | {"new_password": words})
+    assert (done.status_code, done.headers["location"]) == (303, "/sign-in")
+    assert (await client.post("/sign-in", data=typed | {"password": words, "code": ""})).status_code == 303
+    first = (await client.get("/")).text
+    assert "Set up your second factor" in first
+    assert "Open safeguarding alerts" not in first
+    begun = await client.post("/second-factor", data={"code": ""})
+    key = re.search(r"<code>([A-Z2-7]{32})</code>", begun.text)
+    assert key is not None
+    wrong = await client.post("/second-factor/confirm", data={"code": "000000"})
+    assert (wrong.status_code, 'role="alert"' in wrong.text) == (422, True)
+    on = await client.post("/second-factor/confirm", data={"code": pyotp.TOTP(key[1]).now()})
+    assert (on.status_code, on.text.count("<li><code>")) == (200, 10)
+    after = (await client.get("/")).text
+    assert "Set up your second factor" not in after
+    assert held(after)["Open safeguarding alerts"] == "0"
+    assert "Your account was changed" in after  # by whoever runs the machine
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/set-password", "/second-factor"])
+async def test_every_form_has_a_label_for_each_field_and_works_without_scripts(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
+    page = _Landmarks(answer.text)
+    assert (answer.status_code, page.open, page.count("main"), page.count("h1"), page.count("script")) == (
+        200, [], 1, 1, 0,
+    )  # fmt: skip
+    labelled = {attrs["for"] for tag, attrs in page.tags if tag == "label"}
+    assert labelled == {attrs["id"] for tag, attrs in page.tags if tag == "input"}
+
+
+@pytest.mark.parametrize("path", ["/set-password", "/second-factor", "/second-factor/confirm"])
+async def test_a_page_of_another_address_changes_nobodys_account(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.post(path, data={"code": "000000"}, headers={"Origin": "https://elsewhere.example"})
+    assert answer.status_code == 403
+
+
+async def test_who_may_approve_reads_what_waits_on_their_page(client: httpx.AsyncClient, house: House) -> None:
+    admin = await factories.make_actor(house, "platform_admin")
+    officer = await factories.make_user(house, admin.tenant_id, "data_protection_officer")
+    new = {"display_name": "<b>Bo</b>", "role": "reviewer"}
+    await client.post("/api/users", json=new, headers=factories.bearer(house, admin))
+    text = await front(client, house, officer)
+    assert "Accounts that want a second person" in text
+    assert "&lt;b&gt;Bo&lt;/b&gt;" in text
+    carer = await factories.make_user(house, admin.tenant_id, "care_worker")
+    assert "Accounts that want a second person" not in await front(client, house, carer)

@@ -29,11 +29,15 @@ WITHOUT_KEY = {
         (
             "/api/auth/sign-in", "/api/auth/refresh", "/api/me/second-factor", "/api/me/second-factor/confirm",
             "/api/users/{user_id}/password-reset", "/api/service-accounts",
+            "/api/account-changes/{change_id}/approve",
         ),
         "its answer is a secret, which is kept nowhere",
     ),
     **dict.fromkeys(
-        ("/api/auth/password-reset", "/api/auth/sign-out", "/api/auth/sign-out-everywhere"),
+        (
+            "/api/auth/password-reset", "/api/auth/sign-out", "/api/auth/sign-out-everywhere",
+            "/api/account-changes/{change_id}/refuse",
+        ),
         "done twice it has been done once: the token or the sign-in is used up",
     ),
     **dict.fromkeys(

@@ -27,9 +27,12 @@ def neighbours(databases: Databases) -> Iterator[tuple[Catalogue, uuid.UUID, uui
 
 
 def table_names() -> list[str]:
-    """For the tests' names: the tables that the migrations make."""
-    made = [re.findall(r"^create table (\w+)", statements, re.MULTILINE) for _, _, statements in steps()]
-    return sorted(name for names in made for name in names)
+    """For the tests' names: the tables that the migrations make and do not drop again."""
+    made, dropped = (
+        [name for _, _, statements in steps() for name in re.findall(rf"^{verb} table (\w+)", statements, re.MULTILINE)]
+        for verb in ("create", "drop")
+    )
+    return sorted(set(made) - set(dropped))
 
 
 def test_every_login_that_may_connect_to_this_database_is_tried(

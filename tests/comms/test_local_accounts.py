@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,11 +11,8 @@ import httpx
 import pyotp
 import pytest
 
-from comms.app import create_app
 from comms.database import Actor
 from comms.house import House
-from comms.identity.door import door
-from comms.settings import Settings
 from tests import factories
 
 pytestmark = pytest.mark.anyio
@@ -150,21 +146,6 @@ async def test_a_hash_of_other_parameters_is_renewed_at_the_next_sign_in(
     assert not house.passwords.is_outdated(kept)
 
 
-async def test_an_invited_person_sets_their_password_once(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    invited = await factories.make_user(house, manager.tenant_id, "care_worker")
-    path = f"/api/users/{invited.user_id}/password-reset"
-    older = (await client.post(path, headers=factories.bearer(house, manager))).json()
-    made = await client.post(path, headers=factories.bearer(house, manager))
-    assert made.status_code == 201
-    sent = {"token": made.json()["token"], "new_password": PASSWORD}
-    replaced = await client.post("/api/auth/password-reset", json={**sent, "token": older["token"]})
-    assert (replaced.status_code, slug_of(replaced)) == (401, "reset-invalid")
-    assert (await client.post("/api/auth/password-reset", json=sent)).status_code == 204
-    assert (await client.post("/api/auth/password-reset", json=sent)).status_code == 401
-    assert (await sign_in(client, Person(invited, *await slugs(house, invited)))).status_code == 200
-
-
 async def test_nobody_resets_the_password_of_someone_trusted_with_more(client: httpx.AsyncClient, house: House) -> None:
     manager = await factories.make_actor(house, "care_manager")
     lead = await factories.make_user(house, manager.tenant_id, "safeguarding_lead")
@@ -177,61 +158,6 @@ async def test_nobody_resets_the_password_of_someone_trusted_with_more(client: h
     assert (changed.status_code, slug_of(changed)) == (403, "person-not-yours-to-manage")
     stranger = await factories.make_actor(house, "care_worker")
     assert (await client.post(f"/api/users/{stranger.user_id}/password-reset", headers=headers)).status_code == 404
-
-
-# --- lock-out -------------------------------------------------------------------------------------------------
-
-
-async def failing(client: httpx.AsyncClient, person: Person, times: int) -> list[httpx.Response]:
-    return [await sign_in(client, person, "not the password at all") for _ in range(times)]
-
-
-async def test_an_account_waits_longer_with_each_failure_whether_it_exists_or_not(
-    settings: Settings, house: House, client: httpx.AsyncClient
-) -> None:
-    real = await with_password(client, house)
-    nobody = Person(real.actor, real.tenant, factories.new_slug("nobody"))
-    for person in (real, nobody):
-        answers = await failing(client, person, 7)
-        assert [answer.status_code for answer in answers] == [401] * 6 + [429]
-        assert slug_of(answers[-1]) == "too-many-requests"
-        assert 1 <= int(answers[-1].headers["retry-after"]) <= 30
-        # the right password waits too: otherwise the pause would say which one it is
-        assert (await sign_in(client, person)).status_code == 429
-        await wait_no_more(house, person)
-        assert (await failing(client, person, 1))[0].status_code == 401
-        longer = await sign_in(client, person)
-        assert 31 <= int(longer.headers["retry-after"]) <= 60
-    await wait_no_more(house, real)
-    assert (await sign_in(client, real)).status_code == 200
-    # and the count begins anew
-    assert [answer.status_code for answer in await failing(client, real, 5)] == [401] * 5
-
-
-async def wait_no_more(house: House, person: Person) -> None:
-    """As if the pauses had passed."""
-    async with house.database.acting_as(door()) as conn:
-        await conn.execute("update failed_sign_ins set paused_until = now()")
-
-
-async def test_guesses_made_at_once_are_each_counted(client: httpx.AsyncClient, house: House) -> None:
-    person = await with_password(client, house)
-    answers = await asyncio.gather(*(sign_in(client, person, "not the password at all") for _ in range(12)))
-    assert sorted(answer.status_code for answer in answers) == [401] * 6 + [429] * 6
-
-
-async def test_an_address_that_tries_many_accounts_waits_too(settings: Settings, house: House) -> None:
-    application = create_app(settings)
-    async with application.router.lifespan_context(application):
-        transport = httpx.ASGITransport(app=application, client=(factories.new_address(), 4711))
-        async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as attacker:
-
-            async def attempt() -> int:
-                sent = {"tenant": factories.new_slug("t"), "user": "ann", "password": "x"}
-                return (await attacker.post("/api/auth/sign-in", json=sent)).status_code
-
-            codes = [await attempt() for _ in range(32)]
-    assert codes == [401] * 31 + [429]
 
 
 # --- second factor ------------------------------------------------------------------------------------------------
@@ -285,13 +211,14 @@ async def test_one_code_brought_twice_at_once_lets_one_in(client: httpx.AsyncCli
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
 
 
-async def test_guessing_codes_with_the_right_password_is_paused_too(client: httpx.AsyncClient, house: House) -> None:
+async def test_guessing_codes_with_the_right_password_is_slowed_too(client: httpx.AsyncClient, house: House) -> None:
     person, _, _ = await with_second_factor(client, house)
     codes = []
-    for guess in range(7):
+    for guess in range(11):
         codes.append((await sign_in(client, person, code=f"wrong{guess}")).status_code)
-        await sign_in(client, person)  # the right password without a code takes nothing back
-    assert codes == [401] * 6 + [429]
+        if guess == 4:
+            await sign_in(client, person)  # the right password without a code takes nothing back
+    assert codes == [401] * 10 + [429]
 
 
 async def test_a_code_to_recover_with_is_good_once_and_kept_as_a_hash(client: httpx.AsyncClient, house: House) -> None:
@@ -338,31 +265,20 @@ async def test_an_authenticators_secret_lies_wrapped(client: httpx.AsyncClient, 
     assert pyotp.TOTP(secret).byte_secret() not in bytes(kept["wrapped_secret"])
 
 
-@pytest.fixture
-async def strict_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The application, where reviewers need a second factor."""
-    strict = create_app(settings.model_copy(update={"second_factor_roles": frozenset({"reviewer"})}))
-    async with (
-        strict.router.lifespan_context(strict),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app=strict), base_url="http://writecare.test") as opened,
-    ):
-        yield opened
-
-
-async def test_where_a_role_needs_a_second_factor_its_people_do_nothing_before_they_have_one(
-    strict_client: httpx.AsyncClient, house: House
+async def test_who_reads_alerts_does_nothing_before_they_have_a_second_factor(
+    client: httpx.AsyncClient, house: House
 ) -> None:
-    person = await with_password(strict_client, house, "reviewer")
-    answer = await sign_in(strict_client, person)
+    person = await with_password(client, house, "reviewer")
+    answer = await sign_in(client, person)
     assert answer.json()["second_factor_due"] is True
     headers = bearer_of(answer)
-    refused = await strict_client.get("/api/alerts", headers=headers)
+    refused = await client.get("/api/alerts", headers=headers)
     assert (refused.status_code, slug_of(refused)) == (403, "scope-lacks-permission")
-    authenticator = authenticator_of(await strict_client.post("/api/me/second-factor", json={}, headers=headers))
-    confirmed = await strict_client.post(
+    authenticator = authenticator_of(await client.post("/api/me/second-factor", json={}, headers=headers))
+    confirmed = await client.post(
         "/api/me/second-factor/confirm", json={"code": at(authenticator, -1)}, headers=headers
     )
     assert confirmed.status_code == 200
-    fresh = await strict_client.post("/api/auth/refresh", json={"refresh_token": answer.json()["refresh_token"]})
+    fresh = await client.post("/api/auth/refresh", json={"refresh_token": answer.json()["refresh_token"]})
     assert fresh.json()["second_factor_due"] is False
-    assert (await strict_client.get("/api/alerts", headers=bearer_of(fresh))).status_code == 200
+    assert (await client.get("/api/alerts", headers=bearer_of(fresh))).status_code == 200

@@ -25,6 +25,7 @@ WITHOUT_VERSION = {
     ("delete", "/api/alerts/{alert_id}/subjects/{user_id}"): "a judgement of that person's part, not of the alert",
     ("put", "/api/users/{user_id}"): "open or closed, in a role: whole whatever came between",
     ("delete", "/api/retention/holds/{hold_id}"): "a hold is never changed, only released; releasing is final",
+    ("put", "/api/users/{user_id}/person"): "joined whatever came between: it waits for a second person",
     ("put", "/api/me/password"): "the password before is what guards it",
     ("delete", "/api/messages/{message_id}/reactions"): "one's own sign: nobody else changes it",
 }
