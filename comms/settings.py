@@ -112,8 +112,10 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="A worker silent for this long is taken for dead and its job is given on."
     )
     audit_anchor_seconds: float = Field(
-        default=300.0, gt=0, description="How often the heads of moved audit chains are anchored outside the database."
-    )
+        default=60.0, gt=0,
+        description="How often the heads of moved audit chains are anchored outside the database. Acts that were cut off "
+        "the end of a log since its last anchor are not missed: less is safer, and writes storage more often.",
+    )  # fmt: skip
     webhook_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(),
         description='Networks beside the public internet that webhooks may reach, also without TLS: ["10.0.0.0/8"].',

@@ -16,7 +16,12 @@ router = APIRouter(tags=["live events"])
 
 _ALERTS: Final = Channel(
     "alerts.read",
-    frozenset({"safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed", "glass.broken"}),
+    frozenset(
+        {
+            "safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed", "alert.subject.changed",
+            "glass.broken",
+        }
+    ),  # fmt: skip
 )
 # No alerts here: who takes part in a session may be whom an alert is about.
 _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(

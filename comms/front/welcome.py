@@ -39,6 +39,7 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "consent.audit": "read the history of consent",
     "alerts.read": "see safeguarding alerts",
     "alerts.decide": "decide on safeguarding alerts",
+    "alerts.oversee": "confirm, as a second person, from whom an alert is withheld",
     "patterns.read": "see how talk and concerns develop",
     "models.use": "ask the models directly",
     "audit.read": "read who did what",

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from comms.database import Actor
 from comms.house import House
-from comms.idempotency.queries import claim_key, forget_expired
+from comms.idempotency.queries import Claim, claim_key, forget_expired
 from comms.provision import Databases
 from tests import factories
 from tests.comms.relays import look
@@ -147,7 +147,7 @@ async def test_of_many_at_once_one_is_done_and_the_others_are_told_so(client: ht
 async def test_while_the_first_still_runs_the_second_is_told_to_wait(client: httpx.AsyncClient, house: House) -> None:
     manager = await factories.make_actor(house, "care_manager")
     async with house.database.acting_as(manager) as conn:
-        assert await claim_key(conn, manager, "slow", b"any") is None
+        assert await claim_key(conn, manager, "slow", b"any") == Claim(refers_to=())
         answer = await client.post("/api/sessions", json=CALL, headers=keyed(house, manager, "slow"))
         assert (answer.status_code, slug_of(answer)) == (409, "request-in-progress")
     assert (await client.post("/api/sessions", json=CALL, headers=keyed(house, manager, "slow"))).status_code == 201
