@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     second_factor_roles: frozenset[Role] = Field(
         default=frozenset(), description="Roles that may do nothing before a second factor is set up (a JSON list)."
     )
+    operator_tenant: str = Field(
+        default="operator", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="The slug of the tenant whose platform administrators see and make all tenants; those of other tenants "
+        "see their own alone.",
+    )  # fmt: skip
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
     )

@@ -227,7 +227,7 @@ async def test_a_recording_is_started_and_stopped_once_however_often_it_is_said(
 
 
 async def test_the_first_people_of_a_tenant_are_added_once(client: httpx.AsyncClient, house: House) -> None:
-    administrator = await factories.make_actor(house, "platform_admin")
+    administrator = await factories.make_operator(house)
     tenant = {"slug": factories.new_slug("group"), "name": "Elm Group"}
     headers = keyed(house, administrator)
     made = [await client.post("/api/tenants", json=tenant, headers=headers) for _ in range(2)]
