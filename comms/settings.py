@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     )
     operator_tenant: str = Field(
         default="operator", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        description="The slug of the tenant whose platform administrators see and make all tenants; those of other tenants "
-        "see their own alone.",
+        description="The slug of the tenant whose platform administrators see and make all tenants; those of other "
+        "tenants see their own alone.",
     )  # fmt: skip
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
@@ -118,8 +118,8 @@ class Settings(BaseSettings):
     )
     audit_anchor_seconds: float = Field(
         default=60.0, gt=0,
-        description="How often the heads of moved audit chains are anchored outside the database. Acts that were cut off "
-        "the end of a log since its last anchor are not missed: less is safer, and writes storage more often.",
+        description="How often the heads of moved audit chains are anchored outside the database. Acts that were cut "
+        "off the end of a log since its last anchor are not missed: less is safer, and writes storage more often.",
     )  # fmt: skip
     webhook_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(),

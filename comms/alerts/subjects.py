@@ -4,8 +4,8 @@ The database holds the rule (`app.alerts_withheld`, migration 0009). Whoever spo
 presumed to be meant until somebody who decides alerts says otherwise; where speakers are not known to be persons,
 nobody is presumed and somebody has to name them.
 
-One person alone cannot withhold an alert from the last people who are able to read it: such a naming is a proposal until
-a second person confirms it, and it is refused where nobody would be left who watches over the alert
+One person alone cannot withhold an alert from the last people who are able to read it: such a naming is a proposal
+until a second person confirms it, and it is refused where nobody would be left who watches over the alert
 (`app.naming_needs`, migration 0026; docs/decisions/0036).
 """
 
@@ -90,7 +90,7 @@ async def confirm_subject(conn: Connection, actor: Actor, alert_id: UUID, user_i
     """
     await _lock_alert(conn, alert_id)
     found = await conn.execute(
-        "select proposed_by from alert_subject_proposals where alert_id = %s and user_id = %s and proposed_by is not null",
+        "select 1 from alert_subject_proposals where alert_id = %s and user_id = %s and proposed_by is not null",
         (alert_id, user_id),
     )
     if await found.fetchone() is None:
@@ -113,7 +113,7 @@ async def clear_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id:
     if await found.fetchone() is not None:
         await _decide(conn, actor, alert_id, user_id, "cleared")
     elif await _end_proposal(conn, alert_id, user_id) is not None:
-        await _tell(conn, actor, alert_id, user_id, "declined")
+        await _tell(conn, actor, alert_id, "declined", {"user_id": str(user_id)})
     else:
         raise missing("subject")
 
@@ -134,7 +134,7 @@ async def presume(conn: Connection, actor: Actor, alert_id: UUID, speakers: Lite
     Those who watch over alerts come last: the last one who is left is only proposed (`app.guard_naming`).
     """
     await conn.execute(
-        "insert into alert_subjects (tenant_id, alert_id, user_id, standing) "
+        "insert into alert_subjects (tenant_id, alert_id, user_id, standing) "  # noqa: S608 (a literal, by its type)
         "select u.tenant_id, %(alert)s, u.id, 'presumed' from users u where u.tenant_id = %(tenant)s "
         f"and u.id in ({speakers} where e.tenant_id = %(tenant)s and e.alert_id = %(alert)s) "
         "order by case u.role when 'data_protection_officer' then 2 when 'safeguarding_lead' then 1 else 0 end "
@@ -158,7 +158,7 @@ async def _propose(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID
     )
     row = await made.fetchone()
     if row is not None:
-        await _tell(conn, actor, alert_id, user_id, "proposed")
+        await _tell(conn, actor, alert_id, "proposed", {"user_id": str(user_id)})
         return AlertSubject(**row)
     standing = await conn.execute(
         "select alert_id, user_id, 'proposed' as standing, proposed_by as decided_by, proposed_at as decided_at "
@@ -188,8 +188,10 @@ async def _decide(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID,
     )
     subject = AlertSubject(**one(await decided.fetchone()))
     proposal = await _end_proposal(conn, alert_id, user_id)
-    proposed_by = None if proposal is None else proposal["proposed_by"]
-    await _tell(conn, actor, alert_id, user_id, standing, proposed_by)
+    told = {"user_id": str(user_id)}
+    if proposal is not None and proposal["proposed_by"] is not None:
+        told["proposed_by"] = str(proposal["proposed_by"])
+    await _tell(conn, actor, alert_id, standing, told)
     return subject
 
 
@@ -201,16 +203,13 @@ async def _end_proposal(conn: Connection, alert_id: UUID, user_id: UUID) -> dict
     return await ended.fetchone()
 
 
-async def _tell(
-    conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID, what: str, proposed_by: UUID | None = None
-) -> None:
+async def _tell(conn: Connection, actor: Actor, alert_id: UUID, change: str, told: dict[str, str]) -> None:
     """Every change of whom an alert is about is an act in the log and an event to those who read alerts."""
-    told = {"user_id": str(user_id)} | ({} if proposed_by is None else {"proposed_by": str(proposed_by)})
-    await record_act(conn, actor, f"alert.subject.{what}", ("alert", alert_id), told)
+    await record_act(conn, actor, f"alert.subject.{change}", ("alert", alert_id), told)
     # an aggregate of its own: the alert's version is what reviewers decide on, and stays
     await emit(
         conn, actor, "alert.subject.changed", aggregate=("alert_subject", uuid_utils.uuid7()), version=1,
-        data={"alert_id": str(alert_id), "user_id": str(user_id), "change": what},
+        data={"alert_id": str(alert_id), "user_id": told["user_id"], "change": change},
     )  # fmt: skip
 
 

@@ -50,8 +50,8 @@ async def read_log(
 async def verify(acting: Reading) -> Verification:
     """Walks the tenant's chain from its first act: whole, or where it is first broken.
 
-    `unanchored` acts are vouched for by the chain alone: were the newest of them removed with their seals, nothing would
-    show it. `WRITECARE_AUDIT_ANCHOR_SECONDS` says how long an act stays so.
+    `unanchored` acts are vouched for by the chain alone: if the newest of them were removed with their seals, nothing
+    would show it. `WRITECARE_AUDIT_ANCHOR_SECONDS` says how long an act stays so.
     """
     book = AnchorBook(acting.house.objects, AnchorKey.open(acting.house.settings.data_dir / "keys"))
     # In nobody's name: acts that are withheld from whoever asks would look to them as if they had been removed.

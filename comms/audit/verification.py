@@ -57,10 +57,10 @@ class Fault(Record):
 class Verification(Record):
     """A tenant's chain as it was found: whole, or where it is first broken.
 
-    `sealed` is the last number, `anchored` the last one that storage vouches for. The `unanchored` acts between them are
-    vouched for by the chain alone: whoever can write the database can cut them off the end, and no verification shows
-    it. Acts that wait are no fault for a moment; `overdue` says that they have waited longer than any sealer would let
-    them.
+    `sealed` is the last number, `anchored` the last one that storage vouches for. The `unanchored` acts between them
+    are vouched for by the chain alone: whoever can write the database can cut them off the end, and no verification
+    shows it. Acts that wait are no fault for a moment; `overdue` says that they have waited longer than any sealer
+    would let them.
     """
 
     tenant_id: UUID

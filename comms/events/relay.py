@@ -70,7 +70,8 @@ async def send_batch(conn: Connection, queue: App) -> int:
             "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
             "select sent.tenant_id, w.id, sent.id, sent.aggregate_id, sent.position from sent "
             "join webhooks w on w.tenant_id = sent.tenant_id and w.state = 'active' and sent.type = any(w.event_types) "
-            "and app.webhook_hears(w.tenant_id, w.created_by, sent.type, sent.aggregate_type, sent.aggregate_id, sent.data)",
+            "and app.webhook_hears(w.tenant_id, w.created_by, sent.type, sent.aggregate_type, sent.aggregate_id, "
+            "    sent.data)",
             ([event["tenant_id"] for event in events], [event["id"] for event in events], positions),
         )
         # Whose they are, and nothing more: who listens reads the rows that it may see. At most 200 ids: 7,400 bytes

@@ -71,8 +71,10 @@ class Attempt:
         assert self._claimed is not None, "this route has no transaction of its request: it cannot take a key"
         conn, actor, request_hash, claim = self._claimed
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        answer = KeptAnswer(status=response.status_code, headers=headers, body=bytes(response.body))
-        await keep_answer(conn, actor, self._key, request_hash, answer, claim)
+        answer = KeptAnswer(
+            status=response.status_code, headers=headers, body=bytes(response.body), refers_to=claim.refers_to
+        )
+        await keep_answer(conn, actor, self._key, request_hash, answer)
         self.kept = True
 
 

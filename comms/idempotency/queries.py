@@ -24,11 +24,15 @@ KEPT_FOR: Final = timedelta(hours=24)  # as the migration's policy says, too
 
 
 class KeptAnswer(Record):
-    """An answer as it was sent: status, the headers that belong to it, body."""
+    """An answer as it was sent: status, the headers that belong to it, body.
+
+    `refers_to`: what its request named and whoever asked could see then, as `table:id`.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes = Field(repr=False)
+    refers_to: tuple[str, ...] = ()
 
 
 class Claim(Record):
@@ -77,9 +81,7 @@ async def claim_key(
     return KeptAnswer(status=row["status"], headers=row["headers"], body=bytes(row["body"]))
 
 
-async def keep_answer(
-    conn: Connection, actor: Actor, key: str, request_hash: bytes, answer: KeptAnswer, claim: Claim
-) -> None:
+async def keep_answer(conn: Connection, actor: Actor, key: str, request_hash: bytes, answer: KeptAnswer) -> None:
     """Keeps the answer with the change, and with what it and its request name, so that a repeat can be authorised anew.
 
     Raises a conflict (`request-in-progress`) where the key was used meanwhile.
@@ -91,7 +93,7 @@ async def keep_answer(
         "on conflict (tenant_id, user_id, key) do nothing returning id",
         (
             actor.tenant_id, actor.user_id, key, request_hash, answer.status, Jsonb(answer.headers), answer.body,
-            list(claim.refers_to), named,
+            list(answer.refers_to), named,
         ),
     )  # fmt: skip
     if await kept.fetchone() is None:

@@ -101,7 +101,6 @@ class LocalKeyFile:
         except (InvalidTag, ValueError):
             raise conflict("key-damaged", "The stored key does not belong to this object: restore the row.") from None
 
-
     def _read_if_replaced(self) -> None:
         found = self._file.stat()
         at = (found.st_ino, found.st_mtime_ns)

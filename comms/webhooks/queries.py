@@ -148,17 +148,18 @@ async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID, expec
 
 
 async def refuse_unread(conn: Connection, actor: Actor, event_types: Sequence[EventType]) -> None:
-    """Raises `refused` (`event-not-yours-to-read`) unless the actor may read what events of each of these types tell of."""
+    """Raises `refused` (`event-not-yours-to-read`) unless the actor may read what events of these types tell of."""
     found = await conn.execute(
-        "select type, app.event_scope(type) as scope from unnest(%s::text[]) as type order by type", (list(event_types),)
+        "select type, app.event_scope(type) as scope from unnest(%s::text[]) as type order by type",
+        (list(event_types),),
     )
     unread = [row async for row in found if not allows(actor, row["scope"])]
     if unread:
         named = ", ".join(f"{row['type']} ({row['scope']})" for row in unread)
         raise refused(
             "event-not-yours-to-read",
-            f"A webhook receives what its owner may read, and whoever decides on it must be allowed to read it too. This "
-            f"account lacks the permission for: {named}.",
+            "A webhook receives what its owner may read, and whoever decides on it must be allowed to read it too. "
+            f"This account lacks the permission for: {named}.",
         )
 
 

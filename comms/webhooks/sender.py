@@ -111,7 +111,8 @@ class Sender:
         found = await conn.execute(
             "select d.tenant_id, d.id as delivery_id, d.webhook_id, d.attempts, w.url, e.id, e.type, "
             "e.aggregate_type, e.aggregate_id, e.aggregate_version, e.data, e.occurred_at, e.position, "
-            "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data) as permitted "
+            "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data) "
+            "    as permitted "
             "from webhooks w cross join lateral (select * from webhook_deliveries d where d.tenant_id = w.tenant_id "
             "    and d.webhook_id = w.id and d.state = 'waiting' and d.due_at <= now() and d.id <> all(%(busy)s) "
             "    and not exists (select 1 from webhook_deliveries b where b.tenant_id = d.tenant_id "
@@ -147,9 +148,7 @@ class Sender:
 
     async def _note(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
         attempts = due.attempts + 1
-        dead = not outcome.arrived and (
-            attempts >= self._patience.attempts or outcome.unwanted or outcome is _WITHHELD
-        )
+        dead = not outcome.arrived and (attempts >= self._patience.attempts or outcome.unwanted or outcome is _WITHHELD)
         state = "delivered" if outcome.arrived else "dead" if dead else "waiting"
         await conn.execute(
             "update webhook_deliveries set state = %(state)s, attempts = %(attempts)s, last_status = %(status)s, "

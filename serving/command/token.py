@@ -56,9 +56,7 @@ def role_urls(settings: Settings) -> Iterator[Databases]:
     if running is not None:
         yield connections(administrator_url(settings, running), keys_dir)
     elif settings.database_url is not None:
-        yield provision(
-            settings.database_url.get_secret_value(), keys_dir, operator_tenant=settings.operator_tenant
-        )
+        yield provision(settings.database_url.get_secret_value(), keys_dir, operator_tenant=settings.operator_tenant)
     else:
         with sole_instance(settings.data_dir, patience_seconds=_PATIENCE_SECONDS):
             server = EmbeddedPostgres(settings.data_dir)

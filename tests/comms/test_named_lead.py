@@ -1,4 +1,4 @@
-"""An alert about a lead, looked for by that lead in every route that reads: its id, and ids of acts on it, are nowhere."""
+"""An alert about a lead, looked for by that lead in every route that reads: its id is nowhere."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -55,9 +55,7 @@ async def matter(house: House, worker_house: House) -> Matter:
     return Matter(home, lead, (home.ids["alert"], written.id), hold.id)
 
 
-async def found(
-    client: httpx.AsyncClient, app: FastAPI, house: House, matter: Matter, actor: Actor
-) -> set[str]:
+async def found(client: httpx.AsyncClient, app: FastAPI, house: House, matter: Matter, actor: Actor) -> set[str]:
     """The operations in whose answers the actor comes upon what is secret."""
     signed = factories.bearer(house, actor)
     places = set()

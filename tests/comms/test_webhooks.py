@@ -370,7 +370,9 @@ async def test_an_address_that_can_be_none_is_refused_when_it_is_given(
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "webhook-url-invalid")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "[fec0::1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "[fec0::1]"]
+)
 async def test_an_address_inside_that_is_spelt_out_is_refused_when_it_is_given(
     client: httpx.AsyncClient, house: House, host: str
 ) -> None:

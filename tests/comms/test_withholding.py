@@ -1,4 +1,4 @@
-"""Nobody hides an alert alone: withholding it from the last able readers needs a second person, and somebody watches."""
+"""Nobody hides an alert alone: the last able readers are named by two people, and somebody is always left to watch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ import httpx
 import psycopg
 import pytest
 
-from comms.alerts.records import Alert, NewMessageEvidence
 from comms.alerts.joining import raise_in_conversation
+from comms.alerts.records import Alert, NewMessageEvidence
 from comms.database import Actor
 from comms.house import House
 from comms.provision import Databases
@@ -207,7 +207,10 @@ async def test_the_database_keeps_the_rule_whatever_the_program_forgets(team: Te
                 team.house, officer, insert, officer.tenant_id, team.alert.id, reviewer.user_id, standing_,
                 officer.user_id,
             )  # fmt: skip
-    proposal = "insert into alert_subject_proposals (tenant_id, alert_id, user_id, proposed_by) values (%s, %s, %s, %s) returning user_id"
+    proposal = (
+        "insert into alert_subject_proposals (tenant_id, alert_id, user_id, proposed_by) values (%s, %s, %s, %s) "
+        "returning user_id"
+    )
     with pytest.raises(psycopg.errors.InsufficientPrivilege):  # in somebody else's name
         await factories.rows(
             team.house, reviewer, proposal, reviewer.tenant_id, team.alert.id, lead.user_id, officer.user_id
