@@ -11,7 +11,6 @@ import httpx
 import pytest
 from starlette.responses import RedirectResponse, Response
 
-from comms.app import create_app
 from comms.database import Actor
 from comms.house import House
 from comms.provision import Databases
@@ -19,7 +18,7 @@ from comms.webhooks.addresses import SystemResolver, destination, is_public
 from models.errors import WriteCareError
 from tests import factories
 from tests.comms import relays
-from tests.comms.receivers import LOOPBACK, Message, receiving, sending, start_sender
+from tests.comms.receivers import Message, reaching_loopback, receiving, sending, start_sender
 
 pytestmark = pytest.mark.anyio
 
@@ -27,11 +26,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 async def door(house: House, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
     """The application whose settings let webhooks reach loopback, with a relay that sends."""
-    allowing = create_app(house.settings.model_copy(update={"webhook_networks": LOOPBACK}))
-    async with allowing.router.lifespan_context(allowing), relays.relaying(databases):
-        transport = httpx.ASGITransport(app=allowing, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
-            yield opened
+    async with reaching_loopback(house, databases) as opened:
+        yield opened
 
 
 async def made(
