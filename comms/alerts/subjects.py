@@ -24,6 +24,7 @@ from models.records import Record
 Standing = Literal["named", "presumed", "cleared", "proposed"]
 Needs = Literal["nothing", "second_person", "overseer"]
 
+_RECENT: Final = "14 days"
 _STANDINGS: Final = (
     "select alert_id, user_id, standing, decided_by, decided_at from alert_subjects where alert_id = %(alert)s "
     "union all select alert_id, user_id, 'proposed', proposed_by, proposed_at from alert_subject_proposals "
@@ -50,6 +51,15 @@ class AlertSubject(NewAlertSubject):
     decided_at: datetime
 
 
+class SubjectDecision(NewAlertSubject):
+    """That somebody decided about whom an alert is about; `change` is a standing, or `declined`."""
+
+    alert_id: UUID
+    change: str
+    decided_by: UUID | None
+    decided_at: datetime
+
+
 class AlertSubjects(Record):
     """Everybody who is or was taken to be meant by an alert, all on one page."""
 
@@ -63,6 +73,28 @@ async def list_subjects(conn: Connection, alert_id: UUID) -> AlertSubjects:
         raise missing("alert")
     found = await conn.execute(_STANDINGS, {"alert": alert_id})
     return AlertSubjects(items=tuple([AlertSubject(**row) async for row in found]))
+
+
+async def recent_decisions(conn: Connection, limit: int = 20) -> list[SubjectDecision]:
+    """What was decided in the last fortnight about whom alerts are about, newest first, as far as the asker sees."""
+    found = await conn.execute(
+        "select object_id as alert_id, (details ->> 'user_id')::uuid as user_id, "
+        "    split_part(action, '.', 3) as change, actor_id as decided_by, created_at as decided_at from audit_log "
+        "where object_type = 'alert' and action like 'alert.subject.%%' and id >= app.first_id(now() - %s::interval) "
+        "order by id desc limit %s",
+        (_RECENT, limit),
+    )
+    return [SubjectDecision(**row) async for row in found]
+
+
+async def open_proposals(conn: Connection, limit: int = 20) -> list[SubjectDecision]:
+    """Proposals that wait for a second person, oldest first, as far as the asker sees."""
+    found = await conn.execute(
+        "select alert_id, user_id, 'proposed' as change, proposed_by as decided_by, proposed_at as decided_at "
+        "from alert_subject_proposals order by proposed_at limit %s",
+        (limit,),
+    )
+    return [SubjectDecision(**row) async for row in found]
 
 
 async def name_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID) -> AlertSubject:

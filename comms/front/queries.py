@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from comms.alerts.subjects import SubjectDecision, open_proposals, recent_decisions
 from comms.break_glass.queries import BrokenGlass, list_broken_glass
 from comms.database import Actor, Connection, one
 from comms.identity.roles import PERMISSIONS, Role, RolePermission, known_role
@@ -37,7 +38,9 @@ class Welcome(Record):
     recordings: int | None
     open_alerts: int | None
     broken_glass: tuple[BrokenGlass, ...] = Field(repr=False)
-    names: dict[UUID, str] = Field(repr=False)  # of those who broke it
+    proposed_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # they wait for a second person
+    decided_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # of late
+    names: dict[UUID, str] = Field(repr=False)  # of the people in these
 
 
 async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
@@ -46,6 +49,10 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
     may = {name for name, holders in PERMISSIONS.items() if role in holders}
     may &= may if actor.scopes is None else actor.scopes
     broken = await _notices(conn) if "glass.watch" in may else []
+    proposed = await open_proposals(conn) if "alerts.oversee" in may else []
+    decided = await recent_decisions(conn) if "audit.read" in may else []
+    people = {glass.user_id for glass in broken}
+    people |= {id for one in (*proposed, *decided) for id in (one.user_id, one.decided_by) if id is not None}
     return Welcome(
         **one(await (await conn.execute(_WHO, {"user": actor.user_id, "tenant": actor.tenant_id})).fetchone()),
         role=role,
@@ -57,7 +64,9 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
         recordings=await _count(conn, "recordings where status <> 'deleted'") if "recordings.read" in may else None,
         open_alerts=await _count(conn, _OPEN_ALERTS) if "alerts.read" in may else None,
         broken_glass=tuple(broken),
-        names=await _names(conn, {glass.user_id for glass in broken}),
+        proposed_subjects=tuple(proposed),
+        decided_subjects=tuple(decided),
+        names=await _names(conn, people),
     )
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from html import escape
 from typing import Final
+from uuid import UUID
 
+from comms.alerts.subjects import SubjectDecision
 from comms.front.pages import page
 from comms.front.queries import Welcome
 from comms.identity.roles import Role, RolePermission
@@ -67,6 +69,9 @@ _FOOTER: Final = (
     "\n<footer><p>Software raises concerns here; people decide. What you open is kept in a log of acts.</p></footer>"
 )
 _KINDS: Final = {"care_context": "care context of session", "alert": "alert"}
+_CHANGES: Final = {
+    "named": "Named:", "cleared": "Cleared:", "proposed": "Proposed:", "declined": "Proposal declined:",
+}  # fmt: skip
 _STATUSES: Final = ("scheduled", "active", "ended", "cancelled")
 
 
@@ -78,6 +83,8 @@ def welcome_page(welcome: Welcome) -> str:
         f"<header>\n<h1>Good to see you, {escape(welcome.display_name)}</h1>\n"
         f"<p>You are signed in as <strong>{escape(_ROLES[welcome.role])}</strong>{tenant}.</p>\n</header>",
         _notices(welcome),
+        _proposals(welcome),
+        _decisions(welcome),
         _section("holds", _holds_title(welcome), _described(_holdings(welcome))),
         _section("may", "What you may do", _listed([*may, _OWN], ' class="columns"')),
         _section("more", "For programs, and those who write them", _LINKS),
@@ -114,6 +121,40 @@ def _notices(welcome: Welcome) -> str:
         '<section class="notice" aria-labelledby="glass">\n<h2 id="glass">The glass was broken</h2>\n'
         f"<p>Nobody has answered for this yet.</p>\n{_listed(lines)}\n</section>"
     )
+
+
+def _proposals(welcome: Welcome) -> str:
+    if not welcome.proposed_subjects:
+        return ""
+    lines = [
+        f"{_who(welcome, one.decided_by)} proposed on {_when(one)} that the alert <code>{one.alert_id}</code> is about "
+        f"{_who(welcome, one.user_id)}. Until a second person confirms it, with <code>POST /api/alerts/{one.alert_id}/"
+        f"subjects/{one.user_id}/confirm</code>, it is not withheld from them."
+        for one in welcome.proposed_subjects
+    ]
+    return (
+        '<section class="notice" aria-labelledby="proposed">\n<h2 id="proposed">A second person is needed</h2>\n'
+        f"<p>Few people would be left who are able to read these alerts.</p>\n{_listed(lines)}\n</section>"
+    )
+
+
+def _decisions(welcome: Welcome) -> str:
+    if not welcome.decided_subjects:
+        return ""
+    lines = [
+        f"{_CHANGES.get(one.change, one.change)} {_who(welcome, one.user_id)}, alert <code>{one.alert_id}</code>, by "
+        f"{_who(welcome, one.decided_by)} on {_when(one)}"
+        for one in welcome.decided_subjects
+    ]
+    return _section("subjects", "Whom alerts are about: decided in the last fourteen days", _listed(lines))
+
+
+def _who(welcome: Welcome, person: UUID | None) -> str:
+    return "The software" if person is None else escape(welcome.names.get(person, "somebody"))
+
+
+def _when(one: SubjectDecision) -> str:
+    return f"{one.decided_at:%-d %B %Y at %H:%M} UTC"
 
 
 def _section(name: str, title: str, body: str) -> str:

@@ -248,3 +248,18 @@ async def test_the_last_who_watches_is_only_proposed_by_the_software(
         {"user_id": officer.user_id, "proposed_by": None}
     ]
     assert await factories.rows(house, officer, proposed, alert.id) == []
+
+
+async def test_the_first_page_tells_who_watches_of_proposals_and_of_every_naming_and_clearing(team: Team) -> None:
+    await team.form("reviewer1", "safeguarding_lead1", "data_protection_officer1")
+    await team.name("reviewer1", "safeguarding_lead1")
+    page = (await team.ask("data_protection_officer1", "GET", "/")).text
+    assert "A second person is needed" in page
+    assert f"/subjects/{team.people['safeguarding_lead1'].user_id}/confirm" in page
+    assert str(team.alert.id) not in (await team.ask("safeguarding_lead1", "GET", "/")).text
+    await team.confirm("data_protection_officer1", "safeguarding_lead1")
+    await team.clear("reviewer1", "safeguarding_lead1")
+    page = (await team.ask("data_protection_officer1", "GET", "/")).text
+    assert "A second person is needed" not in page
+    for change in ("Proposed:", "Named:", "Cleared:"):
+        assert page.count(change) == 1, change
