@@ -81,8 +81,12 @@ def connections(administrator_url: str, keys_dir: Path) -> Databases:
     )
 
 
-def provision(administrator_url: str, keys_dir: Path, *, maintenance_url: str | None = None) -> Databases:
+def provision(
+    administrator_url: str, keys_dir: Path, *, operator_tenant: str = "operator", maintenance_url: str | None = None
+) -> Databases:
     """Brings the database to this version and returns where each role logs in.
+
+    `operator_tenant` is the slug of the tenant that runs the installation (migration 0027).
 
     `maintenance_url` is where the administrator connects to make the database itself (embedded server only);
     raises `unavailable` where the server cannot be reached or is too old.
@@ -97,6 +101,7 @@ def provision(administrator_url: str, keys_dir: Path, *, maintenance_url: str | 
                 raise unavailable("postgres-version", "PostgreSQL 18 or newer is needed (uuidv7).")
             admin.execute("select pg_advisory_lock(%s)", (_LOCK,))
             _make_roles(admin, _passwords(keys_dir))
+            _name_operator(admin, operator_tenant)
             _make_ground(admin, database)
         _make_database(administrator_url, f"{database}_mlflow", owner="wcc_mlflow")
         with psycopg.connect(databases.owner) as owner:
@@ -129,6 +134,10 @@ def _make_roles(admin: psycopg.Connection, passwords: dict[str, str]) -> None:
     # Planned once for any value: over months the planner thinks a plan for each value cheaper, since it cannot foresee
     # that all but one are left out, and then takes longer to plan than to read (docs/decisions/0029).
     admin.execute("alter role wcc_app set plan_cache_mode = force_generic_plan")
+
+
+def _name_operator(admin: psycopg.Connection, slug: str) -> None:
+    admin.execute(sql.SQL("alter role wcc_app set app.operator_tenant = {}").format(sql.Literal(slug)))
 
 
 def _make_ground(admin: psycopg.Connection, database: str) -> None:

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     mail_from: str = Field(
         default="writecareconnect@localhost", description="The address that e-mail to people comes from."
     )
+    operator_tenant: str = Field(
+        default="operator", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="The slug of the tenant whose platform administrators see and make all tenants; those of other "
+        "tenants see their own alone.",
+    )  # fmt: skip
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
     )
@@ -152,8 +157,10 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="A worker silent for this long is taken for dead and its job is given on."
     )
     audit_anchor_seconds: float = Field(
-        default=300.0, gt=0, description="How often the heads of moved audit chains are anchored outside the database."
-    )
+        default=60.0, gt=0,
+        description="How often the heads of moved audit chains are anchored outside the database. Acts that were cut "
+        "off the end of a log since its last anchor are not missed: less is safer, and writes storage more often.",
+    )  # fmt: skip
     webhook_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(),
         description='Networks beside the public internet that webhooks may reach, also without TLS: ["10.0.0.0/8"].',

@@ -33,6 +33,7 @@ from comms.settings import Settings
 from serving import nursery
 
 _OBJECT_STORE_BYTES: Final = 800 << 20  # three hours of sound are 690 MB; pages are taken only when they are filled
+_LOOPBACK: Final = "127.0.0.1"
 _DEPLOY_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 1.0
 
@@ -120,7 +121,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         context = _start_ray(ray, settings, options.scratch)
         signal.signal(signal.SIGINT, lambda *_: stopping.set())
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-        serve.start(http_options={"host": "127.0.0.1", "port": options.port}, logging_config=_quiet_logs())
+        serve.start(http_options={"host": _LOOPBACK, "port": options.port}, logging_config=_quiet_logs())
         _keep_deployed(settings, options.ready, context.address_info["address"], stopping)
     finally:
         options.ready.unlink(missing_ok=True)
@@ -131,7 +132,10 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
-    """A Ray of our own. Its servers take the token in RAY_AUTH_TOKEN, for they listen beyond loopback."""
+    """A Ray of our own, on loopback: by the node's address its agent decides where it listens and serves metrics.
+
+    Servers of Ray that listen elsewhere all the same take the token in RAY_AUTH_TOKEN.
+    """
     python = sys.executable
     client = Path(__file__).with_name("nursery_client.py")
     instead = scratch / "python"
@@ -140,7 +144,8 @@ def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
     sys.executable = str(instead)  # what Ray writes down as the program of its workers
     try:
         return ray.init(
-            address="local", num_cpus=max(1.0, settings.model_cpus), object_store_memory=_OBJECT_STORE_BYTES,
+            address="local", _node_ip_address=_LOOPBACK, num_cpus=max(1.0, settings.model_cpus),
+            object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False, log_to_driver=False, configure_logging=False, _temp_dir=str(scratch / "ray"),
             namespace="writecare", runtime_env=None,
         )  # fmt: skip

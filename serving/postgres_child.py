@@ -20,6 +20,7 @@ class PostgresChild:
 
     def __init__(self, settings: Settings) -> None:
         self._keys_dir = settings.data_dir / "keys"
+        self._operator_tenant = settings.operator_tenant
         self._elsewhere = settings.database_url
         self._server = EmbeddedPostgres(settings.data_dir)
         self._databases: Databases | None = None
@@ -40,11 +41,14 @@ class PostgresChild:
 
     def start(self) -> None:
         if self._elsewhere is not None:
-            self._databases = provision(self._elsewhere.get_secret_value(), self._keys_dir)
+            self._databases = provision(
+                self._elsewhere.get_secret_value(), self._keys_dir, operator_tenant=self._operator_tenant
+            )
             return
         self._server.start()
         self._databases = provision(
-            self._server.url(), self._keys_dir, maintenance_url=self._server.url("postgres")
+            self._server.url(), self._keys_dir, operator_tenant=self._operator_tenant,
+            maintenance_url=self._server.url("postgres"),
         )  # fmt: skip
 
     def alive(self) -> bool:

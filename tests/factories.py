@@ -108,6 +108,12 @@ async def make_actor(house: House, role: str = "care_worker") -> Actor:
     return await make_user(house, await make_tenant(house), role)
 
 
+async def make_operator(house: House) -> Actor:
+    """A platform administrator of the operator's tenant, which all tests share."""
+    tenant_id = await identity.ensure_tenant(house.database, house.settings.operator_tenant)
+    return await make_user(house, tenant_id, "platform_admin")
+
+
 def bearer(house: House, actor: Actor, lifetime: float = 600.0) -> dict[str, str]:
     """The header with which `actor` signs in."""
     issuer = Issuer.open(house.settings.data_dir / "keys", house.settings.issuer)

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from comms.alerts.queries import alert_of
 from comms.alerts.raising import tell_of
 from comms.alerts.records import OPEN_STATES, Alert, NewMessageEvidence
+from comms.alerts.subjects import presume
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from models.records import SEVERITIES
@@ -117,11 +118,9 @@ async def _insert_evidence(
 
 
 async def _presume_senders(conn: Connection, actor: Actor, alert_id: UUID) -> None:
-    """As of calls: who wrote what is cited is presumed to be meant; what a person said of it before stands."""
-    await conn.execute(
-        "insert into alert_subjects (tenant_id, alert_id, user_id, standing) "
-        "select distinct e.tenant_id, e.alert_id, m.sender_id, 'presumed' from alert_evidence e "
-        "join messages m on m.tenant_id = e.tenant_id and m.id = e.message_id "
-        "where e.tenant_id = %s and e.alert_id = %s and m.sender_id is not null on conflict do nothing",
-        (actor.tenant_id, alert_id),
-    )
+    """As of calls: who wrote what is cited is presumed to be meant."""
+    await presume(
+        conn, actor, alert_id,
+        "select m.sender_id from alert_evidence e "
+        "join messages m on m.tenant_id = e.tenant_id and m.id = e.message_id",
+    )  # fmt: skip

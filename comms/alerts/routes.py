@@ -20,6 +20,7 @@ _UNEXPLAINED: Final = "w"  # of a view whose spans are waited for: who has it as
 
 Reading = Annotated[Acting, acting_with("alerts.read")]
 Deciding = Annotated[Acting, acting_with("alerts.decide")]
+Overseeing = Annotated[Acting, acting_with("alerts.oversee")]
 
 
 @router.get("")
@@ -72,18 +73,31 @@ async def review_alert(
 
 @router.get("/{alert_id}/subjects")
 async def list_subjects(acting: Reading, alert_id: UUID) -> AlertSubjects:
-    """Whom the alert is about: named by a person, presumed because they spoke words that it cites, or cleared."""
+    """Whom the alert is about: named by a person, presumed because they spoke words that it cites, or cleared.
+
+    Proposed ones wait for a second person; nobody sees that they themselves are proposed.
+    """
     return await subjects.list_subjects(acting.conn, alert_id)
 
 
 @router.post("/{alert_id}/subjects", status_code=201)
 async def name_subject(acting: Deciding, alert_id: UUID, new: NewAlertSubject, response: Response) -> AlertSubject:
-    """The alert is about this person: from now on neither it nor what it rests on is to be seen by them."""
+    """The alert is about this person: from now on neither it nor what it rests on is to be seen by them.
+
+    Where fewer than two other people would be left who are able to read it, the answer's `standing` is `proposed`, and
+    nothing is withheld before a second person confirms it.
+    """
     response.headers["Location"] = f"/api/alerts/{alert_id}/subjects"
     return await subjects.name_subject(acting.conn, acting.actor, alert_id, new.user_id)
 
 
+@router.post("/{alert_id}/subjects/{user_id}/confirm")
+async def confirm_subject(acting: Overseeing, alert_id: UUID, user_id: UUID) -> AlertSubject:
+    """Confirms, as a second person, that the alert is about the person whom somebody else proposed."""
+    return await subjects.confirm_subject(acting.conn, acting.actor, alert_id, user_id)
+
+
 @router.delete("/{alert_id}/subjects/{user_id}", status_code=204)
 async def clear_subject(acting: Deciding, alert_id: UUID, user_id: UUID) -> None:
-    """The alert is not about this person, whatever was said or presumed before."""
+    """The alert is not about this person, whatever was said or presumed before; or a proposal is declined."""
     await subjects.clear_subject(acting.conn, acting.actor, alert_id, user_id)

@@ -57,8 +57,10 @@ class Fault(Record):
 class Verification(Record):
     """A tenant's chain as it was found: whole, or where it is first broken.
 
-    `sealed` is the last number, `anchored` the last one that storage vouches for. Acts that wait are no fault for a
-    moment; `overdue` says that they have waited longer than any sealer would let them.
+    `sealed` is the last number, `anchored` the last one that storage vouches for. The `unanchored` acts between them
+    are vouched for by the chain alone: whoever can write the database can cut them off the end, and no verification
+    shows it. Acts that wait are no fault for a moment; `overdue` says that they have waited longer than any sealer
+    would let them.
     """
 
     tenant_id: UUID
@@ -68,6 +70,7 @@ class Verification(Record):
     sealed_at: datetime | None
     anchored: int
     anchored_at: datetime | None
+    unanchored: int
     waiting: int
     waiting_since: datetime | None
     overdue: bool
@@ -89,10 +92,11 @@ async def verify_chain(conn: Connection, book: AnchorBook, tenant_id: UUID) -> V
             )
         ).fetchone()
     )
+    anchored = anchor.number if anchor is not None else 0
     return Verification(
         tenant_id=tenant_id, whole=fault is None, fault=fault, sealed=sealed, sealed_at=sealed_at,
-        anchored=anchor.number if anchor is not None else 0,
-        anchored_at=anchor.anchored_at if anchor is not None else None, **waiting,
+        anchored=anchored, anchored_at=anchor.anchored_at if anchor is not None else None,
+        unanchored=max(0, sealed - anchored), **waiting,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ class SentEvent(Record):
     data: dict[str, Any]
     occurred_at: datetime
     position: int
-    withheld_from: frozenset[UUID] = frozenset()  # whom the alert that it tells of is about
+    withheld_from: frozenset[UUID] = frozenset()  # whom what it tells of is about, or may be
     heard_by: frozenset[UUID] = frozenset()  # who was in the conversation that it tells of, at its moment
 
 

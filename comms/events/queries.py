@@ -17,7 +17,8 @@ EventType = Literal[
     "session.created", "session.started", "session.ended", "session.participant.joined", "session.participant.left",
     "session.recording.started", "session.recording.stopped", "message.sent", "message.edited", "message.deleted",
     "recording.processed", "transcript.ready", "consent.changed", "safeguarding.alert",
-    "safeguarding.alert.high_priority", "alert.reviewed", "model.promoted", "integration.sync", "glass.broken",
+    "safeguarding.alert.high_priority", "alert.reviewed", "alert.subject.changed", "model.promoted", "integration.sync",
+    "glass.broken",
     "message.reaction.added", "message.reaction.removed", "conversation.created", "conversation.changed",
     "conversation.member.joined", "conversation.member.left",
 ]  # fmt: skip
@@ -59,7 +60,7 @@ async def emit(
 
 _COLUMNS: Final = (
     "tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, position, "
-    "app.withheld_from(data) as withheld_from, "
+    "app.kept_from(type, data) as withheld_from, "
 )
 _SENT: Final = (
     f"select {_COLUMNS} case when aggregate_type = 'conversation' "  # noqa: S608 (constants)

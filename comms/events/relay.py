@@ -60,15 +60,18 @@ async def send_batch(conn: Connection, queue: App) -> int:
         # reader that has seen a position will never find a smaller one appear behind it.
         fresh = await conn.execute("select nextval('events_position') from generate_series(1, %s)", (len(events),))
         positions = sorted([row["nextval"] async for row in fresh])
-        # The same statement makes the deliveries of the webhooks that want them (comms/webhooks): none is forgotten.
+        # The same statement makes the deliveries of the webhooks that want them and whose owners may read them
+        # (comms/webhooks): none is forgotten.
         await conn.execute(
             "with sent as (update events e set position = laid.position, sent_at = now() "
             "    from unnest(%s::uuid[], %s::uuid[], %s::bigint[]) as laid (tenant_id, id, position) "
             "    where e.tenant_id = laid.tenant_id and e.id = laid.id "
-            "    returning e.tenant_id, e.id, e.type, e.aggregate_id, e.position) "
+            "    returning e.tenant_id, e.id, e.type, e.aggregate_type, e.aggregate_id, e.position, e.data) "
             "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
             "select sent.tenant_id, w.id, sent.id, sent.aggregate_id, sent.position from sent "
-            "join webhooks w on w.tenant_id = sent.tenant_id and w.state = 'active' and sent.type = any(w.event_types)",
+            "join webhooks w on w.tenant_id = sent.tenant_id and w.state = 'active' and sent.type = any(w.event_types) "
+            "and app.webhook_hears(w.tenant_id, w.created_by, sent.type, sent.aggregate_type, sent.aggregate_id, "
+            "    sent.data)",
             ([event["tenant_id"] for event in events], [event["id"] for event in events], positions),
         )
         # Whose they are, and nothing more: who listens reads the rows that it may see. At most 200 ids: 7,400 bytes

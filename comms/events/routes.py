@@ -14,10 +14,13 @@ from comms.http import Acting, acting, house_of
 
 router = APIRouter(tags=["live events"])
 
-_ALERTS: Final = Channel(
-    "alerts.read",
-    frozenset({"safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed", "glass.broken"}),
-)
+_ALERT_EVENTS: Final[frozenset[EventType]] = frozenset(
+    {
+        "safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed", "alert.subject.changed",
+        "glass.broken",
+    }
+)  # fmt: skip
+_ALERTS: Final = Channel("alerts.read", _ALERT_EVENTS)
 # No alerts here: who takes part in a session may be whom an alert is about.
 _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
     {

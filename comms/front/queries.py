@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import Field
 
 from comms.accounts.changes import AccountChange, list_changes
+from comms.alerts.subjects import SubjectDecision, open_proposals, recent_decisions
 from comms.break_glass.queries import BrokenGlass, list_broken_glass
 from comms.database import Actor, Connection, one
 from comms.identity.roles import PERMISSIONS, Role, RolePermission, known_role
@@ -43,7 +44,9 @@ class Welcome(Record):
     own_changes: tuple[AccountChange, ...]  # what others did to this person's accounts lately
     waiting_changes: tuple[AccountChange, ...]  # that want a second person, to those who may be it
     second_factor_due: bool
-    names: dict[UUID, str] = Field(repr=False)  # of those who are spoken of
+    proposed_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # they wait for a second person
+    decided_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # of late
+    names: dict[UUID, str] = Field(repr=False)  # of the people in these
 
 
 async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
@@ -54,6 +57,10 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
     broken = await _notices(conn) if "glass.watch" in may else []
     own = await _own_changes(conn) if actor.session_id is None else []
     waiting = await _waiting_changes(conn) if "users.approve" in may else []
+    proposed = await open_proposals(conn) if "alerts.oversee" in may else []
+    decided = await recent_decisions(conn) if "audit.read" in may else []
+    people = {glass.user_id for glass in broken} | _people_in([*own, *waiting])
+    people |= {id for one in (*proposed, *decided) for id in (one.user_id, one.decided_by) if id is not None}
     return Welcome(
         **one(await (await conn.execute(_WHO, {"user": actor.user_id, "tenant": actor.tenant_id})).fetchone()),
         role=role,
@@ -68,7 +75,9 @@ async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
         own_changes=tuple(own),
         waiting_changes=tuple(waiting),
         second_factor_due=actor.sign_in_id is not None and actor.scopes == frozenset(),
-        names=await _names(conn, {glass.user_id for glass in broken} | _people_in([*own, *waiting])),
+        proposed_subjects=tuple(proposed),
+        decided_subjects=tuple(decided),
+        names=await _names(conn, people),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from comms.accounts.changes import AccountChange, ChangeKind
+from comms.alerts.subjects import SubjectDecision
 from comms.front.pages import page
 from comms.front.queries import Welcome
 from comms.identity.roles import Role, RolePermission
@@ -42,6 +43,7 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "consent.audit": "read the history of consent",
     "alerts.read": "see safeguarding alerts",
     "alerts.decide": "decide on safeguarding alerts",
+    "alerts.oversee": "confirm, as a second person, from whom an alert is withheld",
     "patterns.read": "see how talk and concerns develop",
     "models.use": "ask the models directly",
     "audit.read": "read who did what",
@@ -73,6 +75,9 @@ _CHANGES: Final[dict[ChangeKind, str]] = {
     "person": "Accounts joined",
 }  # fmt: skip
 _KINDS: Final = {"care_context": "care context of session", "alert": "alert"}
+_DECISIONS: Final = {
+    "named": "Named:", "cleared": "Cleared:", "proposed": "Proposed:", "declined": "Proposal declined:",
+}  # fmt: skip
 _STATUSES: Final = ("scheduled", "active", "ended", "cancelled")
 
 
@@ -87,6 +92,8 @@ def welcome_page(welcome: Welcome) -> str:
         _notices(welcome),
         _own_changes(welcome),
         _waiting_changes(welcome),
+        _proposals(welcome),
+        _decisions(welcome),
         _section("holds", _holds_title(welcome), _described(_holdings(welcome))),
         _section("may", "What you may do", _listed([*may, _OWN], ' class="columns"')),
         _section("more", "For programs, and those who write them", _LINKS),
@@ -169,6 +176,40 @@ def _changed(welcome: Welcome, change: AccountChange) -> str:
 
 def _name(welcome: Welcome, person: UUID | None) -> str:
     return "whoever runs this installation" if person is None else escape(welcome.names.get(person, "somebody"))
+
+
+def _proposals(welcome: Welcome) -> str:
+    if not welcome.proposed_subjects:
+        return ""
+    lines = [
+        f"{_who(welcome, one.decided_by)} proposed on {_when(one)} that the alert <code>{one.alert_id}</code> is about "
+        f"{_who(welcome, one.user_id)}. Until a second person confirms it, with <code>POST /api/alerts/{one.alert_id}/"
+        f"subjects/{one.user_id}/confirm</code>, it is not withheld from them."
+        for one in welcome.proposed_subjects
+    ]
+    return (
+        '<section class="notice" aria-labelledby="proposed">\n<h2 id="proposed">A second person is needed</h2>\n'
+        f"<p>Few people would be left who are able to read these alerts.</p>\n{_listed(lines)}\n</section>"
+    )
+
+
+def _decisions(welcome: Welcome) -> str:
+    if not welcome.decided_subjects:
+        return ""
+    lines = [
+        f"{_DECISIONS.get(one.change, one.change)} {_who(welcome, one.user_id)}, alert <code>{one.alert_id}</code>, by "
+        f"{_who(welcome, one.decided_by)} on {_when(one)}"
+        for one in welcome.decided_subjects
+    ]
+    return _section("subjects", "Whom alerts are about: decided in the last fourteen days", _listed(lines))
+
+
+def _who(welcome: Welcome, person: UUID | None) -> str:
+    return "The software" if person is None else escape(welcome.names.get(person, "somebody"))
+
+
+def _when(one: SubjectDecision) -> str:
+    return f"{one.decided_at:%-d %B %Y at %H:%M} UTC"
 
 
 def _section(name: str, title: str, body: str) -> str:

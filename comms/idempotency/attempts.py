@@ -2,7 +2,8 @@
 
 The route's handler notes the attempt on the request; the request's transaction (comms/http.py) claims the key before
 the route's function runs, and the finished answer is kept before that transaction commits. A repeat is answered from
-what was kept, after the same checks of token, account and permission.
+what was kept, after the same checks of token, account and permission, and only while whoever asks still sees everything
+that the answer and its request name.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from fastapi import Request, Response
 from starlette.requests import HTTPConnection
 
 from comms.database import Actor, Connection
-from comms.idempotency.queries import KeptAnswer, claim_key, keep_answer
+from comms.idempotency.queries import Claim, KeptAnswer, claim_key, ids_in, keep_answer
 from models.errors import invalid
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -50,7 +51,7 @@ class Attempt:
     def __init__(self, key: str, address: bytes) -> None:
         self._key = key
         self._address = address
-        self._claimed: tuple[Connection, Actor, bytes] | None = None
+        self._claimed: tuple[Connection, Actor, bytes, Claim] | None = None
         self.kept = False
 
     async def claim(self, conn: Connection, actor: Actor, body: bytes) -> None:
@@ -59,17 +60,20 @@ class Attempt:
         Raises `AlreadyAnswered`, and as `claim_key`.
         """
         request_hash = hashlib.sha256(self._address + body).digest()
-        before = await claim_key(conn, actor, self._key, request_hash)
-        if before is not None:
+        named = ids_in(self._address.decode(errors="replace"), body.decode(errors="replace"))
+        before = await claim_key(conn, actor, self._key, request_hash, named)
+        if isinstance(before, KeptAnswer):
             raise AlreadyAnswered(before)
-        self._claimed = (conn, actor, request_hash)
+        self._claimed = (conn, actor, request_hash, before)
 
     async def keep(self, response: Response) -> None:
         """Keeps the answer in the transaction that claimed the key last, the one that makes the change."""
         assert self._claimed is not None, "this route has no transaction of its request: it cannot take a key"
-        conn, actor, request_hash = self._claimed
+        conn, actor, request_hash, claim = self._claimed
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        answer = KeptAnswer(status=response.status_code, headers=headers, body=bytes(response.body))
+        answer = KeptAnswer(
+            status=response.status_code, headers=headers, body=bytes(response.body), refers_to=claim.refers_to
+        )
         await keep_answer(conn, actor, self._key, request_hash, answer)
         self.kept = True
 

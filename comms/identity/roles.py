@@ -28,7 +28,7 @@ RolePermission = Literal[
     "sessions.read", "sessions.write", "recordings.read", "recordings.make", "recordings.listen",
     "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
     "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
-    "alerts.read", "alerts.decide", "patterns.read", "models.use", "audit.read",
+    "alerts.read", "alerts.decide", "alerts.oversee", "patterns.read", "models.use", "audit.read",
     "webhooks.read", "webhooks.manage",
     "glass.break", "glass.watch",
     "retention.read", "retention.decide", "retention.hold",
@@ -65,6 +65,8 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "consent.audit": frozenset({"data_protection_officer", "safeguarding_lead"}),
     "alerts.read": _SAFEGUARDING_AND_DPO | {"service"},
     "alerts.decide": _SAFEGUARDING,
+    # be the second person where an alert would be withheld from nearly all who are able to read it
+    "alerts.oversee": _SAFEGUARDING_AND_DPO,
     "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
     "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
     "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from psycopg.errors import ForeignKeyViolation
+from psycopg.errors import InsufficientPrivilege
 from pydantic import Field
 
 from comms.audit.queries import record_act
@@ -35,7 +35,7 @@ _COLUMNS: Final = "id, conversation_id, message_id, reference, placed_by, create
 
 
 async def place_hold(conn: Connection, actor: Actor, new: NewHold) -> Hold:
-    """Holds from now on; raises `missing` where there is no such conversation."""
+    """Holds from now on; raises `missing` for what is not there, or is about whoever asks."""
     try:
         made = await conn.execute(
             "insert into retention_holds (tenant_id, conversation_id, message_id, reference, placed_by) "  # noqa: S608
@@ -43,8 +43,8 @@ async def place_hold(conn: Connection, actor: Actor, new: NewHold) -> Hold:
             (actor.tenant_id, new.conversation_id, new.message_id, new.reference, actor.user_id),
         )
         hold = Hold.model_validate(one(await made.fetchone()))
-    except ForeignKeyViolation:
-        raise missing("conversation") from None
+    except InsufficientPrivilege:  # row-level security decides what may be held (migration 0026)
+        raise missing("conversation" if new.message_id is None else "message") from None
     await record_act(conn, actor, "hold.placed", ("hold", hold.id), _told(hold))
     return hold
 

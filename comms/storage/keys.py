@@ -5,11 +5,14 @@ wrapped key makes its track unreadable for ever: that is how a recording is eras
 """
 
 import base64
+import fcntl
 import json
 import os
 import secrets
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -41,11 +44,17 @@ class KeyService(Protocol):
 
 
 class LocalKeyFile:
-    """Master keys in a file of the data folder, for this user's eyes alone. New data keys take the newest."""
+    """Master keys in a file of the data folder, for this user's eyes alone. New data keys take the newest.
+
+    The file is read again when it was replaced, so that a key which another process added is known to all at once.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._current, self._keys = _read(file)
+        self._read_at: tuple[int, int] | None = None
+        self._current = ""
+        self._keys: dict[str, bytes] = {}
+        self._read_if_replaced()
 
     @classmethod
     def open(cls, keys_dir: Path) -> "LocalKeyFile":
@@ -63,19 +72,26 @@ class LocalKeyFile:
         return cls(file)
 
     def rotate(self) -> str:
-        """Adds a master key that wraps from now on, and returns its id; the older ones still unwrap."""
-        _written_beside(self._file, self._keys).rename(self._file)
-        self._current, self._keys = _read(self._file)
+        """Adds a master key that wraps from now on, and returns its id; the older ones still unwrap.
+
+        Two at once add one each: the second waits until the first has written its key.
+        """
+        with _alone(self._file):
+            self._read_if_replaced()
+            _written_beside(self._file, self._keys).rename(self._file)
+            self._read_if_replaced()
         return self._current
 
     async def wrap(self, key: bytes, context: str) -> WrappedKey:
         """The key encrypted with the current master key (AES-256-GCM) and bound to `context`."""
+        self._read_if_replaced()
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = AESGCM(self._keys[self._current]).encrypt(nonce, key, context.encode())
         return WrappedKey(self._current, nonce + sealed)
 
     async def unwrap(self, wrapped: WrappedKey, context: str) -> bytes:
         """The data key; raises `unavailable` for an unknown master key, a conflict where it is not for `context`."""
+        self._read_if_replaced()
         master = self._keys.get(wrapped.key_id)
         if master is None:
             raise unavailable("key-unknown", f"The master key {wrapped.key_id} is not in this data folder's key file.")
@@ -84,6 +100,21 @@ class LocalKeyFile:
             return AESGCM(master).decrypt(nonce, sealed, context.encode())
         except (InvalidTag, ValueError):
             raise conflict("key-damaged", "The stored key does not belong to this object: restore the row.") from None
+
+    def _read_if_replaced(self) -> None:
+        found = self._file.stat()
+        at = (found.st_ino, found.st_mtime_ns)
+        if at != self._read_at:
+            self._current, self._keys = _read(self._file)
+            self._read_at = at
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Whoever else changes the key file waits until the block ends."""
+    with file.with_name(f"{file.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read(file: Path) -> tuple[str, dict[str, bytes]]:

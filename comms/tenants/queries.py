@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from comms.audit.queries import record_act
-from comms.database import Actor, Connection
-from models.errors import conflict, missing
+from comms.database import Actor, Connection, one
+from models.errors import conflict, missing, refused
 from models.records import Record
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -30,7 +30,10 @@ _COLUMNS: Final = "id, slug, name, created_at"
 
 
 async def create_tenant(conn: Connection, actor: Actor, new: NewTenant) -> Tenant:
-    """Raises a conflict (`slug-taken`)."""
+    """Raises a conflict (`slug-taken`), `refused` (`tenant-not-the-operators`)."""
+    found = await conn.execute("select app.runs_installation() as may")
+    if not one(await found.fetchone())["may"]:
+        raise refused("tenant-not-the-operators", "Tenants are made by the administrator of the operator's tenant.")
     made = await conn.execute(
         "insert into tenants (slug, name) values (%s, %s) "  # noqa: S608 (constants)
         f"on conflict (slug) do nothing returning {_COLUMNS}",

@@ -1,4 +1,8 @@
-"""Tenants over HTTP, for the platform's administrator alone: make them, read them, give them their first people."""
+"""Tenants over HTTP: whoever runs the installation makes them, reads them and gives them their first people.
+
+That is the platform's administrator of the operator's tenant (`WRITECARE_OPERATOR_TENANT`); an administrator of another
+tenant sees that tenant alone (row-level security, migration 0027).
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -32,7 +36,7 @@ async def create_tenant(
 async def list_tenants(
     acting: Annotated[Acting, acting_with("tenants.read")], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Tenant]:
-    """All tenants, newest first."""
+    """All tenants that the administrator sees, newest first."""
     return page_of(await queries.list_tenants(acting.conn, before=cursor or LAST_ID, limit=limit + 1), limit)
 
 
@@ -45,10 +49,14 @@ async def read_tenant(tenant_id: UUID, acting: Annotated[Acting, acting_with("te
 async def _acting_inside(
     request: Request, tenant_id: UUID, house: InHouse, administrator: Annotated[Actor, allowed("tenants.create")]
 ) -> AsyncIterator[Acting]:
-    """The administrator in a transaction of another tenant, in which they have no account to be checked."""
+    """The administrator in a transaction of another tenant, in which they have no account to be checked.
+
+    Raises `missing` for a tenant that the administrator does not see.
+    """
+    async with house.database.acting_as(administrator) as conn:
+        await queries.read_tenant(conn, tenant_id)
     inside = replace(administrator, tenant_id=tenant_id)
     async with house.database.acting_as(inside) as conn:
-        await queries.read_tenant(conn, tenant_id)
         await claim_key(request, conn, inside)
         yield Acting(inside, conn, house)
 

@@ -19,8 +19,23 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS: Final = {"https": 443, "http": 80}
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+# All that IANA has given out for use on the public internet (RFC 4291); everything else of IPv6 is for a special use.
+_GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+# Ranges for special purposes that `is_global` lets through, or did in some version of Python. Those of IPv6 that hold
+# an IPv4 address lead wherever a gateway of this network takes them, so that what they hold is no matter.
+_SPECIAL: Final[tuple[Network, ...]] = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # IETF protocol assignments, RFC 6890
+        "192.31.196.0/24", "192.175.48.0/24",  # AS112, RFC 7534 and 7535
+        "192.52.193.0/24",  # automatic multicast tunnelling, RFC 7450
+        "192.88.99.0/24",  # relays of 6to4, RFC 7526
+        "2001::/23",  # IETF protocol assignments, RFC 2928: Teredo, benchmarking, ORCHID and others
+        "2001:db8::/32", "3fff::/20",  # documentation, RFC 3849 and 9637
+        "2002::/16",  # 6to4, RFC 3056
+        "2620:4f:8000::/48",  # AS112, RFC 7534
+    )
+)  # fmt: skip
 
 
 class Resolver(Protocol):
@@ -84,19 +99,14 @@ async def destination(url: str, resolver: Resolver, networks: Sequence[Network])
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address, and any that is hidden inside it, belongs to the public internet."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in _LOCAL_NAT64:
-            return False
-        inside = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inside is None and address in _NAT64:
-            inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inside is not None:
-            return is_public(inside)
-    return address.is_global and not (
-        address.is_multicast or address.is_reserved or address.is_loopback or address.is_link_local
-        or address.is_unspecified or address.is_private
-    )  # fmt: skip
+    """Whether the address is one of the public internet's own, for no special purpose, and holds no other inside it."""
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return (
+        address.is_global
+        and not (address.is_multicast or address.is_reserved)
+        and not any(address in network for network in _SPECIAL)
+    )
 
 
 def _refuse_inside(address: Address, scheme: str, networks: Sequence[Network]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
-from comms.webhooks.queries import lock_webhook, read_webhook
+from comms.webhooks.queries import lock_webhook, read_webhook, refuse_unread
 from models.errors import conflict, missing
 from models.records import Record
 
@@ -48,6 +48,9 @@ class Replayed(Record):
 
 
 _COLUMNS: Final = "id, event_id, position, state, attempts, last_status, last_failure, due_at, created_at, ended_at"
+_HEARS: Final = (
+    "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data)"  # may the owner?
+)
 _AFRESH: Final = "state = 'waiting', attempts = 0, due_at = now(), ended_at = null"
 
 
@@ -65,10 +68,16 @@ async def list_deliveries(
 
 
 async def replay_delivery(conn: Connection, actor: Actor, webhook_id: UUID, delivery_id: UUID) -> Delivery:
-    """Has one event sent again, under the same id, as if for the first time; raises `missing`."""
-    await lock_webhook(conn, webhook_id)
+    """Has one event sent again, under the same id, as if for the first time.
+
+    Raises `missing`, also where the webhook's owner may not read (any more) what the event tells of, and `refused`
+    (`event-not-yours-to-read`).
+    """
+    await refuse_unread(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
     renewed = await conn.execute(
         f"update webhook_deliveries set {_AFRESH} where webhook_id = %s and id = %s "  # noqa: S608 (constants)
+        "and exists (select from webhooks w join events e on e.tenant_id = w.tenant_id "
+        f"    where w.id = webhook_id and e.id = event_id and {_HEARS}) "
         f"returning {_COLUMNS}",
         (webhook_id, delivery_id),
     )
@@ -82,15 +91,16 @@ async def replay_delivery(conn: Connection, actor: Actor, webhook_id: UUID, deli
 async def replay_range(conn: Connection, actor: Actor, webhook_id: UUID, wanted: Range) -> Replayed:
     """Has the events of the range that the webhook wants sent (again), also those of while it was not active.
 
-    Raises `missing`, and a conflict (`range-too-large`) for more than ten thousand events.
+    Those alone that its owner may read. Raises `missing`, `refused` (`event-not-yours-to-read`), and a conflict
+    (`range-too-large`) for more than ten thousand events.
     """
-    await lock_webhook(conn, webhook_id)
+    await refuse_unread(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
     made = await conn.execute(
         "with made as (insert into webhook_deliveries "  # noqa: S608 (constants)
         "(tenant_id, webhook_id, event_id, aggregate_id, position) "
         "select e.tenant_id, w.id, e.id, e.aggregate_id, e.position from webhooks w join events e "
         "on e.tenant_id = w.tenant_id and e.type = any(w.event_types) "
-        "where w.id = %s and e.position > %s and e.position <= %s order by e.position limit %s "
+        f"where w.id = %s and e.position > %s and e.position <= %s and {_HEARS} order by e.position limit %s "
         f"on conflict (tenant_id, webhook_id, event_id) do update set {_AFRESH} returning 1) "
         "select count(*) as deliveries from made",
         (webhook_id, wanted.after, wanted.until, _MOST_REPLAYED + 1),

@@ -1,4 +1,8 @@
-"""Webhooks: addresses of other systems to which a tenant has its events sent, ids and codes alone."""
+"""Webhooks: addresses of other systems to which a tenant has its events sent, ids and codes alone.
+
+Each has an owner, the account that made it, and receives what that account may read and nothing else
+(`app.webhook_hears`, migration 0027). So whoever decides where its events go must be allowed to read them too.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,11 +14,12 @@ from pydantic import Field
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.events.queries import EventType
+from comms.identity.roles import allows
 from comms.storage.keys import KeyService
 from comms.versions import refuse_stale
 from comms.webhooks.addresses import Network, refuse_bad_url
 from comms.webhooks.secrets import make_secret
-from models.errors import missing
+from models.errors import missing, refused
 from models.records import Record
 
 WebhookState = Literal["active", "paused", "disabled", "deleted"]
@@ -56,8 +61,12 @@ _COLUMNS: Final = "id, url, event_types, state, version, created_by, created_at,
 async def create_webhook(
     conn: Connection, actor: Actor, keys: KeyService, networks: Sequence[Network], new: NewWebhook
 ) -> MadeWebhook:
-    """Raises `invalid` (as `refuse_bad_url`); where the name leads is checked at each sending."""
+    """Raises `invalid` (as `refuse_bad_url`), `refused` (`event-not-yours-to-read`).
+
+    Where the name leads is checked at each sending.
+    """
     refuse_bad_url(new.url, networks)
+    await refuse_unread(conn, actor, new.event_types)
     made = await conn.execute(
         "insert into webhooks (tenant_id, url, event_types, created_by) "  # noqa: S608 (constants)
         f"values (%s, %s, %s, %s) returning {_COLUMNS}",
@@ -97,11 +106,16 @@ async def change_webhook(
     *,
     expected: int | None = None,
 ) -> Webhook:
-    """Applies what the change names; raises `missing`, `invalid`, a conflict (`version-stale`)."""
+    """Applies what the change names.
+
+    Raises `missing`, `invalid`, `refused` (`event-not-yours-to-read`), a conflict (`version-stale`).
+    """
     if change.url is not None:
         refuse_bad_url(change.url, networks)
     webhook = await lock_webhook(conn, webhook_id)
     refuse_stale(webhook.version, expected)
+    if change.url is not None or change.event_types is not None:
+        await refuse_unread(conn, actor, change.event_types or webhook.event_types)
     changed = await conn.execute(
         "update webhooks set url = coalesce(%(url)s, url), "  # noqa: S608 (constants)
         "event_types = coalesce(%(types)s, event_types), "
@@ -131,6 +145,22 @@ async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID, expec
     )
     await conn.execute("delete from webhook_secrets where webhook_id = %s", (webhook_id,))
     await record_act(conn, actor, "webhook.deleted", ("webhook", webhook_id))
+
+
+async def refuse_unread(conn: Connection, actor: Actor, event_types: Sequence[EventType]) -> None:
+    """Raises `refused` (`event-not-yours-to-read`) unless the actor may read what events of these types tell of."""
+    found = await conn.execute(
+        "select type, app.event_scope(type) as scope from unnest(%s::text[]) as type order by type",
+        (list(event_types),),
+    )
+    unread = [row async for row in found if not allows(actor, row["scope"])]
+    if unread:
+        named = ", ".join(f"{row['type']} ({row['scope']})" for row in unread)
+        raise refused(
+            "event-not-yours-to-read",
+            "A webhook receives what its owner may read, and whoever decides on it must be allowed to read it too. "
+            f"This account lacks the permission for: {named}.",
+        )
 
 
 async def lock_webhook(conn: Connection, webhook_id: UUID) -> Webhook:

@@ -34,7 +34,10 @@ class MadeSecret(Record):
 
 @secrets_router.post("", status_code=201)
 async def create_webhook(new: NewWebhook, acting: Managing, response: Response) -> MadeWebhook:
-    """Has events of these types sent to an address, signed (Standard Webhooks) with the secret in the answer."""
+    """Has events of these types sent to an address, signed (Standard Webhooks) with the secret in the answer.
+
+    The account that makes it owns it: events go there as far as that account may read what they tell of.
+    """
     networks = acting.house.settings.webhook_networks
     made = await queries.create_webhook(acting.conn, acting.actor, acting.house.keys, networks, new)
     response.headers["Location"] = f"/api/webhooks/{made.id}"
@@ -76,7 +79,8 @@ async def delete_webhook(webhook_id: UUID, acting: Managing, expected: IfMatch) 
 @secrets_router.post("/{webhook_id}/secret", status_code=201)
 async def make_secret(webhook_id: UUID, acting: Managing, response: Response) -> MadeSecret:
     """A new secret; for a day the one before it signs too (`webhook-signature` then holds two)."""
-    await queries.lock_webhook(acting.conn, webhook_id)
+    webhook = await queries.lock_webhook(acting.conn, webhook_id)
+    await queries.refuse_unread(acting.conn, acting.actor, webhook.event_types)
     secret = await rotate_secret(acting.conn, acting.actor, acting.house.keys, webhook_id)
     response.headers["Location"] = f"/api/webhooks/{webhook_id}"
     return MadeSecret(secret=secret)

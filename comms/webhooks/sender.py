@@ -29,6 +29,7 @@ _LOCK: Final = 0x77636334  # the session's own, so that it is free when the conn
 _IDLE_SECONDS: Final = 0.5
 _AT_ONCE: Final = 64
 _AT_ONCE_A_WEBHOOK: Final = 4
+_WITHHELD: Final = Outcome(failure="owner-may-not-read")
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ class _Due:
     webhook_id: UUID
     attempts: int
     url: str
+    permitted: bool  # its owner may read what the event tells of, now
     event: SentEvent
 
 
@@ -108,7 +110,9 @@ class Sender:
         busy = list(self._tries.values())
         found = await conn.execute(
             "select d.tenant_id, d.id as delivery_id, d.webhook_id, d.attempts, w.url, e.id, e.type, "
-            "e.aggregate_type, e.aggregate_id, e.aggregate_version, e.data, e.occurred_at, e.position "
+            "e.aggregate_type, e.aggregate_id, e.aggregate_version, e.data, e.occurred_at, e.position, "
+            "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data) "
+            "    as permitted "
             "from webhooks w cross join lateral (select * from webhook_deliveries d where d.tenant_id = w.tenant_id "
             "    and d.webhook_id = w.id and d.state = 'waiting' and d.due_at <= now() and d.id <> all(%(busy)s) "
             "    and not exists (select 1 from webhook_deliveries b where b.tenant_id = d.tenant_id "
@@ -126,13 +130,7 @@ class Sender:
         return [_due(row) for row in await found.fetchall()]
 
     async def _try(self, due: _Due) -> None:
-        try:
-            async with self._database.acting_as(_sender(due.tenant_id)) as conn:
-                keys = await signing_keys(conn, self._keys, due.tenant_id, due.webhook_id)
-        except WriteCareError as error:
-            outcome = Outcome(failure=error.slug)
-        else:
-            outcome = await self._post.send(due.url, due.event, keys)
+        outcome = await self._send(due) if due.permitted else _WITHHELD
         async with self._database.acting_as(_sender(due.tenant_id)) as conn:
             await self._note(conn, due, outcome)
         _log.info(
@@ -140,9 +138,17 @@ class Sender:
             status=outcome.status, failure=outcome.failure,
         )  # fmt: skip
 
+    async def _send(self, due: _Due) -> Outcome:
+        try:
+            async with self._database.acting_as(_sender(due.tenant_id)) as conn:
+                keys = await signing_keys(conn, self._keys, due.tenant_id, due.webhook_id)
+        except WriteCareError as error:
+            return Outcome(failure=error.slug)
+        return await self._post.send(due.url, due.event, keys)
+
     async def _note(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
         attempts = due.attempts + 1
-        dead = not outcome.arrived and (attempts >= self._patience.attempts or outcome.unwanted)
+        dead = not outcome.arrived and (attempts >= self._patience.attempts or outcome.unwanted or outcome is _WITHHELD)
         state = "delivered" if outcome.arrived else "dead" if dead else "waiting"
         await conn.execute(
             "update webhook_deliveries set state = %(state)s, attempts = %(attempts)s, last_status = %(status)s, "
@@ -159,7 +165,7 @@ class Sender:
                 "update webhooks set dead_in_a_row = 0 where tenant_id = %s and id = %s and dead_in_a_row > 0",
                 (due.tenant_id, due.webhook_id),
             )
-        elif dead:
+        elif dead and outcome is not _WITHHELD:  # that is no failure of the receiver's
             await self._count_dead(conn, due, outcome)
 
     async def _count_dead(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
@@ -187,5 +193,5 @@ def _sender(tenant_id: UUID) -> Actor:
 
 
 def _due(row: dict[str, Any]) -> _Due:
-    own = {name: row.pop(name) for name in ("webhook_id", "attempts", "url")}
+    own = {name: row.pop(name) for name in ("webhook_id", "attempts", "url", "permitted")}
     return _Due(tenant_id=row["tenant_id"], id=row.pop("delivery_id"), event=SentEvent(**row), **own)

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, str]] = {
     "enrol": "serving.command.enrol",
     "database-url": "serving.command.database_url",
     "verify-audit": "serving.command.verify_audit",
+    "rotate-keys": "serving.command.rotate_keys",
     "demo": "serving.command.demo",
     "transcribe": "serving.command.transcribe",
     "analyze": "serving.command.analyze",

@@ -56,12 +56,15 @@ def role_urls(settings: Settings) -> Iterator[Databases]:
     if running is not None:
         yield connections(administrator_url(settings, running), keys_dir)
     elif settings.database_url is not None:
-        yield provision(settings.database_url.get_secret_value(), keys_dir)
+        yield provision(settings.database_url.get_secret_value(), keys_dir, operator_tenant=settings.operator_tenant)
     else:
         with sole_instance(settings.data_dir, patience_seconds=_PATIENCE_SECONDS):
             server = EmbeddedPostgres(settings.data_dir)
             server.start()
             try:
-                yield provision(server.url(), keys_dir, maintenance_url=server.url("postgres"))
+                yield provision(
+                    server.url(), keys_dir, operator_tenant=settings.operator_tenant,
+                    maintenance_url=server.url("postgres"),
+                )  # fmt: skip
             finally:
                 server.stop()

@@ -70,15 +70,17 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         glass = await break_glass(conn, carer, need)
     administrator = people["platform_admin"]
     async with house.database.acting_as(administrator) as conn:
+        key = await create_service_account(conn, administrator, _rota())
+    program = people["service"]
+    async with house.database.acting_as(program) as conn:
         new = NewWebhook(url="https://hooks.example/alerts", event_types=("alert.reviewed",))
-        webhook = await create_webhook(conn, administrator, house.keys, (), new)
+        webhook = await create_webhook(conn, program, house.keys, (), new)
         made_delivery = await conn.execute(
             "insert into webhook_deliveries (tenant_id, webhook_id, event_id, aggregate_id, position) "
             "select tenant_id, %s, id, aggregate_id, 1 from events limit 1 returning id",
             (webhook.id,),
         )
         delivery = one(await made_delivery.fetchone())
-        key = await create_service_account(conn, administrator, _rota())
     async with house.database.acting_as(door(made.tenant_id, administrator.user_id)) as conn:
         of_manager = await read_user(conn, manager.user_id)
         reset, _ = await reset_password(conn, administrator, of_manager, by_email=False)

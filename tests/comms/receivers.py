@@ -15,16 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from comms.app import create_app
 from comms.database import Database
 from comms.house import House
 from comms.provision import Databases
 from comms.webhooks.addresses import Resolver, SystemResolver
 from comms.webhooks.post import Post
 from comms.webhooks.sender import Patience, Sender
+from tests.comms import relays
 from tests.comms.served import served
 
 LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -77,6 +80,16 @@ class Receiver:
     def versions(self) -> list[int]:
         """The versions of the events, in the order in which they came."""
         return [message.event["version"] for message in self.messages]
+
+
+@asynccontextmanager
+async def reaching_loopback(house: House, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application whose settings let webhooks reach loopback, with a relay that sends."""
+    allowing = create_app(house.settings.model_copy(update={"webhook_networks": LOOPBACK}))
+    async with allowing.router.lifespan_context(allowing), relays.relaying(databases):
+        transport = httpx.ASGITransport(app=allowing, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
+            yield opened
 
 
 @asynccontextmanager

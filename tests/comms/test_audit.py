@@ -25,7 +25,7 @@ from comms.house import House
 from comms.identity.roles import PERMISSIONS, ROLES
 from comms.provision import Databases, steps
 from tests import factories
-from tests.comms import relays, sealing
+from tests.comms import relays, sealing, walked
 
 pytestmark = pytest.mark.anyio
 
@@ -408,6 +408,57 @@ async def test_an_officer_is_told_whether_the_chain_is_whole(
     await remove_an_act(house, databases, officer)
     broken = (await client.get("/api/audit/verification", headers=signed)).json()
     assert (broken["whole"], broken["fault"]["code"], broken["fault"]["number"]) == (False, "act-missing", 4)
+
+
+async def test_what_a_cut_since_the_last_anchor_would_hide_is_said(
+    client: httpx.AsyncClient, house: House, databases: Databases
+) -> None:
+    officer = await factories.make_actor(house, "data_protection_officer")
+    await sealing.act(house, officer, 6)
+    await sealing.seal(house, databases)
+    signed = factories.bearer(house, officer)
+    anchored = (await client.get("/api/audit/verification", headers=signed)).json()
+    assert (anchored["sealed"], anchored["anchored"], anchored["unanchored"]) == (7, 7, 0)
+    await sealing.act(house, officer, 3)
+    async with sealing.connected(databases.sealer) as conn:
+        while await seal_batch(conn):
+            pass
+    grown = (await client.get("/api/audit/verification", headers=signed)).json()
+    # the three, and the verification before
+    assert (grown["whole"], grown["sealed"], grown["anchored"], grown["unanchored"]) == (True, 11, 7, 4)
+
+
+async def test_a_log_that_holds_acts_withheld_from_the_officer_is_whole_for_them_too(
+    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+) -> None:
+    made, alert = await walked.make_alert(house, worker_house)
+    officer = await factories.make_user(house, made.tenant_id, "data_protection_officer")
+    named = await client.post(
+        f"/api/alerts/{alert.id}/subjects", json={"user_id": str(officer.user_id)},
+        headers=factories.bearer(house, made.lead),
+    )  # fmt: skip
+    assert named.json()["standing"] == "named"
+    await sealing.seal(house, databases)
+    found = (await client.get("/api/audit/verification", headers=factories.bearer(house, officer))).json()
+    assert (found["whole"], found["fault"]) == (True, None)
+
+
+async def test_who_an_alert_is_about_does_not_read_that_others_read_the_log_about_it(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made, alert = await walked.make_alert(house, worker_house)
+    officer = await factories.make_user(house, made.tenant_id, "data_protection_officer")
+    subject = await factories.make_user(house, made.tenant_id, "safeguarding_lead")
+    await client.post(
+        f"/api/alerts/{alert.id}/subjects", json={"user_id": str(subject.user_id)},
+        headers=factories.bearer(house, made.lead),
+    )  # fmt: skip
+    asked = f"/api/audit?object_id={alert.id}"
+    assert (await client.get(asked, headers=factories.bearer(house, officer))).json()["items"] != []
+    assert (await client.get(asked, headers=factories.bearer(house, subject))).json()["items"] == []
+    log = "/api/audit?action=audit.read"
+    assert str(alert.id) in (await client.get(log, headers=factories.bearer(house, officer))).text
+    assert str(alert.id) not in (await client.get(log, headers=factories.bearer(house, subject))).text
 
 
 async def test_the_command_names_the_first_broken_place(house: House, databases: Databases) -> None:

@@ -11,6 +11,7 @@ import pytest
 from comms.database import Actor
 from comms.house import House
 from tests import factories
+from tests.comms import walked
 
 pytestmark = pytest.mark.anyio
 
@@ -284,3 +285,69 @@ async def test_glass_is_broken_by_staff_for_an_hour_at_most_with_a_reason_on_wha
     for role in ("care_worker", "care_manager", "reviewer"):
         watcher = await factories.make_user(house, tenant, role)
         assert (await ask(client, house, watcher, "/api/break-glass")).status_code == 403, role
+
+
+# --- the words of a call ---------------------------------------------------------------------------------------------
+
+
+async def comes_by(client: httpx.AsyncClient, house: House, actor: Actor, made: walked.Walked) -> set[str]:
+    """By which ways the actor comes by sound, words or models' readings of the call."""
+    recording = f"/api/recordings/{made.recording_id}"
+    ways = {
+        "transcript": f"{recording}/transcript", "captions": f"{recording}/transcript?format=vtt",
+        "text": f"{recording}/transcript?format=text", "sound": f"{recording}/download",
+        "analysis": f"{recording}/analysis",
+    }  # fmt: skip
+    statuses = {way: (await ask(client, house, actor, path)).status_code for way, path in ways.items()}
+    # 503: the track was never sealed, and its key was looked for
+    found = {way for way, status in statuses.items() if status in (200, 503)}
+    shown = (await ask(client, house, actor, recording)).json()
+    found |= {"tracks"} if shown.get("tracks") else set()
+    searched = await ask(client, house, actor, "/api/messages/search?q=grabbed&mode=words")
+    found |= {"search"} if searched.json()["items"] else set()
+    for table in ("recording_tracks", "transcriptions", "utterances", "analyses"):
+        found |= {table} if await factories.rows(house, actor, f"select 1 from {table}") else set()
+    return found
+
+
+HEARD = {"transcript", "captions", "text", "sound", "tracks", "search", "recording_tracks", "transcriptions",
+         "utterances"}  # fmt: skip
+
+
+async def test_who_may_not_know_what_a_session_is_about_comes_by_no_word_of_its_recordings(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made, _ = await walked.make_alert(house, worker_house)
+    near = made.people["S1"]
+    for role in ("care_worker", "care_manager"):
+        far = await factories.make_user(house, made.tenant_id, role)
+        session = (await ask(client, house, far, f"/api/sessions/{made.session_id}")).json()
+        assert session["care_context_withheld"] is True
+        assert await comes_by(client, house, far, made) == set(), role
+        recording = await ask(client, house, far, f"/api/recordings/{made.recording_id}")
+        assert (recording.status_code, recording.json()["tracks"]) == (200, [])
+        for way in ("transcript", "download"):
+            closed = await ask(client, house, far, f"/api/recordings/{made.recording_id}/{way}")
+            assert (closed.status_code, closed.json()["type"].rpartition("/")[2]) == (404, "not-found"), way
+        broken = await breaks(client, house, far, "care_context", made.session_id)
+        assert broken.status_code == 201
+        assert await comes_by(client, house, far, made) == HEARD, role
+    assert await comes_by(client, house, near, made) == HEARD
+    for role in ("safeguarding_lead", "reviewer", "data_protection_officer"):
+        answering = await factories.make_user(house, made.tenant_id, role)
+        assert await comes_by(client, house, answering, made) == HEARD | {"analysis", "analyses"}, role
+
+
+async def test_the_manager_of_the_home_hears_its_calls_and_no_others(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made, _ = await walked.make_alert(house, worker_house)
+    manager = await factories.make_user(house, made.tenant_id, "care_manager")
+    home = await make_home(house, manager)
+    await work_in(house, manager, home)
+    assert await comes_by(client, house, manager, made) == set()
+    await factories.rows(
+        house, made.lead, "update communication_sessions set home_id = %s where id = %s returning id", home,
+        made.session_id,
+    )  # fmt: skip
+    assert await comes_by(client, house, manager, made) == HEARD

@@ -1,6 +1,7 @@
 """Tenants, homes and people: who may add whom, and nobody sees another tenant's."""
 
 import httpx
+import psycopg
 import pytest
 
 from comms.house import House
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_platforms_administrator_makes_a_tenant_and_its_first_people(
     client: httpx.AsyncClient, house: House
 ) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
+    admin = await factories.make_operator(house)
     headers = factories.bearer(house, admin)
     slug = factories.new_slug("group")
     made = await client.post("/api/tenants", json={"slug": slug, "name": "Elm Group"}, headers=headers)
@@ -29,6 +30,30 @@ async def test_the_platforms_administrator_makes_a_tenant_and_its_first_people(
     assert (await client.get(first.headers["location"], headers=headers)).status_code == 404
     nowhere = await client.post(f"/api/tenants/{admin.user_id}/users", json=lead, headers=headers)
     assert nowhere.status_code == 404
+
+
+async def test_a_platform_administrator_of_another_tenant_sees_that_one_alone_and_makes_none(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    operator, admin = await factories.make_operator(house), await factories.make_actor(house, "platform_admin")
+    headers = factories.bearer(house, admin)
+    listed = (await client.get("/api/tenants", headers=headers)).json()["items"]
+    assert [tenant["id"] for tenant in listed] == [str(admin.tenant_id)]
+    lead = {"display_name": "Lead", "role": "safeguarding_lead"}
+    for answer in (
+        await client.get(f"/api/tenants/{operator.tenant_id}", headers=headers),
+        await client.post(f"/api/tenants/{operator.tenant_id}/users", json=lead, headers=headers),
+    ):
+        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (404, "not-found")
+    made = await client.post("/api/tenants", json={"slug": factories.new_slug("t"), "name": "T"}, headers=headers)
+    assert (made.status_code, made.json()["type"].rpartition("/")[2]) == (403, "tenant-not-the-operators")
+    everyone = {row["id"] for row in await factories.rows(house, operator, "select id from tenants")}
+    assert {admin.tenant_id, operator.tenant_id} <= everyone
+    assert await factories.rows(house, admin, "select id from tenants") == [{"id": admin.tenant_id}]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await factories.rows(
+            house, admin, "insert into tenants (slug, name) values (%s, 'T') returning id", factories.new_slug("t")
+        )
 
 
 async def test_nobody_else_makes_or_sees_tenants(client: httpx.AsyncClient, house: House) -> None:

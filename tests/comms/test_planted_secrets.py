@@ -22,7 +22,6 @@ from tests.comms import sealing
 from tests.comms.catalogue import tables
 from tests.comms.described import PUBLIC, operations, request
 from tests.comms.neighbourhood import Neighbour, make_neighbour
-from tests.comms.test_isolation_routes import ADMINISTRATION
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +100,7 @@ async def test_what_a_tenants_people_wrote_is_found_nowhere_else(
     for role in ROLES:
         signed = factories.bearer(house, here.people[role])
         for operation in operations(app.openapi()):
-            if operation.method != "GET" or (role == "platform_admin" and str(operation) in ADMINISTRATION):
+            if operation.method != "GET":
                 continue
             for ids in (here.ids, there.ids):
                 made = request(operation, ids, "x", whole=False)

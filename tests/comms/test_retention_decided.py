@@ -122,6 +122,46 @@ async def erased(databases: Databases, officer: Actor) -> int:
         await database.close()
 
 
+async def test_a_message_is_held_that_is_there_and_of_that_conversation(
+    talk: Talk, house: House, officer: Actor
+) -> None:
+    manager = await talk.person(officer, "care_manager")
+    path, elsewhere = [await talk.begin(manager, await talk.person(officer)) for _ in range(2)]
+    message = (await talk.say(manager, path, "Tea?"))["id"]
+    stranger = await factories.make_actor(house, "care_manager")
+    their_path = await talk.begin(stranger, await talk.person(stranger))
+    theirs = (await talk.say(stranger, their_path, "Tea?"))["id"]
+    for of, held in ((path, str(uuid.uuid4())), (path, theirs), (elsewhere, message)):
+        body = {"conversation_id": of.rpartition("/")[2], "message_id": held, "reference": "case-1"}
+        await asked(talk, officer, "POST", HOLDS, 404, json=body)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await factories.rows(
+                house, officer, "insert into retention_holds (tenant_id, conversation_id, message_id, reference, "
+                "placed_by) values (%s, %s, %s, 'case-1', %s) returning id",
+                officer.tenant_id, uuid.UUID(of.rpartition("/")[2]), uuid.UUID(held), officer.user_id,
+            )  # fmt: skip
+    body = {"conversation_id": path.rpartition("/")[2], "message_id": message, "reference": "case-1"}
+    hold = await asked(talk, officer, "POST", HOLDS, 201, json=body)
+    assert [held["id"] for held in (await asked(talk, officer, "GET", HOLDS, 200))["items"]] == [hold["id"]]
+
+
+async def test_nobody_sees_or_releases_anothers_hold_on_their_own_message_nor_acts_on_it(
+    talk: Talk, house: House, officer: Actor
+) -> None:
+    lead = await talk.person(officer, "safeguarding_lead")
+    path = await talk.begin(lead, await talk.person(officer))
+    message = (await talk.say(lead, path, "Leave it out of the notes."))["id"]
+    body = {"conversation_id": path.rpartition("/")[2], "message_id": message, "reference": "case-1"}
+    hold = await asked(talk, officer, "POST", HOLDS, 201, json=body)
+    assert (await asked(talk, lead, "GET", HOLDS, 200))["items"] == []
+    await asked(talk, lead, "GET", f"{HOLDS}/{hold['id']}", 404)
+    await asked(talk, lead, "DELETE", f"{HOLDS}/{hold['id']}", 404)
+    assert (await asked(talk, lead, "GET", "/api/audit", 200, params={"object_type": "hold"}))["items"] == []
+    assert (await asked(talk, officer, "GET", f"{HOLDS}/{hold['id']}", 200))["released_at"] is None
+    acts = (await asked(talk, officer, "GET", "/api/audit", 200, params={"object_type": "hold"}))["items"]
+    assert [act["action"] for act in acts] == ["hold.placed"]
+
+
 async def test_nothing_is_held_that_is_not_there_or_is_anothers(talk: Talk, house: House, officer: Actor) -> None:
     stranger = await factories.make_actor(house, "care_manager")
     theirs = (await talk.begin(stranger, await talk.person(stranger))).rpartition("/")[2]

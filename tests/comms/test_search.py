@@ -402,10 +402,11 @@ async def test_what_was_said_in_calls_is_found_by_those_who_read_transcripts(
 ) -> None:
     made = await read_call(house, worker_house)
     stranger = await factories.make_actor(house, "safeguarding_lead")
-    carer = await talk.person(made.lead)
+    carer, elsewhere = await talk.person(made.lead), await talk.person(made.lead)
+    await walked.take_part(house, made, carer)
     for mode in ("words", "meaning", "both"):
         assert (await page(talk, carer, "hurt", mode=mode))["items"] != []
-        for actor in (stranger, made.people["S2"], await talk.person(made.lead, "external")):
+        for actor in (stranger, elsewhere, made.people["S2"], await talk.person(made.lead, "external")):
             assert (await page(talk, actor, "hurt", mode=mode))["items"] == [], (mode, actor.role)
 
 
@@ -414,6 +415,8 @@ async def test_a_recording_that_is_withheld_or_deleted_is_not_searched(
 ) -> None:
     made = await read_call(house, worker_house)
     carer = await talk.person(made.lead)
+    await walked.take_part(house, made, carer)
+    assert (await page(talk, carer, "hurt", mode="words"))["items"] != []
     (alert,) = await factories.rows(house, made.lead, "select id from alerts")
     named = await talk.ask(
         made.lead, "POST", f"/api/alerts/{alert['id']}/subjects", json={"user_id": str(carer.user_id)}

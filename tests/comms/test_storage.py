@@ -1,5 +1,7 @@
 """What lies in storage can be read by nobody without its key, and no change to it goes unnoticed."""
 
+import asyncio
+import json
 import os
 import secrets
 import uuid
@@ -17,6 +19,7 @@ from comms.storage.objects import Objects
 from comms.storage.scratch import open_scratch
 from comms.storage.sealed import SEGMENT_BYTES, TAG_BYTES, Belonging, Span, seal, sealed_size, sealed_span, unseal
 from models.errors import Kind, WriteCareError
+from serving.command import rotate_keys
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +155,36 @@ async def test_after_a_rotation_old_keys_still_open_and_new_ones_take_the_new_ma
     with pytest.raises(WriteCareError) as elsewhere:
         await LocalKeyFile.open(tmp_path / "other").unwrap(old, "a track")
     assert elsewhere.value.slug == "key-unknown"
+
+
+async def test_a_key_that_another_process_adds_is_known_at_once(tmp_path: Path) -> None:
+    running = LocalKeyFile.open(tmp_path)
+    before = await running.wrap(b"k" * KEY_BYTES, "a track")
+    added = LocalKeyFile.open(tmp_path).rotate()
+    assert (await running.wrap(b"k" * KEY_BYTES, "a track")).key_id == added
+    newest = await LocalKeyFile.open(tmp_path).wrap(b"k" * KEY_BYTES, "another")
+    assert await running.unwrap(newest, "another") == await running.unwrap(before, "a track") == b"k" * KEY_BYTES
+
+
+async def test_rotations_at_once_lose_no_key(tmp_path: Path) -> None:
+    first = LocalKeyFile.open(tmp_path)
+    added = await asyncio.gather(*(asyncio.to_thread(LocalKeyFile.open(tmp_path).rotate) for _ in range(8)))
+    stored = json.loads((tmp_path / "master.json").read_text())["keys"]
+    assert len(stored) == 9
+    assert set(added) <= set(stored)
+    assert (await first.wrap(b"k" * KEY_BYTES, "a track")).key_id in added
+
+
+async def test_the_command_adds_a_key_and_prints_its_id_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = await LocalKeyFile.open(tmp_path / "keys").wrap(b"k" * KEY_BYTES, "a track")
+    assert rotate_keys.main(["--data", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    keys = LocalKeyFile.open(tmp_path / "keys")
+    assert printed.out == (await keys.wrap(b"k" * KEY_BYTES, "a track")).key_id + "\n"
+    assert "back it up" in printed.err
+    assert await keys.unwrap(old, "a track") == b"k" * KEY_BYTES
 
 
 async def test_an_object_is_put_whole_or_not_at_all(tmp_path: Path) -> None:

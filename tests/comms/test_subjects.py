@@ -100,6 +100,7 @@ async def test_as_a_carer_or_a_manager_an_alert_is_about_sees_no_recording_of_wh
     made, alert = await walked.make_alert(house, worker_house)
     for role in ("care_worker", "care_manager"):
         person = await factories.make_user(house, made.tenant_id, role)
+        await walked.take_part(house, made, person)
         transcript = f"/api/recordings/{made.recording_id}/transcript"
         assert (await ask(client, house, person, transcript)).status_code == 200
         await name(client, house, made.lead, alert, person.user_id)

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from starlette.responses import RedirectResponse, Response
 
-from comms.app import create_app
 from comms.database import Actor
 from comms.house import House
 from comms.provision import Databases
@@ -20,7 +19,7 @@ from comms.webhooks.addresses import SystemResolver, destination, is_public
 from models.errors import WriteCareError
 from tests import factories
 from tests.comms import relays
-from tests.comms.receivers import LOOPBACK, PATIENT, Message, receiving, sending, start_sender
+from tests.comms.receivers import PATIENT, Message, reaching_loopback, receiving, sending, start_sender
 
 pytestmark = pytest.mark.anyio
 
@@ -28,18 +27,15 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 async def door(house: House, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
     """The application whose settings let webhooks reach loopback, with a relay that sends."""
-    allowing = create_app(house.settings.model_copy(update={"webhook_networks": LOOPBACK}))
-    async with allowing.router.lifespan_context(allowing), relays.relaying(databases):
-        transport = httpx.ASGITransport(app=allowing, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
-            yield opened
+    async with reaching_loopback(house, databases) as opened:
+        yield opened
 
 
 async def made(
     door: httpx.AsyncClient, house: House, url: str, actor: Actor | None = None
 ) -> tuple[Actor, dict[str, Any]]:
-    """A webhook that wants recordings, and who may manage it."""
-    actor = actor or await factories.make_actor(house, "platform_admin")
+    """A webhook that wants recordings, and its owner."""
+    actor = actor or await factories.make_actor(house, "service")
     body = {"url": url, "event_types": ["recording.processed"]}
     answer = await door.post("/api/webhooks", json=body, headers=factories.bearer(house, actor))
     assert answer.status_code == 201, answer.text
@@ -270,7 +266,7 @@ class Names:
         "127.0.0.1", "localhost", "10.1.2.3", "172.16.0.9", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "2130706433", "0x7f.1", "127.1", "0177.0.0.1", "[::1]", "[::]", "[fe80::1]",
         "[fd00:ec2::254]", "[::ffff:127.0.0.1]", "[::ffff:169.254.169.254]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-        "[ff02::1]", "[::127.0.0.1]",
+        "[ff02::1]", "[::127.0.0.1]", "[fec0::1]",
     ],
 )  # fmt: skip
 async def test_an_address_inside_is_refused_however_it_is_spelt(host: str) -> None:
@@ -279,9 +275,37 @@ async def test_an_address_inside_is_refused_however_it_is_spelt(host: str) -> No
     assert refused.value.slug == "webhook-address-refused"
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "203.0.114.1", "2606:4700::1111", "2a00:1450:4009::1"])
 def test_public_addresses_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
+
+
+# IANA's registries of special-purpose addresses (IPv4 and IPv6, of October 2025) and of address space outside them.
+SPECIAL_PURPOSE = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+    "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32",
+    "::1/128", "::/128", "::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64",
+    "2001::/23", "2001::/32", "2001:1::1/128", "2001:2::/48", "2001:3::/32", "2001:4:112::/48", "2001:10::/28",
+    "2001:20::/28", "2001:30::/28", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20", "5f00::/16",
+    "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+)  # fmt: skip
+# A public IPv4 address inside an IPv6 one: where that leads, the network decides in which the sender stands.
+EMBEDDING_PUBLIC = ("::ffff:8.8.8.8", "::8.8.8.8", "64:ff9b::808:808", "64:ff9b:1::808:808", "2002:808:808::1",
+                    "2001:0:808:808::f7f7:f7f7", "::ffff:0:808:808")  # fmt: skip
+
+
+@pytest.mark.parametrize("network", SPECIAL_PURPOSE)
+def test_no_address_of_a_special_purpose_range_is_public(network: str) -> None:
+    whole = ipaddress.ip_network(network)
+    first, last = int(whole.network_address), int(whole.broadcast_address)
+    for number in {first, min(first + 1, last), (first + last) // 2, last}:
+        assert not is_public(type(whole.network_address)(number)), number
+
+
+@pytest.mark.parametrize("address", EMBEDDING_PUBLIC)
+def test_an_address_that_holds_another_is_not_public_whatever_it_holds(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
 
 
 async def test_a_name_is_refused_where_any_of_its_addresses_lies_inside() -> None:
@@ -346,7 +370,9 @@ async def test_an_address_that_can_be_none_is_refused_when_it_is_given(
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "webhook-url-invalid")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "[fec0::1]"]
+)
 async def test_an_address_inside_that_is_spelt_out_is_refused_when_it_is_given(
     client: httpx.AsyncClient, house: House, host: str
 ) -> None:

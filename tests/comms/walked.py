@@ -107,6 +107,16 @@ async def make_recording(house: House, tenant_id: UUID | None = None, basis: Leg
     return Walked(recording_id, session_id, participants, people, worker, lead)
 
 
+async def take_part(house: House, walked: Walked, person: Actor) -> None:
+    """The person took part in the session too."""
+    async with house.database.acting_as(walked.people["S1"]) as conn:
+        await conn.execute(
+            "insert into session_participants (tenant_id, session_id, user_id, participant_type) "
+            "values (%s, %s, %s, 'staff')",
+            (walked.tenant_id, walked.session_id, person.user_id),
+        )
+
+
 async def _id(conn: Connection, statement: str, *values: object) -> UUID:
     found: UUID = one(await (await conn.execute(statement.encode(), values)).fetchone())["id"]
     return found
