@@ -24,6 +24,8 @@ SAMPLE_RATE: Final = 16_000
 
 _MEMORY_BYTES: Final = 1 << 30  # address space: interpreter and decoders map 0.4 GB, a hostile header asks for more
 
+_ASKING_SECONDS: Final = 60.0  # a process asks once, at its start: it can wait for a busy machine
+
 
 @dataclass(frozen=True)
 class AudioInfo:
@@ -66,8 +68,13 @@ def inspect(source: Path | BinaryIO, *, max_seconds: float, allow_unconfined: bo
 
 
 def confinement() -> Confinement:
-    """Which limits this kernel grants the child that opens a file."""
-    with tempfile.TemporaryFile() as nothing, _child("confinement", nothing.fileno(), 1.0, True) as records:
+    """Which limits this kernel grants the child that opens a file; raises `unavailable` where it does not say."""
+    limits = Limits(_MEMORY_BYTES, _ASKING_SECONDS, allow_unconfined=True, least_seconds=_ASKING_SECONDS)
+    arguments = ("confinement", "0", str(SAMPLE_RATE))
+    with (
+        tempfile.TemporaryFile() as nothing,
+        confined("models.audio_child", arguments, nothing.fileno(), limits) as records,
+    ):
         for kind, body in records:
             if kind == b"C":
                 return confinement_in(body)

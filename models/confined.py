@@ -60,10 +60,11 @@ class Limits:
     memory_bytes: int
     most_seconds: float
     allow_unconfined: bool = False
+    least_seconds: float = _LEAST_SECONDS
 
     def seconds_for(self, size: int) -> float:
         """How long a child may take over a file of so many bytes."""
-        return min(self.most_seconds, _LEAST_SECONDS + _SECONDS_PER_KIB * size / 1024)
+        return min(self.most_seconds, self.least_seconds + _SECONDS_PER_KIB * size / 1024)
 
 
 NOT_CONFINED: Final = Confinement(dict.fromkeys(_LIMITS, False), ())

@@ -32,20 +32,24 @@ class ApiProcess:
         self.process.wait()
 
 
-def _start(wiring: dict[str, str]) -> "subprocess.Popen[bytes]":
+def _start(wiring: dict[str, str], refused: tuple[str, ...]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "comms.api"]
+    if refused:
+        command = [sys.executable, "-m", "tests.refusing_kernel", *refused, "--", *command]
     return subprocess.Popen(command, cwd=ROOT, env=wiring, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @asynccontextmanager
-async def api_process(house: House, databases: Databases) -> AsyncIterator[ApiProcess]:
-    """An API that answers, until the block ends."""
+async def api_process(
+    house: House, databases: Databases, refused: tuple[str, ...] = (), **more: str
+) -> AsyncIterator[ApiProcess]:
+    """An API that answers, until the block ends; `refused`: what its kernel refuses (`tests/refusing_kernel.py`)."""
     port = free_port()
     wiring = {
         "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
         "WRITECARE_PORT": str(port), "PATH": os.environ["PATH"],
     }  # fmt: skip
-    process = _start(wiring)
+    process = _start(wiring | more, refused)
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
 
