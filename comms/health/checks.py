@@ -25,8 +25,8 @@ class Check(Record):
 
 
 class Health(Record):
-    """`ok`; `degraded`: recordings are taken but not read, or no attachments are, or a child that nothing confines opens
-    files (`allow_unconfined_decoding`); `down`: nothing can be taken.
+    """`ok`; `degraded`: recordings are taken but not read, or no attachments are, or a child that nothing confines
+    opens files (`allow_unconfined_decoding`); `down`: nothing can be taken.
 
     `confinement`: which limits of that child hold; `confinement_layers`: by what means.
     """
