@@ -4,7 +4,6 @@ The API opens a house at its start and every request finds it at `request.app.st
 its own, with its own role's door to the database.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from comms.accounts.hashing import PasswordHasher
 from comms.attachments.scanner import Scanner, open_scanner
 from comms.database import Database
+from comms.decoders import Decoders
 from comms.events.queries import OUTBOX
 from comms.events.waker import Waker, waking
 from comms.identity.tokens import Issuer, Verifier
@@ -38,7 +38,8 @@ class House:
     mailer: Mailer | None  # none: no server is named, so that codes are printed
     metrics: Metrics
     limits: RequestLimits
-    decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
+    recording_decoders: Decoders
+    attachment_decoders: Decoders
     scanner: Scanner
 
 
@@ -51,6 +52,9 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
     issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: makes its public key where it is missing
     relay = Waker(OUTBOX)
     database = Database(settings.role_database_url.get_secret_value(), most=connections, on_emitted=relay.wake)
+    wait_seconds = settings.decoder_wait_seconds
+    recording_decoders = Decoders(settings.recording_decoders, wait_seconds)
+    attachment_decoders = Decoders(settings.attachment_decoders, wait_seconds)
     await database.open()
     try:
         async with waking(relay, database), open_limits(settings) as limits:
@@ -65,8 +69,11 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 mailer=open_mailer(settings),
                 metrics=metrics,
                 limits=limits,
-                decoders=asyncio.Semaphore(2),
+                recording_decoders=recording_decoders,
+                attachment_decoders=attachment_decoders,
                 scanner=open_scanner(settings),
             )
     finally:
+        recording_decoders.close()
+        attachment_decoders.close()
         await database.close()

@@ -38,6 +38,19 @@ class Settings(BaseSettings):
     max_attachment_bytes: int = Field(
         default=25 * 1024**2, gt=0, description="Larger attachments of messages are refused."
     )
+    recording_decoders: int = Field(
+        default=3, ge=2, description="How many recordings an API process opens at a time; one tenant has one fewer."
+    )
+    attachment_decoders: int = Field(
+        default=3, ge=2, description="How many attachments an API process opens at a time; one tenant has one fewer."
+    )
+    decoder_wait_seconds: float = Field(
+        default=30.0, gt=0, description="Who waits longer for such a place is answered 503 and told when to try again."
+    )
+    allow_unconfined_decoding: bool = Field(
+        default=False,
+        description="Open files from outside although this kernel refuses to confine the child that opens them.",
+    )
     clamd_url: str | None = Field(
         default=None,
         description="A ClamAV daemon that looks at attachments (tcp://host:3310, unix:/run/clamav/clamd.ctl). While it "

@@ -1,9 +1,8 @@
 """From a file to sound: the first step after a recording is stored, and the check when one is uploaded.
 
 Any audio or video file becomes mono float32 at 16 kHz. The file comes from a stranger, so the decoder runs in a
-child process (`models/confined.py`) with limits on memory, processor time and wall-clock time, no privileges,
-no inherited files and, where the kernel allows, no network. Nothing but the standard library and numpy is
-imported here: the communications core uses this module too.
+confined child process (`models/confined.py`). Nothing but the standard library and numpy is imported here: the
+communications core uses this module too.
 """
 
 import contextlib
@@ -18,12 +17,14 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.confined import Records, confined, descriptor_of
+from models.confined import NOT_CONFINED, Confinement, Limits, Records, confined, confinement_in, descriptor_of
 from models.errors import WriteCareError, invalid, too_large
 
 SAMPLE_RATE: Final = 16_000
 
 _MEMORY_BYTES: Final = 1 << 30  # address space: interpreter and decoders map 0.4 GB, a hostile header asks for more
+
+_ASKING_SECONDS: Final = 60.0  # a process asks once, at its start: it can wait for a busy machine
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,42 @@ class DecodedAudio:
         return self.info.duration_seconds
 
 
-def decode(source: Path | BinaryIO, *, max_seconds: float) -> DecodedAudio:
+def decode(source: Path | BinaryIO, *, max_seconds: float, allow_unconfined: bool = False) -> DecodedAudio:
     """Decode the first audio stream of a file (path, or binary file read from its start) to 16 kHz mono.
 
     Raises `WriteCareError`: `audio-empty`, `audio-unreadable`, `audio-truncated` (the file's length differs from
-    what it states by more than 1 s and 2 %), `audio-too-long` (refused before decoding where the file states it).
+    what it states by more than 1 s and 2 %), `audio-too-long` (refused before decoding where the file states it);
+    and what `confined` does: `allow_unconfined` opens the file though the kernel refuses a limit.
     """
     pcm = bytearray()
-    info = _run("decode", source, max_seconds, pcm)
+    info = _run("decode", source, max_seconds, pcm, allow_unconfined)
     return DecodedAudio(np.frombuffer(pcm, dtype="<f4"), info)
 
 
-def inspect(source: Path | BinaryIO, *, max_seconds: float) -> AudioInfo:
+def inspect(source: Path | BinaryIO, *, max_seconds: float, allow_unconfined: bool = False) -> AudioInfo:
     """Decode a file fully and keep nothing: the check of an upload. Errors as `decode`."""
-    return _run("inspect", source, max_seconds, None)
+    return _run("inspect", source, max_seconds, None, allow_unconfined)
 
 
-def confinement() -> dict[str, bool]:
-    """Which limits this kernel grants the decoder: memory, cpu, files, network (isolated), privileges (none)."""
-    with tempfile.TemporaryFile() as nothing, _child("confinement", nothing.fileno(), 1.0) as records:
+def confinement() -> Confinement:
+    """Which limits this kernel grants the child that opens a file; raises `unavailable` where it does not say."""
+    limits = Limits(_MEMORY_BYTES, _ASKING_SECONDS, allow_unconfined=True, least_seconds=_ASKING_SECONDS)
+    arguments = ("confinement", "0", str(SAMPLE_RATE))
+    with (
+        tempfile.TemporaryFile() as nothing,
+        confined("models.audio_child", arguments, nothing.fileno(), limits) as records,
+    ):
         for kind, body in records:
             if kind == b"C":
-                return {str(name): bool(held) for name, held in json.loads(body).items()}
-    return dict.fromkeys(("memory", "cpu", "files", "network", "privileges"), False)
+                return confinement_in(body)
+    return NOT_CONFINED
 
 
-def _run(task: str, source: Path | BinaryIO, max_seconds: float, pcm: bytearray | None) -> AudioInfo:
+def _run(
+    task: str, source: Path | BinaryIO, max_seconds: float, pcm: bytearray | None, allow_unconfined: bool
+) -> AudioInfo:
     header: dict[str, Any] = {}
-    with descriptor_of(source) as descriptor, _child(task, descriptor, max_seconds) as records:
+    with descriptor_of(source) as descriptor, _child(task, descriptor, max_seconds, allow_unconfined) as records:
         for kind, body in records:
             if kind == b"H":
                 header = json.loads(body)
@@ -133,9 +142,9 @@ def _clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _child(task: str, descriptor: int, max_seconds: float) -> Iterator[Records]:
+def _child(task: str, descriptor: int, max_seconds: float, allow_unconfined: bool) -> Iterator[Records]:
     """The confined decoder on an open file."""
-    allowed = 60 + math.ceil(max_seconds / 20)  # decoding is hundreds of times faster than the sound
-    arguments = (task, str(max_seconds), str(SAMPLE_RATE), str(_MEMORY_BYTES), str(allowed))
-    with confined("models.audio_child", arguments, descriptor, allowed) as records:
+    most_seconds = 60 + max_seconds / 20  # decoding is hundreds of times faster than the sound
+    limits = Limits(_MEMORY_BYTES, most_seconds, allow_unconfined)
+    with confined("models.audio_child", (task, str(max_seconds), str(SAMPLE_RATE)), descriptor, limits) as records:
         yield records

@@ -1,24 +1,27 @@
 """The confined process that opens a stranger's audio file: started by `models/audio.py`.
 
-It gives up memory, processor time, files, privileges and (where the kernel allows) the network before it loads a
-decoder (`models/confined.py`), and answers in these records:
+`models/sandbox.py` runs it: the decoder is loaded, then all but the open file is given up, then the file is read. It
+answers in these records:
 
-    C  JSON: which limits the kernel granted          P  PCM, mono float32 at the rate asked for
-    H  JSON: what the file says of itself             E  JSON: what was found in it
+    H  JSON: what the file says of itself             P  PCM, mono float32 at the rate asked for
+    E  JSON: what was found in it
     X  JSON: {"slug", "stated", "found"}: why the file is refused; nothing of the file's content
 
-Arguments: confinement | inspect | decode  MAX_SECONDS RATE MEMORY_BYTES CPU_SECONDS
+Arguments: confinement | inspect | decode  MAX_SECONDS RATE
 """
 
 import contextlib
 import os
 import struct
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, BinaryIO
 
-from models.confined import confine, send
+from models.sandbox import send
 
 _HEAD_BYTES = 1 << 16
+_KINDS = ("audio", "video", "subtitles")
+_DECODER = ("av", "logging", *(f"av.{kind}.{part}" for kind in _KINDS for part in ("codeccontext", "stream")))
 
 # Formats whose header states how much audio follows. The others (bare MP3, AAC, Ogg, transport streams) say
 # nothing of it, and the decoder's guess from the bit rate is no statement.
@@ -31,26 +34,27 @@ class Refused(Exception):
         self.body = {"slug": slug, "stated": stated, "found": found}
 
 
-def main(arguments: list[str]) -> None:
-    task = arguments[0]
-    max_seconds, rate = float(arguments[1]), int(arguments[2])
-    granted = confine(memory_bytes=int(arguments[3]), cpu_seconds=int(arguments[4]))
-    out = os.fdopen(os.dup(1), "wb", buffering=1 << 18)
-    send(out, b"C", granted)
+def load(head: bytes) -> None:
+    """Imports PyAV whole: it would import some of its modules only when a file first needs them."""
+    for name in _DECODER:
+        import_module(name)
+
+
+def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
+    """Reads `source`, answers on `out`; see above."""
+    task, max_seconds, rate = arguments[0], float(arguments[1]), int(arguments[2])
     if task != "confinement":
         try:
-            with os.fdopen(0, "rb", closefd=False) as source:
-                read(source, out, max_seconds=max_seconds, rate=rate, keep=task == "decode")
+            read(source, out, max_seconds=max_seconds, rate=rate, keep=task == "decode")
         except Refused as refusal:
             send(out, b"X", refusal.body)
         except MemoryError:
             send(out, b"X", Refused("audio-unreadable").body)
-    out.flush()
 
 
 def read(source: BinaryIO, out: BinaryIO, *, max_seconds: float, rate: int, keep: bool) -> None:
     """Decode all of `source`; refuses what is empty, unreadable, too long or not as long as it says."""
-    import av  # noqa: PLC0415 - only after the limits hold
+    import av  # noqa: PLC0415 - loaded already
 
     av.logging.set_level(None)
     size = source.seek(0, os.SEEK_END)

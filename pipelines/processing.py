@@ -141,7 +141,11 @@ async def _transcribed(house: House, models: Models, actor: Actor, heard: _Heard
 
 async def _decoded(house: House, actor: Actor, recording_id: UUID, position: int) -> DecodedAudio:
     with await open_track(house, actor, recording_id, position) as file:
-        return await asyncio.to_thread(decode, file, max_seconds=house.settings.max_recording_seconds)
+        settings = house.settings
+        return await asyncio.to_thread(
+            decode, file, max_seconds=settings.max_recording_seconds,
+            allow_unconfined=settings.allow_unconfined_decoding,
+        )  # fmt: skip
 
 
 async def _hear(models: Models, heard: _Heard, positions: Sequence[int], tracks: Sequence[DecodedAudio]) -> Transcribed:

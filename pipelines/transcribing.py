@@ -97,14 +97,22 @@ def _speech_versions(speech: Speech) -> dict[str, str]:
 
 
 async def transcribe_source(
-    source: str, speech: Speech, *, max_seconds: float, speakers: int | None = None, names: Sequence[str] = ()
+    source: str,
+    speech: Speech,
+    *,
+    max_seconds: float,
+    allow_unconfined: bool = False,
+    speakers: int | None = None,
+    names: Sequence[str] = (),
 ) -> tuple[dict[str, Any], tuple[StageTiming, ...]]:
     """Transcribe a file, or the tracks of one call as `a.flac+b.flac`; the contract's JSON shape, and the timings.
 
     Raises `WriteCareError` as `models.audio.decode`, and `FileNotFoundError` and its kin for a path that fails.
     """
     paths = source_paths(source)
-    reading = asyncio.to_thread(lambda: [decode(path, max_seconds=max_seconds) for path in paths])
+    reading = asyncio.to_thread(
+        lambda: [decode(path, max_seconds=max_seconds, allow_unconfined=allow_unconfined) for path in paths]
+    )
     decoded, decoding = await _timed("decoding", 0.0, reading)
     decoding = decoding.model_copy(update={"audio_seconds": sum(one.duration_seconds for one in decoded)})
     samples = [one.samples for one in decoded]

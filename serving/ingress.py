@@ -23,6 +23,7 @@ from ray import serve
 from comms.ai.grounds import check_ground
 from comms.ai.routes import router as declared
 from comms.database import Actor, Database
+from comms.decoders import Decoders
 from comms.doorway import Doorway
 from comms.forms import FormShape, SentFile, received_form
 from comms.http import bearer_of
@@ -71,6 +72,7 @@ class Door:
     database: Database
     verifier: Verifier
     handles: dict[str, Any]
+    decoders: Decoders
 
 
 def build_app() -> FastAPI:
@@ -85,10 +87,12 @@ def build_app() -> FastAPI:
         await database.open()
         verifier = Verifier.open(settings.data_dir / "keys", settings.issuer)
         handles = deployment_handles(DEPLOYMENTS)
-        app.state.door = Door(settings, database, verifier, handles)
+        decoders = Decoders(settings.recording_decoders, settings.decoder_wait_seconds)
+        app.state.door = Door(settings, database, verifier, handles, decoders)
         try:
             yield
         finally:
+            decoders.close()
             await database.close()
 
     app = FastAPI(
@@ -174,14 +178,19 @@ async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endp
         if bool(tracks) == bool(items):
             raise invalid("audio-parts", f"Send `audio` (the tracks of one call) or `items` (1 to {MOST_ITEMS} calls).")
         await _check(door, actor, wanted, endpoint)
+        turn = asyncio.Lock()  # a request's files are opened one after the other: they do not take others' places
         if tracks:
-            return await _hear(door, wanted, tracks)
-        return await _each([partial(_hear, door, wanted, [item]) for item in items])
+            return await _hear(door, actor, wanted, tracks, turn)
+        return await _each([partial(_hear, door, actor, wanted, [item], turn) for item in items])
 
 
-async def _hear(door: Door, wanted: TranscribeRequest, parts: Sequence[SentFile]) -> Record:
-    limit = door.settings.max_recording_seconds
-    samples = [(await asyncio.to_thread(decode, part.file, max_seconds=limit)).samples for part in parts]
+async def _hear(
+    door: Door, actor: Actor, wanted: TranscribeRequest, parts: Sequence[SentFile], turn: asyncio.Lock
+) -> Record:
+    limit, allow_unconfined = door.settings.max_recording_seconds, door.settings.allow_unconfined_decoding
+    works = [partial(decode, part.file, max_seconds=limit, allow_unconfined=allow_unconfined) for part in parts]
+    async with turn:
+        samples = [(await door.decoders.run(actor.tenant_id, work)).samples for work in works]
     source = "+".join(part.filename or "audio" for part in parts)
     return await calls.transcribe(ServedModels(door.handles), samples, source=source, speakers=wanted.speakers)
 

@@ -1,7 +1,7 @@
 """What is inside a file that somebody attaches: its kind, what of it is kept, its words. Found in a confined child.
 
-The child (`comms/attachments/contents_child.py`) has limits on memory, processor and wall-clock time, no privileges,
-no inherited files and, where the kernel allows, no network, so that a hostile file hurts nobody.
+The child is `comms/attachments/contents_child.py`; what it is kept from, so that a hostile file hurts nobody, says
+`models/confined.py`.
 """
 
 import json
@@ -10,12 +10,11 @@ from typing import BinaryIO, Final
 
 from comms.attachments.kinds import KINDS, TAKEN
 from comms.attachments.words import MAX_CHARACTERS
-from models.confined import confined, descriptor_of
+from models.confined import Limits, confined, descriptor_of
 from models.errors import WriteCareError, invalid, too_large
 
 _MEMORY_BYTES: Final = 3 << 29  # a picture of 50 million points takes 0.2 GB, and is turned and recoloured
-_CPU_SECONDS: Final = 45
-_WALL_SECONDS: Final = 60.0
+_MOST_SECONDS: Final = 90.0
 
 _REFUSED: Final = {
     "attachment-type-not-taken": f"This kind of file is not taken: send {TAKEN}. Archives are never taken.",
@@ -41,17 +40,17 @@ class Contents:
         return self.media_type.startswith("audio/")
 
 
-def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int) -> Contents:
+def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int, *, allow_unconfined: bool = False) -> Contents:
     """Opens what was sent; where it is to be kept otherwise than it was sent, it is written to `kept`.
 
     Raises `invalid` (`_REFUSED` has them all) and `too_large` (`attachment-expands`: also what is kept is at most
-    `max_bytes`).
+    `max_bytes`), and what `confined` does: `allow_unconfined` opens the file though the kernel refuses a limit.
     """
     text, size = None, 0
-    arguments = (str(_MEMORY_BYTES), str(_CPU_SECONDS))
+    limits = Limits(_MEMORY_BYTES, _MOST_SECONDS, allow_unconfined)
     with (
         descriptor_of(sent) as descriptor,
-        confined("comms.attachments.contents_child", arguments, descriptor, _WALL_SECONDS) as records,
+        confined("comms.attachments.contents_child", (), descriptor, limits) as records,
     ):
         for kind, body in records:
             if kind == b"B" and (size := size + len(body)) <= max_bytes:

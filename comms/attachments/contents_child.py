@@ -3,25 +3,35 @@
 What kind of file it is, is decided by what is inside, by the library that reads such files; neither its name nor what
 its sender claims is known here. Answers in these records (`models/confined.py`):
 
-    C  JSON: which limits the kernel granted      B  a piece of the file as it is to be kept; none: as it was sent
+    B  a piece of the file as it is to be kept; none: as it was sent
     T  words that were found inside (UTF-8)       E  JSON: {"media_type", "text_cut"}: the last record of a good file
     X  JSON: {"slug"}: why the file is refused; nothing of the file's content
 
-Arguments: MEMORY_BYTES CPU_SECONDS
+`models/sandbox.py` runs it; once that has confined the process nothing more can be imported, not even the codec of an
+encoding: `load` does that.
 """
 
 import codecs
-import os
 from dataclasses import dataclass
+from importlib import import_module
 from typing import BinaryIO
 
-from models.confined import confine, send
+from models.audio_child import load as load_decoder
+from models.sandbox import HEAD_BYTES, send
 
 _PIECE_BYTES = 1 << 20
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\x1aE\xdf\xa3")
+_ARCHIVE, _PDF = b"PK\x03\x04", b"%PDF-"
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LATIN = ("cp1252", "latin_1", "iso8859_15", "mac_roman", "cp437", "cp850")
+# pypdf imports these of itself when a file first needs them.
+_PDF_LIBRARY = ("pypdf.filters", "pypdf.xmp")
+# Of plain text, of an archive's names, of XML that states one, and of PDF's strings and fonts.
+_ENCODINGS = (
+    *_LATIN, "ascii", "charmap", "utf_8_sig", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "cp1250", "cp1251",
+    "iso8859_2", "gb2312", "gbk", "gb18030", "cp932", "cp949", "cp950", "euc_jp", "euc_kr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,21 +44,39 @@ class _Found:
     text_cut: bool = False
 
 
-def main(arguments: list[str]) -> None:
-    """Reads standard input, answers on standard output; see above."""
-    granted = confine(memory_bytes=int(arguments[0]), cpu_seconds=int(arguments[1]))
+def load(head: bytes) -> None:
+    """Imports what a file that begins so is read with, and every encoding that its words may have."""
+    from comms.attachments import kinds, refusals, words  # noqa: F401, PLC0415
+
+    for encoding in _ENCODINGS:
+        codecs.lookup(encoding)
+    if _is_picture(head):
+        from comms.attachments import pictures  # noqa: F401, PLC0415
+    elif head.startswith(_ARCHIVE):
+        from comms.attachments import packed  # noqa: F401, PLC0415
+    elif head.startswith(_PDF):
+        from comms.attachments import pages  # noqa: F401, PLC0415
+
+        for name in _PDF_LIBRARY:
+            import_module(name)
+    elif _is_sound(head):
+        from comms.attachments import sounds  # noqa: F401, PLC0415
+
+        load_decoder(head)
+    else:
+        import charset_normalizer  # noqa: F401, PLC0415
+
+
+def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
+    """Reads `source`, answers on `out`; see above."""
     from comms.attachments.refusals import Refused  # noqa: PLC0415
 
-    out = os.fdopen(os.dup(1), "wb", buffering=1 << 18)
-    send(out, b"C", granted)
     try:
-        with os.fdopen(0, "rb", closefd=False) as source:
-            _tell(out, _found(source))
+        _tell(out, _found(source))
     except Refused as refusal:
         send(out, b"X", {"slug": refusal.slug})
     except MemoryError:
         send(out, b"X", {"slug": "attachment-expands"})
-    out.flush()
 
 
 def _tell(out: BinaryIO, found: _Found) -> None:
@@ -61,23 +89,31 @@ def _tell(out: BinaryIO, found: _Found) -> None:
 
 
 def _found(source: BinaryIO) -> _Found:
-    # each library is loaded only after the limits hold, and only for files of its kind
+    # each library is imported only for files of its kind, by `load`
     source.seek(0)
-    head = source.read(16)
+    head = source.read(HEAD_BYTES)
     source.seek(0)
-    if head.startswith(_PICTURES) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
+    if _is_picture(head):
         from comms.attachments.pictures import cleaned_picture  # noqa: PLC0415
 
         return _Found(*cleaned_picture(source))
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(_ARCHIVE):
         return _document(source)
-    if head.startswith(b"%PDF-"):
+    if head.startswith(_PDF):
         return _pdf(source)
-    if head.startswith(_SOUNDS) or head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"WAVE"):
+    if _is_sound(head):
         from comms.attachments.sounds import cleaned_sound  # noqa: PLC0415
 
         return _Found(*cleaned_sound(source))
     return _plain_text(source.read())
+
+
+def _is_picture(head: bytes) -> bool:
+    return head.startswith(_PICTURES) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+
+
+def _is_sound(head: bytes) -> bool:
+    return head.startswith(_SOUNDS) or head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"WAVE")
 
 
 def _document(source: BinaryIO) -> _Found:

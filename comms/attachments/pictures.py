@@ -7,7 +7,17 @@ import warnings
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import (
+    Image,
+    ImageCms,
+    ImageColor,
+    ImageFile,
+    ImageFilter,
+    ImageOps,
+    MpoImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from comms.attachments.kinds import JPEG, PNG, WEBP
 from comms.attachments.refusals import Refused
@@ -17,6 +27,10 @@ _MEDIA_TYPES: Final = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}  # M
 _WRITTEN_AS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     JPEG: ("JPEG", {"quality": 90}), PNG: ("PNG", {}), WEBP: ("WEBP", {"quality": 90}),
 }  # fmt: skip
+
+# Pillow imports these when a picture first needs them; in the confined child that is too late.
+_PLUGINS: Final = (ImageColor, ImageFile, ImageFilter, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin)
+Image.preinit()
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the points are counted below
 Image.MAX_IMAGE_PIXELS = None
@@ -50,6 +64,8 @@ def _written(picture: Image.Image, media_type: str) -> bytes:
     shown.info.clear()  # Pillow writes some of it back unasked
     written = io.BytesIO()
     format, options = _WRITTEN_AS[media_type]
+    if isinstance(shown, ImageFile.ImageFile):
+        shown = shown.copy()  # Pillow compares the path of an opened file with the current directory, and there is none
     shown.save(written, format, **options)
     return written.getvalue()
 

@@ -9,6 +9,7 @@ import httpx
 
 from comms.attachments.scanner import ClamAV
 from comms.house import House
+from models.confined import Confinement
 from models.errors import WriteCareError, unavailable
 from models.records import Record
 
@@ -24,7 +25,11 @@ class Check(Record):
 
 
 class Health(Record):
-    """`ok`; `degraded`: recordings are taken but not read, or no attachments are; `down`: nothing can be taken."""
+    """`ok`; `degraded`: recordings are taken but not read, or no attachments are, or a child that nothing confines
+    opens files (`allow_unconfined_decoding`); `down`: nothing can be taken.
+
+    `confinement`: which limits of that child hold; `confinement_layers`: by what means.
+    """
 
     status: Literal["ok", "degraded", "down"]
     database: Check
@@ -32,21 +37,25 @@ class Health(Record):
     models: Check
     scanner: Check
     confinement: dict[str, bool]
+    confinement_layers: tuple[str, ...]
 
 
-async def examine(house: House, confinement: dict[str, bool]) -> Health:
-    """Asks everything at once; how far the audio decoder is confined, the process found out at its start."""
+async def examine(house: House, confinement: Confinement) -> Health:
+    """Asks everything at once; how far a child that opens files is confined, the process found out at its start."""
     database, storage, models, scanner = await asyncio.gather(
         _check(lambda: _database(house)), _check(house.objects.probe), _models(house), _scanner(house)
     )
     status: Literal["ok", "degraded", "down"] = "ok"
-    if "down" in (models.status, scanner.status):
+    if "down" in (models.status, scanner.status) or confinement.missing:
         status = "degraded"
     if "down" in (database.status, storage.status):
         status = "down"
+    if confinement.missing and not house.settings.allow_unconfined_decoding:
+        status = "down"  # every recording and every attachment is refused
     return Health(
-        status=status, database=database, storage=storage, models=models, scanner=scanner, confinement=confinement
-    )
+        status=status, database=database, storage=storage, models=models, scanner=scanner,
+        confinement=confinement.limits, confinement_layers=confinement.layers,
+    )  # fmt: skip
 
 
 async def _check(ask: Callable[[], Awaitable[None]]) -> Check:

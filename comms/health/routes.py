@@ -25,7 +25,7 @@ async def health() -> Alive:
 
 @router.get("/health/detailed", responses={503: {"model": Health, "description": "Nothing can be taken now"}})
 async def detailed_health(house: InHouse, request: Request, response: Response) -> Health:
-    """Database, storage, models and the confinement of the audio decoder; 503 where nothing can be taken."""
+    """Database, storage, models, and how the child that opens files is confined; 503 where nothing can be taken."""
     found = await examine(house, request.app.state.confinement)
     if found.status == "down":
         response.status_code = 503

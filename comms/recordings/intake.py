@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO, Final
 from uuid import UUID
 
@@ -108,7 +109,8 @@ async def _take_in(
         owners = owners_of(upload, session)
         await refuse_unless_permitted(conn, _heard(owners, session), "record")
     sounds = [
-        _Sound(file, await _inspect(house, file), owner) for file, owner in zip(upload.files, owners, strict=True)
+        _Sound(file, await _inspect(house, actor, file), owner)
+        for file, owner in zip(upload.files, owners, strict=True)
     ]
     belongings = [Belonging(actor.tenant_id, recording_id, uuid_utils.uuid7()) for _ in sounds]
     try:
@@ -176,10 +178,14 @@ def _heard(owners: Sequence[SessionParticipant | None], session: Session) -> tup
     return _people(named if len(named) == len(owners) else session.participants)
 
 
-async def _inspect(house: House, file: BinaryIO) -> AudioInfo:
+async def _inspect(house: House, actor: Actor, file: BinaryIO) -> AudioInfo:
     """Decodes it once, in a confined child process, and keeps nothing."""
-    async with house.decoders:
-        return await asyncio.to_thread(audio.inspect, file, max_seconds=house.settings.max_recording_seconds)
+    settings = house.settings
+    inspect = partial(
+        audio.inspect, file, max_seconds=settings.max_recording_seconds,
+        allow_unconfined=settings.allow_unconfined_decoding,
+    )  # fmt: skip
+    return await house.recording_decoders.run(actor.tenant_id, inspect)
 
 
 async def _store(house: House, belonging: Belonging, sound: _Sound) -> SealedTrack:

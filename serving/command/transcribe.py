@@ -99,8 +99,11 @@ def _transcribe_all(
         progress.update(task, description=f"transcribing {Path(path).name}")
         try:
             speech = SpeechInProcess(transcriber, diarizer)
-            limit = settings.max_recording_seconds
-            result, _ = asyncio.run(transcribing.transcribe_source(path, speech, max_seconds=limit, speakers=speakers))
+            transcribed = transcribing.transcribe_source(
+                path, speech, max_seconds=settings.max_recording_seconds,
+                allow_unconfined=settings.allow_unconfined_decoding, speakers=speakers,
+            )  # fmt: skip
+            result, _ = asyncio.run(transcribed)
             out.write(json.dumps(result, ensure_ascii=False) + "\n")
             out.flush()
             if rttm_dir is not None:

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import httpx
 
 from comms.house import House
 from comms.provision import Databases
-from tests.comms import relays
 from tests.comms.served import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,20 +32,24 @@ class ApiProcess:
         self.process.wait()
 
 
-def _start(wiring: dict[str, str]) -> "subprocess.Popen[bytes]":
+def _start(wiring: dict[str, str], refused: tuple[str, ...]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "comms.api"]
+    if refused:
+        command = [sys.executable, "-m", "tests.refusing_kernel", *refused, "--", *command]
     return subprocess.Popen(command, cwd=ROOT, env=wiring, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @asynccontextmanager
-async def api_process(house: House, databases: Databases) -> AsyncIterator[ApiProcess]:
-    """An API that answers, until the block ends."""
+async def api_process(
+    house: House, databases: Databases, refused: tuple[str, ...] = (), **more: str
+) -> AsyncIterator[ApiProcess]:
+    """An API that answers, until the block ends; `refused`: what its kernel refuses (`tests/refusing_kernel.py`)."""
     port = free_port()
     wiring = {
         "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
         "WRITECARE_PORT": str(port), "PATH": os.environ["PATH"],
     }  # fmt: skip
-    process = _start(wiring)
+    process = _start(wiring | more, refused)
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
 
@@ -56,7 +60,8 @@ async def api_process(house: House, databases: Databases) -> AsyncIterator[ApiPr
                 except httpx.TransportError:
                     return False
 
-            await relays.until(answers)
+            while not await answers():  # noqa: ASYNC110 - however long a busy machine takes to start it
+                await anyio.sleep(0.05)
         yield ApiProcess(process, f"127.0.0.1:{port}")
     finally:
         process.kill()

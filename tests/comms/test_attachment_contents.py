@@ -22,6 +22,7 @@ from comms.attachments.contents import Contents, read_contents
 from comms.attachments.kinds import KINDS
 from comms.attachments.names import kept_name, refuse_false_claim
 from comms.attachments.words import MAX_CHARACTERS
+from models.confined import Limits, confined, descriptor_of
 from models.errors import Kind, WriteCareError
 from tests import factories
 from tests.comms import attached
@@ -295,7 +296,27 @@ def test_a_damaged_file_is_refused_or_kept_and_nothing_worse(data: st.DataObject
 
 def test_a_child_that_gives_no_verdict_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "_MEMORY_BYTES", 16 << 20)
-    assert refusal(attached.picture()) in ("attachment-unreadable", "attachment-expands")
+    assert refusal(attached.picture(size=(4_000, 3_000))) in ("attachment-unreadable", "attachment-expands")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(attached.picture(format, orientation=6) for format in ("JPEG", "PNG", "WEBP")),
+        attached.docx("Ada fell.", **{"word/media/image1.png": attached.picture("PNG")}),
+        attached.xlsx("Ada", "fell"), attached.odt("Ada fell."), attached.pdf("Ada fell."), attached.located_sound(),
+        "Ada fell – näher am Fenster, sagte Zoë.".encode("cp1252"), "Ada fell.".encode("utf-16"),
+    ],
+    ids=["jpeg", "png", "webp", "docx", "xlsx", "odt", "pdf", "sound", "latin text", "utf-16 text"],
+)  # fmt: skip
+def test_once_the_child_is_confined_it_lacks_no_module_and_no_encoding(content: bytes) -> None:
+    with (
+        descriptor_of(io.BytesIO(content)) as descriptor,
+        confined("tests.comms.watched_child", (), descriptor, Limits(3 << 29, 90)) as records,
+    ):
+        found = list(records)
+    assert b"E" in [kind for kind, _ in found]
+    assert [body.decode() for kind, body in found if kind == b"I"] == []
 
 
 def test_more_than_may_be_kept_is_refused() -> None:

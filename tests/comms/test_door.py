@@ -219,7 +219,8 @@ async def test_health_tells_of_database_storage_models_and_confinement(client: h
     assert health.status_code == 200
     found = health.json()
     assert (found["database"]["status"], found["storage"]["status"]) == ("ok", "ok")
-    assert set(found["confinement"]) == {"memory", "cpu", "files", "network", "privileges"}
+    assert found["confinement"] == dict.fromkeys(("memory", "cpu", "files", "network", "processes", "privileges"), True)
+    assert "system calls" in found["confinement_layers"]
 
 
 async def test_health_without_models_is_degraded(settings: Settings) -> None:

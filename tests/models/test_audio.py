@@ -211,36 +211,6 @@ def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(wav()).slug == "audio-unreadable"
 
 
-def test_the_kernel_grants_memory_time_and_file_limits() -> None:
-    granted = audio.confinement()
-    assert set(granted) == {"memory", "cpu", "files", "network", "privileges"}
-    assert granted["memory"]
-    assert granted["cpu"]
-    assert granted["files"]
-    assert granted["privileges"]
-
-
-def test_the_child_cannot_write_files_nor_reach_the_network_it_gave_up() -> None:
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from models import confined as c; import socket, tempfile\n"
-        "granted = c.confine(memory_bytes=1 << 30, cpu_seconds=10)\n"
-        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "try:\n    f = tempfile.TemporaryFile(); f.write(b'x'); f.flush(); print('wrote')\n"
-        "except OSError: print('no file')\n"
-        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-        "try:\n    s.connect(('192.0.2.1', 9)); reached = True\n"
-        "except OSError: reached = False\n"
-        "print('consistent' if not (granted['network'] and reached) else 'leaks')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, str(Path(audio.__file__).parents[1])],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split("\n")[:2] == ["no file", "consistent"]
-
-
 def test_decoding_needs_no_heavy_library() -> None:
     script = "import sys; import models.audio; print([m for m in ('torch', 'av', 'scipy', 'ray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 async def caller(house: House) -> AsyncIterator[httpx.AsyncClient]:
     """The door's two ways to read a body, for a care manager, in front of no models."""
     manager = await factories.make_actor(house, "care_manager")
-    door = Door(house.settings, house.database, house.verifier, {})
+    door = Door(house.settings, house.database, house.verifier, {}, house.recording_decoders)
     [endpoint] = [one for one in ENDPOINTS if one.call == "transcribe"]
     app = FastAPI()
     answer_with_problems(app)

@@ -1,0 +1,39 @@
+"""The attachments' child for a test: what is looked for after the lock, and cannot be had, is told in records `I`."""
+
+import codecs
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import BinaryIO
+
+from comms.attachments import contents_child
+from models.sandbox import send
+
+
+class _Watch:
+    """A finder that finds nothing: it is asked last, for what no other has found."""
+
+    def __init__(self) -> None:
+        self.missed: list[str] = []
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        self.missed.append(name)
+        return None
+
+    def find_codec(self, name: str) -> None:
+        self.missed.append(f"codec {name}")
+
+
+load = contents_child.load
+
+
+def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
+    watch = _Watch()
+    sys.meta_path.append(watch)
+    codecs.register(watch.find_codec)
+    contents_child.main(arguments, source, out)
+    for name in watch.missed:
+        send(out, b"I", name.encode())

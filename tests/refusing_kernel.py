@@ -1,0 +1,38 @@
+"""Runs a program on a kernel that refuses what confines a child: `python -m tests.refusing_kernel CALL… -- PROGRAM…`.
+
+A filter of system calls over this process and all that it starts makes the calls fail as an old kernel, or the runtime
+of containers, would.
+"""
+
+import ctypes
+import errno
+import os
+import sys
+
+from models.system_calls import answer, install_filter, refuse_with
+
+_X86_64 = os.uname().machine == "x86_64"
+_ALLOW = 0x7FFF0000
+_CALLS = {
+    "landlock": ((444, 445, 446), errno.ENOSYS),
+    "seccomp": ((317 if _X86_64 else 277,), errno.ENOSYS),
+    "unshare": ((272 if _X86_64 else 97,), errno.EPERM),
+    "chroot": ((161 if _X86_64 else 51,), errno.EPERM),
+}
+
+
+def main() -> None:
+    end = sys.argv.index("--")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS: an ordinary user may lay a filter only then
+    rules = []
+    for name in sys.argv[1:end]:
+        numbers, error = _CALLS[name]
+        for number in numbers:
+            rules += answer(number, refuse_with(error))
+    assert install_filter(libc, rules, _ALLOW)
+    os.execv(sys.argv[end + 1], sys.argv[end + 1 :])
+
+
+if __name__ == "__main__":
+    main()
