@@ -2,10 +2,11 @@
 
 -- Two accounts may belong to one person. The rules below compare persons, and this is the one place where they ask which
 -- person an account belongs to.
-create function app.person_of(account uuid) returns uuid language sql stable
-    begin atomic
-        select account;
-    end;
+create function app.person_of(account uuid) returns uuid language plpgsql stable security definer
+    set search_path = public, pg_temp as $$
+begin
+    return coalesce((select u.person_id from users u where u.tenant_id = app.tenant() and u.id = account), account);
+end $$;
 create function app.own_person() returns uuid language sql stable return app.person_of(app.actor());
 
 -- the words of a call -------------------------------------------------------------------------------------------------
