@@ -131,7 +131,10 @@ class Settings(BaseSettings):
     )
     oidc_client_id: str | None = Field(default=None, description="What the provider calls this installation.")
     oidc_client_secret: SecretStr | None = Field(default=None, description="The secret agreed with it, if any.")
-    oidc_scopes: str = Field(default="openid profile", description="What is asked of the provider.")
+    oidc_scopes: str = Field(
+        default="openid profile email",
+        description="What is asked of the provider; a verified e-mail address says whose second account it is.",
+    )
     oidc_tenant_claim: str = Field(default="tenant", description="Its claim that holds the tenant's slug.")
     oidc_user_claim: str = Field(
         default="preferred_username",

@@ -41,6 +41,7 @@ def run(module_name: str, memory_bytes: int, cpu_seconds: int, insist: bool, arg
     module = import_module(module_name)
     source, out = os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", buffering=1 << 18, closefd=False)
     head = os.pread(0, HEAD_BYTES, 0)
+    source.seek(0)  # the parent may have read from the same descriptor
     module.load(head)
     granted = confine(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
     send(out, b"C", granted)

@@ -1,13 +1,17 @@
 """How many files are opened at a time: a fair share a tenant, recordings and attachments apart, a bounded wait."""
 
 import asyncio
+import socket
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from comms.app import create_app
 from comms.database import Actor
@@ -19,6 +23,7 @@ from models.errors import Kind, WriteCareError
 from tests import factories
 from tests.comms.messaging import Talk, told
 from tests.comms.processes import api_process
+from tests.models.test_confined import attacked, results_of
 
 pytestmark = pytest.mark.anyio
 
@@ -212,6 +217,16 @@ async def test_a_place_that_does_not_come_free_is_503_with_when_to_try_again(set
         assert busy
         for answer in busy:
             assert (told(answer), answer.headers["retry-after"]) == ((503, "decoders-busy"), "1")
+
+
+async def test_a_child_that_was_taken_over_does_not_reach_postgresql(databases: Databases, tmp_path: Path) -> None:
+    server = conninfo_to_dict(databases.app)
+    path = f"{server['host']}/.s.PGSQL.{server['port']}"
+    with socket.socket(socket.AF_UNIX) as reached:
+        reached.connect(path)  # from here it can be reached
+    with attacked(tmp_path) as places:
+        results = await asyncio.to_thread(results_of, replace(places, unix_socket=path), b"a file from outside")
+    assert results["connect to a socket with a path"] == "EPERM"
 
 
 # --- a kernel that refuses -------------------------------------------------------------------------------------------

@@ -209,6 +209,33 @@ async def test_whoever_signs_on_there_sets_no_password_here(
     assert (refused.status_code, slug_of(refused)) == (403, "signs-on-elsewhere")
 
 
+async def test_nobody_makes_a_local_password_for_who_signs_on_there(
+    application: FastAPI, house: House, provider: ProviderAtWork, browser: Browser
+) -> None:
+    known = await introduce(house, provider, browser)
+    await browser.sign_on()
+    (person,) = await factories.rows(house, known.reader, "select id from users where slug = %s", known.user)
+    path = f"/api/users/{person['id']}/password-reset"
+    refused = await browser.here.post(path, headers=factories.bearer(house, known.reader))
+    assert (refused.status_code, slug_of(refused)) == (403, "signs-on-elsewhere")
+
+
+@pytest.mark.parametrize(("verified", "persons"), [(True, 1), (False, 2)])
+async def test_an_address_that_the_provider_has_verified_says_whose_second_account_it_is(
+    house: House, provider: ProviderAtWork, browser: Browser, verified: bool, persons: int
+) -> None:
+    email = f"{factories.new_slug('ann')}@oak.example"
+    known = await introduce(house, provider, browser, email=email, email_verified=verified)
+    new = {"display_name": "Ann", "role": "care_worker", "email": email.upper()}
+    made = await browser.here.post("/api/users", json=new, headers=factories.bearer(house, known.reader))
+    assert made.status_code == 201
+    await browser.sign_on()
+    found = await factories.rows(
+        house, known.reader, "select person_id from users where slug = %s or id = %s", known.user, made.json()["id"]
+    )
+    assert (len(found), len({row["person_id"] for row in found})) == (2, persons)
+
+
 async def test_a_closed_account_stays_closed(house: House, provider: ProviderAtWork, browser: Browser) -> None:
     known = await introduce(house, provider, browser)
     await browser.sign_on()

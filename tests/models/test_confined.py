@@ -103,7 +103,7 @@ def test_the_file_is_read_and_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_child_that_computes_for_ever_is_ended() -> None:
-    limits, kinds = Limits(memory_bytes=1 << 30, most_seconds=8), list[bytes]()
+    limits, kinds = Limits(memory_bytes=1 << 30, most_seconds=20, least_seconds=20), list[bytes]()
     with (
         contextlib.suppress(WriteCareError),  # of the clock, where other work keeps the machine busy
         descriptor_of(io.BytesIO(FILE)) as descriptor,
