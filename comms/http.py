@@ -190,8 +190,16 @@ def refuse_other_origins(connection: HTTPConnection) -> None:
     Raises `refused` (`origin-refused`).
     """
     origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != connection.headers.get("host", "").lower():
+    if origin is not None and _authority(origin) != connection.headers.get("host", "").lower():
         raise refused("origin-refused", "This is opened from this address's own pages, or by programs.")
+
+
+def _authority(origin: str) -> str | None:
+    """The host and port of an `Origin`; None for `null` and for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:  # such as a half-open IPv6 address
+        return None
 
 
 def bearer_of(header: str | None) -> str | None:

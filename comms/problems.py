@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from models.errors import Kind, WriteCareError
 from models.records import Record
@@ -43,13 +44,18 @@ ANSWERS: Final[Mapping[Kind, Answer]] = {
 
 # HTTP has a status of its own for these; to every other door they are of their kind.
 _OWN_STATUS: Final[Mapping[str, int]] = {
+    "host-malformed": 400,
+    "host-unknown": 421,
     "version-stale": 412,
+    "version-required": 428,
     "upload-not-multipart": 415,
     "attachment-type-not-taken": 415,
     "attachment-type-differs": 415,
     "range-not-satisfiable": 416,
     "too-many-requests": 429,
 }
+
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 # What the framework itself answers, by status.
 _FRAMEWORK: Final[Mapping[int, tuple[str, str]]] = {
@@ -138,6 +144,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     409: "The present state forbids it",
     412: "It has changed since the version in If-Match",
     413: "Larger or longer than is taken",
+    428: "The decision names no version: send If-Match with the ETag that was seen",
     415: "Not multipart/form-data, or a file of a kind that is not taken",
     416: "The range lies beyond the end",
     422: "The request is not valid",
@@ -164,6 +171,7 @@ _EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     415: ("upload-not-multipart", "Send the file as multipart/form-data, as /docs describes."),
     416: ("range-not-satisfiable", "The track has 32044 bytes: ask for a range within them."),
     422: ("request-invalid", "The request is not valid: see `fields`, and /docs for the shapes."),
+    428: ("version-required", "Send If-Match with the ETag that you saw: another may have decided since."),
     429: ("too-many-requests", "You may ask 12000 times a minute: go on in 42 seconds."),
     503: ("database-unreachable", "The database cannot be reached; try again shortly."),
 }
@@ -224,4 +232,16 @@ async def _on_framework_error(request: Request, error: Exception) -> JSONRespons
         # FastAPI wraps whatever reading the body raises; ours (too large, cut off) knows better what to say.
         return problem_of(error.__cause__, _request_id(request))
     slug, detail = _FRAMEWORK.get(error.status_code, ("request-refused", "The request cannot be answered."))
-    return problem(error.status_code, slug, detail, request_id=_request_id(request), headers=error.headers)
+    headers = {"Allow": ", ".join(_methods_at(request))} if error.status_code == 405 else error.headers
+    return problem(error.status_code, slug, detail, request_id=_request_id(request), headers=headers)
+
+
+def _methods_at(request: Request) -> tuple[str, ...]:
+    """The methods that the request's address takes, of all its routes: the framework names one route's alone."""
+    asked = {"type": "http", "path": request.scope["path"], "root_path": "", "query_string": b"", "headers": []}
+    taken = [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+    ]
+    return ("GET", "HEAD", *taken[1:]) if taken[:1] == ["GET"] else tuple(taken)

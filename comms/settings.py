@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
     )
+    allowed_hosts: frozenset[str] = Field(
+        default=frozenset(),
+        description="Host names under which this is reached (a JSON list); other names are refused with 421. Without "
+        "it, the public URL's; without that, every name. This machine's own are always taken.",
+    )
     oidc_issuer: str | None = Field(
         default=None, description="Provider of single sign-on (OpenID Connect), e.g. WriteCareNotes: its issuer URL."
     )

@@ -1,5 +1,6 @@
 """The pages for people at this address: who they are and what their tenant holds, and what can be asked here."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Final
 
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Cookie, Depends, Form, Header, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from comms.database import Origin
-from comms.front.pages import api_page, sign_in_page, visitor_page
+from comms.front.pages import POLICY, api_page, sign_in_page, visitor_page
 from comms.front.queries import read_welcome
 from comms.front.welcome import welcome_page
 from comms.http import InHouse, bearer_of, origin_of, refuse_other_origins
@@ -18,7 +19,15 @@ from comms.sign_ins.queries import end_sign_in
 from comms.sign_ins.routes import forget_cookie, keep_in_cookie
 from models.errors import Kind, WriteCareError
 
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+class Page(HTMLResponse):
+    """A page for people, with the policy that its style sheet needs."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        super().init_headers({"Content-Security-Policy": POLICY, **(headers or {})})
+
+
+router = APIRouter(include_in_schema=False, default_response_class=Page)
 
 COOKIE: Final = "wcc_access"  # a browser's access token, where it keeps one
 
@@ -64,7 +73,7 @@ async def sign_in_by_form(
     except WriteCareError as error:
         elsewhere = house.settings.oidc_issuer is not None
         form = sign_in_page(single_sign_on=elsewhere, tenant=sent.tenant, user=sent.user, problem=error.detail)
-        return HTMLResponse(form, status_of(error))
+        return Page(form, status_of(error))
     inside = RedirectResponse("/", 303)
     inside.set_cookie(
         COOKIE, tokens.access_token, max_age=tokens.expires_in, httponly=True, samesite="strict",

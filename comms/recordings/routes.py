@@ -1,12 +1,12 @@
 """Recordings over HTTP: taken in, started and stopped, heard, read, requeued, deleted."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Query, Request, Response
 
 from comms.audit.queries import record_act
 from comms.consent.grounds import PURPOSES
@@ -17,13 +17,13 @@ from comms.house import House
 from comms.http import Acting, IfMatch, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem_responses
-from comms.ranges import answer_range
+from comms.ranges import Asked, StoredBytes, answer_range
 from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import unlock_track
 from comms.recordings.queries import Recording, RecordingStatus
 from comms.recordings.uploads import Upload, once_of, received
-from comms.routing import PlatformRoute
+from comms.routing import UNCHANGED, PlatformRoute
 from comms.sessions.queries import read_session
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
 from models.errors import WriteCareError
@@ -128,44 +128,55 @@ async def read_recording(recording_id: UUID, acting: Reading, response: Response
     responses={
         200: {"content": {"audio/*": {}}, "description": "The whole track"},
         206: {"content": {"audio/*": {}}, "description": "The range"},
+        **UNCHANGED,
         **problem_responses(416),
     },
 )
 async def download_track(
     recording_id: UUID,
     acting: Annotated[Acting, acting_with("recordings.listen")],
+    asked: Asked,
     track: Annotated[int, Query(ge=0, description="The track's position.")] = 0,
-    wanted: Annotated[str | None, Header(alias="Range")] = None,
 ) -> Response:
     """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
     recording = await queries.load_recording(acting.conn, recording_id)
     opened = await unlock_track(acting.house, acting.conn, acting.actor, recording, track)
     answer = await answer_range(
-        wanted,
-        opened.track.size_bytes,
-        lambda span: opened.read(acting.house, span),
-        opened.track.media_type,
+        asked,
+        StoredBytes(
+            opened.track.size_bytes, opened.track.media_type, f'"{opened.track.id}"',
+            lambda span: opened.read(acting.house, span),
+        ),
         {"Content-Disposition": f'attachment; filename="{recording_id}-{track}"'},
-    )
-    if answer.status_code != 416:
+    )  # fmt: skip
+    if answer.status_code in (200, 206) and not asked.head:
         await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
     return answer
 
 
-@router.get("/{recording_id}/transcript", responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}})
+@router.get(
+    "/{recording_id}/transcript",
+    response_model=StoredTranscript,
+    responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}, **UNCHANGED},
+)
 async def read_transcript(
     recording_id: UUID,
     acting: Annotated[Acting, acting_with("transcripts.read")],
     format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
-) -> StoredTranscript:
+) -> Response:
     """Who said what, when; who reads it is logged."""
     await _refuse_deleted(acting, recording_id)
     transcript = await load_transcript(acting.conn, recording_id)
     await record_act(acting.conn, acting.actor, "transcript.read", ("recording", recording_id))
-    if format is not None:
-        text = render(transcript.transcript, format)
-        return PlainTextResponse(text, media_type=MEDIA_TYPES[format])  # type: ignore[return-value]
-    return transcript
+    if format is None:
+        return _exported(transcript.model_dump_json(), "application/json")
+    return _exported(render(transcript.transcript, format), f"{MEDIA_TYPES[format]}; charset=utf-8")
+
+
+def _exported(text: str, media_type: str) -> Response:
+    """A document whose ETag is a digest of it: the same tag, the same bytes."""
+    body = text.encode()
+    return Response(body, headers={"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Content-Type": media_type})
 
 
 @router.get("/{recording_id}/analysis")
