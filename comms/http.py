@@ -30,7 +30,7 @@ from comms.idempotency.attempts import attempt_of
 from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
-from comms.versions import stale
+from comms.versions import stale, unseen
 from models.errors import refused
 
 _ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})[a-z]*"?')
@@ -177,6 +177,22 @@ async def if_match(
 
 
 IfMatch = Annotated[int | None, Depends(if_match)]
+
+
+async def if_match_required(
+    value: Annotated[
+        str | None,
+        Header(alias="If-Match", description='The ETag that was seen, e.g. "3". Without it, or with `*`: 428.'),
+    ] = None,
+) -> int:
+    """The version that a person saw before they decided. Raises 428 where none is named, 412 for any other ETag."""
+    version = await if_match(value)
+    if version is None:
+        raise unseen()
+    return version
+
+
+SeenVersion = Annotated[int, Depends(if_match_required)]
 
 
 def tag(response: Response, version: int, view: str = "") -> None:

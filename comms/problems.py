@@ -16,6 +16,8 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from comms.texts import TEXT_INVALID
+from comms.times import TIME_INVALID
 from models.errors import Kind, WriteCareError
 from models.records import Record
 
@@ -56,6 +58,9 @@ _OWN_STATUS: Final[Mapping[str, int]] = {
 }
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+# Rules of ours that a schema cannot say: where nothing else is wrong, the problem names the rule.
+_OWN_TYPES: Final[Mapping[str, str]] = {TEXT_INVALID: "text-invalid", TIME_INVALID: "time-invalid"}
 
 # What the framework itself answers, by status.
 _FRAMEWORK: Final[Mapping[int, tuple[str, str]]] = {
@@ -205,12 +210,14 @@ async def _on_our_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # pydantic's `input` and `ctx` hold what was sent, which may be somebody's words: neither leaves.
+    found_types = {found["type"] for found in error.errors()}
+    slug = _OWN_TYPES.get(found_types.pop(), "request-invalid") if len(found_types) == 1 else "request-invalid"
     fields = tuple(
         InvalidField(location="/".join(str(part) for part in _known_places(found["loc"])), detail=_rule(found))
         for found in error.errors()[:20]
     )
     return problem(
-        422, "request-invalid", "The request is not valid: see `fields`, and /docs for the shapes.",
+        422, slug, "The request is not valid: see `fields`, and /docs for the shapes.",
         request_id=_request_id(request), fields=fields,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from comms.messages.search import FoundPage
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem, problem_responses
 from comms.routing import PlatformRoute
+from comms.texts import Name
 
 router = APIRouter(prefix="/api/messages", tags=["messages"], route_class=PlatformRoute)
 
@@ -104,7 +105,7 @@ async def add_reaction(message_id: UUID, new: NewReaction, acting: Writing, resp
 
 @router.delete("/{message_id}/reactions", status_code=204)
 async def take_reaction_back(
-    message_id: UUID, reaction: Annotated[str, Query(min_length=1, max_length=50)], acting: Writing
+    message_id: UUID, reaction: Annotated[Name, Query(min_length=1, max_length=50)], acting: Writing
 ) -> None:
     """Takes one's own reaction back."""
     await reactions.take_reaction_back(acting.conn, acting.actor, message_id, reaction)

@@ -17,6 +17,8 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
 from comms.identity.door import door
 from comms.identity.roles import RolePermission, may
+from comms.texts import Name
+from comms.times import Time
 from models.errors import Kind, WriteCareError, invalid, missing
 from models.records import Record
 
@@ -29,9 +31,9 @@ _USE_NOTED_EVERY: Final = "5 minutes"  # a write a request would cost more than 
 class NewServiceAccount(Record):
     """A program to be given a key; it expires within a year."""
 
-    name: str = Field(min_length=1, max_length=255, repr=False)
+    name: Name = Field(min_length=1, max_length=255, repr=False)
     scopes: frozenset[RolePermission] = Field(min_length=1)
-    expires_at: datetime
+    expires_at: Time
 
 
 class ServiceAccount(Record):
@@ -60,13 +62,13 @@ _SELECT: Final = (
 
 
 async def create_service_account(conn: Connection, actor: Actor, new: NewServiceAccount) -> ServiceAccountWithKey:
-    """Raises `invalid` for a scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more
-    than a year away or without a time zone (`expiry-out-of-range`)."""
+    """Raises `invalid` for a scope that the role `service` lacks (`scope-not-a-services`) or an end that is past or
+    more than a year away (`expiry-out-of-range`)."""
     if beyond := sorted(scope for scope in new.scopes if not may(_ROLE, scope)):
         raise invalid("scope-not-a-services", f"The role {_ROLE} lacks {', '.join(beyond)}: leave it out.")
     now = datetime.now(UTC)
-    if new.expires_at.tzinfo is None or not now < new.expires_at <= now + _LONGEST:
-        raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year, given with its offset.")
+    if not now < new.expires_at <= now + _LONGEST:
+        raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year.")
     secret = secrets.token_urlsafe(32)
     made = await conn.execute(
         "with person as (insert into users (tenant_id, slug, display_name, role) values (%s, %s, %s, %s) "

@@ -146,7 +146,7 @@ async def test_only_the_named_hosts_are_taken_where_some_are_named(settings: Set
 
 def test_without_named_hosts_the_public_address_is_the_one_that_is_taken(settings: Settings) -> None:
     public = settings.model_copy(update={"public_url": "https://connect.example:8443/care"})
-    assert Hosts.of(public).names == {"connect.example", "localhost", "127.0.0.1", "[::1]"}
+    assert Hosts.of(public).names == frozenset({"connect.example", "localhost", "127.0.0.1", "[::1]"})
     assert Hosts.of(settings).names is None
 
 

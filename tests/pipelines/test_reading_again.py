@@ -13,6 +13,8 @@ from tests.pipelines.rooms import Room
 
 pytestmark = pytest.mark.anyio
 
+SEEN = {"If-Match": '"1"'}  # a decision on the alert as it was raised
+
 CALM = ScriptedModels(finds="")
 
 
@@ -72,7 +74,7 @@ async def test_what_is_found_again_is_told_of_once_even_after_a_decision(room: R
     await room.read(ScriptedModels(finds="grabbed"))
     [alert] = await room.see("select id from alerts")
     said = {"decision": "dismiss", "reason": "A play."}
-    answer = await room.talk.ask(room.lead, "POST", f"/api/alerts/{alert['id']}/review", json=said)
+    answer = await room.talk.ask(room.lead, "POST", f"/api/alerts/{alert['id']}/review", json=said, headers=SEEN)
     assert answer.status_code == 201, answer.text
     await room.say(room.carer, "Thank you.")
     await room.read(ScriptedModels(finds="grabbed"))
