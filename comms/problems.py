@@ -86,6 +86,9 @@ class ProblemDetails(Record):
     detail: str
     request_id: str | None = None
     fields: tuple[InvalidField, ...] | None = None
+    progress: dict[str, Any] | None = Field(
+        default=None, description="Of a recording that is not ready: what of it is done (`transcript-in-progress` …)."
+    )
 
 
 def status_of(error: WriteCareError) -> int:
@@ -110,12 +113,13 @@ def problem(
     *,
     request_id: str | None = None,
     fields: tuple[InvalidField, ...] | None = None,
+    progress: dict[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """An RFC 9457 response."""
     body = ProblemDetails(
         type=TYPE_PREFIX + slug, title=HTTPStatus(status).phrase, status=status, detail=detail,
-        request_id=request_id, fields=fields,
+        request_id=request_id, fields=fields, progress=progress,
     )  # fmt: skip
     more = dict(headers or {})
     if status == 401:
@@ -126,13 +130,16 @@ def problem(
 
 
 def problem_of(
-    error: WriteCareError, request_id: str | None = None, headers: Mapping[str, str] | None = None
+    error: WriteCareError,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    progress: dict[str, Any] | None = None,
 ) -> JSONResponse:
     """The response that an error of ours becomes."""
     more = dict(headers or {})
     if error.retry_after_seconds is not None:
         more["Retry-After"] = str(error.retry_after_seconds)
-    return problem(status_of(error), error.slug, error.detail, request_id=request_id, headers=more)
+    return problem(status_of(error), error.slug, error.detail, request_id=request_id, progress=progress, headers=more)
 
 
 def answer_with_problems(app: FastAPI) -> None:

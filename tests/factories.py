@@ -24,7 +24,7 @@ from comms.identity.roles import ROLES
 from comms.identity.tokens import Issuer
 from comms.recordings import intake
 from comms.recordings.queries import Recording
-from comms.recordings.uploads import Upload
+from comms.recordings.uploads import upload_of
 from comms.sessions import queries as sessions
 from comms.sessions.participants import add_participant
 from comms.sessions.queries import NewParticipant, NewSession, ParticipantType, SessionType
@@ -171,7 +171,8 @@ async def make_call(house: House, *, basis: LegalBasis = "consent") -> tuple[Act
 
 async def store_recording(house: House, actor: Actor, session_id: uuid.UUID, *files: bytes) -> Recording:
     """A mixed recording of the session (a second of tone where no file is given), taken in as an upload is."""
-    upload = Upload(files=tuple(io.BytesIO(file) for file in files or (wav(),)), participants=())
+    sent = tuple(io.BytesIO(file) for file in files or (wav(),))
+    upload = await upload_of(sent, keep_duplicate=True)  # a test may store the same tone twice
     return await intake.take_in(house, actor, session_id, upload)
 
 

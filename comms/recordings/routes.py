@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,17 +16,19 @@ from comms.forms import is_multipart
 from comms.house import House
 from comms.http import Acting, IfMatch, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
-from comms.problems import problem_responses
+from comms.problems import problem_of, problem_responses
 from comms.ranges import Asked, StoredBytes, answer_range
 from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import unlock_track
+from comms.recordings.progress import how_far, note_of
 from comms.recordings.queries import Recording, RecordingStatus
-from comms.recordings.uploads import Upload, once_of, received
+from comms.recordings.sameness import AlreadyThere
+from comms.recordings.uploads import once_of, received, upload_of
 from comms.routing import UNCHANGED, PlatformRoute
 from comms.sessions.queries import read_session
-from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
-from models.errors import WriteCareError
+from comms.transcripts.queries import StoredAnalysis, StoredTranscript, find_analysis, find_transcript
+from models.errors import Kind, WriteCareError
 from models.records import Record
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
@@ -46,6 +48,11 @@ _FORM: Final[dict[str, Any]] = {
             "items": {"type": "string", "format": "uuid"},
             "description": "Whose track each file is (user id), in the files' order; none: one mixed track.",
         },
+        "duplicate": {
+            "type": "string",
+            "enum": ["keep"],
+            "description": "Store it although the session has a recording of the same files.",
+        },
     },
 }
 _TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
@@ -63,11 +70,20 @@ class ConsentStatus(Record):
     "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
 async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
-    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon."""
+    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon.
+
+    Where the session has a recording of the same files already, it is 409 `recording-already-there` with its
+    `Location`; `duplicate=keep` in the form stores it once more.
+    """
     with _counted_refusals(house):
         async with received(request, house.settings.data_dir) as upload:
-            once = await once_of(request, upload, _created)
-            recording = await intake.take_in(house, actor, session_id, upload, once)
+            once = once_of(request, upload, _created)
+            try:
+                recording = await intake.take_in(house, actor, session_id, upload, once)
+            except AlreadyThere as there:
+                house.metrics.recordings_refused.labels(there.slug).inc()
+                headers = {"Location": f"/api/recordings/{there.recording_id}"}
+                return problem_of(there, request.state.request_id, headers)
     return _created(recording)
 
 
@@ -90,10 +106,10 @@ async def stop_recording(session_id: UUID, request: Request, house: InHouse, act
     with _counted_refusals(house):
         if is_multipart(request):
             async with received(request, house.settings.data_dir) as upload:
-                once = await once_of(request, upload, _stopped)
+                once = once_of(request, upload, _stopped)
                 recording = await intake.stop(house, actor, session_id, upload, once)
         else:
-            once = await once_of(request, Upload(files=(), participants=()), _stopped)
+            once = once_of(request, await upload_of(()), _stopped)
             recording = await intake.discard(house, actor, session_id, once)
     return _stopped(recording)
 
@@ -161,16 +177,30 @@ async def download_track(
 )
 async def read_transcript(
     recording_id: UUID,
+    request: Request,
     acting: Annotated[Acting, acting_with("transcripts.read")],
     format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
 ) -> Response:
-    """Who said what, when; who reads it is logged."""
+    """Who said what, when; who reads it is logged. While it is made, 409 says how far it has come (`progress`)."""
     await _refuse_deleted(acting, recording_id)
-    transcript = await load_transcript(acting.conn, recording_id)
+    transcript = await find_transcript(acting.conn, recording_id)
+    if transcript is None:
+        return await _not_there(request, acting, recording_id, "transcript")
     await record_act(acting.conn, acting.actor, "transcript.read", ("recording", recording_id))
     if format is None:
         return _exported(transcript.model_dump_json(), "application/json")
     return _exported(render(transcript.transcript, format), f"{MEDIA_TYPES[format]}; charset=utf-8")
+
+
+async def _not_there(
+    request: Request, acting: Acting, recording_id: UUID, what: Literal["transcript", "analysis"]
+) -> Response:
+    """The problem that says why, and how far the worker has come; raises `missing` where nothing is being made."""
+    progress = await how_far(acting.conn, recording_id)
+    error = note_of(progress, what)
+    if error.kind is Kind.MISSING:
+        raise error
+    return problem_of(error, request.state.request_id, progress=progress.model_dump(mode="json"))
 
 
 def _exported(text: str, media_type: str) -> Response:
@@ -179,11 +209,18 @@ def _exported(text: str, media_type: str) -> Response:
     return Response(body, headers={"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Content-Type": media_type})
 
 
-@router.get("/{recording_id}/analysis")
-async def read_analysis(recording_id: UUID, acting: Annotated[Acting, acting_with("analyses.read")]) -> StoredAnalysis:
-    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged."""
+@router.get("/{recording_id}/analysis", response_model=StoredAnalysis)
+async def read_analysis(
+    recording_id: UUID, request: Request, acting: Annotated[Acting, acting_with("analyses.read")]
+) -> StoredAnalysis | Response:
+    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged.
+
+    While it is made, 409 says how far it has come (`progress`).
+    """
     await _refuse_deleted(acting, recording_id)
-    analysis = await load_analysis(acting.conn, recording_id)
+    analysis = await find_analysis(acting.conn, recording_id)
+    if analysis is None:
+        return await _not_there(request, acting, recording_id, "analysis")
     await record_act(acting.conn, acting.actor, "analysis.read", ("recording", recording_id))
     return analysis
 
