@@ -17,6 +17,7 @@ from comms.events.waker import Waker, waking
 from comms.identity.tokens import Issuer, Verifier
 from comms.limits.requests import RequestLimits, open_limits
 from comms.metrics import Metrics
+from comms.operations_token import OperationsToken
 from comms.settings import Settings
 from comms.storage.keys import KeyService, LocalKeyFile
 from comms.storage.objects import Objects
@@ -38,6 +39,7 @@ class House:
     limits: RequestLimits
     decoders: asyncio.Semaphore  # how many uploads are decoded at a time: each takes a processor
     scanner: Scanner
+    operations_token: OperationsToken
 
 
 @asynccontextmanager
@@ -64,6 +66,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 limits=limits,
                 decoders=asyncio.Semaphore(2),
                 scanner=open_scanner(settings),
+                operations_token=OperationsToken.open(keys_dir, settings.operations_token),
             )
     finally:
         await database.close()

@@ -35,7 +35,7 @@ from models.errors import refused
 
 _ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})[a-z]*"?')
 
-_bearer = HTTPBearer(
+bearer = HTTPBearer(
     auto_error=False, description="A token of a sign-in or of `./writecare token`, or a service account's key."
 )
 
@@ -84,7 +84,7 @@ async def origin_of(connection: HTTPConnection, reason: Reason = None) -> Origin
 async def signed_in(
     request: Request,
     house: InHouse,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     origin: Annotated[Origin, Depends(origin_of)],
 ) -> Actor:
     """The owner of the request's token or key, with where the request comes from.

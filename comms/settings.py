@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="The role here for each value of that claim (JSON); other values let nobody in.",
     )
+    operations_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="What supervisors and Prometheus send as `Authorization: Bearer …` to read /metrics and "
+        "/health/detailed; without it, the one in the data folder's keys/operations.token, made at the first start.",
+    )
     issuer: str = Field(default="writecareconnect", description="The `iss` of tokens made and accepted here.")
     model_cpus: float = Field(default=2.0, gt=0, description="Processors that the model deployments share.")
     asr_model: str | None = Field(

@@ -4,6 +4,8 @@ import io
 import itertools
 import uuid
 import wave
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import av
@@ -106,6 +108,21 @@ def bearer(house: House, actor: Actor, lifetime: float = 600.0) -> dict[str, str
     """The header with which `actor` signs in."""
     issuer = Issuer.open(house.settings.data_dir / "keys", house.settings.issuer)
     return {"Authorization": f"Bearer {issuer.sign(actor, lifetime)}"}
+
+
+def operator(house: House) -> dict[str, str]:
+    """The header with which a supervisor reads measurements and detailed health."""
+    return operator_of(house.settings.data_dir)
+
+
+def operator_of(data_dir: Path) -> dict[str, str]:
+    """As `operator`, of the instance in this data folder."""
+    return {"Authorization": f"Bearer {(data_dir / 'keys' / 'operations.token').read_text()}"}
+
+
+def soon(hours: float = 1.0) -> str:
+    """A time to come, as a request names it."""
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
 
 
 async def signed_in(house: House, person: Actor, lifetime_seconds: float = 3600.0) -> Actor:

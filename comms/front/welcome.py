@@ -53,6 +53,7 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "retention.read": "see how long things are kept, and what is held for a case",
     "retention.decide": "decide how long things are kept",
     "retention.hold": "hold what a case needs, and let it go",
+    "operations.read": "see how the installation is: its health and its measurements",
 }
 _OWN: Final = "see and change your own consent"
 _GUEST: Final = "take part in the one call that you were invited to"

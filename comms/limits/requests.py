@@ -1,7 +1,7 @@
 """How many requests a person, and a whole tenant, may make in a minute; and what every answer says of it.
 
-Counted when a token has been checked (comms/http.py), so that nobody can use up another's; `/health` and `/metrics`
-take no token and are not counted. Headers as draft-ietf-httpapi-ratelimit-headers has them.
+Counted when a token has been checked (comms/http.py), so that nobody can use up another's; `/health`, and whoever holds
+the operations token, are not counted. Headers as draft-ietf-httpapi-ratelimit-headers has them.
 """
 
 import time
