@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "up": "serving.command.up",
     "token": "serving.command.token",
     "database-url": "serving.command.database_url",
+    "database": "serving.command.database",
     "verify-audit": "serving.command.verify_audit",
     "demo": "serving.command.demo",
     "transcribe": "serving.command.transcribe",
