@@ -103,3 +103,12 @@ async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, ho
                     failed.append((method, path, name, value[:40]))
     assert failed == []
     assert count > 7000
+
+
+async def test_a_byte_order_mark_before_a_body_is_passed_over(client: httpx.AsyncClient, house: House) -> None:
+    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    answer = await client.post(
+        "/api/homes", content=b'\xef\xbb\xbf{"name": "T\xc5\xb7 Gwyn"}',
+        headers=headers | {"Content-Type": "application/json"},
+    )  # fmt: skip
+    assert (answer.status_code, answer.json()["name"]) == (201, "Tŷ Gwyn")
