@@ -33,6 +33,7 @@ from benchmarks.running import Bench, bench
 from comms.database import Database
 from comms.identity.queries import ensure_tenant, ensure_user
 from comms.identity.tokens import Issuer
+from models.lines import read_json_lines
 from models.records import Conversation, Turn
 from serving.command.walk import TENANT
 
@@ -59,7 +60,7 @@ class Seen:
 
 def corpus() -> list[dict[str, Any]]:
     """The corpus's conversations as they lie there."""
-    return [json.loads(line) for file in sorted(CORPUS.glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return [row for file in sorted(CORPUS.glob("*.jsonl")) for row in read_json_lines(file)]
 
 
 def lines() -> list[list[tuple[str, str]]]:

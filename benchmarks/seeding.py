@@ -7,7 +7,6 @@ sessions, half of them recorded and read, and with so many messages over the las
 Triggers and foreign keys are put aside, rows are made by the server itself: for a database of tests alone.
 """
 
-import json
 import sys
 import time
 import uuid
@@ -19,6 +18,7 @@ from typing import Final
 
 import psycopg
 
+from models.lines import read_json_lines
 from serving.command.options import command_parser, parsed, settings_for
 from serving.command.token import role_urls
 
@@ -94,8 +94,8 @@ def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded
 
 def read_turns() -> list[str]:
     """What is said in the invented care conversations."""
-    lines = (line for file in sorted(_TURNS.glob("train-*.jsonl")) for line in file.read_text().splitlines())
-    return list(islice((turn["text"] for line in lines for turn in json.loads(line)["turns"]), _MOST_TURNS))
+    rows = (row for file in sorted(_TURNS.glob("train-*.jsonl")) for row in read_json_lines(file))
+    return list(islice((turn["text"] for row in rows for turn in row["turns"]), _MOST_TURNS))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,7 +5,6 @@ There are some thousands of different turns: further messages repeat them, with 
 two are equal. Triggers and foreign keys are put aside: for a database of tests alone.
 """
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+
+from models.lines import read_json_lines
 
 _DATA: Final = Path(__file__).parents[1] / "training" / "data"
 MODEL: Final = "seeded"
@@ -68,7 +69,7 @@ class Tenant:
 def read_words() -> tuple[str, ...]:
     """Every turn of the invented conversations, once."""
     files = sorted(_DATA.glob("care_conversations/train-*.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [row for file in files for row in read_json_lines(file)]
     return tuple(dict.fromkeys(turn["text"] for line in lines for turn in line["turns"]))
 
 

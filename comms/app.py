@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="WriteCareConnect", version="0.1.0", description=DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None, generate_unique_id_function=operation_id,
+        docs_url=None, redoc_url=None, redirect_slashes=False, generate_unique_id_function=operation_id,
     )  # fmt: skip
     answer_with_problems(app)
     for router in ROUTERS:
@@ -127,6 +127,6 @@ def create_app(settings: Settings) -> FastAPI:
         "/api/ai/transcribe": settings.max_upload_bytes,
         "/api/messages/attachments": settings.max_attachment_bytes + FORM_BYTES,
     }
-    app.add_middleware(Doorway, metrics=metrics, uploads=uploads)
+    app.add_middleware(Doorway, settings=settings, metrics=metrics, uploads=uploads)
     app.add_middleware(ClientAddresses, proxies=settings.trusted_proxies, header=settings.proxy_header)
     return app

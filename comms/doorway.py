@@ -1,7 +1,7 @@
-"""What every request passes on its way in and out: a request id, a size limit, a log line, security headers.
+"""What every request passes on its way in and out: a request id, its host, a size limit, a log line, security headers.
 
-Plain ASGI, so that bodies stream through untouched. The log line has the route's pattern and numbers: neither
-bodies, nor query strings, nor anything that a person wrote.
+Plain ASGI, so that bodies stream through untouched. A HEAD request is answered as a GET without its body. The log
+line has the route's pattern and numbers: neither bodies, nor query strings, nor anything that a person wrote.
 """
 
 import time
@@ -14,30 +14,26 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from comms.hosts import Hosts
 from comms.metrics import Metrics
 from comms.problems import problem, problem_of
+from comms.security_headers import SECURITY_HEADERS, STRICT_TRANSPORT, is_encrypted
+from comms.settings import Settings
 from models.errors import WriteCareError, too_large
 
 _REQUEST_ID: Final = "X-Request-ID"
 _MAX_JSON_BYTES: Final = 16 << 20
-_SECURITY: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "geolocation=(), payment=(), usb=()",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
-}
+METHOD: Final = "writecare.method"  # in the scope: the method as it was sent
 
 
 class Doorway:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, uploads: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, uploads: Mapping[str, int]) -> None:
         """`uploads`: how many bytes are taken below the paths that take files; all else is JSON, read into memory."""
         self._app = app
+        self._settings = settings
+        self._hosts = Hosts.of(settings)
         self._metrics = metrics
         self._uploads = uploads
         self._log = structlog.get_logger("comms.http")
@@ -46,9 +42,12 @@ class Doorway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        passage = _Passage(scope, send)
+        # A copy: the server below needs to know that it was HEAD, the application above it answers a GET.
+        scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], METHOD: scope["method"]}
+        passage = _Passage(scope, send, encrypted=is_encrypted(scope, self._settings))
         limit = self._limit(scope["path"])
         try:
+            self._hosts.refuse_other(scope)
             _refuse_announced_size(scope, limit)
             await self._app(scope, _limited(receive, limit), passage.send)
         except WriteCareError as error:
@@ -67,7 +66,7 @@ class Doorway:
 
     def _record(self, scope: Scope, passage: "_Passage") -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        method, status, seconds = scope["method"], passage.status, time.perf_counter() - passage.started
+        method, status, seconds = scope[METHOD], passage.status, time.perf_counter() - passage.started
         if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             method = "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
@@ -81,8 +80,9 @@ class Doorway:
 class _Passage:
     """One request on its way through: its id, and what has been answered so far."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, *, encrypted: bool) -> None:
         self.request_id = str(uuid.uuid4())
+        self._encrypted = encrypted
         self.started = time.perf_counter()
         self.status = 0  # 0: the caller went away before an answer
         self._scope = scope
@@ -95,14 +95,23 @@ class _Passage:
             headers = MutableHeaders(scope=message)
             headers[_REQUEST_ID] = self.request_id
             headers.update(self._scope["state"].get("headers", {}))  # of a signed-in request: its limits
-            for name, value in _SECURITY.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            if self._encrypted:
+                headers.setdefault(*STRICT_TRANSPORT)
+        elif is_head(self._scope):
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def answer(self, response: ASGIApp) -> None:
         """Answers in the application's place, unless it has already begun to."""
         if self.status == 0:
             await response(self._scope, _nothing, self.send)
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether the headers alone are asked for, while the application sees a GET."""
+    return bool(scope.get(METHOD) == "HEAD")
 
 
 def _refuse_announced_size(scope: Scope, limit: int) -> None:

@@ -24,6 +24,7 @@ from models.errors import WriteCareError, invalid, unavailable
 FORM_BYTES: Final = 1 << 16  # more than a form adds to the one file in it
 _MAX_FIELD_BYTES: Final = 200
 _FLUSH_BYTES: Final = 1 << 20
+_LONGEST_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ async def _read(request: Request, form: "_Form") -> SentForm:
             await form.take(chunk)
         return await form.finish()
     except FormParserError:
-        raise invalid("upload-malformed", "The form data cannot be read: send multipart/form-data.") from None
+        raise _malformed() from None
     except ClientDisconnect:
         raise _cut_off() from None
     except OSError:
@@ -93,7 +94,14 @@ def _boundary_of(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise invalid("upload-not-multipart", "Send the file as multipart/form-data, as /docs describes.")
-    return options[b"boundary"]
+    boundary = options[b"boundary"]
+    if len(boundary) > _LONGEST_BOUNDARY:
+        raise _malformed()
+    return boundary
+
+
+def _malformed() -> WriteCareError:
+    return invalid("upload-malformed", "The form data cannot be read: send multipart/form-data.")
 
 
 def _cut_off() -> WriteCareError:

@@ -18,6 +18,7 @@ from comms.identity.tokens import Issuer, Verifier
 from comms.limits.requests import RequestLimits, open_limits
 from comms.mail import Mailer, open_mailer
 from comms.metrics import Metrics
+from comms.operations_token import OperationsToken
 from comms.settings import Settings
 from comms.storage.keys import KeyService, LocalKeyFile
 from comms.storage.objects import Objects
@@ -41,6 +42,7 @@ class House:
     recording_decoders: Decoders
     attachment_decoders: Decoders
     scanner: Scanner
+    operations_token: OperationsToken
 
 
 @asynccontextmanager
@@ -72,6 +74,7 @@ async def open_house(settings: Settings, metrics: Metrics, *, connections: int =
                 recording_decoders=recording_decoders,
                 attachment_decoders=attachment_decoders,
                 scanner=open_scanner(settings),
+                operations_token=OperationsToken.open(keys_dir, settings.operations_token),
             )
     finally:
         recording_decoders.close()

@@ -30,12 +30,12 @@ from comms.idempotency.attempts import attempt_of
 from comms.identity.callers import owner_of
 from comms.identity.queries import refuse_inactive
 from comms.identity.roles import RolePermission, refuse_unless
-from comms.versions import stale
+from comms.versions import stale, unseen
 from models.errors import refused
 
 _ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})[a-z]*"?')
 
-_bearer = HTTPBearer(
+bearer = HTTPBearer(
     auto_error=False, description="A token of a sign-in or of `./writecare token`, or a service account's key."
 )
 
@@ -84,7 +84,7 @@ async def origin_of(connection: HTTPConnection, reason: Reason = None) -> Origin
 async def signed_in(
     request: Request,
     house: InHouse,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     origin: Annotated[Origin, Depends(origin_of)],
 ) -> Actor:
     """The owner of the request's token or key, with where the request comes from.
@@ -187,6 +187,22 @@ async def if_match(
 IfMatch = Annotated[int | None, Depends(if_match)]
 
 
+async def if_match_required(
+    value: Annotated[
+        str | None,
+        Header(alias="If-Match", description='The ETag that was seen, e.g. "3". Without it, or with `*`: 428.'),
+    ] = None,
+) -> int:
+    """The version that a person saw before they decided. Raises 428 where none is named, 412 for any other ETag."""
+    version = await if_match(value)
+    if version is None:
+        raise unseen()
+    return version
+
+
+SeenVersion = Annotated[int, Depends(if_match_required)]
+
+
 def tag(response: Response, version: int, view: str = "") -> None:
     """Says the record's version as its ETag; `view`, in letters, tells apart who is shown less of the same version."""
     response.headers["ETag"] = f'"{version}{view}"'
@@ -198,8 +214,16 @@ def refuse_other_origins(connection: HTTPConnection) -> None:
     Raises `refused` (`origin-refused`).
     """
     origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != connection.headers.get("host", "").lower():
+    if origin is not None and _authority(origin) != connection.headers.get("host", "").lower():
         raise refused("origin-refused", "This is opened from this address's own pages, or by programs.")
+
+
+def _authority(origin: str) -> str | None:
+    """The host and port of an `Origin`; None for `null` and for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:  # such as a half-open IPv6 address
+        return None
 
 
 def bearer_of(header: str | None) -> str | None:

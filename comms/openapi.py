@@ -19,7 +19,8 @@ person who decides. Sign in with `Authorization: Bearer <token>`. Every failure 
 `type`. Lists are `{"items": […], "next": cursor or null}`; pass the cursor back as `?cursor=`.
 
 A POST may be sent again under the `Idempotency-Key` of the first time: it is done once, and answered as it was. A
-record that changes has a version, which is its `ETag`: `If-Match` guards a change, `If-None-Match` saves a reading.
+record that changes has a version, which is its `ETag`: `If-Match` guards a change (decisions on alerts
+must have it), `If-None-Match` saves a reading. HEAD is answered wherever GET is. Times are RFC 3339 with offset.
 Requests are counted for each person and each tenant: `RateLimit` says what is left, 429 when to go on.
 
 WebSockets: fetch a ticket with `POST /api/ws/tickets`, then open `/ws/alerts?ticket=…` (new and reviewed alerts, for

@@ -14,7 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from comms.texts import TEXT_INVALID
+from comms.times import TIME_INVALID
 from models.errors import Kind, WriteCareError
 from models.records import Record
 
@@ -43,13 +46,21 @@ ANSWERS: Final[Mapping[Kind, Answer]] = {
 
 # HTTP has a status of its own for these; to every other door they are of their kind.
 _OWN_STATUS: Final[Mapping[str, int]] = {
+    "host-malformed": 400,
+    "host-unknown": 421,
     "version-stale": 412,
+    "version-required": 428,
     "upload-not-multipart": 415,
     "attachment-type-not-taken": 415,
     "attachment-type-differs": 415,
     "range-not-satisfiable": 416,
     "too-many-requests": 429,
 }
+
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+# Rules of ours that a schema cannot say: where nothing else is wrong, the problem names the rule.
+_OWN_TYPES: Final[Mapping[str, str]] = {TEXT_INVALID: "text-invalid", TIME_INVALID: "time-invalid"}
 
 # What the framework itself answers, by status.
 _FRAMEWORK: Final[Mapping[int, tuple[str, str]]] = {
@@ -75,6 +86,9 @@ class ProblemDetails(Record):
     detail: str
     request_id: str | None = None
     fields: tuple[InvalidField, ...] | None = None
+    progress: dict[str, Any] | None = Field(
+        default=None, description="Of a recording that is not ready: what of it is done (`transcript-in-progress` …)."
+    )
 
 
 def status_of(error: WriteCareError) -> int:
@@ -99,12 +113,13 @@ def problem(
     *,
     request_id: str | None = None,
     fields: tuple[InvalidField, ...] | None = None,
+    progress: dict[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """An RFC 9457 response."""
     body = ProblemDetails(
         type=TYPE_PREFIX + slug, title=HTTPStatus(status).phrase, status=status, detail=detail,
-        request_id=request_id, fields=fields,
+        request_id=request_id, fields=fields, progress=progress,
     )  # fmt: skip
     more = dict(headers or {})
     if status == 401:
@@ -115,13 +130,16 @@ def problem(
 
 
 def problem_of(
-    error: WriteCareError, request_id: str | None = None, headers: Mapping[str, str] | None = None
+    error: WriteCareError,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    progress: dict[str, Any] | None = None,
 ) -> JSONResponse:
     """The response that an error of ours becomes."""
     more = dict(headers or {})
     if error.retry_after_seconds is not None:
         more["Retry-After"] = str(error.retry_after_seconds)
-    return problem(status_of(error), error.slug, error.detail, request_id=request_id, headers=more)
+    return problem(status_of(error), error.slug, error.detail, request_id=request_id, progress=progress, headers=more)
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -138,6 +156,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = {
     409: "The present state forbids it",
     412: "It has changed since the version in If-Match",
     413: "Larger or longer than is taken",
+    428: "The decision names no version: send If-Match with the ETag that was seen",
     415: "Not multipart/form-data, or a file of a kind that is not taken",
     416: "The range lies beyond the end",
     422: "The request is not valid",
@@ -164,6 +183,7 @@ _EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     415: ("upload-not-multipart", "Send the file as multipart/form-data, as /docs describes."),
     416: ("range-not-satisfiable", "The track has 32044 bytes: ask for a range within them."),
     422: ("request-invalid", "The request is not valid: see `fields`, and /docs for the shapes."),
+    428: ("version-required", "Send If-Match with the ETag that you saw: another may have decided since."),
     429: ("too-many-requests", "You may ask 12000 times a minute: go on in 42 seconds."),
     503: ("database-unreachable", "The database cannot be reached; try again shortly."),
 }
@@ -197,12 +217,14 @@ async def _on_our_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # pydantic's `input` and `ctx` hold what was sent, which may be somebody's words: neither leaves.
+    found_types = {found["type"] for found in error.errors()}
+    slug = _OWN_TYPES.get(found_types.pop(), "request-invalid") if len(found_types) == 1 else "request-invalid"
     fields = tuple(
         InvalidField(location="/".join(str(part) for part in _known_places(found["loc"])), detail=_rule(found))
         for found in error.errors()[:20]
     )
     return problem(
-        422, "request-invalid", "The request is not valid: see `fields`, and /docs for the shapes.",
+        422, slug, "The request is not valid: see `fields`, and /docs for the shapes.",
         request_id=_request_id(request), fields=fields,
     )  # fmt: skip
 
@@ -224,4 +246,16 @@ async def _on_framework_error(request: Request, error: Exception) -> JSONRespons
         # FastAPI wraps whatever reading the body raises; ours (too large, cut off) knows better what to say.
         return problem_of(error.__cause__, _request_id(request))
     slug, detail = _FRAMEWORK.get(error.status_code, ("request-refused", "The request cannot be answered."))
-    return problem(error.status_code, slug, detail, request_id=_request_id(request), headers=error.headers)
+    headers = {"Allow": ", ".join(_methods_at(request))} if error.status_code == 405 else error.headers
+    return problem(error.status_code, slug, detail, request_id=_request_id(request), headers=headers)
+
+
+def _methods_at(request: Request) -> tuple[str, ...]:
+    """The methods that the request's address takes, of all its routes: the framework names one route's alone."""
+    asked = {"type": "http", "path": request.scope["path"], "root_path": "", "query_string": b"", "headers": []}
+    taken = [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+    ]
+    return ("GET", "HEAD", *taken[1:]) if taken[:1] == ["GET"] else tuple(taken)

@@ -17,8 +17,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg
 from procrastinate import schema as procrastinate_schema
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
-from models.errors import unavailable
+from models.errors import WriteCareError, unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender", "wcc_keeper", "wcc_mlflow")
@@ -81,6 +82,19 @@ def connections(administrator_url: str, keys_dir: Path) -> Databases:
     )
 
 
+def prepare(
+    administrator_url: str, keys_dir: Path, *, operator_tenant: str = "operator", maintenance_url: str | None = None
+) -> Databases:
+    """Makes roles and databases where they are missing, without tables: where a backup is restored into.
+
+    As `provision` otherwise.
+    """
+    try:
+        return _prepared(administrator_url, keys_dir, operator_tenant, maintenance_url)
+    except psycopg.OperationalError as error:
+        raise _unreachable(error) from None
+
+
 def provision(
     administrator_url: str, keys_dir: Path, *, operator_tenant: str = "operator", maintenance_url: str | None = None
 ) -> Databases:
@@ -91,28 +105,45 @@ def provision(
     `maintenance_url` is where the administrator connects to make the database itself (embedded server only);
     raises `unavailable` where the server cannot be reached or is too old.
     """
-    database = urlsplit(administrator_url).path.lstrip("/")
-    databases = connections(administrator_url, keys_dir)
     try:
-        if maintenance_url is not None:
-            _make_database(maintenance_url, database, owner=None)
-        with psycopg.connect(administrator_url, autocommit=True) as admin:
-            if admin.info.server_version < 180000:
-                raise unavailable("postgres-version", "PostgreSQL 18 or newer is needed (uuidv7).")
-            admin.execute("select pg_advisory_lock(%s)", (_LOCK,))
-            _make_roles(admin, _passwords(keys_dir))
-            _name_operator(admin, operator_tenant)
-            _make_ground(admin, database)
-        _make_database(administrator_url, f"{database}_mlflow", owner="wcc_mlflow")
+        databases = _prepared(administrator_url, keys_dir, operator_tenant, maintenance_url)
         with psycopg.connect(databases.owner) as owner:
             owner.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
             _make_job_queue(owner)
             migrate(owner)
             owner.execute("select app.make_partitions()")
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise unavailable("database-unreachable", f"The database cannot be reached: {reason}") from None
+        raise _unreachable(error) from None
     return databases
+
+
+def _prepared(administrator_url: str, keys_dir: Path, operator_tenant: str, maintenance_url: str | None) -> Databases:
+    database = urlsplit(administrator_url).path.lstrip("/")
+    databases = connections(administrator_url, keys_dir)
+    if maintenance_url is not None:
+        _make_database(maintenance_url, database, owner=None)
+    with psycopg.connect(administrator_url, autocommit=True) as admin:
+        if admin.info.server_version < 180000:
+            raise unavailable("postgres-version", "PostgreSQL 18 or newer is needed (uuidv7).")
+        admin.execute("select pg_advisory_lock(%s)", (_LOCK,))
+        _make_roles(admin, _passwords(keys_dir))
+        _name_operator(admin, operator_tenant)
+        _make_ground(admin, database)
+    _make_database(administrator_url, f"{database}_mlflow", owner="wcc_mlflow")
+    return databases
+
+
+def _unreachable(error: psycopg.OperationalError) -> WriteCareError:
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return unavailable("database-unreachable", f"The database cannot be reached: {reason}")
+
+
+def libpq_environment(url: str) -> dict[str, str]:
+    """What PostgreSQL's own programs (psql, pg_dump, pg_restore) read from the environment to log in there."""
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE",
+             "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}  # fmt: skip
+    found = conninfo_to_dict(url)
+    return {variable: str(found[name]) for name, variable in names.items() if name in found}
 
 
 def _make_database(url: str, name: str, owner: str | None) -> None:

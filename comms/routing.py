@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from comms.idempotency import attempts
 from comms.idempotency.attempts import Handler, answering_once
+from comms.versions import is_known
 
 _IF_NONE_MATCH: Final[dict[str, Any]] = {
     "name": "If-None-Match",
@@ -22,19 +23,19 @@ _IF_NONE_MATCH: Final[dict[str, Any]] = {
     "schema": {"type": "string"},
     "example": '"3"',
 }
-_UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "It is what If-None-Match names"}}
+UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "It is what If-None-Match names"}}
 
 
 class PlatformRoute(APIRoute):
-    """A route that takes `Idempotency-Key` (POST) or `If-None-Match` (GET of a record that has a version)."""
+    """A route that takes `Idempotency-Key` (POST) or `If-None-Match` (GET of what has an ETag)."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         if self._makes():
             self._take_parameter(attempts.PARAMETER)
-        elif self._reads() and "version" in getattr(self.response_model, "model_fields", ()):
+        elif self._reads() and (304 in self.responses or "version" in getattr(self.response_model, "model_fields", ())):
             self._take_parameter(_IF_NONE_MATCH)
-            self.responses = {**self.responses, **_UNCHANGED}
+            self.responses = {**self.responses, **UNCHANGED}
 
     def get_route_handler(self) -> Handler:
         answer = super().get_route_handler()
@@ -58,11 +59,10 @@ def _unless_unchanged(answer: Handler) -> Handler:
 
     async def answer_if_changed(request: Request) -> Response:
         response = await answer(request)
-        known = request.headers.get("If-None-Match")
         current = response.headers.get("ETag")
-        if known is None or current is None or response.status_code != 200:
+        if response.status_code != 200 or current is None:
             return response
-        tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
-        return Response(status_code=304, headers={"ETag": current}) if tags & {current, "*"} else response
+        known = is_known(request.headers.get("If-None-Match"), current)
+        return Response(status_code=304, headers={"ETag": current}) if known else response
 
     return answer_if_changed

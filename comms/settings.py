@@ -126,6 +126,11 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="Where browsers reach this, e.g. https://connect.example; without it, host and port."
     )
+    allowed_hosts: frozenset[str] = Field(
+        default=frozenset(),
+        description="Host names under which this is reached (a JSON list); other names are refused with 421. Without "
+        "it, the public URL's; without that, every name. This machine's own are always taken.",
+    )
     oidc_issuer: str | None = Field(
         default=None, description="Provider of single sign-on (OpenID Connect), e.g. WriteCareNotes: its issuer URL."
     )
@@ -145,6 +150,12 @@ class Settings(BaseSettings):
     oidc_roles: dict[str, Role] = Field(
         default_factory=dict,
         description="The role here for each value of that claim (JSON); other values let nobody in.",
+    )
+    operations_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="What supervisors and Prometheus send as `Authorization: Bearer …` to read /metrics and "
+        "/health/detailed; without it, the one in the data folder's keys/operations.token, made at the first start.",
     )
     issuer: str = Field(default="writecareconnect", description="The `iss` of tokens made and accepted here.")
     model_cpus: float = Field(default=2.0, gt=0, description="Processors that the model deployments share.")

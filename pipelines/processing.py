@@ -18,6 +18,7 @@ from comms.consent.permission import Permission, lock_permissions, permits
 from comms.database import Actor, Connection
 from comms.house import House
 from comms.recordings.playback import open_track
+from comms.recordings.progress import note_stage
 from comms.recordings.queries import Recording, load_recording, lock_recording, mark_ready, park
 from comms.sessions.attendance import Attendee, list_attendees
 from comms.timings.queries import save_timings
@@ -121,11 +122,13 @@ async def _transcribed(house: House, models: Models, actor: Actor, heard: _Heard
         if (stored := await find_transcript(conn, recording_id)) is not None:
             return stored
         allowed = await _allowed(conn, heard, "transcribe")
+    await note_stage(house.database, actor, recording_id, "decoding")
     started = time.perf_counter()
     positions = [track.position for track in heard.recording.tracks if _may_use(heard, track.participant_id, allowed)]
     tracks = [await _decoded(house, actor, recording_id, position) for position in positions]
     seconds = sum(track.duration_seconds for track in tracks)
     decoding = StageTiming(stage="decoding", audio_seconds=seconds, wall_seconds=time.perf_counter() - started)
+    await note_stage(house.database, actor, recording_id, "transcribing")
     done = await _hear(models, heard, positions, tracks)
     async with house.database.acting_as(actor) as conn:
         await _refuse_changed(await _allowed(conn, heard, "transcribe", locked=True), allowed)
@@ -187,6 +190,7 @@ async def _read(house: House, models: Models, actor: Actor, heard: _Heard, store
         if await find_analysis(conn, recording_id) is not None:
             return await _finish(conn, actor, recording_id)
         allowed = await _allowed(conn, heard, "analyse")
+    await note_stage(house.database, actor, recording_id, "reading")
     conversation = _conversation(heard, stored, allowed)
     seconds = stored.transcript.duration_seconds
     started = time.perf_counter()

@@ -6,6 +6,7 @@ lawful ground where the body is read, before any model sees a word. Declared fro
 """
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def build_app() -> FastAPI:
             await database.close()
 
     app = FastAPI(
-        title="WriteCareConnect models", version="0.1.0", lifespan=lifespan, redoc_url=None,
+        title="WriteCareConnect models", version="0.1.0", lifespan=lifespan, redoc_url=None, docs_url=None,
+        redirect_slashes=False,
         description="The model endpoints. Sign in with `Authorization: Bearer <token>`; name a lawful ground.",
     )  # fmt: skip
     answer_with_problems(app)
@@ -110,7 +112,10 @@ def build_app() -> FastAPI:
         )  # fmt: skip
     app.add_api_route(QUESTION_PATH, _lay_question, methods=["POST"], include_in_schema=False)
     app.add_api_route("/healthz", _healthy, methods=["GET"])
-    app.add_middleware(Doorway, metrics=Metrics(), uploads={"/api/ai/transcribe": settings.max_upload_bytes})
+    app.add_middleware(
+        Doorway, settings=settings, metrics=Metrics(),
+        uploads={"/api/ai/transcribe": settings.max_upload_bytes},
+    )  # fmt: skip
     return app
 
 
@@ -227,6 +232,6 @@ def _shaped(shape: type[Shape], body: Any) -> Shape:
 
 async def _json(request: Request) -> Any:
     try:
-        return from_json(await request.body())
+        return from_json((await request.body()).removeprefix(BOM_UTF8))
     except ValueError:  # no JSON, no UTF-8, half of a character, thousands of digits, nested too deeply
         raise invalid("request-invalid", "The body is not JSON; /docs describes the shapes.") from None

@@ -5,7 +5,6 @@ labels stand beside it.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.lines import read_json_lines
 from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 _DATA: Final = Path(__file__).parent / "data"
@@ -42,8 +42,7 @@ class Labelled:
 def read_dataset(*directories: Path) -> list[Labelled]:
     """All conversations of the directories' JSONL files (default: CORPORA), by directory, file name, then line."""
     files = (file for directory in directories or CORPORA for file in sorted(directory.glob("*.jsonl")))
-    lines = (line for file in files for line in file.read_text("utf-8").splitlines())
-    return [labelled(json.loads(line)) for line in lines if line.strip()]
+    return [labelled(row) for file in files for row in read_json_lines(file)]
 
 
 def dataset_sha256(*directories: Path) -> str:

@@ -20,6 +20,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from models.embedding import EmbeddingModel
+from models.lines import read_json_lines
 from models.records import Conversation, Participant, Turn
 from models.text import TextModels
 from models.weights import sentence_encoder
@@ -47,7 +48,7 @@ class Meeting:
 
 def read_meetings(file: Path) -> list[Meeting]:
     """The meetings that have links from items to utterances; without them nobody knows what is evidence."""
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = read_json_lines(file)
     return [Meeting(row["meeting_id"], tuple(row["utterances"]), _evidence(row)) for row in rows if row["has_links"]]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from models import naming
+from models.lines import read_json_lines
 from models.records import Turn
 from training.metrics import interval
 
@@ -33,7 +34,7 @@ def main() -> None:
 
 def _talks() -> list[dict[str, Any]]:
     files = sorted(_CORPORA.glob("*_conversations/*.jsonl"))
-    rows = [json.loads(line) for file in files for line in file.open(encoding="utf-8")]
+    rows = [row for file in files for row in read_json_lines(file)]
     return [row for row in rows if len(_named(row)) > 1]
 
 

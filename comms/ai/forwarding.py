@@ -56,7 +56,7 @@ class ModelDoor:
         headers = {name: value for name in _REQUEST_HEADERS if (value := request.headers.get(name)) is not None}
         headers["X-Request-ID"] = request.state.request_id
         onward = self._client.build_request(
-            request.method, request.url.path, params=str(request.query_params), headers=headers,
+            request.method, request.scope["path"], params=str(request.query_params), headers=headers,
             content=request.stream(),
         )  # fmt: skip
         try:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime
 from starlette.requests import HTTPConnection
 from starlette.responses import StreamingResponse
 
 from comms.ai import queries
 from comms.ai.forwarding import ModelDoor
 from comms.http import Acting, acting_with, allowed
+from comms.times import Time
 from models.endpoints import ENDPOINTS, Batch, BatchResults, Endpoint
 from models.errors import invalid
 
@@ -84,8 +84,8 @@ for _endpoint in ENDPOINTS:
 @router.get("/communication-patterns")
 async def read_communication_patterns(
     acting: Annotated[Acting, acting_with("patterns.read")],
-    since: Annotated[AwareDatetime | None, Query()] = None,
-    until: Annotated[AwareDatetime | None, Query()] = None,
+    since: Annotated[Time | None, Query()] = None,
+    until: Annotated[Time | None, Query()] = None,
 ) -> queries.CommunicationPatterns:
     """Who talks how much, in which kinds of session; the last 30 days unless a period is named."""
     return await queries.communication_patterns(acting.conn, _period(since, until))
@@ -94,8 +94,8 @@ async def read_communication_patterns(
 @router.get("/risk-indicators")
 async def read_risk_indicators(
     acting: Annotated[Acting, acting_with("patterns.read")],
-    since: Annotated[AwareDatetime | None, Query()] = None,
-    until: Annotated[AwareDatetime | None, Query()] = None,
+    since: Annotated[Time | None, Query()] = None,
+    until: Annotated[Time | None, Query()] = None,
 ) -> queries.RiskIndicators:
     """Where concerns gather: risk levels and categories, beside the period before. Signs, not findings."""
     return await queries.risk_indicators(acting.conn, _period(since, until))

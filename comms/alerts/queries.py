@@ -166,7 +166,7 @@ async def _context(conn: Connection, alert_id: UUID) -> tuple[ContextTurn, ...]:
 # --- claiming and deciding -----------------------------------------------------------------------------------------
 
 
-async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, expected_version: int | None = None) -> Alert:
+async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, seen_version: int) -> Alert:
     """Gives the alert to `actor`; the same person may ask twice.
 
     Raises `missing`, and a conflict where another reviewer has it, where it is decided, or where the version is stale.
@@ -174,7 +174,7 @@ async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, expected_v
     alert = await _locked(conn, alert_id)
     if alert.claimed_by == actor.user_id and alert.state == "claimed":
         return alert
-    refuse_stale(alert.version, expected_version)
+    refuse_stale(alert.version, seen_version)
     _refuse_anothers(alert, actor)
     if alert.state not in OPEN_STATES:
         raise _decided(alert)
@@ -188,7 +188,7 @@ async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, expected_v
 
 
 async def review_alert(
-    conn: Connection, actor: Actor, alert_id: UUID, said: NewReview, expected_version: int | None = None
+    conn: Connection, actor: Actor, alert_id: UUID, said: NewReview, seen_version: int
 ) -> tuple[Review, Alert]:
     """Adds the decision and moves the alert to its state; who decides an unclaimed alert claims it thereby.
 
@@ -196,7 +196,7 @@ async def review_alert(
     where the version is stale.
     """
     alert = await _locked(conn, alert_id)
-    refuse_stale(alert.version, expected_version)
+    refuse_stale(alert.version, seen_version)
     _refuse_anothers(alert, actor)
     state = STATE_AFTER[said.decision]
     if state not in _MAY_FOLLOW[alert.state]:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, computed_field
 
+from comms.texts import Words
 from models.records import Category, Probability, Record, Severity
 
 AlertState = Literal["new", "claimed", "confirmed", "dismissed", "escalated", "referred"]
@@ -167,7 +168,7 @@ class NewReview(Record):
     """What a reviewer says; who and when is taken from the token and the clock."""
 
     decision: Decision
-    reason: str = Field(min_length=1, max_length=4000, repr=False)
+    reason: Words = Field(min_length=1, max_length=4000, repr=False)
 
 
 class AlertDetail(Alert):

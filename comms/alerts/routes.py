@@ -9,7 +9,7 @@ from comms.alerts import queries, subjects
 from comms.alerts.records import Alert, AlertDetail, AlertState, NewReview, Review
 from comms.alerts.subjects import AlertSubject, AlertSubjects, NewAlertSubject
 from comms.break_glass.queries import refuse_unless_broken
-from comms.http import Acting, IfMatch, acting, acting_with, tag
+from comms.http import Acting, SeenVersion, acting, acting_with, tag
 from comms.problems import problem_responses
 from comms.routing import PlatformRoute
 from models.records import Category, Severity
@@ -52,20 +52,24 @@ async def read_alert(acting: Annotated[Acting, acting()], alert_id: UUID, respon
     return detail
 
 
-@router.post("/{alert_id}/claim", responses=problem_responses(412))
-async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, if_match: IfMatch) -> Alert:
-    """Takes the alert, so that no two people work on it; asking twice does no harm."""
-    alert = await queries.claim_alert(acting.conn, acting.actor, alert_id, if_match)
+@router.post("/{alert_id}/claim", responses=problem_responses(412, 428))
+async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, seen: SeenVersion) -> Alert:
+    """Takes the alert as it was seen, so that no two people work on it; asking twice does no harm."""
+    alert = await queries.claim_alert(acting.conn, acting.actor, alert_id, seen)
     tag(response, alert.version)
     return alert
 
 
-@router.post("/{alert_id}/review", status_code=201, responses=problem_responses(412))
+@router.post("/{alert_id}/review", status_code=201, responses=problem_responses(412, 428))
 async def review_alert(
-    acting: Deciding, alert_id: UUID, said: NewReview, response: Response, if_match: IfMatch
+    acting: Deciding, alert_id: UUID, said: NewReview, response: Response, seen: SeenVersion
 ) -> Review:
-    """A person's decision, with the reason; it stays for good. The ETag is the alert's new version."""
-    review, alert = await queries.review_alert(acting.conn, acting.actor, alert_id, said, if_match)
+    """A person's decision on the alert as they saw it, with the reason; it stays for good.
+
+    `If-Match` names what was seen: where somebody has decided meanwhile, it is 412. The ETag of the answer is the
+    alert's new version.
+    """
+    review, alert = await queries.review_alert(acting.conn, acting.actor, alert_id, said, seen)
     tag(response, alert.version)
     response.headers["Location"] = f"/api/alerts/{alert_id}"
     return review

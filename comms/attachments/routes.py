@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from comms.attachments import intake, queries
 from comms.attachments.kinds import KINDS
@@ -12,8 +12,8 @@ from comms.attachments.records import Attachment
 from comms.database import Actor
 from comms.http import Acting, InHouse, acting_with, allowed
 from comms.problems import problem_responses
-from comms.ranges import answer_range
-from comms.routing import PlatformRoute
+from comms.ranges import Asked, StoredBytes, answer_range
+from comms.routing import UNCHANGED, PlatformRoute
 
 router = APIRouter(prefix="/api/messages/attachments", tags=["messages"], route_class=PlatformRoute)
 
@@ -46,21 +46,27 @@ async def upload_attachment(
     responses={
         200: {"content": _CONTENT, "description": "The whole file"},
         206: {"content": _CONTENT, "description": "The range"},
+        **UNCHANGED,
         **problem_responses(416),
     },
 )
 async def download_attachment(
     attachment_id: UUID,
     acting: Annotated[Acting, acting_with("messages.read")],
-    wanted: Annotated[str | None, Header(alias="Range")] = None,
+    asked: Asked,
 ) -> Response:
     """The file, whole or in ranges, for whoever sees its message; of a deleted one, for the officers, logged."""
     opened = await queries.open_attachment(acting.house, acting.conn, acting.actor, attachment_id)
     attachment = opened.attachment
     headers = {"Content-Disposition": _disposition(attachment.name), "Content-Security-Policy": _SHUT}
     return await answer_range(
-        wanted, attachment.size_bytes, lambda span: opened.read(acting.house, span), attachment.media_type, headers
-    )
+        asked,
+        StoredBytes(
+            attachment.size_bytes, attachment.media_type, f'"{attachment_id}"',
+            lambda span: opened.read(acting.house, span),
+        ),
+        headers,
+    )  # fmt: skip
 
 
 def _created(attachment: Attachment) -> Response:

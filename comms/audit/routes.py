@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 
 from comms.audit.anchors import AnchorBook, AnchorKey
 from comms.audit.queries import Act, ActFilter, list_acts, record_act
@@ -13,6 +12,7 @@ from comms.database import Actor
 from comms.http import Acting, acting_with
 from comms.identity.door import NOBODY
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
+from comms.times import Time
 
 router = APIRouter(prefix="/api/audit", tags=["audit"])
 
@@ -26,8 +26,8 @@ def wanted_acts(
     object_id: UUID | None = None,
     actor_id: UUID | None = None,
     action: Code = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
 ) -> ActFilter:
     """What the query string names."""
     return ActFilter(

@@ -16,6 +16,7 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.identity.roles import RolePermission, refuse_unless
+from comms.texts import Words
 from models.errors import conflict, missing, refused
 from models.records import Record
 
@@ -27,7 +28,7 @@ class NewBrokenGlass(Record):
 
     object_kind: ObjectKind
     object_id: UUID
-    reason: str = Field(min_length=1, max_length=2000, repr=False)
+    reason: Words = Field(min_length=1, max_length=2000, repr=False)
     minutes: int = Field(ge=1, le=60)
 
 

@@ -5,13 +5,14 @@ here needs a condition of article 9 beside its basis of article 6.
 """
 
 from datetime import datetime
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
 
 from pydantic import Field
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
+from comms.texts import Name, Words
 from models.errors import conflict, invalid, missing
 from models.records import Record
 
@@ -31,7 +32,7 @@ class ProposedGround(Record):
 
     activity_type: Purpose
     legal_basis: LegalBasis
-    special_category_condition: str | None = Field(
+    special_category_condition: Name | None = Field(
         default=None, max_length=200, description="Article 9 condition, e.g. 'DPA 2018 Sch. 1 para. 18'."
     )
 
@@ -39,15 +40,21 @@ class ProposedGround(Record):
 class NewProcessingActivity(ProposedGround):
     """A ground to be put in force; it takes the place of the one in force for this purpose."""
 
-    purpose: str = Field(min_length=1, max_length=2000, description="Why, in words that residents understand.")
-    data_categories: tuple[str, ...] = ()
+    purpose: Words = Field(min_length=1, max_length=2000, description="Why, in words that residents understand.")
+    data_categories: tuple[Annotated[Name, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=100
+    )
     retention_period_days: int | None = Field(default=None, gt=0, le=36500)
-    description: str | None = Field(default=None, max_length=10_000, description="Necessity, balance, safeguards.")
+    description: Words | None = Field(default=None, max_length=10_000, description="Necessity, balance, safeguards.")
 
 
 class ProcessingActivity(NewProcessingActivity):
     """A ground as it was decided; in force until `ended_at`."""
 
+    special_category_condition: str | None
+    purpose: str
+    data_categories: tuple[str, ...]
+    description: str | None
     id: UUID
     decided_by: UUID
     created_at: datetime

@@ -8,13 +8,15 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from comms.audit.queries import record_act
 from comms.consent.grounds import LegalBasis, Purpose
 from comms.consent.permission import no_ground
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
+from comms.texts import Name, Words
+from comms.times import Time
 from models.errors import conflict, invalid, missing
 from models.records import Record
 
@@ -26,10 +28,10 @@ class ConsentChange(Record):
 
     user_id: UUID
     purpose: Purpose
-    consent_method: str | None = Field(default=None, max_length=100, examples=["verbal", "web_form", "email"])
+    consent_method: Name | None = Field(default=None, max_length=100, examples=["verbal", "web_form", "email"])
     evidence: dict[str, Any] = Field(default_factory=dict, repr=False)
-    expiry_date: AwareDatetime | None = None
-    reason: str | None = Field(default=None, max_length=2000, repr=False)
+    expiry_date: Time | None = None
+    reason: Words | None = Field(default=None, max_length=2000, repr=False)
 
 
 class ConsentRecord(Record):

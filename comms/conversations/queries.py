@@ -16,6 +16,7 @@ from comms.conversations.moments import take_moment
 from comms.database import Actor, Connection, one
 from comms.events.queries import emit
 from comms.messages.records import About, MessageType
+from comms.texts import Name
 from comms.versions import refuse_stale
 from models.errors import missing
 from models.records import Record
@@ -43,7 +44,7 @@ class NewConversation(Record):
     """`members` are those beside whoever makes it; a direct conversation has exactly one."""
 
     conversation_type: ConversationType
-    title: str | None = Field(default=None, min_length=1, max_length=255, repr=False)
+    title: Name | None = Field(default=None, min_length=1, max_length=255, repr=False)
     members: tuple[UUID, ...] = Field(min_length=1, max_length=200)
     settings: ConversationSettings = ConversationSettings()
     care_context: CareContext = CareContext()
@@ -52,7 +53,7 @@ class NewConversation(Record):
 class ConversationChange(Record):
     """What is to be different; what is left out stays."""
 
-    title: str | None = Field(default=None, min_length=1, max_length=255, repr=False)
+    title: Name | None = Field(default=None, min_length=1, max_length=255, repr=False)
     settings: ConversationSettings | None = None
     care_context: CareContext | None = None
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
+from comms.security_headers import page_policy
+
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 _STYLE: Final = """\
 body { font: 1.1rem/1.6 system-ui, sans-serif; color: #1d2b2a; background: #fbfaf7; margin: 0; }
@@ -32,6 +34,7 @@ body { color: #e6ebe9; background: #141a19; } a { color: #8fd3c8; } dt, footer {
 }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.5rem; } }
 """
+POLICY: Final = page_policy(_STYLE)
 _PAGE: Final = """\
 <!doctype html>
 <html lang="en-GB">
@@ -62,7 +65,6 @@ lists what can be asked says how a token is come by.</p>
 <ul>
 <li><a href="/docs">What can be asked here</a></li>
 <li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>
-<li><a href="/health/detailed">Whether everything is well</a></li>
 </ul>"""
 
 

@@ -1,5 +1,6 @@
 """The pages for people at this address: who they are and what their tenant holds, and what can be asked here."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Final
 
@@ -8,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from comms.cookies import forget_cookie, read_cookie, set_cookie
 from comms.database import Origin
-from comms.front.pages import api_page, sign_in_page, visitor_page
+from comms.front.pages import POLICY, api_page, sign_in_page, visitor_page
 from comms.front.queries import read_welcome
 from comms.front.welcome import welcome_page
 from comms.http import FROM_ANYBODY, InHouse, bearer_of, origin_of, refuse_other_origins
@@ -20,7 +21,15 @@ from comms.sign_ins.routes import COOKIE as REFRESH_COOKIE
 from comms.sign_ins.routes import keep_in_cookie, know_browser, known_cookie
 from models.errors import Kind, WriteCareError
 
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse, dependencies=[FROM_ANYBODY])
+
+class Page(HTMLResponse):
+    """A page for people, with the policy that its style sheet needs."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        super().init_headers({"Content-Security-Policy": POLICY, **(headers or {})})
+
+
+router = APIRouter(include_in_schema=False, default_response_class=Page, dependencies=[FROM_ANYBODY])
 
 COOKIE: Final = "wcc_access"  # a browser's access token, where it keeps one
 
@@ -63,7 +72,7 @@ async def sign_in_by_form(
     except WriteCareError as error:
         elsewhere = house.settings.oidc_issuer is not None
         form = sign_in_page(single_sign_on=elsewhere, tenant=sent.tenant, user=sent.user, problem=error.detail)
-        return HTMLResponse(form, status_of(error))
+        return Page(form, status_of(error))
     inside = RedirectResponse("/", 303)
     set_cookie(inside, house.settings, COOKIE, tokens.access_token, tokens.expires_in)
     keep_in_cookie(inside, house, tokens)

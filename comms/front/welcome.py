@@ -58,13 +58,13 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "retention.read": "see how long things are kept, and what is held for a case",
     "retention.decide": "decide how long things are kept",
     "retention.hold": "hold what a case needs, and let it go",
+    "operations.read": "see how the installation is: its health and its measurements",
 }
 _OWN: Final = "see and change your own consent"
 _GUEST: Final = "take part in the one call that you were invited to"
 _LINKS: Final = (
     '<ul>\n<li><a href="/docs">What can be asked here</a>, the API\'s documentation</li>\n'
-    '<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>\n'
-    '<li><a href="/health/detailed">Whether everything is well</a></li>\n</ul>'
+    '<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>\n</ul>'
 )
 _FOOTER: Final = (
     '\n<form method="post" action="/sign-out"><p><button>Sign out</button></p></form>'

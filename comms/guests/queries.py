@@ -9,7 +9,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
@@ -17,6 +17,8 @@ from comms.identity.tokens import invitation_invalid
 from comms.sessions.participants import add_participant, remove_participant
 from comms.sessions.queries import NewParticipant, lock_session, read_session, refuse_unless_known
 from comms.sign_ins.queries import end_all_sign_ins, open_sign_in
+from comms.texts import Name
+from comms.times import Time
 from models.errors import conflict, invalid, missing
 from models.records import Record
 
@@ -27,15 +29,18 @@ _LONGEST_SIGN_IN_SECONDS: Final = 12 * 3600.0
 class NewInvitation(Record):
     """Whom to let into the session, and until when."""
 
-    display_name: str = Field(min_length=1, max_length=255, repr=False)
+    display_name: Name = Field(min_length=1, max_length=255, repr=False)
     participant_type: Literal["family", "professional", "guest"]
-    email: str | None = Field(default=None, max_length=254, repr=False)
-    expires_at: AwareDatetime
+    email: Name | None = Field(default=None, max_length=254, repr=False)
+    expires_at: Time
 
 
 class Invitation(NewInvitation):
     """An invitation to a session; `entered_at`: the first time that somebody came by its link."""
 
+    display_name: str = Field(repr=False)
+    email: str | None = Field(repr=False)
+    expires_at: datetime
     id: UUID
     session_id: UUID
     invited_by: UUID

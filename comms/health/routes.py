@@ -1,12 +1,14 @@
-"""`/health`, `/health/detailed` and `/metrics`: for supervisors and operators, without a token and without secrets."""
+"""`/health` for everybody; `/health/detailed` and `/metrics` for supervisors and operators. None has secrets."""
 
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from comms.health.access import Operating
 from comms.health.checks import Health, examine
 from comms.http import InHouse
+from comms.problems import problem_responses
 from comms.readings.lag import measure_lag
 from models.records import Record
 
@@ -23,16 +25,25 @@ async def health() -> Alive:
     return Alive()
 
 
-@router.get("/health/detailed", responses={503: {"model": Health, "description": "Nothing can be taken now"}})
+@router.get(
+    "/health/detailed",
+    dependencies=[Operating],
+    responses={**problem_responses(401, 403, 429), 503: {"model": Health, "description": "Nothing can be taken now"}},
+)
 async def detailed_health(house: InHouse, request: Request, response: Response) -> Health:
-    """Database, storage, models, and how the child that opens files is confined; 503 where nothing can be taken."""
+    """Database, storage, models and the confinement of the audio decoder; 503 where nothing can be taken.
+
+    For the installation's operations token, and for roles that may read operations; as the measurements.
+    """
     found = await examine(house, request.app.state.confinement)
     if found.status == "down":
         response.status_code = 503
     return found
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics", response_class=Response, dependencies=[Operating], responses=problem_responses(401, 403, 429, 503)
+)
 async def metrics(house: InHouse) -> Response:
     """Measurements in Prometheus' text format."""
     await measure_lag(house)

@@ -8,17 +8,19 @@ from pydantic import Field
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
+from comms.texts import Name
 from models.errors import conflict, missing
 from models.records import Record
 
 
 class NewHome(Record):
-    name: str = Field(min_length=1, max_length=255)
+    name: Name = Field(min_length=1, max_length=255)
 
 
 class Home(NewHome):
     """A care home."""
 
+    name: str
     id: UUID
     created_at: datetime
 

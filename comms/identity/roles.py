@@ -31,7 +31,7 @@ RolePermission = Literal[
     "alerts.read", "alerts.decide", "alerts.oversee", "patterns.read", "models.use", "audit.read",
     "webhooks.read", "webhooks.manage",
     "glass.break", "glass.watch",
-    "retention.read", "retention.decide", "retention.hold",
+    "retention.read", "retention.decide", "retention.hold", "operations.read",
     "conversations.read", "conversations.write", "messages.read", "messages.write",
 ]  # fmt: skip
 
@@ -80,6 +80,8 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "retention.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
     "retention.decide": frozenset({"data_protection_officer"}),
     "retention.hold": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # measurements and health of the installation: counts of all tenants together, no ids
+    "operations.read": frozenset({"platform_admin", "service"}),
     # conversations are their members' alone; staff make them, residents and external people take part and write
     "conversations.read": _STAFF | {"resident", "external"},
     "conversations.write": _STAFF,

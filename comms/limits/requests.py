@@ -2,7 +2,7 @@
 
 People are counted when a token has been checked (comms/http.py), so that nobody can use up another's; every answer says
 what is left (headers as draft-ietf-httpapi-ratelimit-headers has them). Routes that take no token count the address,
-before they do any work; `/health` and `/metrics` are not counted.
+before they do any work; `/health`, and whoever holds the operations token, are not counted.
 """
 
 import time

@@ -4,12 +4,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime
 
 from comms.ai.routes import model_door_of
 from comms.http import SignedIn
 from comms.identity.roles import refuse_unless
 from comms.messages.search import KINDS, Kind, Mode, Search
+from comms.times import Time
 from models.endpoints import Question, QuestionVector
 
 
@@ -20,8 +20,8 @@ async def _wanted(
     kind: Annotated[frozenset[Kind] | None, Query(description="Once a kind; all where none is named.")] = None,
     conversation_id: UUID | None = None,
     sender_id: Annotated[UUID | None, Query(description="Who sent it, or is known to have said it.")] = None,
-    from_time: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    to_time: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    from_time: Annotated[Time | None, Query(alias="from")] = None,
+    to_time: Annotated[Time | None, Query(alias="to")] = None,
     has_attachment: Annotated[bool | None, Query(description="Messages that came with a file, or without.")] = None,
 ) -> Search:
     return Search(

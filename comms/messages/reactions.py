@@ -13,6 +13,7 @@ from comms.database import Actor, Connection
 from comms.events.queries import emit
 from comms.messages.queries import read_message
 from comms.messages.records import Message
+from comms.texts import Name
 from models.errors import conflict
 from models.records import Record
 
@@ -20,7 +21,7 @@ from models.records import Record
 class NewReaction(Record):
     """A sign or a short word."""
 
-    reaction: str = Field(min_length=1, max_length=50, repr=False)
+    reaction: Name = Field(min_length=1, max_length=50, repr=False)
 
 
 async def add_reaction(conn: Connection, actor: Actor, message_id: UUID, new: NewReaction) -> Message:

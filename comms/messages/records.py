@@ -7,11 +7,12 @@ from uuid import UUID
 from pydantic import Discriminator, Field, Tag
 
 from comms.attachments.records import Attachment
+from comms.texts import Words
 from models.records import Record
 
 SenderType = Literal["user", "system", "integration"]
 MessageType = Literal["text", "file", "voice", "system", "alert"]
-Content = Annotated[str, Field(min_length=1, max_length=10_000, repr=False)]
+Content = Annotated[Words, Field(min_length=1, max_length=10_000, repr=False)]
 
 
 class NewMessage(Record):
@@ -29,7 +30,7 @@ class NewFileMessage(Record):
 
     conversation_id: UUID
     attachments: tuple[UUID, ...] = Field(min_length=1, max_length=10)
-    content: Annotated[str, Field(min_length=1, max_length=10_000)] | None = Field(default=None, repr=False)
+    content: Annotated[Words, Field(min_length=1, max_length=10_000)] | None = Field(default=None, repr=False)
     message_type: Literal["file", "voice"]
     reply_to: UUID | None = None
     mentions: tuple[UUID, ...] = Field(default=(), max_length=50)

@@ -9,12 +9,14 @@ from comms.conversations.receipts import Receipt, list_receipts
 from comms.http import Acting, IfMatch, acting_with, tag
 from comms.messages import history, queries, reactions, search
 from comms.messages.asking import Meaning, Wanted
+from comms.messages.outlook import SentMessage, as_sent
 from comms.messages.reactions import NewReaction
 from comms.messages.records import AnyNewMessage, Message, MessageChange, MessageVersion
 from comms.messages.search import FoundPage
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem, problem_responses
 from comms.routing import PlatformRoute
+from comms.texts import Name
 
 router = APIRouter(prefix="/api/messages", tags=["messages"], route_class=PlatformRoute)
 
@@ -23,12 +25,15 @@ Writing = Annotated[Acting, acting_with("messages.write")]
 
 
 @router.post("", status_code=201)
-async def send_message(new: AnyNewMessage, acting: Writing, response: Response) -> Message:
-    """Sends words, or files that one has uploaded, to a conversation that one is in."""
+async def send_message(new: AnyNewMessage, acting: Writing, response: Response) -> SentMessage:
+    """Sends words, or files that one has uploaded, to a conversation that one is in.
+
+    `reading` says whether it will be read for safeguarding and, where not, whose ground or consent is lacking.
+    """
     message = await queries.send_message(acting.conn, acting.actor, new)
     response.headers["Location"] = f"/api/messages/{message.id}"
     tag(response, message.version)
-    return message
+    return await as_sent(acting.conn, acting.actor, message)
 
 
 @router.get("/search")
@@ -60,10 +65,10 @@ async def read_message(message_id: UUID, acting: Reading) -> Message:
     return await queries.read_message(acting.conn, message_id)
 
 
-@router.put("/{message_id}", response_model=Message, responses=problem_responses(412))
+@router.put("/{message_id}", response_model=SentMessage, responses=problem_responses(412))
 async def edit_message(
     message_id: UUID, change: MessageChange, acting: Writing, expected: IfMatch, response: Response
-) -> Message | Response:
+) -> SentMessage | Response:
     """Puts other words in the place of one's own; from a version that is not the last, they stand beside it (412)."""
     edited = await queries.edit_message(acting.conn, acting.actor, message_id, change, expected)
     if edited is None:  # answered, not raised: what was written is kept by this transaction
@@ -72,7 +77,7 @@ async def edit_message(
         )
         return problem(412, "version-stale", kept, headers={"Location": f"/api/messages/{message_id}/versions"})
     tag(response, edited.version)
-    return edited
+    return await as_sent(acting.conn, acting.actor, edited)
 
 
 @router.delete("/{message_id}", status_code=204, responses=problem_responses(412))
@@ -104,7 +109,7 @@ async def add_reaction(message_id: UUID, new: NewReaction, acting: Writing, resp
 
 @router.delete("/{message_id}/reactions", status_code=204)
 async def take_reaction_back(
-    message_id: UUID, reaction: Annotated[str, Query(min_length=1, max_length=50)], acting: Writing
+    message_id: UUID, reaction: Annotated[Name, Query(min_length=1, max_length=50)], acting: Writing
 ) -> None:
     """Takes one's own reaction back."""
     await reactions.take_reaction_back(acting.conn, acting.actor, message_id, reaction)

@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from comms.database import Connection
 from comms.messages.queries import COLUMNS
 from comms.messages.records import Message
 from comms.pages import LAST_ID
+from comms.times import Time
 from models.endpoints import QuestionVector
 from models.records import Record
 from models.retrieval import RANK_CONSTANT, reciprocal_rank_fusion
@@ -44,8 +45,8 @@ class Search(Record):
     kinds: tuple[Kind, ...] = KINDS
     conversation_id: UUID | None = None
     sender_id: UUID | None = None
-    from_time: AwareDatetime | None = None
-    to_time: AwareDatetime | None = None
+    from_time: Time | None = None
+    to_time: Time | None = None
     has_attachment: bool | None = None
 
 

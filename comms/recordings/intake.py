@@ -22,6 +22,7 @@ from comms.house import House
 from comms.idempotency.once import UNKEYED, Once
 from comms.recordings import queries
 from comms.recordings.queries import Recording, SealedTrack
+from comms.recordings.sameness import content_digest_of, refuse_same
 from comms.recordings.uploads import Upload
 from comms.sessions.queries import Session, SessionParticipant, read_session
 from comms.storage.keys import KEY_BYTES
@@ -88,7 +89,8 @@ async def take_in(
     """Stores an uploaded recording of the session; it is read soon after.
 
     Raises `missing`, `invalid` and `too_large` (the form, the audio), `refused` (`consent-missing`,
-    `no-lawful-basis`), a conflict, `unavailable` (storage); then database and storage are as they were.
+    `no-lawful-basis`), `AlreadyThere` and other conflicts, `unavailable` (storage); then database and storage are as
+    they were.
     """
     return await _take_in(house, actor, session_id, upload, recording_id=uuid_utils.uuid7(), begun=False, once=once)
 
@@ -108,6 +110,9 @@ async def _take_in(
         session = await _session(conn, actor, session_id)
         owners = owners_of(upload, session)
         await refuse_unless_permitted(conn, _heard(owners, session), "record")
+        content_digest = content_digest_of(session_id, upload, owners)
+        if not (begun or upload.keep_duplicate):  # before anything is decoded and stored, and again below
+            await refuse_same(conn, actor, session_id, content_digest)
     sounds = [
         _Sound(file, await _inspect(house, actor, file), owner)
         for file, owner in zip(upload.files, owners, strict=True)
@@ -119,9 +124,11 @@ async def _take_in(
             await once.claim(conn, actor)
             session = await _session(conn, actor, session_id)
             await refuse_unless_permitted(conn, _heard(owners, session), "record")
+            if not (begun or upload.keep_duplicate):
+                await refuse_same(conn, actor, session_id, content_digest)
             if begun and await queries.running_recording(conn, session_id) != recording_id:
                 raise conflict("not-recording", "Another recording of this session runs by now: upload this one.")
-            recording = await queries.keep(conn, actor, recording_id, session_id, tracks)
+            recording = await queries.keep(conn, actor, recording_id, session_id, tracks, content_digest=content_digest)
             await once.keep(recording)
     except BaseException:
         # even where the request was cancelled: ciphertext without a row is of no use to anybody

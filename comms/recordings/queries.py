@@ -136,17 +136,23 @@ async def begin(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
 
 
 async def keep(
-    conn: Connection, actor: Actor, recording_id: UUID, session_id: UUID, tracks: Sequence[SealedTrack]
+    conn: Connection,
+    actor: Actor,
+    recording_id: UUID,
+    session_id: UUID,
+    tracks: Sequence[SealedTrack],
+    *,
+    content_digest: bytes,
 ) -> Recording:
     """Rows for tracks that lie in storage; the recording is begun or new. Its event starts the durable job."""
     kept = await conn.execute(
-        "insert into recordings (tenant_id, id, session_id, status, duration_seconds, started_by, completed_at) "
-        "values (%s, %s, %s, 'processing', %s, %s, now()) on conflict (tenant_id, id) do update set "
-        "status = 'processing', duration_seconds = excluded.duration_seconds, completed_at = now(), "
-        "version = recordings.version + 1 returning version",
+        "insert into recordings (tenant_id, id, session_id, status, duration_seconds, started_by, completed_at, "
+        "content_digest) values (%s, %s, %s, 'processing', %s, %s, now(), %s) on conflict (tenant_id, id) do update "
+        "set status = 'processing', duration_seconds = excluded.duration_seconds, completed_at = now(), "
+        "content_digest = excluded.content_digest, version = recordings.version + 1 returning version",
         (
             actor.tenant_id, recording_id, session_id, max(track.duration_seconds for track in tracks),
-            actor.user_id,
+            actor.user_id, content_digest,
         ),
     )  # fmt: skip
     version = int(one(await kept.fetchone())["version"])
@@ -229,6 +235,7 @@ async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: in
         )
     await _move(conn, recording_id, "deleted")
     await conn.execute("update recording_tracks set wrapped_key = null where recording_id = %s", (recording_id,))
+    await conn.execute("update recordings set content_digest = null where id = %s", (recording_id,))
     await record_act(conn, actor, "recording.deleted", ("recording", recording_id))
     return await _objects_of(conn, recording_id)
 
@@ -262,7 +269,8 @@ def deleted() -> WriteCareError:
 
 async def _move(conn: Connection, recording_id: UUID, status: RecordingStatus, reason: str | None = None) -> int:
     moved = await conn.execute(
-        "update recordings set status = %s, parked_reason = %s, version = version + 1 where id = %s returning version",
+        "update recordings set status = %s, parked_reason = %s, stage = null, stage_since = null, "
+        "version = version + 1 where id = %s returning version",
         (status, reason, recording_id),
     )
     return int(one(await moved.fetchone())["version"])

@@ -1,12 +1,12 @@
 """Recordings over HTTP: taken in, started and stopped, heard, read, requeued, deleted."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Query, Request, Response
 
 from comms.audit.queries import record_act
 from comms.consent.grounds import PURPOSES
@@ -16,17 +16,19 @@ from comms.forms import is_multipart
 from comms.house import House
 from comms.http import Acting, IfMatch, InHouse, acting_with, allowed, tag
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
-from comms.problems import problem_responses
-from comms.ranges import answer_range
+from comms.problems import problem_of, problem_responses
+from comms.ranges import Asked, StoredBytes, answer_range
 from comms.recordings import intake, queries
 from comms.recordings.captions import MEDIA_TYPES, CaptionFormat, render
 from comms.recordings.playback import unlock_track
+from comms.recordings.progress import how_far, note_of
 from comms.recordings.queries import Recording, RecordingStatus
-from comms.recordings.uploads import Upload, once_of, received
-from comms.routing import PlatformRoute
+from comms.recordings.sameness import AlreadyThere
+from comms.recordings.uploads import once_of, received, upload_of
+from comms.routing import UNCHANGED, PlatformRoute
 from comms.sessions.queries import read_session
-from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
-from models.errors import WriteCareError
+from comms.transcripts.queries import StoredAnalysis, StoredTranscript, find_analysis, find_transcript
+from models.errors import Kind, WriteCareError
 from models.records import Record
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
@@ -46,6 +48,11 @@ _FORM: Final[dict[str, Any]] = {
             "items": {"type": "string", "format": "uuid"},
             "description": "Whose track each file is (user id), in the files' order; none: one mixed track.",
         },
+        "duplicate": {
+            "type": "string",
+            "enum": ["keep"],
+            "description": "Store it although the session has a recording of the same files.",
+        },
     },
 }
 _TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
@@ -63,11 +70,20 @@ class ConsentStatus(Record):
     "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
 async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
-    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon."""
+    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon.
+
+    Where the session has a recording of the same files already, it is 409 `recording-already-there` with its
+    `Location`; `duplicate=keep` in the form stores it once more.
+    """
     with _counted_refusals(house):
         async with received(request, house.settings.data_dir) as upload:
-            once = await once_of(request, upload, _created)
-            recording = await intake.take_in(house, actor, session_id, upload, once)
+            once = once_of(request, upload, _created)
+            try:
+                recording = await intake.take_in(house, actor, session_id, upload, once)
+            except AlreadyThere as there:
+                house.metrics.recordings_refused.labels(there.slug).inc()
+                headers = {"Location": f"/api/recordings/{there.recording_id}"}
+                return problem_of(there, request.state.request_id, headers)
     return _created(recording)
 
 
@@ -90,10 +106,10 @@ async def stop_recording(session_id: UUID, request: Request, house: InHouse, act
     with _counted_refusals(house):
         if is_multipart(request):
             async with received(request, house.settings.data_dir) as upload:
-                once = await once_of(request, upload, _stopped)
+                once = once_of(request, upload, _stopped)
                 recording = await intake.stop(house, actor, session_id, upload, once)
         else:
-            once = await once_of(request, Upload(files=(), participants=()), _stopped)
+            once = once_of(request, await upload_of(()), _stopped)
             recording = await intake.discard(house, actor, session_id, once)
     return _stopped(recording)
 
@@ -128,51 +144,83 @@ async def read_recording(recording_id: UUID, acting: Reading, response: Response
     responses={
         200: {"content": {"audio/*": {}}, "description": "The whole track"},
         206: {"content": {"audio/*": {}}, "description": "The range"},
+        **UNCHANGED,
         **problem_responses(416),
     },
 )
 async def download_track(
     recording_id: UUID,
     acting: Annotated[Acting, acting_with("recordings.listen")],
+    asked: Asked,
     track: Annotated[int, Query(ge=0, description="The track's position.")] = 0,
-    wanted: Annotated[str | None, Header(alias="Range")] = None,
 ) -> Response:
     """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
     recording = await queries.load_recording(acting.conn, recording_id)
     opened = await unlock_track(acting.house, acting.conn, acting.actor, recording, track)
     answer = await answer_range(
-        wanted,
-        opened.track.size_bytes,
-        lambda span: opened.read(acting.house, span),
-        opened.track.media_type,
+        asked,
+        StoredBytes(
+            opened.track.size_bytes, opened.track.media_type, f'"{opened.track.id}"',
+            lambda span: opened.read(acting.house, span),
+        ),
         {"Content-Disposition": f'attachment; filename="{recording_id}-{track}"'},
-    )
-    if answer.status_code != 416:
+    )  # fmt: skip
+    if answer.status_code in (200, 206) and not asked.head:
         await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
     return answer
 
 
-@router.get("/{recording_id}/transcript", responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}})
+@router.get(
+    "/{recording_id}/transcript",
+    response_model=StoredTranscript,
+    responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}, **UNCHANGED},
+)
 async def read_transcript(
     recording_id: UUID,
+    request: Request,
     acting: Annotated[Acting, acting_with("transcripts.read")],
     format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
-) -> StoredTranscript:
-    """Who said what, when; who reads it is logged."""
+) -> Response:
+    """Who said what, when; who reads it is logged. While it is made, 409 says how far it has come (`progress`)."""
     await _refuse_deleted(acting, recording_id)
-    transcript = await load_transcript(acting.conn, recording_id)
+    transcript = await find_transcript(acting.conn, recording_id)
+    if transcript is None:
+        return await _not_there(request, acting, recording_id, "transcript")
     await record_act(acting.conn, acting.actor, "transcript.read", ("recording", recording_id))
-    if format is not None:
-        text = render(transcript.transcript, format)
-        return PlainTextResponse(text, media_type=MEDIA_TYPES[format])  # type: ignore[return-value]
-    return transcript
+    if format is None:
+        return _exported(transcript.model_dump_json(), "application/json")
+    return _exported(render(transcript.transcript, format), f"{MEDIA_TYPES[format]}; charset=utf-8")
 
 
-@router.get("/{recording_id}/analysis")
-async def read_analysis(recording_id: UUID, acting: Annotated[Acting, acting_with("analyses.read")]) -> StoredAnalysis:
-    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged."""
+async def _not_there(
+    request: Request, acting: Acting, recording_id: UUID, what: Literal["transcript", "analysis"]
+) -> Response:
+    """The problem that says why, and how far the worker has come; raises `missing` where nothing is being made."""
+    progress = await how_far(acting.conn, recording_id)
+    error = note_of(progress, what)
+    if error.kind is Kind.MISSING:
+        raise error
+    return problem_of(error, request.state.request_id, progress=progress.model_dump(mode="json"))
+
+
+def _exported(text: str, media_type: str) -> Response:
+    """A document whose ETag is a digest of it: the same tag, the same bytes."""
+    body = text.encode()
+    return Response(body, headers={"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Content-Type": media_type})
+
+
+@router.get("/{recording_id}/analysis", response_model=StoredAnalysis)
+async def read_analysis(
+    recording_id: UUID, request: Request, acting: Annotated[Acting, acting_with("analyses.read")]
+) -> StoredAnalysis | Response:
+    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged.
+
+    While it is made, 409 says how far it has come (`progress`).
+    """
     await _refuse_deleted(acting, recording_id)
-    analysis = await load_analysis(acting.conn, recording_id)
+    analysis = await find_analysis(acting.conn, recording_id)
+    if analysis is None:
+        return await _not_there(request, acting, recording_id, "analysis")
     await record_act(acting.conn, acting.actor, "analysis.read", ("recording", recording_id))
     return analysis
 

@@ -1,4 +1,7 @@
-"""A recording as it comes in: a form of `file` (one a track) and `participant` (one a track, in the files' order)."""
+"""A recording as it comes in: a form of `file` (one a track) and `participant` (one a track, in the files' order).
+
+`duplicate=keep` says that it is to be kept although the session has a recording of the same files.
+"""
 
 import asyncio
 import hashlib
@@ -18,40 +21,58 @@ from comms.recordings.queries import Recording
 from models.errors import invalid
 
 MAX_TRACKS: Final = 16
-_SHAPE: Final = FormShape(files=frozenset({"file"}), fields=frozenset({"participant"}), most=MAX_TRACKS)
+_SHAPE: Final = FormShape(files=frozenset({"file"}), fields=frozenset({"participant", "duplicate"}), most=MAX_TRACKS)
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The files in the order sent, at their beginnings, and whom they are of where that was said."""
+    """The files in the order sent, at their beginnings, and whom they are of where that was said.
+
+    `digests` are the files' own (SHA-256). `keep_duplicate`: it is stored though the session has the same already.
+    """
 
     files: tuple[BinaryIO, ...] = field(repr=False)
     participants: tuple[UUID, ...]
+    digests: tuple[bytes, ...] = field(repr=False)
+    keep_duplicate: bool = False
+
+
+async def upload_of(
+    files: tuple[BinaryIO, ...], participants: tuple[UUID, ...] = (), *, keep_duplicate: bool = False
+) -> Upload:
+    """Reads the files once for their digests, and leaves them at their beginnings."""
+    digests = tuple([await asyncio.to_thread(_digest, file) for file in files])
+    return Upload(files, participants, digests, keep_duplicate)
 
 
 @asynccontextmanager
 async def received(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
     """Reads the request's body; the files are gone when the block ends.
 
-    Raises what `received_form` does, and `invalid` (`participant-invalid`).
+    Raises what `received_form` does, and `invalid` (`participant-invalid`, `duplicate-invalid`).
     """
     async with received_form(request, data_dir, _SHAPE) as form:
-        yield Upload(tuple(sent.file for sent in form.files), tuple(_person(text) for _, text in form.fields))
+        said = [text for name, text in form.fields if name == "duplicate"]
+        if said not in ([], ["keep"]):
+            raise invalid("duplicate-invalid", "`duplicate` is `keep`, or is left out.")
+        people = tuple(_person(text) for name, text in form.fields if name == "participant")
+        yield await upload_of(tuple(sent.file for sent in form.files), people, keep_duplicate=bool(said))
 
 
-async def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Response]) -> Once[Recording]:
-    """What gives the request's upload one effect; reads the files once more where it has an Idempotency-Key."""
+def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Response]) -> Once[Recording]:
+    """What gives the request's upload one effect, where it has an Idempotency-Key."""
     attempt = attempt_of(request)
-    return Once(attempt, await asyncio.to_thread(_digest, upload), answer) if attempt is not None else UNKEYED
+    if attempt is None:
+        return UNKEYED
+    sent = repr(([str(person) for person in upload.participants], upload.keep_duplicate)).encode()
+    return Once(attempt, hashlib.sha256(sent + b"".join(upload.digests)).digest(), answer)
 
 
-def _digest(upload: Upload) -> bytes:
-    found = hashlib.sha256(repr([str(person) for person in upload.participants]).encode())
-    for file in upload.files:
-        while piece := file.read(1 << 20):
-            found.update(piece)
-        found.update(file.tell().to_bytes(8))  # where one file ends and the next begins
-        file.seek(0)
+def _digest(file: BinaryIO) -> bytes:
+    found = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        found.update(piece)
+    file.seek(0)
     return found.digest()
 
 

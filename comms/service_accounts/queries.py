@@ -18,6 +18,8 @@ from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
 from comms.identity.door import door
 from comms.identity.roles import PRIVILEGED_SCOPES, RolePermission, may
+from comms.texts import Name
+from comms.times import Time
 from models.errors import Kind, WriteCareError, invalid, missing
 from models.records import Record
 
@@ -30,9 +32,9 @@ _USE_NOTED_EVERY: Final = "5 minutes"  # a write a request would cost more than 
 class NewServiceAccount(Record):
     """A program to be given a key; it expires within a year."""
 
-    name: str = Field(min_length=1, max_length=255, repr=False)
+    name: Name = Field(min_length=1, max_length=255, repr=False)
     scopes: frozenset[RolePermission] = Field(min_length=1)
-    expires_at: datetime
+    expires_at: Time
 
 
 class ServiceAccount(Record):
@@ -64,14 +66,14 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
     """A program's account, which belongs to the person who made it: what is about them is withheld from it too.
 
     A key that reads what alerts are about is good once a second person has approved the account. Raises `invalid` for a
-    scope that the role `service` lacks (`scope-not-a-services`) or an end that is past, more than a year away or
-    without a time zone (`expiry-out-of-range`).
+    scope that the role `service` lacks (`scope-not-a-services`) or an end that is past or more than a
+    year away (`expiry-out-of-range`).
     """
     if beyond := sorted(scope for scope in new.scopes if not may(_ROLE, scope)):
         raise invalid("scope-not-a-services", f"The role {_ROLE} lacks {', '.join(beyond)}: leave it out.")
     now = datetime.now(UTC)
-    if new.expires_at.tzinfo is None or not now < new.expires_at <= now + _LONGEST:
-        raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year, given with its offset.")
+    if not now < new.expires_at <= now + _LONGEST:
+        raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year.")
     secret = secrets.token_urlsafe(32)
     waits = bool(new.scopes & PRIVILEGED_SCOPES)
     made = await conn.execute(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
-from pydantic import AwareDatetime, Field, StringConstraints, WithJsonSchema
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
@@ -18,6 +18,8 @@ from comms.homes.queries import read_home
 from comms.sessions.care_context import CareContext, NewCareContext, write_context, write_description
 from comms.sessions.measures import SessionMetrics, measure_session
 from comms.sessions.quality import ConnectionQuality
+from comms.texts import Name, Words
+from comms.times import Time
 from comms.versions import refuse_stale
 from models.errors import conflict, missing, refused
 from models.records import Record
@@ -64,7 +66,7 @@ class SessionParticipant(NewParticipant):
 
 
 Title = Annotated[
-    str,
+    Name,
     StringConstraints(min_length=1, max_length=255),
     WithJsonSchema({
         "type": "string", "minLength": 1, "maxLength": 255,
@@ -76,8 +78,8 @@ Title = Annotated[
 class NewSession(Record):
     session_type: SessionType
     title: Title = Field(repr=False)
-    description: str | None = Field(default=None, max_length=10_000, repr=False)
-    scheduled_start_time: AwareDatetime | None = None
+    description: Words | None = Field(default=None, max_length=10_000, repr=False)
+    scheduled_start_time: Time | None = None
     recording_enabled: bool = False
     care_context: NewCareContext = Field(default=NewCareContext(), repr=False)
     home_id: UUID | None = None
@@ -88,8 +90,8 @@ class SessionChange(Record):
     """What is to be different; what is left out stays."""
 
     title: Title | None = Field(default=None, repr=False)
-    description: str | None = Field(default=None, max_length=10_000, repr=False)
-    scheduled_start_time: AwareDatetime | None = None
+    description: Words | None = Field(default=None, max_length=10_000, repr=False)
+    scheduled_start_time: Time | None = None
     recording_enabled: bool | None = None
     care_context: NewCareContext | None = Field(default=None, repr=False)
     home_id: UUID | None = None

@@ -19,6 +19,7 @@ from comms.identity.door import NOBODY, door
 from comms.identity.roles import Role
 from comms.settings import Settings
 from comms.sign_ins.queries import end_all_sign_ins
+from comms.texts import shown_name
 from comms.users.queries import SAME_PERSON
 from models.errors import WriteCareError, refused
 
@@ -55,7 +56,7 @@ def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
     if not slug:
         raise _unknown()
     name = claims.get(settings.oidc_name_claim)
-    shown = name.replace("\0", "")[:255] if isinstance(name, str) else ""
+    shown = shown_name(name)[:255].strip() if isinstance(name, str) else ""
     email = claims.get("email") if claims.get("email_verified") is True else None
     return Claimed(
         str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, roles.pop(), shown or slug,

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, one
+from comms.texts import Name
 from models.errors import conflict, missing, refused
 from models.records import Record
 
@@ -16,12 +17,13 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 class NewTenant(Record):
     slug: Slug
-    name: str = Field(min_length=1, max_length=255)
+    name: Name = Field(min_length=1, max_length=255)
 
 
 class Tenant(NewTenant):
     """A care group."""
 
+    name: str
     id: UUID
     created_at: datetime
 

@@ -14,6 +14,7 @@ from comms.homes.queries import read_home
 from comms.identity.roles import APPOINTS, PRIVILEGED, Role, may
 from comms.sign_ins.queries import end_all_sign_ins
 from comms.tenants.queries import Slug
+from comms.texts import Name
 from models.errors import conflict, missing, refused
 from models.records import Record
 
@@ -21,10 +22,10 @@ from models.records import Record
 class NewUser(Record):
     """A person to be added; without a slug they get one that says nothing."""
 
-    display_name: str = Field(min_length=1, max_length=255, repr=False)
+    display_name: Name = Field(min_length=1, max_length=255, repr=False)
     role: Role
     slug: Slug | None = Field(default=None, repr=False)
-    email: str | None = Field(default=None, max_length=254, repr=False)
+    email: Name | None = Field(default=None, max_length=254, repr=False)
     home_id: UUID | None = None
 
 
@@ -32,6 +33,8 @@ class User(NewUser):
     """A person."""
 
     id: UUID
+    display_name: str = Field(repr=False)
+    email: str | None = Field(repr=False)
     slug: Slug = Field(repr=False)
     active: bool
     created_at: datetime

@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, str]] = {
     "token": "serving.command.token",
     "enrol": "serving.command.enrol",
     "database-url": "serving.command.database_url",
+    "database": "serving.command.database",
     "verify-audit": "serving.command.verify_audit",
     "rotate-keys": "serving.command.rotate_keys",
     "demo": "serving.command.demo",

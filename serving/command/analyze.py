@@ -1,6 +1,7 @@
 """`./writecare analyze IN.jsonl OUT.jsonl`: conversations in, concerns, sentiment, risk, summary and actions out.
 
-Runs the text models in this process, without the rest of the system. One output line an input line, in order.
+Runs the text models in this process, without the rest of the system. One output line an input line that is not empty,
+in order.
 OUT appears only when all of it is there: it is written beside its place and then renamed. What is no file (a pipe,
 a device, standard output) is written to as it is.
 """
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.errors import WriteCareError, invalid
+from models.lines import filled_lines
 from models.records import Analysis, Conversation
 from serving.command.options import command_parser, parsed, settings_for
 
@@ -71,7 +73,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
 def read_conversations(source: Path) -> list[Conversation]:
     """All conversations of a JSONL file; raises `conversation-malformed` for the first line that is not one."""
     with source.open("rb") as file:
-        return [_conversation(number, line) for number, line in enumerate(file, start=1)]
+        return [_conversation(number, line) for number, line in filled_lines(file)]
 
 
 def output_line(analysis: Analysis) -> str:
@@ -90,7 +92,7 @@ def _conversation(number: int, line: bytes) -> Conversation:
     except UnicodeDecodeError:
         raise _malformed(number, "is not UTF-8") from None
     try:
-        row = from_json(line.strip())  # unlike `json`, it takes no half of a character, and never runs out of stack
+        row = from_json(line)  # unlike `json`, it takes no half of a character, and never runs out of stack
     except ValueError as error:
         raise _malformed(number, f"is not JSON ({str(error).replace(' at line 1 ', ', ')})") from None
     if not isinstance(row, dict):

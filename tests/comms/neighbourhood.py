@@ -52,7 +52,7 @@ async def make_neighbour(house: House, worker_house: House) -> Neighbour:
         await make_ticket(conn, manager)
     async with house.database.acting_as(made.lead) as conn:
         await alerts.view_alert(conn, made.lead, alert.id)
-        await alerts.review_alert(conn, made.lead, alert.id, NewReview(decision="escalate", reason="Look at once."))
+        await alerts.review_alert(conn, made.lead, alert.id, NewReview(decision="escalate", reason="Look at once."), 1)
     async with worker_house.database.acting_as(made.worker) as conn:
         timing = StageTiming(stage="decoded", audio_seconds=1.0, wall_seconds=1.0)
         await save_timings(conn, made.worker, made.recording_id, [timing])

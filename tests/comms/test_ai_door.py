@@ -329,7 +329,7 @@ async def test_risk_indicators_count_concerns_beside_the_period_before(
     _, dismissed = await walked.make_alert(house, worker_house, made.tenant_id, "critical")
     headers = factories.bearer(house, made.lead)
     review = {"decision": "dismiss", "reason": "A card game."}
-    await client.post(f"/api/alerts/{dismissed.id}/review", json=review, headers=headers)
+    await client.post(f"/api/alerts/{dismissed.id}/review", json=review, headers=headers | {"If-Match": '"1"'})
     shown = (await client.get("/api/ai/risk-indicators", headers=headers)).json()
     assert shown["risk_levels"] == {"high": 1, "critical": 1}
     assert shown["categories"] == [

@@ -27,8 +27,9 @@ async def ask(client: httpx.AsyncClient, house: House, actor: Actor, path: str =
 async def tell(
     client: httpx.AsyncClient, house: House, actor: Actor, path: str, body: Any = None, etag: str | None = None
 ) -> httpx.Response:
-    headers = factories.bearer(house, actor) | ({"If-Match": etag} if etag is not None else {})
-    return await client.post(f"/api/alerts{path}", json=body, headers=headers)
+    """Acts on the alert as it stands, or as it was when it had this ETag."""
+    saw = {"If-Match": etag} if etag is not None else await walked.seen(house, actor, path.split("/")[1])
+    return await client.post(f"/api/alerts{path}", json=body, headers=factories.bearer(house, actor) | saw)
 
 
 def slug_of(answer: httpx.Response) -> str:
@@ -231,8 +232,11 @@ async def test_of_many_reviewers_at_once_one_claims(
     made, alert = await walked.make_alert(house, worker_house)
     team = [await factories.make_user(house, made.tenant_id, "reviewer") for _ in range(5)]
     answers = await at_once(databases, alert, *(tell(client, house, who, f"/{alert.id}/claim") for who in team))
-    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
-    assert {slug_of(answer) for answer in answers if answer.status_code == 409} == {"alert-claimed"}
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+    assert {slug_of(answer) for answer in answers if answer.status_code == 412} == {"version-stale"}
+    loser = next(who for who, answer in zip(team, answers, strict=True) if answer.status_code == 412)
+    after_looking = await tell(client, house, loser, f"/{alert.id}/claim")
+    assert (after_looking.status_code, slug_of(after_looking)) == (409, "alert-claimed")
     winner = next(who for who, answer in zip(team, answers, strict=True) if answer.status_code == 200)
     again = await tell(client, house, winner, f"/{alert.id}/claim")
     assert (again.status_code, again.json()["version"]) == (200, 2)
@@ -251,7 +255,7 @@ async def test_of_two_decisions_at_once_one_is_kept(
         tell(client, house, team[0], f"/{alert.id}/review", decision("confirm")),
         tell(client, house, team[1], f"/{alert.id}/review", decision("dismiss")),
     )
-    assert sorted(answer.status_code for answer in answers) == [201, 409]
+    assert sorted(answer.status_code for answer in answers) == [201, 412]
     assert len(await reviews_of(house, made.lead, alert)) == 1
 
 
@@ -311,6 +315,33 @@ async def test_who_saw_an_older_version_is_told_to_read_again(
     assert (stale.status_code, slug_of(stale)) == (412, "version-stale")
     fresh = await tell(client, house, made.lead, f"/{alert.id}/review", decision(), etag='"2"')
     assert fresh.status_code == 201
+
+
+async def test_a_dismissal_of_what_was_seen_before_an_escalation_is_refused(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made, alert = await walked.make_alert(house, worker_house)
+    reviewer = await factories.make_user(house, made.tenant_id, "reviewer")
+    saw = (await ask(client, house, made.lead, f"/{alert.id}")).headers["etag"]
+    escalated = await tell(client, house, reviewer, f"/{alert.id}/review", decision("escalate"), etag=saw)
+    assert escalated.status_code == 201
+    dismissed = await tell(client, house, made.lead, f"/{alert.id}/review", decision("dismiss"), etag=saw)
+    assert (dismissed.status_code, slug_of(dismissed)) == (412, "version-stale")
+    assert await reviews_of(house, made.lead, alert) == ["escalate"]
+    assert (await ask(client, house, made.lead, f"/{alert.id}")).json()["state"] == "escalated"
+
+
+@pytest.mark.parametrize("etag", [None, "*", " * "])
+@pytest.mark.parametrize("path", ["claim", "review"])
+async def test_a_decision_that_does_not_say_what_was_seen_is_not_taken(
+    client: httpx.AsyncClient, house: House, worker_house: House, path: str, etag: str | None
+) -> None:
+    made, alert = await walked.make_alert(house, worker_house)
+    headers = factories.bearer(house, made.lead) | ({"If-Match": etag} if etag is not None else {})
+    body = decision() if path == "review" else None
+    answer = await client.post(f"/api/alerts/{alert.id}/{path}", json=body, headers=headers)
+    assert (answer.status_code, slug_of(answer)) == (428, "version-required")
+    assert (await ask(client, house, made.lead, f"/{alert.id}")).json()["version"] == 1
 
 
 @pytest.mark.parametrize(

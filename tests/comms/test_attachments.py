@@ -499,7 +499,7 @@ async def test_an_infected_file_is_refused_logged_and_kept_nowhere(house: House,
 async def test_while_the_scanner_is_down_nothing_is_taken_and_health_says_so(house: House, settings: Settings) -> None:
     async with scanned(house, settings) as (talk, server, scanning):
         mia, _, path = await two_in_a_conversation(talk, house)
-        health = (await talk.ask(mia, "GET", "/health/detailed")).json()
+        health = (await talk.ask(mia, "GET", "/health/detailed", headers=factories.operator(house))).json()
         assert health["scanner"]["status"] == "ok"
         server.mood = "silent"
         unanswered = dataclasses.replace(scanning, scanner=ClamAV(server.url, patience_seconds=0.2))
@@ -520,4 +520,5 @@ async def test_without_a_scanner_files_are_taken_and_nobody_is_said_to_have_look
     assert (await upload(talk, mia, path, NOTE)).status_code == 201
     [kept] = await factories.rows(house, mia, "select scanned_by from message_attachments")
     assert kept["scanned_by"] is None
-    assert (await talk.ask(mia, "GET", "/health/detailed")).json()["scanner"]["status"] == "unused"
+    health = await talk.ask(mia, "GET", "/health/detailed", headers=factories.operator(house))
+    assert health.json()["scanner"]["status"] == "unused"

@@ -213,9 +213,9 @@ async def test_the_pages_for_people_are_whole_and_fetch_nothing_from_elsewhere(c
     assert "POST /api/recordings" in page
 
 
-async def test_health_tells_of_database_storage_models_and_confinement(client: httpx.AsyncClient) -> None:
+async def test_health_tells_of_database_storage_models_and_confinement(client: httpx.AsyncClient, house: House) -> None:
     assert (await client.get("/health")).json() == {"status": "ok"}
-    health = await client.get("/health/detailed")
+    health = await client.get("/health/detailed", headers=factories.operator(house))
     assert health.status_code == 200
     found = health.json()
     assert (found["database"]["status"], found["storage"]["status"]) == ("ok", "ok")
@@ -223,19 +223,19 @@ async def test_health_tells_of_database_storage_models_and_confinement(client: h
     assert "system calls" in found["confinement_layers"]
 
 
-async def test_health_without_models_is_degraded(settings: Settings) -> None:
+async def test_health_without_models_is_degraded(settings: Settings, house: House) -> None:
     lonely = create_app(settings.model_copy(update={"serve_url": "http://127.0.0.1:9"}))
     async with lonely.router.lifespan_context(lonely):
         transport = httpx.ASGITransport(app=lonely, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as caller:
-            health = await caller.get("/health/detailed")
+            health = await caller.get("/health/detailed", headers=factories.operator(house))
     assert (health.status_code, health.json()["status"], health.json()["models"]["status"]) == (200, "degraded", "down")
 
 
 async def test_measurements_count_routes_and_hold_no_ids(client: httpx.AsyncClient, house: House) -> None:
     manager = await factories.make_actor(house, "care_manager")
     await client.get(f"/api/sessions/{manager.user_id}", headers=factories.bearer(house, manager))
-    text = (await client.get("/metrics")).text
+    text = (await client.get("/metrics", headers=factories.operator(house))).text
     assert 'writecare_http_requests_total{method="GET",route="/api/sessions/{session_id}",status="404"}' in text
     assert str(manager.user_id) not in text
 

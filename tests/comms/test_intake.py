@@ -17,7 +17,7 @@ from comms.house import House
 from comms.recordings import intake
 from comms.recordings.queries import lock_recording, mark_ready, park, requeue, shred
 from comms.recordings.sweep import sweep, sweep_for_ever
-from comms.recordings.uploads import Upload
+from comms.recordings.uploads import upload_of
 from comms.storage.keys import KeyService, WrappedKey
 from comms.storage.objects import Objects, StoredObject
 from models.errors import Kind, WriteCareError, unavailable
@@ -53,7 +53,7 @@ async def recordings_of(house: House, actor: Actor) -> list[str]:
 async def take_in(
     house: House, actor: Actor, session_id: UUID, *files: bytes, participants: tuple[UUID, ...] = ()
 ) -> None:
-    upload = Upload(files=tuple(io.BytesIO(file) for file in files), participants=participants)
+    upload = await upload_of(tuple(io.BytesIO(file) for file in files), participants)
     await intake.take_in(house, actor, session_id, upload)
 
 

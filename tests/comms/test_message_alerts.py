@@ -194,7 +194,7 @@ async def test_the_sender_is_presumed_to_be_meant_and_sees_the_message_but_neith
 
 async def test_it_is_claimed_and_decided_as_any_other_and_not_on_what_was_not_seen(matter: Matter) -> None:
     reviewer = matter.team["reviewer"]
-    claimed = await matter.talk.ask(reviewer, "POST", f"/api/alerts/{matter.alert}/claim")
+    claimed = await matter.talk.ask(reviewer, "POST", f"/api/alerts/{matter.alert}/claim", headers={"If-Match": '"1"'})
     assert (claimed.status_code, claimed.json()["state"]) == (200, "claimed")
     await matter.talk.say(matter.carer, matter.conversation, "Then he grabbed the other.")
     await matter.read()
@@ -204,7 +204,9 @@ async def test_it_is_claimed_and_decided_as_any_other_and_not_on_what_was_not_se
     stale = await matter.talk.ask(reviewer, "POST", path, json=said, headers=headers)
     assert told(stale) == (412, "version-stale")
     assert len((await matter.view(reviewer))["message_evidence"]) == 2
-    decided = await matter.talk.ask(reviewer, "POST", path, json=said)
+    seen = await matter.talk.ask(reviewer, "GET", f"/api/alerts/{matter.alert}")
+    again = {"If-Match": seen.headers["etag"]}
+    decided = await matter.talk.ask(reviewer, "POST", path, json=said, headers=again)
     assert decided.status_code == 201
     queue = (await matter.talk.ask(reviewer, "GET", "/api/alerts")).json()["items"]
     assert [(item["id"], item["state"]) for item in queue] == [(str(matter.alert), "dismissed")]

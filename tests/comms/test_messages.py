@@ -33,6 +33,7 @@ async def test_a_message_is_answered_as_it_is_read(talk: Talk, house: House) -> 
     mia, sam, path = await two_in_a_conversation(talk, house)
     first = await talk.say(mia, path, "Has Ada eaten?")
     reply = await talk.say(sam, path, "Not yet, @mia", reply_to=first["id"], mentions=[str(mia.user_id)])
+    assert reply.pop("reading")["will_be_read"] is False  # of the answer alone
     assert (await talk.ask(mia, "GET", f"/api/messages/{reply['id']}")).json() == reply
     assert (reply["reply_to"], reply["mentions"], reply["sender_type"]) == (first["id"], [str(mia.user_id)], "user")
     service = await talk.person(mia, "service")

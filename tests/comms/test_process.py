@@ -74,14 +74,14 @@ async def test_it_stops_cleanly_when_asked(start_api: Start, stop: signal.Signal
 
 
 def test_several_processes_answer_at_one_port_count_together_and_outlive_one_another(
-    start_api: Start, tmp_path: Path
+    start_api: Start, tmp_path: Path, data_dir: Path
 ) -> None:
     port, together = free_port(), {"WRITECARE_API_PROCESSES": "2", SHARED: str(tmp_path)}
     (first, address), (second, _) = (start_api(port, **together) for _ in range(2))
-    before = homes_asked(address)
+    before = homes_asked(data_dir, address)
     for _ in range(40):  # a connection each, dealt out by the kernel
         assert httpx.get(f"{address}/api/homes", trust_env=False).status_code == 401
-    assert {homes_asked(address) for _ in range(20)} == {before + 40}
+    assert {homes_asked(data_dir, address) for _ in range(20)} == {before + 40}
     for leaving in (first, second):
         leaving.kill()
         leaving.wait()
@@ -89,14 +89,14 @@ def test_several_processes_answer_at_one_port_count_together_and_outlive_one_ano
         wait_until_it_answers(staying, address)  # an answer before may have been the other's
         answers = [httpx.get(f"{address}/api/homes", trust_env=False).status_code for _ in range(20)]
         assert answers == [401] * 20
-    assert homes_asked(address) == before + 80  # also those that the killed ones had answered
-    told = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
+    assert homes_asked(data_dir, address) == before + 80  # also those that the killed ones had answered
+    told = httpx.get(f"{address}/metrics", trust_env=False, headers=factories.operator_of(data_dir)).text.splitlines()
     assert len([line for line in told if line.startswith("writecare_messages_unread")]) == 1
 
 
-def homes_asked(address: str) -> float:
+def homes_asked(data_dir: Path, address: str) -> float:
     """How often homes were asked for in vain, by all processes."""
-    lines = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
+    lines = httpx.get(f"{address}/metrics", trust_env=False, headers=factories.operator_of(data_dir)).text.splitlines()
     wanted = 'writecare_http_requests_total{method="GET",route="/api/homes",status="401"}'
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
 
@@ -137,7 +137,7 @@ async def test_killed_in_the_middle_of_an_upload_it_leaves_nothing_behind(start_
     assert await factories.rows(house, manager, "select 1 from recordings") == []
     _, address = start_api()
     async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as caller:
-        assert (await caller.get("/health/detailed")).status_code == 200
+        assert (await caller.get("/health/detailed", headers=factories.operator(house))).status_code == 200
 
 
 def half_uploaded(address: str, session_id: UUID, authorization: str) -> None:

@@ -319,5 +319,5 @@ async def test_what_was_measured_is_told_when_a_session_ends_and_counted_once(
     connection = metrics.pop("connection")
     assert metrics == {"participants": 2, "joined": 2, "recordings": 0}
     assert (connection["reports"], connection["mean_round_trip_milliseconds"]) == (3, 30.0)
-    text = (await client.get("/metrics")).text
+    text = (await client.get("/metrics", headers=factories.operator(house))).text
     assert "writecare_session_round_trip_milliseconds_bucket" in text

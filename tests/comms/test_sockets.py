@@ -91,7 +91,7 @@ async def test_a_review_is_told_to_the_whole_team(
             assert (await heard(socket))["data"]["alert_id"] == str(alert.id)
         await client.post(
             f"/api/alerts/{alert.id}/review", json={"decision": "confirm", "reason": "Plain words."},
-            headers=factories.bearer(house, made.lead),
+            headers=factories.bearer(house, made.lead) | {"If-Match": '"1"'},
         )  # fmt: skip
         for socket in (one, other):
             told = await heard(socket)
@@ -151,7 +151,8 @@ async def test_as_the_person_an_alert_is_about_hears_nothing_of_it(
     ):
         await client.post("/api/break-glass", json=wanted, headers=factories.bearer(house, manager))
         said = {"decision": "confirm", "reason": "Plain words."}
-        await client.post(f"/api/alerts/{alert.id}/review", json=said, headers=factories.bearer(house, made.lead))
+        saw = factories.bearer(house, made.lead) | {"If-Match": '"1"'}
+        await client.post(f"/api/alerts/{alert.id}/review", json=said, headers=saw)
         _, next_alert = await walked.make_alert(house, worker_house, made.tenant_id, "low")
         told = [await heard(leads) for _ in range(4)]
         first_heard = await heard(subjects)

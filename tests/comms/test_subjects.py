@@ -68,7 +68,8 @@ async def sees(client: httpx.AsyncClient, house: House, actor: Actor, made: Walk
 async def make_reviewed(client: httpx.AsyncClient, house: House, worker_house: House) -> tuple[Walked, Alert]:
     made, alert = await walked.make_alert(house, worker_house)
     said = {"decision": "escalate", "reason": "For the lead."}
-    answer = await client.post(f"/api/alerts/{alert.id}/review", json=said, headers=factories.bearer(house, made.lead))
+    headers = factories.bearer(house, made.lead) | {"If-Match": '"1"'}
+    answer = await client.post(f"/api/alerts/{alert.id}/review", json=said, headers=headers)
     assert answer.status_code == 201
     return made, alert
 
@@ -191,7 +192,8 @@ async def test_who_had_claimed_an_alert_that_turns_out_to_be_about_them_holds_it
 ) -> None:
     made, alert = await walked.make_alert(house, worker_house)
     reviewer = await factories.make_user(house, made.tenant_id, "reviewer")
-    await client.post(f"/api/alerts/{alert.id}/claim", headers=factories.bearer(house, reviewer))
+    headers = factories.bearer(house, reviewer) | {"If-Match": '"1"'}
+    assert (await client.post(f"/api/alerts/{alert.id}/claim", headers=headers)).status_code == 200
     assert (await name(client, house, made.lead, alert, reviewer.user_id)).status_code == 201
     shown = (await ask(client, house, made.lead, f"/api/alerts/{alert.id}")).json()
     assert (shown["state"], shown["claimed_by"]) == ("new", None)

@@ -195,6 +195,12 @@ async def raise_one(
         return await raise_alert(conn, walked.worker, new)
 
 
+async def seen(house: House, actor: Actor, alert_id: UUID | str) -> dict[str, str]:
+    """The header of a decision on the alert as it stands now; for whoever does not see it, on its first version."""
+    found = await factories.rows(house, actor, "select version from alerts where id = %s", alert_id)
+    return {"If-Match": f'"{found[0]["version"] if found else 1}"'}
+
+
 async def make_alert(
     house: House,
     worker_house: House,

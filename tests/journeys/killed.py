@@ -105,7 +105,7 @@ class Client:
     async def upload(self, session_id: uuid.UUID) -> None:
         """Recordings of the session, one after the other until the work is over."""
         while not self._work.over:
-            sound = factories.wav(0.3)
+            sound = factories.wav(0.3, hertz=200.0 + len(self._work.recordings))  # the same would be refused
             recording = await self.post(f"/api/recordings?session_id={session_id}", files={"file": sound})
             self._work.recordings.append(recording["id"])
             await asyncio.sleep(4 * _PAUSE_SECONDS)

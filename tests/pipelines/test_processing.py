@@ -10,7 +10,7 @@ from comms.database import Actor
 from comms.house import House
 from comms.recordings import intake
 from comms.recordings.queries import Recording, load_recording, requeue, shred
-from comms.recordings.uploads import Upload
+from comms.recordings.uploads import upload_of
 from comms.sessions.attendance import list_attendees
 from comms.transcripts.queries import load_transcript
 from models.errors import Kind, WriteCareError, unavailable
@@ -208,7 +208,7 @@ async def test_another_tenants_recording_is_not_there(house: House, worker_house
 
 async def tracks_of(house: House, manager: Actor, session_id: UUID, *people: Actor) -> Recording:
     files = tuple(io.BytesIO(wav(1.0, hertz=200.0 + 50 * at)) for at, _ in enumerate(people))
-    upload = Upload(files=files, participants=tuple(person.user_id for person in people))
+    upload = await upload_of(files, tuple(person.user_id for person in people))
     return await intake.take_in(house, manager, session_id, upload)
 
 

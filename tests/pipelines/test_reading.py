@@ -17,6 +17,8 @@ from tests.pipelines.rooms import Room
 
 pytestmark = pytest.mark.anyio
 
+SEEN = {"If-Match": '"1"'}  # a decision on the alert as it was raised
+
 
 @pytest.fixture
 async def room(client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases) -> Room:
@@ -93,7 +95,7 @@ async def test_after_a_decision_or_another_day_a_further_concern_is_an_alert_of_
     await room.read()
     [first] = await room.see("select id from alerts")
     said = {"decision": "confirm", "reason": "It is so."}
-    answer = await room.talk.ask(room.lead, "POST", f"/api/alerts/{first['id']}/review", json=said)
+    answer = await room.talk.ask(room.lead, "POST", f"/api/alerts/{first['id']}/review", json=said, headers=SEEN)
     assert answer.status_code == 201, answer.text
     await room.say(room.carer, "And again.")
     await room.read()

@@ -7,11 +7,14 @@ import pytest
 
 from comms.house import House
 from comms.provision import Databases
+from tests import factories
 from tests.comms.messaging import Talk
 from tests.fakes import ScriptedModels
 from tests.pipelines.rooms import Room
 
 pytestmark = pytest.mark.anyio
+
+SEEN = {"If-Match": '"1"'}  # a decision on the alert as it was raised
 
 CALM = ScriptedModels(finds="")
 
@@ -72,7 +75,7 @@ async def test_what_is_found_again_is_told_of_once_even_after_a_decision(room: R
     await room.read(ScriptedModels(finds="grabbed"))
     [alert] = await room.see("select id from alerts")
     said = {"decision": "dismiss", "reason": "A play."}
-    answer = await room.talk.ask(room.lead, "POST", f"/api/alerts/{alert['id']}/review", json=said)
+    answer = await room.talk.ask(room.lead, "POST", f"/api/alerts/{alert['id']}/review", json=said, headers=SEEN)
     assert answer.status_code == 201, answer.text
     await room.say(room.carer, "Thank you.")
     await room.read(ScriptedModels(finds="grabbed"))
@@ -122,19 +125,19 @@ async def test_a_file_without_words_has_a_reading_and_no_vector(room: Room) -> N
 
 
 async def test_the_operators_measurements_say_how_far_the_reading_lags_and_not_whose(
-    room: Room, client: httpx.AsyncClient
+    room: Room, client: httpx.AsyncClient, house: House
 ) -> None:
-    before = await unread(client)
+    before = await unread(client, house)
     await room.say(room.carer, "One.")
     await room.say(room.carer, "Two.")
-    assert await unread(client) == before + 2
+    assert await unread(client, house) == before + 2
     await room.read(CALM)
-    assert await unread(client) == before
+    assert await unread(client, house) == before
 
 
-async def unread(client: httpx.AsyncClient) -> float:
+async def unread(client: httpx.AsyncClient, house: House) -> float:
     """What `/metrics` says of all tenants."""
-    lines = (await client.get("/metrics")).text.splitlines()
+    lines = (await client.get("/metrics", headers=factories.operator(house))).text.splitlines()
     told = dict(line.rsplit(" ", 1) for line in lines if line.startswith("writecare_message"))
     assert float(told["writecare_message_reading_lag_seconds"]) >= 0
     return float(told["writecare_messages_unread"])

@@ -166,3 +166,28 @@ def test_a_missing_input_and_a_place_that_cannot_be_written_fail_with_one_line(
 @pytest.mark.parametrize("arguments", [[], ["one.jsonl"], ["a", "b", "c"], ["a", "b", "--unknown"]])
 def test_wrong_use_is_told_apart(arguments: list[str]) -> None:
     assert main(arguments) == 2
+
+
+def test_a_byte_order_mark_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
+    bom, line = b"\xef\xbb\xbf", json.dumps(LINE).encode()
+    spoken = json.dumps(
+        {"id": "tr-9", "turns": [{"speaker": "S1", "text": "one\u2028two\x85three"}]}, ensure_ascii=False
+    )
+    raw = bom + line + b"\r\n\r\n \t\n" + bom + line.replace(b"tr-1", b"tr-2") + b"\n" + bom + b"\n" + spoken.encode()
+    code, target = run(tmp_path, raw=raw + b"\n\n\n")
+    assert code == 0
+    answers = [json.loads(answer) for answer in target.read_text().split("\n") if answer]
+    assert [answer["id"] for answer in answers] == ["tr-1", "tr-2", "tr-9"]
+    assert len(answers[2]["turns"]) == 1
+
+
+def test_a_file_of_empty_lines_holds_no_conversation(tmp_path: Path) -> None:
+    code, target = run(tmp_path, raw=b"\xef\xbb\xbf\r\n\n \n")
+    assert (code, target.read_bytes()) == (0, b"")
+
+
+def test_the_number_of_a_bad_line_counts_the_empty_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, target = run(tmp_path, raw=b"\n\xef\xbb\xbf\n" + json.dumps(LINE).encode() + b"\n\nnot json\n")
+    assert code == 1
+    assert "Line 5 is not JSON" in capsys.readouterr().err
+    assert not target.exists()

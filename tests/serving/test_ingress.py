@@ -50,6 +50,10 @@ async def test_what_is_no_json_that_can_be_read_is_the_callers_error(caller: htt
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "request-invalid")
 
 
+async def test_a_byte_order_mark_before_a_body_is_passed_over(caller: httpx.AsyncClient) -> None:
+    assert (await caller.post("/json", content=b'\xef\xbb\xbf{"items": []}')).status_code == 200
+
+
 async def test_sound_is_kept_in_the_data_folder_alone_and_without_a_name(
     caller: httpx.AsyncClient, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -258,16 +258,17 @@ def test_a_killed_child_is_started_again(started: Started, running: Running, wor
     killed.kill()
     killed.wait(10)
     assert started.child(words).pid != killed.pid
+    token = (started.data / "keys" / "operations.token").read_text()
     for _ in range(600):
-        if answers(f"{running.address}/health/detailed"):
+        if answers(f"{running.address}/health/detailed", token):
             return
         time.sleep(0.1)
     pytest.fail("it does not answer again")
 
 
-def answers(url: str) -> bool:
+def answers(url: str, token: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False).status_code == 200
+        return httpx.get(url, trust_env=False, headers={"Authorization": f"Bearer {token}"}).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -3,13 +3,13 @@
 First step of the report, and the only place in it that knows where data and held-out answers lie.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from models.errors import invalid
+from models.lines import read_json_lines
 from training.calibration import Answers, load_answers
 from training.dataset import SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
 from training.train import HELD_OUT_ANSWERS, Settings, hold_out
@@ -95,6 +95,6 @@ def _words(item: Labelled) -> tuple[str, ...]:
 
 
 def _notes(items: Sequence[Labelled], files: Iterable[Path]) -> tuple[Notes, ...]:
-    rows = (json.loads(line) for file in files for line in file.read_text("utf-8").splitlines() if line.strip())
+    rows = (row for file in files for row in read_json_lines(file))
     by_id = {str(row["id"]): Notes(bool(row.get("asr_style")), tuple(row.get("tags", ()))) for row in rows}
     return tuple(by_id[item.conversation.id] for item in items)

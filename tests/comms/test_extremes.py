@@ -1,0 +1,114 @@
+"""Every parameter of every address, and every header that is read, with values at and beyond its ends: never a 500."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from comms.database import Actor
+from comms.house import House
+from tests import factories
+from tests.comms.described import Operation, operations
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+
+VALUES = (
+    "", " ", "0", "-1", "1e309", "NaN", "9" * 30, "-" + "9" * 5000, "2147483648", "9223372036854775808", "0x10", "١٢",
+    "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-14:00", "-0001-01-01T00:00:00Z", "2026-02-30T00:00:00Z",
+    "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "1.2147483647.x",
+    "0.0.ffffffff-ffff-ffff-ffff-ffffffffffff", "1.99999999999.0193e5a0-0000-7000-8000-000000000000", "\x00", "a\x00b",
+    "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "%", "\u202e", "x" * 5000, "'\"\\;--", "(((", '"',
+    "[", "null",
+)  # fmt: skip
+HEADERS = (
+    "Authorization", "Accept", "Content-Type", "Content-Length", "Cookie", "Expect", "Forwarded",
+    "Host", "Idempotency-Key",
+    "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "Origin", "Range", "Transfer-Encoding", "User-Agent",
+    "X-Access-Reason", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Request-ID",
+)  # fmt: skip
+HEADER_VALUES = (
+    b"", b" ", b"*", b"\x00", b"\xff\xfe", b"[", b"http://[", b"bytes=-", b"bytes=0-999999999999999999999", b"bytes=-0",
+    b"bytes=9-1", b'"' + b"9" * 5000 + b'"', b"W/", b'W/"', b",,,", b"Bearer", b"Bearer " + b"." * 300, b"Basic x:y",
+    b"multipart/form-data; boundary=" + b"b" * 3000, b"multipart/form-data; boundary=",
+    b"application/json; charset=utf-99",
+    b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=\xff", b"a=" + b"b" * 5000, b"100-continue",
+    b"9" * 400, b"-1", b"chunked", b"wcc_" + b"f" * 64 + b"_x", b"wcc_access=" + b"." * 100,
+)  # fmt: skip
+ROLES = ("safeguarding_lead", "data_protection_officer", "care_manager", "platform_admin")
+
+
+def concrete(operation: Operation) -> str:
+    return re.sub(r"\{\w+\}", "0193e5a0-0000-7000-8000-000000000000", operation.path)
+
+
+async def who_may(client: httpx.AsyncClient, house: House, operation: Operation, people: list[Actor]) -> dict[str, str]:
+    """The header of the first of the people who is not refused for their role."""
+    for person in people:
+        headers = factories.bearer(house, person)
+        if (await client.request(operation.method, concrete(operation), headers=headers)).status_code != 403:
+            return headers
+    return headers
+
+
+def asked(operation: Operation) -> Iterator[tuple[str, dict[str, str]]]:
+    """A request for each value in each place of the address."""
+    required = {p["name"]: "x" for p in operation.parameters("query") if p.get("required")}
+    for parameter in operation.parameters("query"):
+        for value in VALUES:
+            yield concrete(operation), required | {parameter["name"]: value}
+    for name in re.findall(r"\{(\w+)\}", operation.path):
+        for value in VALUES:
+            if path := httpx.QueryParams({"v": value}).__str__()[2:]:
+                made = operation.path.replace(f"{{{name}}}", path.replace("+", "%20"))
+                yield re.sub(r"\{\w+\}", "0193e5a0-0000-7000-8000-000000000000", made), required
+
+
+async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, app: FastAPI, house: House) -> None:
+    tenant_id = await factories.make_tenant(house)
+    people = [await factories.make_user(house, tenant_id, role) for role in ROLES]
+    failed, count = [], 0
+    for operation in operations(app.openapi()):
+        if operation.path.startswith("/api/ai/") and operation.method == "POST":
+            continue  # forwarded: there are no models here
+        headers = await who_may(client, house, operation, people)
+        for path, params in asked(operation):
+            answer = await client.request(operation.method, path, params=params, headers=headers)
+            count += 1
+            if answer.status_code >= 500:
+                failed.append((str(operation), path[-60:], {name: value[:40] for name, value in params.items()}))
+    assert failed == []
+    assert count > 3000
+
+
+async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, house: House) -> None:
+    manager, _, session_id = await factories.make_call(house)
+    recording = await factories.store_recording(house, manager, session_id)
+    signed = [(name.lower().encode(), value.encode()) for name, value in factories.bearer(house, manager).items()]
+    failed, count = [], 0
+    for method, path in (
+        ("GET", "/"), ("GET", "/health/detailed"), ("GET", "/api/me"), ("POST", "/api/homes"), ("POST", "/sign-in"),
+        ("POST", "/sign-out"), ("POST", "/api/auth/sign-in"), ("POST", f"/api/recordings?session_id={session_id}"),
+        ("GET", f"/api/recordings/{recording.id}"), ("GET", f"/api/recordings/{recording.id}/download"),
+        ("PUT", f"/api/sessions/{session_id}"), ("POST", "/api/consent/grant"),
+    ):  # fmt: skip
+        for name in HEADERS:
+            for value in HEADER_VALUES:
+                key = name.lower().encode()
+                kept = [header for header in [*signed, (b"host", b"writecare.test")] if header[0] != key]
+                answer = await client.request(method, path, headers=[*kept, (key, value)], content=b"{}")
+                count += 1
+                if answer.status_code >= 500:
+                    failed.append((method, path, name, value[:40]))
+    assert failed == []
+    assert count > 7000
+
+
+async def test_a_byte_order_mark_before_a_body_is_passed_over(client: httpx.AsyncClient, house: House) -> None:
+    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    answer = await client.post(
+        "/api/homes", content=b'\xef\xbb\xbf{"name": "T\xc5\xb7 Gwyn"}',
+        headers=headers | {"Content-Type": "application/json"},
+    )  # fmt: skip
+    assert (answer.status_code, answer.json()["name"]) == (201, "Tŷ Gwyn")
