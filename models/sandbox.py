@@ -45,6 +45,7 @@ def run(module_name: str, memory_bytes: int, cpu_seconds: int, insist: bool, arg
     module.load(head)
     granted = confine(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
     send(out, b"C", granted)
+    out.flush()
     if not insist or all(granted["limits"].values()):
         module.main(arguments, source, out)
     out.flush()
