@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -79,6 +79,18 @@ def decode(source: Path | BinaryIO, *, max_seconds: float, channels: Channels = 
 def inspect(source: Path | BinaryIO, *, max_seconds: float, channels: Channels = "mix") -> AudioInfo:
     """Decode a file fully and keep nothing: the check of an upload. Errors as `decode`."""
     return _run("inspect", source, max_seconds, channels, None)
+
+
+def refuse_too_much(files: Sequence[AudioInfo], max_seconds: float) -> None:
+    """Raises `too_large` (`audio-too-long`) where the tracks of one call's files are together too much to hold."""
+    seconds = sum(len(info.sound.tracks) * info.duration_seconds for info in files)
+    most = MOST_FULL_CHANNELS * max_seconds
+    if seconds > most:
+        raise too_large(
+            "audio-too-long",
+            f"The tracks of the call are {_clock(seconds)} long together; at most {_clock(most)} is taken "
+            f"({MOST_FULL_CHANNELS} times max_recording_seconds). Split the call, or send a mix of its tracks.",
+        )
 
 
 def confinement() -> dict[str, bool]:

@@ -34,7 +34,6 @@ from comms.metrics import Metrics
 from comms.problems import PROBLEM_RESPONSES, TYPE_PREFIX, answer_with_problems, status_of
 from comms.settings import Settings
 from models import endpoints
-from models.audio import decode
 from models.endpoints import (
     ENDPOINTS,
     MOST_ITEMS,
@@ -50,6 +49,7 @@ from models.endpoints import (
 )
 from models.errors import WriteCareError, invalid, unavailable
 from models.records import Record
+from pipelines.transcribing import decode_call
 from serving import calls
 from serving.handles import ServedModels, deployment_handles
 from serving.placement import DEPLOYMENTS, INGRESS
@@ -181,9 +181,11 @@ async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endp
 
 async def _hear(door: Door, wanted: TranscribeRequest, parts: Sequence[SentFile]) -> Record:
     limit = door.settings.max_recording_seconds
-    samples = [(await asyncio.to_thread(decode, part.file, max_seconds=limit)).samples for part in parts]
+    files = await asyncio.to_thread(
+        decode_call, [part.file for part in parts], max_seconds=limit, channels=wanted.channels
+    )
     source = "+".join(part.filename or "audio" for part in parts)
-    return await calls.transcribe(ServedModels(door.handles), samples, source=source, speakers=wanted.speakers)
+    return await calls.transcribe(ServedModels(door.handles), files, source=source, speakers=wanted.speakers)
 
 
 async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -28,6 +28,7 @@ from comms.sessions.queries import read_session
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, load_analysis, load_transcript
 from models.errors import WriteCareError
 from models.records import Record
+from models.sound import CHANNELS_HELP, Channels
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
 
@@ -44,7 +45,17 @@ _FORM: Final[dict[str, Any]] = {
         "participant": {
             "type": "array",
             "items": {"type": "string", "format": "uuid"},
-            "description": "Whose track each file is (user id), in the files' order; none: one mixed track.",
+            "description": "Whose track each file is (user id), in the files' order; none: one file of everybody.",
+        },
+        "channels": {
+            "type": "string",
+            "enum": list(get_args(Channels)),
+            "default": "auto",
+            "description": (
+                "How the channels and streams of a file of everybody are read. "
+                + CHANNELS_HELP
+                + " A named participant's file is always one track."
+            ),
         },
     },
 }
@@ -63,7 +74,7 @@ class ConsentStatus(Record):
     "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
 async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
-    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon."""
+    """Takes in a recording of a session: one file of everybody, or one a participant. It is read soon."""
     with _counted_refusals(house):
         async with received(request, house.settings.data_dir) as upload:
             once = await once_of(request, upload, _created)
