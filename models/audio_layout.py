@@ -271,7 +271,7 @@ def _all_of(track: _Track, reason: Reason) -> list[LeftOut]:
 
 def _explained(levels: Levels, others: list[Levels]) -> bool:
     """Whether the others together are as loud as this one at every moment, and it is quiet when they are."""
-    basis = np.stack(others, axis=1)
+    basis = np.stack([_aligned(other, levels) for other in others], axis=1)
     gains = np.maximum(np.linalg.lstsq(basis, levels, rcond=None)[0], 0.0)
     # A part of which nothing is in it makes no mix.
     if len(others) > 1 and int((gains > 0.01 * gains.max()).sum()) < 2:
@@ -282,6 +282,12 @@ def _explained(levels: Levels, others: list[Levels]) -> bool:
     unexplained = _active(levels) & (levels > _UNEXPLAINED * expected)
     ends = np.flatnonzero(np.diff(np.pad(unexplained.astype(np.int8), 1)))
     return int(np.max(ends[1::2] - ends[::2], initial=0)) < _MOST_UNEXPLAINED
+
+
+def _aligned(levels: Levels, to: Levels) -> Levels:
+    """The levels at the delay of at most 100 ms at which they fit others best: codecs delay what they encode."""
+    shifted = [np.roll(levels, delay) for delay in range(-_BLOCK, _BLOCK + 1)]
+    return max(shifted, key=lambda one: _level_correlation(one, to))
 
 
 def _level_correlation(one: Levels, other: Levels) -> float:
