@@ -44,7 +44,7 @@ async def test_a_named_participants_file_is_one_track(client: httpx.AsyncClient,
     for fields, status in (([person], 201), ([person, ("channels", (None, "separate"))], 422)):
         answer = await client.post(
             "/api/recordings", params={"session_id": str(session_id)}, headers=factories.bearer(house, manager),
-            files=[("file", ("call.wav", content, "audio/wav")), *fields],  # type: ignore[list-item]
+            files=[("file", ("call.wav", content, "audio/wav")), *fields],
         )  # fmt: skip
         assert answer.status_code == status
         if status == 201:

@@ -343,7 +343,8 @@ def test_damaged_bytes_end_in_an_answer(container: str, codec: str) -> None:
     for place in random.integers(0, len(content), 40):
         content[place] = random.integers(0, 256)
     try:
-        answer = audio.inspect(io.BytesIO(bytes(content)), max_seconds=20.0).duration_seconds
+        seconds = audio.inspect(io.BytesIO(bytes(content)), max_seconds=20.0).duration_seconds
+        answer = "read" if 0 < seconds <= 20 else "wrong"
     except WriteCareError as refusal:
         answer = refusal.slug
-    assert answer in REFUSALS or 0 < float(answer) <= 20
+    assert answer in {"read", *REFUSALS}
