@@ -3,96 +3,138 @@
 `models/sandbox.py` runs it: the decoder is loaded, then all but the open file is given up, then the file is read. It
 answers in these records:
 
-    H  JSON: what the file says of itself             P  PCM, mono float32 at the rate asked for
-    E  JSON: what was found in it
-    X  JSON: {"slug", "stated", "found"}: why the file is refused; nothing of the file's content
+                                                      P  stream, channel (a byte each), PCM: float32 at the rate asked
+    H  JSON: what the file says of itself             L  JSON: the layout of what was sent since the last L
+    X  JSON: why the file is refused                  E  JSON: what was found in the file
 
-Arguments: confinement | inspect | decode  MAX_SECONDS RATE
+Arguments: confinement | inspect | decode  MAX_SECONDS RATE CONTAINER CHANNELS
 """
 
-import contextlib
 import os
-import struct
-from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any, BinaryIO
 
+from models.audio_formats import MOST_FULL_CHANNELS, View, opened
+from models.audio_lengths import Section, sections_of
+from models.audio_refused import Refused
 from models.sandbox import send
 
-_HEAD_BYTES = 1 << 16
 _KINDS = ("audio", "video", "subtitles")
-_DECODER = ("av", "logging", *(f"av.{kind}.{part}" for kind in _KINDS for part in ("codeccontext", "stream")))
-
-# Formats whose header states how much audio follows. The others (bare MP3, AAC, Ogg, transport streams) say
-# nothing of it, and the decoder's guess from the bit rate is no statement.
-_STATING_FORMATS = {"flac", "mov", "mp4", "matroska", "webm", "aiff", "asf", "avi", "caf", "flv"}
-
-
-class Refused(Exception):
-    def __init__(self, slug: str, stated: float | None = None, found: float | None = None) -> None:
-        super().__init__(slug)
-        self.body = {"slug": slug, "stated": stated, "found": found}
+_DECODER = (
+    "av", "logging", *(f"av.{kind}.{part}" for kind in _KINDS for part in ("codeccontext", "stream")),
+    "models.audio_decoding", "numpy.ma",  # which numpy.median imports late
+)  # fmt: skip
+_MOST_SECTIONS = 1000
+_LEAST_BITS_PER_SECOND = 500  # a stated length that leaves fewer is none
 
 
 def load(head: bytes) -> None:
-    """Imports PyAV whole: it would import some of its modules only when a file first needs them."""
+    """Imports PyAV whole, since it would import some of its modules only when a file first needs them, and numpy."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each thread would take from the address space
     for name in _DECODER:
         import_module(name)
 
 
 def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
     """Reads `source`, answers on `out`; see above."""
-    task, max_seconds, rate = arguments[0], float(arguments[1]), int(arguments[2])
+    task, max_seconds, rate, container, channels = arguments
     if task != "confinement":
         try:
-            read(source, out, max_seconds=max_seconds, rate=rate, keep=task == "decode")
+            reading = Reading(out, float(max_seconds), int(rate), channels, keep=task == "decode")
+            reading.read(source, container)
         except Refused as refusal:
             send(out, b"X", refusal.body)
         except MemoryError:
             send(out, b"X", Refused("audio-unreadable").body)
 
 
-def read(source: BinaryIO, out: BinaryIO, *, max_seconds: float, rate: int, keep: bool) -> None:
-    """Decode all of `source`; refuses what is empty, unreadable, too long or not as long as it says."""
-    import av  # noqa: PLC0415 - loaded already
+class Reading:
+    """One file while it is read: section by section, refused where it is empty, unreadable, too long or cut."""
 
-    av.logging.set_level(None)
-    size = source.seek(0, os.SEEK_END)
-    if size == 0:
-        raise Refused("audio-empty")
-    source.seek(0)
-    head = source.read(_HEAD_BYTES)
-    source.seek(0)
-    try:
-        container = av.open(source, mode="r", metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError, OSError):
-        raise Refused("audio-unreadable") from None
-    with container:
-        if not container.streams.audio:
-            raise Refused("audio-unreadable")
-        stream = container.streams.audio[0]
-        stated = stated_seconds(container, stream, source=source, size=size, head=head)
-        if stated is not None and stated > max_seconds:
-            raise Refused("audio-too-long", stated=stated)
-        send(out, b"H", described(container, stream))
-        samples = reached = 0.0
-        limit = max_seconds if stated is None else min(max_seconds, stated + tolerance(stated))
-        for pcm, position in decoded(av, container, stream, rate):
-            reached = max(reached, position)
-            samples += len(pcm) // 4
-            if samples / rate > limit:
-                slug = "audio-too-long" if stated is None or limit == max_seconds else "audio-truncated"
-                raise Refused(slug, stated=stated, found=samples / rate)
-            if keep and pcm:
-                send(out, b"P", pcm)
-        found = samples / rate
-        if stated is not None and stated - max(found, reached) > tolerance(stated):
-            raise Refused("audio-truncated", stated=stated, found=found)
-        if samples == 0:
+    def __init__(self, out: BinaryIO, max_seconds: float, rate: int, channels: Any, *, keep: bool) -> None:
+        self._out, self._max_seconds, self._rate, self._channels, self._keep = out, max_seconds, rate, channels, keep
+        self._seconds = self._silence = 0.0
+        self._samples = 0
+
+    def read(self, source: BinaryIO, name: str) -> None:
+        """Decodes all of `source`, a container of that name."""
+        whole = View(source, 0, source.seek(0, os.SEEK_END))
+        for number, section in enumerate(sections_of(whole, name)):
+            if number >= _MOST_SECTIONS:
+                raise Refused("audio-unreadable")
+            try:
+                self._read_section(section, name, first=number == 0)
+            except Refused as refusal:
+                cut = section.breaks_off and refusal.body["slug"] == "audio-unreadable"
+                raise Refused("audio-truncated") if cut else refusal from None
+        if not self._seconds:
             raise Refused("audio-empty")
-        if container.format.name == "ogg" and ogg_ends_inside_a_page(source, size):
-            raise Refused("audio-truncated", found=found)
-        send(out, b"E", {"seconds": found})
+        send(self._out, b"E", {"seconds": self._seconds, "silence_inserted_seconds": self._silence})
+
+    def _read_section(self, section: Section, name: str, *, first: bool) -> None:
+        import av  # noqa: PLC0415 - loaded by `load`
+
+        from models.audio_decoding import decode_streams  # noqa: PLC0415
+
+        av.logging.set_level(None)
+        with opened(av, section.view, name) as container:
+            stated = stated_seconds(av, container, section, name)
+            too_long = stated is not None and self._seconds + stated > self._max_seconds
+            if stated is not None and too_long and plausible(stated, section):
+                raise Refused("audio-too-long", stated=stated)
+            if first:
+                send(self._out, b"H", described(container))
+            decoded = decode_streams(
+                av, container, name, self._write, rate=self._rate, most_seconds=self._max_seconds - self._seconds,
+                most_samples=int(MOST_FULL_CHANNELS * self._max_seconds * self._rate) - self._samples,
+            )  # fmt: skip
+        refuse_cut(section, name, stated, found=decoded.seconds, reached=decoded.reached)
+        if decoded.seconds:
+            send(self._out, b"L", asdict(decoded.layout(self._channels)))
+        self._seconds += decoded.seconds
+        self._samples += decoded.samples
+        self._silence += max(stream.silence for stream in decoded.streams) / self._rate
+
+    def _write(self, stream: int, channel: int, pcm: bytes) -> None:
+        if self._keep:
+            send(self._out, b"P", bytes((stream, channel)) + pcm)
+
+
+def described(container: Any) -> dict[str, Any]:
+    """What the file says of its first stream of sound."""
+    [codec, *_] = [stream.codec_context for stream in container.streams.audio]
+    return {
+        "container": container.format.name.split(",")[0],
+        "codec": codec.name,
+        "channels": codec.channels,
+        "sample_rate": codec.sample_rate,
+    }
+
+
+# --- what a file says of its own length ------------------------------------------------------------------------
+
+
+def stated_seconds(av: Any, container: Any, section: Section, name: str) -> float | None:
+    """The length that the file states, counted from its beginning, or None where it states none."""
+    if section.seconds is not None or section.open_ended or name not in {"mov", "matroska"}:
+        return section.seconds
+    origin = (container.start_time or 0) / av.time_base
+    ends = [
+        float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+        for stream in container.streams
+        if stream.type in {"audio", "video"} and stream.duration
+    ]
+    seconds = max(ends) if ends else container.duration and container.duration / av.time_base
+    bits = sum(other.codec_context.bit_rate or 0 for other in container.streams if other.type in {"audio", "video"})
+    # libav fills a missing length with size over bit rate: a guess, recognised by being just that.
+    guessed = bool(bits and seconds and abs(seconds - section.view.size * 8 / bits) < 0.005 * seconds)
+    return None if guessed or not seconds else float(seconds)
+
+
+def plausible(stated: float, section: Section) -> bool:
+    """Whether a file of this size can hold that much sound."""
+    return section.view.size * 8 >= _LEAST_BITS_PER_SECOND * stated
 
 
 def tolerance(stated: float) -> float:
@@ -100,131 +142,10 @@ def tolerance(stated: float) -> float:
     return max(1.0, 0.02 * stated)
 
 
-def described(container: Any, stream: Any) -> dict[str, Any]:
-    return {
-        "container": container.format.name.split(",")[0],
-        "codec": stream.codec_context.name,
-        "channels": stream.codec_context.channels,
-        "sample_rate": stream.codec_context.sample_rate,
-    }
-
-
-def decoded(av: Any, container: Any, stream: Any, rate: int) -> Iterator[tuple[bytes, float]]:
-    """Yield PCM and the furthest position (seconds) that any stream of the file has reached.
-
-    A damaged packet is left out, as a player would: one bad second must not hide an hour of evidence. A file of
-    which most packets are damaged is refused.
-    """
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-    origin = (container.start_time or 0) / av.time_base
-    packets = damaged = 0
-    position, begun = 0.0, False
-    demuxed = container.demux()
-    while True:
-        try:
-            packet = next(demuxed)
-        except StopIteration:
-            break
-        except av.error.FFmpegError:
-            break  # what follows cannot be reached; the stated length tells whether that matters
-        if packet.pts is not None:
-            position = max(position, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin)
-        if packet.stream.index != stream.index:
-            continue
-        packets += 1
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            damaged += 1
-            if damaged > 20 and damaged > packets / 2:
-                raise Refused("audio-unreadable") from None
-            continue
-        for frame in frames:
-            if not begun:
-                begun = True
-                yield leading_silence(frame, origin, rate), position
-            try:
-                pieces = resampler.resample(frame)
-            except ValueError:  # rate or channels changed inside the file
-                pieces = resampler.resample(None)
-                resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-                pieces += resampler.resample(frame)
-            yield b"".join(plane(piece) for piece in pieces), position
-    if not begun and damaged:
-        raise Refused("audio-unreadable")
-    if begun:
-        yield b"".join(plane(piece) for piece in resampler.resample(None)), position
-
-
-def plane(frame: Any) -> bytes:
-    return bytes(frame.planes[0])[: frame.samples * 4]
-
-
-def leading_silence(frame: Any, origin: float, rate: int) -> bytes:
-    """Silence for a track that joined late, so that the tracks of one call stay aligned."""
-    if frame.pts is None or frame.time_base is None:
-        return b""
-    late = float(frame.pts * frame.time_base) - origin
-    return bytes(4 * int(late * rate)) if 0.05 < late < 3600 else b""
-
-
-# --- what a file says of its own length ------------------------------------------------------------------------
-
-
-def stated_seconds(container: Any, stream: Any, *, source: BinaryIO, size: int, head: bytes) -> float | None:
-    """The length that the file states, in seconds, or None where it states none."""
-    names = set(container.format.name.split(","))
-    if names & {"wav", "w64", "rf64"}:
-        position = source.tell()
-        with contextlib.suppress(struct.error):
-            return wave_seconds(source, stream.codec_context)
-        source.seek(position)
-        return None
-    stream_seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
-    container_seconds = None if container.duration is None else container.duration / 1_000_000
-    if "mp3" in names:
-        return stream_seconds if any(tag in head for tag in (b"Xing", b"Info", b"VBRI")) else None
-    if not names & _STATING_FORMATS:
-        return None
-    seconds = stream_seconds if stream_seconds is not None else container_seconds
-    bit_rate = sum(other.codec_context.bit_rate or 0 for other in container.streams if other.type in {"audio", "video"})
-    # FFmpeg fills a missing length with size over bit rate: a guess, recognised by being just that.
-    guessed = bool(bit_rate and seconds and abs(seconds - size * 8 / bit_rate) < 0.005 * seconds)
-    return None if guessed else seconds
-
-
-def wave_seconds(source: BinaryIO, codec: Any) -> float | None:
-    """The length that a RIFF file's data chunk claims; FFmpeg would quietly take the file's own size instead."""
-    position = source.tell()
-    try:
-        source.seek(0)
-        riff, _, wave = struct.unpack("<4sI4s", source.read(12))
-        if riff not in {b"RIFF", b"RF64"} or wave != b"WAVE":
-            return None
-        bytes_per_second, claimed_long = 0, None
-        while True:
-            name, length = struct.unpack("<4sI", source.read(8))
-            if name == b"data":
-                break
-            body = source.read(min(length + length % 2, 1 << 20))
-            if name == b"fmt ":
-                bytes_per_second = struct.unpack_from("<I", body, 8)[0]
-            elif name == b"ds64":
-                claimed_long = struct.unpack_from("<Q", body, 8)[0]
-        streamed = length in {0, 0xFFFFFFFF}  # a writer that did not know the length yet
-        claimed = claimed_long if streamed else length
-        return claimed / bytes_per_second if claimed and bytes_per_second else None
-    finally:
-        source.seek(position)
-
-
-def ogg_ends_inside_a_page(source: BinaryIO, size: int) -> bool:
-    """Whether the last Ogg page is cut: Ogg states no length, but each page states its own (RFC 3533, section 6)."""
-    source.seek(max(0, size - 2 * 65307))  # the largest page there is, twice
-    tail = source.read()
-    start = tail.rfind(b"OggS")
-    if start < 0 or len(tail) < start + 27:
-        return True
-    segments = tail[start + 26]
-    table = tail[start + 27 : start + 27 + segments]
-    return len(table) < segments or len(tail) - start < 27 + segments + sum(table)
+def refuse_cut(section: Section, name: str, stated: float | None, *, found: float, reached: float) -> None:
+    """Refuses what was cut; a stated length alone is no proof where the structure of the file shows its end."""
+    promised = found * (1 + section.missing) if section.missing else stated
+    short = promised is not None and promised - max(found, reached) > tolerance(promised)
+    proof = section.breaks_off or section.seconds is not None
+    if (short and proof) or (section.breaks_off and promised is None):
+        raise Refused("audio-truncated", stated=promised if short else None, found=found)

@@ -30,6 +30,7 @@ from models.records import (
     Turn,
     TurnAssessment,
 )
+from models.sound import CHANNELS_HELP, Channels, Sound
 
 Call = Literal[
     "analyze-transcript", "detect-safeguarding", "extract-action-items", "sentiment-analysis", "generate-summary",
@@ -110,10 +111,12 @@ class TranscribeRequest(Ground):
     """The form fields beside the audio of `transcribe` (multipart/form-data).
 
     The audio: one or several parts `audio`, the tracks of one call, a speaker each. For a batch: parts `items`
-    instead, each a call of its own. `speakers` bounds diarization where the caller knows how many talk.
+    instead, each a call of its own. `speakers` bounds diarization where the caller knows how many talk. A file of
+    several streams or channels may be a call of several tracks, too: `channels` says how they are read.
     """
 
     speakers: int | None = Field(default=None, ge=1, le=20)
+    channels: Channels = Field(default="auto", description=CHANNELS_HELP)
 
 
 # --- what comes back -----------------------------------------------------------------------------------------------
@@ -190,9 +193,10 @@ class Embedding(Record):
 
 
 class SourcedTranscript(Transcript):
-    """`transcribe`: the transcript, with the name of the upload it was made of."""
+    """`transcribe`: the transcript, with the name of the upload it was made of and how its channels were read."""
 
     source: str = Field(repr=False)
+    sound: tuple[Sound, ...] = Field(default=(), description="One a file.")
 
 
 # --- what search asks -----------------------------------------------------------------------------------------------

@@ -36,10 +36,11 @@ from models.audio import DecodedAudio, decode
 from models.errors import Kind, WriteCareError, refused, unavailable
 from models.naming import METHOD, propose_names
 from models.records import Analysis, Conversation, Participant, StageTiming, Transcript, Turn
+from models.sound import Channels
 from pipelines.alerting import alert_for
 from pipelines.analysis import analyse
 from pipelines.capabilities import Models
-from pipelines.transcribing import Transcribed, transcribe_mixed, transcribe_tracks
+from pipelines.transcribing import Transcribed, transcribe_call, transcribe_tracks
 
 WORKER = UUID(int=0)  # the worker is nobody: it acts as the tenant's own service
 
@@ -125,7 +126,7 @@ async def _transcribed(house: House, models: Models, actor: Actor, heard: _Heard
     await note_stage(house.database, actor, recording_id, "decoding")
     started = time.perf_counter()
     positions = [track.position for track in heard.recording.tracks if _may_use(heard, track.participant_id, allowed)]
-    tracks = [await _decoded(house, actor, recording_id, position) for position in positions]
+    tracks = [await _decoded(house, actor, heard.recording, position) for position in positions]
     seconds = sum(track.duration_seconds for track in tracks)
     decoding = StageTiming(stage="decoding", audio_seconds=seconds, wall_seconds=time.perf_counter() - started)
     await note_stage(house.database, actor, recording_id, "transcribing")
@@ -142,11 +143,14 @@ async def _transcribed(house: House, models: Models, actor: Actor, heard: _Heard
         return await load_transcript(conn, recording_id)
 
 
-async def _decoded(house: House, actor: Actor, recording_id: UUID, position: int) -> DecodedAudio:
-    with await open_track(house, actor, recording_id, position) as file:
-        settings = house.settings
+async def _decoded(house: House, actor: Actor, recording: Recording, position: int) -> DecodedAudio:
+    """A file's tracks: one where it is a person's own, else as whoever sent it said, or as its channels show."""
+    [track] = [one for one in recording.tracks if one.position == position]
+    channels: Channels = track.channels if track.participant_id is None else "mix"
+    settings = house.settings
+    with await open_track(house, actor, recording.id, position) as file:
         return await asyncio.to_thread(
-            decode, file, max_seconds=settings.max_recording_seconds,
+            decode, file, max_seconds=settings.max_recording_seconds, channels=channels,
             allow_unconfined=settings.allow_unconfined_decoding,
         )  # fmt: skip
 
@@ -156,7 +160,7 @@ async def _hear(models: Models, heard: _Heard, positions: Sequence[int], tracks:
     if heard.mixed:
         # One person alone in the list of a mixed recording is whoever brought it, not a count of voices.
         most = len(heard.attendees) if len(heard.attendees) > 1 else None
-        return await transcribe_mixed(tracks[0].samples, models, most_speakers=most, names=names)
+        return await transcribe_call(tracks[0].tracks, models, most_speakers=most, names=names)
     owner = {participant: label for label, participant in heard.labels().items()}
     by_position = {track.position: track for track in heard.recording.tracks}
     labels = [owner[by_position[position].participant_id or WORKER] for position in positions]

@@ -9,11 +9,12 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from models import attribution
-from models.audio import SAMPLE_RATE, decode
+from models.audio import SAMPLE_RATE, DecodedAudio, decode, refuse_too_much
 from models.records import StageTiming, Transcript, Transcription
+from models.sound import Channels
 from pipelines.capabilities import Samples, Speech
 
 Answer = TypeVar("Answer")
@@ -23,6 +24,36 @@ Answer = TypeVar("Answer")
 class Transcribed:
     transcript: Transcript
     timings: tuple[StageTiming, ...]
+
+
+def decode_call(
+    sources: Sequence[Path | BinaryIO], *, max_seconds: float, channels: Channels, allow_unconfined: bool = False
+) -> list[DecodedAudio]:
+    """Decode the files of one call. Of several files each is a track, unless the caller wants their channels apart.
+
+    Raises as `models.audio.decode`, and `too_large` (`audio-too-long`) where all tracks together are too much.
+    """
+    wanted: Channels = "mix" if channels == "auto" and len(sources) > 1 else channels
+    decoded: list[DecodedAudio] = []
+    for source in sources:
+        decoded.append(decode(source, max_seconds=max_seconds, channels=wanted, allow_unconfined=allow_unconfined))
+        refuse_too_much([one.info for one in decoded], max_seconds)
+    return decoded
+
+
+async def transcribe_call(
+    tracks: Sequence[Samples],
+    speech: Speech,
+    *,
+    speakers: int | None = None,
+    most_speakers: int | None = None,
+    names: Sequence[str] = (),
+) -> Transcribed:
+    """Transcribe a call whose speakers nobody has named: one track is diarized; of several, each is one speaker's."""
+    if len(tracks) == 1:
+        return await transcribe_mixed(tracks[0], speech, speakers=speakers, most_speakers=most_speakers, names=names)
+    labels = [f"Speaker {number}" for number in range(1, len(tracks) + 1)]
+    return await transcribe_tracks(tracks, labels, speech, names=names)
 
 
 async def transcribe_mixed(
@@ -104,24 +135,22 @@ async def transcribe_source(
     allow_unconfined: bool = False,
     speakers: int | None = None,
     names: Sequence[str] = (),
+    channels: Channels = "auto",
 ) -> tuple[dict[str, Any], tuple[StageTiming, ...]]:
     """Transcribe a file, or the tracks of one call as `a.flac+b.flac`; the contract's JSON shape, and the timings.
 
-    Raises `WriteCareError` as `models.audio.decode`, and `FileNotFoundError` and its kin for a path that fails.
+    Raises `WriteCareError` as `decode_call`, and `FileNotFoundError` and its kin for a path that fails.
     """
     paths = source_paths(source)
     reading = asyncio.to_thread(
-        lambda: [decode(path, max_seconds=max_seconds, allow_unconfined=allow_unconfined) for path in paths]
+        decode_call, paths, max_seconds=max_seconds, channels=channels, allow_unconfined=allow_unconfined
     )
     decoded, decoding = await _timed("decoding", 0.0, reading)
     decoding = decoding.model_copy(update={"audio_seconds": sum(one.duration_seconds for one in decoded)})
-    samples = [one.samples for one in decoded]
-    if len(samples) == 1:
-        done = await transcribe_mixed(samples[0], speech, speakers=speakers, names=names)
-    else:
-        labels = [f"Speaker {number}" for number in range(1, len(samples) + 1)]
-        done = await transcribe_tracks(samples, labels, speech, names=names)
-    return {"source": source, **done.transcript.model_dump(mode="json")}, (decoding, *done.timings)
+    tracks = [track for one in decoded for track in one.tracks]
+    done = await transcribe_call(tracks, speech, speakers=speakers, names=names)
+    sound = [one.info.sound.model_dump(mode="json") for one in decoded]
+    return {"source": source, **done.transcript.model_dump(mode="json"), "sound": sound}, (decoding, *done.timings)
 
 
 def source_paths(source: str) -> list[Path]:

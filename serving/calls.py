@@ -6,6 +6,7 @@ The table `READINGS` follows `models/endpoints.py`; `transcribe` stands apart, s
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from models.audio import DecodedAudio
 from models.compliance import compliance_matters
 from models.endpoints import (
     ActionsReading,
@@ -22,8 +23,7 @@ from models.endpoints import (
 )
 from models.records import Analysis
 from pipelines.analysis import analyse
-from pipelines.capabilities import Samples
-from pipelines.transcribing import transcribe_mixed, transcribe_tracks
+from pipelines.transcribing import transcribe_call
 from serving.handles import ServedModels
 
 
@@ -82,12 +82,9 @@ READINGS: Final[Mapping[Call, Callable[[ServedModels, Any], Awaitable[Any]]]] = 
 
 
 async def transcribe(
-    models: ServedModels, tracks: Sequence[Samples], *, source: str, speakers: int | None
+    models: ServedModels, files: Sequence[DecodedAudio], *, source: str, speakers: int | None
 ) -> SourcedTranscript:
     """Who said what, when. One track is diarized; of several, each is one speaker's."""
-    if len(tracks) == 1:
-        made = await transcribe_mixed(tracks[0], models, speakers=speakers)
-    else:
-        labels = [f"Speaker {number}" for number in range(1, len(tracks) + 1)]
-        made = await transcribe_tracks(tracks, labels, models)
-    return SourcedTranscript(source=source, **dict(made.transcript))
+    tracks = [track for one in files for track in one.tracks]
+    made = await transcribe_call(tracks, models, speakers=speakers)
+    return SourcedTranscript(source=source, sound=tuple(one.info.sound for one in files), **dict(made.transcript))

@@ -36,7 +36,6 @@ from comms.metrics import Metrics
 from comms.problems import PROBLEM_RESPONSES, TYPE_PREFIX, answer_with_problems, status_of
 from comms.settings import Settings
 from models import endpoints
-from models.audio import decode
 from models.endpoints import (
     ENDPOINTS,
     MOST_ITEMS,
@@ -52,6 +51,7 @@ from models.endpoints import (
 )
 from models.errors import WriteCareError, invalid, unavailable
 from models.records import Record
+from pipelines.transcribing import decode_call
 from serving import calls
 from serving.handles import ServedModels, deployment_handles
 from serving.placement import DEPLOYMENTS, INGRESS
@@ -192,12 +192,14 @@ async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endp
 async def _hear(
     door: Door, actor: Actor, wanted: TranscribeRequest, parts: Sequence[SentFile], turn: asyncio.Lock
 ) -> Record:
-    limit, allow_unconfined = door.settings.max_recording_seconds, door.settings.allow_unconfined_decoding
-    works = [partial(decode, part.file, max_seconds=limit, allow_unconfined=allow_unconfined) for part in parts]
+    work = partial(
+        decode_call, [part.file for part in parts], max_seconds=door.settings.max_recording_seconds,
+        channels=wanted.channels, allow_unconfined=door.settings.allow_unconfined_decoding,
+    )  # fmt: skip
     async with turn:
-        samples = [(await door.decoders.run(actor.tenant_id, work)).samples for work in works]
+        files = await door.decoders.run(actor.tenant_id, work)
     source = "+".join(part.filename or "audio" for part in parts)
-    return await calls.transcribe(ServedModels(door.handles), samples, source=source, speakers=wanted.speakers)
+    return await calls.transcribe(ServedModels(door.handles), files, source=source, speakers=wanted.speakers)
 
 
 async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:

@@ -30,20 +30,23 @@ from comms.storage.sealed import SEGMENT_BYTES, Belonging, seal
 from models import audio
 from models.audio import AudioInfo
 from models.errors import WriteCareError, conflict, invalid
+from models.sound import Channels
 
 _log = structlog.get_logger(__name__)
 _MEDIA_TYPES: Final = {
     "wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg", "aac": "audio/aac",
-    "mov": "audio/mp4", "matroska": "audio/webm",  # each the first name of its family
+    "mov": "audio/mp4", "matroska": "audio/webm",
+    "aiff": "audio/aiff", "caf": "audio/x-caf", "amr": "audio/amr",  # each the first name of its family
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Sound:
-    """A file that has been found to hold sound, and whom of: None where it is of everybody."""
+    """A file that has been found to hold sound, whom of (None where it is of everybody), and how it is to be read."""
 
     file: BinaryIO = field(repr=False)
     info: AudioInfo
+    channels: Channels
     participant: SessionParticipant | None
 
 
@@ -113,10 +116,7 @@ async def _take_in(
         content_digest = content_digest_of(session_id, upload, owners)
         if not (begun or upload.keep_duplicate):  # before anything is decoded and stored, and again below
             await refuse_same(conn, actor, session_id, content_digest)
-    sounds = [
-        _Sound(file, await _inspect(house, actor, file), owner)
-        for file, owner in zip(upload.files, owners, strict=True)
-    ]
+    sounds = await _inspected(house, actor, upload, owners)
     belongings = [Belonging(actor.tenant_id, recording_id, uuid_utils.uuid7()) for _ in sounds]
     try:
         tracks = [await _store(house, belonging, sound) for belonging, sound in zip(belongings, sounds, strict=True)]
@@ -160,6 +160,11 @@ def owners_of(upload: Upload, session: Session) -> tuple[SessionParticipant | No
         raise invalid("upload-empty", "The form has no `file`: send each track as one.")
     if not upload.participants and len(upload.files) == 1:
         return (None,)
+    if upload.channels == "separate" and upload.participants:
+        raise invalid(
+            "channels-with-participants",
+            "A named participant's file is one track: name nobody where each channel of a file is a track.",
+        )
     if len(upload.participants) != len(upload.files):
         raise invalid(
             "tracks-without-participants",
@@ -185,14 +190,22 @@ def _heard(owners: Sequence[SessionParticipant | None], session: Session) -> tup
     return _people(named if len(named) == len(owners) else session.participants)
 
 
-async def _inspect(house: House, actor: Actor, file: BinaryIO) -> AudioInfo:
-    """Decodes it once, in a confined child process, and keeps nothing."""
+async def _inspected(
+    house: House, actor: Actor, upload: Upload, owners: Sequence[SessionParticipant | None]
+) -> Sequence[_Sound]:
+    """Each file decoded once, in a confined child process, and nothing kept; a person's own file is one track."""
     settings = house.settings
-    inspect = partial(
-        audio.inspect, file, max_seconds=settings.max_recording_seconds,
-        allow_unconfined=settings.allow_unconfined_decoding,
-    )  # fmt: skip
-    return await house.recording_decoders.run(actor.tenant_id, inspect)
+    sounds: list[_Sound] = []
+    for file, owner in zip(upload.files, owners, strict=True):
+        channels: Channels = upload.channels if owner is None else "mix"
+        inspect = partial(
+            audio.inspect, file, max_seconds=settings.max_recording_seconds, channels=channels,
+            allow_unconfined=settings.allow_unconfined_decoding,
+        )  # fmt: skip
+        info = await house.recording_decoders.run(actor.tenant_id, inspect)
+        sounds.append(_Sound(file, info, channels, owner))
+        audio.refuse_too_much([sound.info for sound in sounds], settings.max_recording_seconds)
+    return sounds
 
 
 async def _store(house: House, belonging: Belonging, sound: _Sound) -> SealedTrack:
@@ -204,7 +217,7 @@ async def _store(house: House, belonging: Belonging, sound: _Sound) -> SealedTra
     return SealedTrack(
         belonging=belonging, participant_id=sound.participant.id if sound.participant is not None else None,
         media_type=_MEDIA_TYPES.get(sound.info.container, "application/octet-stream"), size_bytes=size,
-        duration_seconds=sound.info.duration_seconds, key=wrapped,
+        duration_seconds=sound.info.duration_seconds, channels=sound.channels, sound=sound.info.sound, key=wrapped,
     )  # fmt: skip
 
 

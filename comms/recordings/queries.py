@@ -20,6 +20,7 @@ from comms.storage.sealed import Belonging
 from comms.versions import refuse_stale
 from models.errors import WriteCareError, conflict, missing
 from models.records import Record
+from models.sound import CHANNELS_HELP, Channels, Sound
 
 RecordingStatus = Literal["recording", "processing", "ready", "parked", "deleted"]
 
@@ -34,6 +35,8 @@ class Track(Record):
     media_type: str
     size_bytes: int
     duration_seconds: float
+    channels: Channels = Field(description="How its channels are to be read. " + CHANNELS_HELP)
+    sound: Sound | None = Field(description="Its streams and channels, and what was found in them.")
 
 
 class Recording(Record):
@@ -61,6 +64,8 @@ class SealedTrack:
     media_type: str
     size_bytes: int
     duration_seconds: float
+    channels: Channels
+    sound: Sound
     key: WrappedKey = field(repr=False)
 
 
@@ -68,7 +73,8 @@ _SELECT: Final = (
     "select r.id, r.session_id, r.status, r.parked_reason, r.duration_seconds, r.started_by, r.started_at, "
     "r.completed_at, r.version, r.created_at, coalesce((select jsonb_agg(jsonb_build_object('id', t.id, "
     "'position', t.position, 'participant_id', t.participant_id, 'user_id', p.user_id, 'media_type', t.media_type, "
-    "'size_bytes', t.size_bytes, 'duration_seconds', t.duration_seconds) order by t.position) "
+    "'size_bytes', t.size_bytes, 'duration_seconds', t.duration_seconds, "
+    "'channels', t.channels, 'sound', t.sound) order by t.position) "
     "from recording_tracks t left join session_participants p on p.tenant_id = t.tenant_id and "
     "p.id = t.participant_id where t.tenant_id = r.tenant_id and t.recording_id = r.id), '[]') as tracks "
     "from recordings r where true "
@@ -159,12 +165,12 @@ async def keep(
     for position, track in enumerate(tracks):
         await conn.execute(
             "insert into recording_tracks (tenant_id, id, recording_id, position, participant_id, object_key, "
-            "media_type, size_bytes, duration_seconds, wrapped_key, key_id) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "media_type, size_bytes, duration_seconds, wrapped_key, key_id, channels, sound) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
                 actor.tenant_id, track.belonging.track_id, recording_id, position, track.participant_id,
                 track.belonging.object_key(), track.media_type, track.size_bytes, track.duration_seconds,
-                track.key.wrapped, track.key.key_id,
+                track.key.wrapped, track.key.key_id, track.channels, track.sound.model_dump_json(),
             ),
         )  # fmt: skip
     await _tell_of_stop(conn, actor, recording_id, session_id, version=version, tracks=len(tracks))

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -30,6 +30,7 @@ from comms.sessions.queries import read_session
 from comms.transcripts.queries import StoredAnalysis, StoredTranscript, find_analysis, find_transcript
 from models.errors import Kind, WriteCareError
 from models.records import Record
+from models.sound import CHANNELS_HELP, Channels
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
 
@@ -46,7 +47,17 @@ _FORM: Final[dict[str, Any]] = {
         "participant": {
             "type": "array",
             "items": {"type": "string", "format": "uuid"},
-            "description": "Whose track each file is (user id), in the files' order; none: one mixed track.",
+            "description": "Whose track each file is (user id), in the files' order; none: one file of everybody.",
+        },
+        "channels": {
+            "type": "string",
+            "enum": list(get_args(Channels)),
+            "default": "auto",
+            "description": (
+                "How the channels and streams of a file of everybody are read. "
+                + CHANNELS_HELP
+                + " A named participant's file is always one track."
+            ),
         },
         "duplicate": {
             "type": "string",
@@ -70,7 +81,7 @@ class ConsentStatus(Record):
     "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
 async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
-    """Takes in a recording of a session: one mixed track, or one a participant. It is transcribed and read soon.
+    """Takes in a recording of a session: one file of everybody, or one a participant. It is transcribed and read soon.
 
     Where the session has a recording of the same files already, it is 409 `recording-already-there` with its
     `Location`; `duplicate=keep` in the form stores it once more.

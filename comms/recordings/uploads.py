@@ -1,4 +1,4 @@
-"""A recording as it comes in: a form of `file` (one a track) and `participant` (one a track, in the files' order).
+"""A recording as it comes in: a form of `file` (one a track), `participant` (one a file, in order) and `channels`.
 
 `duplicate=keep` says that it is to be kept although the session has a recording of the same files.
 """
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, get_args
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -19,14 +19,16 @@ from comms.idempotency.attempts import attempt_of
 from comms.idempotency.once import UNKEYED, Once
 from comms.recordings.queries import Recording
 from models.errors import invalid
+from models.sound import Channels
 
 MAX_TRACKS: Final = 16
-_SHAPE: Final = FormShape(files=frozenset({"file"}), fields=frozenset({"participant", "duplicate"}), most=MAX_TRACKS)
+_FIELDS: Final = frozenset({"participant", "duplicate", "channels"})
+_SHAPE: Final = FormShape(files=frozenset({"file"}), fields=_FIELDS, most=MAX_TRACKS)
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The files in the order sent, at their beginnings, and whom they are of where that was said.
+    """The files in the order sent, at their beginnings, whom they are of where that was said, and how to read them.
 
     `digests` are the files' own (SHA-256). `keep_duplicate`: it is stored though the session has the same already.
     """
@@ -34,29 +36,37 @@ class Upload:
     files: tuple[BinaryIO, ...] = field(repr=False)
     participants: tuple[UUID, ...]
     digests: tuple[bytes, ...] = field(repr=False)
+    channels: Channels = "auto"
     keep_duplicate: bool = False
 
 
 async def upload_of(
-    files: tuple[BinaryIO, ...], participants: tuple[UUID, ...] = (), *, keep_duplicate: bool = False
+    files: tuple[BinaryIO, ...],
+    participants: tuple[UUID, ...] = (),
+    *,
+    channels: Channels = "auto",
+    keep_duplicate: bool = False,
 ) -> Upload:
     """Reads the files once for their digests, and leaves them at their beginnings."""
     digests = tuple([await asyncio.to_thread(_digest, file) for file in files])
-    return Upload(files, participants, digests, keep_duplicate)
+    return Upload(files, participants, digests, channels, keep_duplicate)
 
 
 @asynccontextmanager
 async def received(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
     """Reads the request's body; the files are gone when the block ends.
 
-    Raises what `received_form` does, and `invalid` (`participant-invalid`, `duplicate-invalid`).
+    Raises what `received_form` does, and `invalid` (`participant-invalid`, `channels-invalid`, `duplicate-invalid`).
     """
     async with received_form(request, data_dir, _SHAPE) as form:
         said = [text for name, text in form.fields if name == "duplicate"]
         if said not in ([], ["keep"]):
             raise invalid("duplicate-invalid", "`duplicate` is `keep`, or is left out.")
         people = tuple(_person(text) for name, text in form.fields if name == "participant")
-        yield await upload_of(tuple(sent.file for sent in form.files), people, keep_duplicate=bool(said))
+        wanted = [text.strip() for name, text in form.fields if name == "channels"] or ["auto"]
+        yield await upload_of(
+            tuple(sent.file for sent in form.files), people, channels=_channels(wanted), keep_duplicate=bool(said)
+        )
 
 
 def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Response]) -> Once[Recording]:
@@ -64,7 +74,7 @@ def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Resp
     attempt = attempt_of(request)
     if attempt is None:
         return UNKEYED
-    sent = repr(([str(person) for person in upload.participants], upload.keep_duplicate)).encode()
+    sent = repr(([str(person) for person in upload.participants], upload.channels, upload.keep_duplicate)).encode()
     return Once(attempt, hashlib.sha256(sent + b"".join(upload.digests)).digest(), answer)
 
 
@@ -81,3 +91,11 @@ def _person(text: str) -> UUID:
         return UUID(text.strip())
     except ValueError:
         raise invalid("participant-invalid", "`participant` is the id of the person whose track it is.") from None
+
+
+def _channels(wanted: list[str]) -> Channels:
+    for known in get_args(Channels):
+        if wanted == [known]:
+            answer: Channels = known
+            return answer
+    raise invalid("channels-invalid", f"`channels` is one of: {', '.join(get_args(Channels))}.")

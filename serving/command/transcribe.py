@@ -11,13 +11,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from comms.settings import Settings
 from models.errors import WriteCareError, unavailable
+from models.sound import CHANNELS_HELP, Channels
 from serving.command.options import command_parser, parsed, settings_for
 from serving.placement import Placement
 
@@ -28,8 +29,9 @@ def main(argv: Sequence[str]) -> int:
     if isinstance(options, int):
         return options
     return run_transcribe(
-        options.audio, settings_for(options), speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm
-    )
+        options.audio, settings_for(options), speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm,
+        channels=options.channels,
+    )  # fmt: skip
 
 
 def run_transcribe(
@@ -39,6 +41,7 @@ def run_transcribe(
     speakers: int | None,
     json_path: Path | None,
     rttm_dir: Path | None,
+    channels: Channels = "auto",
 ) -> int:
     """Transcribe each source; JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`; exit code.
 
@@ -54,7 +57,10 @@ def run_transcribe(
             if rttm_dir is not None:
                 rttm_dir.mkdir(parents=True, exist_ok=True)
             progress = stack.enter_context(_progress(console))
-            _transcribe_all(paths, settings, progress, failures, out=out, speakers=speakers, rttm_dir=rttm_dir)
+            _transcribe_all(
+                paths, settings, progress, failures, out=out, speakers=speakers, rttm_dir=rttm_dir,
+                channels=channels,
+            )  # fmt: skip
     except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
         failures.append(_sentence(error))
     for failure in failures:
@@ -71,6 +77,7 @@ def _transcribe_all(
     out: IO[str],
     speakers: int | None,
     rttm_dir: Path | None,
+    channels: Channels,
 ) -> None:
     loading = progress.add_task("loading the models", total=None)
     # Imported here: half a minute of libraries must not stand before `--help` or a mistyped option.
@@ -101,7 +108,7 @@ def _transcribe_all(
             speech = SpeechInProcess(transcriber, diarizer)
             transcribed = transcribing.transcribe_source(
                 path, speech, max_seconds=settings.max_recording_seconds,
-                allow_unconfined=settings.allow_unconfined_decoding, speakers=speakers,
+                allow_unconfined=settings.allow_unconfined_decoding, speakers=speakers, channels=channels,
             )  # fmt: skip
             result, _ = asyncio.run(transcribed)
             out.write(json.dumps(result, ensure_ascii=False) + "\n")
@@ -132,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("transcribe", "Transcribe recordings: who said what, when.")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
     parser.add_argument("--speakers", type=_count, help="how many people speak, where known (single track)")
+    parser.add_argument("--channels", choices=get_args(Channels), default="auto", help=CHANNELS_HELP)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
     parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
     return parser

@@ -4,6 +4,7 @@ import io
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 
 from comms.database import Actor
@@ -17,6 +18,7 @@ from models.errors import Kind, WriteCareError, unavailable
 from pipelines.processing import process_recording
 from tests.factories import grant, make_call, rows, store_recording, wav, withdraw
 from tests.fakes import ScriptedModels
+from tests.models.sounds import Stream, recorded, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -210,6 +212,19 @@ async def tracks_of(house: House, manager: Actor, session_id: UUID, *people: Act
     files = tuple(io.BytesIO(wav(1.0, hertz=200.0 + 50 * at)) for at, _ in enumerate(people))
     upload = await upload_of(files, tuple(person.user_id for person in people))
     return await intake.take_in(house, manager, session_id, upload)
+
+
+async def test_a_party_a_channel_of_a_file_of_everybody_is_a_speaker_each(house: House, worker_house: House) -> None:
+    manager, _, session_id = await make_call(house)
+    content = recorded("wav", Stream("pcm_s16le", np.stack([talk(3.0), talk(3.0, 3)])))
+    recording = await store_recording(house, manager, session_id, content)
+    models = ScriptedModels()
+    await process_recording(worker_house, models, manager.tenant_id, recording.id)
+    assert (models.calls.count("transcription"), models.calls.count("diarization")) == (2, 0)
+    async with house.database.acting_as(lead(manager)) as conn:
+        transcript = (await load_transcript(conn, recording.id)).transcript
+    assert transcript.speakers == ("Speaker 1", "Speaker 2")
+    assert {said.speaker for said in transcript.utterances} == {"Speaker 1", "Speaker 2"}
 
 
 async def participants(house: House, manager: Actor) -> dict[str, Any]:

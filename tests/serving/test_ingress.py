@@ -3,12 +3,14 @@
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from comms.database import Actor
 from comms.house import House
 from comms.problems import answer_with_problems
 from models.endpoints import ENDPOINTS
@@ -20,8 +22,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def caller(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    async with door_of(house, await factories.make_actor(house, "care_manager")) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def door_of(house: House, manager: Actor) -> AsyncIterator[httpx.AsyncClient]:
     """The door's two ways to read a body, for a care manager, in front of no models."""
-    manager = await factories.make_actor(house, "care_manager")
     door = Door(house.settings, house.database, house.verifier, {}, house.recording_decoders)
     [endpoint] = [one for one in ENDPOINTS if one.call == "transcribe"]
     app = FastAPI()
@@ -73,3 +80,18 @@ async def test_a_form_without_sound_or_with_both_sorts_of_it_is_refused(caller: 
         assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, slug)
     answer = await caller.post("/sound", data=ground | {"speakers": "x"}, files={"audio": ("a.wav", b"a")})
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "request-invalid")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"ffconcat version 1.0\nfile etc/hostname\n", b"#EXTM3U\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"],
+    ids=["ffconcat", "m3u8"],
+)
+async def test_a_list_of_other_files_is_no_sound(house: House, content: bytes) -> None:
+    manager = await factories.make_actor(house, "care_manager")
+    ground = await factories.put_in_force(house, manager, "transcribe", "vital_interests")
+    async with door_of(house, manager) as caller:
+        answer = await caller.post(
+            "/sound", data={"processing_id": str(ground.id)}, files={"audio": ("a.wav", content)}
+        )
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "audio-unreadable")
