@@ -92,10 +92,10 @@ def _document(source: BinaryIO) -> _Found:
 
 def _pdf(source: BinaryIO) -> _Found:
     from comms.attachments.kinds import PDF  # noqa: PLC0415
-    from comms.attachments.pages import words_of_pages  # noqa: PLC0415
+    from comms.attachments.pages import rebuilt_pages  # noqa: PLC0415
 
-    words = words_of_pages(source)
-    return _Found(PDF, None, words.text(), words.cut)
+    kept, words = rebuilt_pages(source)
+    return _Found(PDF, kept, words.text(), words.cut)
 
 
 def _plain_text(content: bytes) -> _Found:
