@@ -21,6 +21,8 @@ _PIECE_BYTES = 1 << 20
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\x1aE\xdf\xa3")
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# Other programs open these by how they begin, whatever they are called: RTF, PostScript, Word's and Office's XML, mail.
+_NOT_PLAIN = ("{\\rtf", "%!ps", "<?xml", "mime-version:")
 _LATIN = ("cp1252", "latin_1", "iso8859_15", "mac_roman", "cp437", "cp850")
 
 
@@ -109,6 +111,8 @@ def _plain_text(content: bytes) -> _Found:
     except (UnicodeError, LookupError):
         raise Refused("attachment-type-not-taken") from None
     if any(sign < " " and sign not in "\t\n\r\f" for sign in set(written)) or "\x7f" in written:
+        raise Refused("attachment-type-not-taken")
+    if written.lstrip("\ufeff \t\r\n\f").lower().startswith(_NOT_PLAIN):
         raise Refused("attachment-type-not-taken")
     words = Words()
     words.gather([written])

@@ -1,11 +1,13 @@
-"""A JPEG without what it says beside its points: no place, no camera, no preview, no comment. For the child alone."""
+"""JPEG, also of 2000, without what it says beside its points: no place, camera or comment. For the child alone."""
 
 from typing import Final
 
 # Without these the points cannot be read: frames, tables, restart intervals; JFIF (0) and Adobe (14) say which colours.
 _KEPT: Final = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE})
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
-_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_END, _SCAN = 0xD9, 0xDA
+# JPEG 2000: the signature, the kind of file, what the points are, and the points.
+_BOXES: Final = frozenset({b"jP  ", b"ftyp", b"jp2h", b"jp2c"})
 
 
 def without_metadata(jpeg: bytes) -> bytes:
@@ -41,3 +43,21 @@ def _end_of_scan(jpeg: bytes, at: int) -> int:
             return at
         at += 1
     return len(jpeg)
+
+
+def without_boxes(jpeg: bytes) -> bytes:
+    """The same for JPEG 2000, where pieces are called boxes; bare points have none."""
+    if jpeg.startswith(b"\xff\x4f\xff\x51"):
+        return jpeg
+    kept, at = [], 0
+    while at + 8 <= len(jpeg):
+        size, kind = int.from_bytes(jpeg[at : at + 4]), jpeg[at + 4 : at + 8]
+        if size == 1:  # the size stands behind the kind
+            size = int.from_bytes(jpeg[at + 8 : at + 16])
+        end = len(jpeg) if size == 0 else at + size
+        if end <= at + 7:
+            raise ValueError("a box that has no size")
+        if kind in _BOXES:
+            kept.append(jpeg[at:end])
+        at = end
+    return b"".join(kept)

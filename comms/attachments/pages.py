@@ -79,7 +79,7 @@ def _rebuilt(given: pikepdf.Pdf) -> tuple[bytes, list[str]]:
 
 def _refuse_lost(given: pikepdf.Pdf) -> None:
     """Raises `Refused` where the pages do not show all that was sent: files, films and sound beside them."""
-    root = given.Root
+    root: Any = given.Root
     names = root.get("/Names")
     packed = isinstance(names, pikepdf.Dictionary) and "/EmbeddedFiles" in names
     if packed or {"/Collection", "/AF"} & set(root):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pikepdf
 
-from comms.attachments.jpeg_segments import without_metadata
+from comms.attachments.jpeg_segments import without_boxes, without_metadata
 from comms.attachments.refusals import Refused
 
 _MAX_DEPTH: Final = 60
@@ -199,6 +199,8 @@ def _picture_stream(copier: Copier, found: Any, parameters: Rule) -> Any:
     content = copier.count(_unwrapped(found.read_raw_bytes(), names[:-1]))
     if names[-1] == "/DCTDecode":
         content = without_metadata(content)
+    if names[-1] == "/JPXDecode":
+        content = without_boxes(content)
     given = found.get("/DecodeParms")
     made = copier.target.make_stream(content)
     made["/Filter"] = pikepdf.Name(names[-1])

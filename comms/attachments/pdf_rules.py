@@ -1,11 +1,10 @@
-"""What a PDF page may be made of: each kind of object with the keys that are copied of it. For the confined child alone.
+"""What a PDF page may be made of: each kind of object with the keys that are copied of it. For the child alone.
 
 Everything that acts, fetches, packs or tells about its maker has no rule here: actions, annotations, scripts, forms,
 files, external streams, reference XObjects, PostScript XObjects, metadata, private data of programs.
 """
 
 from typing import Any, Final
-
 
 from comms.attachments.pdf_copying import (
     Copier,
