@@ -4,6 +4,8 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import av
@@ -14,6 +16,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from tests import factories
 
+NO_MEMBERS: Final[Mapping[str, bytes]] = MappingProxyType({})
 CAMERA: Final = "Nokia-of-Ada"
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -101,7 +104,7 @@ def related(*relations: tuple[str, str, str], external: bool = False) -> bytes:
     return f'<Relationships xmlns="{_PACKAGE}/relationships">{rows}</Relationships>'.encode()
 
 
-def office(media_type: str, main: str, document: str, **members: bytes) -> bytes:
+def office(media_type: str, main: str, document: str, members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
     """A package of Office with its main part; further members by name, also instead of these."""
     types = (
         f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="xml" ContentType="application/xml"/>'
@@ -109,22 +112,22 @@ def office(media_type: str, main: str, document: str, **members: bytes) -> bytes
     )
     own = {"[Content_Types].xml": types.encode(), "_rels/.rels": related(("r1", "officeDocument", main)),
            main: document.encode()}  # fmt: skip
-    return packed(own | members)
+    return packed({**own, **members})
 
 
-def docx(*paragraphs: str, inside: str = "", links: bytes = b"", **members: bytes) -> bytes:
+def docx(*paragraphs: str, inside: str = "", links: bytes = b"", members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
     """A Word document; `inside`: further XML of its body; `links`: its relationships; further members by name."""
     body = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
     document = f'<?xml version="1.0"?><w:document {NAMESPACES}><w:body>{body}{inside}</w:body></w:document>'
     related_parts = {"word/_rels/document.xml.rels": links} if links else {}
-    return office(DOCX, "word/document.xml", document, **(related_parts | members))
+    return office(DOCX, "word/document.xml", document, {**related_parts, **members})
 
 
 def docx_with_comment(text: str, comment: str) -> bytes:
     """A Word document with a comment beside the text."""
     part = f'<w:comments {_W}><w:comment w:id="0"><w:p><w:r><w:t>{comment}</w:t></w:r></w:p></w:comment></w:comments>'
     links = related(("c1", "comments", "comments.xml"))
-    return docx(text, links=links, **{"word/comments.xml": part.encode()})
+    return docx(text, links=links, members={"word/comments.xml": part.encode()})
 
 
 def docx_with_picture(picture: bytes, links: bytes = b"") -> bytes:
@@ -135,10 +138,12 @@ def docx_with_picture(picture: bytes, links: bytes = b"") -> bytes:
         "</w:drawing></w:r></w:p>"
     )
     shown = links or related(("p1", "image", "media/photo.jpeg"))
-    return docx("See the photo.", inside=drawing, links=shown, **{"word/media/photo.jpeg": picture})
+    return docx("See the photo.", inside=drawing, links=shown, members={"word/media/photo.jpeg": picture})
 
 
-def xlsx(*cells: str, rows: str = "", after: str = "", links: bytes = b"", **members: bytes) -> bytes:
+def xlsx(
+    *cells: str, rows: str = "", after: str = "", links: bytes = b"", members: Mapping[str, bytes] = NO_MEMBERS
+) -> bytes:
     """A table; `rows`: further XML of its rows; `after`: what stands behind them; `links`: its relationships."""
     strings = "".join(f"<si><t>{text}</t></si>" for text in cells)
     shown = "".join(f'<c r="A{n + 1}" t="s"><v>{n}</v></c>' for n in range(len(cells)))
@@ -151,17 +156,17 @@ def xlsx(*cells: str, rows: str = "", after: str = "", links: bytes = b"", **mem
         "xl/sharedStrings.xml": f"<sst {_X}>{strings}</sst>".encode(), "xl/worksheets/sheet1.xml": sheet.encode(),
     }  # fmt: skip
     beside = {"xl/worksheets/_rels/sheet1.xml.rels": links} if links else {}
-    return office(XLSX, "xl/workbook.xml", book, **(own | beside | members))
+    return office(XLSX, "xl/workbook.xml", book, {**own, **beside, **members})
 
 
-def odt(text: str, *, inside: str = "", before: str = "", **members: bytes) -> bytes:
+def odt(text: str, *, inside: str = "", before: str = "", members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
     """An OpenDocument text: part of its words in a span; `inside`: further XML of the text; `before`: before it."""
     head, _, rest = text.partition(" ")
     content = (
         f"<office:document-content {TEXTS}>{before}<office:body><office:text><text:p>{head}<text:s/><text:span>{rest}"
         f"</text:span></text:p>{inside}</office:text></office:body></office:document-content>"
     )
-    return packed({"mimetype": ODT.encode(), "content.xml": content.encode()} | members)
+    return packed({"mimetype": ODT.encode(), "content.xml": content.encode(), **members})
 
 
 def pdf(text: str = "", *, script: str = "", file: bytes = b"", password: str = "") -> bytes:

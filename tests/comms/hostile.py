@@ -185,8 +185,8 @@ _BLIP: Final = (
 _SETTINGS: Final = attached.related(("s1", "settings", "settings.xml"))
 
 
-def _outside(kind: str, **members: bytes) -> bytes:
-    return attached.docx(WORDS, links=attached.related(("h1", kind, ADDRESS), external=True), **members)
+def _outside(kind: str) -> bytes:
+    return attached.docx(WORDS, links=attached.related(("h1", kind, ADDRESS), external=True))
 
 
 DOCXS: Final[dict[str, bytes]] = {
@@ -219,16 +219,16 @@ DOCXS: Final[dict[str, bytes]] = {
         "</v:shape></w:pict></w:r></w:p>", links=attached.related(("h1", "image", ADDRESS), external=True),
     ),
     "template of a relationship": _outside("attachedTemplate"),
-    "template in capital letters": attached.docx(WORDS, links=_SETTINGS, **{
+    "template in capital letters": attached.docx(WORDS, links=_SETTINGS, members={
         "word/settings.xml": f'<w:settings {attached.NAMESPACES}><w:attachedTemplate r:id="t1"/></w:settings>'.encode(),
         "word/_RELS/settings.xml.RELS": attached.related(("t1", "attachedTemplate", ADDRESS), external=True),
     }),
-    "data of a mail merge": attached.docx(WORDS, links=_SETTINGS, **{
+    "data of a mail merge": attached.docx(WORDS, links=_SETTINGS, members={
         "word/settings.xml": (
             f'<w:settings {attached.NAMESPACES}><w:mailMerge><w:query w:val="{MARK}"/></w:mailMerge></w:settings>'
         ).encode(),
     }),
-    "frames": attached.docx(WORDS, links=attached.related(("w1", "webSettings", "webSettings.xml")), **{
+    "frames": attached.docx(WORDS, links=attached.related(("w1", "webSettings", "webSettings.xml")), members={
         "word/webSettings.xml": (
             f'<w:webSettings {attached.NAMESPACES}><w:frameset><w:frame><w:sourceFileName r:id="f1"/></w:frame>'
             "</w:frameset></w:webSettings>"
@@ -240,7 +240,7 @@ DOCXS: Final[dict[str, bytes]] = {
         inside="<w:sdt><w:sdtPr><w:dataBinding w:xpath='x' w:storeItemID='" + MARK + "'/></w:sdtPr><w:sdtContent><w:p>"
         f"<w:r><w:t>{WORDS}</w:t></w:r></w:p></w:sdtContent></w:sdt>",
         links=attached.related(("x1", "customXml", "../customXml/item1.xml")),
-        **{"customXml/item1.xml": f"<a>{MARK}</a>".encode()},
+        members={"customXml/item1.xml": f"<a>{MARK}</a>".encode()},
     ),
     "link to a share": attached.docx(
         inside=f'<w:p><w:hyperlink r:id="h1" w:tgtFrame="{MARK}"><w:r><w:t>{WORDS}</w:t></w:r></w:hyperlink></w:p>',
@@ -254,14 +254,14 @@ DOCXS: Final[dict[str, bytes]] = {
         WORDS, inside=f'<w:p><w:r><w:drawing><wp:docPr id="1" name="{MARK}"><a:hlinkClick r:id="h1"/></wp:docPr>'
         "</w:drawing></w:r></w:p>", links=attached.related(("h1", "hyperlink", f"file:///{MARK}"), external=True),
     ),
-    "ribbon": attached.docx(WORDS, **{"_rels/.rels": attached.related(
+    "ribbon": attached.docx(WORDS, members={"_rels/.rels": attached.related(
         ("r1", "officeDocument", "word/document.xml"),
         ("r2", "http://schemas.microsoft.com/office/2006/relationships/ui/extensibility", "ribbon.xml"),
     ), "ribbon.xml": f'<customUI onLoad="{MARK}"/>'.encode()}),
-    "metadata and preview": attached.docx(WORDS, **{
+    "metadata and preview": attached.docx(WORDS, members={
         "docProps/core.xml": f"<a>{MARK}</a>".encode(), "docProps/thumbnail.jpeg": MARK.encode(),
     }),
-    "part that nothing names": attached.docx(WORDS, **{"word/document2.xml": MARK.encode()}),
+    "part that nothing names": attached.docx(WORDS, members={"word/document2.xml": MARK.encode()}),
     "instruction outside of a field": attached.docx(
         WORDS, inside=f"<w:p><w:r><w:instrText>DDE {MARK}</w:instrText></w:r></w:p>"
     ),
@@ -271,13 +271,13 @@ DOCXS: Final[dict[str, bytes]] = {
 REFUSED_DOCXS: Final[dict[str, tuple[bytes, str]]] = {
     "altChunk": (attached.docx(
         WORDS, inside='<w:altChunk r:id="a1"/>', links=attached.related(("a1", "aFChunk", "chunk.mht")),
-        **{"word/chunk.mht": MARK.encode()},
+        members={"word/chunk.mht": MARK.encode()},
     ), "attachment-nested-archive"),
     "subdocument": (_outside("subDocument"), "attachment-active"),
     "object from elsewhere": (_outside("oleObject"), "attachment-active"),
     "object": (attached.docx(WORDS, links=attached.related(("o1", "oleObject", "embeddings/o.bin"))),
                "attachment-nested-archive"),
-    "control": (attached.docx(WORDS, **{"word/activeX/activeX1.xml": MARK.encode()}), "attachment-active"),
+    "control": (attached.docx(WORDS, members={"word/activeX/activeX1.xml": MARK.encode()}), "attachment-active"),
     "macros": (attached.office(
         "application/vnd.ms-word.document.macroEnabled", "word/document.xml",
         f"<w:document {attached.NAMESPACES}/>",
@@ -286,15 +286,19 @@ REFUSED_DOCXS: Final[dict[str, tuple[bytes, str]]] = {
         "application/vnd.openxmlformats-officedocument.wordprocessingml.template", "word/document.xml",
         f"<w:document {attached.NAMESPACES}/>",
     ), "attachment-type-not-taken"),
-    "the same part twice": (attached.docx(WORDS, **{"WORD/Document.xml": MARK.encode()}), "attachment-unreadable"),
-    "two documents": (attached.docx(WORDS, **{"_rels/.rels": attached.related(
+    "the same part twice": (
+        attached.docx(WORDS, members={"WORD/Document.xml": MARK.encode()}), "attachment-unreadable",
+    ),
+    "two documents": (attached.docx(WORDS, members={"_rels/.rels": attached.related(
         ("r1", "officeDocument", "word/document.xml"), ("r2", "officeDocument", "word/other.xml")
     )}), "attachment-type-not-taken"),
 }  # fmt: skip
 
 
 def _beside(kind: str, part: str, content: str) -> bytes:
-    return attached.xlsx(WORDS, links=attached.related(("k1", kind, f"../{part}")), **{f"xl/{part}": content.encode()})
+    return attached.xlsx(
+        WORDS, links=attached.related(("k1", kind, f"../{part}")), members={f"xl/{part}": content.encode()}
+    )
 
 
 def _in_book(kind: str, part: str, content: str, *, outside: str = "") -> bytes:
@@ -305,7 +309,7 @@ def _in_book(kind: str, part: str, content: str, *, outside: str = "") -> bytes:
     if outside:
         folder, _, file = part.rpartition("/")
         further[f"xl/{folder}/_rels/{file}.rels"] = attached.related(("e1", "externalLinkPath", outside), external=True)
-    return attached.xlsx(WORDS, **further)
+    return attached.xlsx(WORDS, members=further)
 
 
 XLSXS: Final[dict[str, bytes]] = {
@@ -320,7 +324,7 @@ XLSXS: Final[dict[str, bytes]] = {
         f'<row r="2"><c r="A2" t="str"><f>WEBSERVICE("{ADDRESS}")</f><v>kept</v></c>'
         f"<c r=\"B2\"><f>cmd|'/c {MARK}'!A1</f><v>7</v></c><c r=\"C2\"><f>HYPERLINK(\"{MARK}\")</f></c></row>"
     )),
-    "names": attached.xlsx(WORDS, **{"xl/workbook.xml": (
+    "names": attached.xlsx(WORDS, members={"xl/workbook.xml": (
         '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
         'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets>'
         '<sheet name="Plan" sheetId="1" r:id="s1"/></sheets><definedNames>'
@@ -337,14 +341,16 @@ XLSXS: Final[dict[str, bytes]] = {
     ),
     "drawing with links and macros": attached.xlsx(
         WORDS, after='<drawing r:id="d1"/>', links=attached.related(("d1", "drawing", "../drawings/drawing1.xml")),
-        **{"xl/drawings/drawing1.xml": f'<xdr:wsDr xmlns:xdr="http://x"><xdr:sp macro="{MARK}"/></xdr:wsDr>'.encode()},
+        members={
+            "xl/drawings/drawing1.xml": f'<d:wsDr xmlns:d="http://x"><d:sp macro="{MARK}"/></d:wsDr>'.encode(),
+        },
     ),
     "pivot": _in_book("pivotCacheDefinition", "pivotCache/pivotCacheDefinition1.xml", f'<a r="{MARK}"/>'),
 }  # fmt: skip
 REFUSED_XLSXS: Final[dict[str, tuple[bytes, str]]] = {
     "sheet of macros": (_in_book("xlMacrosheet", "macro1.xml", f"<a>{MARK}</a>"), "attachment-active"),
     "sheet of macros by its folder": (
-        attached.xlsx(WORDS, **{"xl/macrosheets/sheet1.xml": MARK.encode()}), "attachment-active",
+        attached.xlsx(WORDS, members={"xl/macrosheets/sheet1.xml": MARK.encode()}), "attachment-active",
     ),
     "macros": (
         attached.office("application/vnd.ms-excel.sheet.macroEnabled", "xl/workbook.xml", "<a/>"), "attachment-active",
@@ -397,14 +403,14 @@ ODTS: Final[dict[str, bytes]] = {
         '<office:font-face-decls><style:font-face style:name="a"><svg:font-face-src><svg:font-face-uri '
         f'xlink:href="{ADDRESS}"/></svg:font-face-src></style:font-face></office:font-face-decls>'
     )),
-    "settings, metadata, preview": attached.odt(WORDS, **{
+    "settings, metadata, preview": attached.odt(WORDS, members={
         "settings.xml": f"<a>{MARK}</a>".encode(), "meta.xml": MARK.encode(), "Thumbnails/thumbnail.png": MARK.encode(),
         "Configurations2/accelerator/current.xml": MARK.encode(), "manifest.rdf": MARK.encode(),
         "Object 1/content.xml": MARK.encode(),
     }),
 }  # fmt: skip
 REFUSED_ODTS: Final[dict[str, tuple[bytes, str]]] = {
-    "macros": (attached.odt(WORDS, **{"Basic/Standard/Module1.xml": MARK.encode()}), "attachment-active"),
-    "programs": (attached.odt(WORDS, **{"Scripts/python/x.py": MARK.encode()}), "attachment-active"),
-    "locked": (attached.odt(WORDS, **{"META-INF/manifest.xml": b"<m:encryption-data/>"}), "attachment-encrypted"),
+    "macros": (attached.odt(WORDS, members={"Basic/Standard/Module1.xml": MARK.encode()}), "attachment-active"),
+    "programs": (attached.odt(WORDS, members={"Scripts/python/x.py": MARK.encode()}), "attachment-active"),
+    "locked": (attached.odt(WORDS, members={"META-INF/manifest.xml": b"<m:encryption-data/>"}), "attachment-encrypted"),
 }  # fmt: skip

@@ -166,14 +166,14 @@ def test_archives_are_not_taken_and_neither_are_archives_within_documents() -> N
     assert refusal(attached.packed({})) == "attachment-type-not-taken"
     inner = attached.packed({"inner.txt": b"x"})
     for hidden in (inner, b"7z\xbc\xaf\x27\x1c" + bytes(20), b"\x1f\x8b\x08" + bytes(20), b"Rar!\x1a\x07\x01\x00"):
-        assert refusal(attached.docx("x", **{"word/embeddings/inner.bin": hidden})) == "attachment-nested-archive"
+        assert refusal(attached.docx("x", members={"word/embeddings/inner.bin": hidden})) == "attachment-nested-archive"
     assert refusal(attached.pdf("x", file=inner)) == "attachment-nested-archive"
     assert refusal(attached.pdf("x") + inner) == "attachment-nested-archive"
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", "..\\..\\boot.ini", "C:\\x", "word/../../x"])
 def test_names_that_lead_out_of_a_document_are_refused(name: str) -> None:
-    assert refusal(attached.docx("x", **{name: b"y"})) == "attachment-leads-out"
+    assert refusal(attached.docx("x", members={name: b"y"})) == "attachment-leads-out"
 
 
 def test_a_link_inside_a_document_is_refused() -> None:
@@ -186,23 +186,23 @@ def test_a_link_inside_a_document_is_refused() -> None:
 
 
 def test_documents_that_are_small_only_while_they_are_shut_are_refused() -> None:
-    assert refusal(attached.docx("x", **{"word/big.xml": bytes(40 << 20)})) == "attachment-expands"
-    assert refusal(attached.docx("x", **{f"m/{n}.xml": b"" for n in range(2100)})) == "attachment-expands"
+    assert refusal(attached.docx("x", members={"word/big.xml": bytes(40 << 20)})) == "attachment-expands"
+    assert refusal(attached.docx("x", members={f"m/{n}.xml": b"" for n in range(2100)})) == "attachment-expands"
     many = {f"word/{n}.xml": os.urandom(8192) + bytes(1 << 20) for n in range(120)}
-    assert refusal(attached.docx("x", **many)) == "attachment-expands"
+    assert refusal(attached.docx("x", members=many)) == "attachment-expands"
 
 
 def test_entities_that_multiply_are_refused_at_once() -> None:
     levels = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     laughs = f'<!DOCTYPE d [<!ENTITY a0 "ha">{levels}]><d><p>&a11;</p></d>'.encode()
-    assert refusal(attached.docx(**{"word/document.xml": laughs})) == "attachment-unreadable"
+    assert refusal(attached.docx(members={"word/document.xml": laughs})) == "attachment-unreadable"
     outside = b'<!DOCTYPE d [<!ENTITY a SYSTEM "file:///etc/passwd">]><d><p>&a;</p></d>'
-    assert refusal(attached.docx(**{"word/document.xml": outside})) == "attachment-unreadable"
+    assert refusal(attached.docx(members={"word/document.xml": outside})) == "attachment-unreadable"
 
 
 def test_programs_and_macros_are_refused() -> None:
-    assert refusal(attached.docx("x", **{"word/vbaProject.bin": b"y"})) == "attachment-active"
-    assert refusal(attached.docx("x", **{"word/object.bin": b"MZ\x90\0"})) == "attachment-active"
+    assert refusal(attached.docx("x", members={"word/vbaProject.bin": b"y"})) == "attachment-active"
+    assert refusal(attached.docx("x", members={"word/object.bin": b"MZ\x90\0"})) == "attachment-active"
     for program in (b"MZ\x90\0" + bytes(60), b"\x7fELF\x02\x01\x01" + bytes(60)):
         assert refusal(program) == "attachment-type-not-taken"
 
