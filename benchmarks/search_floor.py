@@ -49,7 +49,7 @@ def ranks(similar: Vectors, hits: NDArray[np.bool_], floor: float) -> float:
 
 
 def print_floors(name: str, asked: Sequence[tuple[Vectors, NDArray[np.bool_]]], unrelated: Vectors) -> None:
-    """`asked`: similarities of each query, and which are hits; `unrelated`: how near the nearest to each question is."""
+    """`asked`: similarities of each query, and which are hits; `unrelated`: how near each question's nearest is."""
     print(f"{name}: {len(asked)} queries, {len(unrelated)} unrelated questions", flush=True)
     for floor in FLOORS:
         found = np.asarray([ranks(similar, hits, floor) for similar, hits in asked])

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 TALKED_BEFORE: Final = 28  # the migration that indexes words anew: messages and files are there already
 TALK: Final = """
+set session_replication_role = replica;  -- what triggers would add is not looked at here
 insert into conversations (tenant_id, conversation_type, created_by, moment)
     select tenant_id, 'group', id, uuidv7() from users where slug = 'm';
 insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, content, changed_id)
@@ -31,6 +32,7 @@ insert into message_attachments (tenant_id, conversation_id, uploaded_by, name, 
         object_key, wrapped_key, key_id, text)
     select tenant_id, id, created_by, 'a.txt', 'text/plain', 1, '', 'x', '', 'k', 'Siân, ref. AB-1234/56'
     from conversations;
+reset session_replication_role;
 """
 TENANT, MAKER, OTHER, SPEAKER, SESSION, PLAIN, ALERT, ANALYSIS = (uuid.uuid4() for _ in range(8))
 FILLED_BEFORE = 5  # the first migration after the first version

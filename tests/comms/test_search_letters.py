@@ -2,7 +2,6 @@
 found."""
 
 import unicodedata
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -22,8 +21,8 @@ URL = "https://www.example.org/care/plan?id=7&x=a-b#falls"
 
 
 @pytest.fixture
-async def talk(client: httpx.AsyncClient, house: House) -> AsyncIterator[Talk]:
-    yield Talk(client, house)
+def talk(client: httpx.AsyncClient, house: House) -> Talk:
+    return Talk(client, house)
 
 
 async def answer(talk: Talk, actor: Any, words: str, **params: str) -> dict[str, Any]:
@@ -128,8 +127,8 @@ def test_places_are_counted_as_the_database_folds(databases: Databases) -> None:
     """Of every character that both know: what is assigned in Python's Unicode, which is the older one."""
     with psycopg.connect(databases.administrator) as admin:
         folded = admin.execute(
-            "select n, length(app.folded(chr(n))), length(app.search_letters(chr(n))) from generate_series(1, 131071) n "
-            "where n not between 55296 and 57343"
+            "select n, length(app.folded(chr(n))), length(app.search_letters(chr(n))) "
+            "from generate_series(1, 131071) n where n not between 55296 and 57343"
         ).fetchall()
     assert len(folded) == 131071 - 2048
     differing = [
