@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 import pikepdf
+import pypdf._codecs._codecs  # loaded now: in the child no file can be opened later
+import pypdf.filters  # noqa: F401
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
