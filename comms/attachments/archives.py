@@ -1,6 +1,5 @@
 """Archives that documents are packed in: read in memory, never unpacked to a disk, packed anew. For the child alone."""
 
-import encodings.cp437  # noqa: F401  # of older archives' names; loaded now: in the child no file can be opened later
 import io
 import posixpath
 import re

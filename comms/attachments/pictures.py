@@ -7,14 +7,7 @@ import warnings
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
-from PIL import (  # the plug-ins are loaded now: in the child no file can be opened later
-    Image,
-    ImageCms,
-    ImageOps,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image, ImageCms, ImageOps
 
 from comms.attachments.kinds import JPEG, KINDS, PNG, WEBP
 from comms.attachments.refusals import Refused
