@@ -43,10 +43,11 @@ from comms.database import Actor, Connection
 from comms.embedded import EmbeddedPostgres
 from comms.homes.queries import list_homes, read_home
 from comms.identity.queries import refuse_inactive
+from comms.messages.found import Search
 from comms.messages.history import list_versions
 from comms.messages.queries import list_messages, read_message, send_message
 from comms.messages.records import NewMessage
-from comms.messages.search import Search, search
+from comms.messages.search import search
 from comms.pages import LAST_ID
 from comms.provision import Databases, provision
 from comms.recordings.queries import list_recordings, load_recording

@@ -21,8 +21,9 @@ import psycopg
 
 from benchmarks.talk import MODEL, Tenant, Turns, as_text, noisy, read_words, seed_talk
 from comms.embedded import EmbeddedPostgres
+from comms.messages.found import Search
 from comms.messages.queries import COLUMNS
-from comms.messages.search import _FILTERS, _NEWEST, ONE_PLAN, Search, _values
+from comms.messages.search import _FILTERS, _NEWEST, ONE_PLAN, _values
 from comms.pages import LAST_ID
 from comms.provision import Databases, provision
 from models.embedding import EmbeddingModel
@@ -40,12 +41,12 @@ Asked = psycopg.Connection[tuple[Any, ...]]
 _RAW: Final = f"""
 with found as materialized (
     select s.id from messages s
-    where s.words @@ websearch_to_tsquery('english', %(words)s) and s.tenant_id = %(tenant)s and s.deleted_at is null
+    where s.words @@ app.search_query(%(words)s) and s.tenant_id = %(tenant)s and s.deleted_at is null
         and s.id < %(before)s and exists (select from conversation_members m
             where m.tenant_id = s.tenant_id and m.conversation_id = s.conversation_id and m.user_id = %(person)s
                 and s.id > m.after_id and (m.until_id is null or s.changed_id <= m.until_id)))
-select {COLUMNS}, ts_headline('english', translate(m.content, %(marks)s, %(exchanged)s),
-    websearch_to_tsquery('english', %(words)s), %(whole)s) as marked
+select {COLUMNS}, ts_headline('english', app.search_letters(m.content), app.search_query(%(words)s),
+    %(whole)s) as marked
 from (select id from found order by id desc limit %(limit)s) f join messages m on m.id = f.id
     and m.tenant_id = %(tenant)s
 """

@@ -27,7 +27,8 @@ from psycopg import sql
 from benchmarks.talk import MODEL, as_text
 from comms.database import Actor, Database
 from comms.embedded import EmbeddedPostgres
-from comms.messages.search import FoundBy, Search, fuse, rank
+from comms.messages.found import FoundBy, Search
+from comms.messages.search import fuse, rank
 from comms.provision import Databases, provision
 from models.embedding import EmbeddingModel
 from models.endpoints import QuestionVector

@@ -19,8 +19,8 @@ _MOST_SECONDS: Final = 90.0
 _REFUSED: Final = {
     "attachment-type-not-taken": f"This kind of file is not taken: send {TAKEN}. Archives are never taken.",
     "attachment-encrypted": "The file is locked with a password: nobody here could read it. Send it unlocked.",
-    "attachment-active": "There is a macro, a script, a program or a part from elsewhere in the file: send it without.",
-    "attachment-nested-archive": "Other files are packed inside this one: send each of them on its own.",
+    "attachment-active": "There is a macro, a script or a program in the file: send it without, or as PDF.",
+    "attachment-nested-archive": "Other files are packed inside this one: send each of them on its own, or all as PDF.",
     "attachment-leads-out": "A name inside the file leads out of it: it was not made by an honest program.",
     "attachment-unreadable": "The file is damaged, or too intricate to be read: save it again with another program.",
 }

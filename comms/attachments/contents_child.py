@@ -24,6 +24,8 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\x1aE\xdf\xa3")
 _ARCHIVE, _PDF = b"PK\x03\x04", b"%PDF-"
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# Other programs open these by how they begin, whatever they are called: RTF, PostScript, Word's and Office's XML, mail.
+_NOT_PLAIN = ("{\\rtf", "%!ps", "<?xml", "mime-version:")
 _LATIN = ("cp1252", "latin_1", "iso8859_15", "mac_roman", "cp437", "cp850")
 # pypdf imports these of itself when a file first needs them.
 _PDF_LIBRARY = ("pypdf.filters", "pypdf.xmp")
@@ -128,10 +130,10 @@ def _document(source: BinaryIO) -> _Found:
 
 def _pdf(source: BinaryIO) -> _Found:
     from comms.attachments.kinds import PDF  # noqa: PLC0415
-    from comms.attachments.pages import words_of_pages  # noqa: PLC0415
+    from comms.attachments.pages import rebuilt_pages  # noqa: PLC0415
 
-    words = words_of_pages(source)
-    return _Found(PDF, None, words.text(), words.cut)
+    kept, words = rebuilt_pages(source)
+    return _Found(PDF, kept, words.text(), words.cut)
 
 
 def _plain_text(content: bytes) -> _Found:
@@ -145,6 +147,8 @@ def _plain_text(content: bytes) -> _Found:
     except (UnicodeError, LookupError):
         raise Refused("attachment-type-not-taken") from None
     if any(sign < " " and sign not in "\t\n\r\f" for sign in set(written)) or "\x7f" in written:
+        raise Refused("attachment-type-not-taken")
+    if written.lstrip("\ufeff \t\r\n\f").lower().startswith(_NOT_PLAIN):
         raise Refused("attachment-type-not-taken")
     words = Words()
     words.gather([written])

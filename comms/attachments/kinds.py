@@ -6,10 +6,14 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Kind:
-    """`extensions`: how such a file may be called, the usual one first; `also`: other names of its media type."""
+    """`extensions`: how such a file may be called, the usual one first; `also`: other names of its media type.
+
+    `renamed`: extensions behind which the usual one is put, because a program would do more than show what is opened.
+    """
 
     extensions: tuple[str, ...]
     also: frozenset[str] = frozenset()
+    renamed: frozenset[str] = frozenset()
 
 
 _OFFICE: Final = "application/vnd.openxmlformats-officedocument"
@@ -27,7 +31,12 @@ KINDS: Final[dict[str, Kind]] = {
     PNG: Kind(("png",)),
     WEBP: Kind(("webp",)),
     PDF: Kind(("pdf",), frozenset({"application/x-pdf"})),
-    TEXT: Kind(("txt", "text", "log", "csv", "md"), frozenset({"text/csv", "text/markdown", "application/csv"})),
+    # a spreadsheet would work out what stands in the fields of a table in plain text; an editor shows it
+    TEXT: Kind(
+        ("txt", "text", "log", "md", "csv"),
+        frozenset({"text/csv", "text/markdown", "application/csv"}),
+        renamed=frozenset({"csv"}),
+    ),
     DOCX: Kind(("docx",)),
     XLSX: Kind(("xlsx",)),
     ODT: Kind(("odt",)),

@@ -29,6 +29,8 @@ def kept_name(sent: str | None, media_type: str) -> str:
         stem, extension = whole, KINDS[media_type].extensions[0]
     elif extension.lower() not in KINDS[media_type].extensions:
         raise differs()
+    if extension.lower() in KINDS[media_type].renamed:
+        stem, extension = f"{stem}.{extension}", KINDS[media_type].extensions[0]
     stem = stem.rstrip(" .") or "file"
     if _RESERVED.fullmatch(stem.partition(".")[0].strip()):
         stem = f"_{stem}"

@@ -19,7 +19,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from comms.attachments.kinds import JPEG, PNG, WEBP
+from comms.attachments.kinds import JPEG, KINDS, PNG, WEBP
 from comms.attachments.refusals import Refused
 
 _MAX_POINTS: Final = 50_000_000
@@ -51,6 +51,11 @@ def cleaned_picture(source: BinaryIO) -> tuple[str, bytes]:
             return media_type, _written(picture, media_type)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, OverflowError):
         raise Refused("attachment-unreadable") from None  # Pillow's plugins raise all of these over damaged files
+
+
+def picture_extension(media_type: str) -> str:
+    """How the name of a picture of this media type ends, inside a document."""
+    return KINDS[media_type].extensions[0]
 
 
 def _written(picture: Image.Image, media_type: str) -> bytes:

@@ -1,6 +1,6 @@
 """What a search asks for, read from its request; its meaning is asked of the models before a connection is taken."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
@@ -8,15 +8,24 @@ from fastapi import Depends, Query, Request
 from comms.ai.routes import model_door_of
 from comms.http import SignedIn
 from comms.identity.roles import refuse_unless
-from comms.messages.search import KINDS, Kind, Mode, Search
+from comms.messages.found import KINDS, Kind, Mode, Search
 from comms.times import Time
 from models.endpoints import Question, QuestionVector
 
+_WORDS: Final = (
+    'Words; "quoted", or, -not are understood. Accents may be left out. A number, an address or a reference is found '
+    "whole or by its parts."
+)
+_MODES: Final = (
+    "`meaning` and `both` also find what says it in other words, as far as it is near enough; what is far from all of "
+    "it is not found."
+)
+
 
 async def _wanted(
-    q: Annotated[str, Query(min_length=1, max_length=500, description='Words; "quoted", or, -not are understood.')],
+    q: Annotated[str, Query(min_length=1, max_length=500, description=_WORDS)],
     *,
-    mode: Annotated[Mode, Query(description="`meaning` and `both` also find what says it in other words.")] = "words",
+    mode: Annotated[Mode, Query(description=_MODES)] = "words",
     kind: Annotated[frozenset[Kind] | None, Query(description="Once a kind; all where none is named.")] = None,
     conversation_id: UUID | None = None,
     sender_id: Annotated[UUID | None, Query(description="Who sent it, or is known to have said it.")] = None,

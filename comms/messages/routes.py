@@ -9,10 +9,10 @@ from comms.conversations.receipts import Receipt, list_receipts
 from comms.http import Acting, IfMatch, acting_with, tag
 from comms.messages import history, queries, reactions, search
 from comms.messages.asking import Meaning, Wanted
+from comms.messages.found import FoundPage
 from comms.messages.outlook import SentMessage, as_sent
 from comms.messages.reactions import NewReaction
 from comms.messages.records import AnyNewMessage, Message, MessageChange, MessageVersion
-from comms.messages.search import FoundPage
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.problems import problem, problem_responses
 from comms.routing import PlatformRoute

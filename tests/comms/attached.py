@@ -4,6 +4,8 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import av
@@ -14,14 +16,33 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from tests import factories
 
+NO_MEMBERS: Final[Mapping[str, bytes]] = MappingProxyType({})
 CAMERA: Final = "Nokia-of-Ada"
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ODT: Final = "application/vnd.oasis.opendocument.text"
 XMP: Final = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><exif:GPSLatitude>51,30.5N</exif:GPSLatitude></x:xmpmeta>'
-_TYPES: Final = (
-    '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-    '<Override PartName="/word/document.xml" ContentType="{}.main+xml"/></Types>'
+_W: Final = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+_R: Final = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_X: Final = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+_PACKAGE: Final = "http://schemas.openxmlformats.org/package/2006"
+NAMESPACES: Final = (
+    f'{_W} xmlns:r="{_R}" xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
+    'xmlns:wp="http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing" '
+    'xmlns:pic="http://schemas.openxmlformats.org/drawingml/2006/picture" xmlns:v="urn:schemas-microsoft-com:vml" '
+    'xmlns:o="urn:schemas-microsoft-com:office:office" '
+    'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006" '
+    'xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape"'
+)
+TEXTS: Final = (
+    'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+    'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
+    'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
+    'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0" '
+    'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" '
+    'xmlns:script="urn:oasis:names:tc:opendocument:xmlns:script:1.0" '
+    'xmlns:form="urn:oasis:names:tc:opendocument:xmlns:form:1.0" '
+    'xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0" xmlns:xlink="http://www.w3.org/1999/xlink"'
 )
 
 
@@ -73,28 +94,79 @@ def packed(members: dict[str, bytes], **options: Any) -> bytes:
     return file.getvalue()
 
 
-def docx(*paragraphs: str, **members: bytes) -> bytes:
-    """A Word document; further members by name."""
+def related(*relations: tuple[str, str, str], external: bool = False) -> bytes:
+    """A part of relationships: id, kind and target of each."""
+    mode = ' TargetMode="External"' if external else ""
+    rows = "".join(
+        f'<Relationship Id="{id}" Type="{kind if ":" in kind else f"{_R}/{kind}"}" Target="{target}"{mode}/>'
+        for id, kind, target in relations
+    )
+    return f'<Relationships xmlns="{_PACKAGE}/relationships">{rows}</Relationships>'.encode()
+
+
+def office(media_type: str, main: str, document: str, members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
+    """A package of Office with its main part; further members by name, also instead of these."""
+    types = (
+        f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="xml" ContentType="application/xml"/>'
+        f'<Override PartName="/{main}" ContentType="{media_type}.main+xml"/></Types>'
+    )
+    own = {"[Content_Types].xml": types.encode(), "_rels/.rels": related(("r1", "officeDocument", main)),
+           main: document.encode()}  # fmt: skip
+    return packed({**own, **members})
+
+
+def docx(*paragraphs: str, inside: str = "", links: bytes = b"", members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
+    """A Word document; `inside`: further XML of its body; `links`: its relationships; further members by name."""
     body = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
-    document = f'<?xml version="1.0"?><w:document xmlns:w="urn:w"><w:body>{body}</w:body></w:document>'
-    own = {"[Content_Types].xml": _TYPES.format(DOCX).encode(), "word/document.xml": document.encode()}
-    return packed(own | members)
+    document = f'<?xml version="1.0"?><w:document {NAMESPACES}><w:body>{body}{inside}</w:body></w:document>'
+    related_parts = {"word/_rels/document.xml.rels": links} if links else {}
+    return office(DOCX, "word/document.xml", document, {**related_parts, **members})
 
 
-def xlsx(*cells: str) -> bytes:
-    """A table."""
+def docx_with_comment(text: str, comment: str) -> bytes:
+    """A Word document with a comment beside the text."""
+    part = f'<w:comments {_W}><w:comment w:id="0"><w:p><w:r><w:t>{comment}</w:t></w:r></w:p></w:comment></w:comments>'
+    links = related(("c1", "comments", "comments.xml"))
+    return docx(text, links=links, members={"word/comments.xml": part.encode()})
+
+
+def docx_with_picture(picture: bytes, links: bytes = b"") -> bytes:
+    """A Word document that shows a picture."""
+    drawing = (
+        '<w:p><w:r><w:drawing><wp:inline><wp:extent cx="900" cy="450"/><a:graphic><a:graphicData uri="x"><pic:pic>'
+        '<pic:blipFill><a:blip r:embed="p1"/></pic:blipFill></pic:pic></a:graphicData></a:graphic></wp:inline>'
+        "</w:drawing></w:r></w:p>"
+    )
+    shown = links or related(("p1", "image", "media/photo.jpeg"))
+    return docx("See the photo.", inside=drawing, links=shown, members={"word/media/photo.jpeg": picture})
+
+
+def xlsx(
+    *cells: str, rows: str = "", after: str = "", links: bytes = b"", members: Mapping[str, bytes] = NO_MEMBERS
+) -> bytes:
+    """A table; `rows`: further XML of its rows; `after`: what stands behind them; `links`: its relationships."""
     strings = "".join(f"<si><t>{text}</t></si>" for text in cells)
-    return packed({
-        "[Content_Types].xml": _TYPES.format(XLSX).encode(), "xl/workbook.xml": b"<workbook/>",
-        "xl/sharedStrings.xml": f"<sst>{strings}</sst>".encode(),
-    })  # fmt: skip
+    shown = "".join(f'<c r="A{n + 1}" t="s"><v>{n}</v></c>' for n in range(len(cells)))
+    sheet = f'<worksheet {_X} xmlns:r="{_R}"><sheetData><row r="1">{shown}</row>{rows}</sheetData>{after}</worksheet>'
+    book = f'<workbook {_X} xmlns:r="{_R}"><sheets><sheet name="Plan" sheetId="1" r:id="s1"/></sheets></workbook>'
+    own = {
+        "xl/_rels/workbook.xml.rels": related(
+            ("s1", "worksheet", "worksheets/sheet1.xml"), ("s2", "sharedStrings", "sharedStrings.xml")
+        ),
+        "xl/sharedStrings.xml": f"<sst {_X}>{strings}</sst>".encode(), "xl/worksheets/sheet1.xml": sheet.encode(),
+    }  # fmt: skip
+    beside = {"xl/worksheets/_rels/sheet1.xml.rels": links} if links else {}
+    return office(XLSX, "xl/workbook.xml", book, {**own, **beside, **members})
 
 
-def odt(text: str) -> bytes:
-    """An OpenDocument text: part of its words in a span."""
+def odt(text: str, *, inside: str = "", before: str = "", members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
+    """An OpenDocument text: part of its words in a span; `inside`: further XML of the text; `before`: before it."""
     head, _, rest = text.partition(" ")
-    content = f'<d xmlns:text="urn:t"><text:p>{head}<text:s/><text:span>{rest}</text:span></text:p></d>'
-    return packed({"mimetype": ODT.encode(), "content.xml": content.encode()})
+    content = (
+        f"<office:document-content {TEXTS}>{before}<office:body><office:text><text:p>{head}<text:s/><text:span>{rest}"
+        f"</text:span></text:p>{inside}</office:text></office:body></office:document-content>"
+    )
+    return packed({"mimetype": ODT.encode(), "content.xml": content.encode(), **members})
 
 
 def pdf(text: str = "", *, script: str = "", file: bytes = b"", password: str = "") -> bytes:

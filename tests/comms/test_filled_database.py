@@ -20,6 +20,20 @@ from tests.comms import sealing
 
 pytestmark = pytest.mark.anyio
 
+TALKED_BEFORE: Final = 28  # the migration that indexes words anew: messages and files are there already
+TALK: Final = """
+set session_replication_role = replica;  -- what triggers would add is not looked at here
+insert into conversations (tenant_id, conversation_type, created_by, moment)
+    select tenant_id, 'group', id, uuidv7() from users where slug = 'm';
+insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, content, changed_id)
+    select c.tenant_id, fresh.id, c.id, c.created_by, 'user', 'Ty\u0302 Gwyn, ref. AB-1234/56', fresh.id
+    from conversations c, (select uuidv7() as id) fresh;
+insert into message_attachments (tenant_id, conversation_id, uploaded_by, name, media_type, size_bytes, sha256,
+        object_key, wrapped_key, key_id, text)
+    select tenant_id, id, created_by, 'a.txt', 'text/plain', 1, '', 'x', '', 'k', 'Siân, ref. AB-1234/56'
+    from conversations;
+reset session_replication_role;
+"""
 TENANT, MAKER, OTHER, SPEAKER, SESSION, PLAIN, ALERT, ANALYSIS = (uuid.uuid4() for _ in range(8))
 FILLED_BEFORE = 5  # the first migration after the first version
 FILL = f"""
@@ -38,7 +52,7 @@ insert into transcriptions (tenant_id, recording_id, provider, word_count, durat
     select tenant_id, id, 'test', 1, 1, '[]', '{{}}' from recordings;
 insert into utterances (tenant_id, transcription_id, position, participant_id, start_seconds, end_seconds, text,
         confidence)
-    select t.tenant_id, t.id, 0, p.id, 0, 1, 'x', 1 from transcriptions t, session_participants p
+    select t.tenant_id, t.id, 0, p.id, 0, 1, 'Siân, ref. AB-1234/56', 1 from transcriptions t, session_participants p
     where p.session_id = '{SESSION}';
 insert into analyses (tenant_id, id, recording_id, transcription_id, risk_level, risk_score, confidence_level,
         document, models)
@@ -110,6 +124,9 @@ def carried_over(databases: Databases, stood: dict[str, set[object]], stands: di
             if number == FILLED_BEFORE:
                 admin.execute("reset role")
                 admin.execute(FILL.encode())
+            if number == TALKED_BEFORE:
+                admin.execute("reset role")
+                admin.execute(TALK.encode())
             if number == LAID_IN_MONTHS:
                 stood |= _standing(admin)
             admin.execute("set role wcc_owner")
@@ -177,6 +194,19 @@ async def test_the_relay_goes_on_with_events_of_before(databases: Databases, car
     async with sealing.connected(_at(databases.relay, carried_over)) as relay:
         assert await send_batch(relay, job_queue()) == 1
         assert await send_batch(relay, job_queue()) == 0
+
+
+def test_words_of_before_are_found_without_accents_and_by_parts(databases: Databases, carried_over: str) -> None:
+    with psycopg.connect(_at(databases.administrator, carried_over)) as admin:
+        for table, asked in (
+            ("messages", "ty gwyn"), ("messages", "Tŷ Gwyn"), ("messages", "1234"), ("messages", "AB-1234/56"),
+            ("message_attachments", "sian"), ("message_attachments", "56"), ("utterances", "Sian"),
+            ("utterances", "AB-1234"),
+        ):  # fmt: skip
+            found = admin.execute(
+                f"select count(*) from {table} where words @@ app.search_query(%s)".encode(), (asked,)
+            ).fetchone()
+            assert found == (1,), (table, asked)
 
 
 def test_a_version_of_before_is_taken(databases: Databases, carried_over: str) -> None:

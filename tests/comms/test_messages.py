@@ -248,4 +248,4 @@ async def test_the_function_behind_search_shows_nobody_more_than_row_level_secur
 def test_marks_are_counted_without_themselves(pieces: list[tuple[str, str]]) -> None:
     marked = "".join(f"{before}\ue000{find}\ue001" for before, find in pieces) + "end"
     plain = marked.replace("\ue000", "").replace("\ue001", "")
-    assert [plain[place.start : place.end] for place in _places(marked)] == [find for _, find in pieces]
+    assert [plain[first:last] for first, last in _places(marked)] == [find for _, find in pieces]

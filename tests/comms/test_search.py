@@ -19,6 +19,7 @@ from comms.ai.forwarding import open_model_door
 from comms.app import create_app
 from comms.database import Actor
 from comms.house import House
+from comms.messages.search import FLOOR
 from comms.provision import Databases
 from comms.transcripts.queries import save_embeddings
 from models.endpoints import QUESTION_PATH
@@ -119,8 +120,36 @@ async def test_what_both_find_comes_first_and_says_so(talk: Talk, house: House, 
     marked = [first["content"][mark["start"] : mark["end"]] for mark in first["highlights"]]
     assert marked == ["hurts", "arm"]
     assert {item["content"]: item["found_by"] for item in found["items"][1:]} == {
-        "My arm was hit": ["words", "meaning"], "Hurt feelings, nothing else": ["words", "meaning"],
+        "My arm was hit": ["words", "meaning"], "Hurt feelings, nothing else": ["words"],
     }  # fmt: skip
+
+
+async def test_what_is_far_from_all_of_it_is_not_found(talk: Talk, house: House, worker_house: House) -> None:
+    mia, sam, path = await two_who_talk(talk, house)
+    asked = np.asarray(VECTORS["hurt"])
+    for content, similarity in (("near", FLOOR + 0.01), ("far", FLOOR - 0.01), ("against it", -0.9)):
+        message = await talk.say(mia, path, content)
+        vector = similarity * asked + np.sqrt(1 - similarity**2) * np.asarray(towards(7))
+        await lay(worker_house, mia, (message["id"], vector.tolist()))
+    for mode in ("meaning", "both"):
+        found = await page(talk, sam, "hurt", mode=mode)
+        assert (contents(found), found["semantic"], found["hint"]) == (["near"], True, None)
+    unrelated = await page(talk, sam, "meal", mode="meaning")
+    assert (unrelated["items"], unrelated["next"], unrelated["semantic"]) == ([], None, True)
+
+
+async def test_each_way_of_finding_says_how_well_it_fits(talk: Talk, house: House, worker_house: House) -> None:
+    mia, sam, path = await two_who_talk(talk, house)
+    await say(talk, worker_house, mia, path, "That hurts", 0, 1)
+    await say(talk, worker_house, mia, path, "She cried", 0, 2)
+    await say(talk, worker_house, mia, path, "Hurt feelings", 9)
+    scores = {item["content"]: item["scores"] for item in (await page(talk, sam, "hurt", mode="both"))["items"]}
+    assert scores["That hurts"]["meaning"] == pytest.approx(1, abs=0.01)
+    assert scores["She cried"] == {"words": None, "meaning": pytest.approx(0.5, abs=0.01)}
+    assert scores["Hurt feelings"]["meaning"] is None
+    assert min(scores["That hurts"]["words"], scores["Hurt feelings"]["words"]) > 0
+    (first, _) = (await page(talk, sam, "hurt", mode="words"))["items"]
+    assert first["scores"] == {"words": None, "meaning": None}  # newest first, not ranked
 
 
 async def test_what_is_said_exactly_is_taken_so(talk: Talk, house: House) -> None:
