@@ -20,6 +20,7 @@ from models.records import (
     Analysis,
     Category,
     Conversation,
+    InLanguage,
     Participant,
     Probability,
     Record,
@@ -110,16 +111,18 @@ class TranscribeRequest(Ground):
     """The form fields beside the audio of `transcribe` (multipart/form-data).
 
     The audio: one or several parts `audio`, the tracks of one call, a speaker each. For a batch: parts `items`
-    instead, each a call of its own. `speakers` bounds diarization where the caller knows how many talk.
+    instead, each a call of its own. `speakers` bounds diarization where the caller knows how many talk, `language`
+    (ISO 639-1) says what they speak; without it the language is detected.
     """
 
     speakers: int | None = Field(default=None, ge=1, le=20)
+    language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
 
 
 # --- what comes back -----------------------------------------------------------------------------------------------
 
 
-class Detection(Record):
+class Detection(InLanguage):
     """`detect-safeguarding`: one assessment a turn, in order, and which versions made it."""
 
     id: str
@@ -131,7 +134,7 @@ class TurnSentiment(Record):
     sentiment: Sentiment
 
 
-class SentimentReading(Record):
+class SentimentReading(InLanguage):
     """`sentiment-analysis`: the feeling in each turn's words, in order."""
 
     id: str
@@ -139,7 +142,7 @@ class SentimentReading(Record):
     models: dict[str, str]
 
 
-class SummaryReading(Record):
+class SummaryReading(InLanguage):
     """`generate-summary`: every sentence names the turns it rests on."""
 
     id: str
@@ -147,7 +150,7 @@ class SummaryReading(Record):
     models: dict[str, str]
 
 
-class ActionsReading(Record):
+class ActionsReading(InLanguage):
     """`extract-action-items`: the commitments that were voiced."""
 
     id: str
@@ -174,7 +177,7 @@ class ComplianceMatter(Record):
     decision: Literal["for a person to decide"] = "for a person to decide"
 
 
-class ComplianceReading(Record):
+class ComplianceReading(InLanguage):
     """`compliance-analysis`: the matters in order of urgency; none is a finding and nothing is sent by software."""
 
     id: str

@@ -41,10 +41,10 @@ def as_read(conversation: Conversation) -> Conversation:
 def _visible(text: str) -> Iterator[str]:
     """The characters that a person sees, each in its plain form."""
     before = ""
-    for position, letter in enumerate(text):
+    for letter in text:
         category = unicodedata.category(letter)
         if letter in _JOINERS:
-            if _is_joined(before, text[position + 1 : position + 2]):
+            if before and not before.isascii() and not _is_latin(before):
                 yield letter
             continue
         if category in ("Zl", "Zp"):
@@ -68,10 +68,6 @@ def _plain_form(letter: str) -> str:
     plain = unicodedata.normalize("NFKC", letter)
     is_wide = unicodedata.east_asian_width(letter) in "FH"
     return plain if is_wide or plain == " " or all(one.isalnum() for one in plain) else letter
-
-
-def _is_joined(before: str, after: str) -> bool:
-    return bool(before) and not before.isascii() and not _is_latin(before) and (not after.isascii() or not after)
 
 
 # --- letters that imitate Latin ones ----------------------------------------------------------------------------

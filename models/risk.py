@@ -55,6 +55,11 @@ class RiskModel:
         return Risk(level=RISK_LEVELS[level], score=any_chance(chances, assessments))
 
 
+def at_least_low(risk: Risk) -> Risk:
+    """The risk of a conversation of which something could not be read: nobody knows that there is none."""
+    return risk if risk.level != "none" else risk.model_copy(update={"level": "low"})
+
+
 def any_chance(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
     """The probability that the conversation holds a concern: `chances` as `step_chances` gives a row.
 

@@ -6,13 +6,11 @@ word and a language detector is sure of another language. Dialect, typing errors
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from models.normalisation import normalised
-from models.records import Conversation
+from models.records import Conversation, InLanguage
 
 ENGLISH: Final = "en"
 UNKNOWN: Final = "und"  # ISO 639-2: a language that is not determined
@@ -34,53 +32,55 @@ _LANGUAGES: Final = (
 )  # fmt: skip
 
 # The commonest words of English talk and of care, but for those that are words of other languages as well.
-_ENGLISH_WORDS: Final = frozenset(
-    """
-    the and you that thats that's it it's its it'll i'm im i've ive i'll i'd he's shes she's what whats what's with
-    for from have havent has hasn't been are aren't isn't wasn't were weren't not don't dont didn't didnt doesn't
-    can't cant won't wont couldn't wouldn't shouldn't this these those there there's theres they they're them their
-    we're our your youre you're ur u she he him who who's where when why how which would could should just now then
-    yes yeah yep nope right okay ok well know think thought about out up down off after before again very really much
-    some any all more good great lovely fine better get got getting go going gone went come coming came said say says
-    saying tell told asked see saw seen look looking want wanted need needs like love thanks thank please sorry sure
-    morning afternoon evening tonight yesterday tomorrow tmrw night day week month year nothing something anything
-    everything someone nobody never still only because cos but my does did done doing one two three four five six
-    seven eight nine ten back take took taken put give gave make made keep kept let call called ring rang hello hiya
-    bye too here home bed bath room door time mum dad nan love help stop hit hurt hurts fell fall pain tablets meds
-    dose drink eat ate food tea lunch dinner breakfast money work shift staff people old new little bit left left last
-    first next if than into oh aye nae wee lass lad
-    """.split()
-)
+_ENGLISH_WORDS: Final = frozenset(_WORD.findall(
+    "the and you that thats that's it it's its it'll i'm im i've ive i'll i'd he's shes she's what whats what's with "
+    "for from have havent has hasn't been are aren't isn't wasn't were weren't not don't dont didn't didnt doesn't "
+    "can't cant won't wont couldn't wouldn't shouldn't this these those there there's theres they they're them their "
+    "we're our your youre you're ur u she he him who who's where when why how which would could should just now then "
+    "yes yeah yep nope right okay ok well know think thought about out up down off after before again very really "
+    "much some any all more good great lovely fine better get got getting go going gone went come coming came said "
+    "say says saying tell told asked see saw seen look looking want wanted need needs like love thanks thank please "
+    "sorry sure morning afternoon evening tonight yesterday tomorrow tmrw night day week month year nothing something "
+    "anything everything someone nobody never still only because cos but my does did done doing one two three four "
+    "five six seven eight nine ten back take took taken put give gave make made keep kept let call called ring rang "
+    "hello hiya bye too here home bed bath room door time mum dad nan help stop hit hurt hurts fell fall pain tablets "
+    "meds dose drink eat ate food tea lunch dinner breakfast money work shift staff people old new little bit left "
+    "last first next if than into oh aye nae wee lass lad "
+))  # fmt: skip
 
 
 # As common, and words of other languages as well: each counts for a third.
-_SHARED_WORDS: Final = frozenset("his her of to is in be we us at on by had was will an if".split())
+_SHARED_WORDS: Final = frozenset(
+    ("his", "her", "of", "to", "is", "in", "be", "we", "us", "at", "on", "by", "had", "was", "will", "an", "if")
+)
 
 
-@dataclass(frozen=True)
-class TextLanguage:
-    """The language of most words, whether the readers know it, and the turns that are in one they do not know."""
+def language_of(conversation: Conversation, *, heard: str = ENGLISH) -> InLanguage:
+    """The language of a conversation; without a certain sign of another one it is English.
 
-    language: str
-    supported: bool
-    unread_turns: tuple[int, ...] = ()
+    `heard`: the language that a recogniser heard; where it is another one, the words stand for nothing.
+    """
+    if heard != ENGLISH:
+        return InLanguage(language=heard, language_supported=False, unread_turns=tuple(range(len(conversation.turns))))
+    foreign = unread_languages(conversation)
+    if not foreign:
+        return InLanguage()
+    weight = Counter[str]()
+    for at, turn in enumerate(conversation.turns):
+        weight[foreign.get(at, ENGLISH)] += _size(turn.text)
+    supported = sum(weight.values()) * _UNSUPPORTED_SHARE > sum(weight.values()) - weight[ENGLISH]
+    language = ENGLISH if supported else max(sorted(weight.keys() - {ENGLISH}), key=lambda name: weight[name])
+    return InLanguage(language=language, language_supported=supported, unread_turns=tuple(sorted(foreign)))
 
 
-def language_of(conversation: Conversation) -> TextLanguage:
-    """The language of a conversation; without a certain sign of another one it is English."""
+def unread_languages(conversation: Conversation) -> dict[int, str]:
+    """The turns that are in a language the readers do not know, and which (`und`: it has no name here)."""
     texts = [normalised(turn.text) for turn in conversation.turns]
     foreign = {at: found for at, text in enumerate(texts) if (found := foreign_language(text)) is not None}
     unclear = [at for at, text in enumerate(texts) if at not in foreign and _words(text) and not _is_english(text)]
     together = foreign_language(" ".join(texts[at] for at in unclear), fewest_words=_FEWEST_TOGETHER)
     foreign |= dict.fromkeys(unclear, together) if together is not None else {}
-    if not foreign:
-        return TextLanguage(ENGLISH, supported=True)
-    weight = Counter[str]()
-    for at, text in enumerate(texts):
-        weight[foreign.get(at, ENGLISH)] += _size(text)
-    supported = sum(weight.values()) * _UNSUPPORTED_SHARE > sum(weight.values()) - weight[ENGLISH]
-    language = ENGLISH if supported else max(sorted(weight.keys() - {ENGLISH}), key=lambda name: weight[name])
-    return TextLanguage(language, supported=supported, unread_turns=tuple(sorted(foreign)))
+    return foreign
 
 
 def foreign_language(text: str, *, fewest_words: int = _FEWEST_WORDS) -> str | None:
@@ -123,8 +123,3 @@ def _detector() -> Any:
 
     chosen = [getattr(Language, name) for name in _LANGUAGES]
     return LanguageDetectorBuilder.from_languages(*chosen).with_low_accuracy_mode().build()
-
-
-def languages_of(conversations: Sequence[Conversation]) -> list[TextLanguage]:
-    """As `language_of` for each, in order."""
-    return [language_of(conversation) for conversation in conversations]

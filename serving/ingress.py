@@ -183,7 +183,9 @@ async def _hear(door: Door, wanted: TranscribeRequest, parts: Sequence[SentFile]
     limit = door.settings.max_recording_seconds
     samples = [(await asyncio.to_thread(decode, part.file, max_seconds=limit)).samples for part in parts]
     source = "+".join(part.filename or "audio" for part in parts)
-    return await calls.transcribe(ServedModels(door.handles), samples, source=source, speakers=wanted.speakers)
+    return await calls.transcribe(
+        ServedModels(door.handles), samples, source=source, speakers=wanted.speakers, language=wanted.language
+    )
 
 
 async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:

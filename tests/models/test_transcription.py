@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import audio, spelling, transcription, weights
+from models import audio, guards, spelling, weights
+from models.guards import without_guesses, without_loops
 from models.records import Transcription, Word
-from models.transcription import Transcriber, find_speech, without_guesses, without_loops
+from models.speech import find_speech
+from models.transcription import Transcriber
 from training import nonspeech
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -109,9 +111,9 @@ def test_speech_after_a_long_silence_is_found_from_its_first_word() -> None:
 
 def test_a_word_that_lasts_too_long_is_cut_to_its_end() -> None:
     stretched = Word(word="Bed", start_seconds=19.1, end_seconds=20.9, confidence=0.5)
-    assert abs(transcription._tight(stretched).start_seconds - 20.42) < 0.01
+    assert abs(guards._tight(stretched).start_seconds - 20.42) < 0.01
     spoken = Word(word="58.2,", start_seconds=15.3, end_seconds=17.0, confidence=0.5)
-    assert transcription._tight(spoken) == spoken
+    assert guards._tight(spoken) == spoken
 
 
 @pytest.mark.parametrize(
@@ -171,14 +173,38 @@ def test_words_on_which_the_readings_hardly_agree_are_left_out() -> None:
         for number, word in enumerate(made_up("I", "want", "to", "hold", "your", "loop"))
     ]
     unsure = sure[3].model_copy(update={"confidence": 0.1})
-    assert without_guesses([*sure[:3], unsure, *sure[4:], *guessed]) == [*sure[:3], unsure, *sure[4:]]
+    words = [(word, 1) for word in (*sure[:3], unsure, *sure[4:], *guessed)]
+    assert without_guesses(words, majority=2) == [*sure[:3], unsure, *sure[4:]]
+    assert without_guesses([(word, 2) for word, _ in words], majority=2) == [word for word, _ in words]
+
+
+def spoken(*texts: str, every: float, start: float = 0.0) -> list[Word]:
+    return [
+        Word(
+            word=text, start_seconds=start + every * number, end_seconds=start + every * (number + 0.9), confidence=0.9
+        )
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_a_decoding_loop_is_cut_to_one() -> None:
-    looped = made_up(*(["thank", "you."] * 6), "Goodbye.")
-    assert [word.word for word in without_loops(looped)] == ["thank", "you.", "Goodbye."]
+    looped = spoken(*(["thank", "you."] * 20), every=0.02)
+    goodbye = spoken("Goodbye.", start=2.0, every=0.5)
+    speech = [(0.0, 0.9), (2.0, 2.5)]
+    assert [word.word for word in without_loops([*looped, *goodbye], speech)] == ["thank", "you.", "Goodbye."]
+
+
+def test_repeats_behind_the_end_of_the_speech_are_a_loop() -> None:
+    looped = spoken(*["Nero"] * 30, every=0.4)
+    assert without_loops(looped, [(0.0, 1.5)]) == looped[:1]
+
+
+@pytest.mark.parametrize("times", [4, 5, 12])
+def test_a_cry_is_kept_as_often_as_it_is_cried(times: int) -> None:
+    cry = spoken(*(["Help", "me!"] * times), every=0.4)
+    assert without_loops(cry, [(0.0, 0.8 * times)]) == cry
 
 
 def test_a_person_who_repeats_a_word_is_believed() -> None:
     said = made_up("No,", "no,", "no!", "Get", "off", "me,", "get", "off", "me!")
-    assert without_loops(said) == said
+    assert without_loops(said, [(0.0, 9.0)]) == said
