@@ -25,6 +25,7 @@ _MIN_AGREED: Final = 0.4  # mean confidence of neighbours: calls lie above 0.55,
 _NEIGHBOURS: Final = 4  # words on either side
 _NEIGHBOUR_SECONDS: Final = 4.0
 _REPEATS: Final = 4  # the same one to ten words this often in a row may be a decoding loop
+_DOUBT: Final = 0.5  # of the confidence of what is left of a loop
 _LONGEST_UNIT: Final = 10  # words
 _LETTER_SECONDS: Final = 0.035  # nobody speaks faster: 'help me' takes 0.2 s at least
 _DIGIT_SECONDS: Final = 0.12
@@ -123,7 +124,8 @@ def without_loops(words: Sequence[Word], speech: Sequence[Stretch]) -> list[Word
     """The words without repeats that nobody can have said: no time for them, or no voice at their time.
 
     Of four repeats or more in a row. 'Help me' as often as it is called stays; a loop's repeats lie upon one another
-    or behind the end of the speech. Where most of a run is such, all but its first repeat goes.
+    or behind the end of the speech. Of a run that has such, the rest is uncertain: it stays with half its confidence,
+    so that another reading must have it too.
     """
     kept: list[Word] = []
     at = 0
@@ -131,12 +133,16 @@ def without_loops(words: Sequence[Word], speech: Sequence[Stretch]) -> list[Word
         kept += words[at : run.start]
         repeats = [words[part] for part in run.repeats()]
         said = [
-            repeat for repeat, start in zip(repeats, _room(repeats), strict=True) if _is_said(repeat, start, speech)
-        ]
-        for repeat in said if 2 * len(said) > len(repeats) else repeats[:1]:
-            kept += repeat
+            repeat for repeat, room in zip(repeats, _room(repeats), strict=True) if _is_said(repeat, room, speech)
+        ] or repeats[:1]
+        whole = len(said) == len(repeats)
+        kept += [word if whole else _doubted(word) for repeat in said for word in repeat]
         at = run.end
     return kept + list(words[at:])
+
+
+def _doubted(word: Word) -> Word:
+    return word.model_copy(update={"confidence": word.confidence * _DOUBT})
 
 
 def repetitions(words: Sequence[Word]) -> Iterator[Run]:
