@@ -165,6 +165,11 @@ class Settings(BaseSettings):
     asr_readings: int = Field(
         default=3, ge=1, le=3, description="How often a call is read before the readings vote: 1 is fastest, 3 best."
     )
+    asr_language: str | None = Field(
+        default=None,
+        pattern="^[a-z]{2,3}$",
+        description="The language of all recordings (ISO 639-1, e.g. en, cy); without it, it is detected.",
+    )
     diarization_pipeline: str | None = Field(
         default=None, description="Another pyannote pipeline (folder or hub name) instead of the packaged."
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.artefacts import Manifest, read_arrays, read_artefact
 from models.due import find_dated, find_due
+from models.normalisation import as_read
 from models.records import ActionItem, Conversation
 from models.safeguarding import turn_maxima
 from models.turn_encoder import TurnEncoder, TurnVectors
@@ -105,7 +106,7 @@ class ActionModel:
             tuple(
                 item
                 for turn in np.flatnonzero(chances >= self.threshold)
-                for item in self._reader.items(conversation, int(turn))
+                for item in self._reader.items(as_read(conversation), int(turn))
             )
             for conversation, chances in zip(conversations, commitments, strict=True)
         ]

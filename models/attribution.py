@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import SpeakerTurn, Transcript, Utterance, Word
+from models.records import NotUnderstood, SpeakerTurn, Transcript, Utterance, Word
 
 _NEAREST_SECONDS: Final = 0.5  # a word outside all turns goes to the nearest within this; recognisers' times are loose
 _SURE: Final = 0.6  # below this confidence the word stays blank
@@ -64,6 +64,7 @@ def transcript(
     duration_seconds: float,
     language: str,
     models: Mapping[str, str],
+    not_understood: Sequence[NotUnderstood] = (),
 ) -> Transcript:
     """The transcript of a call on one track; speakers are numbered in the order in which they are first understood.
 
@@ -84,6 +85,7 @@ def transcript(
     return Transcript(
         duration_seconds=duration_seconds,
         language=language,
+        not_understood=tuple(sorted(not_understood, key=lambda stretch: stretch.start_seconds)),
         speakers=speakers,
         words=tuple(attributed),
         utterances=tuple(found),
@@ -92,7 +94,12 @@ def transcript(
 
 
 def merge_tracks(
-    tracks: Sequence[Track], *, duration_seconds: float, language: str, models: Mapping[str, str]
+    tracks: Sequence[Track],
+    *,
+    duration_seconds: float,
+    language: str,
+    models: Mapping[str, str],
+    not_understood: Sequence[NotUnderstood] = (),
 ) -> Transcript:
     """The transcript of a call with a track for each participant; what leaked from another track is left out."""
     words: list[Word] = []
@@ -112,6 +119,7 @@ def merge_tracks(
     return Transcript(
         duration_seconds=duration_seconds,
         language=language,
+        not_understood=tuple(sorted(not_understood, key=lambda stretch: stretch.start_seconds)),
         speakers=tuple(track.speaker for track in tracks),
         words=tuple(sorted(words, key=_by_start)),
         utterances=tuple(sorted(utterances, key=_by_start)),

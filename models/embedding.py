@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, padded
+from models.normalisation import normalised
 from models.weights import SENTENCE_ENCODER_VERSION
 
 DIMENSIONS: Final = 384
@@ -39,7 +40,7 @@ class EmbeddingModel:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row a text, in order: (len(texts), 384) float32, each of length 1; beyond 256 tokens is not read."""
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch([normalised(text) for text in texts])]
         batches: list[list[int]] = []
         for index in sorted(range(len(texts)), key=lambda index: len(tokens[index])):
             if not batches or (len(batches[-1]) + 1) * len(tokens[index]) > _TOKENS_A_BATCH:

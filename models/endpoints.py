@@ -20,6 +20,7 @@ from models.records import (
     Analysis,
     Category,
     Conversation,
+    InLanguage,
     Participant,
     Probability,
     Record,
@@ -112,17 +113,19 @@ class TranscribeRequest(Ground):
 
     The audio: one or several parts `audio`, the tracks of one call, a speaker each. For a batch: parts `items`
     instead, each a call of its own. `speakers` bounds diarization where the caller knows how many talk. A file of
-    several streams or channels may be a call of several tracks, too: `channels` says how they are read.
+    several streams or channels may be a call of several tracks, too: `channels` says how they are read. `language`
+    (ISO 639-1) says what they speak; without it the language is detected.
     """
 
     speakers: int | None = Field(default=None, ge=1, le=20)
     channels: Channels = Field(default="auto", description=CHANNELS_HELP)
+    language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
 
 
 # --- what comes back -----------------------------------------------------------------------------------------------
 
 
-class Detection(Record):
+class Detection(InLanguage):
     """`detect-safeguarding`: one assessment a turn, in order, and which versions made it."""
 
     id: str
@@ -134,7 +137,7 @@ class TurnSentiment(Record):
     sentiment: Sentiment
 
 
-class SentimentReading(Record):
+class SentimentReading(InLanguage):
     """`sentiment-analysis`: the feeling in each turn's words, in order."""
 
     id: str
@@ -142,7 +145,7 @@ class SentimentReading(Record):
     models: dict[str, str]
 
 
-class SummaryReading(Record):
+class SummaryReading(InLanguage):
     """`generate-summary`: every sentence names the turns it rests on."""
 
     id: str
@@ -150,7 +153,7 @@ class SummaryReading(Record):
     models: dict[str, str]
 
 
-class ActionsReading(Record):
+class ActionsReading(InLanguage):
     """`extract-action-items`: the commitments that were voiced."""
 
     id: str
@@ -177,7 +180,7 @@ class ComplianceMatter(Record):
     decision: Literal["for a person to decide"] = "for a person to decide"
 
 
-class ComplianceReading(Record):
+class ComplianceReading(InLanguage):
     """`compliance-analysis`: the matters in order of urgency; none is a finding and nothing is sent by software."""
 
     id: str

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from models.normalisation import normalised
+
 _VIEWS: Final[dict[str, dict[str, Any]]] = {
     "word": {"analyzer": "word", "ngram_range": (1, 2), "min_df": 2, "token_pattern": r"(?u)\b\w[\w']*\b"},
     "char": {"analyzer": "char_wb", "ngram_range": (3, 5), "min_df": 3},
@@ -30,7 +32,8 @@ class NgramInput:
 
 def ngram_inputs(texts: Sequence[str]) -> list[NgramInput]:
     """The n-gram view of one conversation's turns, in order."""
-    return [NgramInput(text, " ".join(texts[max(0, at - 2) : at])) for at, text in enumerate(texts)]
+    plain = [normalised(text) for text in texts]
+    return [NgramInput(text, " ".join(plain[max(0, at - 2) : at])) for at, text in enumerate(plain)]
 
 
 class NgramFeatures:

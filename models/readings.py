@@ -19,7 +19,7 @@ Slot = tuple[Word | None, ...]  # of one moment, what each reading so far has th
 
 _LEAD: Final = 0.1  # what the first reading has in advance in confidence
 _ABSENT: Final = 0.5  # the confidence of a reading that has no word there in there being none
-_PAUSE_SECONDS: Final = 0.15  # where all readings pause this long, the comparison starts afresh
+_PAUSE_SECONDS: Final = 0.6  # where all readings pause this long, the comparison starts afresh
 _MOST_COMPARED: Final = 300  # words: from there on no pause is needed, since the comparison is quadratic
 _SUBSTITUTED: Final = 1.2  # cost; a word or a slot without a partner costs 1
 _LOOSE_SECONDS: Final = 0.25  # the same word may lie this far apart in two readings
@@ -27,14 +27,14 @@ _PER_SECOND: Final = 1.5  # cost of lying further apart, up to _TOO_FAR
 _TOO_FAR: Final = 3.0
 
 
-def agreed(readings: Sequence[Sequence[Word]]) -> list[Word]:
-    """One reading out of several, in order of start.
+def voted(readings: Sequence[Sequence[Word]]) -> list[tuple[Word, int]]:
+    """One reading out of several, in order of start: each word with the number of readings that have it.
 
     A word's times are those of the first reading that has it, its confidence is the mean over all readings, 0 for those
-    that have another word or none.
+    that have another word or none. Where most readings have a word, one stands, however unsure.
     """
-    words = [word for parts in _stretches(readings) for word in _voted(parts)]
-    return sorted(words, key=_by_start)
+    words = [found for parts in _stretches(readings) for found in _voted(parts)]
+    return sorted(words, key=lambda found: _by_start(found[0]))
 
 
 def _stretches(readings: Sequence[Sequence[Word]]) -> Iterator[list[list[Word]]]:
@@ -52,7 +52,7 @@ def _stretches(readings: Sequence[Sequence[Word]]) -> Iterator[list[list[Word]]]
     yield parts
 
 
-def _voted(parts: Sequence[Sequence[Word]]) -> Iterator[Word]:
+def _voted(parts: Sequence[Sequence[Word]]) -> Iterator[tuple[Word, int]]:
     slots: list[Slot] = [(word,) for word in parts[0]]
     for number, part in enumerate(parts[1:], start=1):
         slots = _joined(slots, part, (None,) * number)
@@ -62,10 +62,11 @@ def _voted(parts: Sequence[Sequence[Word]]) -> Iterator[Word]:
             if word is not None:
                 votes[_plain(word)] += word.confidence + (_LEAD if number == 0 else 0.0)
         winner = max(votes, key=lambda text: votes[text])
-        if votes[winner] >= _ABSENT * slot.count(None):
+        heard = len(slot) - slot.count(None)
+        if 2 * heard > len(slot) or votes[winner] >= _ABSENT * slot.count(None):
             having = [word for word in slot if word is not None and _plain(word) == winner]
             confidence = round(sum(word.confidence for word in having) / len(slot), 4)
-            yield having[0].model_copy(update={"confidence": confidence})
+            yield having[0].model_copy(update={"confidence": confidence}), len(having)
 
 
 def _joined(slots: Sequence[Slot], words: Sequence[Word], empty: Slot) -> list[Slot]:

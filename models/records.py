@@ -58,15 +58,33 @@ class Word(Record):
     speaker: str | None = None
 
 
+NotUnderstoodReason = Literal["unclear", "too_quiet", "language_unsupported", "language_uncertain"]
+
+
+class NotUnderstood(Record):
+    """A stretch of a recording in which somebody speaks and the words are not known: a person must listen there.
+
+    `unclear`: no words, or none that are believed. `too_quiet`: too quiet to understand. `language_unsupported`: in a
+    language that the recogniser cannot write. `language_uncertain`: in a language that could not be told; words that
+    stand there may be wrong.
+    """
+
+    start_seconds: Seconds
+    end_seconds: Seconds
+    reason: NotUnderstoodReason
+
+
 class Transcription(Record):
     """The recogniser's answer: words in order of time, no speakers yet.
 
-    `speech` are the stretches (start, end in seconds) in which a voice was found.
+    `speech` are the stretches (start, end in seconds) in which a voice was found. `language` is the ISO 639-1 code of
+    the language that was heard most, `und` where it could not be told.
     """
 
     words: tuple[Word, ...] = Field(repr=False)
     speech: tuple[tuple[float, float], ...]
     language: str
+    not_understood: tuple[NotUnderstood, ...] = ()
 
 
 class SpeakerTurn(Record):
@@ -88,10 +106,11 @@ class Utterance(Record):
 
 
 class Transcript(Record):
-    """Who said what, when, in one recording."""
+    """Who said what, when, in one recording; `language` as heard, and where it was not understood."""
 
     duration_seconds: Seconds
     language: str
+    not_understood: tuple[NotUnderstood, ...] = ()
     speakers: tuple[str, ...]
     words: tuple[Word, ...] = Field(repr=False)
     utterances: tuple[Utterance, ...] = Field(repr=False)
@@ -199,8 +218,23 @@ class ActionItem(Record):
     due: str | None = Field(repr=False)
 
 
-class Analysis(Record):
-    """Everything the models say of one conversation, and which versions said it."""
+class InLanguage(Record):
+    """In which language a conversation is, and what of it the readers cannot read: they were trained on English.
+
+    `language_supported` false: most of it is in another language, and what the readers say of it counts for nothing.
+    `unread_turns` are in one, even where the rest is English. A person must read them.
+    """
+
+    language: str = "en"
+    language_supported: bool = True
+    unread_turns: tuple[int, ...] = ()
+
+
+class Analysis(InLanguage):
+    """Everything the models say of one conversation, and which versions said it.
+
+    The risk is at least `low` where something could not be read.
+    """
 
     id: str
     turns: tuple[AnalysedTurn, ...]

@@ -1,7 +1,8 @@
 """Risk: how worried a careful lead would be after reading all of it; the last judgement before an alert.
 
 Four logistic steps (any concern, above low, above medium, above high) over what the safeguarding and sentiment
-models said of the turns. A concern that is more likely than not sets a floor: the conversation is at least as grave.
+models said of the turns. A conversation is at least as grave as the gravest concern that is shown of it, and at
+least `low` where the readers do not know a language that it is in: nobody has read it yet.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,6 @@ FEATURES: Final = (
     "negative_share",
     "most_negative",
 )
-_FLOOR_PROBABILITY: Final = 0.5
 
 
 class RiskModel:
@@ -53,6 +53,11 @@ class RiskModel:
         chances = step_chances(risk_features(assessments, sentiments)[None], self._steps)[0]
         level = max(level_of(chances), floor_of(assessments))
         return Risk(level=RISK_LEVELS[level], score=any_chance(chances, assessments))
+
+
+def at_least_low(risk: Risk) -> Risk:
+    """The risk of a conversation of which something could not be read: nobody knows that there is none."""
+    return risk if risk.level != "none" else risk.model_copy(update={"level": "low"})
 
 
 def any_chance(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
@@ -103,9 +108,8 @@ def level_of(chances: NDArray[np.float32]) -> int:
 
 
 def floor_of(assessments: Sequence[TurnAssessment]) -> int:
-    """The level of the gravest concern in a turn that more likely than not voices one; 0 without any."""
-    likely = [row for row in assessments if row.concerns and row.scores["any"] >= _FLOOR_PROBABILITY]
-    return max((SEVERITIES.index(concern.severity) + 1 for row in likely for concern in row.concerns), default=0)
+    """The level of the gravest concern that is shown; 0 without any."""
+    return max((SEVERITIES.index(concern.severity) + 1 for row in assessments for concern in row.concerns), default=0)
 
 
 def _log_odds(chances: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -66,6 +66,11 @@ def spelt(words: Sequence[Word], names: Sequence[str], *, language: str = "en") 
         if whole and re.search(r"\w$", words[index].word):  # no mark between the two
             written.append(_joined(words[index], words[index + 1], whole))
             index += 2
+        elif plain[index] == "nero" and _is_zero(plain, index):
+            written.append(
+                words[index].model_copy(update={"word": re.sub("nero", "zero", words[index].word, flags=re.I)})
+            )
+            index += 1
         else:
             written.append(named(_british(words[index]), names))
             index += 1
@@ -103,6 +108,13 @@ def _cased(spelling: str, like: str) -> str:
 def _is_safeguarding(pair: tuple[str, str], plain: Sequence[str], index: int) -> bool:
     around = [*plain[max(0, index - _NEAR_WORDS) : index], *plain[index + 2 : index + 2 + _NEAR_WORDS]]
     return pair in _HEARD_AS_SAFEGUARDING and not _OF_CARE.isdisjoint(around)
+
+
+def _is_zero(plain: Sequence[str], index: int) -> bool:
+    """Whether 'Nero' stands in a number that is read out: the nearest other words on both sides are digits."""
+    before = next((word for word in reversed(plain[:index]) if word != "nero"), "")
+    after = next((word for word in plain[index + 1 :] if word != "nero"), "")
+    return before.isdigit() and (after.isdigit() or not after)
 
 
 def _joined(first: Word, second: Word, whole: str) -> Word:

@@ -12,10 +12,11 @@ from models.actions import ActionModel
 from models.champions import SHIPPED, champions
 from models.errors import unavailable
 from models.records import AnalysedTurn, Analysis, Conversation
-from models.risk import RiskModel
+from models.risk import RiskModel, at_least_low
 from models.safeguarding import SafeguardingModel
 from models.sentiment import SentimentModel
 from models.summarisation import SummarisationModel
+from models.text_language import language_of
 from models.turn_encoder import TurnEncoder
 from models.weights import mpnet, spacy_model
 
@@ -111,10 +112,13 @@ def judge_many(conversations: Sequence[Conversation], models: TextModels) -> lis
                 AnalysedTurn(scores=row.scores, concerns=row.concerns, sentiment=sentiment)
                 for row, sentiment in zip(assessments, sentiments, strict=True)
             ),
-            risk=models.risk.predict(conversation, assessments, sentiments),
+            risk=risk if not language.unread_turns else at_least_low(risk),
             summary=models.summarisation.summarise(conversation, assessments),
             actions=actions,
             models=versions,
+            **dict(language),
         )
         for conversation, assessments, sentiments, actions in zip(conversations, assessed, felt, promised, strict=True)
+        for language in [language_of(conversation)]
+        for risk in [models.risk.predict(conversation, assessments, sentiments)]
     ]

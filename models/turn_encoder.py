@@ -19,6 +19,7 @@ from models.artefacts import Manifest, read_arrays, read_artefact
 from models.errors import unavailable
 from models.minilm import has_fast_bfloat16, load_tokenizer
 from models.mpnet import CLS, SEP, MPNet
+from models.normalisation import normalised
 from models.records import Conversation
 
 LAYERS: Final = 8  # of twelve: docs/decisions/0013 says what the others cost and would give
@@ -107,7 +108,7 @@ class TurnEncoder:
         roles = {person.speaker: person.role.replace("_", " ") for person in conversation.participants}
         texts, turns = [], []
         for at, turn in enumerate(conversation.turns):
-            for part in cut_turn(turn.text):
+            for part in cut_turn(normalised(turn.text)):
                 texts.append(f"{roles.get(turn.speaker or '', 'other')}: {part}")
                 turns.append(at)
         pieces, owners = [], []

@@ -3,11 +3,17 @@
 import asyncio
 
 from models.records import AnalysedTurn, Analysis, Conversation
+from models.risk import at_least_low
+from models.text_language import ENGLISH, language_of
 from pipelines.capabilities import Models
 
 
-async def analyse(conversation: Conversation, models: Models) -> Analysis:
-    """One analysed turn per turn, in order; `models` names the versions that gave the answers."""
+async def analyse(conversation: Conversation, models: Models, *, heard: str = ENGLISH, whole: bool = True) -> Analysis:
+    """One analysed turn per turn, in order; `models` names the versions that gave the answers.
+
+    `heard` is the language that a recogniser heard; not `whole`: something of the call was not understood at all.
+    """
+    language = await asyncio.to_thread(language_of, conversation, heard=heard)
     assessments, sentiments, actions = await asyncio.gather(
         models.assess(conversation), models.sentiment(conversation), models.actions(conversation)
     )
@@ -20,8 +26,9 @@ async def analyse(conversation: Conversation, models: Models) -> Analysis:
             AnalysedTurn(scores=assessment.scores, concerns=assessment.concerns, sentiment=sentiment)
             for assessment, sentiment in zip(assessments, sentiments, strict=True)
         ),
-        risk=risk,
+        risk=risk if whole and language.language_supported and not language.unread_turns else at_least_low(risk),
         summary=summary,
         actions=actions,
         models=dict(models.versions),
+        **dict(language),
     )

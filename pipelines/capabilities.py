@@ -33,8 +33,11 @@ class Speech(Protocol):
         """Capability name -> version, of all answers given so far."""
         ...
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
-        """Words with times and confidences, no speakers yet; `names` are who takes part, to be spelt right."""
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
+        """Words with times and confidences, no speakers yet; `names` are who takes part, to be spelt right.
+
+        `language`: an ISO 639-1 code where the caller knows it, else it is detected.
+        """
         ...
 
     async def diarize(

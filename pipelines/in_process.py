@@ -21,9 +21,9 @@ class SpeechInProcess:
     def versions(self) -> Mapping[str, str]:
         return self._versions
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
         self._versions["transcription"] = self._transcriber.version
-        return await asyncio.to_thread(self._transcriber.transcribe, samples, names=names)
+        return await asyncio.to_thread(self._transcriber.transcribe, samples, names=names, language=language)
 
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None

@@ -199,7 +199,11 @@ async def _read(house: House, models: Models, actor: Actor, heard: _Heard, store
     seconds = stored.transcript.duration_seconds
     started = time.perf_counter()
     texts = [turn.text for turn in conversation.turns]
-    analysis, vectors = await asyncio.gather(analyse(conversation, models), models.embed(texts))
+    heard_as = stored.transcript.language
+    whole = bool(stored.transcript.words) or not stored.transcript.not_understood
+    analysis, vectors = await asyncio.gather(
+        analyse(conversation, models, heard=heard_as, whole=whole and not _foreign(stored)), models.embed(texts)
+    )
     analysis = analysis.model_copy(update={"models": dict(models.versions) | stored.transcript.models})
     timing = StageTiming(stage="reading", audio_seconds=seconds, wall_seconds=time.perf_counter() - started)
     async with house.database.acting_as(actor) as conn:
@@ -227,6 +231,11 @@ async def _keep(
 async def _finish(conn: Connection, actor: Actor, recording_id: UUID) -> None:
     if (await lock_recording(conn, recording_id)).status == "processing":
         await mark_ready(conn, actor, recording_id)
+
+
+def _foreign(stored: StoredTranscript) -> bool:
+    """Whether some of the call was in a language that could not be written down."""
+    return any(stretch.reason.startswith("language_") for stretch in stored.transcript.not_understood)
 
 
 def _conversation(heard: _Heard, stored: StoredTranscript, allowed: frozenset[UUID]) -> Conversation:

@@ -21,6 +21,7 @@ from comms.readings.queries import keep_readings, load_turns
 from comms.readings.records import DueMessage, MessageReading, MessageTurn
 from models.errors import WriteCareError
 from models.records import AnalysedTurn, Conversation, Participant, Turn
+from models.text_language import unread_languages
 from pipelines.alerting import SAFEGUARDING
 from pipelines.capabilities import Models
 from pipelines.processing import WORKER
@@ -128,9 +129,10 @@ async def _ask(models: Models, batch: _Batch) -> list[MessageReading]:
         models.judge([conversation_of(turns) for turns in talks]), _vectors(models, worded)
     )
     versions = dict(models.versions)
+    languages = await asyncio.to_thread(lambda: [unread_languages(conversation_of(turns)) for turns in talks])
     return [
-        _reading(turns, at, answers[at], versions, vectors.get((turn.message_id, turn.version)))
-        for turns, answers in zip(talks, judged, strict=True)
+        _reading(turns, at, answers[at], versions, vectors.get((turn.message_id, turn.version)), unread=unread.get(at))
+        for turns, answers, unread in zip(talks, judged, languages, strict=True)
         for at, turn in enumerate(turns)
         if turn.due or turn.again
     ]
@@ -150,6 +152,8 @@ def _reading(
     answer: AnalysedTurn,
     versions: dict[str, str],
     vector: tuple[float, ...] | None,
+    *,
+    unread: str | None,
 ) -> MessageReading:
     turn = turns[at]
     return MessageReading(
@@ -157,6 +161,7 @@ def _reading(
         turns_before=sum(bool(other.text) for other in turns[:at]),
         turns_after=sum(bool(other.text) for other in turns[at + 1 :]),
         probability=answer.scores["any"], sentiment=answer.sentiment.label, models=versions, vector=vector,
+        unread_language=unread,
         concerns=tuple(
             NewMessageEvidence(
                 message_id=turn.message_id, version=turn.version, category=concern.category,

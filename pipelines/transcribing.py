@@ -6,6 +6,7 @@ Recognition and diarization of a single track run side by side.
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,15 @@ async def transcribe_call(
     speakers: int | None = None,
     most_speakers: int | None = None,
     names: Sequence[str] = (),
+    language: str | None = None,
 ) -> Transcribed:
     """Transcribe a call whose speakers nobody has named: one track is diarized; of several, each is one speaker's."""
     if len(tracks) == 1:
-        return await transcribe_mixed(tracks[0], speech, speakers=speakers, most_speakers=most_speakers, names=names)
+        return await transcribe_mixed(
+            tracks[0], speech, speakers=speakers, most_speakers=most_speakers, names=names, language=language
+        )
     labels = [f"Speaker {number}" for number in range(1, len(tracks) + 1)]
-    return await transcribe_tracks(tracks, labels, speech, names=names)
+    return await transcribe_tracks(tracks, labels, speech, names=names, language=language)
 
 
 async def transcribe_mixed(
@@ -63,14 +67,16 @@ async def transcribe_mixed(
     speakers: int | None = None,
     most_speakers: int | None = None,
     names: Sequence[str] = (),
+    language: str | None = None,
 ) -> Transcribed:
     """Transcribe a call on one track (float32[n], 16 kHz mono).
 
-    `speakers` is their number where it is known, `most_speakers` its bound; `names` are who takes part.
+    `speakers` is their number where it is known, `most_speakers` its bound; `names` are who takes part,
+    `language` what they speak, where it is known.
     """
     duration = len(samples) / SAMPLE_RATE
     (transcription, first), (turns, second) = await asyncio.gather(
-        _timed("transcription", duration, speech.transcribe(samples, names)),
+        _timed("transcription", duration, speech.transcribe(samples, names, language)),
         _timed("diarization", duration, speech.diarize(samples, speakers=speakers, most_speakers=most_speakers)),
     )
     joining = asyncio.to_thread(
@@ -79,6 +85,7 @@ async def transcribe_mixed(
         turns,
         duration_seconds=round(duration, 3),
         language=transcription.language,
+        not_understood=transcription.not_understood,
         models=_speech_versions(speech),
     )
     result, third = await _timed("attribution", duration, joining)
@@ -86,7 +93,12 @@ async def transcribe_mixed(
 
 
 async def transcribe_tracks(
-    tracks: Sequence[Samples], labels: Sequence[str], speech: Speech, *, names: Sequence[str] = ()
+    tracks: Sequence[Samples],
+    labels: Sequence[str],
+    speech: Speech,
+    *,
+    names: Sequence[str] = (),
+    language: str | None = None,
 ) -> Transcribed:
     """Transcribe a call with one track a participant (each float32[n], 16 kHz mono, aligned in time).
 
@@ -94,15 +106,17 @@ async def transcribe_tracks(
     """
     duration = max((len(track) for track in tracks), default=0) / SAMPLE_RATE
     total = sum(len(track) for track in tracks) / SAMPLE_RATE
-    heard, first = await _timed("transcription", total, _each_in_turn(tracks, speech, names))
+    heard, first = await _timed("transcription", total, _each_in_turn(tracks, speech, names, language))
     joining = asyncio.to_thread(_joined_tracks, tracks, labels, heard, duration, _speech_versions(speech))
     result, second = await _timed("attribution", duration, joining)
     return Transcribed(result, (first, second))
 
 
-async def _each_in_turn(tracks: Sequence[Samples], speech: Speech, names: Sequence[str]) -> list[Transcription]:
+async def _each_in_turn(
+    tracks: Sequence[Samples], speech: Speech, names: Sequence[str], language: str | None
+) -> list[Transcription]:
     # One recogniser takes all processors: side by side the tracks would only fill memory.
-    return [await speech.transcribe(track, names) for track in tracks]
+    return [await speech.transcribe(track, names, language) for track in tracks]
 
 
 def _joined_tracks(
@@ -118,9 +132,18 @@ def _joined_tracks(
             for label, one, samples in zip(labels, heard, tracks, strict=True)
         ],
         duration_seconds=round(duration, 3),
-        language=heard[0].language,
+        language=_spoken_longest(heard),
+        not_understood=[stretch for one in heard for stretch in one.not_understood],
         models=versions,
     )
+
+
+def _spoken_longest(heard: Sequence[Transcription]) -> str:
+    """The language of the tracks; of several the one that is spoken longest."""
+    seconds: dict[str, float] = defaultdict(float)
+    for one in heard:
+        seconds[one.language] += sum(end - start for start, end in one.speech)
+    return max(seconds, key=lambda language: seconds[language])
 
 
 def _speech_versions(speech: Speech) -> dict[str, str]:
@@ -136,6 +159,7 @@ async def transcribe_source(
     speakers: int | None = None,
     names: Sequence[str] = (),
     channels: Channels = "auto",
+    language: str | None = None,
 ) -> tuple[dict[str, Any], tuple[StageTiming, ...]]:
     """Transcribe a file, or the tracks of one call as `a.flac+b.flac`; the contract's JSON shape, and the timings.
 
@@ -148,7 +172,7 @@ async def transcribe_source(
     decoded, decoding = await _timed("decoding", 0.0, reading)
     decoding = decoding.model_copy(update={"audio_seconds": sum(one.duration_seconds for one in decoded)})
     tracks = [track for one in decoded for track in one.tracks]
-    done = await transcribe_call(tracks, speech, speakers=speakers, names=names)
+    done = await transcribe_call(tracks, speech, speakers=speakers, names=names, language=language)
     sound = [one.info.sound.model_dump(mode="json") for one in decoded]
     return {"source": source, **done.transcript.model_dump(mode="json"), "sound": sound}, (decoding, *done.timings)
 

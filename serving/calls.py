@@ -3,6 +3,7 @@
 The table `READINGS` follows `models/endpoints.py`; `transcribe` stands apart, since its input is sound.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ from models.endpoints import (
     SummaryReading,
     TurnSentiment,
 )
-from models.records import Analysis
+from models.records import Analysis, Conversation
+from models.text_language import language_of
 from pipelines.analysis import analyse
 from pipelines.transcribing import transcribe_call
 from serving.handles import ServedModels
@@ -34,34 +36,45 @@ async def analyze_transcript(models: ServedModels, request: ConversationRequest)
 
 async def detect_safeguarding(models: ServedModels, request: ConversationRequest) -> Detection:
     """Concerns by turn."""
-    turns = await models.assess(request.conversation())
-    return Detection(id=request.id, turns=turns, models=dict(models.versions))
+    conversation = request.conversation()
+    turns = await models.assess(conversation)
+    return Detection(id=request.id, turns=turns, models=dict(models.versions), **await _language(conversation))
 
 
 async def analyse_sentiment(models: ServedModels, request: ConversationRequest) -> SentimentReading:
     """The feeling by turn."""
-    felt = await models.sentiment(request.conversation())
+    conversation = request.conversation()
+    felt = await models.sentiment(conversation)
     turns = tuple(TurnSentiment(sentiment=one) for one in felt)
-    return SentimentReading(id=request.id, turns=turns, models=dict(models.versions))
+    return SentimentReading(id=request.id, turns=turns, models=dict(models.versions), **await _language(conversation))
 
 
 async def extract_actions(models: ServedModels, request: ConversationRequest) -> ActionsReading:
     """Commitments that were voiced."""
-    actions = await models.actions(request.conversation())
-    return ActionsReading(id=request.id, actions=actions, models=dict(models.versions))
+    conversation = request.conversation()
+    actions = await models.actions(conversation)
+    return ActionsReading(id=request.id, actions=actions, models=dict(models.versions), **await _language(conversation))
 
 
 async def generate_summary(models: ServedModels, request: ConversationRequest) -> SummaryReading:
     """A summary that cites its turns."""
     conversation = request.conversation()
     summary = await models.summarise(conversation, await models.assess(conversation))
-    return SummaryReading(id=request.id, summary=summary, models=dict(models.versions))
+    return SummaryReading(id=request.id, summary=summary, models=dict(models.versions), **await _language(conversation))
 
 
 async def analyse_compliance(models: ServedModels, request: ConversationRequest) -> ComplianceReading:
     """Duties that may arise."""
-    matters = compliance_matters(await models.assess(request.conversation()))
-    return ComplianceReading(id=request.id, matters=matters, models=dict(models.versions))
+    conversation = request.conversation()
+    matters = compliance_matters(await models.assess(conversation))
+    return ComplianceReading(
+        id=request.id, matters=matters, models=dict(models.versions), **await _language(conversation)
+    )
+
+
+async def _language(conversation: Conversation) -> dict[str, Any]:
+    """What every reading says of the conversation's language."""
+    return dict(await asyncio.to_thread(language_of, conversation))
 
 
 async def embed(models: ServedModels, request: EmbedRequest) -> Embedding:
@@ -82,9 +95,14 @@ READINGS: Final[Mapping[Call, Callable[[ServedModels, Any], Awaitable[Any]]]] = 
 
 
 async def transcribe(
-    models: ServedModels, files: Sequence[DecodedAudio], *, source: str, speakers: int | None
+    models: ServedModels,
+    files: Sequence[DecodedAudio],
+    *,
+    source: str,
+    speakers: int | None,
+    language: str | None = None,
 ) -> SourcedTranscript:
     """Who said what, when. One track is diarized; of several, each is one speaker's."""
     tracks = [track for one in files for track in one.tracks]
-    made = await transcribe_call(tracks, models, speakers=speakers)
+    made = await transcribe_call(tracks, models, speakers=speakers, language=language)
     return SourcedTranscript(source=source, sound=tuple(one.info.sound for one in files), **dict(made.transcript))

@@ -40,7 +40,7 @@ from models.risk import RiskModel
 from models.safeguarding import SafeguardingModel
 from models.sentiment import SentimentModel
 from models.summarisation import SummarisationModel
-from models.transcription import RecognitionOptions, Transcriber
+from models.transcription import Transcriber
 from models.turn_encoder import TurnEncoder
 from models.written_summaries import WrittenSummaries
 from serving.answers import Answer, answer_many, answer_one
@@ -66,14 +66,16 @@ class TranscriptionDeployment:
 
     def __init__(self, placement: Placement) -> None:
         found = weights.whisper(placement.models, placement.speech)
-        options = RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings)
+        options = placement.recognition()
         self._transcriber = Transcriber(found, options)
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Answer[Transcription]:
-        """`samples`: float32[n], 16 kHz mono; `names` of who takes part, to be spelt right."""
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None) -> Answer[Transcription]:
+        """`samples`: float32[n], 16 kHz mono; `names` of who takes part; `language` where the caller knows it."""
         model = self._transcriber
         versions = {"transcription": model.version}
-        return await asyncio.to_thread(answer_one, lambda: model.transcribe(samples, names=names), versions)
+        return await asyncio.to_thread(
+            answer_one, lambda: model.transcribe(samples, names=names, language=language), versions
+        )
 
 
 @serve.deployment(name="diarization", max_ongoing_requests=1)

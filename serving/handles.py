@@ -47,9 +47,11 @@ class ServedModels:
         """Capability -> version, of all answers given so far."""
         return dict(self._versions)
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
         """Words with times and confidences, no speakers yet."""
-        heard: Transcription = await self._ask("transcription", "transcribe", self._shared(samples), list(names))
+        heard: Transcription = await self._ask(
+            "transcription", "transcribe", self._shared(samples), list(names), language
+        )
         return heard
 
     async def diarize(

@@ -199,7 +199,9 @@ async def _hear(
     async with turn:
         files = await door.decoders.run(actor.tenant_id, work)
     source = "+".join(part.filename or "audio" for part in parts)
-    return await calls.transcribe(ServedModels(door.handles), files, source=source, speakers=wanted.speakers)
+    return await calls.transcribe(
+        ServedModels(door.handles), files, source=source, speakers=wanted.speakers, language=wanted.language
+    )
 
 
 async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:

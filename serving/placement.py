@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from comms.settings import Settings
 from models.weights import SpeechWeights
 from serving.chat_completions import ChatCompletions
+
+if TYPE_CHECKING:
+    from models.transcription import RecognitionOptions
 
 APPLICATION: Final = "models"
 
@@ -38,7 +41,16 @@ class Placement:
     threads: int
     speech: SpeechWeights
     readings: int  # of a call, before they vote
+    language: str | None = None  # that all calls are in; None: it is detected
     writer: ChatCompletions | None = None  # of summaries, where the home has one
+
+    def recognition(self) -> "RecognitionOptions":
+        """How the recogniser runs here."""
+        from models.transcription import RecognitionOptions  # noqa: PLC0415 - seconds of libraries, for one replica
+
+        return RecognitionOptions(
+            device=self.device, threads=self.threads, readings=self.readings, language=self.language
+        )
 
     @property
     def verified(self) -> Path:
@@ -55,6 +67,7 @@ class Placement:
                 settings.asr_model, settings.diarization_pipeline, token.get_secret_value() if token else None
             ),
             readings=settings.asr_readings,
+            language=settings.asr_language,
             writer=_writer(settings),
         )
 

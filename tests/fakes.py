@@ -64,7 +64,7 @@ class ScriptedModels:
             await self._before[capability]()
         await asyncio.sleep(0)
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
         await self._asked("transcription")
         words = tuple(
             Word(word=word, start_seconds=0.1 * at, end_seconds=0.1 * at + 0.08, confidence=0.9)

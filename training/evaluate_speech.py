@@ -87,8 +87,8 @@ class Remembered:
     def versions(self) -> Mapping[str, str]:
         return self._speech.versions
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
-        self.words = await self._speech.transcribe(samples, names)
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
+        self.words = await self._speech.transcribe(samples, names, language)
         return self.words
 
     async def diarize(

@@ -57,10 +57,22 @@ class CategoryIndicator(Record):
     highest_severity: Severity | None
 
 
+class NotRead(Record):
+    """What the readers could not understand, newest first: a person must listen to it or read it.
+
+    Recordings with speech that was not understood, or in a language that the readers do not know; conversations with
+    messages in one.
+    """
+
+    recordings: tuple[UUID, ...]
+    conversations: tuple[UUID, ...]
+
+
 class RiskIndicators(Record):
     """How many conversations were read at which level, and which concerns were raised. Signs, not findings."""
 
     period: Period
+    not_read: NotRead
     risk_levels: dict[RiskLevel, int]
     categories: tuple[CategoryIndicator, ...]
 
@@ -122,5 +134,29 @@ async def risk_indicators(conn: Connection, period: Period) -> RiskIndicators:
         asked,
     )
     return RiskIndicators(
-        period=period, risk_levels=counted, categories=tuple([CategoryIndicator(**row) async for row in categories])
+        period=period,
+        not_read=await _not_read(conn, asked),
+        risk_levels=counted,
+        categories=tuple([CategoryIndicator(**row) async for row in categories]),
+    )
+
+
+async def _not_read(conn: Connection, asked: dict[str, Any], most: int = 200) -> NotRead:
+    recordings = await conn.execute(
+        "select t.recording_id as id from transcriptions t join recordings r on r.tenant_id = t.tenant_id "
+        "    and r.id = t.recording_id and r.status <> 'deleted' "
+        "where t.created_at >= %(since)s and t.created_at < %(until)s "
+        "    and (t.not_understood <> '[]' or t.language <> 'en') "
+        "group by t.recording_id order by max(t.created_at) desc limit %(most)s",
+        {**asked, "most": most},
+    )
+    conversations = await conn.execute(
+        "select conversation_id as id from message_readings where unread_language is not null "
+        "    and created_at >= %(since)s and created_at < %(until)s "
+        "group by conversation_id order by max(created_at) desc limit %(most)s",
+        {**asked, "most": most},
+    )
+    return NotRead(
+        recordings=tuple([row["id"] async for row in recordings]),
+        conversations=tuple([row["id"] async for row in conversations]),
     )

@@ -136,10 +136,10 @@ async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageRead
         return []
     written = await conn.execute(
         "insert into message_readings (tenant_id, conversation_id, message_id, version, turns_before, turns_after, "
-        "    again, probability, concerns, sentiment, models) "
+        "    again, probability, concerns, sentiment, models, unread_language) "
         "select %s, given.* from unnest(%s::uuid[], %s::uuid[], %s::int[], %s::int[], %s::int[], %s::bool[], "
-        "    %s::float8[], %s::jsonb[], %s::text[], %s::jsonb[]) as given (conversation_id, message_id, version, "
-        "    turns_before, turns_after, again, probability, concerns, sentiment, models) "
+        "    %s::float8[], %s::jsonb[], %s::text[], %s::jsonb[], %s::text[]) as given (conversation_id, message_id, "
+        "    version, turns_before, turns_after, again, probability, concerns, sentiment, models, unread_language) "
         "where not given.again or exists (select from message_readings r "
         "    where r.message_id = given.message_id and r.version = given.version) "
         "returning message_id, version",
@@ -149,7 +149,7 @@ async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageRead
                 (
                     reading.conversation_id, reading.message_id, reading.version, reading.turns_before,
                     reading.turns_after, reading.again, reading.probability, Jsonb(_found(reading)),
-                    reading.sentiment, Jsonb(reading.models),
+                    reading.sentiment, Jsonb(reading.models), reading.unread_language,
                 )
                 for reading in readings
             ), strict=True)),

@@ -63,5 +63,6 @@ class MessageReading(Record):
     probability: Probability
     concerns: tuple[NewMessageEvidence, ...] = Field(repr=False)
     sentiment: SentimentLabel
+    unread_language: str | None = None  # in which it is, where the readers do not know that language
     models: dict[str, str]
     vector: tuple[float, ...] | None = Field(default=None, repr=False)

@@ -18,28 +18,36 @@ def render(transcript: Transcript, format: CaptionFormat) -> str:
     return _RENDERERS[format](transcript)
 
 
+def _lines(transcript: Transcript) -> list[tuple[float, float, str, str]]:
+    """Start, end, speaker and words in order of time; of speech that was not understood the reason in brackets."""
+    said = [(one.start_seconds, one.end_seconds, one.speaker or _UNKNOWN, one.text) for one in transcript.utterances]
+    said += [
+        (one.start_seconds, one.end_seconds, _UNKNOWN, f"[not understood: {one.reason.replace('_', ' ')}]")
+        for one in transcript.not_understood
+    ]
+    return sorted(said, key=lambda line: line[:2])
+
+
 def _srt(transcript: Transcript) -> str:
     blocks = (
-        f"{number}\n{_clock(said.start_seconds, ',')} --> {_clock(said.end_seconds, ',')}\n"
-        f"{said.speaker or _UNKNOWN}: {_one_line(said.text)}\n"
-        for number, said in enumerate(transcript.utterances, start=1)
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{speaker}: {_one_line(text)}\n"
+        for number, (start, end, speaker, text) in enumerate(_lines(transcript), start=1)
     )
     return "\n".join(blocks)
 
 
 def _vtt(transcript: Transcript) -> str:
     blocks = (
-        f"{_clock(said.start_seconds, '.')} --> {_clock(said.end_seconds, '.')}\n"
-        f"<v {escape(said.speaker or _UNKNOWN, quote=False)}>{escape(_one_line(said.text), quote=False)}\n"
-        for said in transcript.utterances
+        f"{_clock(start, '.')} --> {_clock(end, '.')}\n"
+        f"<v {escape(speaker, quote=False)}>{escape(_one_line(text), quote=False)}\n"
+        for start, end, speaker, text in _lines(transcript)
     )
     return "\n".join(("WEBVTT\n", *blocks))
 
 
 def _text(transcript: Transcript) -> str:
     lines = (
-        f"[{_clock(said.start_seconds, '.')[:8]}] {said.speaker or _UNKNOWN}: {_one_line(said.text)}\n"
-        for said in transcript.utterances
+        f"[{_clock(start, '.')[:8]}] {speaker}: {_one_line(text)}\n" for start, _, speaker, text in _lines(transcript)
     )
     return "".join(lines)
 

@@ -19,7 +19,7 @@ from comms.storage.keys import WrappedKey
 from comms.storage.sealed import Belonging
 from comms.versions import refuse_stale
 from models.errors import WriteCareError, conflict, missing
-from models.records import Record
+from models.records import NotUnderstood, Record
 from models.sound import CHANNELS_HELP, Channels, Sound
 
 RecordingStatus = Literal["recording", "processing", "ready", "parked", "deleted"]
@@ -47,6 +47,8 @@ class Recording(Record):
     status: RecordingStatus
     parked_reason: str | None = Field(description="A problem's slug: why reading stopped.")
     duration_seconds: float | None
+    language: str | None = Field(description="As heard (ISO 639-1, und: not told); null before it is transcribed.")
+    not_understood: tuple[NotUnderstood, ...] = Field(description="Where a person must listen: no words are known.")
     tracks: tuple[Track, ...]
     started_by: UUID
     started_at: datetime
@@ -71,13 +73,16 @@ class SealedTrack:
 
 _SELECT: Final = (
     "select r.id, r.session_id, r.status, r.parked_reason, r.duration_seconds, r.started_by, r.started_at, "
-    "r.completed_at, r.version, r.created_at, coalesce((select jsonb_agg(jsonb_build_object('id', t.id, "
+    "r.completed_at, r.version, r.created_at, heard.language, coalesce(heard.not_understood, '[]') as not_understood, "
+    "coalesce((select jsonb_agg(jsonb_build_object('id', t.id, "
     "'position', t.position, 'participant_id', t.participant_id, 'user_id', p.user_id, 'media_type', t.media_type, "
     "'size_bytes', t.size_bytes, 'duration_seconds', t.duration_seconds, "
     "'channels', t.channels, 'sound', t.sound) order by t.position) "
     "from recording_tracks t left join session_participants p on p.tenant_id = t.tenant_id and "
     "p.id = t.participant_id where t.tenant_id = r.tenant_id and t.recording_id = r.id), '[]') as tracks "
-    "from recordings r where true "
+    "from recordings r left join lateral (select t.language, t.not_understood from transcriptions t "
+    "where t.tenant_id = r.tenant_id and t.recording_id = r.id order by t.revision desc limit 1) heard on true "
+    "where true "
 )
 
 
@@ -99,11 +104,21 @@ async def _read(found: Any) -> Recording:
 
 
 async def list_recordings(
-    conn: Connection, *, session_id: UUID | None, status: RecordingStatus | None, before: UUID, limit: int
+    conn: Connection,
+    *,
+    session_id: UUID | None,
+    status: RecordingStatus | None,
+    understood: bool | None,
+    before: UUID,
+    limit: int,
 ) -> list[Recording]:
     """Recordings, newest first, from before the id; narrowed by whatever is named."""
-    narrowed = {"session": "r.session_id = %(session)s", "status": "r.status = %(status)s"}
-    values = {"session": session_id, "status": status, "before": before, "limit": limit}
+    narrowed = {
+        "session": "r.session_id = %(session)s",
+        "status": "r.status = %(status)s",
+        "understood": "(heard.not_understood = '[]') = %(understood)s",
+    }
+    values = {"session": session_id, "status": status, "understood": understood, "before": before, "limit": limit}
     named = "".join(f" and {condition}" for name, condition in narrowed.items() if values[name] is not None)
     found = await conn.execute(
         f"{_SELECT} and r.id < %(before)s{named} order by r.id desc limit %(limit)s".encode(), values

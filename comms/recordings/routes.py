@@ -131,12 +131,18 @@ async def list_recordings(
     *,
     session_id: UUID | None = None,
     status: RecordingStatus | None = None,
+    understood: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Recording]:
-    """Recordings, newest first."""
+    """Recordings, newest first; `understood=false`: those in which a person must listen for what was not understood."""
     found = await queries.list_recordings(
-        acting.conn, session_id=session_id, status=status, before=cursor or LAST_ID, limit=limit + 1
+        acting.conn,
+        session_id=session_id,
+        status=status,
+        understood=understood,
+        before=cursor or LAST_ID,
+        limit=limit + 1,
     )
     return page_of(found, limit)
 

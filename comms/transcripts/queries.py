@@ -64,7 +64,7 @@ async def find_transcript(conn: Connection, recording_id: UUID, revision: int | 
     row = await (
         await conn.execute(
             "select id, recording_id, revision, provider, language, confidence_score, duration_seconds, speakers, "
-            "       words, models, name_proposals, created_at "
+            "       words, models, name_proposals, not_understood, created_at "
             "from transcriptions where recording_id = %(recording)s "
             "and (%(revision)s::int is null or revision = %(revision)s) order by revision desc limit 1",
             {"recording": recording_id, "revision": revision},
@@ -86,6 +86,7 @@ async def find_transcript(conn: Connection, recording_id: UUID, revision: int | 
         transcript=Transcript(
             duration_seconds=row["duration_seconds"],
             language=row["language"],
+            not_understood=row["not_understood"],
             speakers=row["speakers"],
             words=row["words"],
             utterances=tuple(Utterance(**{name: line[name] for name in spoken}) for line in said),
@@ -150,8 +151,8 @@ async def save_transcript(
     row = await (
         await conn.execute(
             "insert into transcriptions (tenant_id, recording_id, revision, provider, language, confidence_score, "
-            "    word_count, duration_seconds, speakers, words, models, name_proposals) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "    word_count, duration_seconds, speakers, words, models, name_proposals, not_understood) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
             "on conflict (tenant_id, recording_id, revision) do nothing returning id",
             (
                 actor.tenant_id, recording_id, revision, provider, transcript.language,
@@ -159,6 +160,7 @@ async def save_transcript(
                 len(transcript.words), transcript.duration_seconds, list(transcript.speakers),
                 Jsonb([word.model_dump(mode="json") for word in transcript.words]), Jsonb(transcript.models),
                 Jsonb([proposal.model_dump(mode="json") for proposal in proposals]),
+                Jsonb([stretch.model_dump(mode="json") for stretch in transcript.not_understood]),
             ),
         )
     ).fetchone()  # fmt: skip

@@ -83,7 +83,7 @@ def _transcribe_all(
     # Imported here: half a minute of libraries must not stand before `--help` or a mistyped option.
     from models import weights  # noqa: PLC0415
     from models.diarization import Diarizer  # noqa: PLC0415
-    from models.transcription import RecognitionOptions, Transcriber  # noqa: PLC0415
+    from models.transcription import Transcriber  # noqa: PLC0415
     from pipelines import transcribing  # noqa: PLC0415
     from pipelines.in_process import SpeechInProcess  # noqa: PLC0415
 
@@ -91,7 +91,7 @@ def _transcribe_all(
     try:
         transcriber = Transcriber(
             weights.whisper(placement.models, placement.speech),
-            RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings),
+            placement.recognition(),
         )
         found = weights.diarization_pipeline(placement.models, placement.speech)
         diarizer = Diarizer(found, device=placement.device)

@@ -288,7 +288,7 @@ def test_a_child_that_gives_no_verdict_is_a_refusal(monkeypatch: pytest.MonkeyPa
     "content",
     [
         *(attached.picture(format, orientation=6) for format in ("JPEG", "PNG", "WEBP")),
-        attached.docx("Ada fell.", **{"word/media/image1.png": attached.picture("PNG")}),
+        attached.docx_with_picture(attached.picture("JPEG")),
         attached.xlsx("Ada", "fell"), attached.odt("Ada fell."), attached.pdf("Ada fell."), attached.located_sound(),
         "Ada fell – näher am Fenster, sagte Zoë.".encode("cp1252"), "Ada fell.".encode("utf-16"),
     ],

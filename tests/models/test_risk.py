@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
-from models.records import CATEGORIES, Concern, Conversation, Sentiment, Severity, TurnAssessment
-from models.risk import floor_of, level_of, step_chances
+from models.records import (
+    CATEGORIES,
+    RISK_LEVELS,
+    SEVERITIES,
+    Concern,
+    Conversation,
+    Risk,
+    Sentiment,
+    Severity,
+    TurnAssessment,
+)
+from models.risk import at_least_low, floor_of, level_of, step_chances
 from tests.readers import conversation, text_models
 
 CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
@@ -30,13 +40,21 @@ def test_quiet_talk_is_no_risk_and_a_likely_grave_concern_is_one() -> None:
     assert quiet.score < 0.2 < 0.8 < grave.score
 
 
-@pytest.mark.parametrize(
-    ("chance", "severity", "floor"), [(0.9, "high", 3), (0.9, "low", 1), (0.4, "high", 0), (0.9, None, 0)]
-)
-def test_a_concern_sets_a_floor_only_where_it_is_more_likely_than_not(
-    chance: float, severity: Severity | None, floor: int
-) -> None:
-    assert floor_of([assessed(0.1), assessed(chance, severity)]) == floor
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("chance", [0.05, 0.31, 0.5, 0.99])
+def test_no_conversation_is_less_grave_than_a_concern_shown_of_it(severity: Severity, chance: float) -> None:
+    turns = (assessed(0.001), assessed(chance, severity))
+    risk = text_models().risk.predict(conversation("One.", "Two."), turns, (CALM, CALM))
+    assert RISK_LEVELS.index(risk.level) >= RISK_LEVELS.index(severity)
+
+
+def test_turns_without_a_shown_concern_set_no_floor() -> None:
+    assert floor_of([assessed(0.9), assessed(0.1)]) == 0
+
+
+def test_a_conversation_that_could_not_be_read_is_at_least_low() -> None:
+    assert at_least_low(Risk(level="none", score=0.1)) == Risk(level="low", score=0.1)
+    assert at_least_low(Risk(level="high", score=0.9)) == Risk(level="high", score=0.9)
 
 
 def test_steps_never_rise_with_the_level() -> None:

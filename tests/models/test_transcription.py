@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import audio, spelling, transcription, weights
+from models import audio, guards, spelling, weights
+from models.guards import without_guesses, without_loops
 from models.records import Transcription, Word
-from models.transcription import Transcriber, find_speech, without_guesses, without_loops
+from models.speech import find_speech, too_quiet
+from models.spoken_language import HeardWindow, main_language, parts
+from models.transcription import Transcriber
 from training import nonspeech
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -109,9 +112,9 @@ def test_speech_after_a_long_silence_is_found_from_its_first_word() -> None:
 
 def test_a_word_that_lasts_too_long_is_cut_to_its_end() -> None:
     stretched = Word(word="Bed", start_seconds=19.1, end_seconds=20.9, confidence=0.5)
-    assert abs(transcription._tight(stretched).start_seconds - 20.42) < 0.01
+    assert abs(guards._tight(stretched).start_seconds - 20.42) < 0.01
     spoken = Word(word="58.2,", start_seconds=15.3, end_seconds=17.0, confidence=0.5)
-    assert transcription._tight(spoken) == spoken
+    assert guards._tight(spoken) == spoken
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,8 @@ def made_up(*texts: str) -> list[Word]:
         ("Tell the safe writing team about the bruise", "Tell the safeguarding team about the bruise"),
         ("She keeps her poems in a safe writing box", "She keeps her poems in a safe writing box"),
         ("It was safe, guarding the door", "It was safe, guarding the door"),
+        ("1 Nero Nero Nero 1, 90210 Nero 180 Nero 3", "1 zero zero zero 1, 90210 zero 180 zero 3"),
+        ("We saw Nero and 2 friends", "We saw Nero and 2 friends"),
     ],
 )
 def test_words_are_written_as_in_britain_and_in_care(heard_as: str, written: str) -> None:
@@ -171,14 +176,116 @@ def test_words_on_which_the_readings_hardly_agree_are_left_out() -> None:
         for number, word in enumerate(made_up("I", "want", "to", "hold", "your", "loop"))
     ]
     unsure = sure[3].model_copy(update={"confidence": 0.1})
-    assert without_guesses([*sure[:3], unsure, *sure[4:], *guessed]) == [*sure[:3], unsure, *sure[4:]]
+    words = [(word, 1) for word in (*sure[:3], unsure, *sure[4:], *guessed)]
+    assert without_guesses(words, majority=2) == [*sure[:3], unsure, *sure[4:]]
+    assert without_guesses([(word, 2) for word, _ in words], majority=2) == [word for word, _ in words]
+
+
+def spoken(*texts: str, every: float, start: float = 0.0) -> list[Word]:
+    return [
+        Word(
+            word=text, start_seconds=start + every * number, end_seconds=start + every * (number + 0.9), confidence=0.9
+        )
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_a_decoding_loop_is_cut_to_one() -> None:
-    looped = made_up(*(["thank", "you."] * 6), "Goodbye.")
-    assert [word.word for word in without_loops(looped)] == ["thank", "you.", "Goodbye."]
+    looped = spoken(*(["thank", "you."] * 20), every=0.02)
+    goodbye = spoken("Goodbye.", start=2.0, every=0.5)
+    speech = [(0.0, 0.9), (2.0, 2.5)]
+    assert [word.word for word in without_loops([*looped, *goodbye], speech)] == ["thank", "you.", "Goodbye."]
+
+
+def test_repeats_behind_the_end_of_the_speech_are_a_loop() -> None:
+    looped = spoken(*["Nero"] * 30, every=0.4)
+    kept = without_loops(looped, [(0.0, 1.5)])
+    assert len(kept) == 4
+    assert {word.confidence for word in kept} == {0.45}  # uncertain: another reading must have them too
+
+
+@pytest.mark.parametrize("times", [4, 5, 12])
+def test_a_cry_is_kept_as_often_as_it_is_cried(times: int) -> None:
+    cry = spoken(*(["Help", "me!"] * times), every=0.4)
+    assert without_loops(cry, [(0.0, 0.8 * times)]) == cry
 
 
 def test_a_person_who_repeats_a_word_is_believed() -> None:
     said = made_up("No,", "no,", "no!", "Get", "off", "me,", "get", "off", "me!")
-    assert without_loops(said) == said
+    assert without_loops(said, [(0.0, 9.0)]) == said
+
+
+CASES = Path(__file__).parents[1] / "cases"
+
+
+def text_of(found: Transcription) -> str:
+    return " ".join(word.word for word in found.words)
+
+
+def test_every_spoken_digit_is_written(transcriber: Transcriber) -> None:
+    found = transcriber.transcribe(audio.decode(CASES / "digits-spoken.flac", max_seconds=60).samples)
+    written = re.sub(r"zero|oh", "0", text_of(found).lower())
+    assert re.sub(r"one", "1", re.sub(r"[^\w]", "", written)) == "100019021001803"
+
+
+def test_a_cry_is_written_as_often_as_it_was_cried(transcriber: Transcriber) -> None:
+    found = transcriber.transcribe(audio.decode(CASES / "repeated-cry.flac", max_seconds=60).samples)
+    assert plain(text_of(found)).count("me") == 5
+
+
+@pytest.mark.parametrize("decibels", [-40, -60])
+def test_a_quiet_voice_is_understood(transcriber: Transcriber, heard: Transcription, decibels: float) -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
+    stored = np.round(samples * 10 ** (decibels / 20) * 32768) / 32768  # as a file of 16 bits keeps it
+    found = transcriber.transcribe(stored.astype(np.float32))
+    usual = [word for word in heard.words if word.end_seconds < 12.5]
+    assert len(found.words) >= 0.8 * len(usual)
+
+
+def test_what_is_too_quiet_to_understand_is_not_taken_for_silence() -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
+    assert too_quiet((samples * 1e-4).astype(np.float32))
+    assert not too_quiet(np.zeros(13 * SECOND, dtype=np.float32))
+    noise = np.random.default_rng(5).normal(0, 0.0005, 13 * SECOND).astype(np.float32)
+    assert not too_quiet(noise)
+
+
+def test_the_language_is_told_and_english_is_english(heard: Transcription) -> None:
+    assert heard.language == "en"
+    assert not [stretch for stretch in heard.not_understood if stretch.reason.startswith("language")]
+
+
+def windows_of(*languages: dict[str, float]) -> list[HeardWindow]:
+    return [HeardWindow(28.0 * at, 28.0 * at + 27, chances) for at, chances in enumerate(languages)]
+
+
+ENGLISH = {"en": 0.95, "cy": 0.03}
+POLISH = {"en": 0.02, "pl": 0.93}
+UNSURE = {"en": 0.2, "cy": 0.3, "nn": 0.3}
+
+
+def test_a_call_in_one_language_is_one_part() -> None:
+    assert [part.language for part in parts(windows_of(ENGLISH, UNSURE, ENGLISH))] == ["en"]
+    assert [part.language for part in parts(windows_of(POLISH, POLISH))] == ["pl"]
+
+
+def test_a_change_of_language_is_found() -> None:
+    found = parts(windows_of(ENGLISH, ENGLISH, POLISH, ENGLISH))
+    assert [(part.language, part.start) for part in found] == [("en", 0.0), ("pl", 56.0), ("en", 84.0)]
+    assert main_language(found) == "en"
+
+
+def test_a_language_that_is_not_certain_is_not_named() -> None:
+    assert [part.language for part in parts(windows_of(UNSURE, UNSURE))] == ["und"]
+
+
+def test_a_cry_alone_has_no_language_but_the_expected() -> None:
+    assert [part.language for part in parts([HeardWindow(0.0, 1.2, POLISH)])] == ["en"]
+
+
+def test_speech_in_a_language_that_cannot_be_written_is_said_to_be_not_understood(transcriber: Transcriber) -> None:
+    samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 6 * SECOND]
+    found = transcriber.transcribe(samples, language="cy")
+    assert (found.words, found.language) == ((), "cy")
+    assert {stretch.reason for stretch in found.not_understood} == {"language_unsupported"}
+    assert found.not_understood[0].start_seconds < 1.5

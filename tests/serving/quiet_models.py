@@ -30,7 +30,7 @@ class QuietModels:
     def versions(self) -> Mapping[str, str]:
         return {"transcription": "quiet@1", "diarization": "quiet@1", "embedding": "quiet@1"}
 
-    async def transcribe(self, samples: Samples, names: Sequence[str]) -> Transcription:
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
         if self._failures:
             raise self._failures.pop(0)
         self.heard += 1
