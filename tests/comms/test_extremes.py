@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -14,19 +16,34 @@ from tests.comms.described import Operation, operations
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
-VALUES = (
-    "", " ", "0", "-1", "1e309", "NaN", "9" * 30, "-" + "9" * 5000, "2147483648", "9223372036854775808", "0x10", "١٢",
-    "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-14:00", "-0001-01-01T00:00:00Z", "2026-02-30T00:00:00Z",
-    "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "1.2147483647.x",
-    "0.0.ffffffff-ffff-ffff-ffff-ffffffffffff", "1.99999999999.0193e5a0-0000-7000-8000-000000000000", "\x00", "a\x00b",
-    "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "%", "\u202e", "x" * 5000, "'\"\\;--", "(((", '"',
-    "[", "null",
+IDS = (
+    "", "0", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "x" * 5000, "\x00",
+    "{0193e5a0-0000-7000-8000-000000000000}", "%", "\u202e",
+)  # fmt: skip
+NUMBERS = (
+    "",
+    "-1",
+    "1e309",
+    "NaN",
+    "9" * 30,
+    "-" + "9" * 5000,
+    "2147483648",
+    "9223372036854775808",
+    "0x10",
+    "١٢",
+    "1.0",
+)
+TIMES = (
+    "", "0", "100000000000", "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-14:00", "1900-01-01T00:00:00+14:00",
+    "2199-12-31T23:59:59-14:00", "-0001-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T00:00:00+99:99",
+)  # fmt: skip
+TEXTS = (
+    "", " ", "\x00", "a\x00b", "\u202e", "\ufffe", "x" * 5000, "'\"\\;--", "(((", "0.0.0", "1.2147483648.x",
+    "0.0.ffffffff-ffff-ffff-ffff-ffffffffffff", "1.99999999999.0193e5a0-0000-7000-8000-000000000000", "[", "null",
 )  # fmt: skip
 HEADERS = (
-    "Authorization", "Accept", "Content-Type", "Content-Length", "Cookie", "Expect", "Forwarded",
-    "Host", "Idempotency-Key",
-    "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "Origin", "Range", "Transfer-Encoding", "User-Agent",
-    "X-Access-Reason", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Request-ID",
+    "Authorization", "Content-Type", "Content-Length", "Cookie", "Host", "Idempotency-Key", "If-Match", "If-None-Match",
+    "If-Range", "Origin", "Range", "User-Agent", "X-Access-Reason", "X-Forwarded-For",
 )  # fmt: skip
 HEADER_VALUES = (
     b"", b" ", b"*", b"\x00", b"\xff\xfe", b"[", b"http://[", b"bytes=-", b"bytes=0-999999999999999999999", b"bytes=-0",
@@ -43,6 +60,16 @@ def concrete(operation: Operation) -> str:
     return re.sub(r"\{\w+\}", "0193e5a0-0000-7000-8000-000000000000", operation.path)
 
 
+def values_of(schema: dict[str, Any]) -> tuple[str, ...]:
+    """Those at and beyond the ends of what the schema takes."""
+    kinds = {(one.get("type"), one.get("format")) for one in (schema, *schema.get("anyOf", ()))}
+    if kinds & {("integer", None), ("number", None)}:
+        return NUMBERS
+    if ("string", "uuid") in kinds:
+        return IDS
+    return TIMES if ("string", "date-time") in kinds else TEXTS
+
+
 async def who_may(client: httpx.AsyncClient, house: House, operation: Operation, people: list[Actor]) -> dict[str, str]:
     """The header of the first of the people who is not refused for their role."""
     for person in people:
@@ -56,13 +83,12 @@ def asked(operation: Operation) -> Iterator[tuple[str, dict[str, str]]]:
     """A request for each value in each place of the address."""
     required = {p["name"]: "x" for p in operation.parameters("query") if p.get("required")}
     for parameter in operation.parameters("query"):
-        for value in VALUES:
+        for value in values_of(parameter["schema"]):
             yield concrete(operation), required | {parameter["name"]: value}
     for name in re.findall(r"\{(\w+)\}", operation.path):
-        for value in VALUES:
-            if path := httpx.QueryParams({"v": value}).__str__()[2:]:
-                made = operation.path.replace(f"{{{name}}}", path.replace("+", "%20"))
-                yield re.sub(r"\{\w+\}", "0193e5a0-0000-7000-8000-000000000000", made), required
+        for value in filter(None, IDS):
+            made = operation.path.replace(f"{{{name}}}", quote(value, safe=""))
+            yield re.sub(r"\{\w+\}", "0193e5a0-0000-7000-8000-000000000000", made), required
 
 
 async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, app: FastAPI, house: House) -> None:
@@ -79,7 +105,7 @@ async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, 
             if answer.status_code >= 500:
                 failed.append((str(operation), path[-60:], {name: value[:40] for name, value in params.items()}))
     assert failed == []
-    assert count > 3000
+    assert count > 1000
 
 
 async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, house: House) -> None:
@@ -88,10 +114,9 @@ async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, ho
     signed = [(name.lower().encode(), value.encode()) for name, value in factories.bearer(house, manager).items()]
     failed, count = [], 0
     for method, path in (
-        ("GET", "/"), ("GET", "/health/detailed"), ("GET", "/api/me"), ("POST", "/api/homes"), ("POST", "/sign-in"),
-        ("POST", "/sign-out"), ("POST", "/api/auth/sign-in"), ("POST", f"/api/recordings?session_id={session_id}"),
-        ("GET", f"/api/recordings/{recording.id}"), ("GET", f"/api/recordings/{recording.id}/download"),
-        ("PUT", f"/api/sessions/{session_id}"), ("POST", "/api/consent/grant"),
+        ("GET", "/"), ("POST", "/sign-in"), ("POST", "/api/homes"),
+        ("POST", f"/api/recordings?session_id={session_id}"), ("GET", f"/api/recordings/{recording.id}/download"),
+        ("PUT", f"/api/sessions/{session_id}"),
     ):  # fmt: skip
         for name in HEADERS:
             for value in HEADER_VALUES:
@@ -102,7 +127,7 @@ async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, ho
                 if answer.status_code >= 500:
                     failed.append((method, path, name, value[:40]))
     assert failed == []
-    assert count > 7000
+    assert count > 2000
 
 
 async def test_a_byte_order_mark_before_a_body_is_passed_over(client: httpx.AsyncClient, house: House) -> None:

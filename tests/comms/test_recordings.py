@@ -480,7 +480,7 @@ async def test_a_transcript_comes_as_json_captions_and_text(
     )  # fmt: skip
     headers = factories.bearer(house, manager)
     path = f"/api/recordings/{recording.id}/transcript"
-    assert (await client.get(path, headers=headers)).status_code == 404
+    assert (await client.get(path, headers=headers)).status_code == 409  # it is being made
     worker = Actor(manager.tenant_id, manager.user_id, "service")
     async with worker_house.database.acting_as(worker) as conn:
         await save_transcript(conn, worker, recording.id, transcript, participants={}, provider="test")
