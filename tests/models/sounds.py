@@ -107,5 +107,5 @@ def after(second: float, by: float) -> Callable[[float], float]:
 
 def loud_seconds(samples: Sound) -> set[int]:
     """The seconds in which there is sound."""
-    whole = len(samples) // RATE
-    return {int(at) for at in np.flatnonzero(np.abs(samples[: whole * RATE]).reshape(whole, RATE).max(axis=1) > 0.05)}
+    seconds = np.pad(samples, (0, -len(samples) % RATE)).reshape(-1, RATE)
+    return {int(at) for at in np.flatnonzero(np.abs(seconds).max(axis=1) > 0.05)}
