@@ -58,13 +58,17 @@ _KEPT: Final = dict.fromkeys(
     | names("draw", _DRAW) | names("svg", "title desc") | names("dc", "creator date"),
     _Attributes(),
 )  # fmt: skip
-# Indexes, and fields: the words that they gave when the document was last open are kept.
-_UNWRAPPED: Final = names("text", """table-of-content index-body index-title alphabetical-index illustration-index
-    table-index object-index user-index bibliography numbered-paragraph ruby ruby-base ruby-text meta meta-field
+_UNWRAPPED: Final = names(
+    "text",
+    """table-of-content index-body index-title alphabetical-index illustration-index
+    table-index object-index user-index bibliography numbered-paragraph reference-mark-start reference-mark-end""",
+)
+# Fields: the words that they gave when the document was last open are kept.
+_FIELDS: Final = names("text", """meta meta-field ruby ruby-base ruby-text
     date time title subject description author-name author-initials creation-date creation-time creator print-date
     print-time modification-date modification-time initial-creator keywords editing-cycles editing-duration chapter
-    sequence sequence-ref bookmark-ref reference-ref note-ref reference-mark-start reference-mark-end variable-set
-    variable-get variable-input user-field-get user-field-input expression text-input placeholder conditional-text
+    sequence sequence-ref bookmark-ref reference-ref note-ref reference-mark variable-set variable-get variable-input
+    user-field-get user-field-input expression text-input placeholder conditional-text
     database-display sender-firstname sender-lastname sender-initials sender-title sender-position sender-email
     sender-phone-private sender-fax sender-company sender-phone-work sender-street sender-city sender-postal-code
     sender-country sender-state-or-province file-name template-name sheet-name paragraph-count word-count
@@ -99,8 +103,8 @@ class _Document:
         self._members = members
         self.pictures: dict[str, tuple[str, bytes]] = {}
         self.types: dict[str, str] = {}
-        self._reducer = Reducer(_KEPT, _UNWRAPPED, _WORDED | _UNWRAPPED, {
-            name("text", "a"): self._link, name("draw", "frame"): self._frame,
+        self._reducer = Reducer(_KEPT, _UNWRAPPED, _WORDED | _FIELDS, {
+            **dict.fromkeys(_FIELDS, self._field), name("text", "a"): self._link, name("draw", "frame"): self._frame,
         })  # fmt: skip
 
     def clean(self, part: str) -> bytes:
@@ -109,6 +113,11 @@ class _Document:
             raise Refused("attachment-unreadable")
         [cleaned] = self._reducer.reduced(root)
         return written(cleaned)
+
+    def _field(self, field: Element) -> list[Element]:
+        words = self._reducer.stripped(field, ())
+        words.tag = name("text", "span")
+        return [words]
 
     def _link(self, link: Element) -> list[Element]:
         address = allowed_address(link.get(_HREF))

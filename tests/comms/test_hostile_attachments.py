@@ -351,6 +351,15 @@ def test_dates_of_a_table_keep_their_year() -> None:
     assert b'date1904="1"' in parts["xl/workbook.xml"]
 
 
+def test_fields_of_an_open_document_keep_their_words() -> None:
+    fields = (
+        "<text:p>On <text:date>12 May</text:date> seen by <text:author-name>Mia</text:author-name>, "
+        "<text:span>in <text:dde-connection>room 4</text:dde-connection></text:span>.</text:p>"
+        "<text:table-of-content><text:index-body><text:p>Falls</text:p></text:index-body></text:table-of-content>"
+    )
+    assert text_of(attached.odt("x y", inside=fields)) == "x y\nOn 12 May seen by Mia, in room 4.\nFalls"
+
+
 def test_strict_documents_are_read_too() -> None:
     strict = inside(attached.docx(hostile.WORDS))
     strict["word/document.xml"] = strict["word/document.xml"].replace(
