@@ -72,9 +72,14 @@ class MPNet(nn.Module):
         return network.eval()
 
     def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        hidden = self.embeddings(ids, lengths)
+        return self.through(self.embeddings(ids, lengths), lengths)
+
+    def through(
+        self, hidden: torch.Tensor, lengths: Sequence[int], first: int = 0, last: int | None = None
+    ) -> torch.Tensor:
+        """`hidden` after the layers from `first` on, before `last` (all by default): (tokens, 768) both."""
         bias = self._bias(max(lengths), hidden.dtype)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder["layer"][first:last]:
             hidden = layer(hidden, bias, lengths)
         return hidden
 

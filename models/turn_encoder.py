@@ -127,14 +127,19 @@ class TurnEncoder:
         """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
         lengths = [len(window.ids) for window in batch]
         ids = torch.tensor([token for window in batch for token in window.ids])
-        hidden = self.network(ids, lengths).float().split(lengths)
-        return torch.stack(
-            [
-                torch.cat([tokens[start:end].mean(dim=0), tokens[start]])
-                for tokens, window in zip(hidden, batch, strict=True)
-                for _, start, end in window.spans
-            ]
-        )
+        return pooled(self.network(ids, lengths), batch)
+
+
+def pooled(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
+    """The vectors of all scored pieces, (pieces, 1536), from the last layer's tokens of the windows, (tokens, 768)."""
+    by_window = hidden.float().split([len(window.ids) for window in batch])
+    return torch.stack(
+        [
+            torch.cat([tokens[start:end].mean(dim=0), tokens[start]])
+            for tokens, window in zip(by_window, batch, strict=True)
+            for _, start, end in window.spans
+        ]
+    )
 
 
 def level(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:

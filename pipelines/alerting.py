@@ -1,19 +1,36 @@
 """Decided: whether an analysis is worth a person's eyes, and what they must be shown. Pure.
 
-Every concern that reached its shipped threshold is put before a person; the thresholds, not this module, say how
-many that are. The software raises a concern and never says that abuse happened.
+A concern that reached its shipped threshold is put before a person, except where a long call holds a single weak one:
+among hundreds of turns some reach the threshold by chance. The call's transcript still marks it. The software raises a
+concern and never says that abuse happened.
 """
 
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from comms.alerts.records import NewAlert, NewEvidence, Span
-from models.records import SEVERITIES, Analysis
+from models.records import SEVERITIES, Analysis, Concern
 
-SAFEGUARDING = "safeguarding"
+SAFEGUARDING: Final = "safeguarding"
+_LONG: Final = 40  # turns
+_WEAK: Final = 0.5  # probability of a concern below which one turn is not enough in a long call
+
+
+def calls_for_an_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
+    """Whether a call whose turns voice these concerns, a sequence a turn, is put before a person.
+
+    Any concern is enough in a call of up to 40 turns; in a longer one a critical or a likely concern is, and so are two
+    turns with a concern, which support each other.
+    """
+    voiced = [turn for turn in concerns if turn]
+    if len(concerns) <= _LONG or len(voiced) != 1:
+        return bool(voiced)
+    return any(concern.probability >= _WEAK or concern.severity == SEVERITIES[-1] for concern in voiced[0])
 
 
 def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID, analysis_id: UUID) -> NewAlert | None:
-    """The alert that `analysis` calls for, None where no turn reaches a threshold.
+    """The alert that `analysis` calls for, None where `calls_for_an_alert` says no.
 
     One piece of evidence a turn and category, in the order of the call; the alert's severity is the highest and its
     probability that of its likeliest concern.
@@ -35,7 +52,7 @@ def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID,
         for position, turn in enumerate(analysis.turns)
         for concern in turn.concerns
     )
-    if not evidence:
+    if not calls_for_an_alert([turn.concerns for turn in analysis.turns]):
         return None
     likeliest_first = sorted(evidence, key=lambda piece: -piece.probability)
     return NewAlert(

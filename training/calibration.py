@@ -154,6 +154,22 @@ def expected_level(severity: NDArray[np.float32]) -> NDArray[np.int64]:
     return levels
 
 
+def raised_for_real_talk(
+    thresholds: dict[str, float], answers: Answers, talk: Arrays, false_alarms: float
+) -> dict[str, float]:
+    """The thresholds, raised together where more than `false_alarms` of real talk's turns would be flagged.
+
+    `talk`: answers for talk that was not learnt from, calibrated by what all held-out `answers` teach; `harmless` says
+    which turns have no word of real harm, and the others do not count.
+    """
+    fitted = fit_calibration(answers)
+    chances = calibrated(talk["concern"], talk["counted"], fitted.concern)[:, : len(CATEGORIES)]
+    highest = np.sort(chances.max(axis=1)[talk["harmless"]])[::-1]
+    allowed = int(false_alarms * len(highest))
+    least = float(highest[allowed]) + 1e-4
+    return {name: round(max(threshold, least), 4) for name, threshold in thresholds.items()}
+
+
 def save_answers(file: Path, answers: Answers, digest: str) -> None:
     """Keep held-out answers beside the training code, so that a report needs no training; logits as float16."""
     logits = ("concern", "counted", "severity", "sentiment", "commitment")

@@ -5,7 +5,8 @@ labels stand beside it.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,11 @@ from models.lines import read_json_lines
 from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 _DATA: Final = Path(__file__).parent / "data"
+# Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order.
 CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
+# In these folders each file was written to a brief of its own: a style. Elsewhere the folder is one style.
+BRIEFED: Final = frozenset({"care_conversations_2"})
+FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all that 2.2.0 learnt from
 SHORT_EXCHANGES: Final = _DATA / "short_exchanges"  # learnt from, never held out
 
 
@@ -26,6 +31,8 @@ class Labelled:
 
     `concerns`: (turns, 16) 0/1 in the order of the 15 categories, then any. `severity`: (turns,) index or -1.
     `sentiment`: (turns,) index. `commits`: (turns,) 0/1, whether an action is committed to there.
+    An unknown label is nan, of severity -1, of sentiment -100.
+    `source`: folder and file, `care_conversations/train-a`, one writer each. `style`: the brief it was written to.
     """
 
     conversation: Conversation
@@ -37,12 +44,25 @@ class Labelled:
     summary: str
     actions: tuple[dict[str, Any], ...]
     hard_negative: bool
+    source: str = ""
+    style: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The first part of the source: the corpus."""
+        return self.source.split("/")[0]
 
 
 def read_dataset(*directories: Path) -> list[Labelled]:
     """All conversations of the directories' JSONL files (default: CORPORA), by directory, file name, then line."""
-    files = (file for directory in directories or CORPORA for file in sorted(directory.glob("*.jsonl")))
-    return [labelled(row) for file in files for row in read_json_lines(file)]
+    files = [file for directory in directories or CORPORA for file in sorted(directory.glob("*.jsonl"))]
+    return [item for file in files for item in _read_file(file)]
+
+
+def _read_file(file: Path) -> Sequence[Labelled]:
+    folder = file.parent.name
+    style = file.stem if folder in BRIEFED else folder
+    return [replace(labelled(row), source=f"{folder}/{file.stem}", style=style) for row in read_json_lines(file)]
 
 
 def dataset_sha256(*directories: Path) -> str:

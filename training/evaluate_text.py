@@ -23,9 +23,16 @@ _NO_STORE: Final = "none"
 
 def _summary(figures: dict[str, Any]) -> str:
     """What is printed: the figures at a glance, one a line."""
-    rows = {**figures["safeguarding"], **figures["others"]}
+    lines = {name: row for name, row in figures["outside"]["plain_lines"].items() if isinstance(row, dict)}
+    talk = {f"{row['set']}_turns_flagged": row["turns_flagged"] for row in figures["outside"]["real_talk"]}
+    unseen = {
+        f"unseen styles, {name}": row
+        for name, row in (figures["outside"]["left_out"] or [{}])[0].items()
+        if isinstance(row, dict)
+    }
+    rows = {**lines, **talk, **unseen, **figures["safeguarding"], **figures["others"]}
     return "\n".join(
-        f"{name.replace('_', ' '):32} {row['value']:.3f}  ({row['low']:.3f} to {row['high']:.3f})"
+        f"{name.replace('_', ' '):48} {row['value']:.3f}  ({row['low']:.3f} to {row['high']:.3f})"
         for name, row in rows.items()
         if row["value"] is not None and row["low"] is not None
     )
@@ -43,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--against", metavar="B", help="another one, on the same conversations")
     add("--on", type=Path, metavar="DIR", help="labelled conversations in the corpus's format (default: held out)")
     add("--probe", action="store_true", help="also swap names, gender and descriptions, and delete evidence (minutes)")
+    add("--public", type=Path, metavar="DIR", help="also count false alarms in the public sets' real talk (minutes)")
     add("--calls", type=Path, metavar="DIR", help="also measure speech on these calls (slow)")
     add("--mlflow", metavar="URI", help="where the run is kept (default: the running system or <data>/mlflow), or none")
     return parser

@@ -4,6 +4,7 @@ Called by `training/train`. What is finished is found again, so that an interrup
 """
 
 import json
+import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,23 +22,30 @@ from models.ngrams import NgramClassifier, NgramFeatures, NgramInput, ngram_inpu
 from models.safeguarding import turn_maxima
 from models.sentiment import turn_means
 from models.turn_encoder import TurnEncoder, apply_difference, difference
-from training.dataset import Labelled
+from training.dataset import FIRST_CORPORA, Labelled
 from training.fine_tuning import FineTuning, TurnHeads, fine_tune
+from training.mixing import with_lines
 
 _ANSWERS: Final = "answers.safetensors"
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results.
+    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results, `kept`
+    what layers that stay as they are say.
 
-    `levelled`: groups of words that the encoder reads alike.
+    `real_talk`: excerpts out of public sets, learnt from as harmless; `unlearnt_talk`: others, asked like `held_out`.
+    `levelled`: groups of words that the encoder reads
+    alike.
     """
 
     learn: Sequence[Labelled]
+    real_talk: Sequence[Labelled]
     held_out: Sequence[Labelled]
+    unlearnt_talk: Sequence[Labelled]
     base: Path
     directory: Path
+    kept: Path
     stages: tuple[FineTuning, ...]
     levelled: tuple[tuple[str, ...], ...]
     ngram_strength: float
@@ -51,10 +59,14 @@ def run(lesson: Lesson) -> None:
         return
     torch.set_num_threads(lesson.threads)
     lesson.directory.mkdir(parents=True, exist_ok=True)
-    ngrams, document, arrays = fit_ngrams(lesson.learn, lesson.ngram_strength)
+    ngrams, document, arrays = fit_ngrams([*lesson.learn, *lesson.real_talk], lesson.ngram_strength)
     (lesson.directory / "ngrams.json").write_text(json.dumps(document), encoding="utf-8")
     save_file(arrays, lesson.directory / "ngrams.safetensors")
     encoder, heads = _fine_tuned(lesson, ngrams)
+    if lesson.unlearnt_talk:
+        harmless = np.concatenate([~np.isnan(item.concerns[:, -1]) for item in lesson.unlearnt_talk])
+        found = answer(lesson.unlearnt_talk, encoder, heads, ngrams) | {"harmless": harmless}
+        save_file(found, lesson.directory / "talk_answers.safetensors")
     save_file(answer(lesson.held_out, encoder, heads, ngrams), lesson.directory / _ANSWERS)
 
 
@@ -72,10 +84,11 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
             fine_tune(
                 encoder,
                 heads,
-                lesson.learn,
+                _of_the_stage(lesson, settings, number),
                 settings,
                 rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
                 seed=lesson.seed + number,
+                kept=lesson.kept,
                 tell=partial(_tell, number),
             )
             save_file(
@@ -90,12 +103,26 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
     return encoder, heads.eval()
 
 
+def _of_the_stage(lesson: Lesson, settings: FineTuning, number: int) -> list[Labelled]:
+    """The conversations that a stage learns from, and its excerpts of real talk."""
+    draw = random.Random(lesson.seed)  # noqa: S311 - a reproducible choice, not a secret
+    mine = [item for item in lesson.learn if not settings.corpora or not item.source or item.folder in settings.corpora]
+    if settings.replayed < 1.0:
+        mine = [item for item in mine if item.folder not in FIRST_CORPORA or draw.random() < settings.replayed]
+    talk = lesson.real_talk if settings.real_talk else ()
+    return mine + with_lines(talk, [item for item in mine if _is_a_line(item)], draw)
+
+
+def _is_a_line(item: Labelled) -> bool:
+    return len(item.conversation.turns) == 1 and item.folder not in FIRST_CORPORA
+
+
 def _tell(stage: int, line: str) -> None:
     print(f"stage {stage}, {line}", flush=True)
 
 
 def read_learnt(directory: Path, name: str) -> dict[str, NDArray[Any]]:
-    """One of a finished lesson's arrays files: `answers`, `encoder`, `heads` or `ngrams`."""
+    """One of a finished lesson's arrays files: `answers`, `talk_answers`, `encoder`, `heads` or `ngrams`."""
     arrays: dict[str, NDArray[Any]] = load_file(directory / f"{name}.safetensors")
     return arrays
 
@@ -127,6 +154,8 @@ def fit_ngrams(
     features = NgramFeatures.fit(_inputs(learn))
     matrix = features.transform(_inputs(learn))
     labels = np.concatenate([item.concerns for item in learn])
+    known = ~np.isnan(labels).any(axis=1)
+    matrix, labels = matrix[known], labels[known]
     weights = np.zeros((labels.shape[1], matrix.shape[1]), dtype=np.float16)
     bias = np.full(labels.shape[1], -8.0, dtype=np.float32)
     for column in range(labels.shape[1]):

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from comms.attachments.kinds import KINDS, TAKEN
 from comms.attachments.words import MAX_CHARACTERS
-from models.confined import Limits, confined, descriptor_of
+from models.confined import Limits, Records, confined, descriptor_of
 from models.errors import WriteCareError, invalid, too_large
 
 _MEMORY_BYTES: Final = 3 << 29  # a picture of 50 million points takes 0.2 GB, and is turned and recoloured
@@ -46,23 +46,30 @@ def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int, *, allow_uncon
     Raises `invalid` (`_REFUSED` has them all) and `too_large` (`attachment-expands`: also what is kept is at most
     `max_bytes`), and what `confined` does: `allow_unconfined` opens the file though the kernel refuses a limit.
     """
-    text, size = None, 0
     limits = Limits(_MEMORY_BYTES, _MOST_SECONDS, allow_unconfined)
     with (
         descriptor_of(sent) as descriptor,
         confined("comms.attachments.contents_child", (), descriptor, limits) as records,
     ):
-        for kind, body in records:
-            if kind == b"B" and (size := size + len(body)) <= max_bytes:
-                kept.write(body)
-            elif kind == b"T":  # the child has checked and counted; it is not trusted
-                text = body.decode(errors="replace").replace("\0", " ")[:MAX_CHARACTERS]
-            elif kind == b"E" and (end := json.loads(body))["media_type"] in KINDS:
-                file = kept if size else sent
-                file.seek(0)
-                return Contents(end["media_type"], file, text, bool(end["text_cut"]))
-            elif kind != b"C":
-                raise _refusal(json.loads(body)["slug"] if kind == b"X" else "attachment-expands")
+        try:
+            return _read(records, sent, kept, max_bytes)
+        except (ValueError, KeyError, TypeError):  # a child that was taken over answers as it likes
+            raise _refusal("attachment-unreadable") from None
+
+
+def _read(records: Records, sent: BinaryIO, kept: BinaryIO, max_bytes: int) -> Contents:
+    text, size = None, 0
+    for kind, body in records:
+        if kind == b"B" and (size := size + len(body)) <= max_bytes:
+            kept.write(body)
+        elif kind == b"T":  # the child has checked and counted; it is not trusted
+            text = body.decode(errors="replace").replace("\0", " ")[:MAX_CHARACTERS]
+        elif kind == b"E" and (end := json.loads(body))["media_type"] in KINDS:
+            file = kept if size else sent
+            file.seek(0)
+            return Contents(end["media_type"], file, text, bool(end["text_cut"]))
+        elif kind != b"C":
+            raise _refusal(json.loads(body)["slug"] if kind == b"X" else "attachment-expands")
     raise _refusal("attachment-unreadable")  # no verdict: it crashed, or ran into one of its limits
 
 

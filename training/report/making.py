@@ -18,15 +18,26 @@ import numpy as np
 from models.safeguarding import SafeguardingModel
 from models.text import TextModels
 from training.capabilities import CAPABILITIES, ask
+from training.left_out import left_out_figures
 from training.metrics import interval, resampled
+from training.outside import plain_figures, plain_lines, real_talk_figures
 from training.probe_text import CHANGES, DESCRIPTIONS, corpus_names, probe
+from training.real_talk import read_real_talk
 from training.report.comparing import comparison_figures
-from training.report.material import Material, corpus, held_out_among, known_to_the_corpus, read_material
+from training.report.material import (
+    Material,
+    corpus,
+    held_out_among,
+    known_to_the_corpus,
+    left_out_answers,
+    read_material,
+)
 from training.report.page import comparison_page, page
 from training.report.plots import draw
 from training.report.reading import Reading, Version, find_version, held_out_reading, reading_by
 from training.report.sections import Figures, other_values, report_figures
 from training.report.steps import Steps
+from training.train import LEFT_OUT, Settings
 
 
 def evaluate(given: argparse.Namespace, command: str, steps: Steps) -> tuple[Figures, Path]:
@@ -59,6 +70,8 @@ def evaluate(given: argparse.Namespace, command: str, steps: Steps) -> tuple[Fig
             }
             for told in ask(models.safeguarding, CAPABILITIES)
         ]  # fmt: skip
+    with steps.step("plain lines, real talk and styles never seen"):
+        figures["outside"] = _outside(given, models, known)
     if given.probe:
         with steps.step("swaps and deletions", CHANGES + len(DESCRIPTIONS) + 1) as step:
             names = corpus_names(known.items)
@@ -93,6 +106,21 @@ def compare(given: argparse.Namespace, command: str, steps: Steps) -> tuple[Figu
     figures["version"] = f"{readings[0].name} against {readings[1].name}"
     directory = given.out or _folder(given.data, f"{readings[0].name}-against-{readings[1].name}")
     return _written(figures, comparison_page, directory), directory
+
+
+def _outside(given: argparse.Namespace, models: TextModels, known: Material) -> Figures:
+    """How the version does outside its corpora; styles never seen only where this is the version that ships."""
+    left_out: list[Figures] = []
+    answers = left_out_answers(known)
+    if answers is not None and not given.model:
+        settings = Settings()
+        left_out = left_out_figures(answers, known.items, LEFT_OUT, settings.false_alarms)
+    sets = read_real_talk(given.public) if given.public else []
+    return {
+        "plain_lines": plain_figures(models.safeguarding, plain_lines()),
+        "real_talk": real_talk_figures(models.safeguarding, sets),
+        "left_out": left_out,
+    }
 
 
 def _asked(version: Version, models: TextModels, material: Material, digest: str, steps: Steps) -> Reading:

@@ -12,7 +12,7 @@ from models.errors import invalid
 from models.lines import read_json_lines
 from training.calibration import Answers, load_answers
 from training.dataset import SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
-from training.train import HELD_OUT_ANSWERS, Settings, hold_out
+from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, Settings, hold_out
 
 _ALL_DATA: Final = SHORT_EXCHANGES.parent
 
@@ -50,6 +50,14 @@ def held_out(material: Material) -> Answers:
     Raises ValueError where they were given to other data than lie here now.
     """
     return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
+
+
+def left_out_answers(material: Material) -> Answers | None:
+    """As `held_out`, of a model that learnt nothing from whole styles; None where none was kept of these data."""
+    try:
+        return load_answers(LEFT_OUT_ANSWERS, material.items, _digest())
+    except (ValueError, FileNotFoundError):
+        return None
 
 
 def short_exchanges() -> list[Labelled]:

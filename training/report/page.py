@@ -3,11 +3,13 @@
 Fifth step: figures in, text out; nothing is measured here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from training.report.outside_page import outside_blocks
 from training.report.sections import FEW, Figures
+from training.report.tables import figure, plain, share, table
 
 _TITLES: Final[dict[str, str]] = {
     "average_precision_any": "average precision, any concern",
@@ -45,6 +47,8 @@ def _blocks(figures: Figures) -> Iterator[str]:
         f"{figures['conversations']} conversations, {figures['turns']} turns, {figures['turns_with_a_concern']} with a "
         f"concern. {figures['learnt']} {_INTERVALS} Made {figures['made']} by `{figures['command']}`."
     )
+    if "outside" in figures:
+        yield from outside_blocks(figures["outside"])
     yield _INVENTED
     yield "## At a glance\n\n" + _glance(figures)
     yield "### Look here first\n\n" + "\n".join(f"- {line}" for line in look_here_first(figures))
@@ -65,15 +69,15 @@ def look_here_first(figures: Figures) -> list[str]:
     if missed:
         found.append(f"**{len(missed)} critical turns are not flagged**; each is listed below.")
     weakest = sorted((r for r in figures["categories"] if r["turns"]), key=lambda r: r["average_precision"]["value"])
-    told = ", ".join(f"{_plain(row['category'])} {_figure(row['average_precision'])}" for row in weakest[:3])
+    told = ", ".join(f"{plain(row['category'])} {figure(row['average_precision'])}" for row in weakest[:3])
     found.append(f"Weakest categories by average precision: {told}.")
     for row in figures["slices"]:
         gap = row["recall_gap"]
         if row["turns_with_a_concern"] >= FEW and gap["high"] is not None and gap["high"] < 0:
             found.append(
-                f"Fewer concerns are heard in **{_plain(row['name'])}** than elsewhere: "
-                f"{_figure(row['concern_turns_flagged'])} of {row['turns_with_a_concern']}, "
-                f"a gap of {_figure(gap, sign=True)}."
+                f"Fewer concerns are heard in **{plain(row['name'])}** than elsewhere: "
+                f"{figure(row['concern_turns_flagged'])} of {row['turns_with_a_concern']}, "
+                f"a gap of {figure(gap, sign=True)}."
             )
     short = [row for row in figures["slices"] if row["kind"] == "turn length" and row["turns_with_a_concern"] < FEW]
     if short:
@@ -83,7 +87,7 @@ def look_here_first(figures: Figures) -> list[str]:
     loud = [row for row in figures["hard_negatives"] if not row["tag"].startswith("all ")]
     loud.sort(key=lambda row: -row["flagged"]["value"])
     if loud and loud[0]["flagged"]["value"] > 0:
-        told = ", ".join(f"{_plain(row['tag'])} {_figure(row['flagged'])}" for row in loud[:3])
+        told = ", ".join(f"{plain(row['tag'])} {figure(row['flagged'])}" for row in loud[:3])
         found.append(f"Most false alarms among hard negatives: {told}.")
     wrong = [row for row in figures.get("behaviour") or () if not row["right"]]
     if wrong:
@@ -96,8 +100,8 @@ def _named(rows: Sequence[Figures]) -> str:
 
 
 def _glance(figures: Figures) -> str:
-    rows = [(_TITLES[name], _figure(value)) for name, value in figures["safeguarding"].items()]
-    rows += [(_TITLES[name], _figure(value)) for name, value in figures["others"].items()]
+    rows = [(_TITLES[name], figure(value)) for name, value in figures["safeguarding"].items()]
+    rows += [(_TITLES[name], figure(value)) for name, value in figures["others"].items()]
     return table(("figure", "value"), rows)
 
 
@@ -109,7 +113,7 @@ def _safeguarding(figures: Figures) -> Iterator[str]:
     yield _image(figures, "precision_recall", "Precision and recall of concerns and of promises")
     yield table(
         ("false alarms among ordinary turns", "recall of concern turns"),
-        [(_share(row["rate"]), _figure(row["recall"])) for row in figures["at_false_alarm_rates"]],
+        [(share(row["rate"]), figure(row["recall"])) for row in figures["at_false_alarm_rates"]],
     )
     yield _image(figures, "calibration", "Reliability diagram of any concern")
     yield "### By category"
@@ -118,8 +122,8 @@ def _safeguarding(figures: Figures) -> Iterator[str]:
         ("category", "turns", "average precision", "recall", "precision", "flagged at all", "threshold"),
         [
             (
-                _plain(row["category"]), row["turns"], _figure(row["average_precision"]), _figure(row["recall"]),
-                _figure(row["precision"]), _figure(row["recall_in_any_category"]), f"{row['threshold']:.3f}",
+                plain(row["category"]), row["turns"], figure(row["average_precision"]), figure(row["recall"]),
+                figure(row["precision"]), figure(row["recall_in_any_category"]), f"{row['threshold']:.3f}",
             )
             for row in figures["categories"]
         ],
@@ -134,7 +138,7 @@ def _safeguarding(figures: Figures) -> Iterator[str]:
     severity = figures["severity"]
     yield (
         f"Severity of the {severity['told_of']} concern turns for which a level is known: exact "
-        f"{_figure(severity['exact'])}, right or one step off {_figure(severity['within_one'])}."
+        f"{figure(severity['exact'])}, right or one step off {figure(severity['within_one'])}."
     )
     yield "### 'Look at this, I am not sure'"
     yield _image(figures, "look_again", "Recall against ordinary turns shown")
@@ -147,9 +151,9 @@ def _safeguarding(figures: Figures) -> Iterator[str]:
         ("wanted", "down to", "recall", "critical turns", "ordinary turns shown", "more turns", "concerns among them"),
         [
             (
-                "as shipped" if row["wanted_recall"] is None else _share(row["wanted_recall"]),
-                f"{row['lower_as_share_of_threshold']:.2f} of the threshold", _figure(row["recall"]),
-                _figure(row["critical_turns_shown"]), _figure(row["ordinary_turns_shown"]), row["turns_in_band"],
+                "as shipped" if row["wanted_recall"] is None else share(row["wanted_recall"]),
+                f"{row['lower_as_share_of_threshold']:.2f} of the threshold", figure(row["recall"]),
+                figure(row["critical_turns_shown"]), figure(row["ordinary_turns_shown"]), row["turns_in_band"],
                 row["concerns_in_band"],
             )
             for row in figures["look_again"]
@@ -175,8 +179,8 @@ def _groups(figures: Figures) -> Iterator[str]:
         ("tag", "conversations", "with a false alarm", "ordinary turns", "flagged"),
         [
             (
-                _plain(row["tag"]), row["conversations"], row["conversations_with_a_false_alarm"], row["turns"],
-                _figure(row["flagged"]),
+                plain(row["tag"]), row["conversations"], row["conversations_with_a_false_alarm"], row["turns"],
+                figure(row["flagged"]),
             )
             for row in figures["hard_negatives"]
         ],
@@ -186,11 +190,11 @@ def _groups(figures: Figures) -> Iterator[str]:
 def _slice(row: Figures) -> tuple[Any, ...]:
     few, gap = row["turns_with_a_concern"] < FEW, row["recall_gap"]
     clear = not few and gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
-    told = _figure(gap, sign=True)
+    told = figure(gap, sign=True)
     return (
-        f"*{_plain(row['name'])}*" if few else _plain(row["name"]), row["turns"], row["turns_with_a_concern"],
-        _figure(row["average_precision_any"]), _figure(row["concern_turns_flagged"]),
-        _figure(row["ordinary_turns_flagged"]), "" if few else f"**{told}**" if clear else told,
+        f"*{plain(row['name'])}*" if few else plain(row["name"]), row["turns"], row["turns_with_a_concern"],
+        figure(row["average_precision_any"]), figure(row["concern_turns_flagged"]),
+        figure(row["ordinary_turns_flagged"]), "" if few else f"**{told}**" if clear else told,
     )  # fmt: skip
 
 
@@ -201,24 +205,24 @@ def _other_models(figures: Figures) -> Iterator[str]:
     risk, sentiment, actions, summary = (figures[name] for name in ("risk", "sentiment", "actions", "summary"))
     yield "## Risk"
     yield (
-        f"Level exact {_figure(risk['exact'])}, right or one step off {_figure(risk['within_one'])}; average precision "
-        f"of conversations with any concern {_figure(risk['any_concern_average_precision'])}."
+        f"Level exact {figure(risk['exact'])}, right or one step off {figure(risk['within_one'])}; average precision "
+        f"of conversations with any concern {figure(risk['any_concern_average_precision'])}."
     )
     yield "## Sentiment"
-    yield f"Macro-F1 {_figure(sentiment['macro_f1'])}, accuracy {_figure(sentiment['accuracy'])}."
+    yield f"Macro-F1 {figure(sentiment['macro_f1'])}, accuracy {figure(sentiment['accuracy'])}."
     parts = sentiment["macro_f1_by_part"]
-    yield table(("part", "macro-F1"), [(_plain(name), _figure(value)) for name, value in parts.items()])
+    yield table(("part", "macro-F1"), [(plain(name), figure(value)) for name, value in parts.items()])
     yield "## Actions"
     yield (
         f"{actions['turns_that_commit']} turns commit somebody to something. Average precision "
-        f"{_figure(actions['average_precision'])}; at the shipped threshold of {actions['threshold']:.3f} precision "
-        f"{_figure(actions['precision'])}, recall {_figure(actions['recall'])}, F1 {_figure(actions['f1'])}. The curve "
+        f"{figure(actions['average_precision'])}; at the shipped threshold of {actions['threshold']:.3f} precision "
+        f"{figure(actions['precision'])}, recall {figure(actions['recall'])}, F1 {figure(actions['f1'])}. The curve "
         "stands beside that of concerns, above."
     )
     yield "## Summary"
     yield (
-        f"ROUGE-1 against people's summaries {_figure(summary['rouge_1'])}; the two longest turns of the conversation "
-        f"reach {_figure(summary['rouge_1_two_longest_turns'])}: {_figure(summary['ratio'])} times as much."
+        f"ROUGE-1 against people's summaries {figure(summary['rouge_1'])}; the two longest turns of the conversation "
+        f"reach {figure(summary['rouge_1_two_longest_turns'])}: {figure(summary['ratio'])} times as much."
     )
 
 
@@ -266,8 +270,8 @@ def _probe(probe: Figures | None) -> Iterator[str]:
         ("changed", "conversations", "turns changed", "of all turns", "of changed turns", "AP, any", "recall at 5 %"),
         [
             (
-                row["change"], row["conversations"], row["turns_changed"], _figure(row["steady"]),
-                _figure(row["steady_where_changed"]), f"{row['average_precision_any']:.3f}",
+                row["change"], row["conversations"], row["turns_changed"], figure(row["steady"]),
+                figure(row["steady_where_changed"]), f"{row['average_precision_any']:.3f}",
                 f"{row['recall_at_5_percent']:.3f}",
             )
             for row in probe["changes"]
@@ -281,9 +285,9 @@ def _probe(probe: Figures | None) -> Iterator[str]:
         ("attribute", "turns changed", "steady", "highest, against the mean of all", "lowest, against the mean"),
         [
             (
-                row["attribute"], row["turns_changed"], _figure(row["steady"]),
-                f"{row['highest']['word']} {_figure(row['highest']['shift'], sign=True)}",
-                f"{row['lowest']['word']} {_figure(row['lowest']['shift'], sign=True)}",
+                row["attribute"], row["turns_changed"], figure(row["steady"]),
+                f"{row['highest']['word']} {figure(row['highest']['shift'], sign=True)}",
+                f"{row['lowest']['word']} {figure(row['lowest']['shift'], sign=True)}",
             )
             for row in probe["descriptions"]
         ],
@@ -296,10 +300,10 @@ def _probe(probe: Figures | None) -> Iterator[str]:
     yield (
         f"In {faith['turns']} flagged turns the words shown as evidence were deleted, and as many words of the same "
         "turn drawn at random. The category's log-odds fell by "
-        f"{_figure(faith['fall_without_evidence'])} without the evidence and by "
-        f"{_figure(faith['fall_without_random_words'])} without random words, a difference of "
-        f"{_figure(faith['difference'], sign=True)}. The evidence weighed more in "
-        f"{_figure(faith['evidence_fell_more'])} of the turns."
+        f"{figure(faith['fall_without_evidence'])} without the evidence and by "
+        f"{figure(faith['fall_without_random_words'])} without random words, a difference of "
+        f"{figure(faith['difference'], sign=True)}. The evidence weighed more in "
+        f"{figure(faith['evidence_fell_more'])} of the turns."
     )
 
 
@@ -324,16 +328,16 @@ def _cases(figures: Figures) -> Iterator[str]:
 def case_text(case: Figures) -> str:
     """One turn with its neighbours, as a quotation."""
     severity = f", {case['severity']}" if case["severity"] else ""
-    told = f"{_plain(case['highest_category'])} {case['highest_probability']:.2f}"
+    told = f"{plain(case['highest_category'])} {case['highest_probability']:.2f}"
     lines = [
-        f"**{case['conversation']}**, {_plain(case['channel'])}, turn {case['turn']}: "
-        f"{_plain(', '.join(case['labels'])) or 'no concern'}{severity}. Highest: {told}, "
+        f"**{case['conversation']}**, {plain(case['channel'])}, turn {case['turn']}: "
+        f"{plain(', '.join(case['labels'])) or 'no concern'}{severity}. Highest: {told}, "
         f"{'flagged' if case['flagged'] else 'not flagged'}.",
         "",
     ]
     for line in case["lines"]:
         mark = "**" if line["turn"] == case["turn"] else ""
-        labels = f" [{_plain(', '.join(line['labels']))}]" if line["labels"] else ""
+        labels = f" [{plain(', '.join(line['labels']))}]" if line["labels"] else ""
         words = line["text"].replace("*", "\\*").strip()
         lines.append(f"> {line['probability']:.2f} {line['role']}: {mark}{words}{mark}{labels}  ")
     if case.get("evidence"):
@@ -375,38 +379,15 @@ def comparison_table(figures: Figures) -> str:
     for row in figures["figures"]:
         gap = row["difference"]
         clear = gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
-        told = _figure(gap, sign=True)
-        name = _TITLES.get(row["figure"]) or f"average precision, {_plain(row['figure'])}"
-        rows.append((name, _figure(row["model"]), _figure(row["against"]), f"**{told}**" if clear else told))
+        told = figure(gap, sign=True)
+        name = _TITLES.get(row["figure"]) or f"average precision, {plain(row['figure'])}"
+        rows.append((name, figure(row["model"]), figure(row["against"]), f"**{told}**" if clear else told))
     return table(("figure", one, other if other != one else f"{other} (against)", "difference"), rows)
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _figure(figure: Mapping[str, float | None], *, sign: bool = False) -> str:
-    """`0.885 (0.850 to 0.920)`; a dash where there is nothing to measure."""
-    tell: Callable[[float], str] = (lambda x: f"{x:+.3f}") if sign else (lambda x: f"{x:.3f}")
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None:
-        return "–"
-    return tell(value) if low is None or high is None else f"{tell(value)} ({tell(low)} to {tell(high)})"
-
-
 def _image(figures: Figures, name: str, told: str) -> str:
     file = figures.get("drawings", {}).get(name)
     return f"![{told}]({file})" if file else ""
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:g} %"
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
