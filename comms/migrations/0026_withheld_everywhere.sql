@@ -89,9 +89,11 @@ grant execute on function app.sent_by_oneself(uuid), app.can_be_held(uuid, uuid)
 create policy not_about_oneself on retention_holds as restrictive to wcc_app
     using (conversation_id <> all ((select app.conversations_withheld())::uuid[])
         and (message_id is null or placed_by = (select app.actor()) or not app.sent_by_oneself(message_id)));
--- What is held exists in this tenant, and belongs together.
-create policy held_exists on retention_holds as restrictive for insert to wcc_app
-    with check (app.can_be_held(conversation_id, message_id));
+-- The officer and the safeguarding lead place holds, in their own name, on what exists in this tenant.
+alter policy placed_by_officers on retention_holds
+    with check (tenant_id = (select app.tenant_for('{data_protection_officer, safeguarding_lead}'))
+        and placed_by = (select app.actor()) and released_at is null
+        and app.can_be_held(conversation_id, message_id));
 
 -- the log of acts -----------------------------------------------------------------------------------------------------
 -- Ids of everything that is withheld from whoever acts because it is about them.
