@@ -34,9 +34,9 @@ from models.retrieval import RANK_CONSTANT, reciprocal_rank_fusion
 Key = TypeVar("Key", bound=Hashable)
 
 DEPTH: Final = 200  # of each ranking: as far as one can turn the pages
-# Cosine similarity below which meaning finds nothing: unrelated words are as near as that to something
+# Cosine similarity below which meaning finds nothing: words that have nothing to do with each other are that near
 # (docs/decisions/0039 has the figures).
-FLOOR: Final = 0.0
+FLOOR: Final = 0.35
 # Around each find in PostgreSQL's answer: characters of the private use area, which are no letters, so that
 # app.search_letters leaves none of them.
 _MARKS: Final = "\ue000\ue001"
