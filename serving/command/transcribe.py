@@ -7,6 +7,7 @@ named in one line and the others continue; the exit code is then 1.
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,7 +29,12 @@ def main(argv: Sequence[str]) -> int:
     if isinstance(options, int):
         return options
     return run_transcribe(
-        options.audio, settings_for(options), speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm
+        options.audio,
+        settings_for(options),
+        speakers=options.speakers,
+        language=options.language,
+        json_path=options.json,
+        rttm_dir=options.rttm,
     )
 
 
@@ -37,6 +43,7 @@ def run_transcribe(
     settings: Settings,
     *,
     speakers: int | None,
+    language: str | None,
     json_path: Path | None,
     rttm_dir: Path | None,
 ) -> int:
@@ -54,7 +61,9 @@ def run_transcribe(
             if rttm_dir is not None:
                 rttm_dir.mkdir(parents=True, exist_ok=True)
             progress = stack.enter_context(_progress(console))
-            _transcribe_all(paths, settings, progress, failures, out=out, speakers=speakers, rttm_dir=rttm_dir)
+            _transcribe_all(
+                paths, settings, progress, failures, out=out, speakers=speakers, language=language, rttm_dir=rttm_dir
+            )
     except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
         failures.append(_sentence(error))
     for failure in failures:
@@ -70,6 +79,7 @@ def _transcribe_all(
     *,
     out: IO[str],
     speakers: int | None,
+    language: str | None,
     rttm_dir: Path | None,
 ) -> None:
     loading = progress.add_task("loading the models", total=None)
@@ -100,7 +110,9 @@ def _transcribe_all(
         try:
             speech = SpeechInProcess(transcriber, diarizer)
             limit = settings.max_recording_seconds
-            result, _ = asyncio.run(transcribing.transcribe_source(path, speech, max_seconds=limit, speakers=speakers))
+            result, _ = asyncio.run(
+                transcribing.transcribe_source(path, speech, max_seconds=limit, speakers=speakers, language=language)
+            )
             out.write(json.dumps(result, ensure_ascii=False) + "\n")
             out.flush()
             if rttm_dir is not None:
@@ -129,9 +141,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("transcribe", "Transcribe recordings: who said what, when.")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
     parser.add_argument("--speakers", type=_count, help="how many people speak, where known (single track)")
+    parser.add_argument("--language", type=_code, help="what they speak (ISO 639-1, e.g. en); without it, detected")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
     parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
     return parser
+
+
+def _code(text: str) -> str:
+    if re.fullmatch("[a-z]{2,3}", text) is None:
+        raise argparse.ArgumentTypeError("a code of two or three small letters")
+    return text
 
 
 def _count(text: str) -> int:
