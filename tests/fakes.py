@@ -13,6 +13,7 @@ from models.records import (
     Concern,
     Conversation,
     Evidence,
+    NotUnderstood,
     Risk,
     Sentiment,
     Severity,
@@ -44,11 +45,15 @@ class ScriptedModels:
         before: Mapping[str, Callable[[], Awaitable[None]]] = {},
         severity: Severity = "high",
         finds: str | None = None,
+        language: str = "en",
+        not_understood: tuple[NotUnderstood, ...] = (),
     ) -> None:
         """`finds`: the words that a turn must hold to voice a concern; none: any words; empty: no turn does."""
         self._words = words
         self._severity: Severity = severity
         self._finds = finds
+        self._language = language
+        self._not_understood = not_understood
         self._before = before
         self.calls: list[str] = []
         self.read: list[Conversation] = []
@@ -70,7 +75,12 @@ class ScriptedModels:
             Word(word=word, start_seconds=0.1 * at, end_seconds=0.1 * at + 0.08, confidence=0.9)
             for at, word in enumerate(self._words.split())
         )
-        return Transcription(words=words, speech=((0.0, 0.1 * len(words)),), language="en")
+        return Transcription(
+            words=words,
+            speech=((0.0, 0.1 * len(words)),),
+            language=language or self._language,
+            not_understood=self._not_understood,
+        )
 
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
@@ -143,7 +153,7 @@ class ScriptedModels:
         self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
     ) -> Risk:
         await self._asked("risk")
-        return Risk(level="high", score=0.8)
+        return Risk(level="high" if any(row.concerns for row in assessments) else "none", score=0.8)
 
     async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
         await self._asked("summarisation")

@@ -7,6 +7,7 @@ named in one line and the others continue; the exit code is then 1.
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,9 +30,14 @@ def main(argv: Sequence[str]) -> int:
     if isinstance(options, int):
         return options
     return run_transcribe(
-        options.audio, settings_for(options), speakers=options.speakers, json_path=options.json, rttm_dir=options.rttm,
+        options.audio,
+        settings_for(options),
+        speakers=options.speakers,
+        language=options.language,
+        json_path=options.json,
+        rttm_dir=options.rttm,
         channels=options.channels,
-    )  # fmt: skip
+    )
 
 
 def run_transcribe(
@@ -39,6 +45,7 @@ def run_transcribe(
     settings: Settings,
     *,
     speakers: int | None,
+    language: str | None,
     json_path: Path | None,
     rttm_dir: Path | None,
     channels: Channels = "auto",
@@ -58,7 +65,7 @@ def run_transcribe(
                 rttm_dir.mkdir(parents=True, exist_ok=True)
             progress = stack.enter_context(_progress(console))
             _transcribe_all(
-                paths, settings, progress, failures, out=out, speakers=speakers, rttm_dir=rttm_dir,
+                paths, settings, progress, failures, out=out, speakers=speakers, language=language, rttm_dir=rttm_dir,
                 channels=channels,
             )  # fmt: skip
     except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
@@ -76,6 +83,7 @@ def _transcribe_all(
     *,
     out: IO[str],
     speakers: int | None,
+    language: str | None,
     rttm_dir: Path | None,
     channels: Channels,
 ) -> None:
@@ -109,6 +117,7 @@ def _transcribe_all(
             transcribed = transcribing.transcribe_source(
                 path, speech, max_seconds=settings.max_recording_seconds,
                 allow_unconfined=settings.allow_unconfined_decoding, speakers=speakers, channels=channels,
+                language=language,
             )  # fmt: skip
             result, _ = asyncio.run(transcribed)
             out.write(json.dumps(result, ensure_ascii=False) + "\n")
@@ -140,9 +149,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
     parser.add_argument("--speakers", type=_count, help="how many people speak, where known (single track)")
     parser.add_argument("--channels", choices=get_args(Channels), default="auto", help=CHANNELS_HELP)
+    parser.add_argument("--language", type=_code, help="what they speak (ISO 639-1, e.g. en); without it, detected")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
     parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
     return parser
+
+
+def _code(text: str) -> str:
+    if re.fullmatch("[a-z]{2,3}", text) is None:
+        raise argparse.ArgumentTypeError("a code of two or three small letters")
+    return text
 
 
 def _count(text: str) -> int:

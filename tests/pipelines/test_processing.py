@@ -4,6 +4,7 @@ import io
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import numpy as np
 import pytest
 
@@ -15,8 +16,9 @@ from comms.recordings.uploads import upload_of
 from comms.sessions.attendance import list_attendees
 from comms.transcripts.queries import load_transcript
 from models.errors import Kind, WriteCareError, unavailable
+from models.records import NotUnderstood
 from pipelines.processing import process_recording
-from tests.factories import grant, make_call, rows, store_recording, wav, withdraw
+from tests.factories import bearer, grant, make_call, make_user, rows, store_recording, wav, withdraw
 from tests.fakes import ScriptedModels
 from tests.models.sounds import Stream, recorded, talk
 
@@ -192,6 +194,39 @@ async def test_silence_is_ready_with_an_empty_transcript_and_no_alert(house: Hou
     assert (await state_of(house, manager, recording)).status == "ready"
     assert await count(house, manager, "analyses") == 1
     assert await count(house, manager, "alerts") == 0
+
+
+NOT_UNDERSTOOD = NotUnderstood(start_seconds=0.0, end_seconds=8.5, reason="language_unsupported")
+
+
+async def test_a_call_that_nobody_could_read_is_shown_to_a_person_and_is_not_of_no_risk(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    manager, _, session_id = await make_call(house)
+    recording = await store_recording(house, manager, session_id)
+    models = ScriptedModels(words="", language="cy", not_understood=(NOT_UNDERSTOOD,))
+    await process_recording(worker_house, models, manager.tenant_id, recording.id)
+    made = await state_of(house, manager, recording)
+    assert (made.status, made.language, made.not_understood) == ("ready", "cy", (NOT_UNDERSTOOD,))
+    [found] = await rows(house, lead(manager), "select risk_level, document from analyses")
+    assert found["risk_level"] == "low"
+    assert (found["document"]["language"], found["document"]["language_supported"]) == ("cy", False)
+    headers = bearer(house, await make_user(house, manager.tenant_id, "safeguarding_lead"))
+    waiting = (await client.get("/api/recordings?understood=false", headers=headers)).json()["items"]
+    assert [one["id"] for one in waiting] == [str(recording.id)]
+    assert (await client.get("/api/recordings?understood=true", headers=headers)).json()["items"] == []
+    signs = (await client.get("/api/ai/risk-indicators", headers=headers)).json()
+    assert signs["not_read"] == {"recordings": [str(recording.id)], "conversations": []}
+    captions = await client.get(f"/api/recordings/{recording.id}/transcript?format=srt", headers=headers)
+    assert "00:00:00,000 --> 00:00:08,500\nUnknown speaker: [not understood: language unsupported]" in captions.text
+
+
+async def test_an_english_call_is_understood(house: House, worker_house: House) -> None:
+    manager, _, session_id = await make_call(house)
+    recording = await store_recording(house, manager, session_id)
+    await process_recording(worker_house, ScriptedModels(), manager.tenant_id, recording.id)
+    made = await state_of(house, manager, recording)
+    assert (made.language, made.not_understood) == ("en", ())
 
 
 async def test_another_tenants_recording_is_not_there(house: House, worker_house: House) -> None:

@@ -216,3 +216,13 @@ async def test_another_tenants_messages_are_not_read(room: Room, house: House) -
     await read_messages(room.worker_house, lambda: models, stranger.tenant_id)
     assert models.read == []
     assert len(room.waiting()) == 1
+
+
+async def test_a_message_in_a_language_that_the_readers_do_not_know_is_brought_to_a_person(room: Room) -> None:
+    await room.say(room.carer, "Morning all.")
+    told = await room.say(room.resident, "On mnie bije każdej nocy, boję się")
+    await room.read(ScriptedModels(finds=""))
+    found = await room.see("select message_id, unread_language from message_readings where unread_language is not null")
+    assert [(str(row["message_id"]), row["unread_language"]) for row in found] == [(told["id"], "pl")]
+    signs = await room.talk.ask(room.lead, "GET", "/api/ai/risk-indicators")
+    assert signs.json()["not_read"] == {"recordings": [], "conversations": [told["conversation_id"]]}
