@@ -173,8 +173,13 @@ class KeptPackage:
 def _relationships(folder: str, relations: list[tuple[str, str, str, bool]]) -> bytes:
     rows = "".join(
         f"<Relationship Id={quoteattr(id)} Type={quoteattr(_RELATIONSHIPS + kind)} "
-        f"Target={quoteattr(target if external or not folder else posixpath.relpath(target, folder))}"
+        f"Target={quoteattr(target if external or not folder else _relative(target, folder))}"
         + (' TargetMode="External"/>' if external else "/>")
         for id, kind, target, external in relations
     )
     return f'<Relationships xmlns="{_PACKAGE}/relationships">{rows}</Relationships>'.encode()
+
+
+def _relative(part: str, folder: str) -> str:
+    # Both as absolute paths: of relative ones posixpath asks for the working directory, and the child has none.
+    return posixpath.relpath(f"/{part}", f"/{folder}")

@@ -29,6 +29,8 @@ from tests.comms.served import served
 
 pytestmark = pytest.mark.anyio
 
+NOTHING_UNREAD = {"recordings": [], "conversations": []}
+
 
 class ModelServer:
     """A small HTTP server where Ray Serve would stand: it shows what reached it, and answers in two halves."""
@@ -358,6 +360,7 @@ async def test_as_a_member_of_another_tenant_or_another_team_learns_nothing(
     for name in ("communication-patterns", "risk-indicators"):
         assert (await client.get(f"/api/ai/{name}", headers=carer)).status_code == 403
         shown = (await client.get(f"/api/ai/{name}", headers=stranger)).json()
+        assert shown.pop("not_read", NOTHING_UNREAD) == NOTHING_UNREAD
         assert {key: value for key, value in shown.items() if key != "period" and value} == {}
 
 
