@@ -68,7 +68,7 @@ class StreamLevels:
 
     def add(self, samples: NDArray[np.float32]) -> None:
         """Takes float32[channels, n] at 16 kHz."""
-        samples = np.concatenate([self._rest, np.clip(np.nan_to_num(samples), -8.0, 8.0)], axis=1)
+        samples = np.concatenate([self._rest, samples], axis=1)
         whole = samples.shape[1] // (_FRAME * _BLOCK) * _FRAME * _BLOCK
         self._rest = samples[:, whole:]
         if whole:
@@ -76,9 +76,12 @@ class StreamLevels:
 
     def _measure(self, samples: NDArray[np.float32]) -> None:
         frames = samples.reshape(self.channels, -1, _FRAME)
-        self._levels.append(np.einsum("cfn,cfn->cf", frames, frames) / np.float32(_FRAME))
-        blocks = samples.reshape(self.channels, -1, _FRAME * _BLOCK).transpose(1, 0, 2)
-        self._products.append(blocks @ blocks.transpose(0, 2, 1) / np.float32(_FRAME * _BLOCK))
+        blocks = samples.reshape(self.channels, -1, _FRAME * _BLOCK)
+        with np.errstate(all="ignore"):  # broken samples are no numbers, or as large as can be
+            levels = np.einsum("cfn,cfn->cf", frames, frames) / np.float32(_FRAME)
+            products = np.einsum("cbn,dbn->bcd", blocks, blocks) / np.float32(_FRAME * _BLOCK)
+        self._levels.append(np.nan_to_num(levels, nan=0.0, posinf=1.0).clip(0.0, 1.0))
+        self._products.append(np.nan_to_num(products, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0))
 
     def finish(self) -> None:
         """No more samples come: the last ones count as if silence followed."""

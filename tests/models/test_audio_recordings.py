@@ -17,7 +17,7 @@ from tests.models.sounds import RATE, Sound, Stream, after, loud_seconds, mono, 
 
 CASES = Path(__file__).parent / "recordings"
 TALK, OTHER = talk(8.0), talk(8.0, 3)
-REFUSALS = {"audio-unreadable", "audio-truncated", "audio-too-long", "audio-too-many-channels"}
+REFUSALS = {"audio-empty", "audio-unreadable", "audio-truncated", "audio-too-long", "audio-too-many-channels"}
 
 
 def decoded(content: bytes | Path, channels: Channels = "auto") -> DecodedAudio:
@@ -97,7 +97,7 @@ def test_sound_that_begins_after_the_picture_is_as_late_in_the_track() -> None:
 def test_a_gap_in_the_times_is_silence(container: str, codec: str) -> None:
     found = decoded(recorded(container, mono(codec, TALK), moved=after(4.0, 10.0)))
     assert abs(found.duration_seconds - 18.0) < 0.15
-    assert loud_seconds(found.samples) <= {0, 1, 2, 3, 14, 15, 16, 17}
+    assert loud_seconds(found.samples) <= {0, 1, 2, 3, 14, 15, 16, 17, 18}  # some codecs add a moment at the end
     assert {14, 17} <= loud_seconds(found.samples)
 
 
