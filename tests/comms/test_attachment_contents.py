@@ -330,6 +330,11 @@ def test_a_name_is_made_harmless(sent: str | None, kept: str) -> None:
     assert kept_name(sent, "image/jpeg") == kept
 
 
+@pytest.mark.parametrize(("sent", "kept"), [("list.csv", "list.csv.txt"), ("=cmd.CSV", "=cmd.CSV.txt")])
+def test_a_table_in_plain_text_is_kept_under_a_name_that_no_spreadsheet_opens(sent: str, kept: str) -> None:
+    assert kept_name(sent, "text/plain") == kept
+
+
 @given(sent=st.text(max_size=300))
 @settings(deadline=None)
 def test_whatever_a_file_is_called_its_name_leads_nowhere(sent: str) -> None:
