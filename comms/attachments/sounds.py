@@ -16,11 +16,26 @@ _CONTAINERS: Final = {  # by the decoder's first name of the family: media type,
 }  # fmt: skip
 
 
+# By how a file begins. A library that chooses by itself also takes play lists, which name other files, behind such a
+# beginning: it is told which one to read.
+_BEGINNINGS: Final = (
+    (b"fLaC", "flac"), (b"OggS", "ogg"), (b"RIFF", "wav"), (b"\x1aE\xdf\xa3", "matroska"), (b"ID3", "mp3"),
+    (b"\xff", "mp3"),
+)  # fmt: skip
+
+
+def _format(source: BinaryIO) -> str:
+    source.seek(0)
+    head = source.read(8)
+    source.seek(0)
+    return "mov" if head[4:8] == b"ftyp" else next((name for begin, name in _BEGINNINGS if head.startswith(begin)), "")
+
+
 def cleaned_sound(source: BinaryIO) -> tuple[str, bytes]:
     """The media type, and the one stream of sound; raises `Refused` also where there is a film."""
     av.logging.set_level(None)
     try:
-        with av.open(source, mode="r", metadata_errors="ignore") as given:
+        with av.open(source, mode="r", format=_format(source), metadata_errors="ignore") as given:
             known = _CONTAINERS.get(given.format.name.split(",")[0])
             if known is None or len(given.streams.audio) != 1 or any(map(_is_film, given.streams.video)):
                 raise Refused("attachment-type-not-taken")

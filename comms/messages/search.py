@@ -36,7 +36,7 @@ Key = TypeVar("Key", bound=Hashable)
 DEPTH: Final = 200  # of each ranking: as far as one can turn the pages
 # Cosine similarity below which meaning finds nothing: words that have nothing to do with each other are that near
 # (docs/decisions/0039 has the figures).
-FLOOR: Final = 0.35
+FLOOR: Final = 0.3
 # Around each find in PostgreSQL's answer: characters of the private use area, which are no letters, so that
 # app.search_letters leaves none of them.
 _MARKS: Final = "\ue000\ue001"

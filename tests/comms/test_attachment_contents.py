@@ -245,6 +245,17 @@ def test_a_voice_message_is_kept_without_the_place_where_it_was_spoken() -> None
     assert attached.CAMERA.encode() not in kept
 
 
+def test_a_play_list_behind_the_beginning_of_a_sound_is_not_followed(tmp_path: Path) -> None:
+    beside = tmp_path / "beside.wav"
+    beside.write_bytes(factories.wav(0.5))
+    for begin in (b"ID3\x04\0\0\0\0\0\0", b"\xff\xfb", b""):
+        listed = begin + f"ffconcat version 1.0\nfile '{beside}'\n".encode()
+        if begin:
+            assert refusal(listed) in ("attachment-unreadable", "attachment-type-not-taken")
+        else:
+            assert text_of(listed) is not None  # plain text: kept as it is, never opened as sound
+
+
 def test_a_film_is_no_sound() -> None:
     assert refusal(factories.encoded("mp4", "aac", picture=True)) == "attachment-type-not-taken"
 
@@ -349,6 +360,11 @@ def test_the_process_of_the_api_loads_no_library_that_opens_files() -> None:
 )
 def test_a_name_is_made_harmless(sent: str | None, kept: str) -> None:
     assert kept_name(sent, "image/jpeg") == kept
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("list.csv", "list.csv.txt"), ("=cmd.CSV", "=cmd.CSV.txt")])
+def test_a_table_in_plain_text_is_kept_under_a_name_that_no_spreadsheet_opens(sent: str, kept: str) -> None:
+    assert kept_name(sent, "text/plain") == kept
 
 
 @given(sent=st.text(max_size=300))
