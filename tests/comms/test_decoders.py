@@ -251,7 +251,7 @@ async def test_where_the_kernel_refuses_to_confine_uploads_are_refused_unless_th
         ):  # fmt: skip
             assert (answer.status_code if answer.is_success else told(answer)) == taken
             assert answer.is_success or answer.headers["retry-after"] == "600"
-        told_health = await caller.get("/health/detailed")
+        told_health = await caller.get("/health/detailed", headers=factories.operator(house))
         assert (told_health.status_code, told_health.json()["status"]) == health
         assert told_health.json()["confinement"]["processes"] is False
     if taken != 201:
