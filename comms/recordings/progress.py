@@ -40,9 +40,10 @@ async def note_stage(database: Database, actor: Actor, recording_id: UUID, stage
 
 
 async def how_far(conn: Connection, recording_id: UUID) -> Progress:
-    """Raises `missing`."""
+    """Raises `missing`, also for whom the words of the recording are withheld from: they learn of no progress."""
     found = await conn.execute(
         "select status, stage, stage_since, parked_reason, "
+        "app.answers_for_safeguarding() or app.may_hear(r.id) as may_hear, "
         "exists (select from transcriptions t where t.tenant_id = r.tenant_id and t.recording_id = r.id) as heard "
         "from recordings r where id = %s",
         (recording_id,),
@@ -50,6 +51,8 @@ async def how_far(conn: Connection, recording_id: UUID) -> Progress:
     row = await found.fetchone()
     if row is None:
         raise missing("recording")
+    if not row["may_hear"]:
+        raise missing("transcript")
     over = STAGES.index(row["stage"]) if row["stage"] is not None else 0
     return Progress(
         recording_status=row["status"], stage=row["stage"], since=row["stage_since"],

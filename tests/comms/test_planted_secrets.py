@@ -20,7 +20,7 @@ from comms.provision import Databases
 from tests import factories
 from tests.comms import sealing
 from tests.comms.catalogue import tables
-from tests.comms.described import PUBLIC, operations, request
+from tests.comms.described import PUBLIC, Operation, operations, request
 from tests.comms.neighbourhood import Neighbour, make_neighbour
 
 pytestmark = pytest.mark.anyio
@@ -43,13 +43,23 @@ async def plant(client: httpx.AsyncClient, app: FastAPI, house: House, there: Ne
                 continue  # tenants are the platform's to name
             for whole in (True, False):
                 made = request(operation, there.ids, secret, whole=whole)
-                await client.request(**made, headers=signed)
+                await client.request(**made, headers=signed | await seen_version(client, operation, made["url"], signed))
             wrong: dict[str, Any] = {**made, "params": {"cursor": secret, "q": secret}}
             if "json" in made:
                 wrong["json"] = {**made["json"], secret: secret, "limit": secret} if made["json"] else secret
             words = f"{secret} said so"  # a reason is a code: words are refused also where there is no body to be wrong
             await client.request(**wrong, headers={**signed, "X-Access-Reason": words, "If-Match": secret})
             await client.request(operation.method, f"/api/{secret}", headers=signed)
+
+
+async def seen_version(
+    client: httpx.AsyncClient, operation: Operation, url: str, signed: dict[str, str]
+) -> dict[str, str]:
+    """The `If-Match` of a decision that needs the version that was seen: of the record above it in the path."""
+    if "428" not in operation.described["responses"]:
+        return {}
+    seen = await client.get(url.rpartition("/")[0], headers=signed)
+    return {"If-Match": seen.headers["etag"]} if "etag" in seen.headers else {}
 
 
 async def kept_in(databases: Databases, secret: str, tenant_id: uuid.UUID) -> tuple[set[str], set[str]]:
