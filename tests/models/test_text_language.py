@@ -82,7 +82,7 @@ def test_no_conversation_of_the_care_corpora_is_taken_for_another_language() -> 
             conversations += 1
             strays += bool(found.unread_turns)
     assert conversations > 1_000
-    assert strays <= conversations / 500  # 'Salaam, Nani, kya haal hai?' is one that is rightly named
+    assert strays <= conversations / 300  # 'Salaam, Nani, kya haal hai?' is one that is rightly named
 
 
 def test_what_the_readers_cannot_read_is_never_of_no_risk() -> None:
