@@ -66,9 +66,8 @@ def test_short_turns_are_told_from_one_anothers_words() -> None:
 
 
 def test_one_foreign_turn_of_an_english_talk_is_named() -> None:
-    found = language_of(
-        talk("Morning, how was the night?", "On mnie bije każdej nocy, boję się", "Sorry, I don't", "ok")
-    )
+    asked = "I did not get that, shall I ask Ewa to come over and help us?"
+    found = language_of(talk("Morning, how was the night?", "On mnie bije każdej nocy, boję się", "Sorry?", asked))
     assert (found.language, found.language_supported, found.unread_turns) == ("en", True, (1,))
 
 
