@@ -15,6 +15,7 @@ from models.records import Conversation, InLanguage
 ENGLISH: Final = "en"
 UNKNOWN: Final = "und"  # ISO 639-2: a language that is not determined
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_ABBREVIATION: Final = re.compile("[b-df-hj-np-tvxz]+")  # 'mg', 'prn': of no language
 _NOT_LATIN: Final = re.compile(r"[^\W\d_\u0000-\u024f\u1d00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff]")
 _ENGLISH_SHARE: Final = 0.08  # of the words: where so many are among the commonest, the text is English
 _FEWEST_WORDS: Final = 4
@@ -47,7 +48,6 @@ _ENGLISH_WORDS: Final = frozenset(_WORD.findall(
     "meds dose drink eat ate food tea lunch dinner breakfast money work shift staff people old new little bit left "
     "last first next if than into oh aye nae wee lass lad "
 ))  # fmt: skip
-
 
 # As common, and words of other languages as well: each counts for a third.
 _SHARED_WORDS: Final = frozenset(
@@ -100,7 +100,8 @@ def _is_english(text: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    return [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    found = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    return [word for word in found if not _ABBREVIATION.fullmatch(word)]
 
 
 def _size(text: str) -> int:
