@@ -43,7 +43,9 @@ async def plant(client: httpx.AsyncClient, app: FastAPI, house: House, there: Ne
                 continue  # tenants are the platform's to name
             for whole in (True, False):
                 made = request(operation, there.ids, secret, whole=whole)
-                await client.request(**made, headers=signed | await seen_version(client, operation, made["url"], signed))
+                await client.request(
+                    **made, headers=signed | await seen_version(client, operation, made["url"], signed)
+                )
             wrong: dict[str, Any] = {**made, "params": {"cursor": secret, "q": secret}}
             if "json" in made:
                 wrong["json"] = {**made["json"], secret: secret, "limit": secret} if made["json"] else secret
