@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.errors import WriteCareError, invalid
 from models.lines import filled_lines
-from models.records import Analysis, Conversation
+from models.records import Analysis, Conversation, InLanguage
 from serving.command.options import command_parser, parsed, settings_for
 
 _CONVERSATIONS_A_BATCH: Final = 64
@@ -77,8 +77,12 @@ def read_conversations(source: Path) -> list[Conversation]:
 
 
 def output_line(analysis: Analysis) -> str:
-    """The contract's JSON of one conversation, probabilities unrounded."""
-    document = analysis.model_dump(mode="json")
+    """The contract's JSON of one conversation, probabilities unrounded.
+
+    What is said of its language stands there only where something could not be read.
+    """
+    read_whole = analysis.language_supported and not analysis.unread_turns
+    document = analysis.model_dump(mode="json", exclude=set(InLanguage.model_fields) if read_whole else None)
     for turn in document["turns"]:
         turn["concerns"] = [
             {name: concern[name] for name in concern if name in _CONCERN_FIELDS} for concern in turn["concerns"]

@@ -49,6 +49,20 @@ def test_one_line_out_per_line_in_with_exactly_the_fields_of_the_contract(tmp_pa
     assert answers[1]["turns"] == []
 
 
+def test_a_conversation_in_a_language_that_the_readers_do_not_know_is_said_to_be_unread(tmp_path: Path) -> None:
+    words = (
+        "Dzień dobry, dzwonię w sprawie mojej mamy, która mieszka u państwa od marca.",
+        "Wczoraj opiekunka krzyczała na nią i zamknęła ją na cały dzień w pokoju.",
+        "Mama płakała przez telefon i bardzo się boi, że to się powtórzy.",
+    )
+    polish = {"id": "pl", "turns": [{"speaker": "S1", "text": text} for text in words]}
+    code, target = run(tmp_path, polish)
+    assert code == 0
+    [answer] = [json.loads(line) for line in target.read_text().splitlines()]
+    assert answer["language_supported"] is False
+    assert answer["risk"]["level"] != "none"
+
+
 def test_labels_in_the_input_are_not_read(tmp_path: Path) -> None:
     labelled = {
         **LINE,
@@ -70,7 +84,6 @@ def test_labels_in_the_input_are_not_read(tmp_path: Path) -> None:
     [
         ("{not json", "is not JSON"),
         ("[1, 2]", "is not a JSON object"),
-        ("", "is not JSON"),
         ({"turns": []}, "id: Field required"),
         ({"id": "x"}, "turns: Field required"),
         ({"id": "x", "turns": [{"speaker": "S1"}]}, "turns.0.text"),
