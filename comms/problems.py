@@ -217,8 +217,8 @@ async def _on_our_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # pydantic's `input` and `ctx` hold what was sent, which may be somebody's words: neither leaves.
-    found_types = {found["type"] for found in error.errors()}
-    slug = _OWN_TYPES.get(found_types.pop(), "request-invalid") if len(found_types) == 1 else "request-invalid"
+    slugs = [_OWN_TYPES.get(found["type"], "request-invalid") for found in error.errors()]
+    slug = "request-invalid" if "request-invalid" in slugs else slugs[0]
     fields = tuple(
         InvalidField(location="/".join(str(part) for part in _known_places(found["loc"])), detail=_rule(found))
         for found in error.errors()[:20]

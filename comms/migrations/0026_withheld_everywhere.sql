@@ -153,6 +153,8 @@ create function app.seen_of(ids uuid[]) returns text[] language sql stable
                 where h.tenant_id = app.tenant() and h.id = any (ids)
             union all select 'broken_glass:' || g.id from broken_glass g
                 where g.tenant_id = app.tenant() and g.id = any (ids)
+            union all select 'account_changes:' || c.id from account_changes c
+                where c.tenant_id = app.tenant() and c.id = any (ids)
             union all select 'webhooks:' || w.id from webhooks w where w.tenant_id = app.tenant() and w.id = any (ids)
             union all select 'webhook_deliveries:' || d.id from webhook_deliveries d
                 where d.tenant_id = app.tenant() and d.id = any (ids)

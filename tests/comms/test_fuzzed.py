@@ -31,7 +31,7 @@ EXAMPLES = 30  # an operation
 MEANT = {
     "idempotency-key-reused", "legal-basis-unsound", "period-invalid", "cursor-invalid", "text-invalid",
     "expiry-past", "expiry-invalid", "version-stale", "expiry-out-of-range", "scope-not-a-services", "code-wrong",
-    "time-invalid", "duplicate-invalid", "webhook-url-invalid", "webhook-address-refused",
+    "time-invalid", "duplicate-invalid", "password-guessable", "webhook-url-invalid", "webhook-address-refused",
     "direct-needs-two", "member-role", "mention-not-member",
 }  # fmt: skip
 

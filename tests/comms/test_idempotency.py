@@ -219,8 +219,12 @@ async def test_an_answer_about_an_alert_is_not_given_again_to_whom_it_turns_out_
         f"{path}/review": {"decision": "escalate", "reason": "Grave."},
     }
     keys = {step: keyed(house, person) for step in steps}
-    for _ in range(2):  # the second time replayed: it is still theirs to see
+    for first in (True, False):  # the second time replayed: it is still theirs to see
         for step, body in steps.items():
+            if first and step.startswith(path):
+                keys[step] |= {
+                    "If-Match": (await client.get(path, headers=factories.bearer(house, person))).headers["etag"]
+                }
             assert (await client.post(step, json=body, headers=keys[step])).status_code in (200, 201), step
     named = await client.post(
         f"{path}/subjects", json={"user_id": str(person.user_id)}, headers=factories.bearer(house, made.lead)

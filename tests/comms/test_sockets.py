@@ -154,10 +154,10 @@ async def test_as_the_person_an_alert_is_about_hears_nothing_of_it(
         saw = factories.bearer(house, made.lead) | {"If-Match": '"1"'}
         await client.post(f"/api/alerts/{alert.id}/review", json=said, headers=saw)
         _, next_alert = await walked.make_alert(house, worker_house, made.tenant_id, "low")
-        told = [await heard(leads) for _ in range(4)]
+        told = [await heard(leads) for _ in range(5)]
         first_heard = await heard(subjects)
     assert [event["type"].removeprefix("communication.writecarenotes.com.") for event in told] == [
-        "safeguarding.alert", "glass.broken", "alert.reviewed", "safeguarding.alert",
+        "safeguarding.alert", "alert.subject.changed", "glass.broken", "alert.reviewed", "safeguarding.alert",
     ]  # fmt: skip
     assert first_heard["data"]["alert_id"] == str(next_alert.id)
     assert "withheld" not in json.dumps(told)

@@ -50,7 +50,9 @@ async def filling(databases: Databases, redis_url: str, length: int = 100_000) -
 
 
 async def entries(redis_url: str, tenant_id: uuid.UUID) -> list[tuple[str, dict[str, str]]]:
-    async with Redis.from_url(redis_url, decode_responses=True, socket_timeout=None) as redis:
+    async with Redis.from_url(
+        redis_url, decode_responses=True, socket_timeout=None, socket_connect_timeout=None
+    ) as redis:
         found: Any = await redis.xrange(f"{STREAM_PREFIX}{tenant_id}")
     return list(found)
 
@@ -128,7 +130,7 @@ async def test_a_redis_that_lost_everything_is_filled_again_under_the_same_ids(
         with valkey(port, tmp_path) as redis_url:
             await tell(house, actor, 1, 2, 3)
             before = await reach(redis_url, actor.tenant_id, 3)
-            async with Redis.from_url(redis_url) as redis:
+            async with Redis.from_url(redis_url, socket_timeout=None, socket_connect_timeout=None) as redis:
                 await redis.flushall()
             await tell(house, actor, 4)
             after = await reach(redis_url, actor.tenant_id, 4)
@@ -150,7 +152,7 @@ async def test_a_sender_killed_in_the_middle_is_followed_by_one_that_goes_on(
                 sender.wait()
         async with filling(databases, redis_url):
             found = await reach(redis_url, actor.tenant_id, 80)
-            async with Redis.from_url(redis_url) as redis:
+            async with Redis.from_url(redis_url, socket_timeout=None, socket_connect_timeout=None) as redis:
                 assert int(await redis.get(POSITION_KEY) or 0) >= int(found[-1][1]["position"])
     assert [int(fields["version"]) for _, fields in found] == list(range(1, 81))
 
