@@ -194,7 +194,9 @@ class Instance:
         }
 
     def _ray_environment(self) -> dict[str, str]:
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._ray_token}
+        # 0 keeps Ray's node, and so its servers, on loopback: else even 127.0.0.1 is made the machine's own address.
+        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._ray_token} | loopback
 
     # --- what it is found by -----------------------------------------------------------------------------------
 
