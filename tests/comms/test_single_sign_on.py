@@ -182,6 +182,7 @@ async def test_a_user_name_given_to_somebody_else_opens_nothing(
     assert (await browser.sign_on()).status_code == 303
     async with new_browser(application) as elsewhere:
         successor = Browser(elsewhere, browser.there, factories.new_slug("subject"))
+        provider.twist = saying(amr=["mfa"])
         claims = {"tenant": known.tenant, "preferred_username": known.user, "role": "lead"}
         await browser.there.put(f"{provider.issuer}/users/{successor.subject}", json=claims)
         refused = await successor.sign_on()
