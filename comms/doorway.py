@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from comms.hosts import Hosts
 from comms.metrics import Metrics
@@ -39,6 +40,9 @@ class Doorway:
         self._log = structlog.get_logger("comms.http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._pass_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -60,6 +64,15 @@ class Doorway:
             await passage.answer(problem(500, "internal-error", sorry, request_id=passage.request_id))
         finally:
             self._record(scope, passage)
+
+    async def _pass_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses a WebSocket under a foreign host name before anything of it is read, as a request would be."""
+        try:
+            self._hosts.refuse_other(scope)
+        except WriteCareError as error:
+            await WebSocket(scope, receive, send).send_denial_response(problem_of(error))
+            return
+        await self._app(scope, receive, send)
 
     def _limit(self, path: str) -> int:
         return next((most for below, most in self._uploads.items() if path.startswith(below)), _MAX_JSON_BYTES)

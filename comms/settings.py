@@ -151,6 +151,14 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="The role here for each value of that claim (JSON); other values let nobody in.",
     )
+    oidc_second_factor_acr: tuple[str, ...] = Field(
+        default=(),
+        description="Values of its claim acr that stand for two factors (a JSON list); it is asked for them.",
+    )
+    oidc_provider_checks_second_factor: bool = Field(
+        default=False,
+        description="Whether the provider always asks for two factors, though its tokens (amr, acr) do not say so.",
+    )
     operations_token: SecretStr | None = Field(
         default=None,
         min_length=16,

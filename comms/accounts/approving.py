@@ -35,6 +35,9 @@ _STANDING: Final = (
     "select u.role, u.email is not null as has_email, o.role as other_role, "
     "app.in_open_alert(%(actor)s) as approver_concerned, "
     "coalesce(app.in_open_alert(%(asker)s::uuid), false) as asker_concerned, "
+    # also after its 72 hours: it is asked anew, or refused, before the account opens
+    "exists (select from account_changes c where c.tenant_id = u.tenant_id and c.user_id = u.id "
+    "    and c.kind = 'person' and c.state = 'waiting') as person_waits, "
     # the same person is the same person from any of their accounts
     "%(actor)s = any (app.accounts_of(u.id)) or u.id = any (app.accounts_of(%(actor)s)) "
     "    or %(actor)s = any (app.accounts_of(coalesce(o.id, u.id))) as own, "
@@ -54,15 +57,20 @@ async def approve(conn: Connection, actor: Actor, change_id: UUID, *, by_email: 
     """Does what the change asks for. `by_email`: whether codes go to people who have an e-mail address.
 
     Raises `missing` (also for an approver whom an open alert is about: they are not told why), `refused`
-    (`change-not-yours-to-approve`, `change-asked-by-you`, `asker-not-eligible`), a conflict (`account-changed`).
+    (`change-not-yours-to-approve`, `change-asked-by-you`, `asker-not-eligible`), a conflict (`account-changed`,
+    `person-undecided`).
     """
     change = await _waiting(conn, change_id)
     standing = await _refuse_unless_second_person(conn, actor, change)
     done = await end_change(conn, actor, change, "done")
     owner = door(actor.tenant_id, change.user_id)
     approved = Approved(change=done)
-    if change.kind in ("account", "role"):
-        await _give_account(conn, change)
+    if change.kind == "account":
+        await conn.execute("update users set active = true, made_alone_by = null where id = %s", (change.user_id,))
+    elif change.kind == "role":
+        await conn.execute(
+            "update users set role = %s, made_alone_by = null where id = %s", (change.role, change.user_id)
+        )
     elif change.kind == "second_factor":
         await second_factors.remove_second_factor(conn, actor, change.user_id)
     elif change.kind == "person":
@@ -122,13 +130,9 @@ async def _refuse_unless_second_person(
         raise refused("asker-not-eligible", "Somebody else has to ask for this. Refuse it, and ask for it yourself.")
     if change.kind != "role" and standing["role"] != change.role:
         raise conflict("account-changed", "The account's role has changed since: ask again.")
+    if change.kind in ("account", "role") and standing["person_waits"]:
+        raise conflict("person-undecided", "Decide first whether this account is that of the person named with it.")
     return standing
-
-
-async def _give_account(conn: Connection, change: AccountChange) -> None:
-    await conn.execute(
-        "update users set active = true, role = %s, made_alone_by = null where id = %s", (change.role, change.user_id)
-    )
 
 
 async def _join_persons(conn: Connection, change: AccountChange) -> None:

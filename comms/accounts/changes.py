@@ -55,6 +55,20 @@ async def ask_for_change(
     return await _insert(conn, actor, (user_id, role), kind, same_as, waits=True)
 
 
+async def withdraw_changes(conn: Connection, actor: Actor, user_id: UUID) -> None:
+    """Withdraws whatever waits for the account, which `actor` closes; `conn` acts as the door."""
+    withdrawn = await conn.execute(
+        "update account_changes set state = 'withdrawn', decided_at = now(), "
+        "decided_by = (select u.id from users u where u.id = %s) "
+        "where user_id = %s and state = 'waiting' returning id, kind",
+        (actor.user_id, user_id),
+    )
+    for row in await withdrawn.fetchall():
+        details = {"change_id": str(row["id"]), "kind": row["kind"]}
+        await record_act(conn, actor, "account_change.withdrawn", ("user", user_id), details)
+    await conn.execute("delete from enrolments where user_id = %s", (user_id,))
+
+
 async def note_change(conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str) -> AccountChange:
     """A change that one person made without a second one, so that the person and the officer see it."""
     return await _insert(conn, actor, (user_id, role), kind, None, waits=False)

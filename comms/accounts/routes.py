@@ -33,13 +33,13 @@ _WAITS: Final[dict[int | str, dict[str, Any]]] = {
 class SentCode(Record):
     """A one-time code, or one to recover with."""
 
-    code: str = Field(max_length=32, repr=False)
+    code: str = Field(max_length=40, repr=False)
 
 
 class Enrolment(Record):
     """Whoever has a second factor already shows it before it is replaced."""
 
-    code: str | None = Field(default=None, max_length=32, repr=False)
+    code: str | None = Field(default=None, max_length=40, repr=False)
 
 
 class SamePerson(Record):

@@ -24,6 +24,7 @@ _ISSUER: Final = "WriteCareConnect"
 _SECRET_BYTES: Final = 20  # RFC 4226, 4 R6
 _STEPS_BESIDE: Final = 1  # clocks of two machines
 _RECOVERY_CODES: Final = 10
+_RECOVERY_BYTES: Final = 16  # OWASP ASVS 5.0.0, 6.5.2 and 11.5.1
 
 
 class NewSecondFactor(Record):
@@ -138,8 +139,9 @@ def _context(person: Actor) -> str:
 
 
 def _new_recovery_code() -> str:
-    return "-".join(base64.b32encode(secrets.token_bytes(10)).decode().lower()[at : at + 4] for at in range(0, 16, 4))
+    letters = base64.b32encode(secrets.token_bytes(_RECOVERY_BYTES)).decode().rstrip("=").lower()
+    return "-".join(letters[at : at + 4] for at in range(0, len(letters), 4))
 
 
 def _hash(code: str) -> bytes:
-    return hashlib.sha256(code.strip().lower().encode()).digest()  # 80 random bits need no slow hash
+    return hashlib.sha256(code.strip().lower().encode()).digest()  # 128 random bits need no slow hash

@@ -4,14 +4,14 @@ from html import escape
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from pydantic import Field as Setting
 from pydantic import ValidationError
 
 from comms.accounts.second_factors import confirm_second_factor
 from comms.cookies import read_cookie, set_cookie
 from comms.database import Actor
-from comms.front.pages import Field, form_of, page
+from comms.front.pages import Field, Page, form_of, page
 from comms.front.routes import COOKIE
 from comms.house import House
 from comms.http import FROM_ANYBODY, InHouse, refuse_other_origins
@@ -24,7 +24,7 @@ from comms.sign_ins.routes import keep_in_cookie, know_browser
 from models.errors import WriteCareError
 from models.records import Record
 
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse, dependencies=[FROM_ANYBODY])
+router = APIRouter(include_in_schema=False, default_response_class=Page, dependencies=[FROM_ANYBODY])
 
 _TOO_SHORT: Final = "A password has 12 characters or more."
 
@@ -41,7 +41,7 @@ class TypedPassword(Record):
 class TypedCode(Record):
     """A code of an authenticator, or one to recover with."""
 
-    code: str = Setting(default="", max_length=32, repr=False)
+    code: str = Setting(default="", max_length=40, repr=False)
 
 
 @router.get("/set-password")
@@ -57,9 +57,9 @@ async def set_password(request: Request, house: InHouse, sent: Annotated[TypedPa
     try:
         await redeem_reset(house, PasswordRedemption.model_validate(sent.model_dump()))
     except ValidationError:
-        return HTMLResponse(_set_password_page(sent, _TOO_SHORT), 422)
+        return Page(_set_password_page(sent, _TOO_SHORT), 422)
     except WriteCareError as error:
-        return HTMLResponse(_set_password_page(sent, error.detail), status_of(error))
+        return Page(_set_password_page(sent, error.detail), status_of(error))
     done = RedirectResponse("/sign-in", 303)
     know_browser(done, house, sent.tenant, sent.user)
     return done
@@ -78,8 +78,8 @@ async def begin_second_factor(request: Request, house: InHouse, sent: Annotated[
     try:
         enrolled = await enrol_second_factor(house, await _signed_in(request, house), sent.code or None)
     except WriteCareError as error:
-        return HTMLResponse(_second_factor_page(error.detail), status_of(error))
-    return HTMLResponse(_confirm_page(enrolled.otpauth_uri, ""))
+        return Page(_second_factor_page(error.detail), status_of(error))
+    return Page(_confirm_page(enrolled.otpauth_uri, ""))
 
 
 @router.post("/second-factor/confirm", response_model=None)
@@ -92,8 +92,8 @@ async def confirm(request: Request, house: InHouse, sent: Annotated[TypedCode, F
             codes = await confirm_second_factor(conn, house.keys, person, sent.code)
         tokens = await refresh(house, read_cookie(request, house.settings, REFRESH_COOKIE) or "")
     except WriteCareError as error:
-        return HTMLResponse(_confirm_page("", error.detail), status_of(error))
-    done = HTMLResponse(_recovery_page(codes.recovery_codes))
+        return Page(_confirm_page("", error.detail), status_of(error))
+    done = Page(_recovery_page(codes.recovery_codes))
     set_cookie(done, house.settings, COOKIE, tokens.access_token, tokens.expires_in)
     keep_in_cookie(done, house, tokens)
     return done

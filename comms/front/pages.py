@@ -3,10 +3,12 @@
 Plain HTML without scripts: nothing is fetched from anywhere else, and a screen reader gets it whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
+
+from fastapi.responses import HTMLResponse
 
 from comms.security_headers import page_policy
 
@@ -72,6 +74,13 @@ _FIELD: Final = """\
 <p><label for="{name}">{label}</label><br>
 <input id="{name}" name="{name}" type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none"{needed}></p>
 """
+
+
+class Page(HTMLResponse):
+    """A page for people, with the policy that its style sheet and its forms need."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        super().init_headers({"Content-Security-Policy": POLICY, **(headers or {})})
 
 
 def page(title: str, body: str) -> str:

@@ -1,15 +1,14 @@
 """The pages for people at this address: who they are and what their tenant holds, and what can be asked here."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Form, Header, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from comms.cookies import forget_cookie, read_cookie, set_cookie
 from comms.database import Origin
-from comms.front.pages import POLICY, api_page, sign_in_page, visitor_page
+from comms.front.pages import Page, api_page, sign_in_page, visitor_page
 from comms.front.queries import read_welcome
 from comms.front.welcome import welcome_page
 from comms.http import FROM_ANYBODY, InHouse, bearer_of, origin_of, refuse_other_origins
@@ -20,14 +19,6 @@ from comms.sign_ins.queries import end_sign_in
 from comms.sign_ins.routes import COOKIE as REFRESH_COOKIE
 from comms.sign_ins.routes import keep_in_cookie, know_browser, known_cookie
 from models.errors import Kind, WriteCareError
-
-
-class Page(HTMLResponse):
-    """A page for people, with the policy that its style sheet needs."""
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        super().init_headers({"Content-Security-Policy": POLICY, **(headers or {})})
-
 
 router = APIRouter(include_in_schema=False, default_response_class=Page, dependencies=[FROM_ANYBODY])
 

@@ -206,7 +206,7 @@ create function app.able_readers(alert uuid) returns table (person uuid, role te
             and not exists (select from alert_subjects s where s.tenant_id = u.tenant_id and s.alert_id = alert
                 and s.standing <> 'cleared' and app.person_of(s.user_id) = app.person_of(u.id));
     end;
--- The people who had a part in naming, in this alert, somebody whose role reads alerts.
+-- The people who had a part in naming, in this alert, a person who reads alerts, from whichever account of theirs.
 create function app.namers_of_readers(alert uuid) returns uuid[] language sql stable
     begin atomic
         select coalesce(array_agg(app.person_of(n.namer)), '{}') from (
@@ -215,8 +215,9 @@ create function app.namers_of_readers(alert uuid) returns uuid[] language sql st
             union all
             select p.proposed_by, p.user_id from alert_subject_proposals p
                 where p.tenant_id = app.tenant() and p.alert_id = alert) as n (namer, named)
-        join users u on u.tenant_id = app.tenant() and u.id = n.named
-        where n.namer is not null and u.role in ('safeguarding_lead', 'reviewer', 'data_protection_officer');
+        where n.namer is not null and exists (select from users u where u.tenant_id = app.tenant()
+            and u.person_id = app.person_of(n.named)
+            and u.role in ('safeguarding_lead', 'reviewer', 'data_protection_officer'));
     end;
 -- What is needed before an alert can be withheld from somebody, asked in the name of whoever acts:
 --   nothing         one person suffices: they read no alerts, it is withheld from them already, they step back

@@ -5,7 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from comms.http import Acting, acting_with
+from comms.database import Actor
+from comms.http import Acting, InHouse, acting_with, allowed
+from comms.identity.door import door
 from comms.pages import LAST_ID, Cursor, Limit, Page, page_of
 from comms.service_accounts import queries
 from comms.service_accounts.queries import NewServiceAccount, ServiceAccount, ServiceAccountWithKey
@@ -42,7 +44,11 @@ async def read_service_account(account_id: UUID, acting: Administrator) -> Servi
 
 
 @router.delete("/{account_id}", status_code=204)
-async def close_service_account(account_id: UUID, acting: Administrator) -> None:
-    """Closes it: its key is good no more, its open sockets are closed."""
-    await queries.read_service_account(acting.conn, account_id)
-    await close_user(acting.conn, acting.actor, account_id)
+async def close_service_account(
+    account_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("service_accounts.manage")]
+) -> None:
+    """Closes it: its key is good no more, its open sockets are closed, what waits for it is withdrawn."""
+    async with house.database.acting_as(actor) as conn:
+        await queries.read_service_account(conn, account_id)
+    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+        await close_user(conn, actor, account_id)

@@ -38,7 +38,7 @@ class Credentials(Record):
     tenant: str = Field(max_length=63, repr=False)
     user: str = Field(max_length=63, repr=False)
     password: str = Field(max_length=1024, repr=False)
-    code: str | None = Field(default=None, max_length=32, repr=False, description="One-time or recovery code.")
+    code: str | None = Field(default=None, max_length=40, repr=False, description="One-time or recovery code.")
 
 
 class PasswordChange(Record):

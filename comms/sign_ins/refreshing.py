@@ -126,7 +126,7 @@ async def _turn(conn: Connection, token: _RefreshToken, idle_seconds: int) -> _R
 async def _tokens(conn: Connection, house: House, person: Actor, kind: SignInKind, token: _RefreshToken) -> Tokens:
     settings = house.settings
     due = (
-        kind == "local"  # the provider of single sign-on asks for its own
+        kind == "local"  # with one factor nobody comes here from the provider (comms/single_sign_on/factors.py)
         and person.role in settings.second_factor_roles
         and not await has_second_factor(conn, person)
     )

@@ -62,6 +62,8 @@ class Provider:
             "scope": self._settings.oidc_scopes, "state": state, "nonce": nonce, "code_challenge": challenge,
             "code_challenge_method": "S256",
         }  # fmt: skip
+        if self._settings.oidc_second_factor_acr:
+            asked["acr_values"] = " ".join(self._settings.oidc_second_factor_acr)
         endpoint = str((await self._described())["authorization_endpoint"])
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(asked)}"
 

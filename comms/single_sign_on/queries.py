@@ -16,11 +16,12 @@ from comms.accounts.changes import note_change
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection, Database
 from comms.identity.door import NOBODY, door
-from comms.identity.roles import Role
+from comms.identity.roles import PRIVILEGED, Role
 from comms.settings import Settings
 from comms.sign_ins.queries import end_all_sign_ins
+from comms.single_sign_on.factors import has_two_factors
 from comms.texts import shown_name
-from comms.users.queries import SAME_PERSON
+from comms.users.queries import ask_whether_same
 from models.errors import WriteCareError, refused
 
 JOURNEY_SECONDS: Final = 600
@@ -45,13 +46,19 @@ class Claimed:
 
 
 def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
-    """Raises `refused` (`sign-on-claims`) where a claim lacks, or the settings' table has no one role for it."""
+    """Raises `refused` where a claim lacks, or the settings' table has no one role for it (`sign-on-claims`), and where
+    the role wants two factors and the provider does not say that it asked for them (`sign-on-one-factor`)."""
     tenant, user = claims.get(settings.oidc_tenant_claim), claims.get(settings.oidc_user_claim)
     said = claims.get(settings.oidc_role_claim)
     words = said if isinstance(said, list) else [said]
     roles = {settings.oidc_roles[word] for word in words if isinstance(word, str) and word in settings.oidc_roles}
     if not isinstance(tenant, str) or not isinstance(user, str) or len(roles) != 1:
         raise _unknown()
+    (role,) = roles
+    if role in settings.second_factor_roles and not has_two_factors(settings, claims):
+        raise refused(
+            "sign-on-one-factor", "Your role wants a second factor: your organisation's sign-on has to ask for one."
+        )
     slug = _UNFIT.sub("-", user.lower()).strip("-_")[:63]
     if not slug:
         raise _unknown()
@@ -59,7 +66,7 @@ def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
     shown = shown_name(name)[:255].strip() if isinstance(name, str) else ""
     email = claims.get("email") if claims.get("email_verified") is True else None
     return Claimed(
-        str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, roles.pop(), shown or slug,
+        str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, role, shown or slug,
         email if isinstance(email, str) and len(email) <= _LONGEST_EMAIL else None,
     )  # fmt: skip
 
@@ -110,8 +117,9 @@ async def _bound(conn: Connection, claimed: Claimed) -> UUID | None:
 
 async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
     made = await conn.execute(
-        "insert into users (tenant_id, slug, display_name, role, email, person_id) "  # noqa: S608 (a constant)
-        f"values (%(tenant)s, %(slug)s, %(name)s, %(role)s, %(email)s, {SAME_PERSON}) "
+        "insert into users (tenant_id, slug, display_name, role, email, person_id) "
+        "values (%(tenant)s, %(slug)s, %(name)s, %(role)s, %(email)s, coalesce((select u.person_id from users u "
+        "where lower(u.email) = lower(%(email)s) and u.role = any (%(two_people)s) order by u.id limit 1), uuidv7())) "
         "on conflict (tenant_id, slug) do nothing returning id",
         {
             "tenant": here.tenant_id,
@@ -119,11 +127,14 @@ async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
             "name": claimed.display_name,
             "role": claimed.role,
             "email": claimed.email,
+            # the addresses of these accounts were seen by two people, the new one by the provider
+            "two_people": list(PRIVILEGED),
         },
     )
     if (row := await made.fetchone()) is not None:
         await record_act(conn, here, "user.created", ("user", row["id"]), {"role": claimed.role})
         await note_change(conn, here, row["id"], "account", claimed.role)
+        await ask_whether_same(conn, here, row["id"])
     else:
         found = await conn.execute(
             "select u.id from users u where u.slug = %s and u.role <> 'service' "

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from comms.accounts.changes import ChangeKind, ask_for_change, note_change
+from comms.accounts.changes import ChangeKind, ask_for_change, note_change, withdraw_changes
 from comms.audit.queries import record_act
 from comms.database import Actor, Connection
 from comms.homes.queries import read_home
@@ -47,11 +47,6 @@ class UserChange(Record):
     role: Role | None = None
 
 
-# The person of a new account: an e-mail address that an account has already is the same person's.
-SAME_PERSON: Final = (
-    "coalesce((select u.person_id from users u where lower(u.email) = lower(%(email)s) "
-    "and u.role not in ('external', 'service') order by u.id limit 1), uuidv7())"
-)
 _COLUMNS: Final = "id, slug, display_name, email, role, home_id, active, created_at"
 
 
@@ -66,9 +61,8 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
     slug = new.slug or f"p-{uuid.uuid4().hex}"
     waits = new.role in PRIVILEGED
     made = await conn.execute(
-        "insert into users (tenant_id, slug, display_name, email, role, home_id, active, person_id, made_alone_by) "  # noqa: S608
+        "insert into users (tenant_id, slug, display_name, email, role, home_id, active, made_alone_by) "  # noqa: S608
         "values (%(tenant)s, %(slug)s, %(name)s, %(email)s, %(role)s, %(home)s, %(active)s, "
-        f"{SAME_PERSON}, "
         "(select m.person_id from users m where m.tenant_id = %(tenant)s and m.id = %(actor)s)) "
         f"on conflict (tenant_id, slug) do nothing returning {_COLUMNS}",
         {
@@ -83,7 +77,23 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
     await record_act(conn, actor, "user.created", ("user", user.id), {"role": user.role})
     if waits:
         await ask_for_change(conn, actor, user.id, "account", user.role)
+    await ask_whether_same(conn, actor, user.id)
     return user
+
+
+async def ask_whether_same(conn: Connection, actor: Actor, user_id: UUID) -> None:
+    """Asks a second person whether a new account is that of the person who has an older one with its e-mail address.
+
+    Whoever types an address could otherwise make somebody else's account and a new one those of one person.
+    """
+    found = await conn.execute(
+        "select me.role, u.id from users me join users u on u.tenant_id = me.tenant_id "
+        "and lower(u.email) = lower(me.email) and u.person_id <> me.person_id "
+        "where me.id = %s and u.role not in ('external', 'service') order by u.role = any (%s) desc, u.id limit 1",
+        (user_id, list(PRIVILEGED)),
+    )
+    if (row := await found.fetchone()) is not None:
+        await ask_for_change(conn, actor, user_id, "person", row["role"], same_as=row["id"])
 
 
 async def read_user(conn: Connection, user_id: UUID) -> User:
@@ -127,11 +137,11 @@ async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> Us
 
 
 async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: UserChange) -> User:
-    """Opens or closes the person's account, gives them a role; either ends all their sign-ins.
+    """Opens or closes the account, gives a role; either ends all its sign-ins. `conn` acts as the door for `actor`.
 
     What gives somebody a role that reads alerts or manages accounts, or opens such an account again, waits for a second
-    person; the rest of the change is made at once. Raises `missing`, `refused` (`person-not-yours-to-manage`,
-    `role-not-yours-to-give`), a conflict (`change-waiting`).
+    person; the rest of the change is made at once, and closing withdraws what waits. Raises `missing`, `refused`
+    (`person-not-yours-to-manage`, `role-not-yours-to-give`), a conflict (`change-waiting`).
     """
     user = await read_managed_user(conn, actor, user_id)
     if change.role is not None and change.role != user.role:
@@ -146,14 +156,15 @@ async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: Use
         changed = user
     if changed != user:
         await _make_change(conn, actor, user, changed)
+    if change.active is False:
+        await withdraw_changes(conn, actor, user_id)
     return changed
 
 
 async def close_user(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Closes the account, a person's or a program's, and ends all its sign-ins; raises as `read_managed_user`."""
-    user = await read_managed_user(conn, actor, user_id)
-    if user.active:
-        await _make_change(conn, actor, user, user.model_copy(update={"active": False}))
+    """Closes the account, a person's or a program's, ends all its sign-ins and withdraws what waits for it; `conn` acts
+    as the door for `actor`. Raises as `read_managed_user`."""
+    await change_user(conn, actor, user_id, UserChange(active=False))
 
 
 async def _make_change(conn: Connection, actor: Actor, before: User, after: User) -> None:

@@ -221,6 +221,39 @@ async def test_a_refused_account_stays_closed(staff: Staff) -> None:
     assert (await staff.ask("platform_admin", "GET", f"/api/users/{made.json()['id']}")).json()["active"] is False
 
 
+async def test_closing_an_account_withdraws_what_waits_for_it(house: House, staff: Staff) -> None:
+    path = f"/api/users/{staff['care_worker'].user_id}"
+    await staff.ask("platform_admin", "PUT", path, {"role": "safeguarding_lead"})
+    await staff.ask("platform_admin", "POST", f"{path}/password-reset")
+    waiting = await staff.waiting("data_protection_officer")
+    assert sorted(change["kind"] for change in waiting) == ["password", "role"]
+    assert (await staff.ask("care_manager", "PUT", path, {"active": False})).json()["active"] is False
+    assert await staff.waiting("data_protection_officer") == []
+    for change in waiting:
+        assert (await staff.approve("data_protection_officer", change)).status_code == 404
+    assert await factories.rows(house, staff["care_manager"], "select 1 from enrolments") == []
+    assert (await staff.ask("platform_admin", "GET", path)).json()["active"] is False
+
+
+async def test_an_account_that_waits_for_its_opening_is_closed_for_good_by_closing_it(staff: Staff) -> None:
+    made = await staff.ask("platform_admin", "POST", "/api/users", {"display_name": "New", "role": "reviewer"})
+    (change,) = await staff.waiting("data_protection_officer")
+    path = f"/api/users/{made.json()['id']}"
+    assert (await staff.ask("safeguarding_lead", "PUT", path, {"active": False})).status_code == 200
+    assert (await staff.approve("data_protection_officer", change)).status_code == 404
+    assert (await staff.ask("platform_admin", "GET", path)).json()["active"] is False
+
+
+async def test_a_role_that_is_approved_opens_no_closed_account(staff: Staff) -> None:
+    path = f"/api/users/{staff['care_worker'].user_id}"
+    await staff.ask("care_manager", "PUT", path, {"active": False})
+    await staff.ask("platform_admin", "PUT", path, {"role": "reviewer"})
+    (change,) = await staff.waiting("data_protection_officer")
+    assert (await staff.approve("data_protection_officer", change)).status_code == 200
+    account = (await staff.ask("platform_admin", "GET", path)).json()
+    assert (account["role"], account["active"]) == ("reviewer", False)
+
+
 async def test_a_change_that_nobody_approved_in_time_is_over(house: House, staff: Staff) -> None:
     made = await staff.ask("care_manager", "POST", f"/api/users/{staff['care_worker'].user_id}/password-reset")
     assert made.status_code == 201
@@ -296,17 +329,51 @@ async def test_a_second_account_of_a_person_whom_an_alert_is_about_does_not_see_
     assert await factories.rows(house, second, alert_events) == []
 
 
-async def test_an_account_with_the_same_address_is_the_same_persons(house: House, staff: Staff) -> None:
+async def persons(house: House, reader: Actor, *accounts: Any) -> int:
+    """How many people these accounts belong to."""
+    found = await factories.rows(
+        house, reader, "select person_id from users where id = any(%s::uuid[])", [str(account) for account in accounts]
+    )
+    assert len(found) == len(accounts)
+    return len({row["person_id"] for row in found})
+
+
+async def test_an_account_with_the_same_address_is_the_same_persons_once_a_second_person_says_so(
+    house: House, staff: Staff
+) -> None:
     both = {"display_name": "Ann", "email": "ann@oak.example"}
     first = await staff.ask("platform_admin", "POST", "/api/users", {**both, "role": "care_worker"})
     second = await staff.ask(
         "platform_admin", "POST", "/api/users", {**both, "role": "reviewer", "email": "ANN@oak.example"}
     )
-    found = await factories.rows(
-        house, staff["platform_admin"], "select person_id from users where id = any(%s::uuid[])",
-        [first.json()["id"], second.json()["id"]],
-    )  # fmt: skip
-    assert (len(found), len({row["person_id"] for row in found})) == (2, 1)
+    accounts = (first.json()["id"], second.json()["id"])
+    assert await persons(house, staff["platform_admin"], *accounts) == 2
+    opening, joining = sorted(await staff.waiting("data_protection_officer"), key=lambda change: change["kind"])
+    assert (joining["kind"], joining["user_id"], joining["same_as"]) == ("person", accounts[1], accounts[0])
+    # the account is not opened before it is known whose it is
+    early = await staff.approve("data_protection_officer", opening)
+    assert (early.status_code, slug_of(early)) == (409, "person-undecided")
+    assert (await staff.approve("data_protection_officer", joining)).status_code == 200
+    assert await persons(house, staff["platform_admin"], *accounts) == 1
+    assert (await staff.approve("data_protection_officer", opening)).status_code == 200
+
+
+async def test_nobody_joins_a_lead_to_a_carer_by_typing_her_address(house: House, staff: Staff) -> None:
+    lead = staff["safeguarding_lead"]
+    address = f"{factories.new_slug('lead')}@oak.example"
+    await factories.rows(
+        house, staff["platform_admin"], "update users set email = %s where id = %s returning id", address, lead.user_id
+    )
+    new = {"display_name": "X", "role": "care_worker", "email": address}
+    made = await staff.ask("care_manager", "POST", "/api/users", new)
+    assert (made.status_code, made.json()["active"]) == (201, True)
+    assert await persons(house, lead, lead.user_id, made.json()["id"]) == 2
+    (joining,) = await staff.waiting("data_protection_officer")
+    assert slug_of(await staff.approve("care_manager", joining)) == "change-not-yours-to-approve"
+    assert slug_of(await staff.approve("safeguarding_lead", joining)) == "change-not-yours-to-approve"
+    # she goes on approving what the manager asks for
+    reset = await staff.ask("care_manager", "POST", f"/api/users/{staff['care_worker'].user_id}/password-reset")
+    assert (await staff.approve("safeguarding_lead", reset.json()["change"])).status_code == 200
 
 
 async def test_through_a_carer_whom_she_made_alone_a_manager_breaks_no_glass_of_an_alert_about_herself(

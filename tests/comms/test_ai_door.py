@@ -29,7 +29,7 @@ from tests.comms.served import served
 
 pytestmark = pytest.mark.anyio
 
-NOTHING_UNREAD = {"recordings": [], "conversations": []}
+NOTHING_UNREAD: dict[str, list[str]] = {"recordings": [], "conversations": []}
 
 
 class ModelServer:

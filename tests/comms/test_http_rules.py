@@ -21,7 +21,7 @@ from tests.comms.walked import make_recording, transcribe
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ("/", "/docs", "/sign-in")
+PAGES = ("/", "/docs", "/sign-in", "/set-password", "/second-factor")
 
 
 @asynccontextmanager

@@ -20,6 +20,8 @@ from comms.app import create_app
 from comms.house import House
 from comms.settings import Settings
 from comms.single_sign_on.provider import open_provider
+from comms.single_sign_on.queries import read_claims
+from models.errors import Kind, WriteCareError
 from tests import factories
 from tests.comms.providers import ProviderAtWork, provider_at_work, saying
 
@@ -148,6 +150,7 @@ async def test_a_role_given_otherwise_by_the_provider_is_taken_over_and_ends_old
     older = await token_of(browser)
     claims = {"tenant": known.tenant, "preferred_username": known.user, "role": ["staff", "lead"]}
     await browser.there.put(f"{provider.issuer}/users/{browser.subject}", json=claims)
+    provider.twist = saying(amr=["mfa"])
     assert (await browser.sign_on()).status_code == 303
     assert (await browser.here.get("/api/me", headers=older)).status_code == 401
     assert (await browser.here.get("/api/me", headers=await token_of(browser))).json()["role"] == "safeguarding_lead"
@@ -179,6 +182,7 @@ async def test_a_user_name_given_to_somebody_else_opens_nothing(
     assert (await browser.sign_on()).status_code == 303
     async with new_browser(application) as elsewhere:
         successor = Browser(elsewhere, browser.there, factories.new_slug("subject"))
+        provider.twist = saying(amr=["mfa"])
         claims = {"tenant": known.tenant, "preferred_username": known.user, "role": "lead"}
         await browser.there.put(f"{provider.issuer}/users/{successor.subject}", json=claims)
         refused = await successor.sign_on()
@@ -220,20 +224,82 @@ async def test_nobody_makes_a_local_password_for_who_signs_on_there(
     assert (refused.status_code, slug_of(refused)) == (403, "signs-on-elsewhere")
 
 
-@pytest.mark.parametrize(("verified", "persons"), [(True, 1), (False, 2)])
+@pytest.mark.parametrize(
+    ("verified", "role", "persons", "waiting"),
+    [(True, "reviewer", 1, 0), (True, "care_worker", 2, 1), (False, "reviewer", 2, 0), (False, "care_worker", 2, 0)],
+)
 async def test_an_address_that_the_provider_has_verified_says_whose_second_account_it_is(
-    house: House, provider: ProviderAtWork, browser: Browser, verified: bool, persons: int
+    house: House, provider: ProviderAtWork, browser: Browser, verified: bool, role: str, persons: int, waiting: int
 ) -> None:
+    # at once where two people made the older account; what one person typed in waits for a second one
     email = f"{factories.new_slug('ann')}@oak.example"
     known = await introduce(house, provider, browser, email=email, email_verified=verified)
-    new = {"display_name": "Ann", "role": "care_worker", "email": email.upper()}
-    made = await browser.here.post("/api/users", json=new, headers=factories.bearer(house, known.reader))
+    admin = await factories.make_user(house, known.reader.tenant_id, "platform_admin")
+    new = {"display_name": "Ann", "role": role, "email": email.upper()}
+    made = await browser.here.post("/api/users", json=new, headers=factories.bearer(house, admin))
     assert made.status_code == 201
     await browser.sign_on()
     found = await factories.rows(
         house, known.reader, "select person_id from users where slug = %s or id = %s", known.user, made.json()["id"]
     )
     assert (len(found), len({row["person_id"] for row in found})) == (2, persons)
+    asked = await factories.rows(
+        house, admin, "select same_as, asked_by from account_changes where kind = 'person' and state = 'waiting'"
+    )
+    assert [(str(row["same_as"]), row["asked_by"]) for row in asked] == [(made.json()["id"], None)] * waiting
+
+
+@pytest.mark.parametrize(
+    ("more", "settings_of_it", "enough"),
+    [
+        ({}, {}, False),
+        ({"amr": ["pwd"]}, {}, False),
+        ({"amr": ["pwd", "pin"]}, {}, False),  # both are known
+        ({"amr": "mfa"}, {}, False),  # not a list
+        ({"amr": [{"mfa": 1}, 7]}, {}, False),
+        ({"acr": "urn:two"}, {}, False),
+        ({"acr": "urn:one"}, {"oidc_second_factor_acr": ("urn:two",)}, False),
+        ({"acr": ["urn:two"]}, {"oidc_second_factor_acr": ("urn:two",)}, False),
+        ({"amr": ["mfa"]}, {}, True),
+        ({"amr": ["pwd", "otp"]}, {}, True),
+        ({"amr": ["hwk", "face"]}, {}, True),
+        ({"acr": "urn:two"}, {"oidc_second_factor_acr": ("urn:two",)}, True),
+        ({}, {"oidc_provider_checks_second_factor": True}, True),
+        ({}, {"second_factor_roles": frozenset()}, True),
+    ],
+)
+def test_who_reads_alerts_signs_on_with_two_factors_of_which_the_provider_says_so(
+    settings: Settings, more: dict[str, Any], settings_of_it: dict[str, Any], enough: bool
+) -> None:
+    table = {"lead": "safeguarding_lead", "senior-carer": "care_worker"}
+    named = settings.model_copy(update={"oidc_roles": table, **settings_of_it})
+    claims = {"sub": "s", "tenant": "t", "preferred_username": "ann", **more}
+    assert read_claims(named, {**claims, "role": "senior-carer"}).role == "care_worker"
+    if enough:
+        assert read_claims(named, {**claims, "role": "lead"}).role == "safeguarding_lead"
+        return
+    with pytest.raises(WriteCareError) as refused:
+        read_claims(named, {**claims, "role": "lead"})
+    assert (refused.value.kind, refused.value.slug) == (Kind.REFUSED, "sign-on-one-factor")
+
+
+async def test_a_lead_with_one_factor_at_the_provider_is_not_let_in(
+    house: House, provider: ProviderAtWork, browser: Browser
+) -> None:
+    known = await introduce(house, provider, browser, role="lead")
+    refused = await browser.sign_on()
+    assert (refused.status_code, slug_of(refused)) == (403, "sign-on-one-factor")
+    assert (await browser.here.post("/api/auth/refresh", json={})).status_code == 401
+    assert await factories.rows(house, known.reader, "select 1 from users where slug = %s", known.user) == []
+    provider.twist = saying(amr=["pwd", "otp"])
+    assert (await browser.sign_on()).status_code == 303
+
+
+async def test_the_provider_is_asked_for_the_kinds_of_sign_on_that_have_two_factors(signing_on: Settings) -> None:
+    asking = create_app(signing_on.model_copy(update={"oidc_second_factor_acr": ("urn:two", "urn:three")}))
+    async with asking.router.lifespan_context(asking), new_browser(asking) as visitor:
+        away = await visitor.get("/api/auth/oidc/start")
+    assert parse_qs(urlsplit(away.headers["location"]).query)["acr_values"] == ["urn:two urn:three"]
 
 
 async def test_a_closed_account_stays_closed(house: House, provider: ProviderAtWork, browser: Browser) -> None:

@@ -19,6 +19,7 @@ from comms.events.queries import emit
 from comms.events.tickets import make_ticket
 from comms.house import House
 from comms.provision import Databases
+from comms.settings import Settings
 from models.errors import WriteCareError
 from tests import factories
 from tests.comms import relays, walked
@@ -237,6 +238,18 @@ async def test_a_page_of_another_origin_is_refused_and_our_own_is_not(address: s
         assert await refusal(address, ticket, origin=origin) == (403, "origin-refused"), origin
     async with opened(address, ticket, origin=f"http://{address}"):
         pass
+
+
+async def test_a_socket_is_refused_under_a_host_name_that_is_not_ours(settings: Settings, house: House) -> None:
+    named = create_app(settings.model_copy(update={"allowed_hosts": frozenset({"care.example"})}))
+    ticket = await ticket_for(house, await factories.make_actor(house, "safeguarding_lead"))
+    async with named.router.lifespan_context(named), served(named) as here:
+        address, _, port = here.partition(":")
+        for host in ("evil.example", "care.example.evil.example"):
+            refused = await refusal(host, ticket, host=address, port=int(port))
+            assert refused == (421, "host-unknown"), host
+        async with opened("care.example", ticket, host=address, port=int(port)):
+            pass  # the refused ones did not use the ticket up
 
 
 async def test_a_sessions_socket_tells_its_people_of_that_session_and_of_no_alert(

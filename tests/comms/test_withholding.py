@@ -166,6 +166,21 @@ async def test_a_lead_who_names_the_officer_is_not_the_one_who_is_left_to_watch(
     assert standing(await team.name("reviewer1", "data_protection_officer1")) == (201, "named")
 
 
+async def test_a_lead_who_names_the_officer_by_another_account_is_not_left_to_watch_either(team: Team) -> None:
+    await team.form("safeguarding_lead1", "reviewer1", "reviewer2", "data_protection_officer1")
+    officer = team.people["data_protection_officer1"]
+    second = team.people["care_worker1"] = await factories.make_user(team.house, team.made.tenant_id)
+    await factories.rows(
+        team.house, officer, "update users set person_id = (select person_id from users where id = %s) where id = %s "
+        "returning id", officer.user_id, second.user_id,
+    )  # fmt: skip
+    assert told(await team.name("safeguarding_lead1", "care_worker1")) == (409, "alert-needs-overseer")
+    # a second lead is left to watch; once she has named the officer, neither is
+    team.people["safeguarding_lead2"] = await factories.make_user(team.house, team.made.tenant_id, "safeguarding_lead")
+    assert standing(await team.name("safeguarding_lead1", "care_worker1")) == (201, "named")
+    assert told(await team.name("reviewer1", "safeguarding_lead2")) == (409, "alert-needs-overseer")
+
+
 async def test_whoever_reads_no_alerts_is_named_by_one_person_and_so_is_who_steps_back(team: Team) -> None:
     await team.form("safeguarding_lead1", "data_protection_officer1")
     carer = team.people["care_worker1"] = await factories.make_user(team.house, team.made.tenant_id)
