@@ -46,10 +46,14 @@ class PostgresChild:
             )
             return
         self._server.start()
-        self._databases = provision(
-            self._server.url(), self._keys_dir, operator_tenant=self._operator_tenant,
-            maintenance_url=self._server.url("postgres"),
-        )  # fmt: skip
+        try:
+            self._databases = provision(
+                self._server.url(), self._keys_dir, operator_tenant=self._operator_tenant,
+                maintenance_url=self._server.url("postgres"),
+            )  # fmt: skip
+        except BaseException:
+            self._server.stop()  # else the next try would find the cluster taken by this server
+            raise
 
     def alive(self) -> bool:
         return self._elsewhere is not None or self._server.alive()
