@@ -22,6 +22,7 @@ _MIN_LOG_PROBABILITY: Final = -1.2
 _UNSURE_LOG_PROBABILITY: Final = -0.5  # with a likely 'no speech' beside it: calls lie above -0.55 and below 0.15
 _MAX_NO_SPEECH: Final = 0.5
 _MIN_AGREED: Final = 0.4  # mean confidence of neighbours: calls lie above 0.55, babble near 0.3
+_MIN_AGREED_OF_MOST: Final = 0.3  # where most readings have the word: calls lie above 0.45, babble below 0.25
 _NEIGHBOURS: Final = 4  # words on either side
 _NEIGHBOUR_SECONDS: Final = 4.0
 _REPEATS: Final = 4  # the same one to ten words this often in a row may be a decoding loop
@@ -181,13 +182,15 @@ def _is_said(repeat: Sequence[Word], room: float, speech: Sequence[Stretch]) -> 
 def without_guesses(words: Sequence[tuple[Word, int]], *, majority: int) -> list[Word]:
     """Leave out words among which the readings hardly agree: what is read into babble differs each time.
 
-    `words`: each with the number of readings that have it. What a `majority` has is never left out, nor is a single
-    unsure word; eight neighbours whose mean confidence is under `_MIN_AGREED` are.
+    `words`: each with the number of readings that have it. A single unsure word is never left out; eight neighbours
+    whose mean confidence is under `_MIN_AGREED` are, or under `_MIN_AGREED_OF_MOST` where a `majority` has the word:
+    over babble most readings may make up the same words. What is left out is said to be not understood, so that a
+    person listens.
     """
     kept: list[Word] = []
     for index, (word, count) in enumerate(words):
         around = [near for near, _ in words[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]]
         near = [one.confidence for one in around if abs(one.start_seconds - word.start_seconds) < _NEIGHBOUR_SECONDS]
-        if count >= majority or float(np.mean(near)) >= _MIN_AGREED:
+        if float(np.mean(near)) >= (_MIN_AGREED_OF_MOST if count >= majority else _MIN_AGREED):
             kept.append(word)
     return kept
