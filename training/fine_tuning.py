@@ -36,8 +36,7 @@ class FineTuning:
     `corpora`: the folders learnt from; none named, all. `replayed`: share of the conversations of FIRST_CORPORA that
     are learnt from. `real_talk`: whether excerpts of public real talk are, as harmless. `first_layer`: the layers
     before it stay as they are, so what they say of a text is worked out once for all epochs, and each conversation has
-    one variant. `tokens_a_step`: where layers stay as they are, in the place of conversations a step. `learners`: so
-    many start alike and learn from a share of the batches each; their weights are averaged.
+    one variant. `tokens_a_step`: where layers stay as they are, in the place of conversations a step.
     """
 
     corpora: tuple[str, ...] = FIRST_CORPORA
@@ -45,7 +44,6 @@ class FineTuning:
     real_talk: bool = False
     first_layer: int = 0
     tokens_a_step: int = 1200
-    learners: int = 1
     critical_weight: float = 1.0  # of a critical turn's concerns, against any other turn's
     epochs: int = 5
     encoder_rate: float = 1e-4
@@ -81,7 +79,6 @@ STAGES: Final = (
     FineTuning(),
     FineTuning(epochs=3, encoder_rate=6e-5, head_rate=5e-4, resegmented=0.5),
     _UPPER,
-    replace(_UPPER, encoder_rate=6e-5, head_rate=3e-4, learners=4),
 )
 
 
@@ -134,12 +131,11 @@ def fine_tune(
     seed: int,
     kept: Path,
     tell: Callable[[str], None],
-    learner: int = 0,
 ) -> None:
     """Train `encoder` and `heads` in place over `learn`; the same seed gives the same order.
 
     `rank`: how much a text sounds like a concern, for `training/resegmentation`. `kept`: a folder for what layers that
-    stay as they are say, so that a stopped run need not ask them again. `learner`: which of the stage's learners it is.
+    stay as they are say, so that a stopped run need not ask them again.
     """
     torch.manual_seed(seed)
     draw = random.Random(seed)  # noqa: S311 - reproducible shuffling, not a secret
@@ -156,7 +152,6 @@ def fine_tune(
     steps = settings.epochs * (len(learn) // settings.conversations_a_step + 8)
     if settings.first_layer:
         kept_batches = _kept_batches(learn, encoder, settings, names=names, rank=rank, seed=SEED, kept=kept)
-        kept_batches = kept_batches[learner :: settings.learners]
         steps = settings.epochs * len(kept_batches)
     done = 0
     schedule = torch.optim.lr_scheduler.OneCycleLR(

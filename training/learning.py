@@ -3,7 +3,6 @@
 Called by `training/train`. What is finished is found again, so that an interrupted run need not learn twice.
 """
 
-import copy
 import json
 import random
 import shutil
@@ -79,12 +78,19 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
     torch.manual_seed(lesson.seed)
     heads = TurnHeads(lesson.stages[0].dropout)
     encoder = TurnEncoder.untrained(lesson.base, lesson.levelled)
-    for number in range(1, len(lesson.stages) + 1):
+    for number, settings in enumerate(lesson.stages, start=1):
         files = [lesson.directory / f"stage-{number}-{what}.safetensors" for what in ("encoder", "heads")]
         if not all(file.exists() for file in files):
-            network_state, heads_state = _learnt(lesson, number, encoder, heads, ngrams)
-            encoder.network.load_state_dict(network_state)
-            heads.load_state_dict(heads_state)
+            fine_tune(
+                encoder,
+                heads,
+                _of_the_stage(lesson, settings, number),
+                settings,
+                rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
+                seed=lesson.seed + number,
+                kept=lesson.kept,
+                tell=partial(_tell, number),
+            )
             save_file(
                 difference(encoder.network, TurnEncoder.untrained(lesson.base, lesson.levelled).network), files[0]
             )
@@ -97,40 +103,7 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
     return encoder, heads.eval()
 
 
-_State = dict[str, torch.Tensor]
-
-
-def _learnt(
-    lesson: Lesson, number: int, encoder: TurnEncoder, heads: TurnHeads, ngrams: NgramClassifier
-) -> tuple[_State, _State]:
-    """The weights of encoder and heads after a stage: the mean over its learners, which start alike."""
-    settings = lesson.stages[number - 1]
-    taught = _of_the_stage(lesson, settings)
-    start = copy.deepcopy((encoder.network.state_dict(), heads.state_dict()))
-    found: list[tuple[_State, _State]] = []
-    for learner in range(settings.learners):
-        encoder.network.load_state_dict(start[0])
-        heads.load_state_dict(start[1])
-        fine_tune(
-            encoder,
-            heads,
-            taught,
-            settings,
-            rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
-            seed=lesson.seed + number,
-            kept=lesson.kept,
-            tell=partial(_tell, number),
-            learner=learner,
-        )
-        found.append(copy.deepcopy((encoder.network.state_dict(), heads.state_dict())))
-    return _mean([one for one, _ in found]), _mean([one for _, one in found])
-
-
-def _mean(states: Sequence[_State]) -> _State:
-    return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
-
-
-def _of_the_stage(lesson: Lesson, settings: FineTuning) -> list[Labelled]:
+def _of_the_stage(lesson: Lesson, settings: FineTuning, number: int) -> list[Labelled]:
     """The conversations that a stage learns from, and its excerpts of real talk."""
     draw = random.Random(lesson.seed)  # noqa: S311 - a reproducible choice, not a secret
     mine = [item for item in lesson.learn if not settings.corpora or not item.source or item.folder in settings.corpora]
