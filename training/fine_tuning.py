@@ -79,7 +79,6 @@ STAGES: Final = (
     FineTuning(),
     FineTuning(epochs=3, encoder_rate=6e-5, head_rate=5e-4, resegmented=0.5),
     _UPPER,
-    replace(_UPPER, encoder_rate=6e-5, head_rate=3e-4),
 )
 
 

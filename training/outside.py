@@ -68,6 +68,7 @@ def plain_figures(model: SafeguardingModel, lines: Sequence[PlainLine]) -> Figur
                 "flagged": float(flagged[mask].mean()), "in_their_category": float(named[mask].mean()),
             }
             for kind, name, mask in parts
+            if mask.any()
         ],
     }  # fmt: skip
 
