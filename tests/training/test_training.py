@@ -58,6 +58,7 @@ def test_the_same_seed_learns_the_same_weights(tmp_path: Path) -> None:
     assert [key for key in learnt[0] if not np.array_equal(learnt[0][key], learnt[1][key])] == []
 
 
+@pytest.mark.timeout(1800)  # it trains: minutes on a quiet machine, many on a busy one
 def test_a_run_writes_artefacts_that_load_and_answer(tmp_path: Path) -> None:
     data, besides = few_conversations(tmp_path / "data", 24), few_conversations(tmp_path / "besides", 4, skipped=24)
     settings = replace(Settings(), folds=2, stages=QUICK, version="0.0.1")
