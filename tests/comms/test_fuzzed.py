@@ -24,7 +24,7 @@ from comms.provision import Databases
 from tests import factories
 from tests.comms.apis import ApiProcess
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1800)]
 
 EXAMPLES = 30  # an operation
 # A request of the right shape may still ask for what cannot be: these say so, `request-invalid` must not.
