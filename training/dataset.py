@@ -17,7 +17,9 @@ from models.lines import read_json_lines
 from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 _DATA: Final = Path(__file__).parent / "data"
-# Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order.
+# Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order. The
+# held-out answers that are kept fit these rows alone: `care_conversations_2` joins them with the artefacts that learn
+# from it.
 CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
 # In these folders each file was written to a brief of its own: a style. Elsewhere the folder is one style.
 BRIEFED: Final = frozenset({"care_conversations_2"})
