@@ -179,7 +179,7 @@ def test_words_on_which_the_readings_hardly_agree_are_left_out() -> None:
     words = [(word, 1) for word in (*sure[:3], unsure, *sure[4:], *guessed)]
     assert without_guesses(words, majority=2) == [*sure[:3], unsure, *sure[4:]]
     assert without_guesses([(word, 2) for word, _ in words], majority=2) == [*sure[:3], unsure, *sure[4:]]
-    likelier = [word.model_copy(update={"confidence": 0.35}) for word in guessed]
+    likelier = [word.model_copy(update={"confidence": 0.39}) for word in guessed]
     assert without_guesses([(word, 1) for word in likelier], majority=2) == []
     assert without_guesses([(word, 2) for word in likelier], majority=2) == likelier
 
