@@ -93,7 +93,10 @@ def test_the_command_writes_the_contracts_shape_and_goes_on_after_a_bad_file(
     assert output.err.splitlines()[-1].startswith(str(bad))
     assert [line["source"] for line in lines] == [single, tracks]
     for line in lines:
-        assert set(line) == {"source", "duration_seconds", "language", "speakers", "words", "utterances", "models"}
+        assert set(line) == {
+            "source", "duration_seconds", "language", "speakers", "words", "utterances", "models", "not_understood",
+            "sound",
+        }  # fmt: skip
         assert set(line["words"][0]) == {"word", "start_seconds", "end_seconds", "confidence", "speaker"}
         assert set(line["utterances"][0]) == {"speaker", "start_seconds", "end_seconds", "text", "confidence"}
     assert len(lines[0]["speakers"]) == 2
