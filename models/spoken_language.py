@@ -19,6 +19,7 @@ READ_BY_BASE: Final = frozenset({"en", "fr", "es", "de", "it", "pt", "nl", "ca",
 
 _ENGLISH_ENOUGH: Final = 0.4  # of the probability: English calls lie above 0.9, other languages below 0.3
 _SURE: Final = 0.5  # of another language, over the whole recording
+_ENGLISH_UNLIKELY: Final = 0.15  # more than this beside another language: a voice 60 dB too quiet is 0.5 Japanese
 _SURE_OF_WINDOW: Final = 0.8  # of a window in another language than the rest
 _LONG_ENOUGH: Final = 3.0  # seconds of speech: a cry alone has no sure language
 
@@ -78,4 +79,5 @@ def _decided(probabilities: Mapping[str, float], seconds: float, expected: str, 
     if seconds < _LONG_ENOUGH or probabilities.get(expected, 0.0) >= _ENGLISH_ENOUGH:
         return expected
     best = max(probabilities, key=lambda language: probabilities[language])
-    return best if probabilities[best] >= sure else UNDETERMINED
+    other = probabilities[best] >= sure and probabilities.get(expected, 0.0) < _ENGLISH_UNLIKELY
+    return best if other else UNDETERMINED

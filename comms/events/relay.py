@@ -49,7 +49,7 @@ async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> 
 
 
 async def send_batch(conn: Connection, queue: App) -> int:
-    """Sends the oldest unsent events, whole aggregates in the order of their versions; returns how many."""
+    """Sends the oldest unsent events, each aggregate's in the order of its versions; returns how many."""
     async with conn.transaction():
         events = await _take(conn)
         if not events:
@@ -82,21 +82,24 @@ async def send_batch(conn: Connection, queue: App) -> int:
 
 
 async def _take(conn: Connection) -> list[dict[str, Any]]:
-    """The aggregates of the oldest unsent events, each with all that is unsent of it, in order.
+    """The oldest unsent events, and of their aggregates what belongs before or between them, in order.
 
     By time alone an aggregate's second change may come before its first (`occurred_at` is when its transaction
     began), and `id > last` would pass over what commits late: the version, taken under the aggregate's row lock, is
-    what orders. Rows are locked without `skip locked`: order is worth more than not waiting, and nobody else
+    what orders. What happened after the oldest waits for its turn: with many waiting, a session's end would otherwise
+    be told before the recordings made in it. Rows are locked without `skip locked`: order is worth more than not waiting, and nobody else
     changes an event.
     """
     rows = await conn.execute(
-        "with oldest as (select tenant_id, aggregate_type, aggregate_id from events where sent_at is null "
+        "with oldest as (select id, tenant_id, aggregate_type, aggregate_id from events where sent_at is null "
         "                order by occurred_at, id limit %s), "
         "unsent as (select e.* from events e where e.sent_at is null and (e.tenant_id, e.aggregate_type, "
-        "                e.aggregate_id) in (select tenant_id, aggregate_type, aggregate_id from oldest) for update) "
-        "select tenant_id, id, type, data from unsent "
-        "order by max(occurred_at) over (partition by tenant_id, aggregate_type, aggregate_id "
-        "                                order by aggregate_version, id), aggregate_version, id",
+        "                e.aggregate_id) in (select tenant_id, aggregate_type, aggregate_id from oldest) for update), "
+        "placed as (select *, max(occurred_at) over (partition by tenant_id, aggregate_type, aggregate_id "
+        "                order by aggregate_version, id) as place from unsent) "
+        "select tenant_id, id, type, data from placed "
+        "where place <= (select max(place) from placed where id in (select id from oldest)) "
+        "order by place, aggregate_version, id",
         (_BATCH,),
     )
     return await rows.fetchall()

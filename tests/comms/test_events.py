@@ -79,6 +79,23 @@ async def test_order_is_kept_where_an_aggregate_has_more_events_than_a_batch(
     assert len(events) == 451
 
 
+async def test_with_many_waiting_a_sessions_end_is_told_after_what_happened_in_it(
+    house: House, databases: Databases
+) -> None:
+    actor = await factories.make_actor(house)
+    session, recording = uuid.uuid4(), uuid.uuid4()
+    await relays.write(house, actor, *(("recording.processed", uuid.uuid4(), 1, {}) for _ in range(199)))
+    await relays.write(house, actor, ("session.started", session, 1, {}))  # the last of the first batch
+    await relays.write(house, actor, ("session.recording.started", recording, 1, {}))
+    await relays.write(house, actor, ("session.ended", session, 2, {}))
+    async with relays.relaying(databases):
+        await everything_sent(databases)
+    told = [event["type"] for event in await relays.sent(databases, actor.tenant_id)][-3:]
+    assert [type.removeprefix("writecareconnect.") for type in told] == [
+        "session.started", "session.recording.started", "session.ended",
+    ]  # fmt: skip
+
+
 async def test_a_stopped_recording_starts_one_job_that_carries_ids_alone(house: House, databases: Databases) -> None:
     actor = await factories.make_actor(house)
     recording = uuid.uuid4()

@@ -236,18 +236,20 @@ def test_a_cry_is_written_as_often_as_it_was_cried(transcriber: Transcriber) -> 
     assert plain(text_of(found)).count("me") == 5
 
 
-@pytest.mark.parametrize("decibels", [-40, -60])
-def test_a_quiet_voice_is_understood(transcriber: Transcriber, heard: Transcription, decibels: float) -> None:
+@pytest.mark.parametrize(("decibels", "share"), [(-40, 0.8), (-60, 0.5)])  # at -60 four bits are left of a voice
+def test_a_quiet_voice_is_understood(
+    transcriber: Transcriber, heard: Transcription, decibels: float, share: float
+) -> None:
     samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
     stored = np.round(samples * 10 ** (decibels / 20) * 32768) / 32768  # as a file of 16 bits keeps it
     found = transcriber.transcribe(stored.astype(np.float32))
     usual = [word for word in heard.words if word.end_seconds < 12.5]
-    assert len(found.words) >= 0.8 * len(usual)
+    assert len(found.words) >= share * len(usual)
 
 
 def test_what_is_too_quiet_to_understand_is_not_taken_for_silence() -> None:
     samples = audio.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
-    assert too_quiet((samples * 1e-4).astype(np.float32))
+    assert too_quiet((samples * 3e-4).astype(np.float32))
     assert not too_quiet(np.zeros(13 * SECOND, dtype=np.float32))
     noise = np.random.default_rng(5).normal(0, 0.0005, 13 * SECOND).astype(np.float32)
     assert not too_quiet(noise)
@@ -280,6 +282,10 @@ def test_a_change_of_language_is_found() -> None:
 
 def test_a_language_that_is_not_certain_is_not_named() -> None:
     assert [part.language for part in parts(windows_of(UNSURE, UNSURE))] == ["und"]
+
+
+def test_a_language_beside_which_english_is_possible_is_not_named() -> None:
+    assert [part.language for part in parts(windows_of({"ja": 0.53, "en": 0.32}))] == ["und"]
 
 
 def test_a_cry_alone_has_no_language_but_the_expected() -> None:
