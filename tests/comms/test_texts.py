@@ -150,7 +150,7 @@ async def refusal(
     client: httpx.AsyncClient, house: House, method: str, path: str, body: Any, role: str, tenant_id: Any
 ) -> str:
     """`seen` where the answer names the field for what it is, `refused` where the role may not ask at all."""
-    headers = factories.bearer(house, await factories.make_user(house, tenant_id, role))
+    headers = factories.bearer(house, await factories.make_user(house, tenant_id, role)) | {"If-Match": '"1"'}
     answer = await client.request(method, path, json=body, headers=headers)
     if answer.status_code in (403, 404):
         return "refused"
