@@ -1,4 +1,4 @@
-"""Another way the same conversation could have looked: other names, a recogniser's spelling, unknown roles, cut short.
+"""Another way the same conversation could have looked: other names, other spelling, unknown roles, cut short.
 
 Applied to learning conversations only, afresh each epoch. Each change teaches an invariance: a name says nothing
 about harm, a transcript may lack punctuation and case, a call's roles may be unknown, a chat is read while it is
@@ -22,6 +22,9 @@ _ALSO_WORDS: Final = frozenset(
     )
 )
 
+_MISSPELT_WORDS: Final = 0.08  # share of the words of a misspelt conversation
+_SHORTEST_MISSPELT: Final = 4  # letters
+
 
 @dataclass(frozen=True)
 class Chances:
@@ -29,6 +32,7 @@ class Chances:
 
     names: float = 0.3
     recogniser: float = 0.15
+    misspelt: float = 0.0
     no_roles: float = 0.15
     cut_short: float = 0.2
     excerpt: float = 0.1
@@ -52,6 +56,8 @@ def varied(
         texts = swap_names(texts, names, draw)
     if draw.random() < chances.recogniser:
         texts = [as_recognised(text) for text in texts]
+    if chances.misspelt and draw.random() < chances.misspelt:
+        texts = [misspelt(text, draw) for text in texts]
     participants: tuple[Participant, ...] = conversation.participants
     if draw.random() < chances.no_roles:
         participants = ()
@@ -87,3 +93,16 @@ def swap_names(texts: Sequence[str], names: Sequence[str], draw: random.Random) 
 def as_recognised(text: str) -> str:
     """Lower case without punctuation, as a speech recogniser without a punctuation model writes."""
     return re.sub(r"[^\w\s']", "", text.lower())
+
+
+def misspelt(text: str, draw: random.Random) -> str:
+    """Now and then a letter inside a word is left out, doubled or swapped with the next: typing, dialect, new words."""
+    return re.sub(r"[^\W\d_]+", lambda match: _misspelt_word(match.group(), draw), text)
+
+
+def _misspelt_word(word: str, draw: random.Random) -> str:
+    if len(word) < _SHORTEST_MISSPELT or draw.random() >= _MISSPELT_WORDS:
+        return word
+    at = draw.randrange(1, len(word) - 1)
+    change = draw.choice([word[at + 1] + word[at], word[at] + word[at] + word[at + 1], word[at + 1]])
+    return word[:at] + change + word[at + 2 :]

@@ -24,7 +24,7 @@ CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
 # In these folders each file was written to a brief of its own: a style. Elsewhere the folder is one style.
 BRIEFED: Final = frozenset({"care_conversations_2"})
 FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all that 2.2.0 learnt from
-SHORT_EXCHANGES: Final = _DATA / "short_exchanges"  # learnt from, never held out
+NEVER_HELD_OUT: Final = (_DATA / "short_exchanges",)  # learnt from, and nothing else
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _read_file(file: Path) -> Sequence[Labelled]:
 def dataset_sha256(*directories: Path) -> str:
     """One digest over the data files' names and bytes; of all that ships was trained on, where none are named."""
     digest = hashlib.sha256()
-    named = directories or (*CORPORA, SHORT_EXCHANGES)
+    named = directories or (*CORPORA, *NEVER_HELD_OUT)
     files = [file for directory in named for file in sorted(directory.glob("*.jsonl"))]
     for file in files:
         digest.update(f"{file.name}\n".encode())

@@ -7,8 +7,7 @@ are packaged (rare words keep their meaning); the transformer layers learn. Call
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +18,10 @@ from torch.nn import functional
 
 from models.minilm import has_fast_bfloat16
 from models.records import CATEGORIES, SEVERITIES, Conversation
-from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, pooled, windows
+from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
 from training.augmentation import Chances, first_names, varied
 from training.dataset import FIRST_CORPORA, Labelled
-from training.lower_layers import after_lower_layers
 from training.resegmentation import Rank, resegmented
-from training.splits import SEED
 
 _TOLD_EVERY: Final = 25  # steps
 
@@ -34,21 +31,17 @@ class FineTuning:
     """How the encoder learns in one stage. Weights are of the tasks' losses against each other.
 
     `corpora`: the folders learnt from; none named, all. `replayed`: share of the conversations of FIRST_CORPORA that
-    are learnt from. `real_talk`: whether excerpts of public real talk are, as harmless. `first_layer`: the layers
-    before it stay as they are, so what they say of a text is worked out once for all epochs, and each conversation has
-    one variant. `tokens_a_step`: where layers stay as they are, in the place of conversations a step.
+    are learnt from. `real_talk`: whether excerpts of public real talk are, as harmless.
     """
 
     corpora: tuple[str, ...] = FIRST_CORPORA
     replayed: float = 1.0
     real_talk: bool = False
-    first_layer: int = 0
-    tokens_a_step: int = 1200
     critical_weight: float = 1.0  # of a critical turn's concerns, against any other turn's
     epochs: int = 5
     encoder_rate: float = 1e-4
     head_rate: float = 1e-3
-    conversations_a_step: int = 8
+    tokens_a_step: int = 1800  # about eight conversations
     warm_up: float = 0.1
     weight_decay: float = 0.01
     dropout: float = 0.1
@@ -61,24 +54,22 @@ class FineTuning:
     chances: Chances = field(default_factory=Chances)
 
 
-_UPPER: Final = FineTuning(
-    corpora=(),
-    replayed=0.25,
-    real_talk=True,
-    first_layer=6,
-    epochs=1,
-    encoder_rate=1e-4,
-    head_rate=5e-4,
-    critical_weight=2.0,
-    resegmented=0.15,
-    chances=Chances(names=0.2, recogniser=0.2, no_roles=0.2, cut_short=0.1, excerpt=0.05),
-)
-# First mostly as it is written; then half of it cut elsewhere and joined into long turns. Last the upper layers alone,
-# over all corpora and real talk: what it costs to learn all layers anew was not to be had when 2.3.0 was made.
+# First mostly as it is written; then half of it cut elsewhere and joined into long turns. Last over all corpora and
+# real talk, from what the second stage knows.
 STAGES: Final = (
     FineTuning(),
     FineTuning(epochs=3, encoder_rate=6e-5, head_rate=5e-4, resegmented=0.5),
-    _UPPER,
+    FineTuning(
+        corpora=(),
+        replayed=0.5,
+        real_talk=True,
+        epochs=3,
+        encoder_rate=8e-5,
+        head_rate=4e-4,
+        critical_weight=2.0,
+        resegmented=0.15,
+        chances=Chances(misspelt=0.15, cut_short=0.1),
+    ),
 )
 
 
@@ -108,17 +99,13 @@ class TurnHeads(nn.Module):
 
 @dataclass(frozen=True)
 class _Example:
-    """A window to learn from, with the labels of its scored pieces, in order.
-
-    `lower`: (tokens, 768) float16, what the layers that stay as they are say of it.
-    """
+    """A window to learn from, with the labels of its scored pieces, in order."""
 
     window: Window
     concern: NDArray[np.float32]
     severity: NDArray[np.int64]
     sentiment: NDArray[np.int64]
     commits: NDArray[np.float32]
-    lower: torch.Tensor | None = None
 
 
 def fine_tune(
@@ -129,30 +116,25 @@ def fine_tune(
     *,
     rank: Rank,
     seed: int,
-    kept: Path,
     tell: Callable[[str], None],
 ) -> None:
     """Train `encoder` and `heads` in place over `learn`; the same seed gives the same order.
 
-    `rank`: how much a text sounds like a concern, for `training/resegmentation`. `kept`: a folder for what layers that
-    stay as they are say, so that a stopped run need not ask them again.
+    `rank`: how much a text sounds like a concern, for `training/resegmentation`.
     """
     torch.manual_seed(seed)
     draw = random.Random(seed)  # noqa: S311 - reproducible shuffling, not a secret
     learning = []
     for name, parameter in encoder.network.named_parameters():
-        parameter.requires_grad = _layer_of(name) >= settings.first_layer
+        parameter.requires_grad = name.startswith("encoder.layer.")  # words keep the meaning they were packaged with
         if parameter.requires_grad:
             learning.append(parameter)
     rates = [settings.encoder_rate, settings.head_rate]
     groups = [{"params": learning, "lr": rates[0]}, {"params": list(heads.parameters()), "lr": rates[1]}]
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     names = first_names([item.conversation for item in learn])
-    kept_batches: list[list[_Example]] = []
-    steps = settings.epochs * (len(learn) // settings.conversations_a_step + 8)
-    if settings.first_layer:
-        kept_batches = _kept_batches(learn, encoder, settings, names=names, rank=rank, seed=SEED, kept=kept)
-        steps = settings.epochs * len(kept_batches)
+    batches = _epoch(learn, encoder, settings, names=names, rank=rank, draw=draw)
+    steps = settings.epochs * (len(batches) + len(batches) // 50 + 2)  # no two epochs are cut alike
     done = 0
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -166,13 +148,12 @@ def fine_tune(
         started, total, count = time.monotonic(), 0.0, 0
         encoder.network.train()
         heads.train()
-        batches = kept_batches or _epoch(learn, encoder, settings, names=names, rank=rank, draw=draw)
-        if kept_batches:
-            draw.shuffle(batches)
+        if epoch:
+            batches = _epoch(learn, encoder, settings, names=names, rank=rank, draw=draw)
         for batch in batches:
             # Half the time of float32 where the processor can; gradients and weights stay float32.
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bfloat16()):
-                vectors = _vectors(encoder, batch, settings.first_layer)
+                vectors = encoder.forward([example.window for example in batch])
             loss = _loss(heads(vectors), batch, settings)
             optimiser.zero_grad()
             loss.backward()
@@ -188,52 +169,6 @@ def fine_tune(
     heads.eval()
 
 
-def _layer_of(parameter: str) -> int:
-    """The number of the layer that a parameter belongs to; -1 outside the layers, which never learn."""
-    parts = parameter.split(".")
-    return int(parts[2]) if parts[:2] == ["encoder", "layer"] else -1
-
-
-def _vectors(encoder: TurnEncoder, batch: Sequence[_Example], first_layer: int) -> torch.Tensor:
-    taken = [example.window for example in batch]
-    if not first_layer:
-        return encoder.forward(taken)
-    lower = torch.cat([example.lower for example in batch if example.lower is not None]).float()
-    return pooled(encoder.network.through(lower, [len(window.ids) for window in taken], first_layer), taken)
-
-
-def _kept_batches(
-    learn: Sequence[Labelled],
-    encoder: TurnEncoder,
-    settings: FineTuning,
-    *,
-    names: Sequence[str],
-    rank: Rank,
-    seed: int,
-    kept: Path,
-) -> list[list[_Example]]:
-    """The same batches for every epoch, each window with what the lower layers say of it.
-
-    A conversation's variant depends on its id and the seed alone, so that stages and runs share what is kept.
-    """
-    examples: list[_Example] = []
-    for original in learn:
-        draw = random.Random(f"{seed}-{original.conversation.id}")  # noqa: S311 - reproducible, not a secret
-        item = resegmented(original, rank, draw) if draw.random() < settings.resegmented else original
-        examples += _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder, rank)
-    random.Random(seed).shuffle(examples)  # noqa: S311
-    lower = after_lower_layers(encoder, [example.window for example in examples], settings.first_layer, kept)
-    batches: list[list[_Example]] = [[]]
-    tokens = 0
-    for example, found in zip(examples, lower, strict=True):
-        tokens += len(example.window.ids)
-        if batches[-1] and tokens > settings.tokens_a_step:
-            batches.append([])
-            tokens = len(example.window.ids)
-        batches[-1].append(replace(example, lower=found))
-    return batches
-
-
 def _epoch(
     learn: Sequence[Labelled],
     encoder: TurnEncoder,
@@ -243,20 +178,20 @@ def _epoch(
     rank: Rank,
     draw: random.Random,
 ) -> list[list[_Example]]:
-    """Shuffled batches of windows; windows of like length share a batch, so that little is padding."""
-    order = list(learn)
-    draw.shuffle(order)
+    """Shuffled batches of about `tokens_a_step` tokens: a step learns as much of single lines as of long calls."""
     examples: list[_Example] = []
-    for original in order:
+    for original in learn:
         item = resegmented(original, rank, draw) if draw.random() < settings.resegmented else original
         examples += _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder, rank)
-    size = settings.conversations_a_step
-    batches: list[list[_Example]] = []
-    for start in range(0, len(examples), size * 8):
-        pool = sorted(examples[start : start + size * 8], key=lambda example: len(example.window.ids))
-        cut = [pool[at : at + size] for at in range(0, len(pool), size)]
-        draw.shuffle(cut)
-        batches.extend(cut)
+    draw.shuffle(examples)
+    batches: list[list[_Example]] = [[]]
+    tokens = 0
+    for example in examples:
+        tokens += len(example.window.ids)
+        if batches[-1] and tokens > settings.tokens_a_step:
+            batches.append([])
+            tokens = len(example.window.ids)
+        batches[-1].append(example)
     return batches
 
 

@@ -31,12 +31,10 @@ _ANSWERS: Final = "answers.safetensors"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results, `kept`
-    what layers that stay as they are say.
+    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results.
 
     `real_talk`: excerpts out of public sets, learnt from as harmless; `unlearnt_talk`: others, asked like `held_out`.
-    `levelled`: groups of words that the encoder reads
-    alike.
+    `levelled`: groups of words that the encoder reads alike.
     """
 
     learn: Sequence[Labelled]
@@ -45,7 +43,6 @@ class Lesson:
     unlearnt_talk: Sequence[Labelled]
     base: Path
     directory: Path
-    kept: Path
     stages: tuple[FineTuning, ...]
     levelled: tuple[tuple[str, ...], ...]
     ngram_strength: float
@@ -88,7 +85,6 @@ def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, T
                 settings,
                 rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
                 seed=lesson.seed + number,
-                kept=lesson.kept,
                 tell=partial(_tell, number),
             )
             save_file(

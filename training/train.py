@@ -33,7 +33,7 @@ from training.calibration import (
     raised_for_real_talk,
     save_answers,
 )
-from training.dataset import CORPORA, FIRST_CORPORA, SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
+from training.dataset import CORPORA, FIRST_CORPORA, NEVER_HELD_OUT, Labelled, dataset_sha256, read_dataset
 from training.evaluation import text_figures
 from training.fine_tuning import STAGES, FineTuning
 from training.learning import Lesson, read_learnt, run
@@ -65,7 +65,7 @@ class Settings:
     ngram_strength: float = 10.0
     false_alarms: float = 0.035  # share of ordinary turns that may carry a concern at the shipped thresholds
     false_alarms_real_talk: float = 0.005  # the same of real talk's turns
-    talk_words: int = 50_000  # of real talk that are learnt from
+    talk_words: int = 80_000  # of real talk that are learnt from
     left_out: tuple[str, ...] = ()  # styles that nothing is learnt from
     threads: int = 2
 
@@ -79,7 +79,7 @@ class Places:
     """
 
     data: tuple[Path, ...] = CORPORA
-    besides: Path = SHORT_EXCHANGES
+    besides: tuple[Path, ...] = NEVER_HELD_OUT
     shipped: Path = SHIPPED
     held_out_answers: Path = HELD_OUT_ANSWERS
     work: Path = Path("var") / "training"
@@ -90,7 +90,7 @@ class Places:
 def train(places: Places, settings: Settings) -> dict[str, Any]:
     """Train everything, ship it and keep the held-out answers; returns the figures."""
     dataset = read_dataset(*places.data)
-    digest = dataset_sha256(*places.data, places.besides)
+    digest = dataset_sha256(*places.data, *places.besides)
     directory, asked = learn(places, settings, dataset, digest)
     answers = gather([(asked, read_learnt(directory, "answers"))], dataset)
     save_answers(places.held_out_answers, answers, digest)
@@ -115,7 +115,7 @@ def train(places: Places, settings: Settings) -> dict[str, Any]:
 def measure_styles(places: Places, settings: Settings) -> None:
     """Learn without the styles of `settings.left_out`, and keep what is said of them and of the held-out seventh."""
     dataset = read_dataset(*places.data)
-    digest = dataset_sha256(*places.data, places.besides)
+    digest = dataset_sha256(*places.data, *places.besides)
     directory, asked = learn(places, settings, dataset, digest)
     save_answers(LEFT_OUT_ANSWERS, gather([(asked, read_learnt(directory, "answers"))], dataset), digest)
 
@@ -131,13 +131,12 @@ def learn(places: Places, settings: Settings, dataset: list[Labelled], digest: s
     directory = places.work / run_key(digest, settings, real_talk=bool(talk))
     run(
         Lesson(
-            learn=[dataset[at] for at in dealt.learn if at not in left_out] + read_dataset(places.besides),
+            learn=[dataset[at] for at in dealt.learn if at not in left_out] + read_dataset(*places.besides),
             real_talk=talk,
             held_out=[dataset[at] for at in asked],
             unlearnt_talk=chosen_excerpts(real, settings.talk_words // 2, settings.seed, taught),
             base=mpnet(places.weights),
             directory=directory,
-            kept=places.work / "lower",
             stages=settings.stages,
             levelled=settings.levelled,
             ngram_strength=settings.ngram_strength,

@@ -3,7 +3,7 @@
 import random
 
 from tests.readers import conversation
-from training.augmentation import Chances, as_recognised, swap_names, varied
+from training.augmentation import Chances, as_recognised, misspelt, swap_names, varied
 
 TALK = conversation("Rosa fell at 6.", "Poor Rosa! Will Ahmed ring?", "I'll ask Ahmed.", "Thanks.")
 NAMES = ("Ahmed", "Rosa", "Ioana", "Oluwaseun")
@@ -31,3 +31,15 @@ def test_an_excerpt_says_where_it_began() -> None:
         variant, first = varied(TALK, NAMES, Chances(0, 0, 0, cut_short=0, excerpt=1), random.Random(seed))
         assert 1 <= len(variant.turns) <= 3
         assert variant.turns == TALK.turns[first : first + len(variant.turns)]
+
+
+def test_misspelt_words_keep_their_ends_and_most_words_stay() -> None:
+    text = "They dragged her along the corridor by her cardigan again yesterday morning " * 20
+    changed = [
+        (word, other)
+        for word, other in zip(text.split(), misspelt(text, random.Random(3)).split(), strict=True)
+        if word != other
+    ]
+    assert 5 <= len(changed) <= 40
+    assert all(word[0] == other[0] and abs(len(word) - len(other)) <= 1 for word, other in changed)
+    assert misspelt("He hit me at 6.", random.Random(3)) == "He hit me at 6."  # short words stay

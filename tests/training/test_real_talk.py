@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.dataset import SHORT_EXCHANGES, read_dataset
+from training.dataset import NEVER_HELD_OUT, read_dataset
 from training.mixing import chosen_excerpts, with_lines
 from training.real_talk import doubtful, read_real_talk
 
@@ -60,7 +60,7 @@ def test_excerpts_are_chosen_alike_each_time_and_none_twice(tmp_path: Path) -> N
 def test_a_line_put_into_real_talk_keeps_its_labels_and_moves_no_other(tmp_path: Path) -> None:
     [talk] = read_real_talk(public(tmp_path))
     lines = [
-        item for item in read_dataset(SHORT_EXCHANGES) if len(item.conversation.turns) == 1 and item.concerns.any()
+        item for item in read_dataset(*NEVER_HELD_OUT) if len(item.conversation.turns) == 1 and item.concerns.any()
     ][:3]
     mixed = with_lines(talk.learn * 10, lines, random.Random(2))
     longer = [item for item in mixed if len(item.conversation.turns) == 5]

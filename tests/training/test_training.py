@@ -19,7 +19,7 @@ from training.train import HELD_OUT_ANSWERS, Places, Settings, train
 # The folders of these tests have names of their own, so the stages learn from all.
 QUICK = (
     FineTuning(corpora=(), epochs=1, resegmented=1.0),
-    FineTuning(corpora=(), epochs=1, first_layer=7, real_talk=True),
+    FineTuning(corpora=(), epochs=1, real_talk=True),
 )
 FILES = ("encoder", "heads", "answers")
 
@@ -45,7 +45,6 @@ def test_the_same_seed_learns_the_same_weights(tmp_path: Path) -> None:
                 unlearnt_talk=(),
                 base=mpnet(weights_directory()),
                 directory=place,
-                kept=place / "lower",
                 stages=QUICK,
                 levelled=LEVELLED,
                 ngram_strength=10.0,
@@ -63,7 +62,7 @@ def test_a_run_writes_artefacts_that_load_and_answer(tmp_path: Path) -> None:
     data, besides = few_conversations(tmp_path / "data", 24), few_conversations(tmp_path / "besides", 4, skipped=24)
     settings = replace(Settings(), folds=2, stages=QUICK, version="0.0.1")
     shipped, answers = tmp_path / "shipped", tmp_path / "answers.safetensors"
-    figures = train(Places((data,), besides, shipped, answers, tmp_path / "work", weights_directory()), settings)
+    figures = train(Places((data,), (besides,), shipped, answers, tmp_path / "work", weights_directory()), settings)
     assert figures["safeguarding"]["conversations"] == 12
     models = TextModels.load(weights_directory().parent, shipped)
     assert models.versions["safeguarding"] == "safeguarding@0.0.1"

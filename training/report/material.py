@@ -11,10 +11,10 @@ from typing import Final
 from models.errors import invalid
 from models.lines import read_json_lines
 from training.calibration import Answers, load_answers
-from training.dataset import SHORT_EXCHANGES, Labelled, dataset_sha256, read_dataset
+from training.dataset import NEVER_HELD_OUT, Labelled, dataset_sha256, read_dataset
 from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, Settings, hold_out
 
-_ALL_DATA: Final = SHORT_EXCHANGES.parent
+_ALL_DATA: Final = NEVER_HELD_OUT[0].parent
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def left_out_answers(material: Material) -> Answers | None:
         return None
 
 
-def short_exchanges() -> list[Labelled]:
+def never_held_out() -> list[Labelled]:
     """What every model learns from and none is asked about."""
-    return read_dataset(SHORT_EXCHANGES)
+    return read_dataset(*NEVER_HELD_OUT)
 
 
 def read_material(directory: Path) -> Material:
@@ -83,7 +83,7 @@ def read_material(directory: Path) -> Material:
 
 def known_to_the_corpus(material: Material) -> int:
     """How many of these conversations stand in what is trained on, word for word."""
-    known = {_words(item) for item in [*corpus()[0].items, *short_exchanges()]}
+    known = {_words(item) for item in [*corpus()[0].items, *never_held_out()]}
     return sum(_words(item) in known for item in material.items)
 
 
