@@ -34,7 +34,7 @@ from training.metrics import (
     recalls_at_false_alarms,
     resampled,
 )
-from training.report.material import corpus, short_exchanges
+from training.report.material import corpus, never_held_out
 from training.report.reading import find_version, held_out_reading
 
 PAIRS: Final = 11
@@ -108,7 +108,7 @@ def main() -> int:
     known, _ = corpus()
     reading = held_out_reading(known)
     asked = {item.conversation.id for item in reading.material.items}
-    learn = [item for item in known.items if item.conversation.id not in asked] + short_exchanges()
+    learn = [item for item in known.items if item.conversation.id not in asked] + never_held_out()
     _say(f"fitting the yardstick on {len(learn)} conversations (a minute or two) …")
     embedding = EmbeddingModel.load(packaged.sentence_encoder())
     blend = PlainBlend(embedding, learn)

@@ -41,11 +41,15 @@ def talk_like(answers: Answers, harmless: NDArray[Any]) -> dict[str, NDArray[Any
     return {"concern": answers.concern, "counted": answers.counted, "harmless": harmless}
 
 
+def thresholds(value: float) -> dict[str, float]:
+    return {str(name): value for name in CATEGORIES}
+
+
 @pytest.mark.parametrize("allowed", [0.02, 0.1])
 def test_thresholds_rise_until_few_turns_of_real_talk_are_flagged(allowed: float) -> None:
     answers = made_answers()
     everything = np.ones(TURNS, dtype=bool)
-    raised = raised_for_real_talk(dict.fromkeys(CATEGORIES, 0.05), answers, talk_like(answers, everything), allowed)
+    raised = raised_for_real_talk(thresholds(0.05), answers, talk_like(answers, everything), allowed)
     chances = apply(fit_calibration(answers), answers)[0][:, :-1]
     flagged = (chances >= np.asarray([raised[name] for name in CATEGORIES])).any(axis=1)
     assert 0 < flagged.mean() <= allowed + 1e-9
@@ -54,9 +58,9 @@ def test_thresholds_rise_until_few_turns_of_real_talk_are_flagged(allowed: float
 def test_turns_of_real_harm_raise_nothing_and_thresholds_never_fall() -> None:
     answers = made_answers()
     quiet = answers.true_concern[:, -1] == 0
-    low = dict.fromkeys(CATEGORIES, 0.3)
+    low = thresholds(0.3)
     of_quiet = raised_for_real_talk(low, answers, talk_like(answers, quiet), 0.01)
     of_all = raised_for_real_talk(low, answers, talk_like(answers, np.ones(TURNS, dtype=bool)), 0.01)
     assert max(of_quiet.values()) < max(of_all.values())
-    high = dict.fromkeys(CATEGORIES, 0.95)
+    high = thresholds(0.95)
     assert raised_for_real_talk(high, answers, talk_like(answers, quiet), 0.5) == high
