@@ -24,7 +24,7 @@ def made_answers() -> Answers:
     sentiment = np.arange(TURNS) % 3
     return Answers(
         concern=logits,
-        counted=logits / 2,
+        counted=(logits / 2).astype(np.float32),
         severity=np.zeros((TURNS, 3), dtype=np.float32),
         sentiment=np.eye(3, dtype=np.float32)[sentiment],
         commitment=(voiced * 2.0 - 1.0 + draw.normal(size=TURNS)).astype(np.float32)[:, None],
