@@ -3,8 +3,9 @@
     .venv/bin/python docs/build_site.py build [DIRECTORY]     # strict: a broken link is an error
     .venv/bin/python docs/build_site.py serve [--port 8000]   # http://127.0.0.1:8000, built again after each change
 
-`./writecare docs` is the short way. The pages lie in the site as they lie in the repository, so a relative link works in
-both. Nothing in the built site asks another host for anything: no fonts, no scripts, and the search index is a file.
+`./writecare docs` is the short way. The pages lie in the site as they lie in the repository, so that a relative link
+works in both. Nothing in the built site asks another host for anything: no fonts, no scripts; the search index is a
+file.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-WORK: Final = ROOT / "build" / "site"
+SITE: Final = ROOT / "build" / "site"
 TOP: Final = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md")
 FOLDERS: Final = ("docs", "models/cards")
 # The browser itself refuses what another host would send.
@@ -38,32 +40,33 @@ def pages(root: Path = ROOT) -> list[Path]:
     )
 
 
-def build(out: Path, root: Path = ROOT, work: Path = WORK) -> str:
-    """Build the site into `out`. Returns what the generator said; raises RuntimeError where a link is broken."""
-    source = work / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    for page in pages(root):
-        (source / page).parent.mkdir(parents=True, exist_ok=True)
-        (source / page).write_text(with_lists_apart((root / page).read_text()))
-    shutil.copy(root / "LICENSE", source / "LICENSE")
-    config = work / "mkdocs.yml"  # JSON is YAML too
-    config.write_text(json.dumps(configuration(root, out), indent=2))
-    outcome = subprocess.run(
-        [sys.executable, "-P", "-m", "zensical", "build", "--clean", "--strict", "--config-file", str(config)],
-        capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"},
-    )  # fmt: skip
-    said = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout + outcome.stderr)
-    if outcome.returncode != 0:
-        raise RuntimeError(re.sub(r"(?ms)^Traceback.*\n(?=\w)", "", said).strip())
-    return said
+def build(out: Path, root: Path = ROOT) -> None:
+    """Build the site into `out`, in the place of what is there. Raises RuntimeError where a link is broken."""
+    with tempfile.TemporaryDirectory(prefix="writecare-docs-") as work:
+        source = Path(work, "source")
+        for page in pages(root):
+            (source / page).parent.mkdir(parents=True, exist_ok=True)
+            (source / page).write_text(with_lists_apart((root / page).read_text()))
+        shutil.copy(root / "LICENSE", source / "LICENSE")
+        config = Path(work, "mkdocs.yml")
+        config.write_text(json.dumps(configuration(root), indent=2))  # JSON is YAML too
+        outcome = subprocess.run(
+            [sys.executable, "-P", "-m", "zensical", "build", "--strict", "--config-file", str(config)],
+            capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"},
+        )  # fmt: skip
+        if outcome.returncode != 0:
+            said = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout + outcome.stderr)
+            raise RuntimeError(re.sub(r"(?ms)^Traceback.*\n(?=\w)", "", said).strip())
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(Path(work, "html"), out)
 
 
-def configuration(root: Path, out: Path) -> dict[str, Any]:
+def configuration(root: Path) -> dict[str, Any]:
     """What the generator is told."""
     return {
         "site_name": "WriteCareConnect",
         "docs_dir": "source",
-        "site_dir": os.path.relpath(out, WORK) if out.is_relative_to(WORK) else str(out),
+        "site_dir": "html",
         "use_directory_urls": False,
         "nav": navigation(root),
         "theme": {
@@ -130,15 +133,14 @@ def serve(port: int) -> None:
     """Build, listen on 127.0.0.1 alone, and build again after each change, until Ctrl-C."""
     from watchfiles import watch  # noqa: PLC0415 - for this command alone
 
-    out = WORK / "html"
-    print(build(out), file=sys.stderr)
-    server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=str(out)))
+    build(SITE)
+    server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=str(SITE)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}/", flush=True)
     try:
         for _ in watch(*_watched(), recursive=True, raise_interrupt=False):
             try:
-                build(out)
+                build(SITE)
                 print("built again", file=sys.stderr)
             except RuntimeError as error:
                 print(error, file=sys.stderr)
@@ -169,7 +171,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="build_site.py")
     commands = parser.add_subparsers(dest="command", required=True)
     to_build = commands.add_parser("build", help="build the site strictly")
-    to_build.add_argument("directory", nargs="?", type=Path, default=WORK / "html")
+    to_build.add_argument("directory", nargs="?", type=Path, default=SITE)
     to_serve = commands.add_parser("serve", help="build and serve the site on this machine")
     to_serve.add_argument("--port", type=int, default=8000)
     given = parser.parse_args(arguments)

@@ -23,22 +23,20 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from comms.identity.tokens import Issuer
-from comms.metrics import SHARED
 from comms.provision import Databases
 from comms.settings import Settings
 from comms.short_path import short_dir
 from models.errors import conflict
-from models.telemetry import SILENCED
 from serving import postgres_child
 from serving.children import ProcessChild, Startable, Supervisor, TaskChild
 from serving.memory import PeakMemory
 from serving.postgres_child import PostgresChild
+from serving.process_environment import process_environment
 from serving.registration import already_registered
 from serving.running import Running, forget_running, sole_instance, write_running
 
 _READY_SECONDS: Final = 600.0
 _PROBE_SECONDS: Final = 1.0
-_ROOT: Final = Path(__file__).resolve().parent.parent
 
 Tell = Callable[[str], None]
 
@@ -150,53 +148,36 @@ class Instance:
         return [*_module("serving.worker")(), "--models", str(self._models_ready), "--ready", str(self._worker_ready)]
 
     def _as_app(self) -> dict[str, str]:
-        return self._environment(self.databases.app) | self._ray_environment()
+        return self._environment("models")
 
     def _as_api(self) -> dict[str, str]:
-        together = {SHARED: str(self._counts)} if self.settings.api_processes > 1 else {}
-        return self._as_app() | together
+        return self._environment("api")
 
     def _as_relay(self) -> dict[str, str]:
-        return self._environment(self.databases.relay)
+        return self._environment("relay")
 
     def _as_sender(self) -> dict[str, str]:
-        return self._environment(self.databases.sender)
+        return self._environment("sender")
 
     def _as_keeper(self) -> dict[str, str]:
-        return self._environment(self.databases.keeper)
+        return self._environment("keeper")
 
     def _as_sealer(self) -> dict[str, str]:
-        return self._environment(self.databases.sealer)
+        return self._environment("sealer")
 
     def _as_worker(self) -> dict[str, str]:
-        return self._environment(self.databases.worker) | self._ray_environment()
+        return self._environment("worker")
 
     def _as_registry(self) -> dict[str, str]:
-        return self._environment(self.databases.mlflow)
+        return self._environment("registration")
 
-    def _environment(self, role_database_url: str) -> dict[str, str]:
-        """This process's own, without the administrator's door to the database."""
+    def _environment(self, process: str) -> dict[str, str]:
+        """This process's own, without the administrator's door to the database, and what `process` needs."""
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return environment | {
-            "PYTHONPATH": str(_ROOT),
-            "WRITECARE_DATA_DIR": str(self.settings.data_dir.resolve()),
-            "WRITECARE_HOST": self.settings.host,
-            "WRITECARE_PORT": str(self.settings.port),
-            "WRITECARE_ROLE_DATABASE_URL": role_database_url,
-            "WRITECARE_SERVE_URL": self.serve_url,
-            # One thread for linear algebra where nobody asks for more (replicas do): else each process of many
-            # keeps a pool as large as the machine.
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-            "TOKENIZERS_PARALLELISM": "false",
-            **SILENCED,
-        }
-
-    def _ray_environment(self) -> dict[str, str]:
-        # 0 keeps Ray's node, and so its servers, on loopback: else even 127.0.0.1 is made the machine's own address.
-        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._ray_token} | loopback
+        return environment | process_environment(
+            process, self.settings, self.databases,
+            serve_url=self.serve_url, ray_token=self._ray_token, metrics_dir=self._counts,
+        )  # fmt: skip
 
     # --- what it is found by -----------------------------------------------------------------------------------
 
