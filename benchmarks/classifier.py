@@ -21,11 +21,11 @@ from scipy.sparse import csr_matrix, hstack
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
-from models import weights as packaged
-from models.champions import SHIPPED
-from models.embedding import EmbeddingModel
-from models.ngrams import NgramFeatures, NgramInput, ngram_inputs
-from models.records import Conversation
+from models.artefacts import weights as packaged
+from models.contract.records import Conversation
+from models.registry.champions import SHIPPED
+from models.text.embedding import EmbeddingModel
+from models.text.ngrams import NgramFeatures, NgramInput, ngram_inputs
 from training.dataset import Labelled
 from training.metrics import (
     average_precisions,
@@ -35,7 +35,7 @@ from training.metrics import (
     resampled,
 )
 from training.report.material import corpus, never_held_out
-from training.report.reading import find_version, held_out_reading
+from training.report.predictions import find_version, held_out_reading
 
 PAIRS: Final = 11
 CONVERSATIONS: Final = 24  # read in each half of a pair

@@ -10,9 +10,9 @@ for another embedding. A ratio under 1 is faster.
 import sys
 from typing import Any
 
-from benchmarks.spoken import as_turns, diarization_error_rate, in_turn, published_diarizer, report, setting
-from models import weights
-from models.diarization import Diarizer
+from benchmarks.speech_material import as_turns, diarization_error_rate, in_turn, published_diarizer, report, setting
+from models.artefacts import weights
+from models.speech.diarization import Diarizer
 
 
 def main() -> int:

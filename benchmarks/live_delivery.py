@@ -28,12 +28,12 @@ import psycopg
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from benchmarks.session_post import platform
-from comms.database import Actor, Database
-from comms.events.queries import OUTBOX, emit
-from comms.events.tickets import make_ticket
-from comms.events.waker import Waker, waking
-from comms.provision import Databases
-from serving.launcher import free_port
+from comms.kernel.database import Actor, Database
+from comms.live.tickets import make_ticket
+from comms.outbox.notifier import Waker, waking
+from comms.outbox.queries import OUTBOX, emit
+from instance.launcher import free_port
+from instance.provisioning import Databases
 
 SOCKETS: Final = 500
 ROUNDS: Final = 9
@@ -235,7 +235,7 @@ def measure(
 def relay_and_broadcaster(databases: Databases, bare_port: int) -> Iterator[None]:
     """A relay, and the yardstick's server, until the block ends."""
     relay = subprocess.Popen(
-        [sys.executable, "-m", "comms.events.relay"],
+        [sys.executable, "-m", "comms.outbox.relay"],
         env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     server = subprocess.Popen(

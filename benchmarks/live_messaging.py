@@ -45,11 +45,11 @@ from benchmarks.live_delivery import (
 )
 from benchmarks.message_post import WORDS
 from benchmarks.session_post import platform
-from comms.database import Actor, Database
-from comms.messages.queries import send_message
-from comms.messages.records import NewMessage
-from comms.provision import Databases
-from serving.launcher import free_port
+from comms.kernel.database import Actor, Database
+from comms.messaging.message_records import NewMessage
+from comms.messaging.messages.queries import send_message
+from instance.launcher import free_port
+from instance.provisioning import Databases
 
 TENANTS = 50
 OF_A_TENANT = 20

@@ -19,7 +19,7 @@ import uuid_utils.compat as uuid_utils
 from psycopg.types.json import Jsonb
 
 from benchmarks.session_post import compare, platform
-from comms.database import Actor
+from comms.kernel.database import Actor
 
 WORDS = "Ada had her tablets at eight and slept well; please look at her left heel again tonight."
 

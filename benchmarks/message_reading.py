@@ -27,15 +27,15 @@ import httpx
 import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.bare import Inputs, bare_models
+from benchmarks.bare_models import Inputs, bare_models
 from benchmarks.processor_time import seconds_by_kind
-from benchmarks.running import Bench, bench
-from comms.database import Database
-from comms.identity.queries import ensure_tenant, ensure_user
-from comms.identity.tokens import Issuer
-from models.lines import read_json_lines
-from models.records import Conversation, Turn
-from serving.command.walk import TENANT
+from benchmarks.running_instance import Bench, bench
+from cli.api_walkthrough import TENANT
+from comms.identity.bootstrap import ensure_tenant, ensure_user
+from comms.kernel.access.tokens import Issuer
+from comms.kernel.database import Database
+from models.contract.json_lines import read_json_lines
+from models.contract.records import Conversation, Turn
 
 CORPUS: Final = Path("training/data/care_conversations")
 A_SECOND: Final = 20.0

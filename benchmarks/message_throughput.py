@@ -26,8 +26,8 @@ import psycopg
 
 from benchmarks.message_post import WORDS
 from benchmarks.session_post import platform
-from comms.database import Actor
-from comms.embedded import programs
+from comms.kernel.database import Actor
+from instance.embedded_postgres import programs
 
 CLIENTS: Final = 32
 ROUNDS: Final = 7

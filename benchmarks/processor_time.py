@@ -12,7 +12,8 @@ import psutil
 # the first that is found in a command line names the process
 _KINDS: Final = {
     "safeguarding replica": "ServeReplica:models:safeguarding", "embedding replica": "ServeReplica:models:embedding",
-    "other replicas": "ServeReplica", "api": "comms.api", "relay": "comms.events.relay", "worker": "serving.worker",
+    "other replicas": "ServeReplica", "api": "comms.app.server", "relay": "comms.outbox.relay",
+    "worker": "serving.worker",
     "postgres": "postgres", "ray": "ray", "yardstick": "multiprocessing",
 }  # fmt: skip
 

@@ -5,10 +5,10 @@
 50 invented tenants with 20,000 messages each. The statements are not written down here: the house's own functions are
 called and what they ask is kept, reads and the sending of a message, which is undone each time. One side asks as
 `wcc_app` under its policies; one has the same rules written into its statements by hand, one the tenant's condition
-alone (`benchmarks/by_hand.py`). All in turn, so that a busy machine slows all; prepared, as the pool does it. Prints
-for each statement the milliseconds under the policies and the ratios: over the rules by hand as the client sees it,
-with the round trip, and of the server's processor time, which nobody else's work lengthens; over the tenant alone of
-processor time, which is what the rules themselves cost.
+alone (`benchmarks/tables_without_rls.py`). All in turn, so that a busy machine slows all; prepared, as the pool does
+it. Prints for each statement the milliseconds under the policies and the ratios: over the rules by hand as the client
+sees it, with the round trip, and of the server's processor time, which nobody else's work lengthens; over the tenant
+alone of processor time, which is what the rules themselves cost.
 """
 
 import asyncio
@@ -28,36 +28,36 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.by_hand import SIDES, make_sides
 from benchmarks.seeding import Seeded, seed
-from comms.ai.queries import Period, communication_patterns, risk_indicators
-from comms.alerts.queries import list_alerts, load_alert
-from comms.audit.queries import ActFilter, list_acts
-from comms.audit.sealer import seal_batch
-from comms.consent.grounds import list_grounds, read_ground
-from comms.consent.permission import permits
-from comms.consent.queries import list_history, list_records
-from comms.conversations.queries import list_conversations, read_conversation
-from comms.conversations.receipts import list_receipts
-from comms.database import Actor, Connection
-from comms.embedded import EmbeddedPostgres
-from comms.homes.queries import list_homes, read_home
-from comms.identity.queries import refuse_inactive
-from comms.messages.found import Search
-from comms.messages.history import list_versions
-from comms.messages.queries import list_messages, read_message, send_message
-from comms.messages.records import NewMessage
-from comms.messages.search import search
-from comms.pages import LAST_ID
-from comms.provision import Databases, provision
-from comms.recordings.queries import list_recordings, load_recording
-from comms.sessions.attendance import list_attendees
-from comms.sessions.queries import list_sessions, read_session
-from comms.tenants.queries import read_tenant
-from comms.timings.queries import list_timings
-from comms.transcripts.queries import load_analysis, load_transcript
-from comms.users.queries import list_users, read_user
-from models.records import Record
+from benchmarks.tables_without_rls import SIDES, make_sides
+from comms.ai.statistics import Period, communication_patterns, risk_indicators
+from comms.calls.recordings.queries import list_recordings, load_recording
+from comms.calls.sessions.attendance import list_attendees
+from comms.calls.sessions.queries import list_sessions, read_session
+from comms.calls.stage_timings.queries import list_timings
+from comms.calls.transcripts.queries import load_analysis, load_transcript
+from comms.governance.audit.queries import ActFilter, list_acts
+from comms.governance.audit.sealer import seal_batch
+from comms.governance.consent.lawful_grounds import list_grounds, read_ground
+from comms.governance.consent.permissions import permits
+from comms.governance.consent.queries import list_history, list_records
+from comms.identity.homes.queries import list_homes, read_home
+from comms.identity.tenants.queries import read_tenant
+from comms.identity.users.queries import list_users, read_user
+from comms.kernel.database import Actor, Connection
+from comms.messaging.conversations.queries import list_conversations, read_conversation
+from comms.messaging.conversations.receipts import list_receipts
+from comms.messaging.message_records import NewMessage
+from comms.messaging.messages.history import list_versions
+from comms.messaging.messages.queries import list_messages, read_message, send_message
+from comms.messaging.messages.search import search
+from comms.messaging.messages.search_records import Search
+from comms.safeguarding.alerts.queries import list_alerts, load_alert
+from comms.web.credentials import refuse_inactive
+from comms.web.pagination import LAST_ID
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
+from models.contract.records import Record
 
 TENANTS: Final = 50
 MESSAGES: Final = 20_000  # of each tenant

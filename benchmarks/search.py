@@ -19,15 +19,15 @@ from typing import Any, Final
 import numpy as np
 import psycopg
 
-from benchmarks.talk import MODEL, Tenant, Turns, as_text, noisy, read_words, seed_talk
-from comms.embedded import EmbeddedPostgres
-from comms.messages.found import Search
-from comms.messages.queries import COLUMNS
-from comms.messages.search import _FILTERS, _NEWEST, ONE_PLAN, _values
-from comms.pages import LAST_ID
-from comms.provision import Databases, provision
-from models.embedding import EmbeddingModel
-from models.weights import sentence_encoder
+from benchmarks.synthetic_messages import MODEL, Tenant, Turns, as_text, noisy, read_words, seed_talk
+from comms.messaging.messages.queries import COLUMNS
+from comms.messaging.messages.search import _FILTERS, _NEWEST, ONE_PLAN, _values
+from comms.messaging.messages.search_records import Search
+from comms.web.pagination import LAST_ID
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
+from models.artefacts.weights import sentence_encoder
+from models.text.embedding import EmbeddingModel
 
 SIZES: Final = (*[4_000] * 49, 40_000)
 PAIRS: Final = 9

@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.embedding import EmbeddingModel
-from models.weights import sentence_encoder
+from models.artefacts.weights import sentence_encoder
+from models.text.embedding import EmbeddingModel
 from training.evaluate_search import read_collection
 
 FLOORS: Final = (0.0, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)

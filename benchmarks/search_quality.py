@@ -3,10 +3,10 @@
     python -m benchmarks.search_quality --qmsum DIR [--split val]
 
 Each meeting of QMSum becomes a conversation, an utterance a message with the real encoder's vector; each of its
-specific queries, as it was asked, is put to `comms.messages.search` by somebody who is in that conversation. A message
-is a hit where it lies in the query's relevant spans; the figure is the mean over queries of 1 / rank of the first hit
-(MRR), with an interval over meetings, and how often one is among the first ten. The words' ranking alone and the
-meaning's alone are the yardsticks, asked in the same run.
+specific queries, as it was asked, is put to `comms.messaging.messages.search` by somebody who is in that conversation.
+A message is a hit where it lies in the query's relevant spans; the figure is the mean over queries of 1 / rank of the
+first hit (MRR), with an interval over meetings, and how often one is among the first ten. The words' ranking alone and
+the meaning's alone are the yardsticks, asked in the same run.
 """
 
 import argparse
@@ -24,15 +24,15 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
-from benchmarks.talk import MODEL, as_text
-from comms.database import Actor, Database
-from comms.embedded import EmbeddedPostgres
-from comms.messages.found import FoundBy, Search
-from comms.messages.search import fuse, rank
-from comms.provision import Databases, provision
-from models.embedding import EmbeddingModel
-from models.endpoints import QuestionVector
-from models.weights import sentence_encoder
+from benchmarks.synthetic_messages import MODEL, as_text
+from comms.kernel.database import Actor, Database
+from comms.messaging.messages.search import fuse, rank
+from comms.messaging.messages.search_records import FoundBy, Search
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
+from models.artefacts.weights import sentence_encoder
+from models.contract.endpoints import QuestionVector
+from models.text.embedding import EmbeddingModel
 from training.evaluate_search import Collection, Query, read_collection
 from training.metrics import bootstrap_mean
 

@@ -18,9 +18,9 @@ from typing import Final
 
 import psycopg
 
-from models.lines import read_json_lines
-from serving.command.options import command_parser, parsed, settings_for
-from serving.command.token import role_urls
+from cli.options import command_parser, parsed, settings_for
+from cli.token import role_urls
+from models.contract.json_lines import read_json_lines
 
 _ROWS: Final = Path(__file__).with_suffix(".sql")
 _MESSAGING: Final = Path(__file__).with_name("messaging.sql")

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import httpx
 
-from benchmarks.bare import Inputs, bare_models
-from benchmarks.running import Bench, bench
-from models.records import Conversation, Turn
-from serving.command.demo import SAMPLE
+from benchmarks.bare_models import Inputs, bare_models
+from benchmarks.running_instance import Bench, bench
+from cli.demo import SAMPLE
+from models.contract.records import Conversation, Turn
 
 PAIRS = 9
 TEXTS = (

@@ -24,12 +24,12 @@ import httpx
 import psycopg
 from psycopg.types.json import Jsonb
 
-from comms.database import Actor
-from comms.embedded import EmbeddedPostgres
-from comms.identity.tokens import Issuer
-from comms.provision import Databases, provision
-from comms.settings import Settings
-from serving.launcher import free_port
+from comms.kernel.access.tokens import Issuer
+from comms.kernel.database import Actor
+from comms.kernel.settings import Settings
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.launcher import free_port
+from instance.provisioning import Databases, provision
 
 ROUNDS = 15
 IN_A_ROUND = 60
@@ -50,7 +50,7 @@ def platform(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
                 "WRITECARE_DATA_DIR": folder, "WRITECARE_PORT": str(port),
                 "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_API_PROCESSES": str(processes),
             }  # fmt: skip
-            command = [sys.executable, "-m", "comms.api"]
+            command = [sys.executable, "-m", "comms.app.server"]
             answering = [
                 subprocess.Popen(command, env=os.environ | wiring, stderr=subprocess.DEVNULL) for _ in range(processes)
             ]

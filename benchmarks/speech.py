@@ -2,16 +2,16 @@
 
     ./writecare bench speech
 
-Ours is `pipelines/transcribing.py`: recognition beside diarization, then attribution. Yardstick: whisperx's recognition
-(see `benchmarks/transcription.py`), then the official pyannote pipeline (see `benchmarks/diarization.py`), the same
-weights, no attribution. A ratio under 1 is faster.
+Ours is `pipelines/track_transcription.py`: recognition beside diarization, then attribution. Yardstick: whisperx's
+recognition (see `benchmarks/transcription.py`), then the official pyannote pipeline (see `benchmarks/diarization.py`),
+the same weights, no attribution. A ratio under 1 is faster.
 """
 
 import asyncio
 import sys
 from typing import Any
 
-from benchmarks.spoken import (
+from benchmarks.speech_material import (
     WhisperX,
     as_turns,
     diarization_error_rate,
@@ -22,10 +22,10 @@ from benchmarks.spoken import (
     setting,
     word_error_rate,
 )
-from models import weights
-from models.diarization import Diarizer
-from pipelines.in_process import SpeechInProcess
-from pipelines.transcribing import transcribe_mixed
+from models.artefacts import weights
+from models.speech.diarization import Diarizer
+from pipelines.local_speech import SpeechInProcess
+from pipelines.track_transcription import transcribe_mixed
 
 
 def main() -> int:

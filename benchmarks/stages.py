@@ -11,9 +11,9 @@ import statistics
 import sys
 from collections import defaultdict
 
-from benchmarks.running import bench
-from serving.command.demo import SAMPLE
-from serving.command.walk import Call, walk
+from benchmarks.running_instance import bench
+from cli.api_walkthrough import Call, walk
+from cli.demo import SAMPLE
 
 WALKS = 3
 

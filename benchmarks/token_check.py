@@ -17,8 +17,8 @@ from pathlib import Path
 from joserfc import jws
 from joserfc.jwk import KeySet
 
-from comms.database import Actor
-from comms.identity.tokens import Issuer, Verifier
+from comms.kernel.access.tokens import Issuer, Verifier
+from comms.kernel.database import Actor
 
 PAIRS = 41
 CHECKS = 200

@@ -3,13 +3,13 @@
     ./writecare bench transcription
 
 Yardstick: `whisperx.load_model` and `transcribe` with their defaults (its voice detector, batches of 8, float32 on a
-processor). Ours is `models/transcription.py` as it ships, words with times included; whisperx's times would come from
-an alignment model that no package supplies, so they are left out of its side. A ratio under 1 is faster.
+processor). Ours is `models/speech/transcription.py` as it ships, words with times included; whisperx's times would
+come from an alignment model that no package supplies, so they are left out of its side. A ratio under 1 is faster.
 """
 
 import sys
 
-from benchmarks.spoken import WhisperX, in_turn, our_transcriber, report, setting, word_error_rate
+from benchmarks.speech_material import WhisperX, in_turn, our_transcriber, report, setting, word_error_rate
 
 
 def main() -> int:

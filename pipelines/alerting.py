@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from comms.alerts.records import NewAlert, NewEvidence, Span
-from models.records import SEVERITIES, Analysis, Concern
+from comms.safeguarding.alerts.records import NewAlert, NewEvidence, Span
+from models.contract.records import SEVERITIES, Analysis, Concern
 
 SAFEGUARDING: Final = "safeguarding"
 _LONG: Final = 40  # turns

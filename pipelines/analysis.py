@@ -2,10 +2,10 @@
 
 import asyncio
 
-from models.records import AnalysedTurn, Analysis, Conversation
-from models.risk import at_least_low
-from models.text_language import ENGLISH, language_of
-from pipelines.capabilities import Models
+from models.contract.records import AnalysedTurn, Analysis, Conversation
+from models.text.language_detection import ENGLISH, language_of
+from models.text.risk import at_least_low
+from pipelines.model_protocols import Models
 
 
 async def analyse(conversation: Conversation, models: Models, *, heard: str = ENGLISH, whole: bool = True) -> Analysis:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ray.serve import Application
 
-from comms.settings import Settings
+from comms.kernel.settings import Settings
 from serving import deployments
 from serving.ingress import MODEL_API
 from serving.placement import Placement

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from models.errors import unavailable
+from models.contract.errors import unavailable
 
 _MOST_TOKENS: Final = 400  # three sentences and their JSON
 

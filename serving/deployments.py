@@ -2,7 +2,7 @@
 
 A replica is told by `user_config` which versions to hold (the champions, resolved once for all replicas) and loads
 them in `reconfigure`; when a person promotes another version, the same method changes it under the replica, which
-goes on answering from the old one until the new one stands. Replicas start as forks (`serving/nursery.py`).
+goes on answering from the old one until the new one stands. Replicas start as forks (`instance/fork_server.py`).
 
 Text models compute with one thread each: three of them read a conversation side by side, and on a busy machine two
 threads that wait for each other at every step are ten times slower than one.
@@ -19,13 +19,8 @@ import torch
 from numpy.typing import NDArray
 from ray import serve
 
-from models import weights
-from models.actions import ActionModel
-from models.champions import ResolvedModel
-from models.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
-from models.embedding import EmbeddingModel
-from models.judging import Judging
-from models.records import (
+from models.artefacts import weights
+from models.contract.records import (
     ActionItem,
     AnalysedTurn,
     Conversation,
@@ -36,15 +31,20 @@ from models.records import (
     Transcription,
     TurnAssessment,
 )
-from models.risk import RiskModel
-from models.safeguarding import SafeguardingModel
-from models.sentiment import SentimentModel
-from models.summarisation import SummarisationModel
-from models.transcription import Transcriber
-from models.turn_encoder import TurnEncoder
-from models.written_summaries import WrittenSummaries
-from serving.answers import Answer, answer_many, answer_one
+from models.registry.champions import ResolvedModel
+from models.speech.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
+from models.speech.transcription import Transcriber
+from models.text.actions import ActionModel
+from models.text.embedding import EmbeddingModel
+from models.text.generated_summaries import WrittenSummaries
+from models.text.risk import RiskModel
+from models.text.safeguarding import SafeguardingModel
+from models.text.scorer import Judging
+from models.text.sentiment import SentimentModel
+from models.text.summarisation import SummarisationModel
+from models.text.turn_encoder import TurnEncoder
 from serving.placement import Placement
+from serving.replica_results import Answer, answer_many, answer_one
 
 _log: Final = structlog.get_logger(__name__)
 

@@ -2,7 +2,8 @@
 
 The platform comes here through `comms` (which forwards) or directly; either way the token is checked here, and the
 lawful ground where the body is read, before any model sees a word. Declared from the same table as the door in
-`comms` (`models/endpoints.py`). A single call is the request itself, a batch `{"items": […]}`, an error an item.
+`comms` (`models/contract/endpoints.py`). A single call is the request itself, a batch `{"items": […]}`, an error an
+item.
 """
 
 import asyncio
@@ -21,22 +22,21 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from ray import serve
 
-from comms.ai.grounds import check_ground
+from comms.ai.lawful_use import check_ground
 from comms.ai.routes import router as declared
-from comms.database import Actor, Database
-from comms.decoders import Decoders
-from comms.doorway import Doorway
-from comms.forms import FormShape, SentFile, received_form
-from comms.http import bearer_of
-from comms.identity.callers import owner_of
-from comms.identity.queries import refuse_inactive
-from comms.identity.roles import refuse_unless
-from comms.identity.tokens import Verifier
-from comms.metrics import Metrics
-from comms.problems import PROBLEM_RESPONSES, TYPE_PREFIX, answer_with_problems, status_of
-from comms.settings import Settings
-from models import endpoints
-from models.endpoints import (
+from comms.kernel.access.roles import refuse_unless
+from comms.kernel.access.tokens import Verifier
+from comms.kernel.database import Actor, Database
+from comms.kernel.decoder_slots import Decoders
+from comms.kernel.metrics import Metrics
+from comms.kernel.settings import Settings
+from comms.web.credentials import owner_of, refuse_inactive
+from comms.web.dependencies import bearer_of
+from comms.web.middleware import Doorway
+from comms.web.multipart_forms import FormShape, SentFile, received_form
+from comms.web.problems import PROBLEM_RESPONSES, TYPE_PREFIX, answer_with_problems, status_of
+from models.contract import endpoints
+from models.contract.endpoints import (
     ENDPOINTS,
     MOST_ITEMS,
     QUESTION_PATH,
@@ -49,12 +49,12 @@ from models.endpoints import (
     QuestionVector,
     TranscribeRequest,
 )
-from models.errors import WriteCareError, invalid, unavailable
-from models.records import Record
-from pipelines.transcribing import decode_call
-from serving import calls
-from serving.handles import ServedModels, deployment_handles
+from models.contract.errors import WriteCareError, invalid, unavailable
+from models.contract.records import Record
+from pipelines.track_transcription import decode_call
+from serving import endpoint_handlers
 from serving.placement import DEPLOYMENTS, INGRESS
+from serving.served_models import ServedModels, deployment_handles
 
 Shape = TypeVar("Shape", bound=Record)
 
@@ -165,7 +165,7 @@ async def _read(door: Door, actor: Actor, endpoint: Endpoint, body: Any) -> Reco
     """One item: its shape, its ground, then its reading."""
     request = _shaped(endpoint.request, body)
     await _check(door, actor, request, endpoint)
-    record: Record = await calls.READINGS[endpoint.call](ServedModels(door.handles), request)
+    record: Record = await endpoint_handlers.READINGS[endpoint.call](ServedModels(door.handles), request)
     return record
 
 
@@ -199,7 +199,7 @@ async def _hear(
     async with turn:
         files = await door.decoders.run(actor.tenant_id, work)
     source = "+".join(part.filename or "audio" for part in parts)
-    return await calls.transcribe(
+    return await endpoint_handlers.transcribe(
         ServedModels(door.handles), files, source=source, speakers=wanted.speakers, language=wanted.language
     )
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from comms.settings import Settings
-from models.weights import SpeechWeights
+from comms.kernel.settings import Settings
+from models.artefacts.weights import SpeechWeights
 from serving.chat_completions import ChatCompletions
 
 if TYPE_CHECKING:
-    from models.transcription import RecognitionOptions
+    from models.speech.transcription import RecognitionOptions
 
 APPLICATION: Final = "models"
 
@@ -46,7 +46,7 @@ class Placement:
 
     def recognition(self) -> "RecognitionOptions":
         """How the recogniser runs here."""
-        from models.transcription import RecognitionOptions  # noqa: PLC0415 - seconds of libraries, for one replica
+        from models.speech.transcription import RecognitionOptions  # noqa: PLC0415 - seconds of libraries, for one replica
 
         return RecognitionOptions(
             device=self.device, threads=self.threads, readings=self.readings, language=self.language

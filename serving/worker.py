@@ -24,7 +24,11 @@ from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, 
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import DeleteJobCondition, Job, JobDeferrer, Status
 
-from comms.events.jobs import (
+from comms.kernel.json_logging import write_json_logs
+from comms.kernel.metrics import Metrics
+from comms.kernel.processes.background_tasks import end
+from comms.kernel.settings import Settings
+from comms.outbox.jobs import (
     EVIDENCE,
     EXPLAIN_MESSAGES,
     MESSAGES,
@@ -34,19 +38,15 @@ from comms.events.jobs import (
     explaining_job,
     reading_job,
 )
-from comms.house import House, open_house
-from comms.logs import write_json_logs
-from comms.metrics import Metrics
-from comms.problems import is_retried
-from comms.readings.due import list_tenants_waiting
-from comms.readings.evidence import list_tenants_unexplained
-from comms.settings import Settings
-from comms.tasks import end
-from models.errors import WriteCareError, unavailable
-from pipelines.capabilities import Models
-from pipelines.explaining import explain_messages
-from pipelines.processing import park_recording, process_recording
-from pipelines.reading import read_messages
+from comms.safeguarding.message_assessments.evidence import list_tenants_unexplained
+from comms.safeguarding.message_assessments.queue import list_tenants_waiting
+from comms.web.context import House, open_house
+from comms.web.problems import is_retried
+from models.contract.errors import WriteCareError, unavailable
+from pipelines.message_assessment import read_messages
+from pipelines.message_explanation import explain_messages
+from pipelines.model_protocols import Models
+from pipelines.recording_processing import park_recording, process_recording
 
 _AT_ONCE: Final = 2  # while one recording is heard, another can be read; and as many tenants' messages
 _CONNECTIONS: Final = 6
@@ -255,8 +255,8 @@ def _join_ray(models_ready: Path) -> Callable[[], Models]:
     """
     import ray  # noqa: PLC0415 - its environment must be complete before
 
-    from serving.handles import ServedModels, deployment_handles  # noqa: PLC0415
     from serving.placement import DEPLOYMENTS  # noqa: PLC0415
+    from serving.served_models import ServedModels, deployment_handles  # noqa: PLC0415
 
     while not models_ready.exists():
         time.sleep(0.05)

@@ -12,12 +12,12 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from comms.app import create_app
-from comms.embedded import EmbeddedPostgres
-from comms.house import House, open_house
-from comms.metrics import Metrics
-from comms.provision import Databases, provision
-from comms.settings import Settings
+from comms.app.application import create_app
+from comms.kernel.metrics import Metrics
+from comms.kernel.settings import Settings
+from comms.web.context import House, open_house
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
 from models.telemetry import silence_telemetry
 from tests import factories
 

@@ -11,26 +11,32 @@ from typing import Any
 import av
 import numpy as np
 
-from comms.attachments import intake as attachments
-from comms.attachments.records import Attachment
-from comms.consent import grounds
-from comms.consent import queries as consent
-from comms.consent.grounds import PURPOSES, LegalBasis, NewProcessingActivity, ProcessingActivity, Purpose
-from comms.consent.queries import ConsentChange, ConsentRecord, Origin
-from comms.database import Actor
-from comms.forms import SentFile
-from comms.house import House
-from comms.identity import queries as identity
-from comms.identity.door import door
-from comms.identity.roles import ROLES
-from comms.identity.tokens import Issuer
-from comms.recordings import intake
-from comms.recordings.queries import Recording
-from comms.recordings.uploads import upload_of
-from comms.sessions import queries as sessions
-from comms.sessions.participants import add_participant
-from comms.sessions.queries import NewParticipant, NewSession, ParticipantType, SessionType
-from comms.sign_ins.queries import open_sign_in
+from comms.calls.recordings import ingestion
+from comms.calls.recordings.queries import Recording
+from comms.calls.recordings.upload_form import upload_of
+from comms.calls.sessions import queries as sessions
+from comms.calls.sessions.participants import add_participant
+from comms.calls.sessions.queries import NewParticipant, NewSession, ParticipantType, SessionType
+from comms.governance.consent import lawful_grounds
+from comms.governance.consent import queries as consent
+from comms.governance.consent.lawful_grounds import (
+    PURPOSES,
+    LegalBasis,
+    NewProcessingActivity,
+    ProcessingActivity,
+    Purpose,
+)
+from comms.governance.consent.queries import ConsentChange, ConsentRecord, Origin
+from comms.identity import bootstrap as identity
+from comms.identity.sign_ins.queries import open_sign_in
+from comms.kernel.access.roles import ROLES
+from comms.kernel.access.system_actor import door
+from comms.kernel.access.tokens import Issuer
+from comms.kernel.database import Actor
+from comms.messaging.attachments import ingestion as attachments
+from comms.messaging.attachments.records import Attachment
+from comms.web.context import House
+from comms.web.multipart_forms import SentFile
 
 _PARTICIPANT_TYPE: dict[str, ParticipantType] = {
     **dict.fromkeys(ROLES, "staff"),
@@ -75,7 +81,7 @@ async def put_in_force(
         special_category_condition="DPA 2018 Sch. 1 para. 18",
     )  # fmt: skip
     async with house.database.acting_as(decider) as conn:
-        return await grounds.decide_ground(conn, decider, new)
+        return await lawful_grounds.decide_ground(conn, decider, new)
 
 
 async def put_all_in_force(house: House, decider: Actor, legal_basis: LegalBasis = "consent") -> None:
@@ -201,7 +207,7 @@ async def store_recording(house: House, actor: Actor, session_id: uuid.UUID, *fi
     """A mixed recording of the session (a second of tone where no file is given), taken in as an upload is."""
     sent = tuple(io.BytesIO(file) for file in files or (wav(),))
     upload = await upload_of(sent, keep_duplicate=True)  # a test may store the same tone twice
-    return await intake.take_in(house, actor, session_id, upload)
+    return await ingestion.take_in(house, actor, session_id, upload)
 
 
 async def attach(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import (
+from models.contract.records import (
     CATEGORIES,
     ActionItem,
     AnalysedTurn,
@@ -24,7 +24,7 @@ from models.records import (
     TurnAssessment,
     Word,
 )
-from pipelines.capabilities import Samples
+from pipelines.model_protocols import Samples
 
 CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
 

@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.records import Conversation, Participant, Turn
-from models.text import TextModels
+from models.contract.records import Conversation, Participant, Turn
+from models.text.analysis import TextModels
 
 
 @functools.cache

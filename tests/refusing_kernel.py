@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 
-from models.system_calls import answer, install_filter, refuse_with
+from models.confinement.seccomp import answer, install_filter, refuse_with
 
 _X86_64 = os.uname().machine == "x86_64"
 _ALLOW = 0x7FFF0000

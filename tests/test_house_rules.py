@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from models import records
+from models.contract import records
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("models", "comms", "pipelines", "serving", "training", "benchmarks", "tests")
+ROOMS = ("models", "comms", "instance", "pipelines", "serving", "training", "cli", "benchmarks", "tests")
 TOOLS = {
     "lint": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from models.records import Conversation, Participant, Turn
+from models.contract.records import Conversation, Participant, Turn
 
 # Names that are also words: swapping them would damage sentences.
 _ALSO_WORDS: Final = frozenset(

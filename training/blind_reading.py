@@ -23,9 +23,9 @@ from typing import Final
 
 from scipy.stats import binomtest
 
-from models.artefacts import read_artefact
-from models.champions import SHIPPED
-from models.summarisation import speaker_name
+from models.artefacts.files import read_artefact
+from models.registry.champions import SHIPPED
+from models.text.summarisation import speaker_name
 from training.dataset import Labelled
 from training.report.material import corpus, held_out
 from training.summary_fitting import held_out_summaries, quoted_longest_turns

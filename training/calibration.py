@@ -18,8 +18,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from models.records import CATEGORIES, SENTIMENT_LABELS
-from models.safeguarding import Blend, calibrated
+from models.contract.records import CATEGORIES, SENTIMENT_LABELS
+from models.text.safeguarding import Blend, calibrated
 from training.dataset import Labelled
 
 Arrays = dict[str, NDArray[Any]]
@@ -117,7 +117,7 @@ def apply(
     fitted: Calibration, answers: Answers
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The three models' probabilities for `answers`, by the same functions that serve."""
-    from models.sentiment import calibrated_softmax  # noqa: PLC0415 - keeps this module's head to what it is about
+    from models.text.sentiment import calibrated_softmax  # noqa: PLC0415 - keeps this module's head to what it is about
 
     chance = answers.commitment[:, 0] * fitted.commitment[0] + fitted.commitment[1]
     return (

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.lines import read_json_lines
-from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
+from models.contract.json_lines import read_json_lines
+from models.contract.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 _DATA: Final = Path(__file__).parent / "data"
 # Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order. The

@@ -1,8 +1,8 @@
 """Who does what by when, against what annotators wrote: `python -m training.evaluate_actions`.
 
-The rules of `models/actions` and `models/due` are asked about every turn that truly commits somebody, so that their
-figure does not hang on the classifier before them. They were written with the conversations outside fold 0 in sight;
-fold 0 is held out, and its figure is the one to quote.
+The rules of `models/text/actions` and `models/text/deadlines` are asked about every turn that truly commits somebody,
+so that their figure does not hang on the classifier before them. They were written with the conversations outside fold
+0 in sight; fold 0 is held out, and its figure is the one to quote.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from models.actions import PromiseReader
-from models.records import ActionItem
-from models.weights import spacy_model
+from models.artefacts.weights import spacy_model
+from models.contract.records import ActionItem
+from models.text.actions import PromiseReader
 from training.dataset import CORPORA, Labelled, read_dataset
 from training.metrics import bootstrap_mean
 from training.splits import assign_folds

@@ -19,11 +19,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from models.embedding import EmbeddingModel
-from models.lines import read_json_lines
-from models.records import Conversation, Participant, Turn
-from models.text import TextModels
-from models.weights import sentence_encoder
+from models.artefacts.weights import sentence_encoder
+from models.contract.json_lines import read_json_lines
+from models.contract.records import Conversation, Participant, Turn
+from models.text.analysis import TextModels
+from models.text.embedding import EmbeddingModel
 from training.metrics import average_precisions, interval, resampled
 
 ACTS: Final = ("inf", "ass", "bck", "fra", "sug", "stl", "el.inf", "und", "el.ass", "oth", "be.pos", "off", "el.sug")

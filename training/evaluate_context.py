@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.records import SENTIMENT_LABELS
-from models.text import TextModels
+from models.contract.records import SENTIMENT_LABELS
+from models.text.analysis import TextModels
 from training.dataset import Labelled, read_dataset
 from training.metrics import average_precision, macro_f1
 from training.train import Settings, hold_out

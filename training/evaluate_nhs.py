@@ -21,8 +21,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from models.embedding import EmbeddingModel
-from models.weights import sentence_encoder
+from models.artefacts.weights import sentence_encoder
+from models.text.embedding import EmbeddingModel
 from training.metrics import bootstrap, macro_f1
 
 FILE: Final = "v6_for_developers.csv"

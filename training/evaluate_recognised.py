@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from models import weights
-from models.audio import decode
-from models.diarization import Diarizer
-from models.records import Analysis, Conversation, Participant, Transcript, Turn
-from models.text import TextModels, analyse
-from models.transcription import Transcriber
-from pipelines.in_process import SpeechInProcess
-from pipelines.transcribing import transcribe_mixed
+from models.artefacts import weights
+from models.audio.decoder import decode
+from models.contract.records import Analysis, Conversation, Participant, Transcript, Turn
+from models.speech.diarization import Diarizer
+from models.speech.transcription import Transcriber
+from models.text.analysis import TextModels, analyse
+from pipelines.local_speech import SpeechInProcess
+from pipelines.track_transcription import transcribe_mixed
 
 _EDGE_SECONDS: Final = 0.3
 

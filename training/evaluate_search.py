@@ -1,9 +1,9 @@
 """Search over meetings: `python -m training.evaluate_search --qmsum DIR`. Full text, vectors, and the two fused.
 
 Every specific query of QMSum's `val` meetings is put to the passages of its own meeting (windows over utterances,
-`models/retrieval`). A passage is a hit where at least half of its words lie in utterances of the query's relevant
-spans; the figure is the mean over queries of 1 / rank of the first hit (MRR), 0 where none is found. Full text is real
-PostgreSQL, started for the purpose; vectors are all-MiniLM-L6-v2's of utterances, pooled.
+`models/search/rank_fusion`). A passage is a hit where at least half of its words lie in utterances of the query's
+relevant spans; the figure is the mean over queries of 1 / rank of the first hit (MRR), 0 where none is found. Full
+text is real PostgreSQL, started for the purpose; vectors are all-MiniLM-L6-v2's of utterances, pooled.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from comms.database import Connection, Database
-from comms.embedded import EmbeddedPostgres
-from models.embedding import EmbeddingModel
-from models.retrieval import Passage, passages, pooled, reciprocal_rank_fusion
-from models.weights import sentence_encoder
+from comms.kernel.database import Connection, Database
+from instance.embedded_postgres import EmbeddedPostgres
+from models.artefacts.weights import sentence_encoder
+from models.search.rank_fusion import Passage, passages, pooled, reciprocal_rank_fusion
+from models.text.embedding import EmbeddingModel
 from training.metrics import bootstrap_mean
 
 _FRAME: Final = re.compile(  # what a query says of itself, not of what it looks for

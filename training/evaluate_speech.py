@@ -1,6 +1,6 @@
 """How good the words and the speakers are: WER, DER, cpWER, attribution tax, word times, speed; and invented words.
 
-On the walk: beside it; the data scientist's measure of `pipelines/transcribing.py`, and the figures of the model
+On the walk: beside it; the data scientist's measure of `pipelines/track_transcription.py`, and the figures of the model
 cards. A call is `<id>.flac` with `<id>.json` (turns with speaker, text, times, and `words` with `start` where the times
 of words are known) and `<id>.rttm`; where tracks `<id>.S1.flac` … lie beside it, the call is measured on its tracks as
 well. What is counted: `training/speech_metrics.py`; the sounds without words: `training/nonspeech.py`.
@@ -24,14 +24,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from models import weights
-from models.audio import decode
-from models.diarization import Diarizer
-from models.records import SpeakerTurn, StageTiming, Transcription
-from models.transcription import Transcriber
-from pipelines import transcribing
-from pipelines.capabilities import Samples
-from pipelines.in_process import SpeechInProcess
+from models.artefacts import weights
+from models.audio.decoder import decode
+from models.contract.records import SpeakerTurn, StageTiming, Transcription
+from models.speech.diarization import Diarizer
+from models.speech.transcription import Transcriber
+from pipelines import track_transcription
+from pipelines.local_speech import SpeechInProcess
+from pipelines.model_protocols import Samples
 from training import nonspeech
 from training.speech_metrics import (
     diarization_errors,
@@ -76,7 +76,7 @@ class Result:
 
 
 class Remembered:
-    """Speech that also keeps what the models last answered: implements `pipelines.capabilities.Speech`."""
+    """Speech that also keeps what the models last answered: implements `pipelines.model_protocols.Speech`."""
 
     def __init__(self, speech: SpeechInProcess) -> None:
         self._speech = speech
@@ -148,7 +148,7 @@ def evaluate(
     """Transcribe one call and compare it with its reference."""
     speech = Remembered(SpeechInProcess(transcriber, diarizer))
     found, timings = asyncio.run(
-        transcribing.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
+        track_transcription.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
     )
     turns = sorted(reference["turns"], key=lambda turn: turn["start"])
     said, heard = streams(turns, "speaker", "text"), streams(found["words"], "speaker", "word")

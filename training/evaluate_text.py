@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from models.champions import SHIPPED
-from models.errors import WriteCareError
+from models.contract.errors import WriteCareError
+from models.registry.champions import SHIPPED
 from training.report.steps import Steps
 
 _NO_STORE: Final = "none"
@@ -67,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Steps() as steps:
             with steps.step("starting"):  # what follows takes seconds to import
-                from training.report import making, page, tracking  # noqa: PLC0415
+                from training.report import builder, page, tracking  # noqa: PLC0415
             store = given.mlflow or tracking.store_of(given.data)
             if store != _NO_STORE:
                 tracking.checked_store(store)
-            figures, directory = (making.compare if given.against else making.evaluate)(given, command, steps)
+            figures, directory = (builder.compare if given.against else builder.evaluate)(given, command, steps)
             if store != _NO_STORE:
                 with steps.step("keeping the MLflow run"):
                     tracking.keep_run(store, given.data, directory.name, figures, directory)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from models.minilm import has_fast_bfloat16
-from models.records import CATEGORIES, SEVERITIES, Conversation
-from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
+from models.contract.records import CATEGORIES, SEVERITIES, Conversation
+from models.networks.minilm import has_fast_bfloat16
+from models.text.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
 from training.augmentation import Chances, first_names, varied
 from training.dataset import FIRST_CORPORA, Labelled
 from training.resegmentation import Rank, resegmented

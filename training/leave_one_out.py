@@ -3,7 +3,8 @@
 What a concern sounds like is learnt from all corpora but one file (a source: one writer) or one brief (a style), and
 that one is asked. To train the encoder anew for each is out of reach, so the shipped encoder stays as it is and only a
 logistic layer over its vectors is fitted anew: a cheap protocol, which flatters by what the encoder knows of the
-left-out part. The dearer figure, of an encoder whose upper layers never saw two styles, is `training/left_out.py`'s.
+left-out part. The dearer figure, of an encoder whose upper layers never saw two styles, is
+`training/unseen_style_figures.py`'s.
 """
 
 import argparse
@@ -18,11 +19,11 @@ from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from models.artefacts import read_artefact
-from models.champions import SHIPPED
-from models.safeguarding import turn_maxima
-from models.turn_encoder import TurnEncoder
-from models.weights import mpnet
+from models.artefacts.files import read_artefact
+from models.artefacts.weights import mpnet
+from models.registry.champions import SHIPPED
+from models.text.safeguarding import turn_maxima
+from models.text.turn_encoder import TurnEncoder
 from training.dataset import Labelled, dataset_sha256, read_dataset
 from training.metrics import average_precision, bootstrap, recall_at_false_alarms
 

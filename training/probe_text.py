@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import Conversation, Evidence, Turn
-from models.safeguarding import SafeguardingModel
-from models.weights import spacy_model
+from models.artefacts.weights import spacy_model
+from models.contract.records import Conversation, Evidence, Turn
+from models.text.safeguarding import SafeguardingModel
 from training.augmentation import as_recognised, first_names, swap_names
 from training.dataset import Labelled
 from training.metrics import average_precision, interval, recall_at_false_alarms, resampled, shares

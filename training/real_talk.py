@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from models.records import CATEGORIES, Conversation, Participant, Turn
+from models.contract.records import CATEGORIES, Conversation, Participant, Turn
 from training.dataset import Labelled
 
 _Line = tuple[str, str, str]  # speaker, role, words

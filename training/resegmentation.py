@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import Turn
+from models.contract.records import Turn
 from training.dataset import Labelled
 
 UNKNOWN_SENTIMENT: Final = -100  # what the loss leaves out

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.records import RISK_LEVELS, SENTIMENT_LABELS, Sentiment, TurnAssessment
-from models.risk import any_chance, floor_of, level_of, risk_features, step_chances
-from models.safeguarding import assessment
+from models.contract.records import RISK_LEVELS, SENTIMENT_LABELS, Sentiment, TurnAssessment
+from models.text.risk import any_chance, floor_of, level_of, risk_features, step_chances
+from models.text.safeguarding import assessment
 from training.calibration import Answers, cross_calibrated, expected_level
 from training.dataset import Labelled
 from training.metrics import average_precision, bootstrap

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.artefacts import Manifest
-from models.records import TurnAssessment
-from models.summarisation import SummarisationModel, WordWorth, speaker_name, spelt, word_features
+from models.artefacts.files import Manifest
+from models.contract.records import TurnAssessment
+from models.text.summarisation import SummarisationModel, WordWorth, speaker_name, spelt, word_features
 from training.calibration import Answers
 from training.dataset import Labelled
 from training.metrics import bootstrap, bootstrap_mean

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from models.artefacts import Origin, write_artefact
-from models.champions import SHIPPED
-from models.weights import mpnet
+from models.artefacts.files import Origin, write_artefact
+from models.artefacts.weights import mpnet
+from models.registry.champions import SHIPPED
 from training.calibration import (
     Answers,
     best_f1_threshold,
@@ -34,12 +34,12 @@ from training.calibration import (
     save_answers,
 )
 from training.dataset import CORPORA, FIRST_CORPORA, NEVER_HELD_OUT, Labelled, dataset_sha256, read_dataset
-from training.evaluation import text_figures
 from training.fine_tuning import STAGES, FineTuning
-from training.learning import Lesson, read_learnt, run
-from training.levelling import LEVELLED
-from training.mixing import chosen_excerpts
+from training.fold_training import Lesson, read_learnt, run
+from training.held_out_figures import text_figures
+from training.identity_terms import LEVELLED
 from training.real_talk import read_real_talk
+from training.real_talk_mixing import chosen_excerpts
 from training.risk_fitting import fit_risk
 from training.splits import FOLDS, SEED, Split, assign_folds, split
 from training.summary_fitting import fit_summary

@@ -1,32 +1,26 @@
 """The model endpoints as the platform sees them: declared here, answered by Ray Serve, or by a query.
 
-Bodies are those of `models/endpoints.py`; they are described in the OpenAPI document, not read, so that they stream.
+Bodies are those of `models/contract/endpoints.py`; they are described in the OpenAPI document, not read, so that they
+stream.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.requests import HTTPConnection
 from starlette.responses import StreamingResponse
 
-from comms.ai import queries
-from comms.ai.forwarding import ModelDoor
-from comms.http import Acting, acting_with, allowed
-from comms.times import Time
-from models.endpoints import ENDPOINTS, Batch, BatchResults, Endpoint
-from models.errors import invalid
+from comms.ai import statistics
+from comms.ai.model_client import model_door_of
+from comms.kernel.time_types import Time
+from comms.web.dependencies import Acting, acting_with, allowed
+from models.contract.endpoints import ENDPOINTS, Batch, BatchResults, Endpoint
+from models.contract.errors import invalid
 
 router = APIRouter(prefix="/api/ai", tags=["models"])
 
 _PERIOD: Final = timedelta(days=30)
 _LONGEST_PERIOD: Final = timedelta(days=731)
-
-
-def model_door_of(connection: HTTPConnection) -> ModelDoor:
-    """The door to the models that the process opened at its start."""
-    door: ModelDoor = connection.app.state.models
-    return door
 
 
 async def forward_call(request: Request) -> StreamingResponse:
@@ -86,9 +80,9 @@ async def read_communication_patterns(
     acting: Annotated[Acting, acting_with("patterns.read")],
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
-) -> queries.CommunicationPatterns:
+) -> statistics.CommunicationPatterns:
     """Who talks how much, in which kinds of session; the last 30 days unless a period is named."""
-    return await queries.communication_patterns(acting.conn, _period(since, until))
+    return await statistics.communication_patterns(acting.conn, _period(since, until))
 
 
 @router.get("/risk-indicators")
@@ -96,14 +90,14 @@ async def read_risk_indicators(
     acting: Annotated[Acting, acting_with("patterns.read")],
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
-) -> queries.RiskIndicators:
+) -> statistics.RiskIndicators:
     """Where concerns gather: risk levels and categories, beside the period before. Signs, not findings."""
-    return await queries.risk_indicators(acting.conn, _period(since, until))
+    return await statistics.risk_indicators(acting.conn, _period(since, until))
 
 
-def _period(since: datetime | None, until: datetime | None) -> queries.Period:
+def _period(since: datetime | None, until: datetime | None) -> statistics.Period:
     end = until or datetime.now(UTC)
     start = since or end - _PERIOD
     if not timedelta(0) < end - start <= _LONGEST_PERIOD:
         raise invalid("period-invalid", "since must lie before until, by two years at most.")
-    return queries.Period(since=start, until=end)
+    return statistics.Period(since=start, until=end)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from models.records import Turn
+from models.contract.records import Turn
 from tests.readers import CARERS, chance_of_concern, conversation, text_models
 from training.augmentation import as_recognised, first_names, swap_names
-from training.capabilities import CAPABILITIES, Row, ask
+from training.behaviour_checks import CAPABILITIES, Row, ask
 from training.dataset import read_dataset
 from training.report.material import never_held_out
 

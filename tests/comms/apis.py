@@ -8,13 +8,13 @@ from pathlib import Path
 
 import httpx
 
-from serving.launcher import free_port
+from instance.launcher import free_port
 
 ROOT = Path(__file__).parents[2]
 
 
 class ApiProcess:
-    """`python -m comms.api` on a port of its own, which it keeps when it is started again."""
+    """`python -m comms.app.server` on a port of its own, which it keeps when it is started again."""
 
     def __init__(self, data_dir: Path, database_url: str) -> None:
         self.port = free_port()
@@ -28,7 +28,7 @@ class ApiProcess:
     def start(self) -> None:
         """Starts it and returns at once."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "comms.api"], env=os.environ | self._wiring, cwd=ROOT,
+            [sys.executable, "-m", "comms.app.server"], env=os.environ | self._wiring, cwd=ROOT,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -12,8 +12,8 @@ from typing import Final
 import psycopg
 import uuid_utils.compat as uuid_utils
 
-from comms.identity.roles import ROLES
-from comms.provision import ROLES as LOGIN_ROLES
+from comms.kernel.access.roles import ROLES
+from instance.provisioning import ROLES as LOGIN_ROLES
 from tests.comms.catalogue import Catalogue, Table, fingerprint
 
 # Every role that logs in to this database; the registry's has one of its own and may not connect to this.

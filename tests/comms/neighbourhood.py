@@ -4,29 +4,29 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from comms.accounts.passwords import reset_password
-from comms.alerts import queries as alerts
-from comms.alerts.records import NewReview
-from comms.break_glass.queries import NewBrokenGlass, break_glass
-from comms.conversations.members import make_conversation
-from comms.conversations.queries import CareContext, ConversationSettings, NewConversation
-from comms.conversations.receipts import NewReceipt, give_receipt
-from comms.database import Actor, one
-from comms.events.tickets import make_ticket
-from comms.homes.queries import NewHome, create_home
-from comms.house import House
-from comms.identity.door import door
-from comms.identity.roles import ROLES
-from comms.messages.queries import edit_message, send_message
-from comms.messages.reactions import NewReaction, add_reaction
-from comms.messages.records import MessageChange, NewFileMessage, NewMessage
-from comms.retention.holds import NewHold, place_hold
-from comms.retention.rules import RuleChange, decide_rule
-from comms.service_accounts.queries import NewServiceAccount, create_service_account
-from comms.timings.queries import save_timings
-from comms.users.queries import read_user
-from comms.webhooks.queries import NewWebhook, create_webhook
-from models.records import StageTiming
+from comms.calls.stage_timings.queries import save_timings
+from comms.delivery.webhooks.queries import NewWebhook, create_webhook
+from comms.governance.break_glass.queries import NewBrokenGlass, break_glass
+from comms.governance.retention.holds import NewHold, place_hold
+from comms.governance.retention.rules import RuleChange, decide_rule
+from comms.identity.homes.queries import NewHome, create_home
+from comms.identity.passwords import reset_password
+from comms.identity.service_accounts.queries import NewServiceAccount, create_service_account
+from comms.identity.users.queries import read_user
+from comms.kernel.access.roles import ROLES
+from comms.kernel.access.system_actor import door
+from comms.kernel.database import Actor, one
+from comms.live.tickets import make_ticket
+from comms.messaging.conversations.members import make_conversation
+from comms.messaging.conversations.queries import CareContext, ConversationSettings, NewConversation
+from comms.messaging.conversations.receipts import NewReceipt, give_receipt
+from comms.messaging.message_records import MessageChange, NewFileMessage, NewMessage
+from comms.messaging.messages.queries import edit_message, send_message
+from comms.messaging.messages.reactions import NewReaction, add_reaction
+from comms.safeguarding.alerts import queries as alerts
+from comms.safeguarding.alerts.records import NewReview
+from comms.web.context import House
+from models.contract.records import StageTiming
 from tests import factories
 from tests.comms import walked
 

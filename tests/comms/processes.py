@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 import httpx
 
-from comms.house import House
-from comms.provision import Databases
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests.comms.served import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,7 +33,7 @@ class ApiProcess:
 
 
 def _start(wiring: dict[str, str], refused: tuple[str, ...]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "comms.api"]
+    command = [sys.executable, "-m", "comms.app.server"]
     if refused:
         command = [sys.executable, "-m", "tests.refusing_kernel", *refused, "--", *command]
     return subprocess.Popen(command, cwd=ROOT, env=wiring, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -20,13 +20,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from comms.app import create_app
-from comms.database import Database
-from comms.house import House
-from comms.provision import Databases
-from comms.webhooks.addresses import Resolver, SystemResolver
-from comms.webhooks.post import Post
-from comms.webhooks.sender import Patience, Sender
+from comms.app.application import create_app
+from comms.delivery.webhooks.destinations import Resolver, SystemResolver
+from comms.delivery.webhooks.dispatcher import Patience, Sender
+from comms.delivery.webhooks.transport import Post
+from comms.kernel.database import Database
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests.comms import relays
 from tests.comms.served import served
 
@@ -130,4 +130,4 @@ def start_sender(house: House, databases: Databases, **settings: str) -> "subpro
         "WRITECARE_ROLE_DATABASE_URL": databases.sender, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
         "WRITECARE_WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "PATH": os.environ["PATH"], **settings,
     }  # fmt: skip
-    return subprocess.Popen([sys.executable, "-m", "comms.sender"], cwd=ROOT, env=wiring)
+    return subprocess.Popen([sys.executable, "-m", "comms.delivery.sender"], cwd=ROOT, env=wiring)

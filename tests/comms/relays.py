@@ -14,11 +14,11 @@ import anyio
 import psycopg
 from psycopg.rows import dict_row
 
-from comms.database import Actor
-from comms.events.queries import EventType, emit
-from comms.events.relay import relay
-from comms.house import House
-from comms.provision import Databases
+from comms.kernel.database import Actor
+from comms.outbox.queries import EventType, emit
+from comms.outbox.relay import relay
+from comms.web.context import House
+from instance.provisioning import Databases
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -38,7 +38,7 @@ async def relaying(databases: Databases) -> AsyncIterator[None]:
 def start_relay(databases: Databases) -> subprocess.Popen[bytes]:
     """A relay as the launcher starts it."""
     wiring = {"WRITECARE_ROLE_DATABASE_URL": databases.relay, "PATH": os.environ["PATH"]}
-    return subprocess.Popen([sys.executable, "-m", "comms.events.relay"], cwd=ROOT, env=wiring)
+    return subprocess.Popen([sys.executable, "-m", "comms.outbox.relay"], cwd=ROOT, env=wiring)
 
 
 async def stand(databases: Databases, how_many: int) -> bool:

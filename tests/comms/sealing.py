@@ -12,13 +12,13 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from comms.audit.anchors import AnchorBook, AnchorKey
-from comms.audit.queries import record_act
-from comms.audit.sealer import seal_for_ever
-from comms.audit.verification import Verification, verify_chain
-from comms.database import Actor, Connection
-from comms.house import House
-from comms.provision import Databases
+from comms.governance.audit.anchors import AnchorBook, AnchorKey
+from comms.governance.audit.sealer import seal_for_ever
+from comms.governance.audit.verification import Verification, verify_chain
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests.comms import relays
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,7 +67,7 @@ def start_sealer(house: House, databases: Databases) -> subprocess.Popen[bytes]:
         "WRITECARE_ROLE_DATABASE_URL": databases.sealer, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
         "PATH": os.environ["PATH"],
     }  # fmt: skip
-    return subprocess.Popen([sys.executable, "-m", "comms.audit.sealer"], cwd=ROOT, env=wiring)
+    return subprocess.Popen([sys.executable, "-m", "comms.governance.audit.sealer"], cwd=ROOT, env=wiring)
 
 
 async def act(house: House, actor: Actor, times: int = 1, action: str = "test.acted") -> None:

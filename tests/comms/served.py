@@ -9,8 +9,8 @@ import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
-from comms.api import WEBSOCKETS
-from comms.patient_protocol import PatientProtocol
+from comms.app.server import WEBSOCKETS
+from comms.web.uvicorn_protocol import PatientProtocol
 
 
 def free_port() -> int:

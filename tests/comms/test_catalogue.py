@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from comms.provision import ROLES, Databases
+from instance.provisioning import ROLES, Databases
 
 # schema_migrations: no tenant's data. tenants: is what the others point at.
 NOT_A_TENANTS = {"schema_migrations", "tenants"}

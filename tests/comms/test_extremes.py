@@ -9,8 +9,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from comms.database import Actor
-from comms.house import House
+from comms.kernel.database import Actor
+from comms.web.context import House
 from tests import factories
 from tests.comms.described import Operation, operations
 

@@ -7,15 +7,15 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from comms.audit.sealer import seal_batch
-from comms.audit.verification import verify_chain
-from comms.database import Actor, Database
-from comms.events.jobs import job_queue
-from comms.events.relay import send_batch
-from comms.house import House
-from comms.provision import Databases, steps
-from comms.sessions.care_context import CareContext
-from comms.sessions.queries import CallPermissions, read_session
+from comms.calls.sessions.care_context import CareContext
+from comms.calls.sessions.queries import CallPermissions, read_session
+from comms.governance.audit.sealer import seal_batch
+from comms.governance.audit.verification import verify_chain
+from comms.kernel.database import Actor, Database
+from comms.outbox.jobs import job_queue
+from comms.outbox.relay import send_batch
+from comms.web.context import House
+from instance.provisioning import Databases, steps
 from tests.comms import sealing
 
 pytestmark = pytest.mark.anyio

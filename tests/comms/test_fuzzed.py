@@ -17,10 +17,10 @@ from schemathesis.core.result import Ok
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from comms.house import House
-from comms.identity.roles import ROLES
-from comms.problems import TYPE_PREFIX
-from comms.provision import Databases
+from comms.kernel.access.roles import ROLES
+from comms.web.context import House
+from comms.web.problems import TYPE_PREFIX
+from instance.provisioning import Databases
 from tests import factories
 from tests.comms.apis import ApiProcess
 

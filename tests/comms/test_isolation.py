@@ -6,10 +6,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from comms.database import Actor
-from comms.house import House
-from comms.identity.roles import ROLES
-from comms.provision import Databases
+from comms.kernel.access.roles import ROLES
+from comms.kernel.database import Actor
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests import factories
 
 pytestmark = pytest.mark.anyio

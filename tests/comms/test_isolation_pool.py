@@ -13,11 +13,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from comms.database import Actor, Connection, Database, Origin
-from comms.house import House
-from comms.identity.roles import ROLES
-from comms.provision import Databases
-from models.errors import WriteCareError, refused
+from comms.kernel.access.roles import ROLES
+from comms.kernel.database import Actor, Connection, Database, Origin
+from comms.web.context import House
+from instance.provisioning import Databases
+from models.contract.errors import WriteCareError, refused
 from tests import factories
 
 pytestmark = pytest.mark.anyio

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from comms.database import Actor
-from comms.house import House
-from comms.identity.roles import ROLES
-from comms.provision import Databases
+from comms.kernel.access.roles import ROLES
+from comms.kernel.database import Actor
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests import factories
 from tests.comms import relays
 from tests.comms.catalogue import fingerprints

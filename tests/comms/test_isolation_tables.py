@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from comms.provision import Databases, steps
+from instance.provisioning import Databases, steps
 from tests.comms.breaches import ACROSS, LOGINS, breaches
 from tests.comms.catalogue import Catalogue, fill, tables
 

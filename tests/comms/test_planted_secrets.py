@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from comms.house import House
-from comms.identity.roles import ROLES
-from comms.provision import Databases
+from comms.kernel.access.roles import ROLES
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests import factories
 from tests.comms import sealing
 from tests.comms.catalogue import tables

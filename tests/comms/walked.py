@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from comms.alerts.raising import raise_alert
-from comms.alerts.records import Alert
-from comms.consent.grounds import LegalBasis, NewProcessingActivity, ProcessingActivity, Purpose, decide_ground
-from comms.database import Actor, Connection, one
-from comms.house import House
-from comms.transcripts.queries import save_analysis, save_transcript
-from models.records import (
+from comms.calls.transcripts.queries import save_analysis, save_transcript
+from comms.governance.consent.lawful_grounds import (
+    LegalBasis,
+    NewProcessingActivity,
+    ProcessingActivity,
+    Purpose,
+    decide_ground,
+)
+from comms.kernel.database import Actor, Connection, one
+from comms.safeguarding.alerts.recording_alerts import raise_alert
+from comms.safeguarding.alerts.records import Alert
+from comms.web.context import House
+from models.contract.records import (
     CATEGORIES,
     AnalysedTurn,
     Analysis,

@@ -7,8 +7,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import BinaryIO
 
-from comms.attachments import contents_child
-from models.sandbox import send
+from comms.messaging.attachments.sanitising import child
+from models.confinement.sandbox import send
 
 
 class _Watch:
@@ -27,13 +27,13 @@ class _Watch:
         self.missed.append(f"codec {name}")
 
 
-load = contents_child.load
+load = child.load
 
 
 def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
     watch = _Watch()
     sys.meta_path.append(watch)
     codecs.register(watch.find_codec)
-    contents_child.main(arguments, source, out)
+    child.main(arguments, source, out)
     for name in watch.missed:
         send(out, b"I", name.encode())

@@ -23,13 +23,13 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from comms.database import Actor
-from comms.embedded import EmbeddedPostgres
-from comms.house import House, open_house
-from comms.metrics import Metrics
-from comms.provision import Databases, provision
-from comms.settings import Settings
-from serving.launcher import free_port
+from comms.kernel.database import Actor
+from comms.kernel.metrics import Metrics
+from comms.kernel.settings import Settings
+from comms.web.context import House, open_house
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.launcher import free_port
+from instance.provisioning import Databases, provision
 from tests import factories
 
 ROOT = Path(__file__).parents[2]
@@ -119,8 +119,8 @@ async def killed_while_at_work(house: House, databases: Databases, kills: int, s
     port = free_port()
     shared = {"WRITECARE_DATA_DIR": str(house.settings.data_dir), "WRITECARE_STALLED_AFTER_SECONDS": "2",
               "WRITECARE_JOB_ATTEMPTS": "1000", "WRITECARE_PORT": str(port)}  # fmt: skip
-    api = Killable("comms.api", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.app})
-    relay = Killable("comms.events.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay})
+    api = Killable("comms.app.server", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.app})
+    relay = Killable("comms.outbox.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay})
     worker = Killable("tests.journeys.quiet_worker", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.worker})
     work = Work()
     address = f"http://127.0.0.1:{port}"

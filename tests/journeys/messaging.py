@@ -25,15 +25,15 @@ from pydantic import SecretStr
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from comms.conversations.members import make_conversation
-from comms.conversations.queries import NewConversation
-from comms.database import Actor
-from comms.embedded import EmbeddedPostgres
-from comms.house import House, open_house
-from comms.metrics import Metrics
-from comms.provision import Databases, provision
-from comms.settings import Settings
-from serving.launcher import free_port
+from comms.kernel.database import Actor
+from comms.kernel.metrics import Metrics
+from comms.kernel.settings import Settings
+from comms.messaging.conversations.members import make_conversation
+from comms.messaging.conversations.queries import NewConversation
+from comms.web.context import House, open_house
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.launcher import free_port
+from instance.provisioning import Databases, provision
 from tests import factories
 from tests.journeys.killed import Killable, seen
 
@@ -145,8 +145,8 @@ async def written_while_killed(
     ports = [free_port(), free_port()]
     shared = {"WRITECARE_DATA_DIR": str(house.settings.data_dir)}
     doors = {"WRITECARE_ROLE_DATABASE_URL": databases.app}
-    killable = [Killable("comms.api", shared | doors | {"WRITECARE_PORT": str(port)}) for port in ports]
-    killable.append(Killable("comms.events.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}))
+    killable = [Killable("comms.app.server", shared | doors | {"WRITECARE_PORT": str(port)}) for port in ports]
+    killable.append(Killable("comms.outbox.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}))
     post = Post()
     clients = [
         Person(number, ports, factories.bearer(house, person, 12 * 3600), _of(number, conversations))

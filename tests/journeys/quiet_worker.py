@@ -2,7 +2,7 @@
 
 import asyncio
 
-from comms.settings import Settings
+from comms.kernel.settings import Settings
 from serving.worker import work
 from tests.serving.quiet_models import QuietModels
 

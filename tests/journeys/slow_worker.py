@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from comms.settings import Settings
+from comms.kernel.settings import Settings
 from serving.worker import work
 from tests.fakes import ScriptedModels
 

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from comms.app import create_app
-from comms.database import Actor
-from comms.embedded import EmbeddedPostgres
-from comms.house import House
-from comms.provision import Databases, provision
-from comms.settings import Settings
+from comms.app.application import create_app
+from comms.kernel.database import Actor
+from comms.kernel.settings import Settings
+from comms.web.context import House
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
 from tests import factories
 from tests.comms import sealing
 

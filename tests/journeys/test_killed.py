@@ -2,8 +2,8 @@
 
 import pytest
 
-from comms.house import House
-from comms.provision import Databases
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests.journeys.killed import killed_while_at_work, lost_or_doubled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]

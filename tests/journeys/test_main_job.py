@@ -19,8 +19,8 @@ import psutil
 import pytest
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from models.audio import SAMPLE_RATE, decode
-from models.records import CATEGORIES, Analysis, Transcript
+from models.audio.decoder import SAMPLE_RATE, decode
+from models.contract.records import CATEGORIES, Analysis, Transcript
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "samples" / "tr-a-0053.flac"

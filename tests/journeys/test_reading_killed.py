@@ -9,11 +9,11 @@ import httpx
 import psycopg
 import pytest
 
-from comms.database import Actor
-from comms.house import House
-from comms.provision import Databases
+from comms.kernel.database import Actor
+from comms.web.context import House
+from instance.provisioning import Databases
 from tests import factories
-from tests.comms.messaging import Talk
+from tests.comms.messaging_fixtures import Talk
 from tests.journeys.killed import Killable, seen
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]

@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from models.records import (
+from models.contract.records import (
     CATEGORIES,
     AnalysedTurn,
     Analysis,

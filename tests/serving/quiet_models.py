@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from models.errors import WriteCareError, unavailable
-from models.records import (
+from models.contract.errors import WriteCareError, unavailable
+from models.contract.records import (
     ActionItem,
     AnalysedTurn,
     Conversation,
@@ -16,11 +16,11 @@ from models.records import (
     Transcription,
     TurnAssessment,
 )
-from pipelines.capabilities import Samples
+from pipelines.model_protocols import Samples
 
 
 class QuietModels:
-    """Implements `pipelines.capabilities.Models` for silence. `failures` are raised first, one a transcription."""
+    """Implements `pipelines.model_protocols.Models` for silence. `failures` are raised first, one a transcription."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from comms.database import Actor
-from comms.house import House
-from comms.problems import answer_with_problems
-from models.endpoints import ENDPOINTS
+from comms.kernel.database import Actor
+from comms.web.context import House
+from comms.web.problems import answer_with_problems
+from models.contract.endpoints import ENDPOINTS
 from serving.ingress import Door, _json, _transcribe
 from tests import factories
 

@@ -9,14 +9,14 @@ import psycopg
 import pytest
 from procrastinate import App
 
-from comms.database import Actor
-from comms.events.jobs import MESSAGES, PROCESS_RECORDING
-from comms.house import House
-from comms.provision import Databases
-from models.errors import refused
+from comms.kernel.database import Actor
+from comms.outbox.jobs import MESSAGES, PROCESS_RECORDING
+from comms.web.context import House
+from instance.provisioning import Databases
+from models.contract.errors import refused
 from serving.worker import give_on_stalled, open_queue, register_tasks, start_reading, start_unread
 from tests import factories
-from tests.comms.messaging import Talk
+from tests.comms.messaging_fixtures import Talk
 from tests.fakes import ScriptedModels
 from tests.serving.quiet_models import QuietModels, down
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.records import CATEGORIES
+from models.contract.records import CATEGORIES
 from training.calibration import Answers, apply, fit_calibration, raised_for_real_talk
 
 TURNS = 400

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.records import ActionItem
+from models.contract.records import ActionItem
 from training.evaluate_actions import action_figures, due_agrees, judge_turn
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.retrieval import Passage
+from models.search.rank_fusion import Passage
 from training import evaluate_ami, evaluate_nhs, evaluate_search
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from training.dataset import NEVER_HELD_OUT, read_dataset
-from training.mixing import chosen_excerpts, with_lines
 from training.real_talk import doubtful, read_real_talk
+from training.real_talk_mixing import chosen_excerpts, with_lines
 
 SAID = """[doctor] hi , how are you ?
 [patient] my knee hurts and it is swollen .

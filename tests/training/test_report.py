@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from comms.provision import Databases
-from models.champions import SHIPPED
-from models.errors import WriteCareError
-from models.records import CATEGORIES
-from models.registry import mlflow_client
+from instance.provisioning import Databases
+from models.contract.errors import WriteCareError
+from models.contract.records import CATEGORIES
+from models.registry.champions import SHIPPED
+from models.registry.mlflow_registry import mlflow_client
 from tests.readers import conversation, text_models
 from training.dataset import CORPORA, labelled
 from training.evaluate_text import main
 from training.probe_text import CHANGES, DESCRIPTIONS, changes, corpus_names, described, faithfulness, probe
-from training.report.comparing import comparison_figures
+from training.report.comparison import comparison_figures
 from training.report.material import Material, Notes, corpus, held_out_among, known_to_the_corpus, read_material
 from training.report.page import comparison_page, page
 from training.report.plots import draw
-from training.report.reading import Reading, find_version, held_out_reading
+from training.report.predictions import Reading, find_version, held_out_reading
 from training.report.sections import report_figures
 from training.report.tracking import EXPERIMENT, checked_store, keep_run, metrics, store_of
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.text import TextModels, analyse
-from models.weights import mpnet
+from models.artefacts.weights import mpnet
+from models.text.analysis import TextModels, analyse
 from tests.readers import conversation, weights_directory
 from training.calibration import category_thresholds, load_answers
 from training.dataset import CORPORA, dataset_sha256, read_dataset
 from training.fine_tuning import FineTuning
-from training.learning import Lesson, read_learnt, run
-from training.levelling import LEVELLED
+from training.fold_training import Lesson, read_learnt, run
+from training.identity_terms import LEVELLED
 from training.train import HELD_OUT_ANSWERS, Places, Settings, train
 
 # The folders of these tests have names of their own, so the stages learn from all.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from models.errors import invalid
-from models.lines import read_json_lines
+from models.contract.errors import invalid
+from models.contract.json_lines import read_json_lines
 from training.calibration import Answers, load_answers
 from training.dataset import NEVER_HELD_OUT, Labelled, dataset_sha256, read_dataset
 from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, Settings, hold_out

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from training.report.outside_page import outside_blocks
+from training.report.out_of_corpus_section import outside_blocks
 from training.report.sections import FEW, Figures
 from training.report.tables import figure, plain, share, table
 

@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from models.records import CATEGORIES
-from training.report.reading import Reading
+from models.contract.records import CATEGORIES
+from training.report.predictions import Reading
 from training.report.sections import FEW, Figures
 
 _INK: Final = "#22303c"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import CATEGORIES, RISK_LEVELS, SENTIMENT_LABELS, SEVERITIES
+from models.contract.records import CATEGORIES, RISK_LEVELS, SENTIMENT_LABELS, SEVERITIES
 from training.metrics import (
     Floats,
     average_precisions,
@@ -24,7 +24,7 @@ from training.metrics import (
     resampled,
     shares,
 )
-from training.report.reading import Reading
+from training.report.predictions import Reading
 
 Figures = dict[str, Any]
 Mask = NDArray[np.bool_]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from comms.embedded import PORT, EmbeddedPostgres
-from comms.provision import connections
-from models.errors import invalid
+from instance.embedded_postgres import PORT, EmbeddedPostgres
+from instance.provisioning import connections
+from models.contract.errors import invalid
 
 EXPERIMENT: Final = "evaluation"
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -40,7 +40,7 @@ def checked_store(uri: str) -> str:
 
 def keep_run(uri: str, data_dir: Path, name: str, figures: Mapping[str, Any], directory: Path) -> str:
     """Keeps figures and files of `directory` as a run of the experiment `evaluation`; returns the run's id."""
-    from models.registry import mlflow_client  # noqa: PLC0415 - MLflow takes seconds to import
+    from models.registry.mlflow_registry import mlflow_client  # noqa: PLC0415 - MLflow takes seconds to import
 
     client = mlflow_client(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)

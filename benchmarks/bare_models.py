@@ -1,0 +1,73 @@
+"""The bare models, in a process of their own: what the served ones are compared with.
+
+As a replica is: one process, the same environment, the same number of threads a capability; but no Ray, no HTTP, no
+token, no lawful ground.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cli.demo import SAMPLE
+from comms.kernel.settings import Settings
+from models.artefacts import weights
+from models.contract.records import Conversation
+from serving.placement import Placement
+
+_CALLS: dict[str, tuple[int, Callable[[], object]]] = {}  # of the child process alone: threads and call by name
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both sides are given."""
+
+    conversation: Conversation
+    texts: Sequence[str]
+
+
+@contextmanager
+def bare_models(settings: Settings, inputs: Inputs) -> Iterator[Callable[[str], float]]:
+    """A function that calls a capability by name in the child process and returns the seconds that it took."""
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MALLOC_ARENA_MAX="2")  # as the launcher's children
+    with ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_load, initargs=(settings.data_dir, inputs)
+    ) as child:
+        yield lambda name: child.submit(_timed, name).result()
+
+
+def _load(data_dir: Any, inputs: Inputs) -> None:
+    from models.audio.decoder import decode  # noqa: PLC0415 - torch and its kin belong to the child alone
+    from models.speech.transcription import RecognitionOptions, Transcriber  # noqa: PLC0415
+    from models.text.analysis import TextModels  # noqa: PLC0415
+    from models.text.embedding import EmbeddingModel  # noqa: PLC0415
+
+    placement = Placement.of(Settings(data_dir=data_dir))
+    text = TextModels.load(data_dir)
+    embedding = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
+    options = RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings)
+    transcriber = Transcriber(weights.whisper(placement.models), options)
+    _CALLS.update(
+        {
+            "embed": (1, lambda: embedding.embed(inputs.texts)),
+            "detect-safeguarding": (1, lambda: text.safeguarding.assess(inputs.conversation)),
+            "sentiment-analysis": (1, lambda: text.sentiment.predict(inputs.conversation)),
+            "transcribe": (
+                placement.threads, lambda: transcriber.transcribe(decode(SAMPLE, max_seconds=600).samples),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _timed(name: str) -> float:
+    import torch  # noqa: PLC0415
+
+    threads, call = _CALLS[name]
+    torch.set_num_threads(threads)
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

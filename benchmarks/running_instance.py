@@ -1,0 +1,51 @@
+"""A running system for benchmarks, with someone signed in and a lawful ground to call the models on."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from cli.api_walkthrough import Tokens
+from cli.demo import sign_in
+from comms.kernel.settings import Settings
+from instance.launcher import Instance, free_port, running_instance
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The instance, the demo's tokens, and the processing activities (purpose -> id) that calls may rest on."""
+
+    instance: Instance
+    tokens: Tokens
+    grounds: dict[str, str]
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A whole instance in a data folder of its own, ready, until the block ends."""
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
+        settings = Settings(data_dir=Path(folder), port=free_port())
+        with running_instance(settings, console.print) as instance:
+            tokens = asyncio.run(sign_in(settings, instance.databases.app))
+            yield Bench(instance, tokens, _put_in_force(instance.address, tokens.manager))
+
+
+def _put_in_force(address: str, token: str) -> dict[str, str]:
+    found = {}
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
+        for purpose in ("record", "transcribe", "analyse"):
+            answer = client.post(
+                "/api/processing-activities",
+                json={
+                    "activity_type": purpose, "legal_basis": "vital_interests", "purpose": "benchmark",
+                    "special_category_condition": "DPA 2018 Sch. 1 para. 18",
+                },
+            )  # fmt: skip
+            found[purpose] = answer.raise_for_status().json()["id"]
+    return found

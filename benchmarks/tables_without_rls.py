@@ -1,0 +1,104 @@
+"""What row-level security is measured against (`benchmarks/rls.py`): the same tables without it, as two roles see them.
+
+`alone`: views with the tenant's condition and no other rule. `by_hand`: views with the rules of the policies, as a
+program would have to write them into its statements if the database kept none: who asks stands in them as a value, and
+what a rule's function asks is written out. Both roles are above row-level security; neither is ever to be made
+elsewhere than in a database of a benchmark.
+"""
+
+import re
+import secrets
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from comms.kernel.database import Actor
+
+SIDES: Final = ("alone", "by_hand")
+
+_WITHHELD: Final = (
+    "array(select s.alert_id from public.alert_subjects s where s.tenant_id = {tenant} and s.user_id = {actor} "
+    "and s.standing <> 'cleared')"
+)
+_OF_ALERTS: Final = (  # for a role that decides on alerts, as the benchmark's
+    "array(select distinct a.{column} from public.alert_subjects s join public.alerts a on a.tenant_id = s.tenant_id "
+    "and a.id = s.alert_id where s.tenant_id = {tenant} and s.user_id = {actor} and a.{column} is not null "
+    "and s.standing <> 'cleared')"
+)
+_RECORDINGS: Final = _OF_ALERTS.replace("{column}", "recording_id")
+# What the rules' functions ask, in SQL of the statement's own.
+_WRITTEN_OUT: Final = {
+    "alerts_withheld": _WITHHELD,
+    "recordings_withheld": _RECORDINGS,
+    "conversations_withheld": _OF_ALERTS.replace("{column}", "conversation_id"),
+    "objects_withheld": f"({_WITHHELD} || {_RECORDINGS})",
+    "own_conversations": (
+        "array(select m.conversation_id from public.conversation_members m where m.tenant_id = {tenant} "
+        "and m.user_id = {actor} and m.until_id is null)"
+    ),
+    "tenant": "{tenant}",
+    "actor": "{actor}",
+    "actor_role": "{role}",
+    "session_id": "null::uuid",
+}
+_STAYS: Final = (
+    "(select m.tenant_id, m.conversation_id, m.after_id, m.until_id from public.conversation_members m "
+    "where m.tenant_id = {tenant} and m.user_id = {actor})"
+)
+_TENANT_FOR: Final = re.compile(r"\( SELECT app\.tenant_for\('\{([^}]*)\}'::text\[\]\) AS tenant_for\)")
+
+
+def written_out(rule: str, actor: Actor) -> str:
+    """A policy's condition with values and questions of its own in place of the session's and of functions."""
+    values = {"tenant": f"'{actor.tenant_id}'::uuid", "actor": f"'{actor.user_id}'::uuid", "role": f"'{actor.role}'"}
+    rule = _TENANT_FOR.sub(
+        lambda found: values["tenant"] if actor.role in found[1].split(",") else "null::uuid", rule
+    )  # fmt: skip
+    for function, question in _WRITTEN_OUT.items():
+        rule = rule.replace(f"( SELECT app.{function}() AS {function})", question.format(**values))
+    return rule.replace("app.stays", _STAYS.format(**values))
+
+
+def rules(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
+    """Of each table what its policies let the API read, as one condition for the actor."""
+    found = conn.execute(
+        "select tablename, string_agg(qual, ' or ') filter (where permissive = 'PERMISSIVE'), "
+        "string_agg(qual, ' and ') filter (where permissive = 'RESTRICTIVE') from pg_policies "
+        "where schemaname = 'public' and 'wcc_app' = any (roles) and cmd in ('SELECT', 'ALL') group by tablename"
+    )
+    return {
+        table: written_out(f"({some}) and {every}" if every else some, actor) for table, some, every in found.fetchall()
+    }
+
+
+def make_sides(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
+    """Makes both roles and their views, named as the tables are; returns the roles' passwords."""
+    of_policies = rules(conn, actor)
+    tables = conn.execute(
+        "select table_name, bool_or(column_name = 'tenant_id') from information_schema.columns "
+        "where table_schema = 'public' and table_name <> 'schema_migrations' group by table_name"
+    ).fetchall()
+    passwords = {side: secrets.token_hex(16) for side in SIDES}
+    for side, password in passwords.items():
+        conn.execute(f"create role {side} login bypassrls password '{password}'".encode())
+        conn.execute(f"grant connect on database {conn.info.dbname} to {side}".encode())
+        conn.execute(f"create schema {side}".encode())
+        for table, owned in tables:
+            alone = f"{'tenant_id' if owned else 'id'} = '{actor.tenant_id}'"
+            condition = of_policies.get(table, "false") if side == "by_hand" else alone
+            conn.execute(
+                sql.SQL("create view {} as select * from public.{} where ").format(
+                    sql.Identifier(side, table), sql.Identifier(table)
+                )
+                + sql.SQL(condition)
+            )
+        conn.execute(f"grant usage on schema {side}, public, app to {side}".encode())
+        conn.execute(f"grant execute on all functions in schema app to {side}".encode())
+        conn.execute(f"grant select on app.stays to {side}".encode())
+        # on tables too: for the rules' functions, which say the tenant themselves
+        for schema in (side, "public"):
+            conn.execute(f"grant select, insert, update on all tables in schema {schema} to {side}".encode())
+        conn.execute(f"alter role {side} set search_path to {side}, public".encode())
+        conn.execute(f"alter role {side} set plan_cache_mode = force_generic_plan".encode())  # as `wcc_app` has it
+    return passwords

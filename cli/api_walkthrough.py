@@ -1,0 +1,210 @@
+"""One recording walked through a running instance by its own doors, as a care home's program would do it.
+
+Used by `demo` and by `up --demo`: everything after the first two tokens is ordinary HTTP and one WebSocket.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli.call_report import WalkedCall
+from comms.safeguarding.alerts.records import AlertDetail
+from models.contract.errors import unavailable
+from models.contract.records import Analysis, StageTiming, Transcript
+
+TENANT = "demo"
+HOME = "The Demo House (invented)"
+PURPOSES = ("record", "transcribe", "analyse")
+_POLL_SECONDS = 0.25
+
+# The corpus's roles in the platform's words: the role of the account, and how the person takes part.
+_PLATFORM_ROLE = {
+    "care_worker": ("care_worker", "staff"),
+    "senior_carer": ("care_worker", "staff"),
+    "nurse": ("care_worker", "staff"),
+    "manager": ("care_manager", "staff"),
+    "resident": ("resident", "resident"),
+    "family": ("external", "family"),
+}
+_ELSE = ("external", "professional")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Who acts in the demo: the home's manager, and the safeguarding lead who alone may read concerns."""
+
+    manager: str
+    lead: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A recording to walk: its tracks (one, or one a participant) and who takes part, in the order of the tracks."""
+
+    source: str
+    tracks: tuple[Path, ...]
+    participants: tuple[dict[str, str], ...]
+
+    @classmethod
+    def of(cls, source: str) -> "Call":
+        """The call of a path (`a.flac+b.flac` are tracks); who takes part is read from a `.json` beside it, if any."""
+        paths = (Path(source),) if Path(source).exists() else tuple(Path(part) for part in source.split("+"))
+        known = _participants_beside(paths[0])
+        if len(known) < len(paths):
+            known = [{"role": "other", "name": f"Participant {number}"} for number in range(1, len(paths) + 1)]
+        return cls(source, paths, tuple(known))
+
+
+def _participants_beside(path: Path) -> list[dict[str, str]]:
+    """Who takes part, where a `.json` of the corpus lies beside the recording; any other file says nothing."""
+    try:
+        told = json.loads(path.with_suffix(".json").read_text())["participants"]
+        return [{"role": str(person["role"]), "name": str(person["name"])} for person in told]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+async def walk(address: str, tokens: Tokens, call: Call, tell: Callable[[str], None] = lambda _: None) -> WalkedCall:
+    """Makes the session with its consent, uploads, waits for the worker and reads what came of it.
+
+    `tell` hears what is going on. Raises `unavailable` with the platform's own sentence where a step fails or the
+    recording is parked.
+    """
+    started = time.monotonic()
+    async with _Door(address, tokens.manager) as manager, _Door(address, tokens.lead) as lead:
+        tell("a home, a session, its participants and their consent")
+        session_id, people = await _session(manager, call)
+        tell("upload: checked, encrypted, stored")
+        recording = await _upload(manager, call, session_id, people)
+        stored = StageTiming(
+            stage="checked, sealed and stored", audio_seconds=recording["duration_seconds"] or 0.0,
+            wall_seconds=time.monotonic() - started,
+        )  # fmt: skip
+        tell("transcribing and reading")
+        recording_id = recording["id"]
+        await _settled(lead, recording_id, tell)
+        timings = [StageTiming(**one) for one in (await lead.get(f"/api/recordings/{recording_id}/timings"))["items"]]
+        transcript = await lead.get(f"/api/recordings/{recording_id}/transcript")
+        analysis = await lead.get(f"/api/recordings/{recording_id}/analysis")
+        return WalkedCall(
+            source=call.source,
+            transcript=Transcript.model_validate(transcript["transcript"]),
+            analysis=Analysis.model_validate(analysis["analysis"]),
+            alert=await _alert(lead, recording_id),
+            timings=(stored, *timings, StageTiming(
+                stage="whole walk", audio_seconds=stored.audio_seconds, wall_seconds=time.monotonic() - started,
+            )),
+        )  # fmt: skip
+
+
+async def _session(manager: "_Door", call: Call) -> tuple[str, list[str]]:
+    """A session with its participants joined and their consent on record; its id and theirs."""
+    homes = (await manager.get("/api/homes"))["items"]
+    home = next((one for one in homes if one["name"] == HOME), None) or await manager.post("/api/homes", {"name": HOME})
+    grounds = (await manager.get("/api/processing-activities?in_force=true"))["items"]
+    for purpose in PURPOSES:
+        if not any(ground["activity_type"] == purpose for ground in grounds):
+            why = "Talk in the home is recorded and read so that harm is heard in time."
+            await manager.post(
+                "/api/processing-activities", {"activity_type": purpose, "legal_basis": "consent", "purpose": why}
+            )
+    people = []
+    for person in call.participants:
+        role, _ = _PLATFORM_ROLE.get(person["role"], _ELSE)
+        account = {"display_name": person["name"], "role": role if role != "care_manager" else "care_worker"}
+        people.append((await manager.post("/api/users", {**account, "home_id": home["id"]}))["id"])
+    taking_part = [
+        {"user_id": user_id, "participant_type": _PLATFORM_ROLE.get(person["role"], _ELSE)[1]}
+        for user_id, person in zip(people, call.participants, strict=True)
+    ]
+    session = await manager.post(
+        "/api/sessions",
+        {"session_type": "imported", "title": Path(call.source).name[:255], "home_id": home["id"],
+         "recording_enabled": True, "participants": taking_part},
+    )  # fmt: skip
+    for user_id in people:
+        for purpose in PURPOSES:
+            consent = {"user_id": user_id, "purpose": purpose, "consent_method": "demo (invented)"}
+            await manager.post("/api/consent/grant", consent)
+    return session["id"], people
+
+
+async def _upload(manager: "_Door", call: Call, session_id: str, people: Sequence[str]) -> dict[str, Any]:
+    with ExitStack() as stack:
+        files = [
+            ("file", (path.name, stack.enter_context(path.open("rb")), "application/octet-stream"))
+            for path in call.tracks
+        ]
+        fields = {"participant": list(people[: len(call.tracks)])} if len(call.tracks) > 1 else {}
+        return await manager.send("POST", f"/api/recordings?session_id={session_id}", files=files, data=fields)
+
+
+async def _settled(lead: "_Door", recording_id: str, tell: Callable[[str], None]) -> None:
+    """Returns when the recording is ready; raises where it was parked, with the reason that the worker gave."""
+    seen = 0
+    while True:
+        recording = await lead.get(f"/api/recordings/{recording_id}")
+        done = (await lead.get(f"/api/recordings/{recording_id}/timings"))["items"]
+        for timing in done[seen:]:
+            tell(f"{timing['stage']} done in {timing['wall_seconds']:.1f} s")
+        seen = len(done)
+        if recording["status"] == "ready":
+            return
+        if recording["status"] != "processing":
+            raise unavailable(
+                "recording-parked", f"The recording is {recording['status']}: {recording['parked_reason']}"
+            )
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _alert(lead: "_Door", recording_id: str) -> AlertDetail | None:
+    cursor: str | None = ""
+    while cursor is not None:
+        page = await lead.get(f"/api/alerts?limit=100{f'&cursor={cursor}' if cursor else ''}")
+        for alert in page["items"]:
+            if alert["recording_id"] == recording_id:
+                return AlertDetail.model_validate(await lead.get(f"/api/alerts/{alert['id']}"))
+        cursor = page["next"]
+    return None
+
+
+class _Door:
+    """The platform's HTTP door in one person's name; a problem becomes an error with the same sentence."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60.0, read=1800.0)
+        )
+
+    async def __aenter__(self) -> "_Door":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def get(self, path: str) -> Any:
+        return await self.send("GET", path)
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        return await self.send("POST", path, json=body)
+
+    async def send(self, method: str, path: str, **content: Any) -> Any:
+        try:
+            answer = await self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise unavailable(
+                "platform-unreachable", f"The platform does not answer: {type(error).__name__}."
+            ) from None
+        if answer.is_error:
+            problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
+            raise unavailable(
+                "platform-refused", problem.get("detail") or f"{method} {path}: HTTP {answer.status_code}"
+            )
+        return answer.json()

@@ -1,0 +1,39 @@
+"""`./writecare enrol --tenant T --user U --role R`: a one-time code with which the person sets their password.
+
+For the first people of a tenant, and for when nobody is left who could approve. It is in the log of acts, and the
+person and the data-protection officer see it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from cli.options import command_parser, parsed, settings_for
+from cli.token import role_urls
+from comms.identity.accounts.operator_enrolment import enrol
+from comms.kernel.access.roles import ROLES
+from comms.kernel.database import Database
+
+
+def main(argv: Sequence[str]) -> int:
+    """Makes tenant and person where missing and prints the code alone."""
+    parser = command_parser("enrol", "Print a one-time code with which a person sets their password.")
+    parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; made where missing")
+    parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
+    roles = [role for role in ROLES if role != "service"]
+    parser.add_argument("--role", required=True, choices=roles, metavar="R", help="the role of a person who is made")
+    options = parsed(parser, argv)
+    if isinstance(options, int):
+        return options
+    with role_urls(settings_for(options)) as databases:
+        print(asyncio.run(make_code(databases.app, options.tenant, options.user, options.role)))
+    return 0
+
+
+async def make_code(app_url: str, tenant: str, user: str, role: str) -> str:
+    """The code of that person; raises as `enrol`."""
+    database = Database(app_url, most=1)
+    await database.open()
+    try:
+        return str(await enrol(database, tenant, user, role))
+    finally:
+        await database.close()

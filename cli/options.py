@@ -1,0 +1,38 @@
+"""What the commands' options have in common: `--data`, and exit code 2 for wrong use."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from comms.kernel.settings import Settings
+
+
+def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser that knows `--data`."""
+    parser = argparse.ArgumentParser(prog=f"writecare {name}", description=description)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder that holds all state (default var/)")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
+    """The options, or the exit code with which to end: 0 after `--help`, 2 after wrong use."""
+    try:
+        return parser.parse_args(argv)
+    except SystemExit as end:
+        return 0 if not end.code else 2
+
+
+def settings_for(options: argparse.Namespace, **more: Any) -> Settings:
+    """The settings of the environment, with what the command line says instead."""
+    told = {name: value for name, value in {"data_dir": options.data, **more}.items() if value is not None}
+    settings = Settings()
+    return settings.model_copy(update={**told, "data_dir": Path(told.get("data_dir", settings.data_dir)).resolve()})
+
+
+def port_number(text: str) -> int:
+    """A TCP port; anything else is wrong use."""
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError("from 1 to 65535")
+    return number

@@ -1,0 +1,58 @@
+"""`./writecare verify-audit [--tenant T]`: whether every tenant's log of acts is as it was written.
+
+Uses the running instance's PostgreSQL, or starts the embedded one for a moment where none runs.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from cli.options import command_parser, parsed, settings_for
+from cli.token import role_urls
+from comms.governance.audit.anchors import AnchorBook, AnchorKey
+from comms.governance.audit.verification import Verification, verify_chains
+from comms.kernel.settings import Settings
+from comms.kernel.storage.object_store import Objects
+from instance.run_file import read_running
+from models.contract.errors import conflict
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a line a tenant; exit code 0 where all chains are whole, else 1 with the first broken place last."""
+    parser = command_parser("verify-audit", "Verify the log of acts: its chain, its seals, its anchors.")
+    parser.add_argument("--tenant", metavar="T", help="one tenant's slug; all tenants where none is named")
+    options = parsed(parser, argv)
+    if isinstance(options, int):
+        return options
+    settings = settings_for(options)
+    sealer_runs = read_running(settings.data_dir) is not None
+    with role_urls(settings) as databases:
+        broken = asyncio.run(_verify(settings, databases.sealer, options.tenant, sealer_runs))
+    if broken:
+        raise conflict("audit-broken", broken[0])
+    return 0
+
+
+async def _verify(settings: Settings, url: str, tenant: str | None, sealer_runs: bool) -> list[str]:
+    """Prints what is found and returns what is wrong."""
+    book = AnchorBook(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
+    broken = []
+    async for slug, found in verify_chains(url, book, tenant):
+        wrong = _wrong(found, sealer_runs)
+        print(f"{slug}\t{'whole' if wrong is None else 'broken'}\tsealed {found.sealed}\tanchored {found.anchored}"
+              f"\twaiting {found.waiting}\tunanchored {found.unanchored}", flush=True)  # fmt: skip
+        if found.unanchored > 0:
+            print(f"{slug}: the last {found.unanchored} acts are not anchored yet: if they were cut off the end of the "
+                  "log, this verification would not show it.", file=sys.stderr)  # fmt: skip
+        if wrong is not None:
+            broken.append(f"The audit log of tenant {slug} is broken: {wrong}.")
+    return broken
+
+
+def _wrong(found: Verification, sealer_runs: bool) -> str | None:
+    """Where nothing runs, acts may wait: the next start seals them."""
+    if found.fault is not None:
+        return found.fault.sentence()
+    if found.overdue and sealer_runs:
+        return f"overdue: {found.waiting} acts wait to be sealed since {found.waiting_since}; does the sealer run?"
+    return None

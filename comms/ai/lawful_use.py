@@ -1,0 +1,86 @@
+"""The lawful ground of a model call: asked before any model reads a word, and logged, whichever door was used.
+
+The Serve ingress calls `check_ground` where the body is read, with its own database connection in the caller's
+name, so that a call forwarded by this API and one made at Serve's own port meet one check.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from comms.governance.consent.lawful_grounds import read_ground
+from comms.governance.consent.permissions import refuse_unless_permitted
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection
+from models.contract.endpoints import ENDPOINTS, Call, Ground, Purpose
+from models.contract.errors import missing, refused
+
+_PURPOSES: Final[dict[Call, Purpose]] = {endpoint.call: endpoint.purpose for endpoint in ENDPOINTS}
+
+
+async def check_ground(conn: Connection, actor: Actor, ground: Ground, call: Call) -> None:
+    """Returns where `ground` exists for the tenant and permits the call's purpose, having logged `ai.<call>`.
+
+    Raises `missing` for what is not there (or another tenant's) and `refused` where it does not permit the purpose.
+    """
+    purpose = _PURPOSES[call]
+    if ground.recording_id is not None:
+        await _check_recording(conn, ground.recording_id, purpose)
+        rests_on = ("recording", ground.recording_id)
+    elif ground.processing_id is not None:
+        await _check_activity(conn, ground.processing_id, purpose)
+        rests_on = ("processing_activity", ground.processing_id)
+    else:
+        assert ground.conversation_id is not None, "a ground names exactly one"
+        await _check_conversation(conn, ground.conversation_id, purpose)
+        rests_on = ("conversation", ground.conversation_id)
+    await record_act(conn, actor, f"ai.{call}", rests_on, {"purpose": purpose})
+
+
+async def _check_recording(conn: Connection, recording_id: UUID, purpose: Purpose) -> None:
+    """Everyone who can be heard must permit it: the tracks' own speakers, all who took part where tracks are mixed.
+
+    The caller sends the words, so nobody here can tell whose they are: one person's no is a no to the whole.
+    """
+    found = await conn.execute(
+        "select distinct p.user_id from recordings r "
+        "join session_participants p on p.tenant_id = r.tenant_id and p.session_id = r.session_id "
+        "left join recording_tracks own on own.tenant_id = p.tenant_id and own.recording_id = r.id "
+        "    and own.participant_id = p.id "
+        "where r.id = %s and r.status <> 'deleted' and (own.id is not null "
+        "    or coalesce((select bool_or(t.participant_id is null) from recording_tracks t "
+        "                 where t.tenant_id = r.tenant_id and t.recording_id = r.id), true))",
+        (recording_id,),
+    )
+    people = [row["user_id"] async for row in found]
+    if not people:
+        raise missing("recording")
+    await refuse_unless_permitted(conn, people, purpose)
+
+
+async def _check_conversation(conn: Connection, conversation_id: UUID, purpose: Purpose) -> None:
+    """For those who are in it: everyone who is or was must permit it, since the words may be any of theirs."""
+    found = await conn.execute(
+        "select distinct m.user_id from conversations c join conversation_members m "
+        "on m.tenant_id = c.tenant_id and m.conversation_id = c.id where c.id = %s",
+        (conversation_id,),
+    )
+    people = [row["user_id"] async for row in found]
+    if not people:
+        raise missing("conversation")
+    await refuse_unless_permitted(conn, people, purpose)
+
+
+async def _check_activity(conn: Connection, processing_id: UUID, purpose: Purpose) -> None:
+    activity = await read_ground(conn, processing_id)
+    if activity.activity_type != purpose:
+        raise refused(
+            "ground-other-purpose", f"This processing activity is for {activity.activity_type}, not {purpose}."
+        )
+    if activity.ended_at is not None:
+        raise refused("ground-ended", "This processing activity has ended: name the one that is in force.")
+    if activity.legal_basis == "consent":
+        raise refused(
+            "ground-needs-people",
+            "This processing activity rests on consent, and consent is a person's: name the recording_id or the "
+            "conversation_id, so that those who took part can be asked.",
+        )

@@ -1,0 +1,32 @@
+"""Who may look at the measurements and the detailed health: the installation's own token, or a role that may.
+
+The token is for supervisors and Prometheus. It needs no database, so that it opens these pages when that is down.
+"""
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials
+
+from comms.kernel.access.roles import refuse_unless
+from comms.kernel.database import Origin
+from comms.web.credentials import refuse_inactive
+from comms.web.dependencies import InHouse, bearer, origin_of, signed_in
+
+
+async def operating(
+    request: Request,
+    house: InHouse,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    origin: Annotated[Origin, Depends(origin_of)],
+) -> None:
+    """Raises `unauthenticated`, `refused`, `unavailable` (`too-many-requests`, `database-unreachable`)."""
+    if credentials is not None and house.operations_token.is_that(credentials.credentials):
+        return
+    actor = await signed_in(request, house, credentials, origin)
+    refuse_unless(actor, "operations.read")
+    async with house.database.acting_as(actor) as conn:
+        await refuse_inactive(conn, actor)
+
+
+Operating: Final = Depends(operating)

@@ -1,0 +1,157 @@
+"""Guests: people from outside who come to one session by a signed link, without an account.
+
+The link is good until it expires or its row here is taken back; whoever enters by it becomes, once, a person with the
+role `external` (under the invitation's own id) and a participant, and is signed in to that session alone.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+import uuid_utils.compat as uuid_utils
+from pydantic import Field
+
+from comms.calls.sessions.participants import add_participant, remove_participant
+from comms.calls.sessions.queries import NewParticipant, lock_session, read_session, refuse_unless_known
+from comms.identity.sign_ins.queries import end_all_sign_ins, open_sign_in
+from comms.kernel.access.tokens import invitation_invalid
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, one
+from comms.kernel.text_types import Name
+from comms.kernel.time_types import Time
+from models.contract.errors import conflict, invalid, missing
+from models.contract.records import Record
+
+_LONGEST_INVITATION: Final = timedelta(days=30)
+_LONGEST_SIGN_IN_SECONDS: Final = 12 * 3600.0
+
+
+class NewInvitation(Record):
+    """Whom to let into the session, and until when."""
+
+    display_name: Name = Field(min_length=1, max_length=255, repr=False)
+    participant_type: Literal["family", "professional", "guest"]
+    email: Name | None = Field(default=None, max_length=254, repr=False)
+    expires_at: Time
+
+
+class Invitation(NewInvitation):
+    """An invitation to a session; `entered_at`: the first time that somebody came by its link."""
+
+    display_name: str = Field(repr=False)
+    email: str | None = Field(repr=False)
+    expires_at: datetime
+    id: UUID
+    session_id: UUID
+    invited_by: UUID
+    entered_at: datetime | None
+    revoked_at: datetime | None
+    created_at: datetime
+
+
+_COLUMNS: Final = (
+    "id, session_id, display_name, participant_type, email, invited_by, expires_at, entered_at, revoked_at, created_at"
+)
+
+
+async def invite(conn: Connection, actor: Actor, session_id: UUID, new: NewInvitation) -> Invitation:
+    """Makes an invitation.
+
+    Raises `missing`, `refused` (`care-context-withheld`), `invalid` (`expiry-invalid`), a conflict (`session-status`).
+    """
+    now = datetime.now(UTC)
+    if not now < new.expires_at <= now + _LONGEST_INVITATION:
+        raise invalid("expiry-invalid", f"An invitation lasts at most {_LONGEST_INVITATION.days} days, from now.")
+    session = await lock_session(conn, session_id)
+    refuse_unless_known(session)  # a guest takes part, and so knows
+    if session.status in ("ended", "cancelled"):
+        raise conflict("session-status", f"The session is {session.status}: nobody can be invited.")
+    made = await conn.execute(
+        "insert into session_invitations (tenant_id, id, session_id, display_name, participant_type, email, "  # noqa: S608
+        f"invited_by, expires_at) values (%s, %s, %s, %s, %s, %s, %s, %s) returning {_COLUMNS}",
+        (
+            actor.tenant_id, uuid_utils.uuid7(), session_id, new.display_name, new.participant_type, new.email,
+            actor.user_id, new.expires_at,
+        ),
+    )  # fmt: skip
+    invitation = Invitation(**one(await made.fetchone()))
+    await record_act(conn, actor, "guest.invited", ("session", session_id), {"invitation_id": str(invitation.id)})
+    return invitation
+
+
+async def list_invitations(
+    conn: Connection, actor: Actor, session_id: UUID, *, before: UUID, limit: int
+) -> list[Invitation]:
+    """The session's invitations, newest first, from before the id; without their links, which are shown once.
+
+    Raises `missing` (session).
+    """
+    await read_session(conn, actor, session_id)
+    found = await conn.execute(
+        f"select {_COLUMNS} from session_invitations where session_id = %s and id < %s "  # noqa: S608 (a constant)
+        "order by id desc limit %s",
+        (session_id, before, limit),
+    )
+    return [Invitation(**row) for row in await found.fetchall()]
+
+
+async def revoke(conn: Connection, actor: Actor, session_id: UUID, invitation_id: UUID) -> None:
+    """Takes an invitation back: its link opens nothing more, and whoever came by it is out of the session.
+
+    Raises `missing`; taking back twice is no error.
+    """
+    await lock_session(conn, session_id)  # as everybody who comes or goes, before the invitation's own row
+    found = await conn.execute(
+        "select entered_at, revoked_at from session_invitations where id = %s and session_id = %s for no key update",
+        (invitation_id, session_id),
+    )
+    row = await found.fetchone()
+    if row is None:
+        raise missing("invitation")
+    if row["revoked_at"] is not None:
+        return
+    await conn.execute("update session_invitations set revoked_at = now() where id = %s", (invitation_id,))
+    await record_act(conn, actor, "guest.revoked", ("session", session_id), {"invitation_id": str(invitation_id)})
+    if row["entered_at"] is not None:
+        await remove_participant(conn, actor, session_id, invitation_id)
+        await end_all_sign_ins(conn, actor, invitation_id, "signed_out_by_administrator")
+
+
+async def enter(conn: Connection, tenant_id: UUID, invitation_id: UUID) -> tuple[Actor, int]:
+    """The guest, signed in to the one session, and for how many seconds; `conn` acts as the door for them.
+
+    Raises `unauthenticated` (`invitation-invalid`) for an invitation that is not good (any more) and a conflict
+    (`session-status`) where the session was over before they first came.
+    """
+    session_id = await _session_of(conn, invitation_id)
+    await lock_session(conn, session_id)
+    found = await conn.execute(
+        "select display_name, participant_type, email, entered_at, extract(epoch from expires_at - now()) as seconds "
+        "from session_invitations where id = %s and revoked_at is null and expires_at > now() for no key update",
+        (invitation_id,),
+    )
+    row = await found.fetchone()
+    if row is None:
+        raise invitation_invalid()
+    guest = Actor(tenant_id, invitation_id, "external", session_id=session_id)
+    if row["entered_at"] is None:
+        await conn.execute(
+            "insert into users (tenant_id, id, slug, display_name, email, role) "
+            "values (%s, %s, %s, %s, %s, 'external')",
+            (tenant_id, invitation_id, f"guest-{invitation_id.hex}", row["display_name"], row["email"]),
+        )
+        who = NewParticipant(user_id=invitation_id, participant_type=row["participant_type"])
+        await add_participant(conn, guest, session_id, who)
+        await conn.execute("update session_invitations set entered_at = now() where id = %s", (invitation_id,))
+    await record_act(conn, guest, "guest.entered", ("session", session_id), {"invitation_id": str(invitation_id)})
+    seconds = min(float(row["seconds"]), _LONGEST_SIGN_IN_SECONDS)
+    return await open_sign_in(conn, guest, "guest", seconds), int(seconds)
+
+
+async def _session_of(conn: Connection, invitation_id: UUID) -> UUID:
+    found = await conn.execute("select session_id from session_invitations where id = %s", (invitation_id,))
+    row = await found.fetchone()
+    if row is None:
+        raise invitation_invalid()
+    session_id: UUID = row["session_id"]
+    return session_id

@@ -1,0 +1,306 @@
+"""Recordings and their tracks as rows: read, begun, taken in, parked, ready, deleted. Bytes: `comms/kernel/storage`.
+
+recording → processing → ready, or parked (and processing again), or deleted. Every change raises the version under
+the row's lock; events about a recording are in the order of its versions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, one
+from comms.kernel.optimistic_locking import refuse_stale
+from comms.kernel.storage.key_service import WrappedKey
+from comms.kernel.storage.segment_encryption import Belonging
+from comms.outbox.queries import emit
+from models.contract.audio_tracks import CHANNELS_HELP, Channels, Sound
+from models.contract.errors import WriteCareError, conflict, missing
+from models.contract.records import NotUnderstood, Record
+
+RecordingStatus = Literal["recording", "processing", "ready", "parked", "deleted"]
+
+
+class Track(Record):
+    """One file of a recording: of one participant (and their user), or of everybody where both are null."""
+
+    id: UUID
+    position: int
+    participant_id: UUID | None
+    user_id: UUID | None
+    media_type: str
+    size_bytes: int
+    duration_seconds: float
+    channels: Channels = Field(description="How its channels are to be read. " + CHANNELS_HELP)
+    sound: Sound | None = Field(description="Its streams and channels, and what was found in them.")
+
+
+class Recording(Record):
+    """A session's recording with its tracks; `duration_seconds` is the longest track's."""
+
+    id: UUID
+    session_id: UUID
+    status: RecordingStatus
+    parked_reason: str | None = Field(description="A problem's slug: why reading stopped.")
+    duration_seconds: float | None
+    language: str | None = Field(description="As heard (ISO 639-1, und: not told); null before it is transcribed.")
+    not_understood: tuple[NotUnderstood, ...] = Field(description="Where a person must listen: no words are known.")
+    tracks: tuple[Track, ...]
+    started_by: UUID
+    started_at: datetime
+    completed_at: datetime | None
+    version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class SealedTrack:
+    """A track that has been written to storage, with what a row needs to say of it."""
+
+    belonging: Belonging
+    participant_id: UUID | None
+    media_type: str
+    size_bytes: int
+    duration_seconds: float
+    channels: Channels
+    sound: Sound
+    key: WrappedKey = field(repr=False)
+
+
+_SELECT: Final = (
+    "select r.id, r.session_id, r.status, r.parked_reason, r.duration_seconds, r.started_by, r.started_at, "
+    "r.completed_at, r.version, r.created_at, heard.language, coalesce(heard.not_understood, '[]') as not_understood, "
+    "coalesce((select jsonb_agg(jsonb_build_object('id', t.id, "
+    "'position', t.position, 'participant_id', t.participant_id, 'user_id', p.user_id, 'media_type', t.media_type, "
+    "'size_bytes', t.size_bytes, 'duration_seconds', t.duration_seconds, "
+    "'channels', t.channels, 'sound', t.sound) order by t.position) "
+    "from recording_tracks t left join session_participants p on p.tenant_id = t.tenant_id and "
+    "p.id = t.participant_id where t.tenant_id = r.tenant_id and t.recording_id = r.id), '[]') as tracks "
+    "from recordings r left join lateral (select t.language, t.not_understood from transcriptions t "
+    "where t.tenant_id = r.tenant_id and t.recording_id = r.id order by t.revision desc limit 1) heard on true "
+    "where true "
+)
+
+
+async def load_recording(conn: Connection, recording_id: UUID) -> Recording:
+    """The recording with its tracks, whatever its status; raises `missing`."""
+    return await _read(await conn.execute(f"{_SELECT} and r.id = %s", (recording_id,)))
+
+
+async def lock_recording(conn: Connection, recording_id: UUID) -> Recording:
+    """As `load_recording`, its row taken until the transaction ends."""
+    return await _read(await conn.execute(f"{_SELECT} and r.id = %s for no key update of r", (recording_id,)))
+
+
+async def _read(found: Any) -> Recording:
+    row = await found.fetchone()
+    if row is None:
+        raise missing("recording")
+    return Recording.model_validate(row)
+
+
+async def list_recordings(
+    conn: Connection,
+    *,
+    session_id: UUID | None,
+    status: RecordingStatus | None,
+    understood: bool | None,
+    before: UUID,
+    limit: int,
+) -> list[Recording]:
+    """Recordings, newest first, from before the id; narrowed by whatever is named."""
+    narrowed = {
+        "session": "r.session_id = %(session)s",
+        "status": "r.status = %(status)s",
+        "understood": "(heard.not_understood = '[]') = %(understood)s",
+    }
+    values = {"session": session_id, "status": status, "understood": understood, "before": before, "limit": limit}
+    named = "".join(f" and {condition}" for name, condition in narrowed.items() if values[name] is not None)
+    found = await conn.execute(
+        f"{_SELECT} and r.id < %(before)s{named} order by r.id desc limit %(limit)s".encode(), values
+    )
+    return [Recording.model_validate(row) for row in await found.fetchall()]
+
+
+async def running_recording(conn: Connection, session_id: UUID) -> UUID:
+    """The session's recording that runs, its row taken; raises a conflict (`not-recording`)."""
+    found = await conn.execute(
+        "select id from recordings where session_id = %s and status = 'recording' for no key update", (session_id,)
+    )
+    row = await found.fetchone()
+    if row is None:
+        raise conflict("not-recording", "No recording of this session is running: start one first.")
+    return UUID(str(row["id"]))
+
+
+async def begin(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
+    """Notes that the session is being recorded from now on; raises a conflict (`already-recording`)."""
+    made = await conn.execute(
+        "insert into recordings (tenant_id, session_id, status, started_by) values (%s, %s, 'recording', %s) "
+        "on conflict (tenant_id, session_id) where status = 'recording' do nothing returning id",
+        (actor.tenant_id, session_id, actor.user_id),
+    )
+    row = await made.fetchone()
+    if row is None:
+        raise conflict("already-recording", "This session is being recorded already: stop that recording first.")
+    recording_id: UUID = row["id"]
+    await emit(
+        conn, actor, "session.recording.started", aggregate=("recording", recording_id), version=1,
+        data={"recording_id": str(recording_id), "session_id": str(session_id)},
+    )  # fmt: skip
+    await record_act(conn, actor, "recording.started", ("recording", recording_id))
+    return await load_recording(conn, recording_id)
+
+
+async def keep(
+    conn: Connection,
+    actor: Actor,
+    recording_id: UUID,
+    session_id: UUID,
+    tracks: Sequence[SealedTrack],
+    *,
+    content_digest: bytes,
+) -> Recording:
+    """Rows for tracks that lie in storage; the recording is begun or new. Its event starts the durable job."""
+    kept = await conn.execute(
+        "insert into recordings (tenant_id, id, session_id, status, duration_seconds, started_by, completed_at, "
+        "content_digest) values (%s, %s, %s, 'processing', %s, %s, now(), %s) on conflict (tenant_id, id) do update "
+        "set status = 'processing', duration_seconds = excluded.duration_seconds, completed_at = now(), "
+        "content_digest = excluded.content_digest, version = recordings.version + 1 returning version",
+        (
+            actor.tenant_id, recording_id, session_id, max(track.duration_seconds for track in tracks),
+            actor.user_id, content_digest,
+        ),
+    )  # fmt: skip
+    version = int(one(await kept.fetchone())["version"])
+    for position, track in enumerate(tracks):
+        await conn.execute(
+            "insert into recording_tracks (tenant_id, id, recording_id, position, participant_id, object_key, "
+            "media_type, size_bytes, duration_seconds, wrapped_key, key_id, channels, sound) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                actor.tenant_id, track.belonging.track_id, recording_id, position, track.participant_id,
+                track.belonging.object_key(), track.media_type, track.size_bytes, track.duration_seconds,
+                track.key.wrapped, track.key.key_id, track.channels, track.sound.model_dump_json(),
+            ),
+        )  # fmt: skip
+    await _tell_of_stop(conn, actor, recording_id, session_id, version=version, tracks=len(tracks))
+    await record_act(conn, actor, "recording.stored", ("recording", recording_id), {"tracks": len(tracks)})
+    return await load_recording(conn, recording_id)
+
+
+async def requeue(conn: Connection, actor: Actor, recording_id: UUID) -> Recording:
+    """A parked recording is to be read once more; raises a conflict (`recording-not-parked`)."""
+    recording = await lock_recording(conn, recording_id)
+    if recording.status != "parked":
+        raise conflict("recording-not-parked", f"The recording is {recording.status}: only a parked one is read again.")
+    version = await _move(conn, recording_id, "processing")
+    await _tell_of_stop(conn, actor, recording_id, recording.session_id, version=version, tracks=len(recording.tracks))
+    await record_act(conn, actor, "recording.requeued", ("recording", recording_id))
+    return await load_recording(conn, recording_id)
+
+
+async def park(conn: Connection, actor: Actor, recording_id: UUID, reason: str) -> None:
+    """Reading cannot go on until a person mends `reason` (a problem's slug) and asks for it again.
+
+    A recording that is not being processed (deleted meanwhile, or ready) stays as it is.
+    """
+    recording = await lock_recording(conn, recording_id)
+    if recording.status == "processing":
+        await _move(conn, recording_id, "parked", reason)
+        await record_act(conn, actor, "recording.parked", ("recording", recording_id), {"reason": reason})
+
+
+async def mark_ready(conn: Connection, actor: Actor, recording_id: UUID) -> None:
+    """Transcript and analysis are there; tells of it. Raises a conflict where it is not being processed."""
+    recording = await lock_recording(conn, recording_id)
+    if recording.status != "processing":
+        raise conflict("recording-not-processing", f"The recording is {recording.status}: nothing more is kept of it.")
+    version = await _move(conn, recording_id, "ready")
+    await emit(
+        conn, actor, "recording.processed", aggregate=("recording", recording_id), version=version,
+        data={"recording_id": str(recording_id), "session_id": str(recording.session_id)},
+    )  # fmt: skip
+    await record_act(conn, actor, "recording.processed", ("recording", recording_id))
+
+
+async def discard_running(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
+    """Ends the session's running recording without tracks; raises a conflict (`not-recording`)."""
+    recording_id = await running_recording(conn, session_id)
+    version = await _move(conn, recording_id, "deleted")
+    await _tell_of_stop(conn, actor, recording_id, session_id, version=version, tracks=0)
+    await record_act(conn, actor, "recording.deleted", ("recording", recording_id), {"tracks": 0})
+    return await load_recording(conn, recording_id)
+
+
+async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: int | None = None) -> tuple[str, ...]:
+    """Marks the recording deleted and forgets its tracks' keys: what is in storage can never be read again.
+
+    Returns the objects to be deleted after the commit; raises a conflict (`enquiry-live`) while an alert that
+    nobody has dismissed rests on it, and where the version is stale. Deleting twice is no error.
+    """
+    recording = await lock_recording(conn, recording_id)
+    if recording.status == "deleted":
+        return await _objects_of(conn, recording_id)
+    refuse_stale(recording.version, expected)
+    alerts = await conn.execute(
+        "select 1 from alerts where recording_id = %s and state <> 'dismissed' limit 1", (recording_id,)
+    )
+    if await alerts.fetchone() is not None:
+        raise conflict(
+            "enquiry-live", "A safeguarding alert rests on this recording: it is kept until that is settled."
+        )
+    await _move(conn, recording_id, "deleted")
+    await conn.execute("update recording_tracks set wrapped_key = null where recording_id = %s", (recording_id,))
+    await conn.execute("update recordings set content_digest = null where id = %s", (recording_id,))
+    await record_act(conn, actor, "recording.deleted", ("recording", recording_id))
+    return await _objects_of(conn, recording_id)
+
+
+async def kept_objects(conn: Connection, object_keys: Sequence[str]) -> frozenset[str]:
+    """Those of the objects to which a track's row points."""
+    found = await conn.execute(
+        "select object_key from recording_tracks where object_key = any(%s)", (list(object_keys),)
+    )
+    return frozenset(row["object_key"] for row in await found.fetchall())
+
+
+async def _objects_of(conn: Connection, recording_id: UUID) -> tuple[str, ...]:
+    found = await conn.execute("select object_key from recording_tracks where recording_id = %s", (recording_id,))
+    return tuple(row["object_key"] for row in await found.fetchall())
+
+
+async def track_key(conn: Connection, actor: Actor, recording: Recording, track: Track) -> tuple[Belonging, WrappedKey]:
+    """What is needed to open a track; raises `missing` where the recording has been deleted."""
+    found = await conn.execute("select wrapped_key, key_id from recording_tracks where id = %s", (track.id,))
+    row = one(await found.fetchone())
+    if row["wrapped_key"] is None or recording.status == "deleted":
+        raise deleted()
+    return Belonging(actor.tenant_id, recording.id, track.id), WrappedKey(row["key_id"], bytes(row["wrapped_key"]))
+
+
+def deleted() -> WriteCareError:
+    """What is raised where something of a deleted recording is asked for."""
+    return missing("recording (it has been deleted)")
+
+
+async def _move(conn: Connection, recording_id: UUID, status: RecordingStatus, reason: str | None = None) -> int:
+    moved = await conn.execute(
+        "update recordings set status = %s, parked_reason = %s, stage = null, stage_since = null, "
+        "version = version + 1 where id = %s returning version",
+        (status, reason, recording_id),
+    )
+    return int(one(await moved.fetchone())["version"])
+
+
+async def _tell_of_stop(
+    conn: Connection, actor: Actor, recording_id: UUID, session_id: UUID, *, version: int, tracks: int
+) -> None:
+    await emit(
+        conn, actor, "session.recording.stopped", aggregate=("recording", recording_id), version=version,
+        data={"recording_id": str(recording_id), "session_id": str(session_id), "tracks": tracks},
+    )  # fmt: skip

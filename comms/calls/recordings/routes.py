@@ -1,0 +1,304 @@
+"""Recordings over HTTP: taken in, started and stopped, heard, read, requeued, deleted."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal, get_args
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from comms.calls.recordings import ingestion, queries
+from comms.calls.recordings.captions import MEDIA_TYPES, CaptionFormat, render
+from comms.calls.recordings.duplicates import AlreadyThere
+from comms.calls.recordings.playback import unlock_track
+from comms.calls.recordings.progress import how_far, note_of
+from comms.calls.recordings.queries import Recording, RecordingStatus
+from comms.calls.recordings.upload_form import once_of, received, upload_of
+from comms.calls.sessions.queries import read_session
+from comms.calls.transcripts.queries import StoredAnalysis, StoredTranscript, find_analysis, find_transcript
+from comms.governance.consent.lawful_grounds import PURPOSES
+from comms.governance.consent.permissions import Permission, permits
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor
+from comms.web.byte_ranges import Asked, StoredBytes, answer_range
+from comms.web.context import House
+from comms.web.dependencies import Acting, IfMatch, InHouse, acting_with, allowed, tag
+from comms.web.multipart_forms import is_multipart
+from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.problems import problem_of, problem_responses
+from comms.web.route_class import UNCHANGED, PlatformRoute
+from models.contract.audio_tracks import CHANNELS_HELP, Channels
+from models.contract.errors import Kind, WriteCareError
+from models.contract.records import Record
+
+router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
+
+Making = Annotated[Actor, allowed("recordings.make")]
+Reading = Annotated[Acting, acting_with("recordings.read")]
+
+# The body is read as it streams (comms/web/multipart_forms.py), so its shape is written down here.
+_FORM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "file": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One a track."},
+        "participant": {
+            "type": "array",
+            "items": {"type": "string", "format": "uuid"},
+            "description": "Whose track each file is (user id), in the files' order; none: one file of everybody.",
+        },
+        "channels": {
+            "type": "string",
+            "enum": list(get_args(Channels)),
+            "default": "auto",
+            "description": (
+                "How the channels and streams of a file of everybody are read. "
+                + CHANNELS_HELP
+                + " A named participant's file is always one track."
+            ),
+        },
+        "duplicate": {
+            "type": "string",
+            "enum": ["keep"],
+            "description": "Store it although the session has a recording of the same files.",
+        },
+    },
+}
+_TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+_MAY_TAKE_FORM: Final = {"requestBody": {"required": False, "content": {"multipart/form-data": {"schema": _FORM}}}}
+
+
+class ConsentStatus(Record):
+    """What may be done with the words of everyone who takes part in the recorded session, now."""
+
+    recording_id: UUID
+    permissions: tuple[Permission, ...]
+
+
+@router.post(
+    "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
+)
+async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
+    """Takes in a recording of a session: one file of everybody, or one a participant. It is transcribed and read soon.
+
+    Where the session has a recording of the same files already, it is 409 `recording-already-there` with its
+    `Location`; `duplicate=keep` in the form stores it once more.
+    """
+    with _counted_refusals(house):
+        async with received(request, house.settings.data_dir) as upload:
+            once = once_of(request, upload, _created)
+            try:
+                recording = await ingestion.take_in(house, actor, session_id, upload, once)
+            except AlreadyThere as there:
+                house.metrics.recordings_refused.labels(there.slug).inc()
+                headers = {"Location": f"/api/recordings/{there.recording_id}"}
+                return problem_of(there, request.state.request_id, headers)
+    return _created(recording)
+
+
+@router.post("/start/{session_id}", status_code=201)
+async def start_recording(
+    session_id: UUID, acting: Annotated[Acting, acting_with("recordings.make")], response: Response
+) -> Recording:
+    """Notes that the session is recorded from now on; refused unless everyone in it permits that."""
+    recording = await ingestion.start(acting.conn, acting.actor, session_id)
+    response.headers["Location"] = f"/api/recordings/{recording.id}"
+    tag(response, recording.version)
+    return recording
+
+
+@router.post(
+    "/stop/{session_id}", response_model=Recording, openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413)
+)
+async def stop_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
+    """Ends the running recording with the tracks that were recorded; without a form, it ends empty and deleted."""
+    with _counted_refusals(house):
+        if is_multipart(request):
+            async with received(request, house.settings.data_dir) as upload:
+                once = once_of(request, upload, _stopped)
+                recording = await ingestion.stop(house, actor, session_id, upload, once)
+        else:
+            once = once_of(request, await upload_of(()), _stopped)
+            recording = await ingestion.discard(house, actor, session_id, once)
+    return _stopped(recording)
+
+
+@router.get("")
+async def list_recordings(
+    acting: Reading,
+    *,
+    session_id: UUID | None = None,
+    status: RecordingStatus | None = None,
+    understood: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Recording]:
+    """Recordings, newest first; `understood=false`: those in which a person must listen for what was not understood."""
+    found = await queries.list_recordings(
+        acting.conn,
+        session_id=session_id,
+        status=status,
+        understood=understood,
+        before=cursor or LAST_ID,
+        limit=limit + 1,
+    )
+    return page_of(found, limit)
+
+
+@router.get("/{recording_id}")
+async def read_recording(recording_id: UUID, acting: Reading, response: Response) -> Recording:
+    """One recording with its tracks; a deleted one is still known of."""
+    recording = await queries.load_recording(acting.conn, recording_id)
+    tag(response, recording.version)
+    return recording
+
+
+@router.get(
+    "/{recording_id}/download",
+    response_class=Response,
+    responses={
+        200: {"content": {"audio/*": {}}, "description": "The whole track"},
+        206: {"content": {"audio/*": {}}, "description": "The range"},
+        **UNCHANGED,
+        **problem_responses(416),
+    },
+)
+async def download_track(
+    recording_id: UUID,
+    acting: Annotated[Acting, acting_with("recordings.listen")],
+    asked: Asked,
+    track: Annotated[int, Query(ge=0, description="The track's position.")] = 0,
+) -> Response:
+    """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
+    recording = await queries.load_recording(acting.conn, recording_id)
+    opened = await unlock_track(acting.house, acting.conn, acting.actor, recording, track)
+    answer = await answer_range(
+        asked,
+        StoredBytes(
+            opened.track.size_bytes, opened.track.media_type, f'"{opened.track.id}"',
+            lambda span: opened.read(acting.house, span),
+        ),
+        {"Content-Disposition": f'attachment; filename="{recording_id}-{track}"'},
+    )  # fmt: skip
+    if answer.status_code in (200, 206) and not asked.head:
+        await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
+    return answer
+
+
+@router.get(
+    "/{recording_id}/transcript",
+    response_model=StoredTranscript,
+    responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}, **UNCHANGED},
+)
+async def read_transcript(
+    recording_id: UUID,
+    request: Request,
+    acting: Annotated[Acting, acting_with("transcripts.read")],
+    format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
+) -> Response:
+    """Who said what, when; who reads it is logged. While it is made, 409 says how far it has come (`progress`)."""
+    await _refuse_deleted(acting, recording_id)
+    transcript = await find_transcript(acting.conn, recording_id)
+    if transcript is None:
+        return await _not_there(request, acting, recording_id, "transcript")
+    await record_act(acting.conn, acting.actor, "transcript.read", ("recording", recording_id))
+    if format is None:
+        return _exported(transcript.model_dump_json(), "application/json")
+    return _exported(render(transcript.transcript, format), f"{MEDIA_TYPES[format]}; charset=utf-8")
+
+
+async def _not_there(
+    request: Request, acting: Acting, recording_id: UUID, what: Literal["transcript", "analysis"]
+) -> Response:
+    """The problem that says why, and how far the worker has come; raises `missing` where nothing is being made."""
+    progress = await how_far(acting.conn, recording_id)
+    error = note_of(progress, what)
+    if error.kind is Kind.MISSING:
+        raise error
+    return problem_of(error, request.state.request_id, progress=progress.model_dump(mode="json"))
+
+
+def _exported(text: str, media_type: str) -> Response:
+    """A document whose ETag is a digest of it: the same tag, the same bytes."""
+    body = text.encode()
+    return Response(body, headers={"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Content-Type": media_type})
+
+
+@router.get("/{recording_id}/analysis", response_model=StoredAnalysis)
+async def read_analysis(
+    recording_id: UUID, request: Request, acting: Annotated[Acting, acting_with("analyses.read")]
+) -> StoredAnalysis | Response:
+    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged.
+
+    While it is made, 409 says how far it has come (`progress`).
+    """
+    await _refuse_deleted(acting, recording_id)
+    analysis = await find_analysis(acting.conn, recording_id)
+    if analysis is None:
+        return await _not_there(request, acting, recording_id, "analysis")
+    await record_act(acting.conn, acting.actor, "analysis.read", ("recording", recording_id))
+    return analysis
+
+
+@router.get("/{recording_id}/consent-status")
+async def read_consent_status(recording_id: UUID, acting: Reading) -> ConsentStatus:
+    """For everyone who takes part in the session: whether each purpose is permitted now, and on what ground."""
+    recording = await queries.load_recording(acting.conn, recording_id)
+    session = await read_session(acting.conn, acting.actor, recording.session_id)
+    found = [
+        await permits(acting.conn, participant.user_id, purpose)
+        for participant in session.participants
+        for purpose in PURPOSES
+    ]
+    return ConsentStatus(recording_id=recording_id, permissions=tuple(found))
+
+
+@router.post("/{recording_id}/transcribe", status_code=202)
+async def requeue_recording(
+    recording_id: UUID, acting: Annotated[Acting, acting_with("recordings.requeue")], response: Response
+) -> Recording:
+    """Asks for a parked recording to be read once more, when what stopped it has been mended."""
+    recording = await queries.requeue(acting.conn, acting.actor, recording_id)
+    tag(response, recording.version)
+    return recording
+
+
+@router.delete("/{recording_id}", status_code=204, responses=problem_responses(412))
+async def delete_recording(
+    recording_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("recordings.delete")], expected: IfMatch
+) -> None:
+    """Erases the sound for good: its keys are forgotten, then its objects deleted. What was read from it stays."""
+    async with house.database.acting_as(actor) as conn:
+        keys = await queries.shred(conn, actor, recording_id, expected)
+    for key in keys:
+        await house.objects.delete(key)
+
+
+@contextmanager
+def _counted_refusals(house: House) -> Iterator[None]:
+    try:
+        yield
+    except WriteCareError as error:
+        house.metrics.recordings_refused.labels(error.slug).inc()
+        raise
+
+
+def _created(recording: Recording) -> Response:
+    answer = _stopped(recording)
+    answer.status_code = 201
+    answer.headers["Location"] = f"/api/recordings/{recording.id}"
+    return answer
+
+
+def _stopped(recording: Recording) -> Response:
+    answer = Response(recording.model_dump_json(), media_type="application/json")
+    tag(answer, recording.version)
+    return answer
+
+
+async def _refuse_deleted(acting: Acting, recording_id: UUID) -> None:
+    recording = await queries.load_recording(acting.conn, recording_id)
+    if recording.status == "deleted":
+        raise queries.deleted()

@@ -1,0 +1,59 @@
+"""Removes from storage what no row can open: uploads that a crash cut off, and deletions that it cut off."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from comms.identity.bootstrap import BOOTSTRAP
+from comms.kernel.database import Actor
+from comms.web.context import House
+from models.contract.errors import WriteCareError
+
+# Longer than any upload may lie between its object and its row.
+PATIENCE: Final = timedelta(hours=1)
+_log = structlog.get_logger(__name__)
+
+
+async def sweep_for_ever(house: House, pause: timedelta = PATIENCE) -> None:
+    """Sweeps now and after every pause; a failure is logged and the next round tries again."""
+    while True:
+        try:
+            if removed := await sweep(house, PATIENCE):
+                _log.info("removed objects without a row", removed=removed)
+        except (WriteCareError, OSError) as error:
+            _log.warning("sweep failed", error=type(error).__name__, problem=getattr(error, "slug", None))
+        await asyncio.sleep(pause.total_seconds())
+
+
+async def sweep(house: House, older_than: timedelta) -> int:
+    """Deletes objects older than that which no track's key opens; returns how many.
+
+    Only below the tenants of this database: over a storage that another instance shares, or that an older database
+    filled, everybody else's objects have no row here either, and are not ours to judge.
+    """
+    before = datetime.now(UTC) - older_than
+    removed = 0
+    for tenant_id in await _known_tenants(house):
+        async for stored in house.objects.below(str(tenant_id)):
+            if stored.changed_at < before and not await _is_needed(house, tenant_id, stored.key):
+                await house.objects.delete(stored.key)
+                removed += 1
+        removed += await asyncio.to_thread(house.objects.remove_half_written, str(tenant_id), before)
+    return removed
+
+
+async def _known_tenants(house: House) -> list[UUID]:
+    async with house.database.acting_as(BOOTSTRAP) as conn:
+        found = await conn.execute("select id from tenants")
+        return [row["id"] for row in await found.fetchall()]
+
+
+async def _is_needed(house: House, tenant_id: UUID, key: str) -> bool:
+    async with house.database.acting_as(Actor(tenant_id, UUID(int=0), "service")) as conn:
+        found = await conn.execute(
+            "select 1 from recording_tracks where object_key = %s and wrapped_key is not null", (key,)
+        )
+        return await found.fetchone() is not None

@@ -1,0 +1,73 @@
+"""Redis streams: sent events once more for programs beyond this machine, where the settings name a Redis.
+
+A stream a tenant, `writecare:events:<tenant id>`, so that a Redis account can be given one tenant's alone. An entry's
+fields are the CloudEvents attributes (`data` as JSON), its id is the event's position. How far it has got is kept in
+Redis in the same MULTI as the entries: an outage, a restart or a restored backup of either side lets it go on from
+what Redis really holds, and an entry is never there twice.
+"""
+
+import asyncio
+import json
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from comms.kernel.database import Connection
+from comms.kernel.processes.leader_election import in_turn
+from comms.outbox.envelope import SentEvent, envelope
+from comms.outbox.queries import CHANNEL
+
+STREAM_PREFIX: Final = "writecare:events:"
+POSITION_KEY: Final = "writecare:events:position"
+_LOCK: Final = 0x77636335  # one writer at a time; the session's own
+_BATCH: Final = 500
+_IDLE_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def fill_streams(url: str, redis_url: str, length: int, stopping: asyncio.Event) -> None:
+    """Adds what the relay has sent until `stopping` is set; whichever of both servers is lost is asked again."""
+
+    async def fill(conn: Connection) -> None:
+        await conn.execute(f"listen {CHANNEL}".encode())
+        async with Redis.from_url(
+            redis_url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5
+        ) as redis:
+            while not stopping.is_set():
+                if await add_batch(conn, redis, length) == 0:
+                    async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
+                        pass
+
+    await in_turn("streams", url, _LOCK, fill, stopping, survives=(RedisError, OSError))
+
+
+async def add_batch(conn: Connection, redis: "Redis", length: int) -> int:
+    """Adds the oldest sent events that Redis does not hold; returns how many."""
+    position = int(await redis.get(POSITION_KEY) or 0)
+    found = await conn.execute(
+        "select tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, position "
+        "from events where position > %s order by position limit %s",
+        (position, _BATCH),
+    )
+    events = [SentEvent(**row) async for row in found]
+    if not events:
+        return 0
+    batch = redis.pipeline(transaction=True)
+    for event in events:
+        batch.xadd(f"{STREAM_PREFIX}{event.tenant_id}", _fields(event), id=f"{event.position}-0", maxlen=length)
+    batch.set(POSITION_KEY, events[-1].position)
+    try:
+        await batch.execute()
+    except ResponseError:
+        # An entry is there already: another writer has come between, whose position the next round reads.
+        _log.warning("streams were filled by somebody else", position=position)
+        raise
+    return len(events)
+
+
+def _fields(event: SentEvent) -> dict[Any, Any]:
+    shown = envelope(event).model_dump(mode="json")
+    return {**shown, "data": json.dumps(shown["data"], separators=(",", ":"))}

@@ -1,0 +1,197 @@
+"""The webhooks' sender: takes deliveries that are due and sends them, in order within an aggregate, at least once.
+
+Each try is a task of its own. Of one webhook only so many run at a time, so that a slow receiver keeps nobody else
+waiting. A delivery stays 'waiting' until its outcome is committed: a sender killed in the middle sends it again,
+under the same id. One sender at a time (an advisory lock); the next takes over.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from comms.delivery.webhooks.signing_keys import signing_keys
+from comms.delivery.webhooks.transport import Outcome, Post
+from comms.kernel.access.system_actor import NOBODY
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, Database
+from comms.kernel.processes.background_tasks import end
+from comms.kernel.processes.leader_election import in_turn
+from comms.kernel.storage.key_service import KeyService
+from comms.outbox.envelope import SentEvent
+from comms.outbox.queries import CHANNEL
+from models.contract.errors import WriteCareError
+
+_LOCK: Final = 0x77636334  # the session's own, so that it is free when the connection is gone
+_IDLE_SECONDS: Final = 0.5
+_AT_ONCE: Final = 64
+_AT_ONCE_A_WEBHOOK: Final = 4
+_WITHHELD: Final = Outcome(failure="owner-may-not-read")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a failing receiver is borne with."""
+
+    attempts: int = 10  # with these pauses: about a day
+    first_pause_seconds: float = 5.0
+    longest_pause_seconds: float = 6 * 3600.0
+    dead_in_a_row: int = 5  # deliveries given up, none arriving between them, until the webhook is disabled
+
+    def pause_seconds(self, attempts: int) -> float:
+        """Before the next try: four times the last, up to a quarter less so that not all come at once."""
+        grown = self.first_pause_seconds * 4.0 ** (attempts - 1)
+        return min(grown, self.longest_pause_seconds) * random.uniform(0.75, 1.0)  # noqa: S311 (not a secret)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A delivery that may be tried now."""
+
+    tenant_id: UUID
+    id: UUID
+    webhook_id: UUID
+    attempts: int
+    url: str
+    permitted: bool  # its owner may read what the event tells of, now
+    event: SentEvent
+
+
+class Sender:
+    """One a process; `run` until told to stop."""
+
+    def __init__(self, database: Database, keys: KeyService, post: Post, patience: Patience) -> None:
+        self._database = database
+        self._keys = keys
+        self._post = post
+        self._patience = patience
+        self._tries: dict[asyncio.Task[None], _Due] = {}
+
+    async def run(self, url: str, stopping: asyncio.Event) -> None:
+        """Sends until `stopping` is set; what is under way when the database is lost is sent again."""
+        await in_turn(
+            "sender", url, _LOCK, lambda conn: self._send_until(conn, stopping), stopping, survives=(WriteCareError,)
+        )
+
+    async def _send_until(self, conn: Connection, stopping: asyncio.Event) -> None:
+        await conn.execute(f"listen {CHANNEL}".encode())
+        try:
+            while not stopping.is_set():
+                for due in await self._take(conn):
+                    self._tries[asyncio.create_task(self._try(due))] = due
+                await self._wait(conn)
+                for task in [task for task in self._tries if task.done()]:
+                    del self._tries[task]
+                    task.result()  # a lost database ends the round
+        finally:
+            await self._give_up_tries()
+
+    async def _wait(self, conn: Connection) -> None:
+        """Until a try is over, the relay has sent something, or it is time to look who is due."""
+
+        async def heard() -> None:
+            async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
+                pass
+
+        hearing = asyncio.create_task(heard())
+        await asyncio.wait({hearing, *self._tries}, return_when=asyncio.FIRST_COMPLETED)
+        await end({hearing})
+
+    async def _take(self, conn: Connection) -> list[_Due]:
+        """Deliveries that are due, of each aggregate the first that waits, not under way; so many a webhook."""
+        free = _AT_ONCE - len(self._tries)
+        if free <= 0:
+            return []
+        busy = list(self._tries.values())
+        found = await conn.execute(
+            "select d.tenant_id, d.id as delivery_id, d.webhook_id, d.attempts, w.url, e.id, e.type, "
+            "e.aggregate_type, e.aggregate_id, e.aggregate_version, e.data, e.occurred_at, e.position, "
+            "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data) "
+            "    as permitted "
+            "from webhooks w cross join lateral (select * from webhook_deliveries d where d.tenant_id = w.tenant_id "
+            "    and d.webhook_id = w.id and d.state = 'waiting' and d.due_at <= now() and d.id <> all(%(busy)s) "
+            "    and not exists (select 1 from webhook_deliveries b where b.tenant_id = d.tenant_id "
+            "        and b.webhook_id = d.webhook_id and b.aggregate_id = d.aggregate_id and b.state = 'waiting' "
+            "        and b.position < d.position) "
+            "    order by d.due_at, d.position limit greatest(0, %(each)s - (select count(*) "
+            "        from unnest(%(webhooks)s::uuid[]) as under_way (id) where under_way.id = w.id))) d "
+            "join events e on e.tenant_id = d.tenant_id and e.id = d.event_id "
+            "where w.state = 'active' order by d.due_at, d.position limit %(free)s",
+            {
+                "busy": [due.id for due in busy], "webhooks": [due.webhook_id for due in busy],
+                "each": _AT_ONCE_A_WEBHOOK, "free": free,
+            },
+        )  # fmt: skip
+        return [_due(row) for row in await found.fetchall()]
+
+    async def _try(self, due: _Due) -> None:
+        outcome = await self._send(due) if due.permitted else _WITHHELD
+        async with self._database.acting_as(_sender(due.tenant_id)) as conn:
+            await self._note(conn, due, outcome)
+        _log.info(
+            "webhook tried", webhook_id=str(due.webhook_id), event_id=str(due.event.id), attempt=due.attempts + 1,
+            status=outcome.status, failure=outcome.failure,
+        )  # fmt: skip
+
+    async def _send(self, due: _Due) -> Outcome:
+        try:
+            async with self._database.acting_as(_sender(due.tenant_id)) as conn:
+                keys = await signing_keys(conn, self._keys, due.tenant_id, due.webhook_id)
+        except WriteCareError as error:
+            return Outcome(failure=error.slug)
+        return await self._post.send(due.url, due.event, keys)
+
+    async def _note(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
+        attempts = due.attempts + 1
+        dead = not outcome.arrived and (attempts >= self._patience.attempts or outcome.unwanted or outcome is _WITHHELD)
+        state = "delivered" if outcome.arrived else "dead" if dead else "waiting"
+        await conn.execute(
+            "update webhook_deliveries set state = %(state)s, attempts = %(attempts)s, last_status = %(status)s, "
+            "last_failure = %(failure)s, due_at = now() + make_interval(secs => %(pause)s), "
+            "ended_at = case when %(state)s <> 'waiting' then now() end "
+            "where tenant_id = %(tenant)s and id = %(id)s and state = 'waiting'",
+            {
+                "state": state, "attempts": attempts, "status": outcome.status, "failure": outcome.failure,
+                "pause": self._patience.pause_seconds(attempts), "tenant": due.tenant_id, "id": due.id,
+            },
+        )  # fmt: skip
+        if outcome.arrived:
+            await conn.execute(
+                "update webhooks set dead_in_a_row = 0 where tenant_id = %s and id = %s and dead_in_a_row > 0",
+                (due.tenant_id, due.webhook_id),
+            )
+        elif dead and outcome is not _WITHHELD:  # that is no failure of the receiver's
+            await self._count_dead(conn, due, outcome)
+
+    async def _count_dead(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
+        """One more given up: of too many in a row, or where the receiver asked for it, the webhook is disabled."""
+        borne = 0 if outcome.unwanted else self._patience.dead_in_a_row
+        counted = await conn.execute(
+            "update webhooks set dead_in_a_row = dead_in_a_row + 1, "
+            "state = case when dead_in_a_row + 1 >= %(borne)s then 'disabled' else state end, "
+            "version = version + 1, updated_at = now() "
+            "where tenant_id = %(tenant)s and id = %(id)s and state = 'active' returning state",
+            {"borne": borne, "tenant": due.tenant_id, "id": due.webhook_id},
+        )
+        row = await counted.fetchone()
+        if row is not None and row["state"] == "disabled":
+            because = {"status": outcome.status, "failure": outcome.failure}
+            await record_act(conn, _sender(due.tenant_id), "webhook.disabled", ("webhook", due.webhook_id), because)
+
+    async def _give_up_tries(self) -> None:
+        await end(self._tries)
+        self._tries.clear()
+
+
+def _sender(tenant_id: UUID) -> Actor:
+    return Actor(tenant_id, NOBODY, "service")
+
+
+def _due(row: dict[str, Any]) -> _Due:
+    own = {name: row.pop(name) for name in ("webhook_id", "attempts", "url", "permitted")}
+    return _Due(tenant_id=row["tenant_id"], id=row.pop("delivery_id"), event=SentEvent(**row), **own)

@@ -1,0 +1,73 @@
+"""One try of a delivery: the event's envelope, signed, to the address that was checked; what came of it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from comms.delivery.webhooks.destinations import Network, Resolver, destination
+from comms.delivery.webhooks.signatures import signed_headers
+from comms.outbox.envelope import SentEvent, envelope
+from models.contract.errors import WriteCareError
+
+_GONE: Final = 410  # Standard Webhooks: the receiver wants no more
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`status` where there was an answer, else `failure`, a code. Answers' bodies are never read."""
+
+    status: int | None = None
+    failure: str | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the receiver took it: any 2xx. A redirect is not followed, so that it arrives nowhere."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the receiver says that it wants nothing more."""
+        return self.status == _GONE
+
+
+class Post:
+    """Sends messages; one a process."""
+
+    def __init__(self, resolver: Resolver, networks: Sequence[Network], timeout_seconds: float) -> None:
+        self._resolver = resolver
+        self._networks = networks
+        self._timeout_seconds = timeout_seconds
+
+    async def send(self, url: str, event: SentEvent, keys: Sequence[bytes]) -> Outcome:
+        """One try, over within the time-out however slowly the receiver answers."""
+        body = envelope(event).model_dump_json().encode()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._post(url, event, body, keys)
+        except TimeoutError:
+            return Outcome(failure="timed-out")
+        except WriteCareError as error:
+            return Outcome(failure=error.slug)
+        except httpx.HTTPError as error:
+            return Outcome(failure="no-answer" if isinstance(error, httpx.TransportError) else "answer-invalid")
+        except (OSError, UnicodeError, httpx.InvalidURL):
+            return Outcome(failure="name-unknown")
+
+    async def _post(self, url: str, event: SentEvent, body: bytes, keys: Sequence[bytes]) -> Outcome:
+        to = await destination(url, self._resolver, self._networks)
+        headers = {
+            "host": to.host, "content-type": "application/cloudevents+json", "user-agent": "WriteCareConnect",
+            **signed_headers(event.id, int(time.time()), body, keys),
+        }  # fmt: skip
+        # A client, hence a connection, a try: one that was opened for another name at the same address is not taken.
+        async with (
+            httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=self._timeout_seconds) as client,
+            client.stream(
+                "POST", to.url, content=body, headers=headers, extensions={"sni_hostname": to.server_name}
+            ) as answer,
+        ):
+            return Outcome(status=answer.status_code)

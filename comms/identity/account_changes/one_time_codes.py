@@ -1,0 +1,129 @@
+"""One-time codes with which a person sets their first or next password.
+
+A code has two halves of 80 random bits. Where e-mail is set up, the whole code goes to the person. Otherwise one half
+is shown to who asked for the reset and the other to the second person who approved it; each hands their half over, and
+neither of them can redeem it alone (split knowledge, docs/decisions/0034). The database keeps hashes.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from comms.identity.account_changes.queries import WAITING_HOURS
+from comms.kernel.database import Actor, Connection
+from models.contract.errors import Kind, WriteCareError, conflict
+
+_HALF_BYTES: Final = 10
+_HALF_LETTERS: Final = 16
+_GAPS: Final = re.compile(r"[\s-]+")
+
+
+@dataclass(frozen=True)
+class Code:
+    """Both halves, as they are shown."""
+
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.second}"
+
+    def __repr__(self) -> str:
+        return "Code()"
+
+
+async def make_code(conn: Connection, owner: Actor) -> Code:
+    """A code that is good at once, in the place of any before; `conn` acts as the door."""
+    code = Code(_new_half(), _new_half())
+    await _keep(conn, owner, _hash(code.first), _hash(code.second))
+    return code
+
+
+async def make_first_half(conn: Connection, owner: Actor) -> str:
+    """The half for who asks; it opens nothing before the other half is made. `conn` acts as the door."""
+    half = _new_half()
+    await _keep(conn, owner, _hash(half), None)
+    return half
+
+
+async def make_second_half(conn: Connection, owner: Actor) -> str:
+    """The half for who approves; raises a conflict (`code-replaced`) where the first half is gone."""
+    half = _new_half()
+    completed = await conn.execute(
+        "update enrolments set second_hash = %s, expires_at = now() + make_interval(hours => %s) "
+        "where user_id = %s and second_hash is null returning 1",
+        (_hash(half), WAITING_HOURS, owner.user_id),
+    )
+    if await completed.fetchone() is None:
+        raise conflict("code-replaced", "A newer code has taken the place of this one: ask again.")
+    return half
+
+
+async def forget_code(conn: Connection, user_id: UUID) -> None:
+    """No code of the person is good any more; `conn` acts as the door."""
+    await conn.execute("delete from enrolments where user_id = %s", (user_id,))
+
+
+async def is_good(conn: Connection, user_id: UUID, code: str) -> bool:
+    """Whether the code opens the person's account; it is not used up. `conn` acts as the door."""
+    halves = _halves(code)
+    found = await conn.execute(
+        "select e.first_hash, e.second_hash from enrolments e join users u on u.tenant_id = e.tenant_id "
+        "and u.id = e.user_id where e.user_id = %s and e.second_hash is not null and e.expires_at > now() and u.active",
+        (user_id,),
+    )
+    row = await found.fetchone()
+    if halves is None or row is None:
+        return False
+    sent, kept = [_hash(half) for half in halves], [bytes(row["first_hash"]), bytes(row["second_hash"])]
+    # either half may come first: the two people who hand them over cannot know the order
+    return _same(sent, kept) or _same(sent[::-1], kept)
+
+
+async def use_up(conn: Connection, user_id: UUID, code: str) -> None:
+    """Takes the code once; raises `unauthenticated` (`reset-invalid`). `conn` acts as the door."""
+    await conn.execute("select 1 from enrolments where user_id = %s for update", (user_id,))
+    if not await is_good(conn, user_id, code):
+        raise invalid_code()
+    await forget_code(conn, user_id)
+
+
+def invalid_code() -> WriteCareError:
+    """For a code that is wrong, old or used, and for a person or a tenant that is not there."""
+    return WriteCareError(
+        Kind.UNAUTHENTICATED, "reset-invalid", "This code is not good (any more): ask for another one."
+    )
+
+
+async def _keep(conn: Connection, owner: Actor, first: bytes, second: bytes | None) -> None:
+    await conn.execute(
+        "insert into enrolments (tenant_id, user_id, first_hash, second_hash, expires_at) "
+        "values (%s, %s, %s, %s, now() + make_interval(hours => %s)) on conflict (tenant_id, user_id) do update "
+        "set first_hash = excluded.first_hash, second_hash = excluded.second_hash, expires_at = excluded.expires_at",
+        (owner.tenant_id, owner.user_id, first, second, WAITING_HOURS),
+    )
+
+
+def _same(sent: list[bytes], kept: list[bytes]) -> bool:
+    return hmac.compare_digest(b"".join(sent), b"".join(kept))
+
+
+def _halves(code: str) -> tuple[str, str] | None:
+    letters = _GAPS.sub("", code).lower()
+    if len(letters) != 2 * _HALF_LETTERS:
+        return None
+    return letters[:_HALF_LETTERS], letters[_HALF_LETTERS:]
+
+
+def _new_half() -> str:
+    letters = base64.b32encode(secrets.token_bytes(_HALF_BYTES)).decode().lower()
+    return "-".join(letters[at : at + 4] for at in range(0, _HALF_LETTERS, 4))
+
+
+def _hash(half: str) -> bytes:
+    return hashlib.sha256(_GAPS.sub("", half).encode()).digest()  # 80 random bits need no slow hash

@@ -1,0 +1,46 @@
+"""Browsers that a person has signed in from: a cookie that says so, signed, as the OWASP device-cookie protocol has it.
+
+It lets nobody in. It only keeps strangers' wrong tries from slowing the person down
+(`comms/identity/authentication/throttling.py`). A browser that several people share holds a cookie for each of them.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from typing import Final
+
+from comms.web.context import House
+
+_NONCE_BYTES: Final = 12
+_KEPT_SECONDS: Final = 365 * 86400
+_PURPOSE: Final = "known-browser"
+
+
+def name_for(tenant: str, user: str) -> str:
+    """The name of the person's cookie, which does not say who they are."""
+    return f"wcc_browser_{hashlib.sha256(f'{tenant}/{user}'.encode()).hexdigest()[:16]}"
+
+
+def new_cookie(house: House, tenant: str, user: str) -> tuple[str, int]:
+    """The value of a new cookie, and for how many seconds it is good."""
+    nonce = base64.urlsafe_b64encode(secrets.token_bytes(_NONCE_BYTES)).decode()
+    until = str(int(time.time()) + _KEPT_SECONDS)
+    return f"{nonce}.{until}.{_mark(house, tenant, user, nonce, until)}", _KEPT_SECONDS
+
+
+def known_browser(house: House, tenant: str, user: str, cookie: str | None) -> str | None:
+    """What names the browser, where the cookie is one of ours for this person and has not expired; else None."""
+    try:
+        nonce, until, mark = (cookie or "").split(".")
+        good = hmac.compare_digest(mark.encode(), _mark(house, tenant, user, nonce, until).encode())
+        return nonce if good and int(until) > time.time() else None
+    except ValueError:
+        return None
+
+
+def _mark(house: House, tenant: str, user: str, nonce: str, until: str) -> str:
+    signed = "\0".join((tenant, user, nonce, until)).encode()
+    digest = hmac.digest(house.issuer.secret_for(_PURPOSE), signed, "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

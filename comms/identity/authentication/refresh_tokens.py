@@ -1,0 +1,169 @@
+"""What a sign-in hands out: a short access token, and a refresh token that turns into another at each use.
+
+A refresh token is `wcr.<tenant>.<sign-in>.<family>.<secret>`: the family stays, the secret turns. A secret that was
+turned in before means that two hold the sign-in, one of whom stole it: all of it ends. But an answer may be lost on
+the way, and two tabs may ask at once: for ten seconds the former secret is answered with the very same new one
+(derived from it with a salt, since only hashes are kept), so that no third token comes into being, and a thief who is
+that quick still holds the same token as its owner, and is found out at the turn after (ADR 0014).
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from psycopg.rows import DictRow
+from pydantic import Field
+
+from comms.identity.second_factors import has_second_factor
+from comms.identity.sign_ins.queries import SignInKind, end_sign_in, open_sign_in
+from comms.kernel.access.system_actor import door
+from comms.kernel.database import Actor, Connection
+from comms.web.context import House
+from models.contract.errors import Kind, WriteCareError
+from models.contract.records import Record
+
+_RETRY_SECONDS: Final = 10.0
+_PREFIX: Final = "wcr"
+
+
+class Tokens(Record):
+    """What a program keeps; a browser keeps the refresh token in a cookie that its scripts cannot read."""
+
+    access_token: str = Field(repr=False)
+    expires_in: int = Field(description="Seconds that the access token is good for.")
+    refresh_token: str | None = Field(repr=False, description="None where it went into the cookie.")
+    refresh_expires_in: int = Field(description="Seconds that the refresh token is good for, unless it is used.")
+    second_factor_due: bool = Field(description="The token does nothing but set a second factor up.")
+
+
+@dataclass(frozen=True)
+class _RefreshToken:
+    """A refresh token taken apart."""
+
+    tenant_id: UUID
+    sign_in_id: UUID
+    family: str
+    secret: str
+
+    def __str__(self) -> str:
+        return f"{_PREFIX}.{self.tenant_id}.{self.sign_in_id}.{self.family}.{self.secret}"
+
+    def __repr__(self) -> str:
+        return f"_RefreshToken(sign_in_id={self.sign_in_id})"
+
+
+async def start_sign_in(conn: Connection, house: House, person: Actor, kind: SignInKind) -> Tokens:
+    """Lets the person in; `conn` acts as the tenant's door for them."""
+    inside = await open_sign_in(conn, person, kind, house.settings.sign_in_seconds_of(person.role))
+    assert inside.sign_in_id is not None
+    token = _RefreshToken(person.tenant_id, inside.sign_in_id, _new_secret(), _new_secret())
+    await conn.execute(
+        "insert into refresh_tokens (tenant_id, sign_in_id, family_hash, current_hash, expires_at) "
+        "values (%s, %s, %s, %s, now() + make_interval(secs => %s))",
+        (
+            person.tenant_id, token.sign_in_id, _hash(token.family), _hash(token.secret),
+            house.settings.idle_seconds_of(person.role),
+        ),
+    )  # fmt: skip
+    return await _tokens(conn, house, inside, kind, token)
+
+
+async def refresh(house: House, sent: str) -> Tokens:
+    """Tokens in the place of the ones before; raises `unauthenticated` (`refresh-invalid`).
+
+    Forged, expired, ended and reused tokens are answered alike; a reused one has ended its sign-in, which is audited.
+    """
+    token = _taken_apart(sent)
+    async with house.database.acting_as(door(token.tenant_id)) as conn:
+        row = await _standing(conn, token)
+        if row is None:
+            fresh = None
+        elif hmac.compare_digest(bytes(row["current_hash"]), _hash(token.secret)):
+            fresh = await _turn(conn, token, house.settings.idle_seconds_of(row["role"]))
+        elif row["recent"] and hmac.compare_digest(bytes(row["former_hash"]), _hash(token.secret)):
+            fresh = _successor(token, bytes(row["salt"]))
+        else:
+            fresh = None
+            await end_sign_in(conn, door(token.tenant_id), row["user_id"], token.sign_in_id, "refresh_reused")
+        if fresh is not None:
+            assert row is not None
+            person = Actor(token.tenant_id, row["user_id"], row["role"], sign_in_id=token.sign_in_id)
+            return await _tokens(conn, house, person, row["kind"], fresh)
+    raise _not_good()
+
+
+async def _standing(conn: Connection, token: _RefreshToken) -> DictRow | None:
+    """The token's row, locked, where its sign-in and its owner's account stand and the family is right."""
+    found = await conn.execute(
+        "select s.user_id, s.role, s.kind, r.current_hash, r.former_hash, r.salt, "
+        "r.former_hash is not null and r.turned_at > now() - make_interval(secs => %s) as recent "
+        "from refresh_tokens r join sign_ins s on s.tenant_id = r.tenant_id and s.id = r.sign_in_id "
+        "join users u on u.tenant_id = s.tenant_id and u.id = s.user_id "
+        "where r.sign_in_id = %s and r.family_hash = %s and r.expires_at > now() and s.expires_at > now() "
+        "and s.ended_at is null and u.active for update of r",
+        (_RETRY_SECONDS, token.sign_in_id, _hash(token.family)),
+    )
+    return await found.fetchone()
+
+
+async def _turn(conn: Connection, token: _RefreshToken, idle_seconds: int) -> _RefreshToken:
+    salt = secrets.token_bytes(32)
+    fresh = _successor(token, salt)
+    await conn.execute(
+        "update refresh_tokens r set former_hash = current_hash, current_hash = %s, salt = %s, turned_at = now(), "
+        "expires_at = least(now() + make_interval(secs => %s), s.expires_at) "
+        "from sign_ins s where s.tenant_id = r.tenant_id and s.id = r.sign_in_id and r.sign_in_id = %s",
+        (_hash(fresh.secret), salt, idle_seconds, token.sign_in_id),
+    )
+    await conn.execute("update sign_ins set last_seen_at = now() where id = %s", (token.sign_in_id,))
+    return fresh
+
+
+async def _tokens(conn: Connection, house: House, person: Actor, kind: SignInKind, token: _RefreshToken) -> Tokens:
+    settings = house.settings
+    due = (
+        kind
+        == "local"  # with one factor nobody comes here from the provider (comms/identity/single_sign_on/assurance.py)
+        and person.role in settings.second_factor_roles
+        and not await has_second_factor(conn, person)
+    )
+    scopes: frozenset[str] | None = frozenset() if due else None
+    speaker = Actor(person.tenant_id, person.user_id, person.role, sign_in_id=person.sign_in_id, scopes=scopes)
+    return Tokens(
+        access_token=house.issuer.sign(speaker, settings.access_token_seconds),
+        expires_in=settings.access_token_seconds, refresh_token=str(token),
+        refresh_expires_in=settings.idle_seconds_of(person.role), second_factor_due=due,
+    )  # fmt: skip
+
+
+def _taken_apart(sent: str) -> _RefreshToken:
+    try:
+        prefix, tenant, sign_in, family, secret = sent.split(".")
+        if prefix != _PREFIX:
+            raise _not_good()
+        return _RefreshToken(UUID(tenant), UUID(sign_in), family, secret)
+    except ValueError:
+        raise _not_good() from None
+
+
+def _successor(token: _RefreshToken, salt: bytes) -> _RefreshToken:
+    secret = base64.urlsafe_b64encode(hmac.digest(salt, token.secret.encode(), "sha256")).rstrip(b"=").decode()
+    return _RefreshToken(token.tenant_id, token.sign_in_id, token.family, secret)
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
+
+
+def _not_good() -> WriteCareError:
+    return WriteCareError(
+        Kind.UNAUTHENTICATED, "refresh-invalid", "This refresh token is not good (any more): sign in again."
+    )

@@ -1,0 +1,131 @@
+"""Coming in, staying in, going out; and a person's list of where they are signed in.
+
+A browser asks for its refresh token to be kept in a cookie that no script can read; a program gets it in the body.
+Which it was, the next turn keeps (ADR 0014).
+"""
+
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
+
+from comms.identity.authentication import device_cookies, refresh_tokens
+from comms.identity.authentication import sign_in as entering
+from comms.identity.authentication.refresh_tokens import Tokens
+from comms.identity.authentication.sign_in import Credentials, PasswordRedemption
+from comms.identity.sign_ins import queries
+from comms.identity.sign_ins.queries import SignIn
+from comms.identity.users.queries import read_managed_user
+from comms.kernel.database import Origin
+from comms.web.context import House
+from comms.web.cookies import forget_cookie, read_cookie, set_cookie
+from comms.web.dependencies import FROM_ANYBODY, Acting, InHouse, acting, acting_with, origin_of
+from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from models.contract.errors import conflict
+from models.contract.records import Record
+
+router = APIRouter(tags=["identity"])
+
+COOKIE: Final = "wcc_refresh"
+Mine = Annotated[Acting, acting()]
+
+
+class NewSignIn(Credentials):
+    """Credentials, and where the refresh token is to be kept."""
+
+    keep_in: Literal["body", "cookie"] = "body"
+
+
+class RefreshRequest(Record):
+    """The refresh token; left out by a browser, whose cookie has it."""
+
+    refresh_token: str | None = Field(default=None, max_length=512, repr=False)
+
+
+@router.post("/api/auth/sign-in", dependencies=[FROM_ANYBODY])
+async def sign_in(
+    sent: NewSignIn,
+    request: Request,
+    house: InHouse,
+    origin: Annotated[Origin, Depends(origin_of)],
+    response: Response,
+) -> Tokens:
+    """Lets a person with a local account in."""
+    credentials = Credentials.model_validate(sent.model_dump(exclude={"keep_in"}))
+    tokens = await entering.sign_in(house, credentials, origin, known_cookie(request, house, credentials))
+    if sent.keep_in == "body":
+        return tokens
+    know_browser(response, house, sent.tenant, sent.user)
+    return keep_in_cookie(response, house, tokens)
+
+
+@router.post("/api/auth/refresh", dependencies=[FROM_ANYBODY])
+async def refresh(request: Request, house: InHouse, response: Response, sent: RefreshRequest) -> Tokens:
+    """Tokens in the place of the ones before. A refresh token is good once; used again, it ends its sign-in."""
+    if sent.refresh_token is not None:
+        return await refresh_tokens.refresh(house, sent.refresh_token)
+    cookie = read_cookie(request, house.settings, COOKIE)
+    return keep_in_cookie(response, house, await refresh_tokens.refresh(house, cookie or ""))
+
+
+@router.post("/api/auth/sign-out", status_code=204)
+async def sign_out(request: Mine, response: Response) -> None:
+    """Ends the sign-in that the token came from."""
+    actor = request.actor
+    if actor.sign_in_id is None:
+        raise conflict("no-sign-in", "This token or key belongs to no sign-in: it ends when it expires.")
+    await queries.end_sign_in(request.conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
+    forget_cookie(response, request.house.settings, COOKIE)
+
+
+@router.post("/api/auth/sign-out-everywhere", status_code=204)
+async def sign_out_everywhere(request: Mine, response: Response) -> None:
+    """Ends every sign-in of the person, this one too."""
+    await queries.end_all_sign_ins(request.conn, request.actor, request.actor.user_id, "signed_out_everywhere")
+    forget_cookie(response, request.house.settings, COOKIE)
+
+
+@router.post("/api/auth/password-reset", status_code=204, dependencies=[FROM_ANYBODY])
+async def redeem_password_reset(sent: PasswordRedemption, house: InHouse, response: Response) -> None:
+    """Sets a password with a one-time code: the one from an e-mail, or the two halves that two people handed over."""
+    await entering.redeem_reset(house, sent)
+    know_browser(response, house, sent.tenant, sent.user)
+
+
+@router.get("/api/me/sign-ins")
+async def list_my_sign_ins(request: Mine, cursor: Cursor = None, limit: Limit = 50) -> Page[SignIn]:
+    """Where the person is signed in, newest first."""
+    mine = request.actor.user_id
+    return page_of(await queries.list_sign_ins(request.conn, mine, before=cursor or LAST_ID, limit=limit + 1), limit)
+
+
+@router.delete("/api/me/sign-ins/{sign_in_id}", status_code=204)
+async def end_my_sign_in(sign_in_id: UUID, request: Mine) -> None:
+    """Ends one of the person's own sign-ins."""
+    await queries.end_sign_in(request.conn, request.actor, request.actor.user_id, sign_in_id, "signed_out")
+
+
+@router.delete("/api/users/{user_id}/sign-ins", status_code=204)
+async def sign_a_person_out(user_id: UUID, request: Annotated[Acting, acting_with("users.manage")]) -> None:
+    """Ends every sign-in of a person whose account one may manage."""
+    await read_managed_user(request.conn, request.actor, user_id)
+    await queries.end_all_sign_ins(request.conn, request.actor, user_id, "signed_out_by_administrator")
+
+
+def keep_in_cookie(response: Response, house: House, tokens: Tokens) -> Tokens:
+    """The tokens without the refresh token, which goes where the browser's scripts cannot read it."""
+    assert tokens.refresh_token is not None
+    set_cookie(response, house.settings, COOKIE, tokens.refresh_token, tokens.refresh_expires_in)
+    return tokens.model_copy(update={"refresh_token": None})
+
+
+def known_cookie(request: Request, house: House, credentials: Credentials) -> str | None:
+    """What the browser shows to say that this person has signed in from it."""
+    return read_cookie(request, house.settings, device_cookies.name_for(credentials.tenant, credentials.user))
+
+
+def know_browser(response: Response, house: House, tenant: str, user: str) -> None:
+    """From now on strangers' wrong tries do not slow this person down in this browser."""
+    value, seconds = device_cookies.new_cookie(house, tenant, user)
+    set_cookie(response, house.settings, device_cookies.name_for(tenant, user), value, seconds)

@@ -1,0 +1,58 @@
+"""Who exists: tenants and people as the command line and the doors look them up."""
+
+import re
+from typing import Final
+from uuid import UUID
+
+from comms.kernel.access.roles import known_role
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Database
+from models.contract.errors import invalid
+
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_NOBODY: Final = UUID(int=0)
+
+# The platform's administrator before there is any person: makes tenants and their first users (`token`, `demo`).
+BOOTSTRAP: Final = Actor(tenant_id=_NOBODY, user_id=_NOBODY, role="platform_admin")
+
+
+async def ensure_tenant(database: Database, slug: str) -> UUID:
+    """The tenant of that slug, made where it is missing; several at once make one. Raises `invalid`."""
+    _refuse_bad_slug(slug)
+    async with database.acting_as(BOOTSTRAP) as conn:
+        await conn.execute(
+            "insert into tenants (slug, name) values (%s, %s) on conflict (slug) do nothing", (slug, slug)
+        )
+        found = await (await conn.execute("select id from tenants where slug = %s", (slug,))).fetchone()
+        assert found is not None, "a tenant just made is not to be seen"
+        return UUID(str(found["id"]))
+
+
+async def ensure_user(database: Database, tenant_id: UUID, slug: str, role: str) -> Actor:
+    """The person of that slug in the tenant, made with `role` where missing, ready to be signed for as `role`.
+
+    A person who exists keeps the role they were given: the answer (and the token) has the one asked for.
+    """
+    _refuse_bad_slug(slug)
+    known_role(role)
+    bootstrap = Actor(tenant_id, _NOBODY, "platform_admin")
+    async with database.acting_as(bootstrap) as conn:
+        made = await conn.execute(
+            "insert into users (tenant_id, slug, display_name, role) values (%s, %s, %s, %s) "
+            "on conflict (tenant_id, slug) do nothing returning id",
+            (tenant_id, slug, slug, role),
+        )
+        if (row := await made.fetchone()) is not None:
+            await record_act(conn, bootstrap, "user.created", ("user", row["id"]), {"role": role})
+        else:
+            row = await (await conn.execute("select id from users where slug = %s", (slug,))).fetchone()
+        assert row is not None, "a person just made is not to be seen"
+        return Actor(tenant_id, row["id"], role)
+
+
+def _refuse_bad_slug(slug: str) -> None:
+    if _SLUG.fullmatch(slug) is None:
+        raise invalid(
+            "slug-invalid",
+            "A slug is 1 to 63 characters: lower-case letters, digits, - and _, a letter or digit first.",
+        )

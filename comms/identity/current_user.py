@@ -1,0 +1,33 @@
+"""Who am I: the signed-in person, as the console and scripts ask first."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from comms.kernel.access.roles import PERMISSIONS, RolePermission, allows
+from comms.web.dependencies import Acting, acting
+from models.contract.records import Record
+
+router = APIRouter(prefix="/api/me", tags=["identity"])
+
+
+class Me(Record):
+    """The token's owner, the sign-in it came from, and what it may do."""
+
+    tenant_id: UUID
+    user_id: UUID
+    role: str
+    sign_in_id: UUID | None
+    permissions: tuple[RolePermission, ...]
+
+
+@router.get("")
+async def read_me(request: Annotated[Acting, acting()]) -> Me:
+    """Tenant, person, role and the permissions that the token or key reaches."""
+    actor = request.actor
+    held = tuple(name for name in PERMISSIONS if allows(actor, name))
+    return Me(
+        tenant_id=actor.tenant_id, user_id=actor.user_id, role=actor.role, sign_in_id=actor.sign_in_id,
+        permissions=held,
+    )  # fmt: skip

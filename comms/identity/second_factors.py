@@ -1,0 +1,147 @@
+"""The second factor: one-time codes of an authenticator (RFC 6238), and codes to recover with when it is lost.
+
+The authenticator's secret is wrapped by the key service. A code is good for its half minute and the ones beside it,
+and once: the step of the last one taken is kept, and only a later one is taken.
+"""
+
+import base64
+import hashlib
+import secrets
+from typing import Final
+from uuid import UUID
+
+import pyotp
+from pydantic import Field
+from pyotp.exceptions import OTPVerificationError
+
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection
+from comms.kernel.storage.key_service import KeyService, WrappedKey
+from models.contract.errors import WriteCareError, conflict, invalid
+from models.contract.records import Record
+
+_ISSUER: Final = "WriteCareConnect"
+_SECRET_BYTES: Final = 20  # RFC 4226, 4 R6
+_STEPS_BESIDE: Final = 1  # clocks of two machines
+_RECOVERY_CODES: Final = 10
+_RECOVERY_BYTES: Final = 16  # OWASP ASVS 5.0.0, 6.5.2 and 11.5.1
+
+
+class NewSecondFactor(Record):
+    """Shown once: the authenticator reads `otpauth_uri`, usually as a QR code."""
+
+    otpauth_uri: str = Field(repr=False)
+
+
+class RecoveryCodes(Record):
+    """Shown once: each is good once in the place of a code."""
+
+    recovery_codes: tuple[str, ...] = Field(repr=False)
+
+
+async def has_second_factor(conn: Connection, person: Actor) -> bool:
+    """Whether a code is asked for when the person signs in."""
+    found = await conn.execute(
+        "select 1 from second_factors where user_id = %s and confirmed_at is not null", (person.user_id,)
+    )
+    return await found.fetchone() is not None
+
+
+async def enrol_second_factor(conn: Connection, keys: KeyService, person: Actor) -> NewSecondFactor:
+    """A new secret in the place of any before, not asked for until a code of it confirms it."""
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    wrapped = await keys.wrap(secret, _context(person))
+    await conn.execute(
+        "insert into second_factors (tenant_id, user_id, wrapped_secret, key_id) values (%s, %s, %s, %s) "
+        "on conflict (tenant_id, user_id) do update set wrapped_secret = excluded.wrapped_secret, "
+        "key_id = excluded.key_id, confirmed_at = null, last_step = 0, created_at = now()",
+        (person.tenant_id, person.user_id, wrapped.wrapped, wrapped.key_id),
+    )
+    await record_act(conn, person, "second_factor.enrolled", ("user", person.user_id))
+    row = await (await conn.execute("select slug from users where id = %s", (person.user_id,))).fetchone()
+    assert row is not None, "the person who enrols is not to be seen"
+    return NewSecondFactor(otpauth_uri=_totp(secret).provisioning_uri(name=row["slug"], issuer_name=_ISSUER))
+
+
+async def confirm_second_factor(conn: Connection, keys: KeyService, person: Actor, code: str) -> RecoveryCodes:
+    """From now on a code is asked for; raises a conflict (`second-factor-not-enrolled`), `invalid` (`code-wrong`)."""
+    found = await conn.execute(
+        "select 1 from second_factors where user_id = %s and confirmed_at is null for update", (person.user_id,)
+    )
+    if await found.fetchone() is None:
+        raise conflict("second-factor-not-enrolled", "There is no second factor to confirm: enrol one first.")
+    if not await _take_one_time_code(conn, keys, person, code):
+        raise wrong_code()
+    await conn.execute("update second_factors set confirmed_at = now() where user_id = %s", (person.user_id,))
+    await conn.execute("delete from recovery_codes where user_id = %s", (person.user_id,))
+    codes = tuple(_new_recovery_code() for _ in range(_RECOVERY_CODES))
+    for recovery in codes:
+        await conn.execute(
+            "insert into recovery_codes (tenant_id, user_id, code_hash) values (%s, %s, %s)",
+            (person.tenant_id, person.user_id, _hash(recovery)),
+        )
+    await record_act(conn, person, "second_factor.confirmed", ("user", person.user_id))
+    return RecoveryCodes(recovery_codes=codes)
+
+
+async def take_code(conn: Connection, keys: KeyService, person: Actor, code: str) -> bool:
+    """Whether the code, of the authenticator or for recovery, is good; it is used up thereby."""
+    if await _take_one_time_code(conn, keys, person, code):
+        return True
+    used = await conn.execute(
+        "delete from recovery_codes where user_id = %s and code_hash = %s returning 1", (person.user_id, _hash(code))
+    )
+    if await used.fetchone() is None:
+        return False
+    await record_act(conn, person, "recovery_code.used", ("user", person.user_id))
+    return True
+
+
+async def remove_second_factor(conn: Connection, actor: Actor, user_id: UUID) -> None:
+    """Takes a lost authenticator off the person's account: no code is asked for until they enrol another.
+
+    `conn` acts as the door for `actor`, who may manage that account (`comms/identity/users/queries.read_managed_user`).
+    """
+    await conn.execute("delete from second_factors where user_id = %s", (user_id,))
+    await conn.execute("delete from recovery_codes where user_id = %s", (user_id,))
+    await record_act(conn, actor, "second_factor.removed", ("user", user_id))
+
+
+async def _take_one_time_code(conn: Connection, keys: KeyService, person: Actor, code: str) -> bool:
+    row = await (
+        await conn.execute("select wrapped_secret, key_id from second_factors where user_id = %s", (person.user_id,))
+    ).fetchone()
+    if row is None:
+        return False
+    secret = await keys.unwrap(WrappedKey(row["key_id"], bytes(row["wrapped_secret"])), _context(person))
+    try:
+        step = _totp(secret).verify_and_get_timecode(code, valid_window=_STEPS_BESIDE)
+    except OTPVerificationError:
+        return False
+    taken = await conn.execute(
+        "update second_factors set last_step = %s where user_id = %s and last_step < %s returning 1",
+        (step, person.user_id, step),
+    )
+    return await taken.fetchone() is not None
+
+
+def wrong_code() -> WriteCareError:
+    """For a code that is wrong, old or used."""
+    return invalid("code-wrong", "This code is not good (any more): wait for the next one.")
+
+
+def _totp(secret: bytes) -> pyotp.TOTP:
+    return pyotp.TOTP(base64.b32encode(secret).decode())
+
+
+def _context(person: Actor) -> str:
+    return f"second-factor:{person.tenant_id}/{person.user_id}"
+
+
+def _new_recovery_code() -> str:
+    letters = base64.b32encode(secrets.token_bytes(_RECOVERY_BYTES)).decode().rstrip("=").lower()
+    return "-".join(letters[at : at + 4] for at in range(0, len(letters), 4))
+
+
+def _hash(code: str) -> bytes:
+    return hashlib.sha256(code.strip().lower().encode()).digest()  # 128 random bits need no slow hash

@@ -1,0 +1,181 @@
+"""From what the provider says to a person of ours: which tenant, who, in which role.
+
+The role comes from a table in the settings; a value that it does not name lets nobody in. A person is bound to the
+provider's subject at their first sign-on: a user name that the provider later gives to somebody else opens nothing,
+and an account with a password of its own, or a key, is never taken over.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from comms.identity.account_changes.queries import note_change
+from comms.identity.sign_ins.queries import end_all_sign_ins
+from comms.identity.single_sign_on.assurance import has_two_factors
+from comms.identity.users.queries import ask_whether_same
+from comms.kernel.access.roles import PRIVILEGED, Role
+from comms.kernel.access.system_actor import NOBODY, door
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, Database
+from comms.kernel.settings import Settings
+from comms.kernel.text_types import shown_name
+from models.contract.errors import WriteCareError, refused
+
+JOURNEY_SECONDS: Final = 600
+_LONGEST_EMAIL: Final = 254
+_UNFIT: Final = re.compile(r"[^a-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What the provider says of a person, in our words."""
+
+    issuer: str
+    subject: str
+    tenant: str
+    user: str
+    role: Role
+    display_name: str
+    email: str | None  # that the provider has verified
+
+    def __repr__(self) -> str:
+        return f"Claimed(role={self.role!r})"
+
+
+def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
+    """Raises `refused` where a claim lacks, or the settings' table has no one role for it (`sign-on-claims`), and where
+    the role wants two factors and the provider does not say that it asked for them (`sign-on-one-factor`)."""
+    tenant, user = claims.get(settings.oidc_tenant_claim), claims.get(settings.oidc_user_claim)
+    said = claims.get(settings.oidc_role_claim)
+    words = said if isinstance(said, list) else [said]
+    roles = {settings.oidc_roles[word] for word in words if isinstance(word, str) and word in settings.oidc_roles}
+    if not isinstance(tenant, str) or not isinstance(user, str) or len(roles) != 1:
+        raise _unknown()
+    (role,) = roles
+    if role in settings.second_factor_roles and not has_two_factors(settings, claims):
+        raise refused(
+            "sign-on-one-factor", "Your role wants a second factor: your organisation's sign-on has to ask for one."
+        )
+    slug = _UNFIT.sub("-", user.lower()).strip("-_")[:63]
+    if not slug:
+        raise _unknown()
+    name = claims.get(settings.oidc_name_claim)
+    shown = shown_name(name)[:255].strip() if isinstance(name, str) else ""
+    email = claims.get("email") if claims.get("email_verified") is True else None
+    return Claimed(
+        str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, role, shown or slug,
+        email if isinstance(email, str) and len(email) <= _LONGEST_EMAIL else None,
+    )  # fmt: skip
+
+
+async def person_of(database: Database, claimed: Claimed) -> Actor:
+    """The person, made at their first sign-on, brought up to what the provider says at every other.
+
+    Raises `refused`: no such tenant (`sign-on-claims`), a name that is somebody else's (`sign-on-name-taken`), a closed
+    account (`account-closed`).
+    """
+    async with database.acting_as(door()) as conn:
+        tenant = await (await conn.execute("select id from tenants where slug = %s", (claimed.tenant,))).fetchone()
+    if tenant is None:
+        raise _unknown()
+    here = door(tenant["id"])
+    async with database.acting_as(here) as conn:
+        user_id = await _bound(conn, claimed) or await _bind(conn, here, claimed)
+        await _bring_up(conn, here, user_id, claimed)
+    return Actor(tenant["id"], user_id, claimed.role)
+
+
+async def begin_journey(conn: Connection, state: str) -> None:
+    """Keeps the state's hash until it comes back; sweeps those that never did. `conn` acts as nobody's door."""
+    await conn.execute("delete from sso_journeys where expires_at < now()")
+    await conn.execute(
+        "insert into sso_journeys (tenant_id, state_hash, expires_at) "
+        "values (%s, %s, now() + make_interval(secs => %s))",
+        (NOBODY, _hash(state), JOURNEY_SECONDS),
+    )
+
+
+async def end_journey(conn: Connection, state: str) -> bool:
+    """Whether the state was awaited; it is used up thereby. `conn` acts as nobody's door."""
+    found = await conn.execute(
+        "delete from sso_journeys where state_hash = %s and expires_at > now() returning 1", (_hash(state),)
+    )
+    return await found.fetchone() is not None
+
+
+async def _bound(conn: Connection, claimed: Claimed) -> UUID | None:
+    row = await (
+        await conn.execute(
+            "select user_id from sso_subjects where issuer = %s and subject = %s", (claimed.issuer, claimed.subject)
+        )
+    ).fetchone()
+    return None if row is None else row["user_id"]
+
+
+async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
+    made = await conn.execute(
+        "insert into users (tenant_id, slug, display_name, role, email, person_id) "
+        "values (%(tenant)s, %(slug)s, %(name)s, %(role)s, %(email)s, coalesce((select u.person_id from users u "
+        "where lower(u.email) = lower(%(email)s) and u.role = any (%(two_people)s) order by u.id limit 1), uuidv7())) "
+        "on conflict (tenant_id, slug) do nothing returning id",
+        {
+            "tenant": here.tenant_id,
+            "slug": claimed.user,
+            "name": claimed.display_name,
+            "role": claimed.role,
+            "email": claimed.email,
+            # the addresses of these accounts were seen by two people, the new one by the provider
+            "two_people": list(PRIVILEGED),
+        },
+    )
+    if (row := await made.fetchone()) is not None:
+        await record_act(conn, here, "user.created", ("user", row["id"]), {"role": claimed.role})
+        await note_change(conn, here, row["id"], "account", claimed.role)
+        await ask_whether_same(conn, here, row["id"])
+    else:
+        found = await conn.execute(
+            "select u.id from users u where u.slug = %s and u.role <> 'service' "
+            "and not exists (select 1 from passwords p where p.tenant_id = u.tenant_id and p.user_id = u.id)",
+            (claimed.user,),
+        )
+        row = await found.fetchone()
+    if row is None:
+        raise _taken()
+    bound = await conn.execute(
+        "insert into sso_subjects (tenant_id, user_id, issuer, subject) values (%s, %s, %s, %s) "
+        "on conflict do nothing returning 1",
+        (here.tenant_id, row["id"], claimed.issuer, claimed.subject),
+    )
+    if await bound.fetchone() is None and await _bound(conn, claimed) != row["id"]:
+        raise _taken()
+    return UUID(str(row["id"]))
+
+
+async def _bring_up(conn: Connection, here: Actor, user_id: UUID, claimed: Claimed) -> None:
+    row = await (await conn.execute("select active, role from users where id = %s for update", (user_id,))).fetchone()
+    if row is None or not row["active"]:
+        raise refused("account-closed", "This account is closed: ask whoever manages it.")
+    await conn.execute(
+        "update users set role = %s, display_name = %s where id = %s", (claimed.role, claimed.display_name, user_id)
+    )
+    if row["role"] != claimed.role:
+        await record_act(conn, here, "user.changed", ("user", user_id), {"active": True, "role": claimed.role})
+        await note_change(conn, here, user_id, "role", claimed.role)
+        await end_all_sign_ins(conn, here, user_id, "account_changed")
+
+
+def _hash(state: str) -> bytes:
+    return hashlib.sha256(state.encode()).digest()  # 256 random bits need no slow hash
+
+
+def _unknown() -> WriteCareError:
+    return refused(
+        "sign-on-claims", "The provider knows you, but names no tenant, person and role that are known here."
+    )
+
+
+def _taken() -> WriteCareError:
+    return refused("sign-on-name-taken", "This user name belongs to another account here: ask whoever manages it.")

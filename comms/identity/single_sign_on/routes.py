@@ -1,0 +1,98 @@
+"""Signing on with the provider: out with a state, back with a code, in with tokens of our own.
+
+The browser keeps one secret in a cookie; state, nonce and PKCE verifier are derived from it, so that a code is good
+in the browser that set out alone, and nothing of a journey is stored here but its state's hash, which is good once.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import RedirectResponse
+from starlette.requests import HTTPConnection
+
+from comms.identity.authentication.refresh_tokens import start_sign_in
+from comms.identity.authentication.routes import keep_in_cookie
+from comms.identity.single_sign_on import queries
+from comms.identity.single_sign_on.oidc_client import Provider, invalid_sign_on
+from comms.identity.single_sign_on.queries import JOURNEY_SECONDS
+from comms.kernel.access.system_actor import door
+from comms.web.cookies import forget_cookie, read_cookie, set_cookie
+from comms.web.dependencies import FROM_ANYBODY, InHouse
+from comms.web.problems import problem_responses
+
+router = APIRouter(
+    prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse, dependencies=[FROM_ANYBODY]
+)
+
+_COOKIE: Final = "wcc_sso"
+
+
+def provider_of(connection: HTTPConnection) -> Provider:
+    """The provider that the process opened at its start."""
+    provider: Provider = connection.app.state.provider
+    return provider
+
+
+SignOnProvider = Annotated[Provider, Depends(provider_of)]
+
+
+@router.get("/start", status_code=303, responses=problem_responses(404, 503))
+async def start_sign_on(house: InHouse, provider: SignOnProvider) -> RedirectResponse:
+    """Sends the browser to the provider."""
+    secret = secrets.token_urlsafe(32)
+    state = _derived(secret, "state")
+    url = await provider.authorization_url(
+        state=state, nonce=_derived(secret, "nonce"), challenge=_challenge(_derived(secret, "verifier"))
+    )
+    async with house.database.acting_as(door()) as conn:
+        await queries.begin_journey(conn, state)
+    response = RedirectResponse(url, status_code=303)
+    # lax: the browser comes back from another site
+    set_cookie(response, house.settings, _COOKIE, secret, JOURNEY_SECONDS, same_site="lax")
+    return response
+
+
+@router.get("/callback", status_code=303)
+async def finish_sign_on(
+    request: Request,
+    house: InHouse,
+    provider: SignOnProvider,
+    state: Annotated[str, Query(max_length=255)] = "",
+    code: Annotated[str, Query(max_length=4096)] = "",
+) -> RedirectResponse:
+    """Back from the provider: signs the person in, then sends the browser home, where it asks for its first token
+    (`POST /api/auth/refresh`)."""
+    secret = read_cookie(request, house.settings, _COOKIE) or ""
+    if not secret or not hmac.compare_digest(_derived(secret, "state").encode(), state.encode()):
+        raise invalid_sign_on("other-browser")
+    async with house.database.acting_as(door()) as conn:
+        awaited = await queries.end_journey(conn, state)
+    if not awaited:
+        raise invalid_sign_on("state-used")
+    if not code:
+        raise invalid_sign_on("no-code")
+    claims = await provider.claims_for(code, verifier=_derived(secret, "verifier"), nonce=_derived(secret, "nonce"))
+    person = await queries.person_of(house.database, queries.read_claims(house.settings, claims))
+    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
+        tokens = await start_sign_in(conn, house, person, "oidc")
+    response = RedirectResponse("/", status_code=303)
+    keep_in_cookie(response, house, tokens)
+    forget_cookie(response, house.settings, _COOKIE, same_site="lax")
+    return response
+
+
+def _derived(secret: str, purpose: str) -> str:
+    return _base64url(hmac.digest(secret.encode(), purpose.encode(), "sha256"))
+
+
+def _challenge(verifier: str) -> str:
+    """RFC 7636, S256."""
+    return _base64url(hashlib.sha256(verifier.encode()).digest())
+
+
+def _base64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()

@@ -1,0 +1,106 @@
+"""Passwords, hashed and checked: argon2id with the parameters of RFC 9106's second recommendation (64 MiB).
+
+Hashing takes a processor for some hundredths of a second, so it is done in threads of its own, two at a time. Sign-ins
+and new passwords wait in a queue each: new passwords never take more than one thread, so that sign-ins go on. A queue
+that is full refuses at once, which costs nothing.
+"""
+
+import asyncio
+import secrets
+import unicodedata
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import argon2
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from comms.kernel.access.password_strength import refuse_guessable
+from models.contract.errors import Kind, WriteCareError
+
+_AT_ONCE: Final = 2
+_NEW_AT_ONCE: Final = 1
+_SIGN_INS_WAITING: Final = 64  # about four seconds of work
+_NEW_WAITING: Final = 16
+_TRY_AGAIN_SECONDS: Final = 5
+
+Result = TypeVar("Result")
+
+
+class _Queue:
+    """So many at once, so many more that wait, and the rest refused."""
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._turn = asyncio.Semaphore(at_once)
+        self._most = at_once + waiting
+        self._inside = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Until it is one's turn; raises `unavailable` (`sign-ins-busy`) where the queue is full."""
+        if self._inside >= self._most:
+            raise WriteCareError(
+                Kind.UNAVAILABLE, "sign-ins-busy", "Too many people sign in at once: try again shortly.",
+                _TRY_AGAIN_SECONDS,
+            )  # fmt: skip
+        self._inside += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._inside -= 1
+
+
+class PasswordHasher:
+    """One a process; holds no password."""
+
+    def __init__(self, sign_ins_waiting: int = _SIGN_INS_WAITING, new_waiting: int = _NEW_WAITING) -> None:
+        self._argon2 = argon2.PasswordHasher()
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="passwords")
+        self._sign_ins = _Queue(_AT_ONCE, sign_ins_waiting)
+        self._new = _Queue(_NEW_AT_ONCE, new_waiting)
+        self._nobodys = self._argon2.hash(secrets.token_urlsafe())
+
+    async def hash(self, password: str) -> str:
+        """The hash to be stored, with its parameters and salt; raises `unavailable` (`sign-ins-busy`)."""
+        async with self._new.turn():
+            return await self._in_thread(lambda: self._argon2.hash(_normal(password)))
+
+    async def hash_new(self, password: str, context: tuple[str, ...]) -> str:
+        """The hash of a new password; `context` as for `refuse_guessable`. Raises `invalid` (`password-guessable`) and
+        as `hash`."""
+
+        def checked() -> str:
+            refuse_guessable(password, context)
+            return self._argon2.hash(_normal(password))
+
+        async with self._new.turn():
+            return await self._in_thread(checked)
+
+    async def matches(self, password: str, stored: str | None) -> bool:
+        """Whether it is the password behind `stored`; for nobody (None) it takes as long and is False.
+
+        Raises `unavailable` (`sign-ins-busy`).
+        """
+        async with self._sign_ins.turn():
+            same = await self._in_thread(lambda: self._matches(_normal(password), stored or self._nobodys))
+        return same and stored is not None
+
+    def is_outdated(self, stored: str) -> bool:
+        """Whether it was hashed with other parameters than today's, and is to be hashed anew at the next sign-in."""
+        return self._argon2.check_needs_rehash(stored)
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _matches(self, password: str, stored: str) -> bool:
+        try:
+            return self._argon2.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def _normal(password: str) -> str:
+    """One keyboard composes é where another types e and ´: the same password (NIST SP 800-63B, 3.1.1.2)."""
+    return unicodedata.normalize("NFKC", password)

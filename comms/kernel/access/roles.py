@@ -1,0 +1,155 @@
+"""Who may do what: the one table from a permission to the roles that hold it.
+
+Row-level security draws the outer line (tenant, and safeguarding matters for the safeguarding team alone); this
+table says what a role may ask of the API within it. What everybody may do with what is their own (read who they
+are, see, give and take back their own consent, fetch a WebSocket ticket) needs no permission.
+"""
+
+from typing import Final, Literal, get_args
+
+from comms.kernel.database import Actor
+from models.contract.errors import WriteCareError, invalid, refused
+
+Role = Literal[
+    "platform_admin", "data_protection_officer", "safeguarding_lead", "reviewer", "care_manager", "care_worker",
+    "resident", "external", "data_scientist", "service",
+]  # fmt: skip
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+_SAFEGUARDING: Final = frozenset({"safeguarding_lead", "reviewer"})
+_SAFEGUARDING_AND_DPO: Final = _SAFEGUARDING | {"data_protection_officer"}
+_CARE: Final = frozenset({"care_manager", "care_worker"})
+_STAFF: Final = _SAFEGUARDING_AND_DPO | _CARE | {"service"}
+_EVERYONE: Final = frozenset(ROLES)
+
+RolePermission = Literal[
+    "tenants.read", "tenants.create", "homes.read", "homes.create", "users.read", "users.create", "users.manage",
+    "users.approve", "service_accounts.manage",
+    "sessions.read", "sessions.write", "recordings.read", "recordings.make", "recordings.listen",
+    "recordings.requeue", "recordings.delete", "transcripts.read", "analyses.read",
+    "grounds.read", "grounds.decide", "consent.read", "consent.record", "consent.audit",
+    "alerts.read", "alerts.decide", "alerts.oversee", "patterns.read", "models.use", "audit.read",
+    "webhooks.read", "webhooks.manage",
+    "glass.break", "glass.watch",
+    "retention.read", "retention.decide", "retention.hold", "operations.read",
+    "conversations.read", "conversations.write", "messages.read", "messages.write",
+]  # fmt: skip
+
+PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
+    "tenants.read": frozenset({"platform_admin"}),
+    "tenants.create": frozenset({"platform_admin"}),
+    "homes.read": _EVERYONE,
+    "homes.create": frozenset({"platform_admin", "care_manager"}),
+    "users.read": _STAFF | {"platform_admin"},
+    "users.create": frozenset({"platform_admin", "care_manager", "safeguarding_lead", "service"}),
+    # sign others out, reset passwords, close accounts, change roles: of people whose role they may give (APPOINTS)
+    "users.manage": frozenset({"platform_admin", "care_manager", "safeguarding_lead"}),
+    # be the second person of a change to an account (APPROVES)
+    "users.approve": frozenset({"platform_admin", "data_protection_officer", "care_manager", "safeguarding_lead"}),
+    "service_accounts.manage": frozenset({"platform_admin"}),
+    # residents and external people: the sessions that they take part in, and no others
+    # (comms/calls/sessions/queries.py)
+    "sessions.read": _STAFF | {"resident", "external"},
+    "sessions.write": _CARE | {"safeguarding_lead", "service"},
+    "recordings.read": _STAFF,
+    "recordings.make": _CARE | {"safeguarding_lead", "service"},
+    "recordings.listen": _STAFF,
+    "recordings.requeue": frozenset({"care_manager", "safeguarding_lead", "data_protection_officer", "service"}),
+    # those who can see whether a safeguarding enquiry still needs the recording
+    "recordings.delete": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    "transcripts.read": _STAFF,
+    "analyses.read": _SAFEGUARDING_AND_DPO | {"service"},
+    "grounds.read": _STAFF | {"platform_admin", "data_scientist"},
+    "grounds.decide": frozenset({"data_protection_officer", "care_manager"}),
+    "consent.read": _STAFF,
+    "consent.record": _CARE | {"data_protection_officer", "safeguarding_lead", "service"},
+    "consent.audit": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    "alerts.read": _SAFEGUARDING_AND_DPO | {"service"},
+    "alerts.decide": _SAFEGUARDING,
+    # be the second person where an alert would be withheld from nearly all who are able to read it
+    "alerts.oversee": _SAFEGUARDING_AND_DPO,
+    "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
+    "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
+    "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # who answers for it sees where the tenant's events go; who runs the platform decides it
+    "webhooks.read": frozenset({"platform_admin", "service", "data_protection_officer"}),
+    "webhooks.manage": frozenset({"platform_admin", "service"}),
+    # look for a while, giving a reason, at what one's role does not show; who watches over that
+    "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
+    "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # how long things are kept, and what a case needs for longer
+    "retention.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    "retention.decide": frozenset({"data_protection_officer"}),
+    "retention.hold": frozenset({"data_protection_officer", "safeguarding_lead"}),
+    # measurements and health of the installation: counts of all tenants together, no ids
+    "operations.read": frozenset({"platform_admin", "service"}),
+    # conversations are their members' alone; staff make them, residents and external people take part and write
+    "conversations.read": _STAFF | {"resident", "external"},
+    "conversations.write": _STAFF,
+    "messages.read": _STAFF | {"resident", "external"},
+    "messages.write": _STAFF | {"resident", "external"},
+}
+
+# Roles of people; a program gets its role with its key (comms/identity/service_accounts).
+_PEOPLE: Final = _EVERYONE - {"service"}
+
+# Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
+APPOINTS: Final[dict[str, frozenset[str]]] = {
+    "platform_admin": _PEOPLE,
+    "care_manager": frozenset({"care_worker", "resident", "external"}),
+    "safeguarding_lead": frozenset({"reviewer", "external"}),
+    "service": frozenset({"care_worker", "resident", "external"}),
+}
+
+# Roles that read alerts or manage accounts: an account of theirs is made and reset by two people (docs/decisions/0034).
+PRIVILEGED: Final[frozenset[Role]] = frozenset(
+    {"platform_admin", "data_protection_officer", "safeguarding_lead", "reviewer", "care_manager"}
+)
+
+# For accounts of which roles a role may be the second person.
+APPROVES: Final[dict[str, frozenset[str]]] = {
+    "platform_admin": _EVERYONE,
+    "data_protection_officer": _EVERYONE,
+    "care_manager": frozenset({"care_worker", "resident", "external"}),
+    "safeguarding_lead": frozenset({"reviewer", "care_worker", "resident", "external"}),
+}
+
+# Scopes with which a program reads what alerts are about, or sends it on: its key is good once two people agreed.
+PRIVILEGED_SCOPES: Final[frozenset[RolePermission]] = frozenset(
+    {"alerts.read", "analyses.read", "patterns.read", "webhooks.manage"}
+)
+
+
+def may(role: str, permission: RolePermission) -> bool:
+    """Whether the role holds the permission."""
+    return role in PERMISSIONS[permission]
+
+
+def allows(actor: Actor, permission: RolePermission) -> bool:
+    """Whether the actor's role holds the permission and their scopes, where they have any, name it."""
+    return may(actor.role, permission) and (actor.scopes is None or permission in actor.scopes)
+
+
+def refuse_unless(actor: Actor, permission: RolePermission) -> None:
+    """Raises `refused` where the role lacks the permission (`role-lacks-permission`), or the actor was given less than
+    their role holds (`scope-lacks-permission`)."""
+    if not may(actor.role, permission):
+        holders = ", ".join(sorted(PERMISSIONS[permission]))
+        raise refused("role-lacks-permission", f"The role {actor.role} lacks {permission}; it is held by: {holders}.")
+    if not allows(actor, permission):
+        raise refused(
+            "scope-lacks-permission",
+            f"This key or sign-in was not given {permission}: use a key that was, or set up your second factor.",
+        )
+
+
+def known_role(role: str) -> Role:
+    """The role by its name; raises `invalid` for a word that is none."""
+    for known in ROLES:
+        if role == known:
+            return known
+    raise _unknown_role()
+
+
+def _unknown_role() -> WriteCareError:
+    return invalid("role-unknown", f"There is no such role; the roles are: {', '.join(ROLES)}.")

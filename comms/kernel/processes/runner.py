@@ -1,0 +1,36 @@
+"""How the processes beside the API begin and end: settings from the environment, JSON logs, SIGTERM and SIGINT."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from comms.kernel.json_logging import write_json_logs
+from comms.kernel.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+Work = Callable[[Settings, str, asyncio.Event], Awaitable[None]]
+
+
+def run_until_told(work: Work) -> int:
+    """Runs `work(settings, database url, stopping)`; the event is set when the process is told to stop.
+
+    Exit code 0 when told to stop, 2 where it was not told which database.
+    """
+    write_json_logs()
+    settings = Settings()
+    if settings.role_database_url is None:
+        _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
+        return 2
+    asyncio.run(_listening(work, settings, settings.role_database_url.get_secret_value()))
+    return 0
+
+
+async def _listening(work: Work, settings: Settings, url: str) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await work(settings, url, stopping)

@@ -1,0 +1,116 @@
+"""Where sealed tracks and attachments lie: a folder, S3 or Azure, behind one small door. It holds ciphertext alone.
+
+A put is whole or not there at all (a local file is renamed into place, a cloud's multipart upload is completed),
+so that a reader never meets half an object.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from comms.kernel.settings import Settings
+from comms.kernel.storage.segment_encryption import Span
+from models.contract.errors import WriteCareError, missing, unavailable
+
+_PIECE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What a listing says of an object."""
+
+    key: str
+    size_bytes: int
+    changed_at: datetime
+
+
+class Objects:
+    """The store that settings name."""
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        self._store = store
+        self._folder = folder
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Objects":
+        """`settings.storage_url`, else `recordings` in the data folder. Cloud credentials are the environment's."""
+        url = settings.storage_url or (settings.data_dir.resolve() / "recordings").as_uri()
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            folder = Path(unquote(parts.path))
+            return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True), folder)
+        return cls(from_url(url))
+
+    async def put(self, key: str, pieces: AsyncIterator[bytes]) -> None:
+        """Stores the pieces under `key`, whole or not at all; raises `unavailable`, or what `pieces` raises."""
+        try:
+            await obstore.put_async(self._store, key, pieces, use_multipart=True)
+        except BaseError as error:
+            raise _unreachable(error) from None
+
+    async def get(self, key: str, span: Span) -> AsyncIterator[bytes]:
+        """The bytes of the span, in pieces; raises `missing`, `unavailable`."""
+        try:
+            found = await obstore.get_async(self._store, key, options={"range": (span.start, span.end)})
+            async for piece in found.stream(min_chunk_size=_PIECE_BYTES):
+                yield bytes(piece)
+        except FileNotFoundError:
+            raise missing("stored object") from None
+        except BaseError as error:
+            raise _unreachable(error) from None
+
+    async def delete(self, key: str) -> None:
+        """Deletes the object; one that is not there is no error. Raises `unavailable`."""
+        try:
+            await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise _unreachable(error) from None
+
+    async def below(self, folder: str) -> AsyncIterator[StoredObject]:
+        """All objects whose key begins with `folder/`; raises `unavailable`."""
+        try:
+            async for batch in obstore.list(self._store, folder):
+                for item in batch:
+                    yield StoredObject(item["path"], item["size"], item["last_modified"])
+        except BaseError as error:
+            raise _unreachable(error) from None
+
+    async def probe(self) -> None:
+        """Writes, reads and deletes a small object; raises `unavailable` where any of it fails."""
+        key, expected = f"health/{secrets.token_hex(8)}", secrets.token_bytes(16)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield expected
+
+        try:
+            await self.put(key, pieces())
+            read = b"".join([piece async for piece in self.get(key, Span(0, len(expected)))])
+            await self.delete(key)
+        except OSError as error:
+            raise _unreachable(error) from None
+        if read != expected:
+            raise unavailable("storage-unreachable", "The storage gives back other bytes than it was given.")
+
+    def remove_half_written(self, folder: str, before: datetime) -> int:
+        """Removes files in `folder` that a killed process left before their rename; clouds drop theirs themselves."""
+        removed = 0
+        for file in (self._folder / folder).rglob("*.sealed#*") if self._folder is not None else ():
+            if file.stat().st_mtime < before.timestamp():
+                file.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+
+def _unreachable(error: Exception) -> WriteCareError:
+    # the library's text may name addresses and keys of the store: its type is enough for a caller
+    return unavailable("storage-unreachable", f"The storage cannot be reached ({type(error).__name__}); try again.")

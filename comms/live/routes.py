@@ -1,0 +1,61 @@
+"""How a client comes by live events: a one-use ticket, then a WebSocket."""
+
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response, WebSocket
+from starlette.requests import HTTPConnection
+
+from comms.live.fan_out import Feed
+from comms.live.tickets import Ticket, make_ticket
+from comms.live.websockets import Channel, tell
+from comms.outbox.queries import EventType
+from comms.web.dependencies import Acting, acting, house_of
+
+router = APIRouter(tags=["live events"])
+
+_ALERT_EVENTS: Final[frozenset[EventType]] = frozenset(
+    {
+        "safeguarding.alert", "safeguarding.alert.high_priority", "alert.reviewed", "alert.subject.changed",
+        "glass.broken",
+    }
+)  # fmt: skip
+_ALERTS: Final = Channel("alerts.read", _ALERT_EVENTS)
+# No alerts here: who takes part in a session may be whom an alert is about.
+_SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
+    {
+        "session.created", "session.started", "session.ended",
+        "session.participant.joined", "session.participant.left",
+        "session.recording.started", "session.recording.stopped", "recording.processed", "transcript.ready",
+    }
+)  # fmt: skip
+After = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="The position of the last event seen.")]
+
+
+def feed_of(connection: HTTPConnection) -> Feed:
+    """The feed that the process opened at its start."""
+    feed: Feed = connection.app.state.feed
+    return feed
+
+
+@router.post("/api/ws/tickets", status_code=201)
+async def create_ticket(request: Annotated[Acting, acting()], response: Response) -> Ticket:
+    """A ticket for one WebSocket, good for 30 seconds: open `/ws/…?ticket=<ticket>`."""
+    response.headers["Location"] = "/ws/alerts"  # where it can be used, without the secret, which is in no address
+    return await make_ticket(request.conn, request.actor)
+
+
+@router.websocket("/ws/alerts")
+async def push_alerts(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
+    """CloudEvents of new and reviewed alerts and of broken glass, ids and codes alone, for who may read alerts."""
+    await tell(websocket, house_of(websocket), feed_of(websocket), _ALERTS, ticket=ticket, after=after)
+
+
+@router.websocket("/ws/sessions/{session_id}")
+async def push_session(websocket: WebSocket, session_id: UUID, ticket: str = "", after: After = None) -> None:
+    """CloudEvents of one session: its course, who comes and goes, its recordings; for those who may see it.
+
+    Also who is connected: first `{"type": "presence", "present": […]}`, then `presence.joined` and `presence.left`.
+    """
+    channel = Channel("sessions.read", _SESSION_EVENTS, session_id)
+    await tell(websocket, house_of(websocket), feed_of(websocket), channel, ticket=ticket, after=after)

@@ -1,0 +1,177 @@
+"""Attachments as rows: kept, sent with a message, opened again. Bytes lie in `comms/kernel/storage`.
+
+Uploaded, an attachment is its uploader's alone; sent, it is seen by whoever sees its message.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, one
+from comms.kernel.storage.key_service import WrappedKey
+from comms.kernel.storage.segment_encryption import Span, sealed_span, unseal
+from comms.messaging.attachments.records import Attachment
+from comms.web.context import House
+from models.contract.errors import WriteCareError, conflict, missing
+
+MAX_UNSENT: Final = 50  # of one person: whoever has so many sends some, or waits for the sweep
+_COLUMNS: Final = "a.id, a.name, a.media_type, a.size_bytes, a.duration_seconds, a.created_at"
+# What came with a message `m`.
+ATTACHED: Final = (
+    "coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'media_type', a.media_type, "
+    "'size_bytes', a.size_bytes, 'duration_seconds', a.duration_seconds, 'created_at', a.created_at) "
+    "order by a.position) from message_attachments a where a.tenant_id = m.tenant_id and a.message_id = m.id), '[]')"
+)
+_KEEP: Final = (
+    "insert into message_attachments as a (tenant_id, id, conversation_id, uploaded_by, name, media_type, size_bytes, "  # noqa: S608 (constants)
+    "duration_seconds, sha256, object_key, wrapped_key, key_id, text, text_cut, scanned_by) "
+    f"values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) returning {_COLUMNS}"
+)
+_ATTACH: Final = (
+    "update message_attachments a set message_id = %(message)s, "  # noqa: S608 (constants)
+    "position = array_position(%(ids)s::uuid[], a.id) - 1 "
+    "where a.id = any(%(ids)s) and a.conversation_id = %(conversation)s and a.uploaded_by = %(actor)s "
+    f"and a.message_id is null returning a.position, {_COLUMNS}"
+)
+_OPEN: Final = (
+    f"select {_COLUMNS}, a.conversation_id, a.wrapped_key, a.key_id, m.id as of_deleted "  # noqa: S608 (constants)
+    "from message_attachments a left join messages m "
+    "on m.tenant_id = a.tenant_id and m.id = a.message_id and m.deleted_at is not null where a.id = %s"
+)
+
+
+@dataclass(frozen=True)
+class AttachmentBelonging:
+    """Whose a sealed attachment is."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    attachment_id: UUID
+
+    def context(self) -> str:
+        return f"attachment|{self.tenant_id}|{self.conversation_id}|{self.attachment_id}"
+
+    def object_key(self) -> str:
+        """Where it lies in storage: ids alone, apart from the recordings."""
+        return f"{folder_of(self.tenant_id)}/{self.conversation_id}/{self.attachment_id}.sealed"
+
+    def damaged(self) -> WriteCareError:
+        return conflict(
+            "attachment-damaged",
+            f"The stored attachment {self.attachment_id} is not what was stored: restore it from a backup.",
+        )
+
+
+@dataclass(frozen=True)
+class SealedAttachment:
+    """An attachment that has been written to storage, with what a row needs to say of it."""
+
+    belonging: AttachmentBelonging
+    name: str = field(repr=False)
+    media_type: str
+    size_bytes: int
+    duration_seconds: float | None
+    sha256: bytes = field(repr=False)
+    key: WrappedKey = field(repr=False)
+    text: str | None = field(repr=False)
+    text_cut: bool
+    scanned_by: str | None
+
+
+@dataclass(frozen=True)
+class OpenedAttachment:
+    """An attachment and the key to it; `read` needs no database any more."""
+
+    attachment: Attachment
+    belonging: AttachmentBelonging
+    _key: bytes = field(repr=False)
+
+    def read(self, house: House, span: Span) -> AsyncIterator[bytes]:
+        """The plain bytes of the span, in pieces; raises a conflict (as `damaged`), `missing`, `unavailable`."""
+        size = self.attachment.size_bytes
+        stored = house.objects.get(self.belonging.object_key(), sealed_span(size, span))
+        return unseal(stored, self._key, self.belonging, size, span)
+
+
+def folder_of(tenant_id: UUID) -> str:
+    """Below which a tenant's attachments lie in storage."""
+    return f"attachments/{tenant_id}"
+
+
+async def refuse_uploader(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
+    """Raises `missing` for who is not in the conversation, a conflict (`attachments-unsent`) for who keeps too many."""
+    found = await conn.execute(
+        "select exists (select from conversation_members where conversation_id = %(conversation)s "
+        "and user_id = %(actor)s and until_id is null) as inside, "
+        "(select count(*) from message_attachments where uploaded_by = %(actor)s and message_id is null) as unsent",
+        {"conversation": conversation_id, "actor": actor.user_id},
+    )
+    row = one(await found.fetchone())
+    if not row["inside"]:
+        raise missing("conversation")
+    if row["unsent"] >= MAX_UNSENT:
+        raise conflict("attachments-unsent", f"You have {MAX_UNSENT} uploads that are in no message: send them first.")
+
+
+async def keep(conn: Connection, actor: Actor, sealed: SealedAttachment) -> Attachment:
+    """A row for an attachment that lies in storage, in no message yet."""
+    belonging = sealed.belonging
+    kept = await conn.execute(
+        _KEEP,
+        (
+            actor.tenant_id, belonging.attachment_id, belonging.conversation_id, actor.user_id, sealed.name,
+            sealed.media_type, sealed.size_bytes, sealed.duration_seconds, sealed.sha256, belonging.object_key(),
+            sealed.key.wrapped, sealed.key.key_id, sealed.text, sealed.text_cut, sealed.scanned_by,
+        ),
+    )  # fmt: skip
+    attachment = Attachment.model_validate(one(await kept.fetchone()))
+    uploaded = {"conversation_id": str(belonging.conversation_id), "media_type": sealed.media_type}
+    await record_act(conn, actor, "attachment.uploaded", ("attachment", attachment.id), uploaded)
+    return attachment
+
+
+async def attach(
+    conn: Connection, actor: Actor, conversation_id: UUID, message_id: UUID, attachments: Sequence[UUID]
+) -> tuple[Attachment, ...]:
+    """The actor's uploads to this conversation go with this message, in this order.
+
+    Raises `missing` where one of them is not there, another's, of another conversation, or sent already.
+    """
+    sent = await conn.execute(
+        _ATTACH,
+        {
+            "message": message_id, "ids": list(attachments), "conversation": conversation_id, "actor": actor.user_id,
+        },
+    )  # fmt: skip
+    rows = sorted(await sent.fetchall(), key=lambda row: int(row.pop("position")))
+    if len(rows) != len(attachments):
+        raise missing("attachment")
+    return tuple(Attachment.model_validate(row) for row in rows)
+
+
+async def open_attachment(house: House, conn: Connection, actor: Actor, attachment_id: UUID) -> OpenedAttachment:
+    """The attachment with what opens it; of a deleted message, for the officers, logged. Raises `missing`."""
+    row = await (await conn.execute(_OPEN, (attachment_id,))).fetchone()
+    if row is None:
+        raise missing("attachment")
+    if (message_id := row.pop("of_deleted")) is not None:
+        details = {"attachment_id": str(attachment_id)}
+        await record_act(conn, actor, "message.deleted-read", ("message", message_id), details)
+    belonging = AttachmentBelonging(actor.tenant_id, row.pop("conversation_id"), attachment_id)
+    wrapped = WrappedKey(row.pop("key_id"), bytes(row.pop("wrapped_key")))
+    key = await house.keys.unwrap(wrapped, belonging.context())
+    return OpenedAttachment(Attachment.model_validate(row), belonging, key)
+
+
+async def kept_objects(conn: Connection, object_keys: Sequence[str]) -> frozenset[str]:
+    """Those of the objects to which a row of the tenant points, whoever may see it."""
+    found = await conn.execute("select app.kept_attachment_objects(%s) as key", (list(object_keys),))
+    return frozenset(row["key"] for row in await found.fetchall())
+
+
+async def drop_unsent(conn: Connection) -> list[str]:
+    """Forgets the tenant's uploads, and the keys to them, that went with no message within a day; returns objects."""
+    found = await conn.execute("select app.drop_unsent_attachments() as key")
+    return [row["key"] for row in await found.fetchall()]

@@ -1,0 +1,80 @@
+"""Attachments over HTTP: uploaded to a conversation, then sent with a message (`POST /api/messages`), then read."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from comms.kernel.database import Actor
+from comms.messaging.attachments import ingestion, queries
+from comms.messaging.attachments.media_types import KINDS
+from comms.messaging.attachments.records import Attachment
+from comms.web.byte_ranges import Asked, StoredBytes, answer_range
+from comms.web.dependencies import Acting, InHouse, acting_with, allowed
+from comms.web.problems import problem_responses
+from comms.web.route_class import UNCHANGED, PlatformRoute
+
+router = APIRouter(prefix="/api/messages/attachments", tags=["messages"], route_class=PlatformRoute)
+
+# The body is read as it streams (comms/web/multipart_forms.py), so its shape is written down here.
+_FORM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {"file": {"type": "string", "format": "binary", "description": "The file, with its name."}},
+}
+_TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+# Opened by itself in a browser, it may load nothing and do nothing.
+_SHUT: Final = "sandbox; default-src 'none'; frame-ancestors 'none'"
+_CONTENT: Final[dict[str, Any]] = {media_type: {} for media_type in KINDS}
+
+
+@router.post(
+    "", status_code=201, response_model=Attachment, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
+)
+async def upload_attachment(
+    conversation_id: UUID, request: Request, house: InHouse, actor: Annotated[Actor, allowed("messages.write")]
+) -> Response:
+    """Takes in one file for a message to this conversation; what is in no message within a day is forgotten."""
+    return _created(await ingestion.take_in(house, actor, conversation_id, request, _created))
+
+
+@router.get(
+    "/{attachment_id}",
+    response_class=Response,
+    responses={
+        200: {"content": _CONTENT, "description": "The whole file"},
+        206: {"content": _CONTENT, "description": "The range"},
+        **UNCHANGED,
+        **problem_responses(416),
+    },
+)
+async def download_attachment(
+    attachment_id: UUID,
+    acting: Annotated[Acting, acting_with("messages.read")],
+    asked: Asked,
+) -> Response:
+    """The file, whole or in ranges, for whoever sees its message; of a deleted one, for the officers, logged."""
+    opened = await queries.open_attachment(acting.house, acting.conn, acting.actor, attachment_id)
+    attachment = opened.attachment
+    headers = {"Content-Disposition": _disposition(attachment.name), "Content-Security-Policy": _SHUT}
+    return await answer_range(
+        asked,
+        StoredBytes(
+            attachment.size_bytes, attachment.media_type, f'"{attachment_id}"',
+            lambda span: opened.read(acting.house, span),
+        ),
+        headers,
+    )  # fmt: skip
+
+
+def _created(attachment: Attachment) -> Response:
+    headers = {"Location": f"/api/messages/attachments/{attachment.id}"}
+    return Response(attachment.model_dump_json(), 201, headers=headers, media_type="application/json")
+
+
+def _disposition(name: str) -> str:
+    """To be saved under its name, never shown in place (RFC 6266, with RFC 8187 for other than ASCII)."""
+    plain = name.encode("ascii", "replace").decode().replace("?", "_").replace("\\", "_").replace('"', "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,62 @@
+"""Sound is packed anew: its packets as they were, without titles, places, pictures and whatever else stood beside.
+
+Runs in the confined child alone; whether it can be decoded `models/audio/decoder.py` finds out, as of a recording.
+"""
+
+import io
+from typing import Any, BinaryIO, Final
+
+import av
+
+from comms.messaging.attachments.sanitising.refusals import Refused
+
+_CONTAINERS: Final = {  # by the decoder's first name of the family: media type, and the packer's name
+    "wav": ("audio/wav", "wav"), "flac": ("audio/flac", "flac"), "mp3": ("audio/mpeg", "mp3"),
+    "ogg": ("audio/ogg", "ogg"), "mov": ("audio/mp4", "mp4"), "matroska": ("audio/webm", "webm"),
+}  # fmt: skip
+
+
+# By how a file begins. A library that chooses by itself also takes play lists, which name other files, behind such a
+# beginning: it is told which one to read.
+_BEGINNINGS: Final = (
+    (b"fLaC", "flac"), (b"OggS", "ogg"), (b"RIFF", "wav"), (b"\x1aE\xdf\xa3", "matroska"), (b"ID3", "mp3"),
+    (b"\xff", "mp3"),
+)  # fmt: skip
+
+
+def _format(source: BinaryIO) -> str:
+    source.seek(0)
+    head = source.read(8)
+    source.seek(0)
+    return "mov" if head[4:8] == b"ftyp" else next((name for begin, name in _BEGINNINGS if head.startswith(begin)), "")
+
+
+def cleaned_sound(source: BinaryIO) -> tuple[str, bytes]:
+    """The media type, and the one stream of sound; raises `Refused` also where there is a film."""
+    av.logging.set_level(None)
+    try:
+        with av.open(source, mode="r", format=_format(source), metadata_errors="ignore") as given:
+            known = _CONTAINERS.get(given.format.name.split(",")[0])
+            if known is None or len(given.streams.audio) != 1 or any(map(_is_film, given.streams.video)):
+                raise Refused("attachment-type-not-taken")
+            media_type, packer = known
+            return media_type, _repacked(given, packer)
+    except (av.error.FFmpegError, ValueError, OSError):
+        raise Refused("attachment-unreadable") from None
+
+
+def _is_film(stream: Any) -> bool:
+    return not stream.disposition & av.stream.Disposition.attached_pic
+
+
+def _repacked(given: Any, packer: str) -> bytes:
+    written = io.BytesIO()
+    [sound] = given.streams.audio
+    with av.open(written, mode="w", format=packer, options={"fflags": "+bitexact"}) as packed:
+        stream = packed.add_stream_from_template(sound)
+        stream.metadata.clear()
+        for packet in given.demux(sound):
+            if packet.dts is not None:
+                packet.stream = stream
+                packed.mux(packet)
+    return written.getvalue()

@@ -1,0 +1,50 @@
+"""Documents that are archives (docx, xlsx, odt): built anew from the parts that are known. For the child alone."""
+
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from defusedxml import ElementTree
+from defusedxml.common import DefusedXmlException
+
+from comms.messaging.attachments.media_types import DOCX, ODT, XLSX
+from comms.messaging.attachments.sanitising.odf.text_documents import cleaned_open_document
+from comms.messaging.attachments.sanitising.ooxml.packages import GivenPackage
+from comms.messaging.attachments.sanitising.ooxml.sheets import cleaned_table
+from comms.messaging.attachments.sanitising.ooxml.word_documents import cleaned_word_document
+from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.xml_parts import paragraphs
+from comms.messaging.attachments.sanitising.zip_archives import read_members
+
+# By what the package says that its main part is, as `.docx` and `.xlsx` have it; templates and add-ins are not taken.
+_OFFICE: Final = {
+    f"{DOCX}.main+xml": (DOCX, cleaned_word_document),
+    f"{XLSX}.main+xml": (XLSX, cleaned_table),
+}
+
+
+def cleaned_document(source: BinaryIO) -> tuple[str, bytes, Iterator[str]]:
+    """The media type, the document as it is kept, and its words in pieces; raises `Refused`."""
+    members = read_members(source)
+    try:
+        if members.get("mimetype", b"").strip() == ODT.encode() and "content.xml" in members:
+            kept, worded = cleaned_open_document(members)
+            return ODT, kept, _words(worded)
+        package = GivenPackage(members)
+        main, content_type = package.main_part()
+        if "macroenabled" in content_type:
+            raise Refused("attachment-active")
+        if content_type not in _OFFICE:
+            raise Refused("attachment-type-not-taken")
+        media_type, cleaned = _OFFICE[content_type]
+        kept, worded = cleaned(package, main)
+        return media_type, kept, _words(worded)
+    except RecursionError:
+        raise Refused("attachment-unreadable") from None
+
+
+def _words(worded: list[bytes]) -> Iterator[str]:
+    for part in worded:
+        try:
+            yield from paragraphs(part)
+        except (ElementTree.ParseError, DefusedXmlException, LookupError, ValueError):
+            raise Refused("attachment-unreadable") from None

@@ -1,0 +1,170 @@
+"""Tables of Excel (xlsx), built anew: values as they were last worked out, without formulas. For the child alone.
+
+A formula can call out (DDE, web services, links to other files) and can be written in many ways, so none is kept: the
+value that stood in its cell is.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from comms.messaging.attachments.sanitising.ooxml.packages import GivenPackage, KeptPackage, KeptPart
+from comms.messaging.attachments.sanitising.ooxml.sheet_notes import boxes_of_notes
+from comms.messaging.attachments.sanitising.ooxml.sheet_pictures import cleaned_drawing
+from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.xml_parts import Element, Reducer, name, names, parsed, written
+
+_MAIN: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+_ID, _SPACE = name("r", "id"), "{http://www.w3.org/XML/1998/namespace}space"
+_MAX_SHEETS: Final = 500
+
+
+def _allowed(**attributes: str) -> dict[str, Collection[str]]:
+    return {name("x", local): frozenset(known.split()) for local, known in attributes.items()}
+
+
+_RICH: Final = _allowed(
+    r="", rPr="", b="val", i="val", u="val", strike="val", sz="val", color="rgb indexed theme tint", rFont="val",
+    family="val", charset="val", scheme="val", vertAlign="val",
+) | {name("x", "t"): frozenset({_SPACE})}  # fmt: skip
+_STRINGS: Final = Reducer(_RICH | _allowed(sst="", si=""), (), {name("x", "t")}, {})
+_NOTES: Final = Reducer(
+    _RICH | _allowed(comments="", authors="", author="", commentList="", comment="ref authorId", text=""),
+    (), names("x", "t author"), {},
+)  # fmt: skip
+_LINE: Final = "style"
+_STYLES: Final = Reducer(
+    _RICH | _allowed(
+        styleSheet="", numFmts="", numFmt="numFmtId formatCode", fonts="", font="", name="val", fills="", fill="",
+        patternFill="patternType", fgColor="rgb indexed theme tint auto", bgColor="rgb indexed theme tint auto",
+        color="rgb indexed theme tint auto", gradientFill="type degree left right top bottom", stop="position",
+        borders="", border="diagonalUp diagonalDown outline", left=_LINE, right=_LINE, top=_LINE, bottom=_LINE,
+        start=_LINE, end=_LINE, diagonal=_LINE, cellStyleXfs="", cellXfs="", alignment="horizontal vertical wrapText "
+        "textRotation indent shrinkToFit readingOrder", cellStyles="", cellStyle="name xfId builtinId",
+        xf="numFmtId fontId fillId borderId xfId applyNumberFormat applyFont applyFill applyBorder applyAlignment",
+    ),
+    (), (), {},
+)  # fmt: skip
+_SHEET: Final = _RICH | _allowed(
+    worksheet="", sheetFormatPr="defaultRowHeight defaultColWidth baseColWidth customHeight", cols="",
+    col="min max width style customWidth bestFit", sheetData="", row="r s customFormat ht customHeight", v="",
+    mergeCells="", mergeCell="ref", pageMargins="left right top bottom header footer",
+    pageSetup="orientation paperSize",
+)  # fmt: skip
+
+
+def cleaned_table(given: GivenPackage, main: str) -> tuple[bytes, list[bytes]]:
+    """The tables packed anew, and their parts that hold words, in the order of reading."""
+    kept = KeptPackage(given, "xl")
+    book = kept.add(KeptPart("xl/workbook.xml", f"{_MAIN}.sheet.main+xml"))
+    given_book = parsed(given.content(main) or b"")
+    made = Element(name("x", "workbook"))
+    _keep_dates(given_book, made)
+    sheets = Element(name("x", "sheets"))
+    worded = _keep_strings(given, kept, main, book)
+    relations = given.relations(main)
+    for one in given_book.findall(f"{name('x', 'sheets')}/{name('x', 'sheet')}"):
+        relation = relations.get(one.get(_ID, ""))
+        if relation is None or relation.external or given.content(relation.target) is None:
+            continue
+        if relation.kind == "chartsheet":
+            continue  # nothing but a drawing of what the tables say
+        if relation.kind != "worksheet" or len(sheets) >= _MAX_SHEETS:
+            raise Refused("attachment-active")
+        sheet, number = _Sheet(given, kept, relation.target, len(sheets) + 1), str(len(sheets) + 1)
+        worded += sheet.keep()
+        attributes = {"name": one.get("name", f"Sheet {number}"), "sheetId": number}
+        sheets.append(Element(name("x", "sheet"), attributes | {_ID: book.relate("worksheet", sheet.part.name)}))
+    made.append(sheets)
+    book.content = written(made)
+    return kept.packed(), worded
+
+
+def _keep_dates(given: Element, made: Element) -> None:
+    """From which year days are counted: without it every date is four years off."""
+    properties = given.find(name("x", "workbookPr"))
+    if properties is not None and properties.get("date1904", "").lower() in ("1", "true"):
+        made.append(Element(name("x", "workbookPr"), {"date1904": "1"}))
+
+
+def _keep_strings(given: GivenPackage, kept: KeptPackage, main: str, book: KeptPart) -> list[bytes]:
+    worded = []
+    for kind, reducer in (("sharedStrings", _STRINGS), ("styles", _STYLES)):
+        for source in given.related(main, kind.lower())[:1]:
+            part = kept.add(KeptPart(f"xl/{kind}.xml", f"{_MAIN}.{kind}+xml"))
+            book.relate(kind, part.name)
+            part.content = _reduced(given, source, reducer)
+            worded += [part.content] if kind == "sharedStrings" else []
+    return worded
+
+
+def _reduced(given: GivenPackage, source: str, reducer: Reducer) -> bytes:
+    found = reducer.reduced(parsed(given.content(source) or b""))
+    if not found:
+        raise Refused("attachment-unreadable")
+    return written(found[0])
+
+
+class _Sheet:
+    """One sheet while it is cleaned."""
+
+    def __init__(self, given: GivenPackage, kept: KeptPackage, source: str, number: int) -> None:
+        self._given, self._kept, self._source, self._number = given, kept, source, number
+        self._relations = given.relations(source)
+        self.part = kept.add(KeptPart(f"xl/worksheets/sheet{number}.xml", f"{_MAIN}.worksheet+xml"))
+        self._reducer = Reducer(_SHEET, (), names("x", "t v"), {
+            name("x", "c"): self._cell, name("x", "hyperlinks"): self._links, name("x", "drawing"): self._drawing,
+        })  # fmt: skip
+
+    def keep(self) -> list[bytes]:
+        """Cleans the sheet and its notes; returns the parts that hold words."""
+        found = self._reducer.reduced(parsed(self._given.content(self._source) or b""))
+        if not found:
+            raise Refused("attachment-unreadable")
+        notes = self._keep_notes(found[0])
+        self.part.content = written(found[0])
+        return [self.part.content, *notes]
+
+    def _cell(self, cell: Element) -> list[Element]:
+        kept = Element(cell.tag, {key: cell.attrib[key] for key in ("r", "s", "t") if key in cell.attrib})
+        inside, value = cell.find(name("x", "is")), cell.find(name("x", "v"))
+        if inside is not None and kept.get("t") == "inlineStr":
+            kept.append(self._reducer.stripped(inside, ()))
+        elif value is not None and kept.get("t") == "str":  # what a formula gave: words from now on
+            kept.set("t", "inlineStr")
+            words = Element(name("x", "t"), {_SPACE: "preserve"})
+            words.text = value.text
+            kept.append(Element(name("x", "is")))
+            kept[0].append(words)
+        elif value is not None:
+            kept.append(self._reducer.stripped(value, ()))
+        return [kept]
+
+    def _links(self, links: Element) -> list[Element]:
+        made = Element(links.tag)
+        for link in links:
+            id = self.part.link(self._relations.get(link.get(_ID, "")))
+            if id is not None:
+                made.append(Element(name("x", "hyperlink"), {"ref": link.get("ref", "A1"), _ID: id}))
+        return [made] if len(made) else []
+
+    def _drawing(self, drawing: Element) -> list[Element]:
+        relation = self._relations.get(drawing.get(_ID, ""))
+        if relation is None or relation.kind != "drawing" or relation.external or not relation.target:
+            return []
+        part = cleaned_drawing(self._given, self._kept, relation.target, self._number)
+        return [] if part is None else [Element(drawing.tag, {_ID: self.part.relate("drawing", part.name)})]
+
+    def _keep_notes(self, sheet: Element) -> list[bytes]:
+        for source in self._given.related(self._source, "comments")[:1]:
+            part = KeptPart(f"xl/comments{self._number}.xml", f"{_MAIN}.comments+xml")
+            part.content = _reduced(self._given, source, _NOTES)
+            boxes = KeptPart(
+                f"xl/drawings/notes{self._number}.vml", "application/vnd.openxmlformats-officedocument.vmlDrawing",
+                boxes_of_notes(parsed(part.content)),
+            )  # fmt: skip
+            self._kept.add(part)
+            self._kept.add(boxes)
+            self.part.relate("comments", part.name)
+            sheet.append(Element(name("x", "legacyDrawing"), {_ID: self.part.relate("vmlDrawing", boxes.name)}))
+            return [part.content]
+        return []

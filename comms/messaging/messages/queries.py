@@ -1,0 +1,186 @@
+"""Messages: sent, read a page at a time, edited and deleted without losing what was there.
+
+Each change takes the conversation's next moment under its row lock and tells of it under the conversation's next
+event version, so that a conversation's events have one order.
+"""
+
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, one
+from comms.kernel.optimistic_locking import refuse_stale
+from comms.messaging.attachments.queries import ATTACHED, attach
+from comms.messaging.attachments.records import Attachment
+from comms.messaging.conversation_clock import Moment, take_moment
+from comms.messaging.message_records import Message, MessageChange, NewFileMessage, NewMessage
+from comms.outbox.queries import emit
+from models.contract.errors import conflict, invalid, missing, refused
+
+COLUMNS: Final = (
+    "m.id, m.conversation_id, m.sender_id, m.sender_type, m.message_type, m.content, m.about, m.reply_to, "  # noqa: S608 (constants)
+    "array(select n.user_id from message_mentions n where n.tenant_id = m.tenant_id and n.message_id = m.id "
+    "order by n.user_id) as mentions, "
+    "coalesce((select jsonb_agg(jsonb_build_object('user_id', r.user_id, 'reaction', r.reaction) "
+    "order by r.created_at, r.user_id, r.reaction) from message_reactions r "
+    "where r.tenant_id = m.tenant_id and r.message_id = m.id), '[]') as reactions, "
+    f"case when m.deleted_at is null and m.message_type in ('file', 'voice') then {ATTACHED} else '[]' end "
+    "as attachments, "
+    "m.version, m.edited_at, m.deleted_at, m.created_at"
+)
+_SELECT: Final = f"select {COLUMNS} from messages m "  # noqa: S608 (constants)
+
+
+async def read_message(conn: Connection, message_id: UUID) -> Message:
+    """Raises `missing`, also for whoever was not in the conversation at its time."""
+    row = await (await conn.execute(f"{_SELECT} where m.id = %s", (message_id,))).fetchone()
+    if row is None:
+        raise missing("message")
+    return Message.model_validate(row)
+
+
+async def list_messages(
+    conn: Connection, actor: Actor, conversation_id: UUID, *, before: UUID, limit: int
+) -> list[Message]:
+    """What the actor may see of the conversation, newest first, from before the id.
+
+    Raises `missing` for whoever never was in the conversation.
+    """
+    stays = await conn.execute(
+        "select exists (select from conversation_members where conversation_id = %s and user_id = %s) as any",
+        (conversation_id, actor.user_id),
+    )
+    found = await conn.execute(
+        f"{_SELECT} where m.conversation_id = %s and m.id < %s order by m.id desc limit %s",
+        (conversation_id, before, limit),
+    )
+    if not one(await stays.fetchone())["any"]:
+        raise missing("conversation")
+    return [Message.model_validate(row) for row in await found.fetchall()]
+
+
+async def send_message(conn: Connection, actor: Actor, new: NewMessage | NewFileMessage) -> Message:
+    """Sends it; raises `missing` (conversation, message replied to, attachment), `invalid` (`mention-not-member`,
+    `voice-not-sound`)."""
+    moment = await take_moment(conn, actor, new.conversation_id)
+    if new.reply_to is not None:
+        await _refuse_unseen(conn, new.conversation_id, new.reply_to)
+    if new.mentions:
+        await _refuse_strangers(conn, new.conversation_id, new.mentions)
+    sender_type: Literal["user", "integration"] = "integration" if actor.role == "service" else "user"
+    await conn.execute(
+        "insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, message_type, content, "
+        "reply_to, changed_id) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            actor.tenant_id, moment.id, new.conversation_id, actor.user_id, sender_type, new.message_type,
+            new.content or "", new.reply_to, moment.id,
+        ),
+    )  # fmt: skip
+    attachments = await _attached(conn, actor, new, moment) if isinstance(new, NewFileMessage) else ()
+    mentions = sorted(set(new.mentions))
+    if mentions:
+        await conn.execute(
+            "insert into message_mentions (tenant_id, message_id, user_id) select %s, %s, unnest(%s::uuid[])",
+            (actor.tenant_id, moment.id, mentions),
+        )
+    message = Message(
+        id=moment.id, conversation_id=new.conversation_id, sender_id=actor.user_id, sender_type=sender_type,
+        message_type=new.message_type, content=new.content or "", reply_to=new.reply_to, mentions=tuple(mentions),
+        attachments=attachments, version=1, edited_at=None, deleted_at=None, created_at=moment.at,
+    )  # fmt: skip
+    await _tell(conn, actor, "message.sent", message, moment)
+    return message
+
+
+async def edit_message(
+    conn: Connection, actor: Actor, message_id: UUID, change: MessageChange, expected: int | None
+) -> Message | None:
+    """The message with its new words; what they were before is kept.
+
+    None where `expected` is not the version that stands: then these words are kept beside it as a competing version,
+    so that neither editor's are lost. Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`).
+    """
+    message, moment = await _take(conn, actor, message_id)
+    if expected is not None and expected != message.version:
+        await conn.execute(
+            "insert into message_versions (tenant_id, message_id, standing, version, content, written_by, written_at) "
+            "values (%s, %s, 'competing', %s, %s, %s, now())",
+            (actor.tenant_id, message_id, max(expected, 1), change.content, actor.user_id),
+        )
+        await conn.execute("update messages set changed_id = %s where id = %s", (moment.id, message_id))
+        await record_act(conn, actor, "message.edit-competed", ("message", message_id))
+        return None
+    await conn.execute(
+        "update messages set content = %s, version = version + 1, changed_id = %s, edited_at = now() where id = %s",
+        (change.content, moment.id, message_id),
+    )
+    await _tell(conn, actor, "message.edited", message, moment)
+    return await read_message(conn, message_id)
+
+
+async def delete_message(conn: Connection, actor: Actor, message_id: UUID, expected: int | None) -> None:
+    """The words vanish from everybody's view; they are kept for the officers.
+
+    Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`, `version-stale`).
+    """
+    message, moment = await _take(conn, actor, message_id)
+    refuse_stale(message.version, expected)
+    await conn.execute(
+        "update messages set content = null, version = version + 1, changed_id = %s, deleted_at = now() where id = %s",
+        (moment.id, message_id),
+    )
+    await _tell(conn, actor, "message.deleted", message, moment)
+
+
+async def _take(conn: Connection, actor: Actor, message_id: UUID) -> tuple[Message, Moment]:
+    """The actor's own message, its conversation's row taken, and the moment at which it is changed."""
+    message = await read_message(conn, message_id)
+    if message.sender_id != actor.user_id:
+        raise refused("message-anothers", "Only who sent a message changes it.")
+    moment = await take_moment(conn, actor, message.conversation_id)
+    if message_id <= moment.after_id:  # of an earlier stay: seen as it was when that ended, and left so
+        raise missing("message")
+    message = await read_message(conn, message_id)  # again: it may have changed while its conversation was waited for
+    if message.deleted_at is not None:
+        raise conflict("message-deleted", "The message was deleted: it cannot be changed any more.")
+    return message, moment
+
+
+async def _refuse_unseen(conn: Connection, conversation_id: UUID, message_id: UUID) -> None:
+    found = await conn.execute(
+        "select 1 from messages where id = %s and conversation_id = %s", (message_id, conversation_id)
+    )
+    if await found.fetchone() is None:
+        raise missing("message")
+
+
+async def _attached(conn: Connection, actor: Actor, new: NewFileMessage, moment: Moment) -> tuple[Attachment, ...]:
+    attachments = await attach(conn, actor, new.conversation_id, moment.id, new.attachments)
+    if new.message_type == "voice" and [file.media_type.startswith("audio/") for file in attachments] != [True]:
+        raise invalid("voice-not-sound", "A voice message is one sound: send other files as `file`.")
+    return attachments
+
+
+async def _refuse_strangers(conn: Connection, conversation_id: UUID, people: tuple[UUID, ...]) -> None:
+    found = await conn.execute(
+        "select count(*) as n from conversation_members "
+        "where conversation_id = %s and user_id = any(%s) and until_id is null",
+        (conversation_id, list(people)),
+    )
+    if one(await found.fetchone())["n"] != len(set(people)):
+        raise invalid("mention-not-member", "Only members of the conversation can be mentioned.")
+
+
+async def _tell(
+    conn: Connection,
+    actor: Actor,
+    what: Literal["message.sent", "message.edited", "message.deleted"],
+    message: Message,
+    moment: Moment,
+) -> None:
+    data: dict[str, Any] = {
+        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(moment.id),
+    }  # fmt: skip
+    aggregate = ("conversation", message.conversation_id)
+    await emit(conn, actor, what, aggregate=aggregate, version=moment.event_version, data=data)
+    await record_act(conn, actor, what, ("message", message.id), {"conversation_id": str(message.conversation_id)})

@@ -1,0 +1,96 @@
+"""Which events start a durable job, and how it is put in the queue: in the transaction that marks the event sent.
+
+Jobs carry ids alone. Jobs of one recording run one after the other (`lock`), and so do those that read a tenant's
+messages; a job that still waits is not put in the queue a second time (`queueing_lock`), so that a burst of messages
+is one job.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import JobDeferrer
+
+from comms.kernel.database import Connection
+from comms.outbox.queries import EventType
+
+PROCESS_RECORDING: Final = "process_recording"
+READ_MESSAGES: Final = "read_messages"
+EXPLAIN_MESSAGES: Final = "explain_messages"
+# Lanes of the queue, each worked by itself: minutes of a recording must not hold up a message, nor the looking for
+# evidence the next message.
+RECORDINGS: Final = "default"
+MESSAGES: Final = "messages"
+EVIDENCE: Final = "evidence"
+
+# event -> the task that the worker knows by this name
+STARTED_BY: Final[Mapping[EventType, str]] = {
+    "session.recording.stopped": PROCESS_RECORDING,
+    "message.sent": READ_MESSAGES,
+    "message.edited": READ_MESSAGES,
+    "consent.changed": READ_MESSAGES,  # what was put off may be permitted by now
+    "safeguarding.alert": EXPLAIN_MESSAGES,  # of a recording it finds nothing to do
+}
+
+_log = structlog.get_logger(__name__)
+
+
+def job_queue() -> App:
+    """The queue as the relay uses it: it only ever defers, always on a connection that it is given."""
+    return App(connector=PsycopgConnector())
+
+
+async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: UUID, data: Mapping[str, Any]) -> None:
+    """Defers what an event of this type starts, in the caller's transaction; nothing where it starts nothing."""
+    task = STARTED_BY.get(type)
+    if task is None:
+        return
+    try:
+        async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
+            if task == READ_MESSAGES:
+                await reading_job(queue, tenant_id, conn).defer_async()
+            elif task == EXPLAIN_MESSAGES:
+                await explaining_job(queue, tenant_id, conn).defer_async()
+            else:
+                await _start_recording(conn, queue, type, tenant_id, data)
+    except AlreadyEnqueued:
+        _log.debug("job is waiting already", task=task)
+
+
+def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
+    """The job that reads the tenant's messages, on the given connection or one of the queue's own.
+
+    Deferring it raises `AlreadyEnqueued` where one waits.
+    """
+    return _tenants_job(queue, READ_MESSAGES, MESSAGES, tenant_id, connection=conn)
+
+
+def explaining_job(queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0) -> JobDeferrer:
+    """As `reading_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
+    pause = {"seconds": pause_seconds} if pause_seconds else None
+    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, connection=conn, schedule_in=pause)
+
+
+def _tenants_job(queue: App, task: str, lane: str, tenant_id: UUID, **options: Any) -> JobDeferrer:
+    name = f"{task}:{tenant_id}"
+    return queue.configure_task(
+        name=task, queue=lane, lock=name, queueing_lock=name, task_kwargs={"tenant_id": str(tenant_id)}, **options
+    )
+
+
+async def _start_recording(
+    conn: Connection, queue: App, type: EventType, tenant_id: UUID, data: Mapping[str, Any]
+) -> None:
+    recording_id = data.get("recording_id")
+    if recording_id is None:
+        # One wrong event must not hold up every tenant's: it is told of here and sent without its job.
+        _log.error("event without recording_id starts no job", event_type=type)
+        return
+    deferrer = queue.configure_task(
+        name=PROCESS_RECORDING, queue=RECORDINGS, lock=str(recording_id),
+        queueing_lock=f"{PROCESS_RECORDING}:{recording_id}", connection=conn,
+    )  # fmt: skip
+    await deferrer.defer_async(tenant_id=str(tenant_id), recording_id=str(recording_id))

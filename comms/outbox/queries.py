@@ -1,0 +1,95 @@
+"""The outbox: an event is a row written in the same transaction as the change that it tells of.
+
+Nothing else leaves the house. The relay (`comms/outbox/relay.py`) sends what was committed, at least once, in
+order within an aggregate.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from comms.kernel.database import Actor, Connection
+from comms.outbox.envelope import SentEvent
+
+EventType = Literal[
+    "session.created", "session.started", "session.ended", "session.participant.joined", "session.participant.left",
+    "session.recording.started", "session.recording.stopped", "message.sent", "message.edited", "message.deleted",
+    "recording.processed", "transcript.ready", "consent.changed", "safeguarding.alert",
+    "safeguarding.alert.high_priority", "alert.reviewed", "alert.subject.changed", "model.promoted", "integration.sync",
+    "glass.broken",
+    "message.reaction.added", "message.reaction.removed", "conversation.created", "conversation.changed",
+    "conversation.member.joined", "conversation.member.left",
+]  # fmt: skip
+
+# What its members alone are told, and of their time alone: each carries its `moment`
+# (comms/messaging/conversation_clock.py).
+OF_CONVERSATIONS: Final[frozenset[EventType]] = frozenset(
+    {
+        "message.sent", "message.edited", "message.deleted", "message.reaction.added", "message.reaction.removed",
+        "conversation.created", "conversation.changed", "conversation.member.joined", "conversation.member.left",
+    }
+)  # fmt: skip
+
+CHANNEL: Final = "events"  # where the relay says that something was sent, and of which tenants
+OUTBOX: Final = (
+    "outbox"  # where a process of writers says, without payload, that something waits (comms/outbox/notifier.py)
+)
+
+
+async def emit(
+    conn: Connection,
+    actor: Actor,
+    type: EventType,  # the CloudEvents attribute's name
+    *,
+    aggregate: tuple[str, UUID],
+    version: int,
+    data: dict[str, Any],
+) -> None:
+    """Writes an event about `aggregate` (its kind and id) at `version`, taken under the aggregate's row lock.
+
+    `data` holds ids and codes alone, never words or names: otherwise erasure would be impossible.
+    """
+    await conn.execute(
+        "insert into events (tenant_id, type, aggregate_type, aggregate_id, aggregate_version, data) "
+        "values (%s, %s, %s, %s, %s, %s)",
+        (actor.tenant_id, type, aggregate[0], aggregate[1], version, Jsonb(data)),
+    )
+    conn.emitted = True
+
+
+_COLUMNS: Final = (
+    "tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, position, "
+    "app.kept_from(type, data) as withheld_from, "
+)
+_SENT: Final = (
+    f"select {_COLUMNS} case when aggregate_type = 'conversation' "  # noqa: S608 (constants)
+    "then app.heard_by(aggregate_id, (data ->> 'moment')::uuid) else '{}' end as heard_by "
+    "from events where position > %(after)s order by position limit %(limit)s"
+)
+_HEARD: Final = (
+    f"select * from (select {_COLUMNS} "  # noqa: S608 (constants)
+    "array(select s.user_id from conversation_members s where s.tenant_id = e.tenant_id "
+    "    and s.conversation_id = e.aggregate_id and s.user_id = (select app.actor()) "
+    "    and s.after_id < (e.data ->> 'moment')::uuid "
+    "    and (s.until_id is null or (e.data ->> 'moment')::uuid <= s.until_id)) as heard_by "
+    "from events e where position > %(after)s and position <= %(until)s and type = any(%(types)s)) as told "
+    "where type <> all(%(of_conversations)s) or heard_by <> '{}' order by position limit %(limit)s"
+)
+
+
+async def read_sent(conn: Connection, *, after: int, limit: int) -> list[SentEvent]:
+    """The tenant's sent events after a position, in order, with who hears them; asked by the house, as nobody."""
+    found = await conn.execute(_SENT.encode(), {"after": after, "limit": limit})
+    return [SentEvent(**row) async for row in found]
+
+
+async def read_heard(
+    conn: Connection, types: Collection[str], *, after: int, until: int, limit: int
+) -> list[SentEvent]:
+    """The events of these types in (`after`, `until`] that whoever acts may hear, in order; of conversations, those of
+    their stays."""
+    asked = {"after": after, "until": until, "types": list(types), "of_conversations": list(OF_CONVERSATIONS)}
+    found = await conn.execute(_HEARD.encode(), {**asked, "limit": limit})
+    return [SentEvent(**row) async for row in found]

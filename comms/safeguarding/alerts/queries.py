@@ -1,0 +1,242 @@
+"""Before a person: the queue of alerts, one alert with its evidence, who claims it, what they decide.
+
+Row-level security shows alerts to the safeguarding team and the data-protection officer alone; the state of an
+alert changes under its row lock, so that of two reviewers at once exactly one wins.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from comms.kernel.audit_log import record_act
+from comms.kernel.database import Actor, Connection, one
+from comms.kernel.optimistic_locking import refuse_stale
+from comms.outbox.queries import emit
+from comms.safeguarding.alerts.message_evidence import list_message_context, list_message_evidence, open_messages
+from comms.safeguarding.alerts.records import (
+    OPEN_STATES,
+    STATE_AFTER,
+    Alert,
+    AlertDetail,
+    AlertEvidence,
+    AlertState,
+    ContextTurn,
+    NewReview,
+    Review,
+)
+from models.contract.errors import WriteCareError, conflict, invalid, missing
+from models.contract.records import Category, Record, Severity
+
+_HIGHEST_RANK: Final = 2**31 - 1  # of the column's type
+_CONTEXT_TURNS: Final = 3  # on either side: enough to see a denial or a joke, little enough to read at a glance
+
+# A decision may be taken further, never back: `reopen` is an act of its own.
+_MAY_FOLLOW: Final[dict[AlertState, frozenset[AlertState]]] = {
+    **dict.fromkeys(OPEN_STATES, frozenset({"confirmed", "dismissed", "escalated", "referred"})),
+    "confirmed": frozenset({"escalated", "referred"}),
+    "dismissed": frozenset(),
+    "referred": frozenset(),
+}
+
+
+def alert_of(row: dict[str, Any]) -> Alert:
+    """The record of a row of `alerts`."""
+    return Alert(**{name: row[name] for name in Alert.model_fields})
+
+
+class QueuePage(Record):
+    """A page of the queue; `next` is the cursor of the page after it, None at the end."""
+
+    items: tuple[Alert, ...]
+    next: str | None
+
+
+# --- the queue -----------------------------------------------------------------------------------------------------
+
+
+async def list_alerts(
+    conn: Connection,
+    *,
+    states: Sequence[AlertState] = (),
+    severities: Sequence[Severity] = (),
+    category: Category | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> QueuePage:
+    """Open alerts first, each part by severity, then the longest waiting; raises `invalid` for a bad cursor."""
+    closed, rank, last = _place_of(cursor) if cursor is not None else (None, None, None)
+    rows = await (
+        await conn.execute(
+            "select *, (state <> all(%(open)s))::int as closed from alerts "
+            "where (%(states)s::text[] = '{}' or state = any(%(states)s)) "
+            "and (%(severities)s::text[] = '{}' or severity = any(%(severities)s)) "
+            "and (%(category)s::text is null or %(category)s = any(categories)) "
+            "and (%(last)s::uuid is null "
+            "     or ((state <> all(%(open)s))::int, rank, id) > (%(closed)s::int, %(rank)s::int, %(last)s::uuid)) "
+            "order by closed, rank, id limit %(limit)s",
+            {
+                "open": list(OPEN_STATES), "states": list(states), "severities": list(severities),
+                "category": category, "closed": closed, "rank": rank, "last": last, "limit": limit + 1,
+            },
+        )
+    ).fetchall()  # fmt: skip
+    page = rows[:limit]
+    more = len(rows) > limit
+    return QueuePage(
+        items=tuple(alert_of(row) for row in page),
+        next=f"{page[-1]['closed']}.{page[-1]['rank']}.{page[-1]['id']}" if more else None,
+    )
+
+
+def _place_of(cursor: str) -> tuple[int, int, UUID]:
+    try:
+        closed, rank, last = cursor.split(".")
+        place = int(closed), int(rank), UUID(last)
+    except ValueError:
+        raise _not_ours() from None
+    if not (0 <= place[0] <= 1 and 0 <= place[1] <= _HIGHEST_RANK):
+        raise _not_ours()
+    return place
+
+
+def _not_ours() -> WriteCareError:
+    return invalid("cursor-invalid", "This cursor is not one of ours: start again without one.")
+
+
+# --- one alert -------------------------------------------------------------------------------------------------------
+
+
+async def view_alert(conn: Connection, actor: Actor, alert_id: UUID) -> AlertDetail:
+    """The alert with its evidence, the talk around it and its reviews; that it was seen goes into the log.
+
+    Raises `missing`.
+    """
+    detail = await load_alert(conn, alert_id)
+    await record_act(conn, actor, "alert.viewed", ("alert", alert_id), {"version": detail.version})
+    return detail
+
+
+async def load_alert(conn: Connection, alert_id: UUID) -> AlertDetail:
+    """As `view_alert`, unlogged: for the programs of the house, never to show a person."""
+    row = await (await conn.execute("select * from alerts where id = %s", (alert_id,))).fetchone()
+    if row is None:
+        raise missing("alert")
+    reviews = await conn.execute(
+        "select id, alert_id, decision, reason, reviewer_id, created_at from reviews where alert_id = %s order by id",
+        (alert_id,),
+    )
+    alert = alert_of(row)
+    told: dict[str, Any] = alert.model_dump() | {"reviews": tuple([Review(**review) async for review in reviews])}
+    if alert.conversation_id is None:
+        return AlertDetail(**told, evidence=await _evidence(conn, alert_id), context=await _context(conn, alert_id))
+    await open_messages(conn, alert_id)
+    return AlertDetail(
+        **told,
+        message_evidence=await list_message_evidence(conn, alert_id),
+        message_context=await list_message_context(conn),
+    )
+
+
+async def _evidence(conn: Connection, alert_id: UUID) -> tuple[AlertEvidence, ...]:
+    rows = await conn.execute(
+        "select u.position as utterance, u.speaker, u.start_seconds, u.end_seconds, u.text, "
+        "       e.category, e.severity, e.probability, e.threshold, e.model, e.model_version, e.spans "
+        "from alert_evidence e join utterances u on u.tenant_id = e.tenant_id and u.id = e.utterance_id "
+        "where e.alert_id = %s order by u.position, e.probability desc",
+        (alert_id,),
+    )
+    return tuple([AlertEvidence(**row) async for row in rows])
+
+
+async def _context(conn: Connection, alert_id: UUID) -> tuple[ContextTurn, ...]:
+    # The bounds first: `-` is a function that row-level security does not trust before it has seen the row, so that a
+    # comparison with it would be made for every utterance of the transcript instead of by the index.
+    rows = await conn.execute(
+        "with cited as materialized (select distinct c.tenant_id, c.transcription_id, "
+        "    c.position - %(around)s as first, c.position + %(around)s as last from alert_evidence e "
+        "    join utterances c on c.tenant_id = e.tenant_id and c.id = e.utterance_id where e.alert_id = %(alert)s) "
+        "select distinct u.position as utterance, u.speaker, u.start_seconds, u.end_seconds, u.text from cited "
+        "join utterances u on u.tenant_id = cited.tenant_id and u.transcription_id = cited.transcription_id "
+        "    and u.position between cited.first and cited.last order by utterance",
+        {"alert": alert_id, "around": _CONTEXT_TURNS},
+    )
+    return tuple([ContextTurn(**row) async for row in rows])
+
+
+# --- claiming and deciding -----------------------------------------------------------------------------------------
+
+
+async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, seen_version: int) -> Alert:
+    """Gives the alert to `actor`; the same person may ask twice.
+
+    Raises `missing`, and a conflict where another reviewer has it, where it is decided, or where the version is stale.
+    """
+    alert = await _locked(conn, alert_id)
+    if alert.claimed_by == actor.user_id and alert.state == "claimed":
+        return alert
+    refuse_stale(alert.version, seen_version)
+    _refuse_anothers(alert, actor)
+    if alert.state not in OPEN_STATES:
+        raise _decided(alert)
+    row = await conn.execute(
+        "update alerts set state = 'claimed', claimed_by = %s, claimed_at = now(), version = version + 1 "
+        "where id = %s returning *",
+        (actor.user_id, alert_id),
+    )
+    await record_act(conn, actor, "alert.claimed", ("alert", alert_id), {"from": alert.state})
+    return alert_of(one(await row.fetchone()))
+
+
+async def review_alert(
+    conn: Connection, actor: Actor, alert_id: UUID, said: NewReview, seen_version: int
+) -> tuple[Review, Alert]:
+    """Adds the decision and moves the alert to its state; who decides an unclaimed alert claims it thereby.
+
+    Raises `missing`, and a conflict where another reviewer has it, where the decision cannot follow the state, or
+    where the version is stale.
+    """
+    alert = await _locked(conn, alert_id)
+    refuse_stale(alert.version, seen_version)
+    _refuse_anothers(alert, actor)
+    state = STATE_AFTER[said.decision]
+    if state not in _MAY_FOLLOW[alert.state]:
+        raise _decided(alert)
+    # Escalating hands the alert up: whoever leads the team can claim it then.
+    holder = None if state == "escalated" else actor.user_id
+    updated = await conn.execute(
+        "update alerts set state = %s, claimed_by = %s, version = version + 1, "
+        "claimed_at = case when %s::uuid is null then null else coalesce(claimed_at, now()) end "
+        "where id = %s returning *",
+        (state, holder, holder, alert_id),
+    )
+    after = alert_of(one(await updated.fetchone()))
+    added = await conn.execute(
+        "insert into reviews (tenant_id, alert_id, decision, reason, reviewer_id) values (%s, %s, %s, %s, %s) "
+        "returning id, alert_id, decision, reason, reviewer_id, created_at",
+        (actor.tenant_id, alert_id, said.decision, said.reason, actor.user_id),
+    )
+    review = Review(**one(await added.fetchone()))
+    told = {"review_id": str(review.id), "decision": review.decision}
+    await record_act(conn, actor, "alert.reviewed", ("alert", alert_id), {**told, "from": alert.state, "to": state})
+    await emit(
+        conn, actor, "alert.reviewed", aggregate=("alert", alert_id), version=after.version,
+        data={"alert_id": str(alert_id), "severity": after.severity, "state": state, **told},
+    )  # fmt: skip
+    return review, after
+
+
+async def _locked(conn: Connection, alert_id: UUID) -> Alert:
+    found = await conn.execute("select * from alerts where id = %s for update", (alert_id,))
+    row = await found.fetchone()
+    if row is None:
+        raise missing("alert")
+    return alert_of(row)
+
+
+def _refuse_anothers(alert: Alert, actor: Actor) -> None:
+    if alert.claimed_by is not None and alert.claimed_by != actor.user_id:
+        raise conflict("alert-claimed", "Another reviewer has claimed this alert: speak to them, or take the next one.")
+
+
+def _decided(alert: Alert) -> Exception:
+    return conflict("alert-decided", f"This alert is already {alert.state}: read it again before you decide.")

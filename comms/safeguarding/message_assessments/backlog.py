@@ -1,0 +1,19 @@
+"""How far the reading of messages lags behind, for whoever runs the house: numbers over all tenants, never whose."""
+
+from math import nan
+
+from comms.web.context import House
+from models.contract.errors import WriteCareError
+
+
+async def measure_lag(house: House) -> None:
+    """Sets the process's gauges to what waits now; to NaN where the database does not answer."""
+    unread, seconds = nan, nan
+    try:
+        async with house.database.acting_for_nobody() as conn:
+            found = await (await conn.execute("select unread, seconds from app.reading_lag()")).fetchall()
+        unread, seconds = found[0]["unread"], found[0]["seconds"]
+    except WriteCareError:
+        pass  # measurements are asked for above all when something is down
+    house.metrics.messages_unread.set(unread)
+    house.metrics.reading_lag_seconds.set(seconds)

@@ -1,0 +1,179 @@
+"""Messages as the worker reads them, with what came before and after, and what it keeps of a reading."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from comms.governance.consent.permissions import lock_permissions
+from comms.kernel.database import Actor, Connection
+from comms.safeguarding.alerts.conversation_alerts import raise_in_conversation
+from comms.safeguarding.message_assessments.queue import take_away
+from comms.safeguarding.message_assessments.records import DueMessage, MessageReading, MessageTurn
+from comms.safeguarding.message_assessments.vectors import save_vectors
+from comms.safeguarding.message_text import all_words, words_inside
+
+# What the models are shown of the talk around a message; each costs as much as one to read. What is read as it comes
+# has nothing after it: hence the last two before it are read again (docs/decisions/0025 has the figures).
+_TURNS_BEFORE: Final = 4
+_TURNS_AFTER: Final = 2
+_READ_AGAIN: Final = 2
+_KEEPING: Final = "message_readings"
+
+
+async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[MessageTurn]:
+    """What is due, as it stood at its version, files included, and a few turns around each, in the order of writing.
+
+    The last two before each are to be read again. What is not there any more (retention took it) is left out.
+    """
+    ids, versions = [one.message_id for one in due], [one.version for one in due]
+    found = await conn.execute(
+        "select m.conversation_id, m.id as message_id, d.version, m.sender_id, u.role, true as due, "
+        "    m.version = d.version as current, "
+        "    case when m.version = d.version then m.content else v.content end as text "
+        "from unnest(%s::uuid[], %s::int[]) as d (message_id, version) join messages m on m.id = d.message_id "
+        "join users u on u.tenant_id = m.tenant_id and u.id = m.sender_id "
+        "left join message_versions v on v.tenant_id = m.tenant_id and v.message_id = m.id "
+        "    and v.version = d.version and v.standing = 'former' and m.version <> d.version",
+        (ids, versions),
+    )
+    wanted = [MessageTurn(**row) async for row in found if row["text"] is not None]
+    present = {(one.message_id, one.version) for one in wanted}
+    around = [one for one in await _around(conn, wanted) if (one.message_id, one.version) not in present]
+    inside = await words_inside(conn, {one.message_id for one in (*wanted, *around) if one.due or one.again})
+    turns = [
+        one.model_copy(update={"text": all_words(one.text, inside[one.message_id])})
+        if one.message_id in inside
+        else one
+        for one in (*wanted, *around)
+    ]
+    return sorted(turns, key=lambda turn: (turn.message_id, turn.version))
+
+
+async def _around(conn: Connection, wanted: Sequence[MessageTurn]) -> list[MessageTurn]:
+    found = await conn.execute(
+        "select c.conversation_id, c.id as message_id, c.version, c.sender_id, u.role, false as due, "
+        "    bool_or(c.again and c.sender_id is not null) as again, true as current, c.content as text "
+        "from unnest(%(ids)s::uuid[], %(conversations)s::uuid[]) as d (message_id, conversation_id) "
+        "cross join lateral ("
+        "    select b.*, row_number() over (order by b.id desc) <= %(again)s as again from ("
+        "        select * from messages where conversation_id = d.conversation_id and id < d.message_id "
+        "        and content is not null order by id desc limit %(before)s) b "
+        "    union all select a.*, false from ("
+        "        select * from messages where conversation_id = d.conversation_id and id > d.message_id "
+        "        and content is not null order by id limit %(after)s) a) c "
+        "left join users u on u.tenant_id = c.tenant_id and u.id = c.sender_id "
+        "group by c.conversation_id, c.id, c.version, c.sender_id, u.role, c.content",
+        {
+            "ids": [one.message_id for one in wanted], "conversations": [one.conversation_id for one in wanted],
+            "before": _TURNS_BEFORE, "after": _TURNS_AFTER, "again": _READ_AGAIN,
+        },
+    )  # fmt: skip
+    return [MessageTurn(**row) async for row in found]
+
+
+async def keep_readings(
+    conn: Connection,
+    actor: Actor,
+    due: Sequence[DueMessage],
+    readings: Sequence[MessageReading],
+    shown: Sequence[MessageTurn],
+) -> int:
+    """Keeps the readings of what is due, raises what they call for, and returns how many it kept.
+
+    `shown` is what the models saw. Where somebody whose words are among them permits that no more, nothing of that
+    conversation is kept: it comes due again and is read without them. What another worker kept first is left as it is.
+    What was read again is kept beside its first reading, if it has one and something that was due came of its
+    conversation; it may raise what the first did not, and takes nothing back.
+    """
+    # one after the other within a tenant, so that two concerns of a conversation find one another's alert
+    await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{_KEEPING}:{actor.tenant_id}",))
+    changed = await _conversations_changed(conn, shown)
+    conversation_of = {(turn.message_id, turn.version): turn.conversation_id for turn in shown if turn.due}
+    done = [
+        (one.message_id, one.version)
+        for one in due
+        if conversation_of.get((one.message_id, one.version)) not in changed
+    ]
+    ours = await take_away(conn, done)
+    first = [reading for reading in readings if (reading.message_id, reading.version) in ours]
+    followed = {reading.conversation_id for reading in first}
+    again = [reading for reading in readings if reading.again and reading.conversation_id in followed]
+    kept = await _insert(conn, actor, [*first, *again])
+    await _raise(conn, actor, kept)
+    await _save_vectors(conn, actor, first)
+    return len(first)
+
+
+async def _raise(conn: Connection, actor: Actor, kept: Sequence[MessageReading]) -> None:
+    """Puts concerns before the safeguarding team, but for those that an alert, decided or not, cites already."""
+    concerning = sorted({piece.message_id for reading in kept for piece in reading.concerns})
+    if not concerning:
+        return
+    found = await conn.execute(
+        "select message_id, message_version, category from alert_evidence where message_id = any(%s)", (concerning,)
+    )
+    cited = {(row["message_id"], row["message_version"], row["category"]) async for row in found}
+    for conversation_id in dict.fromkeys(reading.conversation_id for reading in kept):
+        of_it = [reading for reading in kept if reading.conversation_id == conversation_id]
+        pieces = [piece for reading in of_it for piece in reading.concerns]
+        evidence = [piece for piece in pieces if (piece.message_id, piece.version, piece.category) not in cited]
+        if evidence:
+            await raise_in_conversation(conn, actor, conversation_id, evidence, of_it[0].models)
+
+
+async def _conversations_changed(conn: Connection, shown: Sequence[MessageTurn]) -> set[UUID]:
+    people = sorted({turn.sender_id for turn in shown if turn.sender_id is not None and turn.text})
+    answers = await lock_permissions(conn, people, "analyse") if people else ()
+    barred = {answer.user_id for answer in answers if not answer.permitted}
+    return {turn.conversation_id for turn in shown if turn.text and turn.sender_id in barred}
+
+
+async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> list[MessageReading]:
+    """Writes the readings; of those read again the ones that have a first. Returns what was written."""
+    if not readings:
+        return []
+    written = await conn.execute(
+        "insert into message_readings (tenant_id, conversation_id, message_id, version, turns_before, turns_after, "
+        "    again, probability, concerns, sentiment, models, unread_language) "
+        "select %s, given.* from unnest(%s::uuid[], %s::uuid[], %s::int[], %s::int[], %s::int[], %s::bool[], "
+        "    %s::float8[], %s::jsonb[], %s::text[], %s::jsonb[], %s::text[]) as given (conversation_id, message_id, "
+        "    version, turns_before, turns_after, again, probability, concerns, sentiment, models, unread_language) "
+        "where not given.again or exists (select from message_readings r "
+        "    where r.message_id = given.message_id and r.version = given.version) "
+        "returning message_id, version",
+        (
+            actor.tenant_id,
+            *map(list, zip(*(
+                (
+                    reading.conversation_id, reading.message_id, reading.version, reading.turns_before,
+                    reading.turns_after, reading.again, reading.probability, Jsonb(_found(reading)),
+                    reading.sentiment, Jsonb(reading.models), reading.unread_language,
+                )
+                for reading in readings
+            ), strict=True)),
+        ),
+    )  # fmt: skip
+    there = {(row["message_id"], row["version"]) async for row in written}
+    return [reading for reading in readings if (reading.message_id, reading.version) in there]
+
+
+async def _save_vectors(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
+    """Lays the vectors of those whose words still stand, locked: an edit from now on takes its vector along."""
+    made = {reading.message_id: reading for reading in readings if reading.vector is not None}
+    if not made:
+        return
+    standing = await conn.execute(
+        "select m.id from messages m join unnest(%s::uuid[], %s::int[]) as given (id, version) "
+        "on m.id = given.id and m.version = given.version order by m.id for share of m",
+        (list(made), [reading.version for reading in made.values()]),
+    )
+    vectors = [(row["id"], list(made[row["id"]].vector or ())) async for row in standing]
+    if vectors:
+        await save_vectors(conn, actor, vectors, readings[0].models["embedding"])
+
+
+def _found(reading: MessageReading) -> list[dict[str, Any]]:
+    told = {"category", "severity", "probability", "threshold"}
+    return [piece.model_dump(mode="json", include=told) for piece in reading.concerns]

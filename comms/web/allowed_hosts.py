@@ -1,0 +1,62 @@
+"""Which `Host` a request may name: a browser that was led here under a foreign name is refused."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from comms.kernel.settings import Settings
+from models.contract.errors import invalid
+
+_HOST: Final = re.compile(r"(?P<name>[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.IGNORECASE)
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# For a load balancer, which probes an address and not a name.
+_ANY_HOST_PATHS: Final = frozenset({"/health"})
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The names that are taken; None where every well-formed one is."""
+
+    names: frozenset[str] | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Hosts":
+        """Those that the settings name, else that of the public address, and this machine's own; else all."""
+        named = {name.lower() for name in settings.allowed_hosts}
+        if not named and settings.public_url is not None:
+            name = _name_of(urlsplit(settings.public_url).netloc.rpartition("@")[2])
+            named = {name} if name is not None else set()
+        return cls(frozenset(named) | _LOOPBACK if named else None)
+
+    def refuse_other(self, scope: Scope) -> None:
+        """Raises `invalid`: `host-malformed` (400), `host-unknown` (421)."""
+        hosts = Headers(scope=scope).getlist("host")
+        name = _name_of(hosts[0]) if len(hosts) == 1 else None
+        if hosts and name is None:
+            raise invalid("host-malformed", "The Host header is not a host name or an address with a port.")
+        if self.names is None or scope["path"] in _ANY_HOST_PATHS:
+            return
+        if name not in self.names:
+            raise invalid(
+                "host-unknown",
+                "This installation does not answer to that name: WRITECARE_ALLOWED_HOSTS lists those that it has.",
+            )
+
+
+def _name_of(host: str) -> str | None:
+    """The name or address without its port, in small letters; None for what is neither."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return None
+    name = found["name"].lower()
+    if name.startswith("["):
+        try:
+            ipaddress.IPv6Address(name[1:-1])
+        except ValueError:
+            return None
+    return name

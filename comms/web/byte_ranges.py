@@ -1,0 +1,108 @@
+"""Stored bytes over HTTP, whole or a range of them (RFC 9110, 13 and 14): a player seeks, a broken download goes on."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Header, Request, Response
+from fastapi.responses import StreamingResponse
+
+from comms.kernel.optimistic_locking import is_known
+from comms.kernel.storage.segment_encryption import Span
+from comms.web.middleware import is_head
+from comms.web.problems import problem_of
+from models.contract.errors import WriteCareError, invalid
+
+
+@dataclass(frozen=True)
+class AskedBytes:
+    """What a request asks for of some stored bytes: a range, if they are still those of a tag, or the headers alone."""
+
+    range: str | None
+    if_range: str | None
+    if_none_match: str | None
+    head: bool
+
+    def range_of(self, etag: str) -> str | None:
+        """The range, None for the whole: also where the bytes are not those of `If-Range` (a weak tag names none)."""
+        if self.head or (self.if_range is not None and self.if_range.strip() != etag):
+            return None
+        return self.range
+
+
+async def asked_bytes(
+    request: Request,
+    wanted: Annotated[str | None, Header(alias="Range", description="Bytes, e.g. `bytes=0-1023`.")] = None,
+    if_range: Annotated[
+        str | None,
+        Header(alias="If-Range", description="The ETag of what is there of it already: else the whole is answered."),
+    ] = None,
+) -> AskedBytes:
+    """As a route takes it."""
+    return AskedBytes(wanted, if_range, request.headers.get("if-none-match"), is_head(request.scope))
+
+
+Asked = Annotated[AskedBytes, Depends(asked_bytes)]
+
+_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+
+
+def wanted_span(header: str | None, size: int) -> Span | None:
+    """The bytes that a `Range` header asks for (RFC 9110, 14.2), None for the whole.
+
+    Raises `invalid` (`range-not-satisfiable`) for bytes beyond the end. What is not understood, and several ranges
+    at once, are answered with the whole, as the RFC allows.
+    """
+    match = _RANGE.fullmatch(header.strip()) if header is not None else None
+    if match is None or match.group(0) == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= size or start >= end:
+        raise invalid("range-not-satisfiable", f"There are {size} bytes: ask for a range within them.")
+    return Span(start, end)
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """Bytes that lie in storage. `etag` is strong: the same tag means the same bytes."""
+
+    size: int
+    media_type: str
+    etag: str
+    read: Callable[[Span], AsyncIterator[bytes]]
+
+
+async def answer_range(asked: AskedBytes, stored: StoredBytes, headers: Mapping[str, str]) -> Response:
+    """The bytes that are asked for, streamed; a range beyond the end is a problem (416).
+
+    Raises what the first piece of `read` does: what is damaged or missing is a problem, not a broken-off download.
+    Where the caller has these bytes already, it is 304.
+    """
+    if is_known(asked.if_none_match, stored.etag):
+        return Response(None, 304, headers={"ETag": stored.etag})
+    try:
+        span = wanted_span(asked.range_of(stored.etag), stored.size)
+    except WriteCareError as error:
+        return problem_of(error, headers={"Content-Range": f"bytes */{stored.size}"})
+    sent = span or Span(0, stored.size)
+    more = {**headers, "ETag": stored.etag, "Accept-Ranges": "bytes", "Content-Length": str(sent.end - sent.start)}
+    if asked.head:
+        return Response(None, 200, headers=more, media_type=stored.media_type)
+    pieces = stored.read(sent)
+    first = await anext(pieces, b"")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    if span is not None:
+        more["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{stored.size}"
+    return StreamingResponse(body(), 206 if span is not None else 200, headers=more, media_type=stored.media_type)

@@ -1,0 +1,32 @@
+"""Who calls: the one place where what stands after `Bearer` becomes an actor, for this API and the model API alike."""
+
+from comms.kernel.access.service_keys import KEY_PREFIX, owner_of_key
+from comms.kernel.access.tokens import Verifier
+from comms.kernel.database import Actor, Connection, Database
+from models.contract.errors import Kind, WriteCareError
+
+
+async def owner_of(database: Database, verifier: Verifier, credential: str | None) -> Actor:
+    """Whom a token or a service account's key speaks for; raises `unauthenticated`.
+
+    A token is checked without the database; whether its owner is still active is asked where they act.
+    """
+    if credential is not None and credential.startswith(KEY_PREFIX):
+        return await owner_of_key(database, credential)
+    return verifier.verify(credential)
+
+
+async def refuse_inactive(conn: Connection, actor: Actor) -> None:
+    """Raises `unauthenticated` where a good token's owner is not (or no longer) active, or its sign-in has ended."""
+    found = await conn.execute(
+        "select u.active and (%(sign_in)s::uuid is null or exists (select 1 from sign_ins s "
+        "where s.tenant_id = u.tenant_id and s.id = %(sign_in)s and s.user_id = u.id and s.ended_at is null "
+        "and s.expires_at > now())) as good from users u where u.tenant_id = %(tenant)s and u.id = %(user)s",
+        {"sign_in": actor.sign_in_id, "tenant": actor.tenant_id, "user": actor.user_id},
+    )
+    row = await found.fetchone()
+    if row is None or not row["good"]:
+        raise WriteCareError(
+            Kind.UNAUTHENTICATED, "token-invalid",
+            "This token's owner has no active account here, or its sign-in has ended: sign in again.",
+        )  # fmt: skip

@@ -1,0 +1,120 @@
+"""One effect a key: how a POST takes `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+
+The route's handler notes the attempt on the request; the request's transaction (comms/web/dependencies.py) claims the
+key before the route's function runs, and the finished answer is kept before that transaction commits. A repeat is
+answered from what was kept, after the same checks of token, account and permission, and only while whoever asks still
+sees everything that the answer and its request name.
+"""
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from starlette.requests import HTTPConnection
+
+from comms.kernel.database import Actor, Connection
+from comms.web.idempotency.stored_answers import Claim, KeptAnswer, claim_key, ids_in, keep_answer
+from models.contract.errors import invalid
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+_KEPT_HEADERS: Final = ("content-type", "location", "etag")
+_LONGEST_KEY: Final = 255
+
+PARAMETER: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": (
+        "Any text of your own, new for each request, e.g. a UUID. Repeated within a day with the same body, the "
+        f"request is not done again: the first answer is given once more, with `{REPLAYED}: true`."
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY, "pattern": "^[!-~]+$"},
+    "example": "7c6f1f5e-6a0c-4f0e-9f0b-2f4f5f1f7c11",
+}
+
+
+class AlreadyAnswered(Exception):
+    """Raised in place of a second run: carries the first answer to the route."""
+
+    def __init__(self, answer: KeptAnswer) -> None:
+        super().__init__("this request has been answered before")
+        self.answer = answer
+
+
+class Attempt:
+    """A request under an Idempotency-Key, from its arrival to its kept answer."""
+
+    def __init__(self, key: str, address: bytes) -> None:
+        self._key = key
+        self._address = address
+        self._claimed: tuple[Connection, Actor, bytes, Claim] | None = None
+        self.kept = False
+
+    async def claim(self, conn: Connection, actor: Actor, body: bytes) -> None:
+        """Takes the key in this transaction; `body` is what was asked, or a digest of it.
+
+        Raises `AlreadyAnswered`, and as `claim_key`.
+        """
+        request_hash = hashlib.sha256(self._address + body).digest()
+        named = ids_in(self._address.decode(errors="replace"), body.decode(errors="replace"))
+        before = await claim_key(conn, actor, self._key, request_hash, named)
+        if isinstance(before, KeptAnswer):
+            raise AlreadyAnswered(before)
+        self._claimed = (conn, actor, request_hash, before)
+
+    async def keep(self, response: Response) -> None:
+        """Keeps the answer in the transaction that claimed the key last, the one that makes the change."""
+        assert self._claimed is not None, "this route has no transaction of its request: it cannot take a key"
+        conn, actor, request_hash, claim = self._claimed
+        headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+        answer = KeptAnswer(
+            status=response.status_code, headers=headers, body=bytes(response.body), refers_to=claim.refers_to
+        )
+        await keep_answer(conn, actor, self._key, request_hash, answer)
+        self.kept = True
+
+
+def attempt_of(connection: HTTPConnection) -> Attempt | None:
+    """The attempt that the route noted on the request; None without a key."""
+    found: Attempt | None = getattr(connection.state, "attempt", None)
+    return found
+
+
+def answering_once(answer: Handler) -> Handler:
+    """The route's handler, under its key where the request has one; raises `invalid` (`idempotency-key-invalid`)."""
+
+    async def answer_once(request: Request) -> Response:
+        key = request.headers.get(HEADER)
+        if key is None:
+            return await answer(request)
+        request.state.attempt = attempt = Attempt(_checked(key), _address(request))
+        try:
+            response = await answer(request)
+        except AlreadyAnswered as before:
+            return _replayed(before.answer)
+        # what failed is undone, and may be tried again under its key
+        if response.status_code < 300 and not attempt.kept:
+            await attempt.keep(response)
+        return response
+
+    return answer_once
+
+
+def _checked(key: str) -> str:
+    bare = key.strip().strip('"')  # the draft's form is a quoted string; most clients send it bare
+    if not (0 < len(bare) <= _LONGEST_KEY and all("!" <= letter <= "~" for letter in bare)):
+        raise invalid("idempotency-key-invalid", f"A key is 1 to {_LONGEST_KEY} visible ASCII characters, e.g. a UUID.")
+    return bare
+
+
+def _address(request: Request) -> bytes:
+    # not request.url: that is put together with the Host header, which is the caller's
+    return f"{request.method} {request.scope['path']}?".encode() + request.scope["query_string"] + b"\n"
+
+
+def _replayed(answer: KeptAnswer) -> Response:
+    return Response(answer.body, answer.status, headers={**answer.headers, REPLAYED: "true"})

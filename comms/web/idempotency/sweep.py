@@ -1,0 +1,27 @@
+"""Expired answers are forgotten: they may hold what people wrote, and nobody can ask for them any more."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from comms.kernel.database import Database
+from comms.web.idempotency.stored_answers import forget_expired
+from models.contract.errors import WriteCareError
+
+_PAUSE_SECONDS: Final = 600.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def forget_for_ever(database: Database) -> None:
+    """Until cancelled: forgets what has expired, every ten minutes."""
+    while True:
+        try:
+            async with database.acting_for_nobody() as conn:
+                forgotten = await forget_expired(conn)
+            if forgotten:
+                _log.info("forgot expired answers", forgotten=forgotten)
+        except WriteCareError as error:
+            _log.warning("expired answers could not be forgotten", problem=error.slug)
+        await asyncio.sleep(_PAUSE_SECONDS)

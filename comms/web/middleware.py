@@ -1,0 +1,161 @@
+"""What every request passes on its way in and out: a request id, its host, a size limit, a log line, security headers.
+
+Plain ASGI, so that bodies stream through untouched. A HEAD request is answered as a GET without its body. The log
+line has the route's pattern and numbers: neither bodies, nor query strings, nor anything that a person wrote.
+"""
+
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from comms.kernel.metrics import Metrics
+from comms.kernel.settings import Settings
+from comms.web.allowed_hosts import Hosts
+from comms.web.problems import problem, problem_of
+from comms.web.security_headers import SECURITY_HEADERS, STRICT_TRANSPORT, is_encrypted
+from models.contract.errors import WriteCareError, too_large
+
+_REQUEST_ID: Final = "X-Request-ID"
+_MAX_JSON_BYTES: Final = 16 << 20
+METHOD: Final = "writecare.method"  # in the scope: the method as it was sent
+
+
+class Doorway:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, uploads: Mapping[str, int]) -> None:
+        """`uploads`: how many bytes are taken below the paths that take files; all else is JSON, read into memory."""
+        self._app = app
+        self._settings = settings
+        self._hosts = Hosts.of(settings)
+        self._metrics = metrics
+        self._uploads = uploads
+        self._log = structlog.get_logger("comms.http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._pass_socket(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # A copy: the server below needs to know that it was HEAD, the application above it answers a GET.
+        scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], METHOD: scope["method"]}
+        passage = _Passage(scope, send, encrypted=is_encrypted(scope, self._settings))
+        limit = self._limit(scope["path"])
+        try:
+            self._hosts.refuse_other(scope)
+            _refuse_announced_size(scope, limit)
+            await self._app(scope, _limited(receive, limit), passage.send)
+        except WriteCareError as error:
+            await passage.answer(problem_of(error, passage.request_id))
+        except Exception as error:
+            # The last stop: nothing of the error may reach the caller, and its text, which may quote what it
+            # failed on, not even the log: the type and the place say enough.
+            self._log.error("failed", request_id=passage.request_id, error=type(error).__name__, at=_places(error))
+            sorry = "Something went wrong here; it is logged under the request_id."
+            await passage.answer(problem(500, "internal-error", sorry, request_id=passage.request_id))
+        finally:
+            self._record(scope, passage)
+
+    async def _pass_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses a WebSocket under a foreign host name before anything of it is read, as a request would be."""
+        try:
+            self._hosts.refuse_other(scope)
+        except WriteCareError as error:
+            await WebSocket(scope, receive, send).send_denial_response(problem_of(error))
+            return
+        await self._app(scope, receive, send)
+
+    def _limit(self, path: str) -> int:
+        return next((most for below, most in self._uploads.items() if path.startswith(below)), _MAX_JSON_BYTES)
+
+    def _record(self, scope: Scope, passage: "_Passage") -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method, status, seconds = scope[METHOD], passage.status, time.perf_counter() - passage.started
+        if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            method = "other"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        self._metrics.request_seconds.labels(method, route).observe(seconds)
+        self._log.info(
+            "answered", method=method, route=route, status=status, seconds=round(seconds, 4),
+            request_id=passage.request_id,
+        )  # fmt: skip
+
+
+class _Passage:
+    """One request on its way through: its id, and what has been answered so far."""
+
+    def __init__(self, scope: Scope, send: Send, *, encrypted: bool) -> None:
+        self.request_id = str(uuid.uuid4())
+        self._encrypted = encrypted
+        self.started = time.perf_counter()
+        self.status = 0  # 0: the caller went away before an answer
+        self._scope = scope
+        self._send = send
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[_REQUEST_ID] = self.request_id
+            headers.update(self._scope["state"].get("headers", {}))  # of a signed-in request: its limits
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if self._encrypted:
+                headers.setdefault(*STRICT_TRANSPORT)
+        elif is_head(self._scope):
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    async def answer(self, response: ASGIApp) -> None:
+        """Answers in the application's place, unless it has already begun to."""
+        if self.status == 0:
+            await response(self._scope, _nothing, self.send)
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether the headers alone are asked for, while the application sees a GET."""
+    return bool(scope.get(METHOD) == "HEAD")
+
+
+def _refuse_announced_size(scope: Scope, limit: int) -> None:
+    announced = Headers(scope=scope).get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise _over(limit)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """`receive` that stops a body which is longer than it may be, whatever it announced."""
+    taken = 0
+
+    async def receive_limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise _over(limit)
+        return message
+
+    return receive_limited
+
+
+def _over(limit: int) -> WriteCareError:
+    return too_large("body-too-large", f"At most {limit} bytes are taken here: send it in parts.")
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _places(error: BaseException) -> list[str]:
+    frames: list[Any] = traceback.extract_tb(error.__traceback__)[-4:]
+    return [f"{frame.name}:{frame.lineno}" for frame in frames]

@@ -1,0 +1,295 @@
+"""The whole system on one machine: what `up` and `demo` stand on.
+
+    with running_instance(settings, tell) as instance: …
+
+PostgreSQL first, then everything that logs in to it: the sealer, the models' process (Ray), the API, the relay, the
+sender, the keeper, the worker. Each is given its own role's door alone, by its environment. When the block ends, or
+this process dies however it dies, all of them end.
+"""
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from comms.kernel.access.tokens import Issuer
+from comms.kernel.metrics import SHARED
+from comms.kernel.settings import Settings
+from instance import postgres_process
+from instance.memory_usage import PeakMemory
+from instance.model_registration import already_registered
+from instance.postgres_process import PostgresChild
+from instance.provisioning import Databases
+from instance.run_file import Running, forget_running, sole_instance, write_running
+from instance.short_paths import short_dir
+from instance.supervisor import ProcessChild, Startable, Supervisor, TaskChild
+from models.contract.errors import conflict
+from models.telemetry import SILENCED
+
+_READY_SECONDS: Final = 600.0
+_PROBE_SECONDS: Final = 1.0
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+Tell = Callable[[str], None]
+
+
+class Instance:
+    """A running instance; made by `running_instance`."""
+
+    def __init__(self, settings: Settings, tell: Tell, scratch: Path) -> None:
+        self.settings = settings
+        self.address = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"  # noqa: S104
+        self.ready_seconds = 0.0
+        self._serve_port = free_port()
+        self._scratch = scratch
+        self._counts = scratch / "counts"  # of the API's processes together
+        self._counts.mkdir(parents=True)
+        self._ray_token = secrets.token_hex(32)
+        self._postgres = PostgresChild(settings)
+        self._memory = PeakMemory(os.getpid())
+        self._supervisor = Supervisor(self._children(), tell, self._on_ready)
+
+    @property
+    def databases(self) -> Databases:
+        """Where each role logs in."""
+        return self._postgres.databases
+
+    @property
+    def serve_url(self) -> str:
+        """Where the model endpoints listen."""
+        return f"http://127.0.0.1:{self._serve_port}"
+
+    def peak_memory_bytes(self) -> int:
+        """The most that this process and all below it have taken so far."""
+        return self._memory.look()
+
+    def start(self) -> None:
+        """Returns when everything answers; raises `unavailable` where something does not start."""
+        began = time.monotonic()
+        self._memory.start()
+        self._supervisor.start()
+        self._supervisor.wait_ready(_READY_SECONDS)
+        self.ready_seconds = time.monotonic() - began
+
+    def wait(self, stopping: threading.Event) -> None:
+        """Returns when `stopping` is set; raises `unavailable` where nobody watches the children any more."""
+        while not stopping.wait(1.0):
+            self._supervisor.refuse_unwatched()
+
+    def stop(self) -> None:
+        """Ends all children, PostgreSQL last."""
+        self._supervisor.stop()
+        self._memory.stop()
+        forget_running(self.settings.data_dir)
+
+    def _children(self) -> list[Startable]:
+        # the sealer ends after everyone who acts, so that it seals their last acts too
+        sealer, after = (postgres_process.NAME,), (postgres_process.NAME, "sealer")
+        children: list[Startable] = [
+            self._postgres,
+            self._process("sealer", _module("comms.governance.audit.sealer"), self._as_sealer, _at_once, after=sealer),
+            self._process("models", self._models_command, self._as_app, self._models_ready.exists, after=after),
+            *(
+                self._process(
+                    name, _module("comms.app.server"), self._as_api, lambda: _answers(self.address), after=after
+                )
+                for name in api_names(self.settings)
+            ),
+            self._process("relay", _module("comms.outbox.relay"), self._as_relay, _at_once, after=after),
+            self._process("sender", _module("comms.delivery.sender"), self._as_sender, _at_once, after=after),
+            self._process(
+                "keeper", _module("comms.governance.retention.keeper"), self._as_keeper, _at_once, after=after
+            ),
+            self._process(
+                "worker", self._worker_command, self._as_worker, self._worker_ready.exists,
+                after=after, leans_on=("models",),
+            ),
+        ]  # fmt: skip
+        if not already_registered(self.settings.data_dir, self._database_name()):
+            command = [*_module("instance.model_registration")(), self._database_name()]
+            log = self.settings.data_dir / "logs" / "registration.log"
+            children.insert(
+                1, TaskChild("registration", lambda: command, self._as_registry, log, lambda: True, after=after)
+            )
+        return children
+
+    def _process(
+        self, name: str, command: Callable[[], list[str]], environment: Callable[[], Mapping[str, str]],
+        is_ready: Callable[[], bool], *, after: tuple[str, ...], leans_on: tuple[str, ...] = (),
+    ) -> ProcessChild:  # fmt: skip
+        log = self.settings.data_dir / "logs" / f"{name}.log"
+        return ProcessChild(name, command, environment, log, is_ready, after=after, leans_on=leans_on)
+
+    # --- what each is told -------------------------------------------------------------------------------------
+
+    @property
+    def _models_ready(self) -> Path:
+        return self.settings.data_dir / "models.ready.json"
+
+    @property
+    def _worker_ready(self) -> Path:
+        return self.settings.data_dir / "worker.ready"
+
+    def _models_command(self) -> list[str]:
+        self._models_ready.unlink(missing_ok=True)
+        scratch = self._scratch / "models"
+        shutil.rmtree(scratch, ignore_errors=True)
+        return [
+            *_module("serving.ray_process")(), "--port", str(self._serve_port),
+            "--ready", str(self._models_ready), "--scratch", str(scratch),
+        ]  # fmt: skip
+
+    def _worker_command(self) -> list[str]:
+        self._worker_ready.unlink(missing_ok=True)
+        return [*_module("serving.worker")(), "--models", str(self._models_ready), "--ready", str(self._worker_ready)]
+
+    def _as_app(self) -> dict[str, str]:
+        return self._environment(self.databases.app) | self._ray_environment()
+
+    def _as_api(self) -> dict[str, str]:
+        together = {SHARED: str(self._counts)} if self.settings.api_processes > 1 else {}
+        return self._as_app() | together
+
+    def _as_relay(self) -> dict[str, str]:
+        return self._environment(self.databases.relay)
+
+    def _as_sender(self) -> dict[str, str]:
+        return self._environment(self.databases.sender)
+
+    def _as_keeper(self) -> dict[str, str]:
+        return self._environment(self.databases.keeper)
+
+    def _as_sealer(self) -> dict[str, str]:
+        return self._environment(self.databases.sealer)
+
+    def _as_worker(self) -> dict[str, str]:
+        return self._environment(self.databases.worker) | self._ray_environment()
+
+    def _as_registry(self) -> dict[str, str]:
+        return self._environment(self.databases.mlflow)
+
+    def _environment(self, role_database_url: str) -> dict[str, str]:
+        """This process's own, without the administrator's door to the database."""
+        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        return environment | {
+            "PYTHONPATH": str(_ROOT),
+            "WRITECARE_DATA_DIR": str(self.settings.data_dir.resolve()),
+            "WRITECARE_HOST": self.settings.host,
+            "WRITECARE_PORT": str(self.settings.port),
+            "WRITECARE_ROLE_DATABASE_URL": role_database_url,
+            "WRITECARE_SERVE_URL": self.serve_url,
+            # One thread for linear algebra where nobody asks for more (replicas do): else each process of many
+            # keeps a pool as large as the machine.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+            "TOKENIZERS_PARALLELISM": "false",
+            **SILENCED,
+        }
+
+    def _ray_environment(self) -> dict[str, str]:
+        # 0 keeps Ray's node, and so its servers, on loopback: else even 127.0.0.1 is made the machine's own address.
+        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._ray_token} | loopback
+
+    # --- what it is found by -----------------------------------------------------------------------------------
+
+    def _on_ready(self, child: Startable) -> None:
+        if child.name in ("models", postgres_process.NAME):
+            self._write_running()
+
+    def _write_running(self) -> None:
+        socket_dir = self._postgres.socket_dir
+        write_running(
+            self.settings.data_dir,
+            Running(
+                pid=os.getpid(), port=self.settings.port, address=self.address, serve_port=self._serve_port,
+                serve_url=self.serve_url,
+                ray_address=self._models_state()["ray_address"] if self._models_ready.exists() else None,
+                postgres_socket_dir=None if socket_dir is None else str(socket_dir),
+            ),
+        )  # fmt: skip
+
+    def _models_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self._models_ready.read_text())
+        return state
+
+    def _database_name(self) -> str:
+        if self.settings.database_url is None:
+            return "embedded"
+        parts = urlsplit(self.settings.database_url.get_secret_value())
+        return f"{parts.hostname}:{parts.port}{parts.path}"
+
+
+@contextmanager
+def running_instance(settings: Settings, tell: Tell = lambda _: None) -> Iterator[Instance]:
+    """The whole system, ready, until the block ends. `tell` hears of each step.
+
+    Raises `conflict` (`data-in-use`, `port-in-use`) and `unavailable` where something does not start.
+    """
+    with sole_instance(settings.data_dir):
+        refuse_taken_port(settings.host, settings.port)
+        Issuer.open(settings.data_dir / "keys", settings.issuer)  # before anyone verifies
+        scratch = short_dir(settings.data_dir, "ray")
+        instance = Instance(settings, tell, scratch)
+        try:
+            instance.start()
+            yield instance
+        finally:
+            instance.stop()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def api_names(settings: Settings) -> list[str]:
+    """What the API's processes are called: `api`, and `api-2` and on where several answer at the port."""
+    return ["api", *(f"api-{number}" for number in range(2, settings.api_processes + 1))]
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raises `conflict` (`port-in-use`) where somebody listens there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise conflict(
+                "port-in-use", f"Port {port} of {host} cannot be used ({reason}): name another with --port."
+            ) from None
+
+
+def _module(name: str) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, "-P", "-m", name]
+
+
+def _at_once() -> bool:
+    return True  # it says nowhere when it is ready
+
+
+def _answers(address: str) -> bool:
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status < 500
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,108 @@
+"""Which instance runs in a data folder: one at a time, and where it is to be found (`DIR/run.json`)."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from comms.kernel.settings import Settings
+from instance.embedded_postgres import EmbeddedPostgres
+from models.contract.errors import conflict, unavailable
+from models.contract.records import Record
+
+RUN_FILE: Final = "run.json"
+_LOCK_FILE: Final = "run.lock"
+_PATIENCE_SECONDS: Final = 0.5  # whoever only asks who runs here is gone at once
+
+
+class Running(Record):
+    """Where a running instance is to be found; read by `token`, `database-url` and other programs."""
+
+    pid: int
+    port: int
+    address: str
+    serve_port: int
+    serve_url: str
+    ray_address: str | None  # None until the models stand
+    postgres_socket_dir: str | None
+
+
+@contextmanager
+def sole_instance(data_dir: Path, patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
+    """Holds the data folder until the block ends; raises `conflict` (`data-in-use`) where another process has it.
+
+    The kernel frees the lock when the process dies, however it dies.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = _open_lock(data_dir)
+    try:
+        deadline = time.monotonic() + patience_seconds
+        while not _locked(lock, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise conflict(
+                    "data-in-use",
+                    f"Another instance runs in {data_dir}: end it, or name another folder with --data.",
+                )
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_held(data_dir: Path) -> bool:
+    """Whether an instance holds the data folder now."""
+    if not (data_dir / _LOCK_FILE).exists():
+        return False
+    lock = _open_lock(data_dir)
+    try:
+        return not _locked(lock, fcntl.LOCK_SH)  # shared: two who ask at once do not mistake each other for it
+    finally:
+        os.close(lock)
+
+
+def _open_lock(data_dir: Path) -> int:
+    return os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _locked(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_running(data_dir: Path, running: Running) -> None:
+    """Lays `run.json`, whole or not at all, for this user's eyes alone."""
+    fresh = data_dir / f".{RUN_FILE}.new"
+    fresh.touch(mode=0o600)
+    fresh.write_text(running.model_dump_json(indent=2) + "\n")
+    fresh.rename(data_dir / RUN_FILE)
+
+
+def forget_running(data_dir: Path) -> None:
+    """The instance has ended."""
+    (data_dir / RUN_FILE).unlink(missing_ok=True)
+
+
+def read_running(data_dir: Path) -> Running | None:
+    """The instance that runs in this data folder; None where none does, also where one died and left its file."""
+    try:
+        found = Running.model_validate_json((data_dir / RUN_FILE).read_text())
+    except (OSError, ValidationError):
+        return None
+    return found if is_held(data_dir) else None
+
+
+def administrator_url(settings: Settings, running: Running) -> str:
+    """The administrator's connection string of a running instance; it bypasses row-level security."""
+    if running.postgres_socket_dir is None:
+        if settings.database_url is None:
+            raise unavailable("database-unnamed", "The instance runs on a database that DATABASE_URL names: set it.")
+        return settings.database_url.get_secret_value()
+    return EmbeddedPostgres(settings.data_dir).url_at(Path(running.postgres_socket_dir))

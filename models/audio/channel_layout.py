@@ -1,0 +1,308 @@
+"""Which of a recording's channels are tracks of their own, which are one sound, and which hold nothing.
+
+A telephone recorder writes a party a channel, a meeting program a party a stream, a microphone in a room the same
+voices on both channels, a badly wired one the second channel turned over. Levels and correlations tell them apart.
+Nothing that is heard is lost: what is no track of its own and no copy of one is mixed into one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.channels import Channels, Reason
+
+Levels = NDArray[np.float64]
+
+_FRAME: Final = 320  # samples: 20 ms at 16 kHz
+_BLOCK: Final = 5  # frames to a block: delays between microphones and between codecs lie below its 100 ms
+_SILENT: Final = 1e-8  # mean square: -80 dB
+_WEAK: Final = 1e-3  # of the loudest channel: a steady sound as weak as this is hiss or hum
+_STEADY: Final = 4.0  # times the median: hiss and hum never rise above it, a voice does
+_RANGE: Final = 10**-3.5  # of a channel's loudest moment: what is weaker is a pause
+_COPY: Final = 0.95  # correlation, its sign aside, from which two channels hold the same sound
+_SAME_SCENE: Final = 0.4  # correlation of levels: of two parties it lies near 0, of two microphones in a room above 0.6
+_PARTY_FRAMES: Final = 50  # a second of sound makes a party; less is mixed in
+_CANCELLED: Final = 0.06  # a mix this much weaker than its loudest channel (-12 dB) has cancelled it
+_MOST_CANCELLED: Final = 0.01  # share of the blocks with sound
+_UNEXPLAINED: Final = 8.0  # times the level that other streams account for
+_MOST_UNEXPLAINED: Final = 10  # frames in a row: a word is as long as 0.2 s
+
+
+@dataclass(frozen=True)
+class Part:
+    """A channel of a stream, and how much of it a track takes; negative where it is turned over."""
+
+    stream: int
+    channel: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A channel of which no track takes anything, since nothing is in it that is not elsewhere."""
+
+    stream: int
+    channel: int
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tracks, each made of its parts, and the channels of which no track takes anything."""
+
+    tracks: tuple[tuple[Part, ...], ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class StreamLevels:
+    """What is measured of one stream while it is decoded: levels of its channels, and products of each two."""
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        self._levels: list[NDArray[np.float32]] = []
+        self._products: list[NDArray[np.float32]] = []
+        self._rest = np.zeros((channels, 0), np.float32)
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Takes float32[channels, n] at 16 kHz."""
+        samples = np.concatenate([self._rest, samples], axis=1)
+        whole = samples.shape[1] // (_FRAME * _BLOCK) * _FRAME * _BLOCK
+        self._rest = samples[:, whole:]
+        if whole:
+            self._measure(samples[:, :whole])
+
+    def _measure(self, samples: NDArray[np.float32]) -> None:
+        frames = samples.reshape(self.channels, -1, _FRAME)
+        blocks = samples.reshape(self.channels, -1, _FRAME * _BLOCK)
+        with np.errstate(all="ignore"):  # broken samples are no numbers, or as large as can be
+            levels = np.einsum("cfn,cfn->cf", frames, frames) / np.float32(_FRAME)
+            products = np.einsum("cbn,dbn->bcd", blocks, blocks) / np.float32(_FRAME * _BLOCK)
+        self._levels.append(np.nan_to_num(levels, nan=0.0, posinf=1.0).clip(0.0, 1.0))
+        self._products.append(np.nan_to_num(products, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0))
+
+    def finish(self) -> None:
+        """No more samples come: the last ones count as if silence followed."""
+        padding = -self._rest.shape[1] % (_FRAME * _BLOCK)
+        if self._rest.shape[1] or not self._levels:
+            self._measure(np.pad(self._rest, ((0, 0), (0, padding or _FRAME * _BLOCK))))
+
+    def levels(self) -> Levels:
+        """[channels, frames of 20 ms], mean squares, each smoothed over 100 ms."""
+        whole = np.concatenate(self._levels, axis=1).astype(np.float64)
+        sums = np.cumsum(np.pad(whole, ((0, 0), (_BLOCK // 2 + 1, _BLOCK // 2))), axis=1)
+        return np.asarray(np.maximum(sums[:, _BLOCK:] - sums[:, :-_BLOCK], 0.0) / _BLOCK)
+
+    def products(self) -> NDArray[np.float32]:
+        """[blocks of 100 ms, channels, channels], mean products."""
+        return np.concatenate(self._products)
+
+
+@dataclass(frozen=True)
+class _Track:
+    parts: tuple[Part, ...]
+    levels: Levels = field(repr=False)
+
+
+def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
+    """The layout of a recording, decided from all of its sound, or as the caller wants it."""
+    levels = [stream.levels() for stream in streams]
+    loudest = max(float(one.max()) for one in levels)
+    tracks: list[_Track] = []
+    left_out: list[LeftOut] = []
+    for number, stream in enumerate(streams):
+        heard = [channel for channel in range(stream.channels) if _sounds(levels[number][channel], loudest)]
+        left_out += [
+            LeftOut(stream=number, channel=channel, reason="silent")
+            for channel in range(stream.channels)
+            if channel not in heard
+        ]
+        made = _stream_tracks(stream.products(), levels[number], heard, channels)
+        left_out += [  # what turned over would cancel others, and is heard in them
+            LeftOut(number, channel, "copy") for channel in heard if not any(channel in track for track in made)
+        ]
+        tracks += [
+            _Track(tuple(Part(number, channel, weight) for channel, weight in track.items()),
+                   np.asarray(sum(levels[number][channel] for channel in track) / len(track)))
+            for track in made
+        ]  # fmt: skip
+    if not tracks:  # a recording of nothing but silence is one track of it
+        return Layout(((Part(0, 0, 1.0),),), tuple(one for one in left_out if (one.stream, one.channel) != (0, 0)))
+    tracks, repeated = _without_repetitions(tracks)
+    left_out += repeated
+    if channels == "mix" and len(tracks) > 1:
+        share = 1 / len(tracks)
+        every = (Part(part.stream, part.channel, part.weight * share) for track in tracks for part in track.parts)
+        return Layout((tuple(every),), tuple(left_out))
+    return Layout(tuple(track.parts for track in tracks), tuple(left_out))
+
+
+def _sounds(levels: Levels, loudest_of_all: float) -> bool:
+    """Whether a channel holds more than silence and weak hiss or hum."""
+    loudest = float(levels.max())
+    return loudest > _SILENT and (loudest > _WEAK * loudest_of_all or not _steady(levels))
+
+
+def _steady(levels: Levels) -> bool:
+    return float(levels.max()) <= _STEADY * float(np.median(levels))
+
+
+def _active(levels: Levels) -> NDArray[np.bool_]:
+    """In which frames there is more than a pause."""
+    return np.asarray(levels > max(_SILENT, _RANGE * float(levels.max())))
+
+
+# --- the channels of one stream -----------------------------------------------------------------------------------
+
+_Weights = dict[int, float]
+
+
+def _stream_tracks(
+    products: NDArray[np.float32], levels: Levels, heard: Sequence[int], channels: Channels
+) -> list[_Weights]:
+    """Which tracks the channels that are heard make: the weights of their channels."""
+    copies = _copies(products, heard)
+    if channels == "separate" or len(copies) < 2:
+        return copies
+    scenes = [copies] if channels == "mix" else _scenes(copies, levels)
+    made: list[_Weights] = []
+    for scene in scenes:
+        mix, cancelled = _mixed(scene, products)
+        made += [mix] if channels == "mix" or cancelled <= _MOST_CANCELLED else scene
+    return made
+
+
+def _copies(products: NDArray[np.float32], heard: Sequence[int]) -> list[_Weights]:
+    """Channels that hold the same sound together, also where one is turned over (dual mono, antiphase)."""
+    total = products.sum(axis=0, dtype=np.float64)
+    groups: list[dict[int, float]] = []
+    for channel in heard:
+        for group in groups:
+            first = next(iter(group))
+            correlation = total[first, channel] / max(np.sqrt(total[first, first] * total[channel, channel]), 1e-20)
+            if abs(correlation) >= _COPY:
+                group[channel] = float(np.sign(correlation))
+                break
+        else:
+            groups.append({channel: 1.0})
+    return [{channel: sign / len(group) for channel, sign in group.items()} for group in groups]
+
+
+def _scenes(copies: list[_Weights], levels: Levels) -> list[list[_Weights]]:
+    """The channels that hear the same voices together; those of a party apart from those of another."""
+    own = [levels[next(iter(group))] for group in copies]
+    scenes: list[list[int]] = []
+    for number, mine in enumerate(own):
+        joined = [scene for scene in scenes if any(_same_scene(own[other], mine) for other in scene)]
+        scenes = [scene for scene in scenes if scene not in joined]
+        scenes.append([*(other for scene in joined for other in scene), number])
+    parties = [scene for scene in scenes if any(_is_party(own[number]) for number in scene)]
+    if len(parties) < 2:
+        return [copies]
+    # What is no party (a few clicks, a hum) is not lost: the loudest party takes it.
+    rest = [number for scene in scenes if scene not in parties for number in scene]
+    max(parties, key=lambda scene: max(float(own[number].sum()) for number in scene)).extend(rest)
+    return [[copies[number] for number in sorted(scene)] for scene in sorted(parties, key=min)]
+
+
+def _is_party(levels: Levels) -> bool:
+    return not _steady(levels) and int(_active(levels).sum()) >= _PARTY_FRAMES
+
+
+def _same_scene(one: Levels, other: Levels) -> bool:
+    return _level_correlation(one, other) >= _SAME_SCENE
+
+
+def _mixed(scene: list[_Weights], products: NDArray[np.float32]) -> tuple[_Weights, float]:
+    """The mix of channels that loses least of any, and in which share of the blocks it has cancelled a channel."""
+    heard = [channel for group in scene for channel in group]
+    loudest = np.max([products[:, channel, channel] for channel in heard], axis=0)
+    active = _active(loudest)
+    best: tuple[float, _Weights] | None = None
+    for signs in _ways_to_mix(len(scene)):
+        weights = {channel: sign * share for sign, group in zip(signs, scene, strict=True) if sign
+                   for channel, share in group.items()}  # fmt: skip
+        vector = np.zeros(products.shape[1])
+        vector[list(weights)] = list(weights.values())
+        power = np.einsum("bij,i,j->b", products, vector, vector)
+        cancelled = float(np.mean(power[active] < _CANCELLED * loudest[active])) if active.any() else 0.0
+        if best is None or cancelled < best[0]:
+            used = sum(sign != 0 for sign in signs)
+            best = cancelled, {channel: weight / used for channel, weight in weights.items()}
+    assert best is not None
+    return best[1], best[0]
+
+
+def _ways_to_mix(count: int) -> list[tuple[int, ...]]:
+    """Signs of the channels: all added; each one turned over; each one alone."""
+    turned = [tuple(-1 if place == one else 1 for place in range(count)) for one in range(1, count)]
+    alone = [tuple(int(place == one) for place in range(count)) for one in range(count)]
+    return [(1,) * count, *turned, *alone]
+
+
+# --- streams that repeat others -----------------------------------------------------------------------------------
+
+
+def _without_repetitions(tracks: list[_Track]) -> tuple[list[_Track], list[LeftOut]]:
+    """Without streams that hold nothing but others: a mix beside its parts, the same sound in two qualities."""
+    length = max(track.levels.size for track in tracks)
+    padded = [np.pad(track.levels, (0, length - track.levels.size)) for track in tracks]
+    kept = list(range(len(tracks)))
+    left_out: list[LeftOut] = []
+    for number in range(len(tracks)):
+        others = [other for other in kept if _stream_of(tracks[other]) != _stream_of(tracks[number])]
+        if len(others) > 1 and _explained(padded[number], [padded[other] for other in others]):
+            kept.remove(number)
+            left_out += _all_of(tracks[number], "mix of other streams")
+    for number in reversed(list(kept)):
+        before = [o for o in kept if o < number and _stream_of(tracks[o]) != _stream_of(tracks[number])]
+        if any(_explained(padded[number], [padded[other]]) for other in before):
+            kept.remove(number)
+            left_out += _all_of(tracks[number], "copy")
+    return [tracks[number] for number in kept], left_out
+
+
+def _stream_of(track: _Track) -> int:
+    return track.parts[0].stream
+
+
+def _all_of(track: _Track, reason: Reason) -> list[LeftOut]:
+    return [LeftOut(stream=part.stream, channel=part.channel, reason=reason) for part in track.parts]
+
+
+def _explained(levels: Levels, others: list[Levels]) -> bool:
+    """Whether the others together are as loud as this one at every moment, and it is quiet when they are."""
+    basis = np.stack([_aligned(other, levels) for other in others], axis=1)
+    gains = np.maximum(np.linalg.lstsq(basis, levels, rcond=None)[0], 0.0)
+    # A part of which nothing is in it makes no mix.
+    if len(others) > 1 and int((gains > 0.01 * gains.max()).sum()) < 2:
+        return False
+    expected = basis @ gains
+    if _level_correlation(levels, expected) < _COPY:
+        return False
+    unexplained = _active(levels) & (levels > _UNEXPLAINED * expected)
+    ends = np.flatnonzero(np.diff(np.pad(unexplained.astype(np.int8), 1)))
+    return int(np.max(ends[1::2] - ends[::2], initial=0)) < _MOST_UNEXPLAINED
+
+
+def _aligned(levels: Levels, to: Levels) -> Levels:
+    """The levels at the delay of at most 100 ms at which they fit others best: codecs delay what they encode."""
+    shifted = [np.roll(levels, delay) for delay in range(-_BLOCK, _BLOCK + 1)]
+    return max(shifted, key=lambda one: _level_correlation(one, to))
+
+
+def _level_correlation(one: Levels, other: Levels) -> float:
+    """How alike two channels' levels (in dB) rise and fall, in the frames in which either has sound."""
+    size = min(one.size, other.size)
+    one, other = one[:size], other[:size]
+    either = _active(one) | _active(other)
+    if int(either.sum()) < 2:
+        return 0.0
+    floors = [max(_SILENT, _RANGE * float(levels.max(initial=0.0))) for levels in (one, other)]
+    first, second = (
+        np.log10(np.maximum(levels[either], floor)) for levels, floor in zip((one, other), floors, strict=True)
+    )
+    spread = float(np.std(first) * np.std(second))
+    return float(np.mean((first - first.mean()) * (second - second.mean()))) / spread if spread > 1e-12 else 0.0

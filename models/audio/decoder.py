@@ -1,0 +1,288 @@
+"""From a file to sound: the first step after a recording is stored, and the check when one is uploaded.
+
+A recording becomes float32 at 16 kHz, one array a track: a party a channel or a stream is a track each
+(`models/audio/channel_layout.py`). The file comes from a stranger, so the decoder runs in a
+child process (`models/confinement/process.py`) with limits on memory, processor time and wall-clock time, no
+privileges, no inherited files and, where the kernel allows, no network. Nothing but the standard library and numpy is
+imported here: the communications core uses this module too.
+"""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.audio.containers import MOST_CHANNELS, MOST_FULL_CHANNELS, View, container_of
+from models.audio.refusal import Refused
+from models.confinement.process import (
+    NOT_CONFINED,
+    Confinement,
+    Limits,
+    Records,
+    confined,
+    confinement_in,
+    descriptor_of,
+)
+from models.contract.audio_tracks import Channels, LeftOut, Sound, SoundPart
+from models.contract.errors import WriteCareError, invalid, too_large
+
+Samples = NDArray[np.float32]
+
+SAMPLE_RATE: Final = 16_000
+
+_ASKING_SECONDS: Final = 60.0  # a process asks once, at its start: it can wait for a busy machine
+_PIECE: Final = 1 << 20  # samples mixed at a time
+_MEMORY_BYTES: Final = 1 << 30  # address space: interpreter and decoders map 0.4 GB, a hostile header asks for more
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file holds: length in seconds; container, codec, channels and sample rate of its first stream of sound."""
+
+    duration_seconds: float
+    container: str
+    codec: str
+    channels: int
+    source_sample_rate: int
+    sound: Sound
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedAudio:
+    """`tracks` are float32[n] at 16 kHz in [-1, 1], at least one; `info` describes the file that they came from."""
+
+    tracks: tuple[Samples, ...] = field(repr=False)
+    info: AudioInfo
+
+    @property
+    def samples(self) -> Samples:
+        """The only track (of what was decoded with `channels="mix"`)."""
+        [track] = self.tracks
+        return track
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.info.duration_seconds
+
+
+def decode(
+    source: Path | BinaryIO, *, max_seconds: float, channels: Channels = "mix", allow_unconfined: bool = False
+) -> DecodedAudio:
+    """Decode the sound of a file (path, or binary file read from its start); `channels` as in `CHANNELS_HELP`.
+
+    Raises `WriteCareError`: `audio-empty`, `audio-unreadable`, `audio-truncated` (it breaks off),
+    `audio-too-long` (refused before decoding where the file states it), `audio-too-many-channels`.
+    At most four channels as long as `max_seconds` are held (230 MB an hour each), before they become tracks.
+    """
+    folding = _Folding()
+    info = _run(_Task("decode", max_seconds, channels, allow_unconfined), source, folding)
+    return DecodedAudio(folding.tracks(), info)
+
+
+def inspect(
+    source: Path | BinaryIO, *, max_seconds: float, channels: Channels = "mix", allow_unconfined: bool = False
+) -> AudioInfo:
+    """Decode a file fully and keep nothing: the check of an upload. Errors as `decode`."""
+    return _run(_Task("inspect", max_seconds, channels, allow_unconfined), source, None)
+
+
+def refuse_too_much(files: Sequence[AudioInfo], max_seconds: float) -> None:
+    """Raises `too_large` (`audio-too-long`) where the tracks of one call's files are together too much to hold."""
+    seconds = sum(len(info.sound.tracks) * info.duration_seconds for info in files)
+    most = MOST_FULL_CHANNELS * max_seconds
+    if seconds > most:
+        raise too_large(
+            "audio-too-long",
+            f"The tracks of the call are {_clock(seconds)} long together; at most {_clock(most)} is taken "
+            f"({MOST_FULL_CHANNELS} times max_recording_seconds). Split the call, or send a mix of its tracks.",
+        )
+
+
+def confinement() -> Confinement:
+    """Which limits this kernel grants the child that opens a file; raises `unavailable` where it does not say."""
+    limits = Limits(_MEMORY_BYTES, _ASKING_SECONDS, allow_unconfined=True, least_seconds=_ASKING_SECONDS)
+    arguments = ("confinement", "0", str(SAMPLE_RATE), "", "mix")
+    with (
+        tempfile.TemporaryFile() as nothing,
+        confined("models.audio.decoder_child", arguments, nothing.fileno(), limits) as records,
+    ):
+        for kind, body in records:
+            if kind == b"C":
+                return confinement_in(body)
+    return NOT_CONFINED
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the child is asked to do with a file."""
+
+    name: str
+    max_seconds: float
+    channels: Channels
+    allow_unconfined: bool
+
+
+def _run(task: _Task, source: Path | BinaryIO, folding: "_Folding | None") -> AudioInfo:
+    with descriptor_of(source) as descriptor:
+        container = _container(descriptor, task.max_seconds)
+        with _child(task, descriptor, container) as records:
+            try:
+                return _read(records, task, folding)
+            except (ValueError, KeyError, TypeError, IndexError):  # a child that was taken over answers as it likes
+                raise _refusal({"slug": "audio-unreadable"}, task.max_seconds) from None
+
+
+def _read(records: Records, task: _Task, folding: "_Folding | None") -> AudioInfo:
+    header: dict[str, Any] = {}
+    layouts: list[dict[str, Any]] = []
+    max_seconds = task.max_seconds
+    most = 4 * SAMPLE_RATE * MOST_FULL_CHANNELS * (max_seconds + 1)  # the child checks too; it is not trusted
+    for kind, body in records:
+        if kind == b"H":
+            header = json.loads(body)
+        elif kind == b"P" and folding is not None:
+            folding.take(body)
+            if folding.size > most:
+                raise _refusal({"slug": "audio-too-long"}, max_seconds)
+        elif kind == b"L":
+            layouts.append(json.loads(body))
+            if folding is not None:
+                folding.fold(layouts[-1]["tracks"])
+        elif kind == b"X":
+            raise _refusal(json.loads(body), max_seconds)
+        elif kind == b"E":
+            return _info(header, max(layouts, key=lambda one: len(one["tracks"])), json.loads(body))
+    # No verdict: the decoder crashed, or ran into one of its limits.
+    raise _refusal({"slug": "audio-unreadable"}, max_seconds)
+
+
+def _container(descriptor: int, max_seconds: float) -> str:
+    """Which container it is by its first bytes: what is none is refused before a child is started for it."""
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            return container_of(View(file, 0, size))
+        except Refused as refusal:
+            raise _refusal(refusal.body, max_seconds) from None
+
+
+def _info(header: dict[str, Any], layout: dict[str, Any], end: dict[str, Any]) -> AudioInfo:
+    tracks = tuple(tuple(SoundPart(stream=part["stream"], channel=part["channel"]) for part in track)
+                   for track in layout["tracks"])  # fmt: skip
+    return AudioInfo(
+        duration_seconds=float(end["seconds"]),
+        container=str(header["container"]),
+        codec=str(header["codec"]),
+        channels=int(header["channels"]),
+        source_sample_rate=int(header["sample_rate"]),
+        sound=Sound(
+            tracks=tracks,
+            left_out=tuple(LeftOut(**one) for one in layout["left_out"]),
+            silence_inserted_seconds=round(float(end["silence_inserted_seconds"]), 3),
+        ),
+    )
+
+
+class _Folding:
+    """Channels as they come from the decoder, and the tracks that they become section by section."""
+
+    def __init__(self) -> None:
+        self._channels: dict[tuple[int, int], bytearray] = {}
+        self._tracks: list[bytearray] = []
+        self.size = 0  # bytes taken
+
+    def take(self, body: bytes) -> None:
+        """A record of a stream's number, a channel's number and samples."""
+        self._channels.setdefault((body[0], body[1]), bytearray()).extend(memoryview(body)[2:])
+        self.size += len(body) - 2
+
+    def fold(self, tracks: list[list[dict[str, Any]]]) -> None:
+        """A section ends: its channels become these tracks, each as long as the section, after those before."""
+        before = max((len(track) for track in self._tracks), default=0)
+        length = max(len(channel) for channel in self._channels.values())
+        for number, parts in enumerate(tracks):
+            mixed = self._mixed(parts)
+            mixed.extend(bytes(length - len(mixed)))
+            if not before:
+                self._tracks.append(mixed)
+                continue
+            if number == len(self._tracks):
+                self._tracks.append(bytearray(before))
+            self._tracks[number] += mixed
+        for track in self._tracks:
+            track.extend(bytes(before + length - len(track)))
+        self._channels.clear()
+
+    def tracks(self) -> tuple[Samples, ...]:
+        return tuple(np.frombuffer(track, "<f4") for track in self._tracks)
+
+    def _mixed(self, parts: list[dict[str, Any]]) -> bytearray:
+        """The parts added by their weights, in the place of the longest of them; in pieces, to need no more memory."""
+        found = [(self._channels.pop((part["stream"], part["channel"])), float(part["weight"])) for part in parts]
+        found.sort(key=lambda one: -len(one[0]))
+        whole = np.frombuffer(found[0][0], "<f4")
+        for start in range(0, len(whole), _PIECE):
+            piece = whole[start : start + _PIECE]
+            piece *= np.float32(found[0][1])
+            for other, weight in found[1:]:
+                added = np.frombuffer(other, "<f4")[start : start + _PIECE]
+                piece[: len(added)] += np.float32(weight) * added
+        return found[0][0]
+
+
+def _refusal(body: dict[str, Any], max_seconds: float) -> WriteCareError:
+    stated, found = body.get("stated"), body.get("found")
+    match body["slug"]:
+        case "audio-empty":
+            return invalid("audio-empty", "The file holds no sound. Record or export the call again.")
+        case "audio-too-long":
+            length = f"{_clock(stated)} long" if stated else f"longer than {_clock(max_seconds)}"
+            return too_large(
+                "audio-too-long",
+                f"The recording is {length}; at most {_clock(max_seconds)} is taken (max_recording_seconds). "
+                "Split it and send the parts.",
+            )
+        case "audio-too-many-channels":
+            return too_large(
+                "audio-too-many-channels",
+                f"The recording has {body.get('channels') or 'many'} channels of sound; at most {MOST_CHANNELS} are "
+                f"taken, and at most {MOST_FULL_CHANNELS} times {_clock(max_seconds)} (max_recording_seconds) over all "
+                "of them. Export fewer channels, or a mix of them.",
+            )
+        case "audio-truncated":
+            lengths = f"It states {_clock(stated)} and holds {_clock(found)}. " if stated and found else ""
+            return invalid(
+                "audio-truncated",
+                f"The recording breaks off before its end. {lengths}Copy or export the complete file again.",
+            )
+        case _:
+            return invalid(
+                "audio-unreadable",
+                "No sound could be read from this file. Send a recording as WAV, FLAC, MP3, M4A, MP4, Ogg or WebM.",
+            )
+
+
+def _clock(seconds: float) -> str:
+    """12.3 s, or h:mm:ss from a minute on."""
+    if not math.isfinite(seconds) or seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+@contextlib.contextmanager
+def _child(task: _Task, descriptor: int, container: str) -> Iterator[Records]:
+    """The confined decoder on an open file."""
+    most_seconds = 60 + task.max_seconds / 20  # decoding is hundreds of times faster than the sound
+    limits = Limits(_MEMORY_BYTES, most_seconds, task.allow_unconfined)
+    arguments = (task.name, str(task.max_seconds), str(SAMPLE_RATE), container, task.channels)
+    with confined("models.audio.decoder_child", arguments, descriptor, limits) as records:
+        yield records

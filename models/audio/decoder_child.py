@@ -1,0 +1,151 @@
+"""The confined process that opens a stranger's audio file: started by `models/audio/decoder.py`.
+
+`models/confinement/sandbox.py` runs it: the decoder is loaded, then all but the open file is given up, then the file
+is read. It answers in these records:
+
+                                                      P  stream, channel (a byte each), PCM: float32 at the rate asked
+    H  JSON: what the file says of itself             L  JSON: the layout of what was sent since the last L
+    X  JSON: why the file is refused                  E  JSON: what was found in the file
+
+Arguments: confinement | inspect | decode  MAX_SECONDS RATE CONTAINER CHANNELS
+"""
+
+import os
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any, BinaryIO
+
+from models.audio.containers import MOST_FULL_CHANNELS, View, opened
+from models.audio.durations import Section, sections_of
+from models.audio.refusal import Refused
+from models.confinement.sandbox import send
+
+_KINDS = ("audio", "video", "subtitles")
+_DECODER = (
+    "av", "logging", *(f"av.{kind}.{part}" for kind in _KINDS for part in ("codeccontext", "stream")),
+    "models.audio.streams", "numpy.ma",  # which numpy.median imports late
+)  # fmt: skip
+_MOST_SECTIONS = 1000
+_LEAST_BITS_PER_SECOND = 500  # a stated length that leaves fewer is none
+
+
+def load(head: bytes) -> None:
+    """Imports PyAV whole, since it would import some of its modules only when a file first needs them, and numpy."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each thread would take from the address space
+    for name in _DECODER:
+        import_module(name)
+
+
+def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
+    """Reads `source`, answers on `out`; see above."""
+    task, max_seconds, rate, container, channels = arguments
+    if task != "confinement":
+        try:
+            reading = Reading(out, float(max_seconds), int(rate), channels, keep=task == "decode")
+            reading.read(source, container)
+        except Refused as refusal:
+            send(out, b"X", refusal.body)
+        except MemoryError:
+            send(out, b"X", Refused("audio-unreadable").body)
+
+
+class Reading:
+    """One file while it is read: section by section, refused where it is empty, unreadable, too long or cut."""
+
+    def __init__(self, out: BinaryIO, max_seconds: float, rate: int, channels: Any, *, keep: bool) -> None:
+        self._out, self._max_seconds, self._rate, self._channels, self._keep = out, max_seconds, rate, channels, keep
+        self._seconds = self._silence = 0.0
+        self._samples = 0
+
+    def read(self, source: BinaryIO, name: str) -> None:
+        """Decodes all of `source`, a container of that name."""
+        whole = View(source, 0, source.seek(0, os.SEEK_END))
+        for number, section in enumerate(sections_of(whole, name)):
+            if number >= _MOST_SECTIONS:
+                raise Refused("audio-unreadable")
+            try:
+                self._read_section(section, name, first=number == 0)
+            except Refused as refusal:
+                cut = section.breaks_off and refusal.body["slug"] == "audio-unreadable"
+                raise Refused("audio-truncated") if cut else refusal from None
+        if not self._seconds:
+            raise Refused("audio-empty")
+        send(self._out, b"E", {"seconds": self._seconds, "silence_inserted_seconds": self._silence})
+
+    def _read_section(self, section: Section, name: str, *, first: bool) -> None:
+        import av  # noqa: PLC0415 - loaded by `load`
+
+        from models.audio.streams import decode_streams  # noqa: PLC0415
+
+        av.logging.set_level(None)
+        with opened(av, section.view, name) as container:
+            stated = stated_seconds(av, container, section, name)
+            too_long = stated is not None and self._seconds + stated > self._max_seconds
+            if stated is not None and too_long and plausible(stated, section):
+                raise Refused("audio-too-long", stated=stated)
+            if first:
+                send(self._out, b"H", described(container))
+            decoded = decode_streams(
+                av, container, name, self._write, rate=self._rate, most_seconds=self._max_seconds - self._seconds,
+                most_samples=int(MOST_FULL_CHANNELS * self._max_seconds * self._rate) - self._samples,
+            )  # fmt: skip
+        refuse_cut(section, name, stated, found=decoded.seconds, reached=decoded.reached)
+        if decoded.seconds:
+            send(self._out, b"L", asdict(decoded.layout(self._channels)))
+        self._seconds += decoded.seconds
+        self._samples += decoded.samples
+        self._silence += max(stream.silence for stream in decoded.streams) / self._rate
+
+    def _write(self, stream: int, channel: int, pcm: bytes) -> None:
+        if self._keep:
+            send(self._out, b"P", bytes((stream, channel)) + pcm)
+
+
+def described(container: Any) -> dict[str, Any]:
+    """What the file says of its first stream of sound."""
+    [codec, *_] = [stream.codec_context for stream in container.streams.audio]
+    return {
+        "container": container.format.name.split(",")[0],
+        "codec": codec.name,
+        "channels": codec.channels,
+        "sample_rate": codec.sample_rate,
+    }
+
+
+# --- what a file says of its own length ------------------------------------------------------------------------
+
+
+def stated_seconds(av: Any, container: Any, section: Section, name: str) -> float | None:
+    """The length that the file states, counted from its beginning, or None where it states none."""
+    if section.seconds is not None or section.open_ended or name not in {"mov", "matroska"}:
+        return section.seconds
+    origin = (container.start_time or 0) / av.time_base
+    ends = [
+        float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+        for stream in container.streams
+        if stream.type in {"audio", "video"} and stream.duration
+    ]
+    seconds = max(ends) if ends else container.duration and container.duration / av.time_base
+    bits = sum(other.codec_context.bit_rate or 0 for other in container.streams if other.type in {"audio", "video"})
+    # libav fills a missing length with size over bit rate: a guess, recognised by being just that.
+    guessed = bool(bits and seconds and abs(seconds - section.view.size * 8 / bits) < 0.005 * seconds)
+    return None if guessed or not seconds else float(seconds)
+
+
+def plausible(stated: float, section: Section) -> bool:
+    """Whether a file of this size can hold that much sound."""
+    return section.view.size * 8 >= _LEAST_BITS_PER_SECOND * stated
+
+
+def tolerance(stated: float) -> float:
+    """Seconds by which found and stated length may differ: encoder delay, padding, rounding."""
+    return max(1.0, 0.02 * stated)
+
+
+def refuse_cut(section: Section, name: str, stated: float | None, *, found: float, reached: float) -> None:
+    """Refuses what was cut; a stated length alone is no proof where the structure of the file shows its end."""
+    promised = found * (1 + section.missing) if section.missing else stated
+    short = promised is not None and promised - max(found, reached) > tolerance(promised)
+    proof = section.breaks_off or section.seconds is not None
+    if (short and proof) or (section.breaks_off and promised is None):
+        raise Refused("audio-truncated", stated=promised if short else None, found=found)

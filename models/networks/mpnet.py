@@ -1,0 +1,161 @@
+"""MPNet itself: the base-sized transformer under the turn encoder, and how its token ids are laid out.
+
+Written out in plain torch (Song et al., 2020) for the reasons that `models/networks/minilm.py` gives. Parameters carry
+the packaged file's names, so that its safetensors load as they are. Unlike BERT it adds to every attention score a
+learnt value for the distance of the two tokens, shared by its layers.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+CLS: Final = 0
+SEP: Final = 2
+_FIRST_PLACE: Final = 2  # of a sequence's first token: the one before is padding's, which there is none of here
+_FURTHEST: Final = 128  # tokens; beyond that all distances count as one
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of the package's `config.json` that decide the layers."""
+
+    vocab_size: int
+    max_position_embeddings: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    layer_norm_eps: float
+    hidden_dropout_prob: float
+    relative_attention_num_buckets: int
+
+
+class MPNet(nn.Module):
+    """Token ids of sequences one after the other, unpadded, and their lengths; the answer is (tokens, 768).
+
+    Nothing is padded: a batch costs what its tokens cost, however unlike its sequences are.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embeddings = _Embeddings(shape)
+        self.encoder = nn.ModuleDict(
+            {
+                "layer": nn.ModuleList(_Layer(shape) for _ in range(shape.num_hidden_layers)),
+                "relative_attention_bias": nn.Embedding(
+                    shape.relative_attention_num_buckets, shape.num_attention_heads
+                ),
+            }
+        )
+
+    @classmethod
+    def load(cls, directory: Path, layers: int | None = None) -> "MPNet":
+        """From the packaged directory (`config.json`, `model.safetensors`), in float32, ready to answer.
+
+        `layers`: how many of the first layers to keep; all by default.
+        """
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        numbers = {name: config[name] for name in Shape.__dataclass_fields__}
+        network = cls(Shape(**numbers | {"num_hidden_layers": layers or numbers["num_hidden_layers"]}))
+        packaged = load_file(directory / "model.safetensors")
+        expected = network.state_dict()
+        network.load_state_dict({name: packaged[name] for name in expected})
+        return network.eval()
+
+    def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        return self.through(self.embeddings(ids, lengths), lengths)
+
+    def through(
+        self, hidden: torch.Tensor, lengths: Sequence[int], first: int = 0, last: int | None = None
+    ) -> torch.Tensor:
+        """`hidden` after the layers from `first` on, before `last` (all by default): (tokens, 768) both."""
+        bias = self._bias(max(lengths), hidden.dtype)
+        for layer in self.encoder["layer"][first:last]:
+            hidden = layer(hidden, bias, lengths)
+        return hidden
+
+    def _bias(self, tokens: int, kind: torch.dtype) -> torch.Tensor:
+        """(heads, tokens, tokens): what each attention score gets for the distance of its two tokens."""
+        places = torch.arange(tokens)
+        buckets = _buckets(places[None, :] - places[:, None], self.shape.relative_attention_num_buckets)
+        weights: torch.Tensor = self.encoder["relative_attention_bias"](buckets)
+        return weights.permute(2, 0, 1).to(kind).contiguous()
+
+
+def _buckets(distance: torch.Tensor, buckets: int) -> torch.Tensor:
+    """The bucket of each signed distance: near ones have their own, far ones share theirs, in log steps."""
+    half = buckets // 2
+    exact = half // 2
+    far = distance.abs()
+    steps = torch.log(far.clamp(min=1).float() / exact) / math.log(_FURTHEST / exact) * (half - exact)
+    shared = (exact + steps.long()).clamp(max=half - 1)
+    return (distance > 0).long() * half + torch.where(far < exact, far, shared)
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.position_embeddings = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
+        self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = nn.Dropout(shape.hidden_dropout_prob)
+
+    def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        places = torch.cat([torch.arange(length) for length in lengths]) + _FIRST_PLACE
+        return self.dropout(self.LayerNorm(self.word_embeddings(ids) + self.position_embeddings(places)))
+
+
+class _Layer(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        size = shape.hidden_size
+        self.heads = shape.num_attention_heads
+        attention = nn.ModuleDict({name: nn.Linear(size, size) for name in ("q", "k", "v", "o")})
+        norm = nn.LayerNorm(size, eps=shape.layer_norm_eps)
+        self.attention = nn.ModuleDict({"attn": attention, "LayerNorm": norm})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(size, shape.intermediate_size)})
+        self.output = nn.ModuleDict(
+            {
+                "dense": nn.Linear(shape.intermediate_size, size),
+                "LayerNorm": nn.LayerNorm(size, eps=shape.layer_norm_eps),
+            }
+        )
+        self.dropout = nn.Dropout(shape.hidden_dropout_prob)
+
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        reading = self.attention["attn"]
+        query, key, value = (reading[name](hidden) for name in ("q", "k", "v"))
+        changed = reading["o"](self._attended((query, key, value), bias, lengths))
+        hidden = self.attention["LayerNorm"](self.dropout(changed) + hidden)
+        changed = self.output["dense"](functional.gelu(self.intermediate["dense"](hidden)))
+        answer: torch.Tensor = self.output["LayerNorm"](self.dropout(changed) + hidden)
+        return answer
+
+    def _attended(self, parts: tuple[torch.Tensor, ...], bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """Each sequence by itself: half the time of torch's fused attention over a padded batch.
+
+        On a processor a matrix of scores for one sequence stays in its cache, and padding needs no mask.
+        """
+        seen = []
+        for query, key, value in zip(*(part.split(list(lengths)) for part in parts), strict=True):
+            length, size = query.shape
+            near = bias[:, :length, :length]
+            scale = 1 / math.sqrt(size // self.heads)
+            scores = torch.baddbmm(near, self._heads(query), self._heads(key).transpose(1, 2), alpha=scale)
+            found = scores.softmax(dim=-1) @ self._heads(value)
+            seen.append(found.transpose(0, 1).reshape(length, size))
+        return torch.cat(seen)
+
+    def _heads(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(tokens, size) -> (heads, tokens, size / heads)."""
+        tokens, size = hidden.shape
+        return hidden.view(tokens, self.heads, size // self.heads).transpose(0, 1)

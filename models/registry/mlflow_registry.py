@@ -1,0 +1,125 @@
+"""The registry of model versions, in MLflow: the step between a trained version and one that serves.
+
+MLflow keeps names, versions, tags and the alias `champion` in the embedded PostgreSQL's own database; no MLflow
+server runs. Artefacts lie in the data folder, each with its manifest. This module and `training/` alone import
+MLflow; everyone else reads `models/registry/champions.py`.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+# Before MLflow is imported: it would report its use, and it would warn about a git it does not find.
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GIT_PYTHON_REFRESH="quiet")
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from models.artefacts.files import MANIFEST_NAME
+from models.contract.errors import missing
+from models.registry.champions import SHIPPED, ResolvedModel, shipped, write_champions
+
+CHAMPION: Final = "champion"
+_SHIPPED: Final = "shipped"  # who set the champion: this program, until a person promotes another version
+
+
+def mlflow_client(url: str) -> MlflowClient:
+    """MLflow on a store of ours, for versions here and for runs in `training/report/tracking`; telemetry is off."""
+    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return MlflowClient(tracking_uri=url, registry_uri=url)
+
+
+class Registry:
+    """The versions of one installation. Opening it makes MLflow's tables where they are missing (a few seconds)."""
+
+    def __init__(self, mlflow_url: str, artefacts_dir: Path) -> None:
+        """`mlflow_url`: `postgresql://…` of MLflow's own database; `artefacts_dir`: `DIR/models`."""
+        self._client = mlflow_client(mlflow_url)
+        self._artefacts = artefacts_dir.resolve()
+
+    def register_shipped(self, shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
+        """Registers every shipped version that is not registered yet and returns the champions; idempotent.
+
+        A newly shipped version becomes champion where the champion so far was a shipped one too: what a person has
+        promoted stays. Raises `unavailable` where a shipped artefact fails its digests.
+        """
+        for model in shipped(shipped_dir).values():
+            self._ensure_name(model.name)
+            self._keep(model)
+            number = self._number(model.name, model.version, model.sha256) or self._register(model)
+            if self._client.get_registered_model(model.name).tags.get("champion_set_by", _SHIPPED) == _SHIPPED:
+                self._point(model.name, number, set_by=_SHIPPED)
+        return self.write_champions()
+
+    def resolve(self, name: str, alias: str = CHAMPION) -> ResolvedModel:
+        """The version that `models:/name@alias` names; raises `missing` where there is none."""
+        try:
+            return self._resolved(self._client.get_model_version_by_alias(name, alias))
+        except MlflowException:
+            raise missing(f"model {name}@{alias}") from None
+
+    def set_champion(self, name: str, version: str) -> ResolvedModel:
+        """Points `champion` at a registered version, as a person decided; raises `missing` for an unknown version."""
+        number = self._number(name, version)
+        if number is None:
+            raise missing(f"version {version} of the model {name}")
+        self._point(name, number, set_by="person")
+        return self.write_champions()[name]
+
+    def write_champions(self) -> dict[str, ResolvedModel]:
+        """Writes `champions.json` from the aliases, for those who import no MLflow, and returns the same."""
+        names = [model.name for model in self._client.search_registered_models() if CHAMPION in model.aliases]
+        resolved = {name: self.resolve(name) for name in names}
+        write_champions(self._artefacts, resolved)
+        return resolved
+
+    def _place(self, name: str, version: str, sha256: str) -> Path:
+        """Where an artefact lies: told by what it is, not by where the data folder was when it came."""
+        return self._artefacts / name / f"{version}-{sha256[:8]}"
+
+    def _keep(self, model: ResolvedModel) -> None:
+        """Copies the artefact into the data folder where it is not there: a newer program must not take it away."""
+        kept = self._place(model.name, model.version, model.sha256)
+        if model.path is not None and not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            building = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
+            shutil.copytree(model.path, building, dirs_exist_ok=True)
+            building.rename(kept)
+
+    def _register(self, model: ResolvedModel) -> str:
+        kept = self._place(model.name, model.version, model.sha256)
+        tags = {"version": model.version, "sha256": model.sha256, "origin": _SHIPPED}
+        if model.path is None:
+            tags["weights"] = "package"
+        else:
+            tags["manifest"] = (kept / MANIFEST_NAME).read_text(encoding="utf-8")[:5000]
+        return str(self._client.create_model_version(model.name, source=str(kept), tags=tags).version)
+
+    def _ensure_name(self, name: str) -> None:
+        try:
+            self._client.get_registered_model(name)
+        except MlflowException:
+            self._client.create_registered_model(name)
+
+    def _number(self, name: str, version: str, sha256: str | None = None) -> str | None:
+        """MLflow's number of our version, the newest where there are several; None where it is not registered."""
+        found = [
+            candidate
+            for candidate in self._client.search_model_versions(f"name = '{name}'")
+            if candidate.tags.get("version") == version and sha256 in (None, candidate.tags.get("sha256"))
+        ]
+        return max((str(candidate.version) for candidate in found), key=int, default=None)
+
+    def _point(self, name: str, number: str, *, set_by: str) -> None:
+        self._client.set_registered_model_alias(name, CHAMPION, number)
+        self._client.set_registered_model_tag(name, "champion_set_by", set_by)
+
+    def _resolved(self, found: "ModelVersion | Any") -> ResolvedModel:
+        name, version, sha256 = str(found.name), str(found.tags["version"]), str(found.tags["sha256"])
+        if found.tags.get("weights") == "package":
+            return ResolvedModel(name, version, None, sha256)
+        here = self._place(name, version, sha256)  # a data folder may have been moved since
+        return ResolvedModel(name, version, here if here.exists() else Path(found.source), sha256)

@@ -1,0 +1,78 @@
+"""Search's arithmetic: passages over what was said, and two rankings made one.
+
+Neither reads words nor calls a model: full text (`comms`, PostgreSQL) and vectors (`models/text/embedding`) each rank
+passages by themselves, and this fuses what they gave. Nothing heavy is imported, so that every room may use it.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key = TypeVar("Key", bound=Hashable)
+
+RANK_CONSTANT: Final = 60.0  # Cormack, Clarke and Buettcher (2009)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Utterances `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+def reciprocal_rank_fusion(
+    rankings: Sequence[Sequence[Key]], weights: Sequence[float] | None = None, constant: float = RANK_CONSTANT
+) -> list[tuple[Key, float]]:
+    """All keys of `rankings`, best first, each with the sum of `weight / (constant + rank)` over the rankings it is in.
+
+    `rankings`: each best first, ranks count from 1; a key that stands twice in one counts where it stands first. Equal
+    sums keep the order in which keys are met. Raises ValueError where there is not a weight a ranking.
+    """
+    scores: dict[Key, float] = defaultdict(float)
+    for ranking, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):
+        for rank, key in enumerate(dict.fromkeys(ranking), start=1):
+            scores[key] += weight / (constant + rank)
+    return sorted(scores.items(), key=lambda scored: -scored[1])
+
+
+def passages(lengths: Sequence[int], most_words: int, overlap: float = 0.5) -> list[Passage]:
+    """Windows over neighbouring utterances; `lengths`: words of each.
+
+    A window holds as many whole utterances as have at most `most_words` words together, at least one; the next begins
+    after the first `1 - overlap` of its words. Every utterance is in a window; none is a part of the one before.
+    """
+    found: list[Passage] = []
+    first = 0
+    while first < len(lengths):
+        last, size = first, lengths[first]
+        while last + 1 < len(lengths) and size + lengths[last + 1] <= most_words:
+            last += 1
+            size += lengths[last]
+        if not found or last > found[-1].last:
+            found.append(Passage(first, last))
+        step = 0
+        begin = first
+        while first <= last and (first == begin or step + lengths[first] <= size * (1 - overlap)):
+            step += lengths[first]
+            first += 1
+    return found
+
+
+def pooled(vectors: NDArray[np.float32], lengths: Sequence[int], windows: Sequence[Passage]) -> NDArray[np.float32]:
+    """(windows, dimensions) of length 1: the mean of each window's utterance vectors, weighted by their words.
+
+    `vectors`: (utterances, dimensions). So a passage needs no reading of its own where utterances have vectors.
+    """
+    weight = np.maximum(np.asarray(lengths, dtype=np.float32), 1.0)
+    rows = np.zeros((len(windows), vectors.shape[1]), dtype=np.float32)
+    for at, window in enumerate(windows):
+        inside = slice(window.first, window.last + 1)
+        rows[at] = weight[inside] @ vectors[inside]
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    answer: NDArray[np.float32] = rows / np.maximum(norms, 1e-9)
+    return answer

@@ -1,0 +1,196 @@
+"""Which of the recogniser's words are believed: what it makes up over silence, noise or in a loop is kept out.
+
+Whisper invents words for sounds that hold none, and sometimes repeats a word until its window is full. A person in
+need repeats words, too: so a repetition counts as made up only where there was no time to say it or nobody spoke.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from faster_whisper.transcribe import Segment
+
+from models.contract.records import Word
+from models.speech.voice_activity import Stretch
+
+_MAX_COMPRESSION: Final = 2.4  # Whisper's own limit: text that packs better than this repeats itself
+_MIN_COMPRESSED: Final = 100  # characters; shorter texts say nothing by how well they pack
+_MIN_LOG_PROBABILITY: Final = -1.2
+_UNSURE_LOG_PROBABILITY: Final = -0.5  # with a likely 'no speech' beside it: calls lie above -0.55 and below 0.15
+_MAX_NO_SPEECH: Final = 0.5
+_MIN_AGREED: Final = 0.4  # mean confidence of neighbours: calls lie above 0.55, babble near 0.3
+_MIN_AGREED_OF_MOST: Final = 0.38  # where most readings have the word: calls lie above 0.45, babble below 0.34
+_NEIGHBOURS: Final = 4  # words on either side
+_NEIGHBOUR_SECONDS: Final = 4.0
+_REPEATS: Final = 4  # the same one to ten words this often in a row may be a decoding loop
+_DOUBT: Final = 0.5  # of the confidence of what is left of a loop
+_LONGEST_UNIT: Final = 10  # words
+_LETTER_SECONDS: Final = 0.035  # nobody speaks faster: 'help me' takes 0.2 s at least
+_DIGIT_SECONDS: Final = 0.12
+_WORD_SLACK_SECONDS: Final = 0.3  # word times from attention may lie this far outside the speech found
+_EARLY_SECONDS: Final = 0.1  # times from attention lie this much before the sound (median; the same for all voices)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Words `start:end` are a unit of `size` words, repeated."""
+
+    start: int
+    end: int
+    size: int
+
+    def repeats(self) -> Iterator[slice]:
+        """The words of each repeat."""
+        return (slice(at, at + self.size) for at in range(self.start, self.end, self.size))
+
+
+def believed(
+    window: Sequence[Segment], speech: Sequence[Stretch], *, offset: float = 0.0, pace: float = 1.0
+) -> list[Word]:
+    """The words of one window that are believed; their times are moved by `offset` seconds, then scaled by `pace`."""
+    if is_invented(window):
+        return []
+    words = [_tight(word) for segment in window for word in words_of(segment, offset, pace)]
+    return without_loops([word for word in words if _is_heard(word, speech)], speech)
+
+
+def is_invented(window: Sequence[Segment]) -> bool:
+    """Whether the recogniser itself was so unsure of the window that it made the text up over silence or noise."""
+    log_probability = float(np.mean([segment.avg_logprob for segment in window]))
+    unsure = log_probability < _UNSURE_LOG_PROBABILITY and window[0].no_speech_prob > _MAX_NO_SPEECH
+    return unsure or log_probability < _MIN_LOG_PROBABILITY
+
+
+def may_loop(window: Sequence[Segment]) -> bool:
+    """Whether the text packs so well that it repeats itself: a decoding loop, or somebody who calls again and again."""
+    text = " ".join(segment.text for segment in window).encode()
+    return len(text) > _MIN_COMPRESSED and len(text) / len(zlib.compress(text)) > _MAX_COMPRESSION
+
+
+def words_of(segment: Segment, offset: float = 0.0, pace: float = 1.0) -> list[Word]:
+    """The segment's words; a piece that no space precedes ('-call', '.02') belongs to the word before it.
+
+    Of scripts that write no spaces each piece is a word; so is each of a row of digits ('0-7-7').
+    """
+    words: list[Word] = []
+    for piece in segment.words or ():
+        end = round((max(piece.start + 0.02, piece.end) + offset) * pace + _EARLY_SECONDS, 3)
+        if words and not piece.word.startswith(" ") and not _stands_alone(piece.word):
+            words[-1] = words[-1].model_copy(update={"word": words[-1].word + piece.word, "end_seconds": end})
+        elif re.search(r"\w", piece.word):
+            words.append(
+                Word(
+                    word=piece.word.strip().lstrip("-") or piece.word.strip(),
+                    start_seconds=round(max(0.0, piece.start + offset) * pace + _EARLY_SECONDS, 3),
+                    end_seconds=end,
+                    confidence=min(1.0, max(0.0, float(piece.probability))),
+                )
+            )
+    return words
+
+
+def _stands_alone(piece: str) -> bool:
+    return (
+        re.fullmatch(r"-\d\W*", piece) is not None
+        or re.match(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff]", piece) is not None
+    )
+
+
+def _tight(word: Word) -> Word:
+    """A word that lasts far longer than it can be spoken, cut to its end.
+
+    Where Whisper skips a turn, the next word is stretched over it: cut, the skipped speech shows as unread.
+    """
+    digits = sum(letter.isdigit() for letter in word.word)
+    spoken = 0.3 + 0.06 * (len(word.word) - digits) + 0.35 * digits
+    if word.end_seconds - word.start_seconds <= max(1.0, 1.5 * spoken):
+        return word
+    return word.model_copy(update={"start_seconds": round(word.end_seconds - spoken, 3)})
+
+
+def _is_heard(word: Word, speech: Sequence[Stretch]) -> bool:
+    return any(
+        word.start_seconds < end + _WORD_SLACK_SECONDS and word.end_seconds > start - _WORD_SLACK_SECONDS
+        for start, end in speech
+    )
+
+
+# --- repetitions --------------------------------------------------------------------------------------------------
+
+
+def without_loops(words: Sequence[Word], speech: Sequence[Stretch]) -> list[Word]:
+    """The words without repeats that nobody can have said: no time for them, or no voice at their time.
+
+    Of four repeats or more in a row. 'Help me' as often as it is called stays; a loop's repeats lie upon one another
+    or behind the end of the speech. Of a run that has such, the rest is uncertain: it stays with half its confidence,
+    so that another reading must have it too.
+    """
+    kept: list[Word] = []
+    at = 0
+    for run in repetitions(words):
+        kept += words[at : run.start]
+        repeats = [words[part] for part in run.repeats()]
+        said = [
+            repeat for repeat, room in zip(repeats, _room(repeats), strict=True) if _is_said(repeat, room, speech)
+        ] or repeats[:1]
+        whole = len(said) == len(repeats)
+        kept += [word if whole else _doubted(word) for repeat in said for word in repeat]
+        at = run.end
+    return kept + list(words[at:])
+
+
+def _doubted(word: Word) -> Word:
+    return word.model_copy(update={"confidence": word.confidence * _DOUBT})
+
+
+def repetitions(words: Sequence[Word]) -> Iterator[Run]:
+    """Each run of one to ten words that is repeated `_REPEATS` times or more in a row."""
+    plain = [re.sub(r"\W", "", word.word).lower() for word in words]
+    at = 0
+    while at < len(words):
+        for size in range(1, min(_LONGEST_UNIT, len(words) - at) + 1):
+            repeats = 1
+            while plain[at : at + size] == plain[at + repeats * size : at + (repeats + 1) * size]:
+                repeats += 1
+            if repeats >= _REPEATS:
+                yield Run(at, at + repeats * size, size)
+                at += repeats * size
+                break
+        else:
+            at += 1
+
+
+def _room(repeats: Sequence[Sequence[Word]]) -> list[float]:
+    """For each repeat the seconds from its start to the start of the next; of the last, to its own end."""
+    starts = [repeat[0].start_seconds for repeat in repeats]
+    return [after - start for start, after in zip(starts, [*starts[1:], repeats[-1][-1].end_seconds], strict=True)]
+
+
+def _is_said(repeat: Sequence[Word], room: float, speech: Sequence[Stretch]) -> bool:
+    letters = [letter for word in repeat for letter in word.word if letter.isalnum()]
+    needed = sum(_DIGIT_SECONDS if letter.isdigit() else _LETTER_SECONDS for letter in letters)
+    middle = (repeat[0].start_seconds + repeat[-1].end_seconds) / 2
+    return room >= needed and any(start - 0.1 <= middle <= end + 0.1 for start, end in speech)
+
+
+# --- after the vote -----------------------------------------------------------------------------------------------
+
+
+def without_guesses(words: Sequence[tuple[Word, int]], *, majority: int) -> list[Word]:
+    """Leave out words among which the readings hardly agree: what is read into babble differs each time.
+
+    `words`: each with the number of readings that have it. A single unsure word is never left out; eight neighbours
+    whose mean confidence is under `_MIN_AGREED` are, or under `_MIN_AGREED_OF_MOST` where a `majority` has the word:
+    over babble most readings may make up the same words. What is left out is said to be not understood, so that a
+    person listens.
+    """
+    kept: list[Word] = []
+    for index, (word, count) in enumerate(words):
+        around = [near for near, _ in words[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]]
+        near = [one.confidence for one in around if abs(one.start_seconds - word.start_seconds) < _NEIGHBOUR_SECONDS]
+        if float(np.mean(near)) >= (_MIN_AGREED_OF_MOST if count >= majority else _MIN_AGREED):
+            kept.append(word)
+    return kept

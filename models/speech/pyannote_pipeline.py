@@ -1,0 +1,294 @@
+"""Diarization of conversations: the official pyannote.audio pipeline with its grouping of voices done anew.
+
+On the walk: named by the `config.yaml` that `models/artefacts/weights.py` lays out, loaded by
+`models/speech/diarization.py`.
+
+The official pipeline embeds each voice that its segmentation tells apart in a ten-second window. On calls between
+alike voices the segmentation takes two for one (of the windows of our sample calls up to half were mixed), and
+no grouping can part them afterwards. So segmentation and speaker counting are kept, for where there is speech
+and where two speak at once; but voices are embedded on stretches of 1.5 s every half second, grouped by average
+linkage, and each moment goes to a voice by the best path through their similarities, where a change of speaker
+costs something and costs less after a pause. Three embeddings a second of speech take the place of ten and more.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerDiarization
+from pyannote.core import Annotation, Segment
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import nnls
+
+Floats = NDArray[np.float64]
+Stretches = list[tuple[int, int]]  # start and end in frames of _FRAME seconds
+
+_FRAME: Final = 0.02
+_WINDOW: Final = 75  # frames: 1.5 s, enough for a voice and short against a turn
+_HOP: Final = 25  # frames: 0.5 s
+_SHORTEST: Final = 10  # frames: 0.2 s, shorter speech joins what is near
+_CLUSTERED: Final = 45  # frames: stretches under 0.9 s are too unsure to found a voice
+_MOST_CLUSTERED: Final = 1500  # windows: grouping is quadratic; evenly spread runs stand for a long call
+_RUN: Final = 20  # windows
+_CHANGE: Final = 12.0  # cost of a change of speaker: half a unit of cosine similarity for a quarter second
+_CHANGE_AFTER_PAUSE: Final = 1.8
+_PER_FRAME: Final = 2.0
+_SAME_VOICE: Final = 0.8  # likeness of groups, 1 for one voice; two alike voices reached 0.73
+_EXPLAINED: Final = 0.65  # share of a group that the other groups explain: more, and it is no voice of its own
+_SMALL: Final = 4  # windows; a voice heard this little must be explained less
+_EXPLAINED_SMALL: Final = 0.3
+_BORROWED: Final = 10.0  # pairs of windows: how much a small group borrows from the others
+_USUAL_SIMILARITY: Final = 0.65  # of two windows of one voice
+_LEAST_SIMILARITY: Final = 0.1
+
+
+class ConversationDiarization(SpeakerDiarization):
+    """`pyannote.audio.pipelines.SpeakerDiarization` for conversations; same parameters, calls and answer."""
+
+    def apply(
+        self,
+        file: Any,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Any = None,
+        **_: Any,
+    ) -> DiarizeOutput:
+        """Find the turns of `file` (`waveform` float32[1, n], `sample_rate`); labels are SPEAKER_00, SPEAKER_01 …"""
+        hook = self.setup_hook(file, hook=hook)
+        segmentations = self.get_segmentations(file, hook=hook)
+        count = self.speaker_count(segmentations, self._segmentation.model.receptive_field, warm_up=(0.0, 0.0))
+        voices = _active(count, 1)
+        if not voices:
+            return _answer(file["uri"], [], [], np.zeros((0, self._embedding.dimension)))
+        windows = list(_windows(voices))
+        embeddings = self._embed(file["waveform"], file["sample_rate"], windows)
+        hook("embeddings", embeddings)
+        lengths = np.array([end - start for start, end in windows])
+        founding = np.flatnonzero(lengths >= min(_CLUSTERED, lengths.max()))
+        least, most = num_speakers or min_speakers or 1, num_speakers or max_speakers or 20
+        centroids = _voices(
+            embeddings[founding],
+            [windows[index] for index in founding],
+            threshold=self.clustering.threshold,
+            smallest=self.clustering.min_cluster_size,
+            least=least,
+            most=most,
+        )
+        path = _best_path(_similarities(windows, embeddings @ centroids.T, voices[-1][1]), voices)
+        return _answer(file["uri"], _runs(path), list(_second_voices(path, _active(count, 2))), centroids)
+
+    def _embed(self, waveform: torch.Tensor, rate: int, windows: Stretches) -> Floats:
+        """Unit-length embeddings (windows, dimension); windows of equal length share a batch."""
+        step = round(rate * _FRAME)
+        order = sorted(range(len(windows)), key=lambda index: windows[index][1] - windows[index][0])
+        embeddings = np.zeros((len(windows), self._embedding.dimension))
+        batch: list[int] = []
+        for place, index in enumerate(order):
+            batch.append(index)
+            following = windows[order[place + 1]] if place + 1 < len(order) else (0, 0)
+            length = windows[index][1] - windows[index][0]
+            if len(batch) == self.embedding_batch_size or following[1] - following[0] != length:
+                cut = [waveform[:, windows[one][0] * step : windows[one][0] * step + length * step] for one in batch]
+                shortest = min(piece.shape[1] for piece in cut)  # the last window may pass the end of the file
+                embeddings[batch] = self._embedding(torch.stack([piece[:, :shortest] for piece in cut]))
+                batch = []
+        return _unit(embeddings)
+
+
+def _answer(
+    uri: str, alone: list[tuple[int, int, int]], seconds: list[tuple[int, int, int]], centroids: Floats
+) -> DiarizeOutput:
+    return DiarizeOutput(_annotation(uri, [*alone, *seconds]), _annotation(uri, alone), centroids)
+
+
+def _annotation(uri: str, turns: list[tuple[int, int, int]]) -> Annotation:
+    found = Annotation(uri=uri)
+    for number, (start, end, voice) in enumerate(turns):
+        found[Segment(start * _FRAME, end * _FRAME), number] = f"SPEAKER_{voice:02d}"
+    return found.support()
+
+
+def _active(count: Any, least: int) -> Stretches:
+    """Where at least `least` people speak, short holes closed."""
+    sliding = count.sliding_window
+    middles = (sliding.start + sliding.duration / 2 + np.arange(len(count.data)) * sliding.step) / _FRAME
+    found: Stretches = []
+    for middle in middles[count.data[:, 0] >= least]:
+        start, end = max(0, round(middle - sliding.step / 2 / _FRAME)), round(middle + sliding.step / 2 / _FRAME) + 1
+        if found and start - found[-1][1] <= _SHORTEST:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return [(start, end) for start, end in found if end - start >= (_SHORTEST if least == 1 else 3)]
+
+
+def _windows(voices: Stretches) -> Iterator[tuple[int, int]]:
+    for start, end in voices:
+        if end - start <= _WINDOW:
+            yield start, end
+            continue
+        steps = -(-(end - start - _WINDOW) // _HOP)
+        for step in range(steps + 1):
+            at = start + round(step * (end - start - _WINDOW) / steps)
+            yield at, at + _WINDOW
+
+
+def _voices(
+    embeddings: Floats, windows: Stretches, *, threshold: float, smallest: int, least: int, most: int
+) -> Floats:
+    """The voices (voices, dimension): centroids of groups of windows, `least` to `most` of them as far as there are.
+
+    Linkage at a strict threshold leaves many groups; then those that are one voice are joined, and those that others
+    explain (a window in which a speaker changes lies between two voices) are dropped, the smallest first.
+    """
+    if len(embeddings) < 2:
+        return embeddings
+    kept = _spread(len(embeddings))
+    sample, places = embeddings[kept], [windows[index] for index in kept]
+    tree = linkage(sample, method="average", metric="cosine")
+    labels = fcluster(tree, threshold, "distance")
+    if len(np.unique(labels)) < least:
+        labels = fcluster(tree, least, "maxclust")
+    similar, apart = _pairs(sample, places)
+    groups = _of_a_size([np.flatnonzero(labels == label) for label in np.unique(labels)], smallest, least)
+    while len(groups) > least:
+        alike = np.tril(_likeness(similar, apart, _core(groups, places)), -1)
+        other, one = np.unravel_index(int(alike.argmax()), alike.shape)
+        if alike[other, one] < _SAME_VOICE and len(groups) <= most:
+            break
+        groups[one] = np.sort(np.concatenate([groups[one], groups[other]]))
+        del groups[other]
+    groups.sort(key=len, reverse=True)
+    for number in range(len(groups) - 1, 0, -1):
+        alike = _likeness(similar, apart, _core(groups, places))
+        explained = _explained(alike, number)
+        limit = _EXPLAINED if len(groups[number]) >= _SMALL else _EXPLAINED_SMALL
+        if explained >= limit and len(groups) > least:
+            del groups[number]
+    centroids = _unit(np.stack([sample[group].mean(axis=0) for group in _core(groups, places)]))
+    nearest = np.argmax(sample @ centroids.T, axis=1)
+    return _unit(
+        np.stack(
+            [
+                sample[nearest == voice].mean(axis=0) if (nearest == voice).any() else centroids[voice]
+                for voice in range(len(centroids))
+            ]
+        )
+    )
+
+
+def _spread(length: int) -> NDArray[np.int64]:
+    """Indices of at most `_MOST_CLUSTERED` of `length` windows: runs of neighbours, evenly over the call."""
+    indices = np.arange(length)
+    if length <= _MOST_CLUSTERED:
+        return indices
+    block = indices // _RUN
+    return indices[np.floor((block + 1) * _MOST_CLUSTERED / length) > np.floor(block * _MOST_CLUSTERED / length)]
+
+
+def _of_a_size(groups: list[NDArray[np.int64]], smallest: int, least: int) -> list[NDArray[np.int64]]:
+    """Groups, largest first, without those too small to be a voice of their own while more than `least` are left."""
+    groups = sorted(groups, key=len, reverse=True)
+    return [group for number, group in enumerate(groups) if number < max(1, least) or len(group) >= smallest]
+
+
+def _pairs(sample: Floats, places: Stretches) -> tuple[Floats, Floats]:
+    """Similarities (windows, windows), 0 for those that share sound, and 1 where they do not."""
+    starts, ends = np.array(places).T
+    apart = (starts[:, None] >= ends[None, :]) | (starts[None, :] >= ends[:, None])
+    return (sample @ sample.T) * apart, apart.astype(np.float64)
+
+
+def _core(groups: list[NDArray[np.int64]], places: Stretches) -> list[NDArray[np.int64]]:
+    """Of each group the windows whose overlapping neighbours are of it too, hence far from a change of speaker."""
+    labels = np.full(len(places), -1)
+    for number, group in enumerate(groups):
+        labels[group] = number
+    starts, ends = np.array(places).T
+    unlike = (labels[1:] != labels[:-1]) & (starts[1:] < ends[:-1])  # between a window and the one after it
+    pure = ~(np.append(unlike, False) | np.append(False, unlike))
+    return [group[pure[group]] if pure[group].sum() >= 2 else group for group in groups]
+
+
+def _likeness(similar: Floats, apart: Floats, groups: list[NDArray[np.int64]]) -> Floats:
+    """How alike groups are (groups, groups), 1 for one voice: the similarity of their windows over that within each.
+
+    The classical correction for attenuation (Spearman 1904): a telephone or noise lowers the similarity of windows of
+    one voice and of two by the same factor, so that the ratio means the same on every line. Groups with few windows
+    borrow their inner similarity from the others.
+    """
+    member = np.zeros((len(groups), len(similar)))
+    for number, group in enumerate(groups):
+        member[number, group] = 1.0
+    sums, counts = member @ similar @ member.T, member @ apart @ member.T
+    inner = sums.trace() / counts.trace() if counts.trace() else _USUAL_SIMILARITY
+    within = (sums.diagonal() + _BORROWED * inner) / (counts.diagonal() + _BORROWED)
+    scale = np.sqrt(np.maximum(within, _LEAST_SIMILARITY))
+    alike = sums / np.maximum(counts, 1.0) / scale[:, None] / scale[None, :]
+    np.fill_diagonal(alike, 1.0)
+    return np.asarray(alike)
+
+
+def _explained(alike: Floats, number: int) -> float:
+    """The share of group `number` that a mixture of the other groups explains (nonnegative least squares)."""
+    others = [at for at in range(len(alike)) if at != number]
+    values, vectors = np.linalg.eigh(alike[np.ix_(others, others)])
+    root = (vectors * np.sqrt(np.maximum(values, 1e-6))) @ vectors.T
+    wanted = alike[others, number]
+    weights, _ = nnls(root, np.linalg.solve(root, wanted))
+    return float(2 * weights @ wanted - weights @ alike[np.ix_(others, others)] @ weights)
+
+
+def _similarities(windows: Stretches, similar: Floats, length: int) -> Floats:
+    """(frames, voices): the windows' similarities spread over their frames, the middle of a window counting most."""
+    total, weights = np.zeros((length, similar.shape[1])), np.full(length, 1e-6)
+    for (start, end), values in zip(windows, similar, strict=True):
+        middle = (start + end) / 2
+        weight = np.maximum(0.05, 1 - np.abs(np.arange(start, end) + 0.5 - middle) / ((end - start) / 2))
+        total[start:end] += weight[:, None] * values
+        weights[start:end] += weight
+    return total / weights[:, None]
+
+
+def _best_path(similar: Floats, voices: Stretches) -> NDArray[np.int64]:
+    """For each frame the voice on the best path (Viterbi), -1 where nobody speaks."""
+    frames = np.concatenate([np.arange(start, end) for start, end in voices])
+    after_pause = {start for start, _ in voices}
+    gains = similar[frames] * _PER_FRAME
+    stay = np.arange(gains.shape[1])
+    best = gains[0].copy()
+    came_from = np.zeros(gains.shape, dtype=np.int64)
+    for step in range(1, len(frames)):
+        leader = int(best.argmax())
+        changed = best[leader] - (_CHANGE_AFTER_PAUSE if int(frames[step]) in after_pause else _CHANGE)
+        came_from[step] = np.where(changed > best, leader, stay)
+        best = np.maximum(best, changed) + gains[step]
+    path = np.full(len(similar), -1, dtype=np.int64)
+    voice = int(best.argmax())
+    for step in range(len(frames) - 1, -1, -1):
+        path[frames[step]] = voice
+        voice = int(came_from[step][voice])
+    return path
+
+
+def _runs(path: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
+    return [(start, end, int(path[start])) for start, end in pairwise(edges) if path[start] >= 0]
+
+
+def _second_voices(path: NDArray[np.int64], overlaps: Stretches) -> Iterator[tuple[int, int, int]]:
+    """Where two speak at once: those who speak before and after it, if they differ."""
+    for start, end in overlaps:
+        before, after = path[max(0, start - _HOP) : start], path[end : end + _HOP]
+        earlier, later = before[before >= 0], after[after >= 0]
+        if len(earlier) and len(later) and earlier[-1] != later[0]:
+            yield start, min(end, len(path)), int(earlier[-1])
+            yield start, min(end, len(path)), int(later[0])
+
+
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))

@@ -1,0 +1,124 @@
+"""All readers of a conversation together, in one process: what `analyze` runs, and what tests compare Serve with.
+
+The turn encoder reads each conversation once; safeguarding, sentiment and actions share its vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from models.artefacts.weights import mpnet, spacy_model
+from models.contract.errors import unavailable
+from models.contract.records import AnalysedTurn, Analysis, Conversation
+from models.registry.champions import SHIPPED, champions
+from models.text.actions import ActionModel
+from models.text.language_detection import language_of
+from models.text.risk import RiskModel, at_least_low
+from models.text.safeguarding import SafeguardingModel
+from models.text.sentiment import SentimentModel
+from models.text.summarisation import SummarisationModel
+from models.text.turn_encoder import TurnEncoder
+
+_ARTEFACTS: Final = {
+    "encoder": "turn_encoder",
+    "safeguarding": "safeguarding",
+    "sentiment": "sentiment",
+    "actions": "actions",
+    "risk": "risk",
+    "summarisation": "summarisation",
+}
+
+
+@dataclass(frozen=True)
+class TextModels:
+    """The loaded readers."""
+
+    encoder: TurnEncoder
+    safeguarding: SafeguardingModel
+    sentiment: SentimentModel
+    actions: ActionModel
+    risk: RiskModel
+    summarisation: SummarisationModel
+
+    @classmethod
+    def load(cls, data_dir: Path, shipped_dir: Path = SHIPPED) -> "TextModels":
+        """The champions of `data_dir`, or the shipped versions where it has no registry yet.
+
+        Checked model files are remembered under `data_dir`. Raises `WriteCareError` where an artefact or weight is
+        missing or has another digest than it should.
+        """
+        cache = data_dir / "models" / "verified"
+        path = {name: model.path for name, model in champions(data_dir, shipped_dir).items() if model.path is not None}
+        absent = [field.name for field in fields(cls) if _ARTEFACTS[field.name] not in path]
+        if absent:
+            raise unavailable("artefact-missing", f"No version is shipped or promoted of: {', '.join(absent)}.")
+        encoder = TurnEncoder.load(path["turn_encoder"], mpnet(data_dir / "models"))
+        return cls(
+            encoder,
+            SafeguardingModel.load(path["safeguarding"], encoder),
+            SentimentModel.load(path["sentiment"], encoder),
+            ActionModel.load(path["actions"], encoder, spacy_model(cache)),
+            RiskModel.load(path["risk"]),
+            SummarisationModel.load(path["summarisation"]),
+        )
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Capability -> version, of every model that an analysis rests on."""
+        return {
+            "turn_encoder": self.encoder.version,
+            "safeguarding": self.safeguarding.version,
+            "sentiment": self.sentiment.version,
+            "actions": self.actions.version,
+            "risk": self.risk.version,
+            "summarisation": self.summarisation.version,
+        }
+
+
+def analyse(conversation: Conversation, models: TextModels) -> Analysis:
+    """Everything the models say of one conversation; one analysed turn a turn, in order."""
+    return analyse_many([conversation], models)[0]
+
+
+def analyse_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
+    """As `analyse` for each, in order, batched across conversations."""
+    judged = judge_many(conversations, models)
+    explained = models.safeguarding.explain(conversations, [analysis.turns for analysis in judged])
+    return [
+        analysis.model_copy(
+            update={
+                "turns": tuple(
+                    turn.model_copy(update={"concerns": assessment.concerns})
+                    for turn, assessment in zip(analysis.turns, rows, strict=True)
+                )
+            }
+        )
+        for analysis, rows in zip(judged, explained, strict=True)
+    ]
+
+
+def judge_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
+    """As `analyse_many`, without the evidence of each concern: several times faster where nobody will read it."""
+    vectors = models.encoder.encode(conversations)
+    assessed = models.safeguarding.score(conversations, vectors)
+    felt = models.sentiment.predict_many(conversations, vectors)
+    promised = models.actions.extract_many(conversations, vectors)
+    versions = models.versions
+    return [
+        Analysis(
+            id=conversation.id,
+            turns=tuple(
+                AnalysedTurn(scores=row.scores, concerns=row.concerns, sentiment=sentiment)
+                for row, sentiment in zip(assessments, sentiments, strict=True)
+            ),
+            risk=risk if not language.unread_turns else at_least_low(risk),
+            summary=models.summarisation.summarise(conversation, assessments),
+            actions=actions,
+            models=versions,
+            **dict(language),
+        )
+        for conversation, assessments, sentiments, actions in zip(conversations, assessed, felt, promised, strict=True)
+        for language in [language_of(conversation)]
+        for risk in [models.risk.predict(conversation, assessments, sentiments)]
+    ]

@@ -1,0 +1,58 @@
+"""Sentences as vectors: what semantic search and 'similar alerts' stand on, beside the transcript's other readers.
+
+all-MiniLM-L6-v2 (Apache-2.0) with mean pooling and L2 normalisation, as its authors publish it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from models.artefacts.weights import SENTENCE_ENCODER_VERSION
+from models.networks.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, padded
+from models.text.normalisation import normalised
+
+DIMENSIONS: Final = 384
+_MAX_TOKENS: Final = 256  # the length that the encoder was trained with
+_TOKENS_A_BATCH: Final = 1024  # padding included: among short texts one long one would make all of them long
+
+
+class EmbeddingModel:
+    """Turns texts into L2-normalised 384-d float32 vectors."""
+
+    version = SENTENCE_ENCODER_VERSION
+
+    def __init__(self, directory: Path) -> None:
+        """`directory`: as `models.artefacts.weights.sentence_encoder()` returns it."""
+        network = MiniLM.load(directory)
+        self._network = network.bfloat16() if has_fast_bfloat16() else network
+        self._tokenizer = load_tokenizer(directory)
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
+
+    @classmethod
+    def load(cls, directory: Path) -> "EmbeddingModel":
+        return cls(directory)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One row a text, in order: (len(texts), 384) float32, each of length 1; beyond 256 tokens is not read."""
+        vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch([normalised(text) for text in texts])]
+        batches: list[list[int]] = []
+        for index in sorted(range(len(texts)), key=lambda index: len(tokens[index])):
+            if not batches or (len(batches[-1]) + 1) * len(tokens[index]) > _TOKENS_A_BATCH:
+                batches.append([])
+            batches[-1].append(index)
+        for chosen in batches:
+            vectors[chosen] = self._embed_batch([tokens[index] for index in chosen])
+        return vectors
+
+    def _embed_batch(self, tokens: list[list[int]]) -> NDArray[np.float32]:
+        ids, mask = padded(tokens)
+        with torch.inference_mode():
+            pooled = (self._network(ids, mask).float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+            rows: NDArray[np.float32] = functional.normalize(pooled, dim=1).numpy()
+        return rows

@@ -1,0 +1,83 @@
+"""Why a score is what it is: phrases and earlier turns taken away one at a time, each trial scored again.
+
+The safeguarding model asks here what to leave out and, once the trials are scored, which spans to show.
+Deletion is faithful by construction: the weight shown is the fall that was measured (Zeiler and Fergus, 2014).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.records import Conversation, Evidence, Turn
+
+_CONTEXT_TURNS: Final = 2
+_PHRASE_WORDS: Final = 4
+_MOST_PHRASES: Final = 6
+_MOST_SHOWN: Final = 3
+_SHARE_OF_LARGEST: Final = 0.3  # a span that moved the score by less than this share of the largest is not shown
+_WORD: Final = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """A conversation ending at the assessed turn, without `turn`'s characters `start:end` (None: nothing removed)."""
+
+    conversation: Conversation
+    removed: tuple[int, int, int] | None
+
+
+def occlusions(conversation: Conversation, turn: int) -> list[Occlusion]:
+    """The local conversation as it is, then without each phrase of the turn, then without each earlier turn."""
+    first = max(0, turn - _CONTEXT_TURNS)
+    local = conversation.turns[first : turn + 1]
+    target = local[-1]
+    trials = [Occlusion(_with_turns(conversation, local), None)]
+    for start, end in phrases(target.text):
+        shortened = Turn(speaker=target.speaker, text=f"{target.text[:start]}{target.text[end:]}")
+        trials.append(Occlusion(_with_turns(conversation, (*local[:-1], shortened)), (turn, start, end)))
+    for at in range(first, turn):
+        rest = tuple(spoken for number, spoken in enumerate(local, start=first) if number != at)
+        trials.append(Occlusion(_with_turns(conversation, rest), (at, 0, len(conversation.turns[at].text))))
+    return trials
+
+
+def phrases(text: str) -> list[tuple[int, int]]:
+    """Character spans of neighbouring words, about four each and at most six spans, covering the text in order."""
+    words = [match.span() for match in _WORD.finditer(text)]
+    size = max(_PHRASE_WORDS, -(-len(words) // _MOST_PHRASES))
+    groups = [words[start : start + size] for start in range(0, len(words), size)]
+    return [(group[0][0], group[-1][1]) for group in groups]
+
+
+def pick_evidence(
+    trials: Sequence[Occlusion], log_odds: NDArray[np.float32], texts: Sequence[str]
+) -> tuple[Evidence, ...]:
+    """The spans whose removal lowered the log-odds most, neighbours joined, strongest first.
+
+    `log_odds`: (trials,) of one category; the first trial is the one with nothing removed.
+    """
+    falls = [
+        (float(log_odds[0] - value), trial.removed)
+        for trial, value in zip(trials, log_odds, strict=True)
+        if trial.removed is not None and trial.removed[2] > trial.removed[1]
+    ]
+    largest = max((fall for fall, _ in falls), default=0.0)
+    if largest <= 0.0:
+        return ()
+    chosen = [(fall, removed) for fall, removed in falls if fall >= _SHARE_OF_LARGEST * largest]
+    found: list[Evidence] = []
+    for fall, (turn, start, end) in sorted(chosen, key=lambda item: item[1]):
+        text = texts[turn]
+        if found and found[-1].turn == turn and not text[found[-1].end : start].strip():
+            last = found.pop()
+            start, fall = last.start, fall + last.weight  # noqa: PLW2901 - the joined span replaces both
+        found.append(Evidence(turn=turn, start=start, end=end, text=text[start:end], weight=fall))
+    return tuple(sorted(found, key=lambda item: -item.weight)[:_MOST_SHOWN])
+
+
+def _with_turns(conversation: Conversation, turns: tuple[Turn, ...]) -> Conversation:
+    return conversation.model_copy(update={"turns": turns})

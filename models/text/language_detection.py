@@ -1,0 +1,126 @@
+"""Which language a text is in, as far as that is certain: the readers were trained on English and know no other.
+
+A turn is called foreign only on strong evidence: its letters are of another alphabet, or it has hardly an English
+word and a language detector is sure of another language. Dialect, typing errors and recognisers' errors stay English.
+"""
+
+import re
+from collections import Counter
+from functools import cache
+from typing import Any, Final
+
+from models.contract.records import Conversation, InLanguage
+from models.text.normalisation import normalised
+
+ENGLISH: Final = "en"
+UNKNOWN: Final = "und"  # ISO 639-2: a language that is not determined
+_WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_ABBREVIATION: Final = re.compile("[b-df-hj-np-tvxz]+")  # 'mg', 'prn': of no language
+_NOT_LATIN: Final = re.compile(r"[^\W\d_\u0000-\u024f\u1d00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff]")
+_ENGLISH_SHARE: Final = 0.08  # of the words: where so many are among the commonest, the text is English
+_FEWEST_WORDS: Final = 4
+_FEWEST_TOGETHER: Final = 8  # of turns that are too short to tell by themselves
+_FEWEST_LETTERS: Final = 16
+_SURE: Final = 0.6  # the detector's confidence in the other language
+_NOT_ENGLISH: Final = 0.02  # and at most so much in English
+_UNSUPPORTED_SHARE: Final = 0.3  # of a conversation's words: from there on it is in another language
+
+_LANGUAGES: Final = (
+    "ENGLISH", "WELSH", "IRISH", "POLISH", "ROMANIAN", "PORTUGUESE", "SPANISH", "FRENCH", "GERMAN", "ITALIAN",
+    "DUTCH", "LITHUANIAN", "LATVIAN", "CZECH", "SLOVAK", "HUNGARIAN", "BULGARIAN", "RUSSIAN", "UKRAINIAN", "GREEK",
+    "TURKISH", "ALBANIAN", "ARABIC", "PERSIAN", "URDU", "PUNJABI", "BENGALI", "GUJARATI", "HINDI", "MARATHI", "TAMIL",
+    "TELUGU", "CHINESE", "JAPANESE", "KOREAN", "VIETNAMESE", "TAGALOG", "SOMALI", "SWAHILI", "YORUBA", "SHONA",
+)  # fmt: skip
+
+# The commonest words of English talk and of care, but for those that are words of other languages as well.
+_ENGLISH_WORDS: Final = frozenset(_WORD.findall(
+    "the and you that thats that's it it's its it'll i'm im i've ive i'll i'd he's shes she's what whats what's with "
+    "for from have havent has hasn't been are aren't isn't wasn't were weren't not don't dont didn't didnt doesn't "
+    "can't cant won't wont couldn't wouldn't shouldn't this these those there there's theres they they're them their "
+    "we're our your youre you're ur u she he him who who's where when why how which would could should just now then "
+    "yes yeah yep nope right okay ok well know think thought about out up down off after before again very really "
+    "much some any all more good great lovely fine better get got getting go going gone went come coming came said "
+    "say says saying tell told asked see saw seen look looking want wanted need needs like love thanks thank please "
+    "sorry sure morning afternoon evening tonight yesterday tomorrow tmrw night day week month year nothing something "
+    "anything everything someone nobody never still only because cos but my does did done doing one two three four "
+    "five six seven eight nine ten back take took taken put give gave make made keep kept let call called ring rang "
+    "hello hiya bye too here home bed bath room door time mum dad nan help stop hit hurt hurts fell fall pain tablets "
+    "meds dose drink eat ate food tea lunch dinner breakfast money work shift staff people old new little bit left "
+    "last first next if than into oh aye nae wee lass lad "
+))  # fmt: skip
+
+# As common, and words of other languages as well: each counts for a third.
+_SHARED_WORDS: Final = frozenset(
+    ("his", "her", "of", "to", "is", "in", "be", "we", "us", "at", "on", "by", "had", "was", "will", "an", "if")
+)
+
+
+def language_of(conversation: Conversation, *, heard: str = ENGLISH) -> InLanguage:
+    """The language of a conversation; without a certain sign of another one it is English.
+
+    `heard`: the language that a recogniser heard; where it is another one, the words stand for nothing.
+    """
+    if heard != ENGLISH:
+        return InLanguage(language=heard, language_supported=False, unread_turns=tuple(range(len(conversation.turns))))
+    foreign = unread_languages(conversation)
+    if not foreign:
+        return InLanguage()
+    weight = Counter[str]()
+    for at, turn in enumerate(conversation.turns):
+        weight[foreign.get(at, ENGLISH)] += _size(turn.text)
+    supported = sum(weight.values()) * _UNSUPPORTED_SHARE > sum(weight.values()) - weight[ENGLISH]
+    language = ENGLISH if supported else max(sorted(weight.keys() - {ENGLISH}), key=lambda name: weight[name])
+    return InLanguage(language=language, language_supported=supported, unread_turns=tuple(sorted(foreign)))
+
+
+def unread_languages(conversation: Conversation) -> dict[int, str]:
+    """The turns that are in a language the readers do not know, and which (`und`: it has no name here)."""
+    texts = [normalised(turn.text) for turn in conversation.turns]
+    foreign = {at: found for at, text in enumerate(texts) if (found := foreign_language(text)) is not None}
+    unclear = [at for at, text in enumerate(texts) if at not in foreign and _words(text) and not _is_english(text)]
+    together = foreign_language(" ".join(texts[at] for at in unclear), fewest_words=_FEWEST_TOGETHER)
+    foreign |= dict.fromkeys(unclear, together) if together is not None else {}
+    return foreign
+
+
+def foreign_language(text: str, *, fewest_words: int = _FEWEST_WORDS) -> str | None:
+    """The ISO 639-1 code of the language other than English that `text` is surely in (`und`: it has no name here)."""
+    letters = sum(map(str.isalpha, text))
+    if letters >= 2 and len(_NOT_LATIN.findall(text)) > letters / 2:
+        return _detected(text, sure=0.0) or UNKNOWN
+    if len(_words(text)) < fewest_words or letters < _FEWEST_LETTERS or _is_english(text):
+        return None
+    return _detected(text, sure=_SURE)
+
+
+def _is_english(text: str) -> bool:
+    words = _words(text)
+    sure, shared = (sum(word in listed for word in words) for listed in (_ENGLISH_WORDS, _SHARED_WORDS))
+    return sure + shared / 3 >= _ENGLISH_SHARE * len(words)
+
+
+def _words(text: str) -> list[str]:
+    found = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    return [word for word in found if not _ABBREVIATION.fullmatch(word)]
+
+
+def _size(text: str) -> int:
+    """Words; of scripts that do not part them, every second letter counts as one."""
+    return max(len(_words(text)), len(_NOT_LATIN.findall(text)) // 4)
+
+
+def _detected(text: str, *, sure: float) -> str | None:
+    found = _detector().compute_language_confidence_values(text)
+    best, english = found[0], next(one.value for one in found if one.language.name == "ENGLISH")
+    if best.language.name == "ENGLISH" or best.value <= sure or english > _NOT_ENGLISH:
+        return None
+    return str(best.language.iso_code_639_1.name).lower()
+
+
+@cache
+def _detector() -> Any:
+    """Of trigrams alone: 40 MB instead of 530, and nothing at all where everybody writes English."""
+    from lingua import Language, LanguageDetectorBuilder  # noqa: PLC0415 - 90 MB of file, seldom needed
+
+    chosen = [getattr(Language, name) for name in _LANGUAGES]
+    return LanguageDetectorBuilder.from_languages(*chosen).with_low_accuracy_mode().build()

@@ -1,0 +1,130 @@
+"""The same words in the letters that the readers know: full-width, look-alike and invisible characters are undone.
+
+`He hit her` can be written with letters of other alphabets that look the same, with full-width letters or with
+characters that nobody sees. A person reads the same words; a model does not. Only what a model is given is changed:
+what was written or said is kept as it is. Real text in another alphabet stays, and so do accents and emoji.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from models.contract.records import Conversation
+
+_PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xa1-\xac\xae-\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]*")
+_WORD: Final = re.compile(r"[^\W_]+")
+_JOINERS: Final = "\u200c\u200d\ufe0e\ufe0f"  # emoji are built with these, and words of Arabic and Indian scripts
+_UNDONE: Final = frozenset({"<wide>", "<narrow>", "<font>", "<circle>", "<square>", "<compat>", "<noBreak>"})
+_SMALL_CAPITAL: Final = re.compile(r"LATIN LETTER SMALL CAPITAL ([A-Z])")
+_LESS_ALIKE: Final = {"м": "m", "г": "r", "п": "n", "ω": "w", "ε": "e", "η": "n", "χ": "x", "β": "b", "μ": "u"}
+_SHORTEST_ALONE: Final = 8  # letters: fewer, all of another alphabet, may be a word of its language by chance
+
+
+def normalised(text: str) -> str:
+    """`text` as the readers are to see it; text of plain letters is returned as it is."""
+    if _PLAIN.fullmatch(text):
+        return text
+    visible = "".join(_visible(text))
+    return _in_latin(unicodedata.normalize("NFC", visible))
+
+
+def as_read(conversation: Conversation) -> Conversation:
+    """The conversation with its words as the readers are to see them."""
+    turns = tuple(turn.model_copy(update={"text": normalised(turn.text)}) for turn in conversation.turns)
+    return conversation.model_copy(update={"turns": turns})
+
+
+def _visible(text: str) -> Iterator[str]:
+    """The characters that a person sees, each in its plain form."""
+    before = ""
+    for letter in text:
+        category = unicodedata.category(letter)
+        if letter in _JOINERS:
+            if before and not before.isascii() and not _is_latin(before):
+                yield letter
+            continue
+        if category in ("Zl", "Zp"):
+            yield " "
+        elif category.startswith("M"):
+            # A mark that makes a letter of a language is part of it; others only hide the letter below.
+            if not _is_latin(before) or len(unicodedata.normalize("NFC", before + letter)) == 1:
+                yield letter
+            continue
+        elif category not in ("Cf", "Cn", "Co", "Cs") and (category != "Cc" or letter.isspace()):
+            before = _plain_form(letter)
+            yield before
+            continue
+        before = before if category.startswith("C") else letter
+
+
+def _plain_form(letter: str) -> str:
+    """A full-width, mathematical or encircled letter or digit as the plain one; every other character as it is."""
+    if unicodedata.decomposition(letter).partition(" ")[0] not in _UNDONE:
+        return letter
+    plain = unicodedata.normalize("NFKC", letter)
+    is_wide = unicodedata.east_asian_width(letter) in "FH"
+    return plain if is_wide or plain == " " or all(one.isalnum() for one in plain) else letter
+
+
+# --- letters that imitate Latin ones ----------------------------------------------------------------------------
+
+
+def _in_latin(text: str) -> str:
+    """The text with look-alike letters as Latin ones, in words that hold Latin letters or imitate them wholly."""
+    words = _WORD.findall(text)
+    strange = [word for word in words if not any(map(_is_latin, word)) and any(map(str.isalpha, word))]
+    imitates = all(_imitation(word) is not None for word in strange) and (
+        len(strange) < len(words) or sum(map(len, strange)) >= _SHORTEST_ALONE
+    )
+    return _WORD.sub(lambda found: _word_in_latin(found[0], imitates=imitates), text)
+
+
+def _word_in_latin(word: str, *, imitates: bool) -> str:
+    if word.isascii():
+        return word
+    if any(map(_is_latin, word)):  # of two alphabets: nobody writes so who does not want to hide
+        return "".join(_look_alikes().get(letter) or _LESS_ALIKE.get(letter, letter) for letter in word)
+    whole = _imitation(word)
+    return whole if imitates and whole is not None else word
+
+
+def _imitation(word: str) -> str | None:
+    """The Latin word that a word of another alphabet looks like, None where one of its letters looks like none."""
+    found = [letter if letter.isdigit() else _look_alikes().get(letter) for letter in word]
+    return None if None in found else "".join(letter for letter in found if letter)
+
+
+def _is_latin(letter: str) -> bool:
+    return letter.isalpha() and (letter.isascii() or unicodedata.name(letter, "").startswith("LATIN "))
+
+
+@cache
+def _look_alikes() -> dict[str, str]:
+    """Letter -> the Latin letter that it looks like, after Unicode's table of confusable characters (UTS 39)."""
+    table = json.loads(files("confusable_homoglyphs").joinpath("confusables.json").read_text(encoding="utf-8"))
+    found: dict[str, str] = {}
+    for letter, similar in table.items():
+        if len(letter) != 1 or letter.isascii() or not letter.isalpha():
+            continue
+        latin = [plain for one in similar if (plain := _ascii_of(one["c"], one["n"]))]
+        own = _ascii_of(letter, unicodedata.name(letter, ""))
+        if own is not None or (latin and not _is_latin(letter)):
+            found[letter] = own or latin[0]
+    return found
+
+
+def _ascii_of(letter: str, name: str) -> str | None:
+    """The ASCII letter that a Latin letter is a form of (small capitals, dotless i); None for all others."""
+    if len(letter) != 1:
+        return None
+    if letter.isascii():
+        return letter if letter.isalpha() else None
+    if found := _SMALL_CAPITAL.match(name):
+        return found[1].lower()
+    if "KRA" in name.split():  # the small letter that Cyrillic and Greek k look like
+        return "k"
+    return None

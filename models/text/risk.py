@@ -1,0 +1,118 @@
+"""Risk: how worried a careful lead would be after reading all of it; the last judgement before an alert.
+
+Four logistic steps (any concern, above low, above medium, above high) over what the safeguarding and sentiment
+models said of the turns. A conversation is at least as grave as the gravest concern that is shown of it, and at
+least `low` where the readers do not know a language that it is in: nobody has read it yet.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artefacts.files import Manifest, read_arrays, read_artefact
+from models.contract.records import RISK_LEVELS, SEVERITIES, Conversation, Risk, Sentiment, TurnAssessment
+
+FEATURES: Final = (
+    "highest_any_log_odds",
+    "second_any_log_odds",
+    "concern_free_log_odds",
+    "flagged_turns",
+    "concern_low",
+    "concern_medium",
+    "concern_high",
+    "concern_critical",
+    "mean_severity_of_flagged",
+    "negative_share",
+    "most_negative",
+)
+
+
+class RiskModel:
+    """The conversation's level, and the probability that it holds any concern a lead should see."""
+
+    def __init__(self, steps: NDArray[np.float32], manifest: Manifest) -> None:
+        """`steps`: (4, features + 1), one row a step of the level; the last column is the intercept."""
+        self._steps = steps
+        self.version = manifest.label
+
+    @classmethod
+    def load(cls, path: Path) -> "RiskModel":
+        """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
+        manifest = read_artefact(path)
+        return cls(read_arrays(path)["steps"].astype(np.float32), manifest)
+
+    def predict(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Risk:
+        """`assessments` and `sentiments`: one a turn of `conversation`. No turns, no risk."""
+        if not conversation.turns:
+            return Risk(level="none", score=0.0)
+        chances = step_chances(risk_features(assessments, sentiments)[None], self._steps)[0]
+        level = max(level_of(chances), floor_of(assessments))
+        return Risk(level=RISK_LEVELS[level], score=any_chance(chances, assessments))
+
+
+def at_least_low(risk: Risk) -> Risk:
+    """The risk of a conversation of which something could not be read: nobody knows that there is none."""
+    return risk if risk.level != "none" else risk.model_copy(update={"level": "low"})
+
+
+def any_chance(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
+    """The probability that the conversation holds a concern: `chances` as `step_chances` gives a row.
+
+    Never below that of its likeliest turn: what one turn voices, the conversation does.
+    """
+    return max(float(chances[0]), *(row.scores["any"] for row in assessments))
+
+
+def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]) -> NDArray[np.float32]:
+    """(features,) in the order of FEATURES; at least one turn."""
+    chances = np.sort([row.scores["any"] for row in assessments])[::-1]
+    odds = _log_odds(chances)
+    none_at_all = float(np.prod(1.0 - np.clip(chances, 0.0, 1.0 - 1e-6)))
+    flagged = [row for row in assessments if row.concerns]
+    levels = [SEVERITIES.index(row.concerns[0].severity) for row in flagged]
+    by_level = [
+        max((row.scores["any"] for row, found in zip(flagged, levels, strict=True) if found == level), default=0.0)
+        for level in range(len(SEVERITIES))
+    ]
+    negative = [sentiment.probabilities["negative"] for sentiment in sentiments]
+    return np.asarray(
+        [
+            odds[0],
+            odds[1] if len(odds) > 1 else _log_odds(np.asarray([0.01]))[0],
+            _log_odds(np.asarray([1.0 - none_at_all]))[0],
+            np.log1p(len(flagged)),
+            *by_level,
+            float(np.mean(levels)) if levels else -1.0,
+            float(np.mean(negative)),
+            max(negative),
+        ],
+        dtype=np.float32,
+    )
+
+
+def step_chances(features: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(conversations, 4): the probability that the level is above none, low, medium, high; never rising."""
+    chances = 1.0 / (1.0 + np.exp(-(features @ steps[:, :-1].T + steps[:, -1])))
+    falling: NDArray[np.float32] = np.minimum.accumulate(chances, axis=1)
+    return falling
+
+
+def level_of(chances: NDArray[np.float32]) -> int:
+    """The index into RISK_LEVELS: how many steps are more likely than not."""
+    return int((chances >= 0.5).sum())
+
+
+def floor_of(assessments: Sequence[TurnAssessment]) -> int:
+    """The level of the gravest concern that is shown; 0 without any."""
+    return max((SEVERITIES.index(concern.severity) + 1 for row in assessments for concern in row.concerns), default=0)
+
+
+def _log_odds(chances: NDArray[np.float64]) -> NDArray[np.float64]:
+    bounded = np.clip(chances, 1e-6, 1.0 - 1e-6)
+    odds: NDArray[np.float64] = np.log(bounded / (1.0 - bounded))
+    return odds

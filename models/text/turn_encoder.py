@@ -1,0 +1,248 @@
+"""A conversation read as a whole: the shared first step of the safeguarding, sentiment and action models.
+
+The first layers of all-mpnet-base-v2, fine-tuned on care conversations. It reads many turns in one pass (each as
+`role: words`), so a turn's vector knows what was said around it and a token is paid for once. What ships is the
+difference to the packaged weights, four bits a number with a scale for every 64: added to them at loading.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.artefacts.files import Manifest, read_arrays, read_artefact
+from models.contract.errors import unavailable
+from models.contract.records import Conversation
+from models.networks.minilm import has_fast_bfloat16, load_tokenizer
+from models.networks.mpnet import CLS, SEP, MPNet
+from models.text.normalisation import normalised
+
+LAYERS: Final = 8  # of twelve: docs/decisions/0013 says what the others cost and would give
+VECTOR_SIZE: Final = 1536  # the mean over the turn's tokens, then its first token; 768 each
+_PIECE_WORDS: Final = 45  # a longer turn is read in pieces
+_PIECE_TOKENS: Final = 120  # even of words that are none
+_BREAK: Final = re.compile(r"(?<=[.!?;,])\s+|\s+(?=(?:and|but|so|then|cos|because|or)\s)")
+_WINDOW_TOKENS: Final = 500  # MPNet has 512 positions
+_CONTEXT_TOKENS: Final = 150  # of the turns before, where a conversation needs several windows
+_TOKENS_A_BATCH: Final = 2048  # more would not fit in a processor's cache any better
+_GROUP: Final = 64  # numbers that share a scale
+_STEPS: Final = 7  # four bits: -7 to 7
+
+
+@dataclass(frozen=True)
+class TurnVectors:
+    """`vectors`: (pieces, 1536) float32; `turn_of`: (pieces,) the turn that each piece belongs to, ascending."""
+
+    vectors: NDArray[np.float32]
+    turn_of: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Token ids of neighbouring pieces, and of each piece to be scored: its number, first and past-last token."""
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int, int], ...]
+
+
+class TurnEncoder:
+    """Gives every turn of a conversation a vector that knows its context."""
+
+    def __init__(self, network: MPNet, tokenizer: Any, version: str, sha256: str = "") -> None:
+        """`sha256`: of the shipped weights; empty before they are fine-tuned."""
+        self.version = version
+        self.network = network
+        self._tokenizer = tokenizer
+        self._sha256 = sha256
+
+    @classmethod
+    def load(cls, artefact: Path, base: Path) -> "TurnEncoder":
+        """`artefact`: the shipped directory; `base`: as `models.artefacts.weights.mpnet()` returns it."""
+        manifest = read_artefact(artefact)
+        found = cls.untrained(base, manifest.settings.get("levelled", ()))
+        apply_difference(found.network, read_arrays(artefact))
+        network = found.network.bfloat16() if has_fast_bfloat16() else found.network
+        return cls(network, found._tokenizer, manifest.label, manifest.files["weights.safetensors"])
+
+    def must_suit(self, reader: Manifest) -> None:
+        """Raise `artefact-mismatch` where `reader` was trained over another encoder: its heads would read noise."""
+        if reader.settings.get("reads_encoder") != self._sha256:
+            raise unavailable(
+                "artefact-mismatch",
+                f"{reader.label} was not trained over {self.version}: promote them together, or ship both again.",
+            )
+
+    @classmethod
+    def untrained(cls, base: Path, levelled: Sequence[Sequence[str]]) -> "TurnEncoder":
+        """The packaged weights in float32, the words of each group of `levelled` read alike: where training starts."""
+        network, tokenizer = MPNet.load(base, LAYERS), load_tokenizer(base)
+        level(network, tokenizer, levelled)
+        return cls(network, tokenizer, "untrained")
+
+    def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
+        """One answer a conversation, in order; windows of all of them are read in batches."""
+        jobs: list[tuple[int, Window]] = []
+        turn_of = []
+        for at, conversation in enumerate(conversations):
+            pieces, owners = self.pieces(conversation)
+            turn_of.append(np.asarray(owners, dtype=np.int64))
+            jobs.extend((at, window) for window in windows(pieces))
+        answers = [np.zeros((owners.size, VECTOR_SIZE), dtype=np.float32) for owners in turn_of]
+        with torch.inference_mode():
+            for batch in _batches(jobs):
+                vectors = self.forward([window for _, window in batch]).numpy()
+                row = 0
+                for at, window in batch:
+                    for piece, _, _ in window.spans:
+                        answers[at][piece] = vectors[row]
+                        row += 1
+        return [TurnVectors(vectors, owners) for vectors, owners in zip(answers, turn_of, strict=True)]
+
+    def pieces(self, conversation: Conversation) -> tuple[list[list[int]], list[int]]:
+        """Token ids piece by piece, each closed by a separator, and the turn of each piece."""
+        roles = {person.speaker: person.role.replace("_", " ") for person in conversation.participants}
+        texts, turns = [], []
+        for at, turn in enumerate(conversation.turns):
+            for part in cut_turn(normalised(turn.text)):
+                texts.append(f"{roles.get(turn.speaker or '', 'other')}: {part}")
+                turns.append(at)
+        pieces, owners = [], []
+        for at, encoding in zip(turns, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+            ids = encoding.ids
+            for start in range(0, max(1, len(ids)), _PIECE_TOKENS):
+                pieces.append([*ids[start : start + _PIECE_TOKENS], SEP])
+                owners.append(at)
+        return pieces, owners
+
+    def words(self, piece: Sequence[int]) -> str:
+        """What a piece says, as the tokenizer writes it."""
+        return str(self._tokenizer.decode(list(piece)))
+
+    def forward(self, batch: Sequence[Window]) -> torch.Tensor:
+        """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
+        lengths = [len(window.ids) for window in batch]
+        ids = torch.tensor([token for window in batch for token in window.ids])
+        return pooled(self.network(ids, lengths), batch)
+
+
+def pooled(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
+    """The vectors of all scored pieces, (pieces, 1536), from the last layer's tokens of the windows, (tokens, 768)."""
+    by_window = hidden.float().split([len(window.ids) for window in batch])
+    return torch.stack(
+        [
+            torch.cat([tokens[start:end].mean(dim=0), tokens[start]])
+            for tokens, window in zip(by_window, batch, strict=True)
+            for _, start, end in window.spans
+        ]
+    )
+
+
+def level(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:
+    """Give the words of each group one meaning, in place: their mean. Words of several tokens keep their own."""
+    embedding = network.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        for words in groups:
+            tokens = [tokenizer.encode(word, add_special_tokens=False).ids for word in words]
+            single = [ids[0] for ids in tokens if len(ids) == 1]
+            embedding[single] = embedding[single].mean(dim=0)
+
+
+def cut_turn(text: str) -> list[str]:
+    """A long turn in parts of at most 45 words, cut at marks or joining words where it has them; a short one whole.
+
+    A voicemail is one turn: a concern in its last sentence must not drown in what was said before.
+    """
+    if len(text.split()) <= _PIECE_WORDS:
+        return [text]
+    parts: list[list[str]] = [[]]
+    for phrase in _BREAK.split(text):
+        words = phrase.split()
+        for start in range(0, len(words), _PIECE_WORDS):
+            run = words[start : start + _PIECE_WORDS]
+            if parts[-1] and len(parts[-1]) + len(run) > _PIECE_WORDS:
+                parts.append([])
+            parts[-1].extend(run)
+    return [" ".join(part) for part in parts]
+
+
+def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
+    """Cut a conversation into windows of at most 500 tokens; each piece is scored once, later ones with context."""
+    found = []
+    first = 0
+    while first < len(pieces):
+        begin, size = first, 1
+        while begin > 0 and size + len(pieces[begin - 1]) <= _CONTEXT_TOKENS:
+            begin -= 1
+            size += len(pieces[begin])
+        end = first
+        while end < len(pieces) and (end == first or size + len(pieces[end]) <= _WINDOW_TOKENS):
+            size += len(pieces[end])
+            end += 1
+        ids, spans = [CLS], []
+        for piece in range(begin, end):
+            if piece >= first:
+                spans.append((piece, len(ids), len(ids) + len(pieces[piece])))
+            ids.extend(pieces[piece])
+        found.append(Window(tuple(ids), tuple(spans)))
+        first = end
+    return found
+
+
+def difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
+    """What fine-tuning changed, compact: matrices in four bits a number, vectors as float16.
+
+    A matrix (rows, columns) becomes uint8 (rows, columns / 2), two numbers a byte, and `<name>.scale`, float16
+    (rows, columns / 64). Raises ValueError where columns cannot be dealt into groups of 64.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    before = base.state_dict()
+    for name, after in network.state_dict().items():
+        change = (after - before[name]).float().numpy()
+        if not change.any():
+            continue
+        if change.ndim == 1:
+            arrays[name] = change.astype(np.float16)
+            continue
+        groups = change.reshape(change.shape[0], -1, _GROUP)
+        scale = (np.maximum(np.abs(groups).max(axis=2), 1e-7) / _STEPS).astype(np.float16)
+        steps = np.clip(np.round(groups / np.maximum(scale.astype(np.float32), 1e-8)[:, :, None]), -_STEPS, _STEPS)
+        halves = (steps.reshape(change.shape) + 8).astype(np.uint8)
+        arrays[name] = halves[:, ::2] << 4 | halves[:, 1::2]
+        arrays[f"{name}.scale"] = scale
+    return arrays
+
+
+def apply_difference(network: Any, arrays: dict[str, NDArray[Any]]) -> None:
+    """Add what `difference` gave to the packaged weights, in place."""
+    state = network.state_dict()
+    with torch.no_grad():
+        for name, change in arrays.items():
+            if name.endswith(".scale"):
+                continue
+            scale = arrays.get(f"{name}.scale")
+            state[name].add_(torch.from_numpy(change.astype(np.float32) if scale is None else _unpacked(change, scale)))
+
+
+def _unpacked(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The matrix that `difference` packed: (rows, columns) float32."""
+    steps = np.stack([packed >> 4, packed & 15], axis=2).astype(np.float32) - 8.0
+    groups = steps.reshape(packed.shape[0], -1, _GROUP) * scale.astype(np.float32)[:, :, None]
+    matrix: NDArray[np.float32] = groups.reshape(packed.shape[0], -1)
+    return matrix
+
+
+def _batches(jobs: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]]]:
+    batches: list[list[tuple[int, Window]]] = []
+    size = 0
+    for job in jobs:
+        size += len(job[1].ids)
+        if not batches or size > _TOKENS_A_BATCH:
+            batches.append([])
+            size = len(job[1].ids)
+        batches[-1].append(job)
+    return batches

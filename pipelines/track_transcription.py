@@ -1,0 +1,203 @@
+"""From a recording's tracks to its transcript: the models of speech, called in their order.
+
+On the walk: the worker, the model API and `./writecare transcribe` all call this; it knows no database and no Ray.
+Recognition and diarization of a single track run side by side.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from models.audio.decoder import SAMPLE_RATE, DecodedAudio, decode, refuse_too_much
+from models.contract.audio_tracks import Channels
+from models.contract.records import StageTiming, Transcript, Transcription
+from models.speech import attribution
+from pipelines.model_protocols import Samples, Speech
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Transcribed:
+    transcript: Transcript
+    timings: tuple[StageTiming, ...]
+
+
+def decode_call(
+    sources: Sequence[Path | BinaryIO], *, max_seconds: float, channels: Channels, allow_unconfined: bool = False
+) -> list[DecodedAudio]:
+    """Decode the files of one call. Of several files each is a track, unless the caller wants their channels apart.
+
+    Raises as `models.audio.decoder.decode`, and `too_large` (`audio-too-long`) where all tracks together are too much.
+    """
+    wanted: Channels = "mix" if channels == "auto" and len(sources) > 1 else channels
+    decoded: list[DecodedAudio] = []
+    for source in sources:
+        decoded.append(decode(source, max_seconds=max_seconds, channels=wanted, allow_unconfined=allow_unconfined))
+        refuse_too_much([one.info for one in decoded], max_seconds)
+    return decoded
+
+
+async def transcribe_call(
+    tracks: Sequence[Samples],
+    speech: Speech,
+    *,
+    speakers: int | None = None,
+    most_speakers: int | None = None,
+    names: Sequence[str] = (),
+    language: str | None = None,
+) -> Transcribed:
+    """Transcribe a call whose speakers nobody has named: one track is diarized; of several, each is one speaker's."""
+    if len(tracks) == 1:
+        return await transcribe_mixed(
+            tracks[0], speech, speakers=speakers, most_speakers=most_speakers, names=names, language=language
+        )
+    labels = [f"Speaker {number}" for number in range(1, len(tracks) + 1)]
+    return await transcribe_tracks(tracks, labels, speech, names=names, language=language)
+
+
+async def transcribe_mixed(
+    samples: Samples,
+    speech: Speech,
+    *,
+    speakers: int | None = None,
+    most_speakers: int | None = None,
+    names: Sequence[str] = (),
+    language: str | None = None,
+) -> Transcribed:
+    """Transcribe a call on one track (float32[n], 16 kHz mono).
+
+    `speakers` is their number where it is known, `most_speakers` its bound; `names` are who takes part,
+    `language` what they speak, where it is known.
+    """
+    duration = len(samples) / SAMPLE_RATE
+    (transcription, first), (turns, second) = await asyncio.gather(
+        _timed("transcription", duration, speech.transcribe(samples, names, language)),
+        _timed("diarization", duration, speech.diarize(samples, speakers=speakers, most_speakers=most_speakers)),
+    )
+    joining = asyncio.to_thread(
+        attribution.transcript,
+        transcription.words,
+        turns,
+        duration_seconds=round(duration, 3),
+        language=transcription.language,
+        not_understood=transcription.not_understood,
+        models=_speech_versions(speech),
+    )
+    result, third = await _timed("attribution", duration, joining)
+    return Transcribed(result, (first, second, third))
+
+
+async def transcribe_tracks(
+    tracks: Sequence[Samples],
+    labels: Sequence[str],
+    speech: Speech,
+    *,
+    names: Sequence[str] = (),
+    language: str | None = None,
+) -> Transcribed:
+    """Transcribe a call with one track a participant (each float32[n], 16 kHz mono, aligned in time).
+
+    A track is a speaker, so nothing is diarized; `labels` name the speakers, one a track, each different.
+    """
+    duration = max((len(track) for track in tracks), default=0) / SAMPLE_RATE
+    total = sum(len(track) for track in tracks) / SAMPLE_RATE
+    heard, first = await _timed("transcription", total, _each_in_turn(tracks, speech, names, language))
+    joining = asyncio.to_thread(_joined_tracks, tracks, labels, heard, duration, _speech_versions(speech))
+    result, second = await _timed("attribution", duration, joining)
+    return Transcribed(result, (first, second))
+
+
+async def _each_in_turn(
+    tracks: Sequence[Samples], speech: Speech, names: Sequence[str], language: str | None
+) -> list[Transcription]:
+    # One recogniser takes all processors: side by side the tracks would only fill memory.
+    return [await speech.transcribe(track, names, language) for track in tracks]
+
+
+def _joined_tracks(
+    tracks: Sequence[Samples],
+    labels: Sequence[str],
+    heard: Sequence[Transcription],
+    duration: float,
+    versions: Mapping[str, str],
+) -> Transcript:
+    return attribution.merge_tracks(
+        [
+            attribution.Track(label, one.words, one.speech, attribution.levels(samples, SAMPLE_RATE))
+            for label, one, samples in zip(labels, heard, tracks, strict=True)
+        ],
+        duration_seconds=round(duration, 3),
+        language=_spoken_longest(heard),
+        not_understood=[stretch for one in heard for stretch in one.not_understood],
+        models=versions,
+    )
+
+
+def _spoken_longest(heard: Sequence[Transcription]) -> str:
+    """The language of the tracks; of several the one that is spoken longest."""
+    seconds: dict[str, float] = defaultdict(float)
+    for one in heard:
+        seconds[one.language] += sum(end - start for start, end in one.speech)
+    return max(seconds, key=lambda language: seconds[language])
+
+
+def _speech_versions(speech: Speech) -> dict[str, str]:
+    return {name: version for name, version in speech.versions.items() if name in ("transcription", "diarization")}
+
+
+async def transcribe_source(
+    source: str,
+    speech: Speech,
+    *,
+    max_seconds: float,
+    allow_unconfined: bool = False,
+    speakers: int | None = None,
+    names: Sequence[str] = (),
+    channels: Channels = "auto",
+    language: str | None = None,
+) -> tuple[dict[str, Any], tuple[StageTiming, ...]]:
+    """Transcribe a file, or the tracks of one call as `a.flac+b.flac`; the contract's JSON shape, and the timings.
+
+    Raises `WriteCareError` as `decode_call`, and `FileNotFoundError` and its kin for a path that fails.
+    """
+    paths = source_paths(source)
+    reading = asyncio.to_thread(
+        decode_call, paths, max_seconds=max_seconds, channels=channels, allow_unconfined=allow_unconfined
+    )
+    decoded, decoding = await _timed("decoding", 0.0, reading)
+    decoding = decoding.model_copy(update={"audio_seconds": sum(one.duration_seconds for one in decoded)})
+    tracks = [track for one in decoded for track in one.tracks]
+    done = await transcribe_call(tracks, speech, speakers=speakers, names=names, language=language)
+    sound = [one.info.sound.model_dump(mode="json") for one in decoded]
+    return {"source": source, **done.transcript.model_dump(mode="json"), "sound": sound}, (decoding, *done.timings)
+
+
+def source_paths(source: str) -> list[Path]:
+    """The files that a source names: itself where such a file exists, else the tracks that `+` joins."""
+    if Path(source).exists():
+        return [Path(source)]
+    return [Path(part) for part in source.split("+")]
+
+
+def rttm(transcript: dict[str, Any], name: str) -> str:
+    """The utterances as NIST RTTM lines (one a stretch of speech); utterances without a speaker are left out."""
+    lines = []
+    for utterance in transcript["utterances"]:
+        if utterance["speaker"] is None:
+            continue
+        start = utterance["start_seconds"]
+        length = utterance["end_seconds"] - start
+        speaker = utterance["speaker"].replace(" ", "_")  # RTTM separates its fields by spaces
+        lines.append(f"SPEAKER {name} 1 {start:.3f} {length:.3f} <NA> <NA> {speaker} <NA> <NA>\n")
+    return "".join(lines)
+
+
+async def _timed(stage: str, audio_seconds: float, work: Awaitable[Answer]) -> tuple[Answer, StageTiming]:
+    started = time.perf_counter()
+    answer = await work
+    return answer, StageTiming(stage=stage, audio_seconds=audio_seconds, wall_seconds=time.perf_counter() - started)

@@ -1,0 +1,150 @@
+"""The models as the worker and the model API reach them: Ray Serve's deployments behind the pipeline's Protocol.
+
+One `ServedModels` lives for one piece of work: it remembers the version behind every answer it was given, so that
+what is stored can be replayed even where a champion changed half way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from models.contract.errors import WriteCareError, unavailable
+from models.contract.records import (
+    ActionItem,
+    AnalysedTurn,
+    Conversation,
+    Risk,
+    Sentiment,
+    SpeakerTurn,
+    Summary,
+    Transcription,
+    TurnAssessment,
+)
+from serving.placement import APPLICATION
+from serving.replica_results import Answer
+
+Samples = NDArray[np.float32]
+Told = TypeVar("Told")
+
+
+class ServedModels:
+    """Implements `pipelines.model_protocols.Models`; every method raises `unavailable` where Ray cannot answer now."""
+
+    def __init__(self, handles: Mapping[str, Any]) -> None:
+        """`handles`: deployment name -> handle, as `deployment_handles` gives them; they may be shared."""
+        self._handles = handles
+        self._versions: dict[str, str] = {}
+        self._sound: tuple[Samples, Any] | None = None
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Capability -> version, of all answers given so far."""
+        return dict(self._versions)
+
+    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
+        """Words with times and confidences, no speakers yet."""
+        heard: Transcription = await self._ask(
+            "transcription", "transcribe", self._shared(samples), list(names), language
+        )
+        return heard
+
+    async def diarize(
+        self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
+    ) -> tuple[SpeakerTurn, ...]:
+        """Who is heard when."""
+        sound = self._shared(samples)
+        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", sound, speakers, most_speakers)
+        return turns
+
+    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+        """One assessment a turn, in order, each concern with its evidence."""
+        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation)
+        return assessed
+
+    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        """Of each conversation one answer a turn, in order, without evidence."""
+        judged: list[tuple[AnalysedTurn, ...]] = await self._ask("safeguarding", "judge", list(conversations))
+        return judged
+
+    async def explain(
+        self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
+    ) -> list[tuple[TurnAssessment, ...]]:
+        """The same assessments, each concern with its evidence."""
+        found: list[tuple[TurnAssessment, ...]] = await self._ask(
+            "safeguarding", "explain", list(conversations), list(assessments)
+        )
+        return found
+
+    async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
+        """One a turn, in order."""
+        felt: tuple[Sentiment, ...] = await self._ask("sentiment", "predict", conversation)
+        return felt
+
+    async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]:
+        """The commitments that were voiced."""
+        found: tuple[ActionItem, ...] = await self._ask("actions", "extract", conversation)
+        return found
+
+    async def embed(self, texts: Sequence[str]) -> Samples:
+        """Rows of 384, L2-normalised, one a text."""
+        rows: Samples = await self._ask("embedding", "embed", list(texts))
+        return rows
+
+    async def risk(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
+    ) -> Risk:
+        """The conversation's level."""
+        level: Risk = await self._ask("risk", "predict", conversation, tuple(assessments), tuple(sentiments))
+        return level
+
+    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
+        """Two or three sentences, each citing its turns."""
+        summary: Summary = await self._ask("summarisation", "summarise", conversation, tuple(assessments))
+        return summary
+
+    def _shared(self, samples: Samples) -> Any:
+        """The samples in Ray's store, laid there once for both models that hear them; the track before makes room."""
+        if self._sound is None or self._sound[0] is not samples:
+            self._sound = None
+            try:
+                self._sound = (samples, ray.put(samples))
+            except RayError:
+                raise unavailable(
+                    "models-busy", "Other recordings fill the models' memory: try again shortly."
+                ) from None
+        return self._sound[1]
+
+    async def _ask(self, deployment: str, method: str, *arguments: Any) -> Any:
+        try:
+            answer: Answer[Any] = await getattr(self._handles[deployment], method).remote(*arguments)
+        except RayTaskError as error:
+            # Ray's own text holds the remote traceback; ours alone goes on.
+            if isinstance(error.cause, WriteCareError):
+                raise error.cause from None
+            raise _down(deployment) from None
+        except (TimeoutError, RayError, RayServeException):
+            raise _down(deployment) from None
+        value = answer.taken()
+        self._versions.update(answer.versions)
+        return value
+
+
+def deployment_handles(names: Sequence[str]) -> dict[str, Any]:
+    """Handles of the deployments of that name; the process must have joined the Ray cluster.
+
+    Raises `unavailable` where they are not deployed (yet).
+    """
+    try:
+        return {name: serve.get_deployment_handle(name, APPLICATION) for name in names}
+    except (RayError, RayServeException):
+        raise _down(names[0]) from None
+
+
+def _down(deployment: str) -> WriteCareError:
+    return unavailable("models-unavailable", f"The model {deployment} cannot answer just now: try again shortly.")

@@ -1,0 +1,110 @@
+"""A transcript or analysis asked for while it is being made: why it is not there, and how far it has come."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from comms.calls.recordings.progress import Stage, note_stage
+from comms.calls.recordings.queries import mark_ready, park
+from comms.kernel.database import Actor
+from comms.web.context import House
+from tests import factories
+from tests.comms.walked import make_recording, transcribe
+from tests.comms.web.test_middleware import assert_problem
+
+pytestmark = pytest.mark.anyio
+
+
+async def ask(client: httpx.AsyncClient, house: House, actor: Actor, recording_id: UUID, what: str) -> httpx.Response:
+    return await client.get(f"/api/recordings/{recording_id}/{what}", headers=factories.bearer(house, actor))
+
+
+def progress(answer: httpx.Response) -> dict[str, Any]:
+    found: dict[str, Any] = answer.json()["progress"]
+    return {name: value for name, value in found.items() if name != "since" and value is not None}
+
+
+async def etag_of(client: httpx.AsyncClient, house: House, actor: Actor, recording_id: UUID) -> str:
+    answer = await client.get(f"/api/recordings/{recording_id}", headers=factories.bearer(house, actor))
+    return answer.headers["etag"]
+
+
+async def test_a_recording_that_waits_says_that_nothing_of_it_is_done(client: httpx.AsyncClient, house: House) -> None:
+    made = await make_recording(house)
+    for what in ("transcript", "analysis"):
+        answer = await ask(client, house, made.lead, made.recording_id, what)
+        assert_problem(answer, 409, f"{what}-in-progress")
+        assert progress(answer) == {"recording_status": "processing", "done": 0, "stages": 3}
+        assert answer.headers["retry-after"] == "5"
+
+
+@pytest.mark.parametrize(("stage", "done"), [("decoding", 0), ("transcribing", 1), ("reading", 2)])
+async def test_each_stage_is_told_of_as_it_begins(
+    client: httpx.AsyncClient, house: House, worker_house: House, stage: Stage, done: int
+) -> None:
+    made = await make_recording(house)
+    version = (
+        await client.get(f"/api/recordings/{made.recording_id}", headers=factories.bearer(house, made.lead))
+    ).headers.get("etag")
+    await note_stage(worker_house.database, made.worker, made.recording_id, stage)
+    answer = await ask(client, house, made.lead, made.recording_id, "analysis")
+    assert_problem(answer, 409, "analysis-in-progress")
+    assert progress(answer) == {"recording_status": "processing", "stage": stage, "done": done, "stages": 3}
+    assert stage in answer.json()["detail"]
+    assert (
+        await client.get(f"/api/recordings/{made.recording_id}", headers=factories.bearer(house, made.lead))
+    ).headers.get("etag") == version
+
+
+async def test_with_a_transcript_it_is_the_analysis_that_is_waited_for(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made = await make_recording(house)
+    await transcribe(worker_house, made)
+    assert (await ask(client, house, made.lead, made.recording_id, "transcript")).status_code == 200
+    answer = await ask(client, house, made.lead, made.recording_id, "analysis")
+    assert_problem(answer, 409, "analysis-in-progress")
+    assert progress(answer)["done"] == 2
+
+
+async def test_a_parked_recording_says_what_stopped_it(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made = await make_recording(house)
+    await note_stage(worker_house.database, made.worker, made.recording_id, "decoding")
+    async with worker_house.database.acting_as(made.worker) as conn:
+        await park(conn, made.worker, made.recording_id, "consent-missing")
+    answer = await ask(client, house, made.lead, made.recording_id, "transcript")
+    assert_problem(answer, 409, "recording-parked")
+    assert progress(answer) == {
+        "recording_status": "parked", "done": 0, "stages": 3, "parked_reason": "consent-missing",
+    }  # fmt: skip
+    assert "retry-after" not in answer.headers
+
+
+async def test_a_recording_that_still_runs_has_no_transcript_yet(client: httpx.AsyncClient, house: House) -> None:
+    manager, resident, _ = await factories.make_call(house)
+    session_id = await factories.make_session(house, manager, manager, resident, session_type="video_call")
+    started = await client.post(f"/api/recordings/start/{session_id}", headers=factories.bearer(house, manager))
+    recording_id = UUID(started.json()["id"])
+    answer = await ask(client, house, manager, recording_id, "transcript")
+    assert_problem(answer, 409, "recording-running")
+
+
+async def test_what_is_ready_deleted_or_anothers_without_a_transcript_is_missing_as_before(
+    client: httpx.AsyncClient, house: House, worker_house: House
+) -> None:
+    made = await make_recording(house)
+    stranger = await factories.make_actor(house, "safeguarding_lead")
+    assert_problem(await ask(client, house, stranger, made.recording_id, "transcript"), 404, "not-found")
+    await note_stage(worker_house.database, made.worker, made.recording_id, "reading")
+    async with worker_house.database.acting_as(made.worker) as conn:
+        await mark_ready(conn, made.worker, made.recording_id)
+    for what in ("transcript", "analysis"):
+        assert_problem(await ask(client, house, made.lead, made.recording_id, what), 404, "not-found")
+    kept = await factories.rows(house, made.lead, "select stage, stage_since from recordings")
+    assert kept == [{"stage": None, "stage_since": None}]
+    await client.delete(f"/api/recordings/{made.recording_id}", headers=factories.bearer(house, made.lead))
+    assert_problem(await ask(client, house, made.lead, made.recording_id, "transcript"), 404, "not-found")

@@ -1,0 +1,58 @@
+"""What tests of messaging share: a conversation over HTTP, and people speaking in it."""
+
+from typing import Any
+
+import httpx
+
+from comms.kernel.database import Actor
+from comms.web.context import House
+from tests import factories
+
+
+class Talk:
+    """People of a home and the API, so that a test reads as what they do."""
+
+    def __init__(self, client: httpx.AsyncClient, house: House) -> None:
+        self._client = client
+        self._house = house
+
+    async def ask(self, actor: Actor, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = factories.bearer(self._house, actor) | options.pop("headers", {})
+        return await self._client.request(method, path, headers=headers, **options)
+
+    async def person(self, beside: Actor, role: str = "care_worker") -> Actor:
+        return await factories.make_user(self._house, beside.tenant_id, role)
+
+    async def begin(self, actor: Actor, *members: Actor, kind: str = "group", **fields: Any) -> str:
+        """The address of a new conversation."""
+        body = {"conversation_type": kind, "members": [str(member.user_id) for member in members]} | fields
+        made = await self.ask(actor, "POST", "/api/conversations", json=body)
+        assert made.status_code in (200, 201), made.text
+        return made.headers["location"]
+
+    async def say(self, actor: Actor, conversation: str, content: str, **fields: Any) -> dict[str, Any]:
+        """The message that was sent."""
+        body = {"conversation_id": conversation.rpartition("/")[2], "content": content} | fields
+        sent = await self.ask(actor, "POST", "/api/messages", json=body)
+        assert sent.status_code == 201, sent.text
+        message: dict[str, Any] = sent.json()
+        return message
+
+    async def read(self, actor: Actor, conversation: str) -> list[str | None]:
+        """What the actor sees of what people said in the conversation, oldest first."""
+        answer = await self.ask(actor, "GET", f"/api/messages/conversations/{conversation.rpartition('/')[2]}")
+        assert answer.status_code == 200, answer.text
+        said = [message for message in answer.json()["items"] if message["sender_type"] != "system"]
+        return [message["content"] for message in reversed(said)]
+
+    async def find(self, actor: Actor, words: str, **params: str) -> list[dict[str, Any]]:
+        """What the actor's search gives."""
+        answer = await self.ask(actor, "GET", "/api/messages/search", params={"q": words} | params)
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+
+def told(answer: httpx.Response) -> tuple[int, str]:
+    """The status of a problem and its slug."""
+    return answer.status_code, answer.json()["type"].rpartition("/")[2]

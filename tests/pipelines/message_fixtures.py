@@ -1,0 +1,108 @@
+"""What tests of the reading of messages share: a home's conversation, a lead outside it, and the worker's models."""
+
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from comms.kernel.database import Actor
+from comms.web.context import House
+from instance.provisioning import Databases
+from pipelines.message_assessment import read_messages
+from pipelines.message_explanation import explain_messages
+from tests import factories
+from tests.comms.messaging_fixtures import Talk
+from tests.factories import rows
+from tests.fakes import ScriptedModels
+
+
+class Room:
+    """A carer, a manager and a resident in one conversation, a lead who is not in it, and the worker's models."""
+
+    def __init__(self, talk: Talk, house: House, worker_house: House, databases: Databases) -> None:
+        self.talk = talk
+        self._house = house
+        self.worker_house = worker_house
+        self._databases = databases
+        self.models = ScriptedModels()
+
+    async def furnish(self) -> None:
+        self.manager = await factories.make_actor(self._house, "care_manager")
+        self.carer = await self.talk.person(self.manager)
+        self.resident = await self.talk.person(self.manager, "resident")
+        self.lead = await self.talk.person(self.manager, "safeguarding_lead")
+        await factories.put_all_in_force(self._house, self.manager)
+        for person in (self.manager, self.carer, self.resident):
+            await factories.grant(self._house, self.manager, person)
+        self.conversation = await self.talk.begin(self.manager, self.carer, self.resident)
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.manager.tenant_id
+
+    async def say(self, actor: Actor, content: str) -> dict[str, Any]:
+        return await self.talk.say(actor, self.conversation, content)
+
+    async def edit(self, actor: Actor, message: dict[str, Any], content: str) -> None:
+        address = f"/api/messages/{message['id']}"
+        headers = {"If-Match": '"1"'}
+        answer = await self.talk.ask(actor, "PUT", address, json={"content": content}, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    async def read(self, models: ScriptedModels | None = None) -> ScriptedModels:
+        used = models or self.models
+        while await read_messages(self.worker_house, lambda: used, self.tenant_id):
+            pass
+        return used
+
+    async def explain(self, models: ScriptedModels | None = None) -> ScriptedModels:
+        used = models or self.models
+        while await explain_messages(self.worker_house, used, self.tenant_id):
+            pass
+        return used
+
+    async def see(self, statement: str, *values: Any, actor: Actor | None = None) -> list[dict[str, Any]]:
+        return await rows(self._house, actor or self.lead, statement, *values)
+
+    async def readings(self) -> list[tuple[str, int]]:
+        found = await self.see(
+            "select message_id, version from message_readings where not again order by message_id, version"
+        )
+        return [(str(row["message_id"]), row["version"]) for row in found]
+
+    async def events(self, kind: str = "safeguarding.alert") -> list[dict[str, Any]]:
+        found = await self.see("select data from events where type = %s order by id", kind)
+        return [row["data"] for row in found]
+
+    def with_vectors(self) -> list[str]:
+        """The messages whose meaning was laid."""
+        with psycopg.connect(self._databases.administrator) as conn:
+            found = conn.execute("select message_id::text from message_vectors where tenant_id = %s", (self.tenant_id,))
+            return [message_id for (message_id,) in found.fetchall()]
+
+    def waiting(self) -> list[tuple[Any, ...]]:
+        """What waits to be read, and for what."""
+        with psycopg.connect(self._databases.administrator) as conn:
+            return conn.execute(
+                "select message_id::text, version, waits_for from message_readings_due where tenant_id = %s "
+                "order by message_id, version",
+                (self.tenant_id,),
+            ).fetchall()
+
+    def let_time_pass(self) -> None:
+        """What was taken by somebody who did not keep it comes due again."""
+        with psycopg.connect(self._databases.administrator) as conn:
+            conn.execute(
+                "update alert_evidence set spans_due_at = now() where tenant_id = %s and spans_due_at is not null",
+                (self.tenant_id,),
+            )
+            conn.execute(
+                "update message_readings_due set due_at = now() where tenant_id = %s and waits_for is null",
+                (self.tenant_id,),
+            )
+
+    async def withdraw(self, person: Actor) -> None:
+        await factories.withdraw(self._house, self.manager, person, "analyse")
+
+    async def grant(self, person: Actor) -> None:
+        await factories.grant(self._house, self.manager, person, "analyse")

@@ -1,0 +1,53 @@
+"""Answers of replicas: an item's error stays its own, and no error carries what was said."""
+
+import pytest
+
+from models.contract.errors import Kind, WriteCareError, invalid
+from serving.replica_results import Answer, answer_many, answer_one
+
+VERSIONS = {"judge": "1.0.0"}
+
+
+def doubled(items: list[int]) -> list[int]:
+    if 13 in items:
+        raise ValueError("the words 'she hit me' cannot be read")
+    return [2 * item for item in items]
+
+
+def test_all_items_are_asked_at_once_and_answered_in_order() -> None:
+    asked: list[list[int]] = []
+
+    def ask(items: list[int]) -> list[int]:
+        asked.append(items)
+        return doubled(items)
+
+    assert [answer.taken() for answer in answer_many(ask, [1, 2, 3], VERSIONS)] == [2, 4, 6]
+    assert asked == [[1, 2, 3]]
+
+
+def test_one_bad_item_does_not_cost_the_others_their_answer() -> None:
+    first, second, third = answer_many(doubled, [1, 13, 3], VERSIONS)
+    assert (first.taken(), third.taken()) == (2, 6)
+    with pytest.raises(WriteCareError):
+        second.taken()
+
+
+def test_a_librarys_error_says_its_type_and_nothing_of_what_it_failed_on() -> None:
+    [answer] = answer_many(doubled, [13], VERSIONS)
+    assert answer.error is not None
+    assert answer.error.kind is Kind.UNAVAILABLE
+    assert "hit" not in answer.error.detail
+    assert "ValueError" in answer.error.detail
+
+
+def test_an_error_of_ours_passes_unchanged() -> None:
+    def refuse() -> int:
+        raise invalid("too-short", "Too short.")
+
+    with pytest.raises(WriteCareError, match="Too short"):
+        answer_one(refuse, VERSIONS).taken()
+
+
+def test_an_answer_does_not_show_its_value() -> None:
+    assert "secret" not in repr(Answer("secret", VERSIONS))
+    assert "1.0.0" in repr(Answer("secret", VERSIONS))

@@ -1,0 +1,63 @@
+"""Real talk for a stage of training: which excerpts, and in half of them a single line of care talk.
+
+A concern may come in one line in the middle of talk about something else; and not every line of care talk that stands
+out in other talk is a concern, so harmless lines are put in as well.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from models.contract.records import Turn
+from training.dataset import Labelled
+from training.real_talk import RealTalk
+
+_WITH_A_LINE: Final = 0.5
+_SHARES: Final = {"consultation": 0.5, "meeting": 0.2, "e-mail": 0.1, "short lines": 0.2}  # of the words
+
+
+def chosen_excerpts(sets: Sequence[RealTalk], words: int, seed: int, taken: Collection[str] = ()) -> list[Labelled]:
+    """About as many words of excerpts, dealt to the kinds of talk by `_SHARES`, to sets of a kind alike.
+
+    `taken`: ids of excerpts that are not to be chosen.
+    """
+    chosen: list[Labelled] = []
+    for real in sets:
+        alike = sum(other.kind == real.kind for other in sets)
+        left = words * _SHARES[real.kind] / alike
+        order = [excerpt for excerpt in real.learn if excerpt.conversation.id not in taken]
+        random.Random(f"{seed}-{real.name}").shuffle(order)  # noqa: S311 - a reproducible choice, not a secret
+        for excerpt in order:
+            if left <= 0:
+                break
+            left -= sum(len(turn.text.split()) for turn in excerpt.conversation.turns)
+            chosen.append(excerpt)
+    return chosen
+
+
+def with_lines(excerpts: Sequence[Labelled], lines: Sequence[Labelled], draw: random.Random) -> list[Labelled]:
+    """The excerpts, half of those that are talk of several turns with one of `lines` in it."""
+    return [
+        _with_line(one, draw.choice(lines), draw)
+        if lines and len(one.conversation.turns) > 2 and draw.random() < _WITH_A_LINE
+        else one
+        for one in excerpts
+    ]
+
+
+def _with_line(excerpt: Labelled, line: Labelled, draw: random.Random) -> Labelled:
+    """The excerpt with the line's only turn put in at random, said by one of its speakers."""
+    turns = list(excerpt.conversation.turns)
+    at = draw.randint(1, len(turns))
+    turns.insert(at, Turn(speaker=turns[at - 1].speaker, text=line.conversation.turns[0].text))
+    return replace(
+        excerpt,
+        conversation=excerpt.conversation.model_copy(update={"turns": tuple(turns)}),
+        concerns=np.insert(excerpt.concerns, at, line.concerns[0], axis=0),
+        severity=np.insert(excerpt.severity, at, line.severity[0]),
+        sentiment=np.insert(excerpt.sentiment, at, line.sentiment[0]),
+        commits=np.insert(excerpt.commits, at, line.commits[0]),
+    )

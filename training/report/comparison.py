@@ -1,0 +1,59 @@
+"""Two versions on the same conversations: what each reaches, what changed, and where."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.records import CATEGORIES
+from training.metrics import Floats, average_precisions, interval, resampled
+from training.report.predictions import Reading
+from training.report.sections import WORST, Figures, case, other_values, safeguarding_values
+
+_MOVED = 0.05  # less is not worth a reader's time
+
+
+def comparison_figures(model: Reading, against: Reading) -> Figures:
+    """Figures of both, their difference by paired bootstrap over conversations, and the turns that changed most.
+
+    Both readings must be of the same conversations in the same order.
+    """
+    weights = resampled(model.owner)
+    by_conversation = resampled(np.arange(len(model.material.items)))
+    ours, theirs = (dict(_values(reading, weights, by_conversation)) for reading in (model, against))
+    voiced, gained, lost = model.any_truth == 1, model.flagged & ~against.flagged, against.flagged & ~model.flagged
+    risen = model.any_chance - against.any_chance
+    return {
+        "conversations": len(model.material.items),
+        "turns": len(model.owner),
+        "model": {"name": model.name, "learnt": model.learnt},
+        "against": {"name": against.name, "learnt": against.learnt},
+        "figures": [
+            {
+                "figure": name,
+                "model": interval(ours[name]).__dict__,
+                "against": interval(theirs[name]).__dict__,
+                "difference": interval(ours[name] - theirs[name]).__dict__,
+            }
+            for name in ours
+        ],
+        "newly_flagged_concerns": int((gained & voiced).sum()),
+        "lost_concerns": int((lost & voiced).sum()),
+        "new_false_alarms": int((gained & ~voiced).sum()),
+        "lost_false_alarms": int((lost & ~voiced).sum()),
+        "risen": _moved(model, against, risen),
+        "fallen": _moved(model, against, -risen),
+    }
+
+
+def _values(reading: Reading, weights: Floats, by_conversation: Floats) -> Iterator[tuple[str, Floats]]:
+    yield from safeguarding_values(reading, weights).items()
+    yield from other_values(reading, weights, by_conversation).items()
+    for at, name in enumerate(CATEGORIES):
+        yield name, average_precisions(reading.true_concern[:, at], reading.concern[:, at], weights)
+
+
+def _moved(model: Reading, against: Reading, by: NDArray[np.float32]) -> list[Figures]:
+    """The turns that moved furthest in one direction, most first."""
+    rows = np.argsort(-by, kind="stable")[:WORST]
+    return [{**case(model, int(row)), "before": float(against.any_chance[row])} for row in rows if by[row] >= _MOVED]
