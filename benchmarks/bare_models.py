@@ -17,7 +17,7 @@ from cli.demo import SAMPLE
 from comms.kernel.settings import Settings
 from models.artefacts import weights
 from models.contract.records import Conversation
-from serving.placement import Placement
+from serving.placement import ReplicaSettings
 
 _CALLS: dict[str, tuple[int, Callable[[], object]]] = {}  # of the child process alone: threads and call by name
 
@@ -46,15 +46,15 @@ def _load(data_dir: Any, inputs: Inputs) -> None:
     from models.text.analysis import TextModels  # noqa: PLC0415
     from models.text.embedding import EmbeddingModel  # noqa: PLC0415
 
-    placement = Placement.of(Settings(data_dir=data_dir))
+    placement = ReplicaSettings.of(Settings(data_dir=data_dir))
     text = TextModels.load(data_dir)
-    embedding = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
+    embedding = EmbeddingModel.load(weights.sentence_encoder(placement.verified_dir))
     options = RecognitionOptions(device=placement.device, threads=placement.threads, readings=placement.readings)
     transcriber = Transcriber(weights.whisper(placement.models), options)
     _CALLS.update(
         {
             "embed": (1, lambda: embedding.embed(inputs.texts)),
-            "detect-safeguarding": (1, lambda: text.safeguarding.assess(inputs.conversation)),
+            "detect-safeguarding": (1, lambda: text.safeguarding.score_with_evidence(inputs.conversation)),
             "sentiment-analysis": (1, lambda: text.sentiment.predict(inputs.conversation)),
             "transcribe": (
                 placement.threads, lambda: transcriber.transcribe(decode(SAMPLE, max_seconds=600).samples),

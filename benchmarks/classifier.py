@@ -26,7 +26,7 @@ from models.contract.records import Conversation
 from models.registry.champions import SHIPPED
 from models.text.embedding import EmbeddingModel
 from models.text.ngrams import NgramFeatures, NgramInput, ngram_inputs
-from training.dataset import Labelled
+from training.dataset import LabelledConversation
 from training.metrics import (
     average_precisions,
     interval,
@@ -34,18 +34,18 @@ from training.metrics import (
     recalls_at_false_alarms,
     resampled,
 )
-from training.report.material import corpus, never_held_out
-from training.report.predictions import find_version, held_out_reading
+from training.report.material import load_corpus, never_held_out
+from training.report.predictions import find_version, held_out_predictions
 
 PAIRS: Final = 11
 CONVERSATIONS: Final = 24  # read in each half of a pair
 STRENGTH: Final = 10.0  # of the logistic regressions: as our own n-grams have it
 
 
-class PlainBlend:
+class BaselineClassifier:
     """The yardstick: word and character TF-IDF beside a frozen sentence vector of the turn, a logistic layer each."""
 
-    def __init__(self, embedding: EmbeddingModel, learn: Sequence[Labelled]) -> None:
+    def __init__(self, embedding: EmbeddingModel, learn: Sequence[LabelledConversation]) -> None:
         self._embedding = embedding
         inputs = _inputs([item.conversation for item in learn])
         self._features = NgramFeatures.fit(inputs)
@@ -99,19 +99,19 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
     torch.set_num_threads(1)
-    known, _ = corpus()
-    reading = held_out_reading(known)
+    known, _ = load_corpus()
+    reading = held_out_predictions(known)
     asked = {item.conversation.id for item in reading.material.items}
     learn = [item for item in known.items if item.conversation.id not in asked] + never_held_out()
-    _say(f"fitting the yardstick on {len(learn)} conversations (a minute or two) …")
+    _log(f"fitting the yardstick on {len(learn)} conversations (a minute or two) …")
     embedding = EmbeddingModel.load(packaged.sentence_encoder())
-    blend = PlainBlend(embedding, learn)
+    blend = BaselineClassifier(embedding, learn)
     talks = [item.conversation for item in reading.material.items]
     theirs = blend.score(talks)
 
@@ -132,7 +132,7 @@ def main() -> int:
     model = find_version(str(SHIPPED), SHIPPED).load().safeguarding
     few = talks[:CONVERSATIONS]
     turns = sum(len(talk.turns) for talk in few)
-    _say(f"reading {turns} turns {PAIRS} times each …")
+    _log(f"reading {turns} turns {PAIRS} times each …")
     pairs = paired(lambda: model.score(few), lambda: blend.score(few))
     ratio, low, high = median_interval([mine / other for mine, other in pairs])
     mine, other = (statistics.median(pair[at] for pair in pairs) for at in (0, 1))

@@ -18,7 +18,7 @@ import psycopg
 import uuid_utils.compat as uuid_utils
 from psycopg.types.json import Jsonb
 
-from benchmarks.session_post import compare, platform
+from benchmarks.session_post import compare, running_api
 from comms.kernel.database import Actor
 
 WORDS = "Ada had her tablets at eight and slept well; please look at her left heel again tonight."
@@ -112,7 +112,7 @@ def piped(conn: psycopg.Connection, actor: Actor, conversation_id: uuid.UUID) ->
 
 
 def main() -> int:
-    with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
+    with running_api() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
         mine = (make_conversation(databases.administrator, actor) for _ in range(3))
         compare(
             {

@@ -25,7 +25,7 @@ from typing import Final
 import psycopg
 
 from benchmarks.message_post import WORDS
-from benchmarks.session_post import platform
+from benchmarks.session_post import running_api
 from comms.kernel.database import Actor
 from instance.embedded_postgres import programs
 
@@ -70,7 +70,7 @@ def make_conversations(url: str, actor: Actor) -> list[uuid.UUID]:
     return conversations
 
 
-async def posted(port: int, requests: list[bytes]) -> float:
+async def api_rate(port: int, requests: list[bytes]) -> float:
     """Messages a second through the API: a client a request, each sending its own again and again."""
     until = time.perf_counter() + ROUND_SECONDS
     began = time.perf_counter()
@@ -103,34 +103,34 @@ def request_of(token: str, conversation_id: uuid.UUID) -> bytes:
     return head.encode() + body
 
 
-def benched(url: str, script: Path) -> float:
+def pgbench_rate(url: str, script: Path) -> float:
     """Messages a second by pgbench."""
-    told = subprocess.run(
+    output = subprocess.run(
         [programs() / "pgbench", "--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=2",
          f"--time={ROUND_SECONDS}", f"--file={script}", url],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    found = re.search(r"tps = ([0-9.]+)", told)
-    assert found is not None, told
+    found = re.search(r"tps = ([0-9.]+)", output)
+    assert found is not None, output
     return float(found[1])
 
 
 def measure(processes: int) -> None:
     """Prints what so many API processes take, and pgbench in the same rounds."""
-    with platform(processes) as (databases, port, actor, token), tempfile.TemporaryDirectory() as folder:
+    with running_api(processes) as (databases, port, actor, token), tempfile.TemporaryDirectory() as folder:
         requests = [request_of(token, one) for one in make_conversations(databases.administrator, actor)]
         script = Path(folder) / "send.sql"
         script.write_text(
             _SCRIPT.format(tenant=actor.tenant_id, person=actor.user_id, conversation=_CONVERSATION, words=WORDS)
         )
-        asyncio.run(posted(port, requests))  # warm: plans, caches
-        benched(databases.app, script)
+        asyncio.run(api_rate(port, requests))  # warm: plans, caches
+        pgbench_rate(databases.app, script)
         rounds = []
         for turn in range(ROUNDS):
             if turn % 2 == 0:
-                ours, theirs = asyncio.run(posted(port, requests)), benched(databases.app, script)
+                ours, theirs = asyncio.run(api_rate(port, requests)), pgbench_rate(databases.app, script)
             else:
-                theirs, ours = benched(databases.app, script), asyncio.run(posted(port, requests))
+                theirs, ours = pgbench_rate(databases.app, script), asyncio.run(api_rate(port, requests))
             rounds.append((ours, theirs))
     ratios = [ours / theirs for ours, theirs in rounds]
     posts, pgbench = (statistics.median(found[column] for found in rounds) for column in (0, 1))

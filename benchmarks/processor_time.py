@@ -32,8 +32,8 @@ def seconds_by_kind() -> dict[str, float]:
 
 
 def _kind(process: psutil.Process) -> str:
-    told = " ".join(process.cmdline()) or process.name()
-    return next((kind for kind, sign in _KINDS.items() if sign in told), "others")
+    command_line = " ".join(process.cmdline()) or process.name()
+    return next((kind for kind, sign in _KINDS.items() if sign in command_line), "others")
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -28,8 +28,8 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.seeding import Seeded, seed
-from benchmarks.tables_without_rls import SIDES, make_sides
+from benchmarks.seeding import SeededTenant, seed
+from benchmarks.tables_without_rls import COMPARISON_ROLES, create_comparison_roles
 from comms.ai.statistics import Period, communication_patterns, risk_indicators
 from comms.calls.recordings.queries import list_recordings, load_recording
 from comms.calls.sessions.attendance import list_attendees
@@ -54,7 +54,7 @@ from comms.messaging.messages.search import search
 from comms.messaging.messages.search_records import Search
 from comms.safeguarding.alerts.queries import list_alerts, load_alert
 from comms.web.credentials import refuse_inactive
-from comms.web.pagination import LAST_ID
+from comms.web.pagination import MAX_UUID
 from instance.embedded_postgres import EmbeddedPostgres
 from instance.provisioning import Databases, provision
 from models.contract.records import Record
@@ -65,8 +65,8 @@ PAIRS: Final = 11
 _SAMPLE_SECONDS: Final = 0.02
 _GOAL: Final = 1.05
 
-Reads = dict[str, Callable[[Connection], Awaitable[object]]]
-Asked = psycopg.Connection[tuple[Any, ...]]
+ReadFunctions = dict[str, Callable[[Connection], Awaitable[object]]]
+PsycopgConnection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Statement:
     asked: tuple[tuple[bytes, Any], ...]
 
 
-class Listening:
+class RecordingConnection:
     """A connection that keeps what is asked through it."""
 
     def __init__(self, conn: Connection) -> None:
@@ -92,9 +92,9 @@ class Listening:
         return getattr(self._conn, name)
 
 
-def reads(actor: Actor, ids: dict[str, UUID]) -> Reads:
+def reads(actor: Actor, ids: dict[str, UUID]) -> ReadFunctions:
     """Every read that a route or the worker makes, by name."""
-    page: dict[str, Any] = {"before": LAST_ID, "limit": 51}
+    page: dict[str, Any] = {"before": MAX_UUID, "limit": 51}
     period = Period(since=datetime.now(UTC) - timedelta(days=60), until=datetime.now(UTC))
     any_session: dict[str, Any] = {"status": None, "session_type": None, "home_id": None, "participant": None}
     resident = Actor(actor.tenant_id, ids["users"], "resident")
@@ -159,14 +159,14 @@ async def collect(url: str, actor: Actor, ids: dict[str, UUID]) -> list[Statemen
     async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as conn:
         await conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
         for name, read in reads(actor, ids).items():
-            listening = Listening(conn)
+            listening = RecordingConnection(conn)
             await read(cast(Connection, listening))
             numbered = len(listening.asked) > 1
             found += [
                 Statement(f"{name} {at}" if numbered else name, (asked,)) for at, asked in enumerate(listening.asked, 1)
             ]
         await conn.execute("begin")
-        sending = Listening(conn)
+        sending = RecordingConnection(conn)
         new = NewMessage(conversation_id=ids["conversations"], content="Nobody said this.")
         await send_message(cast(Connection, sending), actor, new)
         await conn.execute("rollback")
@@ -184,16 +184,16 @@ class Cost(Record):
     alone_processor: float
 
 
-def measure(statement: Statement, bound: Asked, free: dict[str, Asked]) -> Cost:
+def measure(statement: Statement, restricted: PsycopgConnection, unrestricted: dict[str, PsycopgConnection]) -> Cost:
     """Raises where the sides do not answer the same."""
-    sides = {"bound": bound} | free
-    answers = {side: same_as(answered(conn, statement)) for side, conn in sides.items()}
+    sides = {"bound": restricted} | unrestricted
+    answers = {side: comparable_rows(run_statement(conn, statement)) for side, conn in sides.items()}
     if any(answer != answers["bound"] for answer in answers.values()):
         raise AssertionError(f"{statement.name}: the sides answer differently")
     for _ in range(8):  # prepared after five
         for conn in sides.values():
-            answered(conn, statement)
-    times = max(3, int(_SAMPLE_SECONDS / timed(free["by_hand"], statement, 5)[0]))
+            run_statement(conn, statement)
+    times = max(3, int(_SAMPLE_SECONDS / timed(unrestricted["by_hand"], statement, 5)[0]))
     turns = []
     for turn in range(PAIRS):
         order = list(sides) if turn % 2 == 0 else list(reversed(sides))
@@ -207,7 +207,7 @@ def measure(statement: Statement, bound: Asked, free: dict[str, Asked]) -> Cost:
     )
 
 
-def answered(conn: Asked, statement: Statement) -> list[tuple[Any, ...]]:
+def run_statement(conn: PsycopgConnection, statement: Statement) -> list[tuple[Any, ...]]:
     rows = []
     for asked, values in statement.asked:
         answer = conn.execute(asked, values)
@@ -216,7 +216,7 @@ def answered(conn: Asked, statement: Statement) -> list[tuple[Any, ...]]:
     return rows
 
 
-def same_as(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def comparable_rows(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """What must be equal on all sides: not the last digits of a sum, which the order of its parts decides, nor times of
     the transaction's own."""
     return [
@@ -227,20 +227,20 @@ def same_as(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
-def timed(conn: Asked, statement: Statement, times: int) -> tuple[float, float]:
+def timed(conn: PsycopgConnection, statement: Statement, times: int) -> tuple[float, float]:
     """Seconds an answer: by the clock, and of the server's processor."""
-    processor, began = on_processor(conn), time.perf_counter()
+    processor, began = server_cpu_seconds(conn), time.perf_counter()
     for _ in range(times):
-        answered(conn, statement)
-    return (time.perf_counter() - began) / times, (on_processor(conn) - processor) / times
+        run_statement(conn, statement)
+    return (time.perf_counter() - began) / times, (server_cpu_seconds(conn) - processor) / times
 
 
-def on_processor(conn: Asked) -> float:
+def server_cpu_seconds(conn: PsycopgConnection) -> float:
     """Seconds that the connection's server process has run so far."""
     return int(Path(f"/proc/{conn.info.backend_pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def share_a_processor(*connections: Asked) -> None:
+def pin_to_one_processor(*connections: PsycopgConnection) -> None:
     """Puts this process and the connections' server processes on one processor: else whichever side happens to share
     its own with somebody else's work looks slow for seconds on end.
     """
@@ -249,7 +249,7 @@ def share_a_processor(*connections: Asked) -> None:
         os.sched_setaffinity(process, one)
 
 
-def print_costs(databases: Databases, tenant: Seeded) -> None:
+def print_costs(databases: Databases, tenant: SeededTenant) -> None:
     """Measures every statement and sums up."""
     with psycopg.connect(databases.administrator, autocommit=True) as administrator:
         ids = {
@@ -260,23 +260,23 @@ def print_costs(databases: Databases, tenant: Seeded) -> None:
         }  # fmt: skip
         actor = Actor(tenant.tenant_id, tenant.id(administrator, "users", 0), "safeguarding_lead")
         ids |= some_message(administrator, actor)
-        passwords = make_sides(administrator, actor)
+        passwords = create_comparison_roles(administrator, actor)
     statements = asyncio.run(collect(databases.app, actor, ids))
     with ExitStack() as open_until_then:
-        bound = open_until_then.enter_context(psycopg.connect(databases.app, autocommit=True))
-        free = {
+        restricted = open_until_then.enter_context(psycopg.connect(databases.app, autocommit=True))
+        unrestricted = {
             side: open_until_then.enter_context(
                 psycopg.connect(databases.administrator, user=side, password=passwords[side], autocommit=True)
             )
-            for side in SIDES
+            for side in COMPARISON_ROLES
         }
-        share_a_processor(bound, *free.values())
-        for conn in (bound, *free.values()):  # functions of queries ask who acts
+        pin_to_one_processor(restricted, *unrestricted.values())
+        for conn in (restricted, *unrestricted.values()):  # functions of queries ask who acts
             conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
         print(f"{'statement':30} {'rows':>5} {'ms':>8} {'by hand':>8} {'processor':>9} {'over the tenant alone':>21}")
         costs = {}
         for statement in statements:
-            cost = costs[statement.name] = measure(statement, bound, free)
+            cost = costs[statement.name] = measure(statement, restricted, unrestricted)
             print(
                 f"{statement.name:30} {cost.rows:5d} {cost.milliseconds:8.3f} {cost.by_hand:8.3f} "
                 f"{cost.by_hand_processor:9.3f} {cost.alone_processor:21.3f}", flush=True,
@@ -294,7 +294,7 @@ def sum_up(over: str, ratios: dict[str, float]) -> None:
           f"worst {ratios[worst]:.3f} ({worst})")  # fmt: skip
 
 
-def some_message(conn: Asked, actor: Actor) -> dict[str, UUID]:
+def some_message(conn: PsycopgConnection, actor: Actor) -> dict[str, UUID]:
     """The conversation of the actor in which most was said, and a message in the midst of it, edited once."""
     found = conn.execute(
         "select conversation_id, (array_agg(id order by id) filter (where version = 2))[3] from messages "

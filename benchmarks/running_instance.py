@@ -11,13 +11,13 @@ import httpx
 from rich.console import Console
 
 from cli.api_walkthrough import Tokens
-from cli.demo import sign_in
+from cli.demo import make_tokens
 from comms.kernel.settings import Settings
 from instance.launcher import Instance, free_port, running_instance
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchInstance:
     """The instance, the demo's tokens, and the processing activities (purpose -> id) that calls may rest on."""
 
     instance: Instance
@@ -26,17 +26,17 @@ class Bench:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
+def bench() -> Iterator[BenchInstance]:
     """A whole instance in a data folder of its own, ready, until the block ends."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
         settings = Settings(data_dir=Path(folder), port=free_port())
         with running_instance(settings, console.print) as instance:
-            tokens = asyncio.run(sign_in(settings, instance.databases.app))
-            yield Bench(instance, tokens, _put_in_force(instance.address, tokens.manager))
+            tokens = asyncio.run(make_tokens(settings, instance.databases.app))
+            yield BenchInstance(instance, tokens, _create_activities(instance.address, tokens.manager))
 
 
-def _put_in_force(address: str, token: str) -> dict[str, str]:
+def _create_activities(address: str, token: str) -> dict[str, str]:
     found = {}
     with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
         for purpose in ("record", "transcribe", "analyse"):

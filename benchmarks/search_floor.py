@@ -41,7 +41,7 @@ UNRELATED: Final = (
 Vectors = NDArray[np.float32]
 
 
-def ranks(similar: Vectors, hits: NDArray[np.bool_], floor: float) -> float:
+def reciprocal_rank_above(similar: Vectors, hits: NDArray[np.bool_], floor: float) -> float:
     """1 / rank of the first hit among what is as near as the floor; 0 where none is."""
     order = np.argsort(-similar, kind="stable")
     found = np.flatnonzero(hits[order] & (similar[order] >= floor))
@@ -52,7 +52,7 @@ def print_floors(name: str, asked: Sequence[tuple[Vectors, NDArray[np.bool_]]], 
     """`asked`: similarities of each query, and which are hits; `unrelated`: how near each question's nearest is."""
     print(f"{name}: {len(asked)} queries, {len(unrelated)} unrelated questions", flush=True)
     for floor in FLOORS:
-        found = np.asarray([ranks(similar, hits, floor) for similar, hits in asked])
+        found = np.asarray([reciprocal_rank_above(similar, hits, floor) for similar, hits in asked])
         relevant = np.mean([(hits & (similar >= floor)).sum() / hits.sum() for similar, hits in asked])
         print(
             f"  floor {floor:.2f}: MRR {found.mean():.3f}, among the first {FIRST} {(found >= 1 / FIRST).mean():.3f}, "
@@ -87,8 +87,8 @@ def care(model: EmbeddingModel, directory: Path, most: int | None, questions: Ve
     chosen = [lines[at] for at in random.permutation(len(lines))[: None if most is None else most * 40]]
     whose = np.repeat(np.arange(len(chosen)), [len(one["turns"]) for one in chosen])
     rows = model.embed([turn["text"] for one in chosen for turn in one["turns"]])
-    told = model.embed([one["summary"].partition(". ")[0] for one in chosen])
-    asked = [(rows @ vector, whose == at) for at, vector in enumerate(told)]
+    summary_vectors = model.embed([one["summary"].partition(". ")[0] for one in chosen])
+    asked = [(rows @ vector, whose == at) for at, vector in enumerate(summary_vectors)]
     print_floors("care conversations", asked, (questions @ rows.T).max(axis=1))
 
 
@@ -99,11 +99,11 @@ def main() -> int:
     arguments.add_argument(
         "--most", type=int, default=None, help="so many meetings, and 40 times as many conversations"
     )
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     model = EmbeddingModel.load(sentence_encoder())
     questions = model.embed(UNRELATED)
-    care(model, given.care, given.most, questions)
-    meetings(model, given.qmsum, given.most, questions)
+    care(model, options.care, options.most, questions)
+    meetings(model, options.qmsum, options.most, questions)
     return 0
 
 

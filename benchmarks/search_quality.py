@@ -26,12 +26,12 @@ from psycopg import sql
 
 from benchmarks.synthetic_messages import MODEL, as_text
 from comms.kernel.database import Actor, Database
-from comms.messaging.messages.search import fuse, rank
+from comms.messaging.messages.search import fuse_rankings, rank
 from comms.messaging.messages.search_records import FoundBy, Search
 from instance.embedded_postgres import EmbeddedPostgres
 from instance.provisioning import Databases, provision
 from models.artefacts.weights import sentence_encoder
-from models.contract.endpoints import QuestionVector
+from models.contract.endpoints import SearchVector
 from models.text.embedding import EmbeddingModel
 from training.evaluate_search import Collection, Query, read_collection
 from training.metrics import bootstrap_mean
@@ -61,7 +61,7 @@ insert into message_vectors (tenant_id, message_id, conversation_id, embedding, 
 
 
 @dataclass(frozen=True)
-class Placed:
+class StoredMeetings:
     """The meetings as they lie in the database: each one's conversation, and where each message stands in it."""
 
     actor: Actor
@@ -69,7 +69,7 @@ class Placed:
     places: Mapping[uuid.UUID, int]
 
 
-def place(administrator_url: str, collection: Collection, vectors: Mapping[str, str]) -> Placed:
+def store_meetings(administrator_url: str, collection: Collection, vectors: Mapping[str, str]) -> StoredMeetings:
     """Adds the meetings; triggers and foreign keys are put aside, for a database of its own alone."""
     actor = Actor(uuid.uuid4(), uuid.uuid4(), "care_manager")
     conversations, places = [], {}
@@ -96,7 +96,7 @@ def place(administrator_url: str, collection: Collection, vectors: Mapping[str, 
         conn.commit()
         conn.autocommit = True
         conn.execute("vacuum analyze")
-    return Placed(actor, tuple(conversations), places)
+    return StoredMeetings(actor, tuple(conversations), places)
 
 
 def _words(line: str) -> str:
@@ -107,16 +107,18 @@ def _words(line: str) -> str:
 Ranking = tuple[int, ...]  # places in the meeting, best first
 
 
-async def ask(database: Database, placed: Placed, query: Query, vector: Sequence[float]) -> dict[FoundBy, Ranking]:
+async def ask(
+    database: Database, stored: StoredMeetings, query: Query, vector: Sequence[float]
+) -> dict[FoundBy, Ranking]:
     """Both rankings of one query, as the search makes them."""
-    wanted = Search(words=query.text[:500], mode="both", conversation_id=placed.conversations[query.meeting])
-    question = QuestionVector(vector=tuple(vector), model=MODEL)
-    async with database.acting_as(placed.actor) as conn:
+    wanted = Search(words=query.text[:500], mode="both", conversation_id=stored.conversations[query.meeting])
+    question = SearchVector(vector=tuple(vector), model=MODEL)
+    async with database.acting_as(stored.actor) as conn:
         found = await rank(conn, wanted, question)
-    return {by: tuple(placed.places[id] for _, id in ranking) for by, ranking in found.items()}
+    return {by: tuple(stored.places[id] for _, id in ranking) for by, ranking in found.items()}
 
 
-def reciprocal(ranking: Sequence[int], query: Query) -> float:
+def reciprocal_rank(ranking: Sequence[int], query: Query) -> float:
     """1 / rank of the first hit; 0 where there is none."""
     for number, at in enumerate(ranking, start=1):
         if any(first <= at <= last for first, last in query.spans):
@@ -130,14 +132,14 @@ def report(collection: Collection, rankings: Sequence[Mapping[FoundBy, Ranking]]
     ways: dict[str, list[Sequence[int]]] = {
         "words": [found["words"] for found in rankings],
         "meaning": [found["meaning"] for found in rankings],
-        "both": [fuse(found) for found in rankings],
+        "both": [fuse_rankings(found) for found in rankings],
     }
     for constant in constants:
-        ways[f"both, constant {constant:g}"] = [fuse(found, constant) for found in rankings]
+        ways[f"both, constant {constant:g}"] = [fuse_rankings(found, constant) for found in rankings]
     figures: dict[str, NDArray[np.float64]] = {}
     for name, found in ways.items():
         figures[name] = np.asarray(
-            [reciprocal(row, query) for row, query in zip(found, collection.queries, strict=True)]
+            [reciprocal_rank(row, query) for row, query in zip(found, collection.queries, strict=True)]
         )
         mean = bootstrap_mean(groups, figures[name])
         print(
@@ -153,14 +155,14 @@ async def measure(databases: Databases, collection: Collection, model: Embedding
     """Seeds, and asks every query."""
     lines = sorted({line for meeting in collection.meetings for line in meeting})
     vectors = dict(zip(lines, as_text(model.embed([_words(line) for line in lines])), strict=True))
-    placed = place(databases.administrator, collection, vectors)
-    print(f"{len(collection.meetings)} meetings, {len(placed.places)} messages, {len(collection.queries)} queries",
+    stored = store_meetings(databases.administrator, collection, vectors)
+    print(f"{len(collection.meetings)} meetings, {len(stored.places)} messages, {len(collection.queries)} queries",
           file=sys.stderr)  # fmt: skip
     asked = model.embed([query.text for query in collection.queries]).tolist()
     database = Database(databases.app, most=1)
     await database.open()
     try:
-        return [await ask(database, placed, *one) for one in zip(collection.queries, asked, strict=True)]
+        return [await ask(database, stored, *one) for one in zip(collection.queries, asked, strict=True)]
     finally:
         await database.close()
 
@@ -174,11 +176,11 @@ def main() -> int:
     arguments.add_argument("--split", choices=("train", "val"), default="val")
     arguments.add_argument("--most", type=int, default=None, help="so many meetings, the first")
     arguments.add_argument("--tries", action="store_true", help="the fusion's constants beside the one that ships")
-    given = arguments.parse_args()
-    collection = read_collection(given.qmsum / given.split)
-    if given.most is not None:
+    options = arguments.parse_args()
+    collection = read_collection(options.qmsum / options.split)
+    if options.most is not None:
         collection = Collection(
-            collection.meetings[: given.most], tuple(one for one in collection.queries if one.meeting < given.most)
+            collection.meetings[: options.most], tuple(one for one in collection.queries if one.meeting < options.most)
         )
     with tempfile.TemporaryDirectory(prefix="writecare-meetings-") as folder:
         server = EmbeddedPostgres(Path(folder))
@@ -188,7 +190,7 @@ def main() -> int:
             rankings = asyncio.run(measure(databases, collection, EmbeddingModel.load(sentence_encoder())))
         finally:
             server.stop()
-    report(collection, rankings, CONSTANTS if given.tries else ())
+    report(collection, rankings, CONSTANTS if options.tries else ())
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import psycopg
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from cli.token import role_urls
 from models.contract.json_lines import read_json_lines
 
@@ -47,7 +47,7 @@ create function pg_temp.message_id(number int) returns uuid language sql stable
 
 
 @dataclass(frozen=True)
-class Seeded:
+class SeededTenant:
     """A tenant that was added; makes the ids of its rows, as the statements do."""
 
     tenant_id: uuid.UUID
@@ -62,7 +62,7 @@ class Seeded:
         return uuid.UUID(str(found[0]))
 
 
-def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded]:
+def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[SeededTenant]:
     """Adds so many tenants with so many messages each, a tenant a transaction, and takes statistics."""
     made = []
     turns = read_turns()
@@ -87,7 +87,7 @@ def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded
                 conn.execute(_ROWS.read_bytes())
                 if messages:
                     conn.execute(_MESSAGING.read_bytes())
-            made.append(Seeded(tenant_id))
+            made.append(SeededTenant(tenant_id))
         conn.execute("vacuum analyze")
     return made
 
@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     parser = command_parser("seeding", "Add invented tenants to measure on; for a database of tests alone.")
     parser.add_argument("--tenants", type=int, default=50, metavar="N", help="how many (default 50)")
     parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="of each (default 20000)")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     began = time.perf_counter()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import httpx
 
 from benchmarks.bare_models import Inputs, bare_models
-from benchmarks.running_instance import Bench, bench
+from benchmarks.running_instance import BenchInstance, bench
 from cli.demo import SAMPLE
 from models.contract.records import Conversation, Turn
 
@@ -32,7 +32,7 @@ CONVERSATION = Conversation(
 CALLS = ("embed", "detect-safeguarding", "sentiment-analysis", "transcribe")
 
 
-def served_call(running: Bench, client: httpx.Client) -> Callable[[str], float]:
+def served_call(running: BenchInstance, client: httpx.Client) -> Callable[[str], float]:
     """A function that makes a call by name at Serve's own port and returns the seconds that it took."""
     analyse, transcribe = running.grounds["analyse"], running.grounds["transcribe"]
     audio = SAMPLE.read_bytes()

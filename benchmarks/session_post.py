@@ -37,7 +37,7 @@ BODY = {"session_type": "video_call", "title": "Sunday call"}
 
 
 @contextlib.contextmanager
-def platform(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
+def running_api(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
     """PostgreSQL and the API's processes until the block ends: databases, port, somebody signed in, their token."""
     with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
         data = Path(folder)
@@ -174,7 +174,7 @@ def p50(act: Callable[[], None]) -> float:
 
 
 def compare(ways: dict[str, Callable[[], None]]) -> None:
-    """Runs rounds of each way in turn and prints their p50 and the ratios of `posted` to the others."""
+    """Runs rounds of each way in turn and prints their p50 and the ratios of `api_rate` to the others."""
     for act in ways.values():
         p50(act)  # warm: plans, caches
     rounds = []
@@ -189,7 +189,7 @@ def compare(ways: dict[str, Callable[[], None]]) -> None:
 
 
 def main() -> int:
-    with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
+    with running_api() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
         compare({"posted": poster(port, token), "raw": raw(conn, actor), "piped": piped(conn, actor)})
     return 0
 

@@ -24,7 +24,7 @@ from models.audio.decoder import SAMPLE_RATE, decode
 from models.contract.records import SpeakerTurn
 from models.speech.diarization import Diarizer
 from models.speech.transcription import RecognitionOptions, Transcriber
-from training.speech_metrics import diarization_errors, errors, normalised
+from training.speech_metrics import count_word_errors, diarization_errors, normalised
 
 Samples = NDArray[np.float32]
 
@@ -69,7 +69,7 @@ class SpokenCall:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SpeechBenchSetup:
     calls: Sequence[SpokenCall]
     pairs: int
     models: Path
@@ -80,7 +80,7 @@ class Setting:
         return sum(call.seconds for call in self.calls)
 
 
-def setting() -> Setting:
+def read_setup() -> SpeechBenchSetup:
     """The calls and the number of pairs that the command line names; loads no model."""
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     warnings.simplefilter("ignore")
@@ -94,7 +94,7 @@ def setting() -> Setting:
     calls = [
         SpokenCall(json.loads(path.read_text(encoding="utf-8")), _decoded(path.with_suffix(".flac"))) for path in found
     ]
-    return Setting(calls, options.pairs, options.data / "models", options.readings)
+    return SpeechBenchSetup(calls, options.pairs, options.data / "models", options.readings)
 
 
 def _decoded(path: Path) -> Samples:
@@ -111,9 +111,9 @@ def published_diarizer(models: Path) -> Diarizer:
     return Diarizer(replace(ours, location=str(directory), version="published"))
 
 
-def our_transcriber(given: Setting) -> Transcriber:
+def our_transcriber(setup: SpeechBenchSetup) -> Transcriber:
     """Recognition as it ships, but for the number of readings where another is asked for."""
-    return Transcriber(weights.whisper(given.models), RecognitionOptions(readings=given.readings))
+    return Transcriber(weights.whisper(setup.models), RecognitionOptions(readings=setup.readings))
 
 
 class WhisperX:
@@ -130,7 +130,7 @@ class WhisperX:
         return " ".join(segment["text"] for segment in found["segments"])
 
 
-def in_turn(pairs: int, ours: Callable[[], None], theirs: Callable[[], None]) -> list[tuple[float, float]]:
+def time_in_turns(pairs: int, ours: Callable[[], None], theirs: Callable[[], None]) -> list[tuple[float, float]]:
     """Seconds of both for each pair, run one after the other, each first in turn, so that a busy machine slows both."""
     ours()  # warm
     theirs()
@@ -168,7 +168,7 @@ def word_error_rate(calls: Sequence[SpokenCall], texts: Sequence[str]) -> float:
     for call, text in zip(calls, texts, strict=True):
         turns = sorted(call.reference["turns"], key=lambda turn: turn["start"])
         said = normalised(" ".join(turn["text"] for turn in turns))
-        wrong += errors(said, normalised(text))
+        wrong += count_word_errors(said, normalised(text))
         words += len(said.split())
     return 100 * wrong / words
 

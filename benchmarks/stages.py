@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 
 from benchmarks.running_instance import bench
-from cli.api_walkthrough import Call, walk
+from cli.api_walkthrough import CallSource, walk
 from cli.demo import SAMPLE
 
 WALKS = 3
@@ -22,7 +22,7 @@ def main() -> int:
     with bench() as running:
         factors: dict[str, list[float]] = defaultdict(list)
         for _ in range(WALKS):
-            walked = asyncio.run(walk(running.instance.address, running.tokens, Call.of(str(SAMPLE))))
+            walked = asyncio.run(walk(running.instance.address, running.tokens, CallSource.of(str(SAMPLE))))
             for timing in walked.timings:
                 if timing.audio_seconds:
                     factors[timing.stage].append(timing.wall_seconds / timing.audio_seconds)

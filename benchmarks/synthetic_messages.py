@@ -51,7 +51,7 @@ insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, co
 
 
 @dataclass(frozen=True)
-class Turns:
+class EmbeddedTurns:
     """What is said, and where its meaning lies: (turns, 384) float32 of length 1."""
 
     words: tuple[str, ...]
@@ -59,7 +59,7 @@ class Turns:
 
 
 @dataclass(frozen=True)
-class Tenant:
+class SyntheticTenant:
     """A tenant that was added."""
 
     id: uuid.UUID
@@ -73,7 +73,7 @@ def read_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys(turn["text"] for line in lines for turn in line["turns"]))
 
 
-def seed_talk(administrator_url: str, turns: Turns, sizes: Sequence[int]) -> list[Tenant]:
+def seed_talk(administrator_url: str, turns: EmbeddedTurns, sizes: Sequence[int]) -> list[SyntheticTenant]:
     """Adds a tenant of so many messages for each of `sizes`, and makes the indexes of meaning anew at the end."""
     made = []
     random = np.random.default_rng(8)
@@ -97,9 +97,13 @@ def seed_talk(administrator_url: str, turns: Turns, sizes: Sequence[int]) -> lis
 
 
 def _add_tenant(
-    conn: "psycopg.Connection[tuple[Any, ...]]", turns: Turns, first: int, size: int, random: np.random.Generator
-) -> Tenant:
-    tenant = Tenant(uuid.uuid4(), size)
+    conn: "psycopg.Connection[tuple[Any, ...]]",
+    turns: EmbeddedTurns,
+    first: int,
+    size: int,
+    random: np.random.Generator,
+) -> SyntheticTenant:
+    tenant = SyntheticTenant(uuid.uuid4(), size)
     values = {
         "tenant": tenant.id, "first": first, "messages": size, "turns": len(turns.words),
         "conversations": size // _CONVERSATION_MESSAGES,

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from comms.kernel.database import Actor
 
-SIDES: Final = ("alone", "by_hand")
+COMPARISON_ROLES: Final = ("alone", "by_hand")
 
 _WITHHELD: Final = (
     "array(select s.alert_id from public.alert_subjects s where s.tenant_id = {tenant} and s.user_id = {actor} "
@@ -42,14 +42,14 @@ _WRITTEN_OUT: Final = {
     "actor_role": "{role}",
     "session_id": "null::uuid",
 }
-_STAYS: Final = (
+_MEMBERSHIP_PERIODS: Final = (
     "(select m.tenant_id, m.conversation_id, m.after_id, m.until_id from public.conversation_members m "
     "where m.tenant_id = {tenant} and m.user_id = {actor})"
 )
 _TENANT_FOR: Final = re.compile(r"\( SELECT app\.tenant_for\('\{([^}]*)\}'::text\[\]\) AS tenant_for\)")
 
 
-def written_out(rule: str, actor: Actor) -> str:
+def inline_policy(rule: str, actor: Actor) -> str:
     """A policy's condition with values and questions of its own in place of the session's and of functions."""
     values = {"tenant": f"'{actor.tenant_id}'::uuid", "actor": f"'{actor.user_id}'::uuid", "role": f"'{actor.role}'"}
     rule = _TENANT_FOR.sub(
@@ -57,10 +57,10 @@ def written_out(rule: str, actor: Actor) -> str:
     )  # fmt: skip
     for function, question in _WRITTEN_OUT.items():
         rule = rule.replace(f"( SELECT app.{function}() AS {function})", question.format(**values))
-    return rule.replace("app.stays", _STAYS.format(**values))
+    return rule.replace("app.stays", _MEMBERSHIP_PERIODS.format(**values))
 
 
-def rules(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
+def policy_conditions(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
     """Of each table what its policies let the API read, as one condition for the actor."""
     found = conn.execute(
         "select tablename, string_agg(qual, ' or ') filter (where permissive = 'PERMISSIVE'), "
@@ -68,18 +68,19 @@ def rules(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
         "where schemaname = 'public' and 'wcc_app' = any (roles) and cmd in ('SELECT', 'ALL') group by tablename"
     )
     return {
-        table: written_out(f"({some}) and {every}" if every else some, actor) for table, some, every in found.fetchall()
+        table: inline_policy(f"({some}) and {every}" if every else some, actor)
+        for table, some, every in found.fetchall()
     }
 
 
-def make_sides(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
+def create_comparison_roles(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
     """Makes both roles and their views, named as the tables are; returns the roles' passwords."""
-    of_policies = rules(conn, actor)
+    of_policies = policy_conditions(conn, actor)
     tables = conn.execute(
         "select table_name, bool_or(column_name = 'tenant_id') from information_schema.columns "
         "where table_schema = 'public' and table_name <> 'schema_migrations' group by table_name"
     ).fetchall()
-    passwords = {side: secrets.token_hex(16) for side in SIDES}
+    passwords = {side: secrets.token_hex(16) for side in COMPARISON_ROLES}
     for side, password in passwords.items():
         conn.execute(f"create role {side} login bypassrls password '{password}'".encode())
         conn.execute(f"grant connect on database {conn.info.dbname} to {side}".encode())

@@ -21,10 +21,10 @@ from pydantic_core import from_json
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from models.contract.errors import WriteCareError, invalid
-from models.contract.json_lines import filled_lines
-from models.contract.records import Analysis, Conversation, InLanguage
+from models.contract.json_lines import nonblank_lines
+from models.contract.records import Analysis, Conversation, LanguageCoverage
 
 _CONVERSATIONS_A_BATCH: Final = 64
 _CONCERN_FIELDS: Final = {"category", "severity", "probability"}
@@ -32,7 +32,7 @@ _CONCERN_FIELDS: Final = {"category", "severity", "probability"}
 
 def main(argv: Sequence[str]) -> int:
     """Run the command with its arguments (without its name); returns the exit code 0, 1 or 2."""
-    options = parsed(_parser(), argv)
+    options = parse_options(_parser(), argv)
     if isinstance(options, int):
         return options
     try:
@@ -55,7 +55,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
     with _progress(Console(stderr=True)) as progress:
         loading = progress.add_task("loading the models", total=None)
         # Imported here: seconds of libraries must not stand before `--help` or a malformed line.
-        from models.text.analysis import TextModels, judge_many  # noqa: PLC0415
+        from models.text.analysis import TextModels, analyse_without_evidence  # noqa: PLC0415
 
         models = TextModels.load(data_dir)
         progress.remove_task(loading)
@@ -64,7 +64,9 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
         def lines() -> Iterator[str]:
             for start in range(0, len(conversations), _CONVERSATIONS_A_BATCH):
                 batch = conversations[start : start + _CONVERSATIONS_A_BATCH]
-                yield from (output_line(analysis) for analysis in judge_many(batch, models))  # it prints no evidence
+                yield from (
+                    output_line(analysis) for analysis in analyse_without_evidence(batch, models)
+                )  # it prints no evidence
                 progress.advance(reading, len(batch))
 
         _write(target, lines())
@@ -73,7 +75,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
 def read_conversations(source: Path) -> list[Conversation]:
     """All conversations of a JSONL file; raises `conversation-malformed` for the first line that is not one."""
     with source.open("rb") as file:
-        return [_conversation(number, line) for number, line in filled_lines(file)]
+        return [_conversation(number, line) for number, line in nonblank_lines(file)]
 
 
 def output_line(analysis: Analysis) -> str:
@@ -82,7 +84,7 @@ def output_line(analysis: Analysis) -> str:
     What is said of its language stands there only where something could not be read.
     """
     read_whole = analysis.language_supported and not analysis.unread_turns
-    document = analysis.model_dump(mode="json", exclude=set(InLanguage.model_fields) if read_whole else None)
+    document = analysis.model_dump(mode="json", exclude=set(LanguageCoverage.model_fields) if read_whole else None)
     for turn in document["turns"]:
         turn["concerns"] = [
             {name: concern[name] for name in concern if name in _CONCERN_FIELDS} for concern in turn["concerns"]
@@ -102,26 +104,26 @@ def _conversation(number: int, line: bytes) -> Conversation:
     if not isinstance(row, dict):
         raise _malformed(number, "is not a JSON object")
     try:
-        return Conversation.model_validate(_allowed(row))
+        return Conversation.model_validate(_readable_fields(row))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the object"
         raise _malformed(number, f"is not a conversation: {place}: {first['msg']}") from None
 
 
-def _allowed(row: dict[str, Any]) -> dict[str, Any]:
+def _readable_fields(row: dict[str, Any]) -> dict[str, Any]:
     """Only the fields that the models may read; whatever else stands in the line is left unread."""
     kept = {name: row[name] for name in ("id", "channel", "participants", "turns") if row.get(name) is not None}
     for name, fields in (("participants", ("speaker", "role", "name")), ("turns", ("speaker", "text"))):
         if isinstance(kept.get(name), list):
-            kept[name] = [_only(item, fields) for item in kept[name]]
+            kept[name] = [_pick_fields(item, fields) for item in kept[name]]
     for turn in kept.get("turns", ()) if isinstance(kept.get("turns"), list) else ():
         if isinstance(turn, dict):
             turn.setdefault("speaker", None)
     return kept
 
 
-def _only(item: Any, fields: Sequence[str]) -> Any:
+def _pick_fields(item: Any, fields: Sequence[str]) -> Any:
     return {name: item[name] for name in fields if item.get(name) is not None} if isinstance(item, dict) else item
 
 
@@ -130,14 +132,14 @@ def _malformed(number: int, what: str) -> WriteCareError:
 
 
 def _write(target: Path, lines: Iterator[str]) -> None:
-    if _is_stream(target):
+    if _is_not_regular_file(target):
         with target.open("a", encoding="utf-8") as stream:  # not "w": `>> OUT` on standard output keeps what is there
             stream.writelines(f"{line}\n" for line in lines)
     else:
-        _write_whole(target.resolve(), lines)  # a symlink stays, and what it points at is replaced
+        _write_atomically(target.resolve(), lines)  # a symlink stays, and what it points at is replaced
 
 
-def _is_stream(target: Path) -> bool:
+def _is_not_regular_file(target: Path) -> bool:
     """Whether there is something under this name over which no file may be renamed: a pipe, a device, our output."""
     try:
         found = target.stat()
@@ -146,7 +148,7 @@ def _is_stream(target: Path) -> bool:
     return not stat.S_ISREG(found.st_mode) or os.path.samestat(found, os.fstat(1))
 
 
-def _write_whole(target: Path, lines: Iterator[str]) -> None:
+def _write_atomically(target: Path, lines: Iterator[str]) -> None:
     """Write beside `target`, then rename: a reader sees all of it or what was there before."""
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from cli.call_report import WalkedCall
+from cli.call_report import ProcessedCall
 from comms.safeguarding.alerts.records import AlertDetail
 from models.contract.errors import unavailable
 from models.contract.records import Analysis, StageTiming, Transcript
@@ -33,7 +33,7 @@ _PLATFORM_ROLE = {
     "resident": ("resident", "resident"),
     "family": ("external", "family"),
 }
-_ELSE = ("external", "professional")
+_OTHER_ROLE = ("external", "professional")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Call:
+class CallSource:
     """A recording to walk: its tracks (one, or one a participant) and who takes part, in the order of the tracks."""
 
     source: str
@@ -53,16 +53,16 @@ class Call:
     participants: tuple[dict[str, str], ...]
 
     @classmethod
-    def of(cls, source: str) -> "Call":
+    def of(cls, source: str) -> "CallSource":
         """The call of a path (`a.flac+b.flac` are tracks); who takes part is read from a `.json` beside it, if any."""
         paths = (Path(source),) if Path(source).exists() else tuple(Path(part) for part in source.split("+"))
-        known = _participants_beside(paths[0])
+        known = _read_participants(paths[0])
         if len(known) < len(paths):
             known = [{"role": "other", "name": f"Participant {number}"} for number in range(1, len(paths) + 1)]
         return cls(source, paths, tuple(known))
 
 
-def _participants_beside(path: Path) -> list[dict[str, str]]:
+def _read_participants(path: Path) -> list[dict[str, str]]:
     """Who takes part, where a `.json` of the corpus lies beside the recording; any other file says nothing."""
     try:
         told = json.loads(path.with_suffix(".json").read_text())["participants"]
@@ -71,29 +71,31 @@ def _participants_beside(path: Path) -> list[dict[str, str]]:
         return []
 
 
-async def walk(address: str, tokens: Tokens, call: Call, tell: Callable[[str], None] = lambda _: None) -> WalkedCall:
+async def walk(
+    address: str, tokens: Tokens, call: CallSource, report_progress: Callable[[str], None] = lambda _: None
+) -> ProcessedCall:
     """Makes the session with its consent, uploads, waits for the worker and reads what came of it.
 
-    `tell` hears what is going on. Raises `unavailable` with the platform's own sentence where a step fails or the
+    `report_progress` hears what is going on. Raises `unavailable` with the platform's own sentence where a step fails or the
     recording is parked.
     """
     started = time.monotonic()
-    async with _Door(address, tokens.manager) as manager, _Door(address, tokens.lead) as lead:
-        tell("a home, a session, its participants and their consent")
+    async with _ApiClient(address, tokens.manager) as manager, _ApiClient(address, tokens.lead) as lead:
+        report_progress("a home, a session, its participants and their consent")
         session_id, people = await _session(manager, call)
-        tell("upload: checked, encrypted, stored")
+        report_progress("upload: checked, encrypted, stored")
         recording = await _upload(manager, call, session_id, people)
         stored = StageTiming(
             stage="checked, sealed and stored", audio_seconds=recording["duration_seconds"] or 0.0,
             wall_seconds=time.monotonic() - started,
         )  # fmt: skip
-        tell("transcribing and reading")
+        report_progress("transcribing and reading")
         recording_id = recording["id"]
-        await _settled(lead, recording_id, tell)
+        await _wait_until_ready(lead, recording_id, report_progress)
         timings = [StageTiming(**one) for one in (await lead.get(f"/api/recordings/{recording_id}/timings"))["items"]]
         transcript = await lead.get(f"/api/recordings/{recording_id}/transcript")
         analysis = await lead.get(f"/api/recordings/{recording_id}/analysis")
-        return WalkedCall(
+        return ProcessedCall(
             source=call.source,
             transcript=Transcript.model_validate(transcript["transcript"]),
             analysis=Analysis.model_validate(analysis["analysis"]),
@@ -104,7 +106,7 @@ async def walk(address: str, tokens: Tokens, call: Call, tell: Callable[[str], N
         )  # fmt: skip
 
 
-async def _session(manager: "_Door", call: Call) -> tuple[str, list[str]]:
+async def _session(manager: "_ApiClient", call: CallSource) -> tuple[str, list[str]]:
     """A session with its participants joined and their consent on record; its id and theirs."""
     homes = (await manager.get("/api/homes"))["items"]
     home = next((one for one in homes if one["name"] == HOME), None) or await manager.post("/api/homes", {"name": HOME})
@@ -117,17 +119,17 @@ async def _session(manager: "_Door", call: Call) -> tuple[str, list[str]]:
             )
     people = []
     for person in call.participants:
-        role, _ = _PLATFORM_ROLE.get(person["role"], _ELSE)
+        role, _ = _PLATFORM_ROLE.get(person["role"], _OTHER_ROLE)
         account = {"display_name": person["name"], "role": role if role != "care_manager" else "care_worker"}
         people.append((await manager.post("/api/users", {**account, "home_id": home["id"]}))["id"])
-    taking_part = [
-        {"user_id": user_id, "participant_type": _PLATFORM_ROLE.get(person["role"], _ELSE)[1]}
+    still_participating = [
+        {"user_id": user_id, "participant_type": _PLATFORM_ROLE.get(person["role"], _OTHER_ROLE)[1]}
         for user_id, person in zip(people, call.participants, strict=True)
     ]
     session = await manager.post(
         "/api/sessions",
         {"session_type": "imported", "title": Path(call.source).name[:255], "home_id": home["id"],
-         "recording_enabled": True, "participants": taking_part},
+         "recording_enabled": True, "participants": still_participating},
     )  # fmt: skip
     for user_id in people:
         for purpose in PURPOSES:
@@ -136,7 +138,7 @@ async def _session(manager: "_Door", call: Call) -> tuple[str, list[str]]:
     return session["id"], people
 
 
-async def _upload(manager: "_Door", call: Call, session_id: str, people: Sequence[str]) -> dict[str, Any]:
+async def _upload(manager: "_ApiClient", call: CallSource, session_id: str, people: Sequence[str]) -> dict[str, Any]:
     with ExitStack() as stack:
         files = [
             ("file", (path.name, stack.enter_context(path.open("rb")), "application/octet-stream"))
@@ -146,14 +148,14 @@ async def _upload(manager: "_Door", call: Call, session_id: str, people: Sequenc
         return await manager.send("POST", f"/api/recordings?session_id={session_id}", files=files, data=fields)
 
 
-async def _settled(lead: "_Door", recording_id: str, tell: Callable[[str], None]) -> None:
+async def _wait_until_ready(lead: "_ApiClient", recording_id: str, report_progress: Callable[[str], None]) -> None:
     """Returns when the recording is ready; raises where it was parked, with the reason that the worker gave."""
     seen = 0
     while True:
         recording = await lead.get(f"/api/recordings/{recording_id}")
         done = (await lead.get(f"/api/recordings/{recording_id}/timings"))["items"]
         for timing in done[seen:]:
-            tell(f"{timing['stage']} done in {timing['wall_seconds']:.1f} s")
+            report_progress(f"{timing['stage']} done in {timing['wall_seconds']:.1f} s")
         seen = len(done)
         if recording["status"] == "ready":
             return
@@ -164,7 +166,7 @@ async def _settled(lead: "_Door", recording_id: str, tell: Callable[[str], None]
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _alert(lead: "_Door", recording_id: str) -> AlertDetail | None:
+async def _alert(lead: "_ApiClient", recording_id: str) -> AlertDetail | None:
     cursor: str | None = ""
     while cursor is not None:
         page = await lead.get(f"/api/alerts?limit=100{f'&cursor={cursor}' if cursor else ''}")
@@ -175,7 +177,7 @@ async def _alert(lead: "_Door", recording_id: str) -> AlertDetail | None:
     return None
 
 
-class _Door:
+class _ApiClient:
     """The platform's HTTP door in one person's name; a problem becomes an error with the same sentence."""
 
     def __init__(self, address: str, token: str) -> None:
@@ -183,7 +185,7 @@ class _Door:
             base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60.0, read=1800.0)
         )
 
-    async def __aenter__(self) -> "_Door":
+    async def __aenter__(self) -> "_ApiClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cli.options import command_parser, parsed
+from cli.options import command_parser, parse_options
 
 _BENCHMARKS: Final = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     known = sorted(file.stem for file in _BENCHMARKS.glob("*.py") if '__name__ == "__main__"' in file.read_text())
     parser = command_parser("bench", f"Run benchmarks: {', '.join(known)}.")
     parser.add_argument("name", nargs="?", choices=known, metavar="NAME", help="one of them; all where none is named")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     for name in [options.name] if options.name else known:

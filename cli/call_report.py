@@ -19,7 +19,7 @@ _COLOUR = {"none": "green", "low": "yellow", "medium": "dark_orange", "high": "r
 
 
 @dataclass(frozen=True)
-class WalkedCall:
+class ProcessedCall:
     """Everything that one recording left behind on its walk."""
 
     source: str
@@ -50,13 +50,13 @@ def _alert_as_json(alert: AlertDetail) -> dict[str, Any]:
     }
 
 
-def print_call(console: Console, call: WalkedCall) -> None:
+def print_call(console: Console, call: ProcessedCall) -> None:
     """Transcript, concerns, sentiment, summary, actions, alert, models, timings: in the order a reviewer reads."""
     console.print()
     console.rule(Text(f" {call.source} ", style="bold"))
     console.print(_transcript_table(call))
     console.print(_concerns(call))
-    console.print(_reading(call))
+    console.print(_summary_block(call))
     console.print(_alert_panel(call.alert))
     console.print(_timings_table(call.timings))
     console.print(Text("Models", style="bold"))
@@ -64,61 +64,61 @@ def print_call(console: Console, call: WalkedCall) -> None:
         console.print(Text(f"  {name:<15} {version}"), soft_wrap=True)
 
 
-def clock(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Seconds as m:ss.t, or h:mm:ss.t past the hour."""
     minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
-def _transcript_table(call: WalkedCall) -> Table:
+def _transcript_table(call: ProcessedCall) -> Table:
     table = Table(title="Transcript", title_justify="left", title_style="bold", expand=True, box=None, padding=(0, 1))
     for heading, style in (("#", "dim"), ("time", "cyan"), ("speaker", "bold"), ("feeling", "dim"), ("words", "")):
         table.add_column(heading, style=style, no_wrap=heading != "words", ratio=1 if heading == "words" else None)
     if not call.transcript.utterances:
         table.add_row("", "", "", "", Text("No speech was heard.", style="italic"))
-    for position, (said, read) in enumerate(zip(call.transcript.utterances, call.analysis.turns, strict=True)):
-        text = Text(said.text)
+    for position, (utterance, read) in enumerate(zip(call.transcript.utterances, call.analysis.turns, strict=True)):
+        text = Text(utterance.text)
         for concern in read.concerns:
-            for moved in concern.evidence:
-                if moved.turn == position:
-                    text.stylize(_COLOUR[concern.severity], moved.start, moved.end)
-        speaker = said.speaker or "unsure"
-        table.add_row(str(position), clock(said.start_seconds), speaker, read.sentiment.label, text)
+            for phrase in concern.evidence:
+                if phrase.turn == position:
+                    text.stylize(_COLOUR[concern.severity], phrase.start, phrase.end)
+        speaker = utterance.speaker or "unsure"
+        table.add_row(str(position), format_time(utterance.start_seconds), speaker, read.sentiment.label, text)
     return table
 
 
-def _concerns(call: WalkedCall) -> Group:
+def _concerns(call: ProcessedCall) -> Group:
     """One concern a block, in the order of the call: what, how sure, where in the audio, on which words."""
     lines: list[Text] = [Text("\nConcerns for a person to judge", style="bold")]
     for position, turn in enumerate(call.analysis.turns):
-        said = call.transcript.utterances[position]
+        utterance = call.transcript.utterances[position]
         for concern in turn.concerns:
             lines.append(
                 Text.assemble(
-                    (f"[{position}] ", "dim"), (f"{clock(said.start_seconds)}–{clock(said.end_seconds)} ", "cyan"),
+                    (f"[{position}] ", "dim"), (f"{format_time(utterance.start_seconds)}–{format_time(utterance.end_seconds)} ", "cyan"),
                     (concern.category.replace("_", " "), "bold"), ", ",
                     (concern.severity, _COLOUR[concern.severity]),
                     f", probability {concern.probability:.0%} (threshold {concern.threshold:.0%})",
                 )
             )  # fmt: skip
-            lines += [Text(f"      rests on {words}", style="dim") for words in _rests_on(position, concern)]
+            lines += [Text(f"      rests on {words}", style="dim") for words in _evidence_phrases(position, concern)]
     if len(lines) == 1:
         lines.append(Text("None reached its threshold.", style="green"))
     return Group(*lines, Text(""))
 
 
-def _rests_on(position: int, concern: Concern) -> list[str]:
+def _evidence_phrases(position: int, concern: Concern) -> list[str]:
     """The words that moved it most; those of an earlier turn with its number."""
-    strongest = sorted(concern.evidence, key=lambda moved: -moved.weight)[:_MOST_PASSAGES]
+    strongest = sorted(concern.evidence, key=lambda phrase: -phrase.weight)[:_MOST_PASSAGES]
     return [
-        f"“{shorten(moved.text, _PASSAGE_WIDTH, placeholder=' …')}”"
-        + ("" if moved.turn == position else f" said in turn {moved.turn}")
-        for moved in strongest
+        f"“{shorten(phrase.text, _PASSAGE_WIDTH, placeholder=' …')}”"
+        + ("" if phrase.turn == position else f" said in turn {phrase.turn}")
+        for phrase in strongest
     ]
 
 
-def _reading(call: WalkedCall) -> Group:
+def _summary_block(call: ProcessedCall) -> Group:
     analysis = call.analysis
     risk = Text("Risk of the call: ", style="bold") + Text(
         f"{analysis.risk.level} ({analysis.risk.score:.0%})", style=_COLOUR[analysis.risk.level]

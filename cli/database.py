@@ -11,11 +11,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from comms.kernel.settings import Settings
 from instance.embedded_postgres import EmbeddedPostgres, programs
 from instance.provisioning import libpq_environment, prepare
-from instance.run_file import administrator_url, read_running, sole_instance
+from instance.run_file import administrator_url, lock_data_dir, read_instance_info
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,10 +23,10 @@ def main(argv: Sequence[str]) -> int:
     parser = command_parser("database", "Run psql, pg_dump, pg_restore … beside the database.")
     parser.add_argument("program", metavar="PROGRAM", help="one of PostgreSQL's programs, or any that uses libpq")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own options, as they are")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
-    with administrators_way_in(settings_for(options)) as url:
+    with administrator_connection(settings_for(options)) as url:
         path = f"{programs()}{os.pathsep}{os.environ.get('PATH', '')}"
         return subprocess.run(
             [options.program, *options.arguments],
@@ -35,16 +35,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def administrators_way_in(settings: Settings) -> Iterator[str]:
+def administrator_connection(settings: Settings) -> Iterator[str]:
     """The administrator's connection string, PostgreSQL running until the block ends."""
     keys_dir = settings.data_dir / "keys"
-    running = read_running(settings.data_dir)
+    running = read_instance_info(settings.data_dir)
     if running is not None:
         yield administrator_url(settings, running)
     elif settings.database_url is not None:
         yield prepare(settings.database_url.get_secret_value(), keys_dir).administrator
     else:
-        with sole_instance(settings.data_dir):
+        with lock_data_dir(settings.data_dir):
             server = EmbeddedPostgres(settings.data_dir)
             server.start()
             try:

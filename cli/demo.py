@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cli.api_walkthrough import TENANT, Call, Tokens, walk
-from cli.call_report import WalkedCall, print_call
+from cli.api_walkthrough import TENANT, CallSource, Tokens, walk
+from cli.call_report import ProcessedCall, print_call
 from comms.identity.bootstrap import ensure_tenant, ensure_user
 from comms.kernel.access.tokens import Issuer
 from comms.kernel.database import Database
@@ -45,10 +45,10 @@ def main(argv: Sequence[str]) -> int:
         progress.status("starting PostgreSQL, models, API, relay and worker …") as status,
         running_instance(settings, lambda step: progress.print(f"  {step}")) as instance,
     ):
-        walked, failures = asyncio.run(_walk_all(instance, sources, status.update))
+        processed, failures = asyncio.run(_process_all(instance, sources, status.update))
         status.stop()
         out = Console(soft_wrap=False)
-        for call in walked:
+        for call in processed:
             print_call(out, call)
         system = {"ready_seconds": instance.ready_seconds, "peak_memory_bytes": instance.peak_memory_bytes()}
     out.print(
@@ -56,27 +56,27 @@ def main(argv: Sequence[str]) -> int:
         f"{system['peak_memory_bytes'] / 1024**3:.2f} GiB. Nothing is left running."
     )
     if options.json is not None:
-        options.json.write_text(json.dumps(_document(walked, system), ensure_ascii=False, indent=2) + "\n")
+        options.json.write_text(json.dumps(_document(processed, system), ensure_ascii=False, indent=2) + "\n")
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
 
 
-async def _walk_all(
+async def _process_all(
     instance: Instance, sources: Sequence[str], tell: Callable[[str], None]
-) -> tuple[list[WalkedCall], list[str]]:
-    tokens = await sign_in(instance.settings, instance.databases.app)
-    walked, failures = [], []
+) -> tuple[list[ProcessedCall], list[str]]:
+    tokens = await make_tokens(instance.settings, instance.databases.app)
+    processed, failures = [], []
     for source in sources:
         tell(f"{source} …")
         try:
-            walked.append(await walk(instance.address, tokens, Call.of(source), tell))
+            processed.append(await walk(instance.address, tokens, CallSource.of(source), tell))
         except (WriteCareError, OSError) as error:
             failures.append(f"{source}: {error}")
-    return walked, failures
+    return processed, failures
 
 
-async def sign_in(settings: Settings, app_database_url: str) -> Tokens:
+async def make_tokens(settings: Settings, app_database_url: str) -> Tokens:
     """The demo's tenant with its manager and safeguarding lead, made where missing, and a token for each."""
     database = Database(app_database_url, most=2)
     await database.open()
@@ -94,9 +94,9 @@ def _exists(source: str) -> bool:
     return Path(source).exists() or all(Path(part).exists() for part in source.split("+"))
 
 
-def _document(walked: Sequence[WalkedCall], system: dict[str, Any]) -> Any:
+def _document(processed: Sequence[ProcessedCall], system: dict[str, Any]) -> Any:
     """One call as an object, several as a list of such."""
-    calls = [{**call.as_json(), "system": system} for call in walked]
+    calls = [{**call.as_json(), "system": system} for call in processed]
     return calls[0] if len(calls) == 1 else calls
 
 

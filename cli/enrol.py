@@ -7,7 +7,7 @@ person and the data-protection officer see it.
 import asyncio
 from collections.abc import Sequence
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from cli.token import role_urls
 from comms.identity.accounts.operator_enrolment import enrol
 from comms.kernel.access.roles import ROLES
@@ -21,15 +21,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
     roles = [role for role in ROLES if role != "service"]
     parser.add_argument("--role", required=True, choices=roles, metavar="R", help="the role of a person who is made")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     with role_urls(settings_for(options)) as databases:
-        print(asyncio.run(make_code(databases.app, options.tenant, options.user, options.role)))
+        print(asyncio.run(make_enrolment_code(databases.app, options.tenant, options.user, options.role)))
     return 0
 
 
-async def make_code(app_url: str, tenant: str, user: str, role: str) -> str:
+async def make_enrolment_code(app_url: str, tenant: str, user: str, role: str) -> str:
     """The code of that person; raises as `enrol`."""
     database = Database(app_url, most=1)
     await database.open()

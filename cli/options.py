@@ -15,7 +15,7 @@ def command_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
+def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
     """The options, or the exit code with which to end: 0 after `--help`, 2 after wrong use."""
     try:
         return parser.parse_args(argv)
@@ -23,11 +23,13 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
         return 0 if not end.code else 2
 
 
-def settings_for(options: argparse.Namespace, **more: Any) -> Settings:
+def settings_for(options: argparse.Namespace, **overriding: Any) -> Settings:
     """The settings of the environment, with what the command line says instead."""
-    told = {name: value for name, value in {"data_dir": options.data, **more}.items() if value is not None}
+    overrides = {name: value for name, value in {"data_dir": options.data, **overriding}.items() if value is not None}
     settings = Settings()
-    return settings.model_copy(update={**told, "data_dir": Path(told.get("data_dir", settings.data_dir)).resolve()})
+    return settings.model_copy(
+        update={**overrides, "data_dir": Path(overrides.get("data_dir", settings.data_dir)).resolve()}
+    )
 
 
 def port_number(text: str) -> int:

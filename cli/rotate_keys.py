@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Sequence
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from comms.kernel.storage.key_service import LocalKeyFile
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the new key's id. A running instance uses it from the next object on; older keys go on opening theirs."""
     parser = command_parser("rotate-keys", "Add a master key that seals new recordings, attachments and secrets.")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     print(LocalKeyFile.open(settings_for(options).data_dir / "keys").rotate())

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from comms.identity.bootstrap import ensure_tenant, ensure_user
 from comms.kernel.access.roles import ROLES
 from comms.kernel.access.tokens import Issuer
@@ -16,9 +16,9 @@ from comms.kernel.database import Database
 from comms.kernel.settings import Settings
 from instance.embedded_postgres import EmbeddedPostgres
 from instance.provisioning import Databases, connections, provision
-from instance.run_file import administrator_url, read_running, sole_instance
+from instance.run_file import administrator_url, lock_data_dir, read_instance_info
 
-_PATIENCE_SECONDS: Final = 60.0  # for another `token` that has PostgreSQL up for a moment
+_LOCK_TIMEOUT_SECONDS: Final = 60.0  # for another `token` that has PostgreSQL up for a moment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; made where missing")
     parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
     parser.add_argument("--role", required=True, choices=ROLES, metavar="R", help="the role that the token speaks with")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     settings = settings_for(options)
@@ -52,13 +52,13 @@ async def make_token(settings: Settings, app_url: str, tenant: str, user: str, r
 def role_urls(settings: Settings) -> Iterator[Databases]:
     """Where each role logs in, PostgreSQL running until the block ends."""
     keys_dir = settings.data_dir / "keys"
-    running = read_running(settings.data_dir)
+    running = read_instance_info(settings.data_dir)
     if running is not None:
         yield connections(administrator_url(settings, running), keys_dir)
     elif settings.database_url is not None:
         yield provision(settings.database_url.get_secret_value(), keys_dir, operator_tenant=settings.operator_tenant)
     else:
-        with sole_instance(settings.data_dir, patience_seconds=_PATIENCE_SECONDS):
+        with lock_data_dir(settings.data_dir, timeout_seconds=_LOCK_TIMEOUT_SECONDS):
             server = EmbeddedPostgres(settings.data_dir)
             server.start()
             try:

@@ -17,16 +17,16 @@ from typing import IO, get_args
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from comms.kernel.settings import Settings
 from models.contract.audio_tracks import CHANNELS_HELP, Channels
 from models.contract.errors import WriteCareError, unavailable
-from serving.placement import Placement
+from serving.placement import ReplicaSettings
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command with its arguments (without its name); returns the exit code 0, 1 or 2."""
-    options = parsed(_parser(), argv)
+    options = parse_options(_parser(), argv)
     if isinstance(options, int):
         return options
     return run_transcribe(
@@ -69,7 +69,7 @@ def run_transcribe(
                 channels=channels,
             )  # fmt: skip
     except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
-        failures.append(_sentence(error))
+        failures.append(_error_sentence(error))
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
@@ -95,11 +95,11 @@ def _transcribe_all(
     from pipelines import track_transcription  # noqa: PLC0415
     from pipelines.local_speech import SpeechInProcess  # noqa: PLC0415
 
-    placement = Placement.of(settings)
+    placement = ReplicaSettings.of(settings)
     try:
         transcriber = Transcriber(
             weights.whisper(placement.models, placement.speech),
-            placement.recognition(),
+            placement.recognition_options(),
         )
         found = weights.diarization_pipeline(placement.models, placement.speech)
         diarizer = Diarizer(found, device=placement.device)
@@ -128,11 +128,11 @@ def _transcribe_all(
                     track_transcription.rttm(result, name.replace(" ", "_")), encoding="utf-8"
                 )
         except (WriteCareError, OSError) as error:
-            failures.append(f"{path}: {_sentence(error)}")
+            failures.append(f"{path}: {_error_sentence(error)}")
         progress.advance(task)
 
 
-def _sentence(error: WriteCareError | OSError) -> str:
+def _error_sentence(error: WriteCareError | OSError) -> str:
     if isinstance(error, WriteCareError):
         return error.detail
     return f"{error.strerror or 'could not be read or written'} ({error.filename})"
@@ -147,21 +147,23 @@ def _progress(console: Console) -> Progress:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("transcribe", "Transcribe recordings: who said what, when.")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
-    parser.add_argument("--speakers", type=_count, help="how many people speak, where known (single track)")
+    parser.add_argument("--speakers", type=_speaker_count, help="how many people speak, where known (single track)")
     parser.add_argument("--channels", choices=get_args(Channels), default="auto", help=CHANNELS_HELP)
-    parser.add_argument("--language", type=_code, help="what they speak (ISO 639-1, e.g. en); without it, detected")
+    parser.add_argument(
+        "--language", type=_language_code, help="what they speak (ISO 639-1, e.g. en); without it, detected"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
     parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
     return parser
 
 
-def _code(text: str) -> str:
+def _language_code(text: str) -> str:
     if re.fullmatch("[a-z]{2,3}", text) is None:
         raise argparse.ArgumentTypeError("a code of two or three small letters")
     return text
 
 
-def _count(text: str) -> int:
+def _speaker_count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 20:
         raise argparse.ArgumentTypeError("from 1 to 20")

@@ -8,11 +8,11 @@ from types import FrameType
 
 from rich.console import Console
 
-from cli.options import command_parser, parsed, port_number, settings_for
+from cli.options import command_parser, parse_options, port_number, settings_for
 from instance.launcher import Instance, running_instance
 
 
-class Stopped(Exception):
+class StoppedWhileStarting(Exception):
     """A signal came while the system was still starting."""
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser = command_parser("up", "Start the whole system and keep it running.")
     parser.add_argument("--port", type=port_number, metavar="P", help="where it listens (default 8080)")
     parser.add_argument("--demo", action="store_true", help="walk the bundled sample call through it")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     stopping = threading.Event()
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         first = not stopping.is_set()
         stopping.set()
         if first and not ready.is_set():
-            raise Stopped  # nobody waits for the event yet
+            raise StoppedWhileStarting  # nobody waits for the event yet
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -39,18 +39,18 @@ def main(argv: Sequence[str]) -> int:
     try:
         with running_instance(settings_for(options, port=options.port), lambda step: console.print(f"  {step}")) as up:
             ready.set()
-            _greet(console, up)
+            _print_addresses(console, up)
             if options.demo:
-                _show_sample(up, console)
+                _process_sample(up, console)
             up.wait(stopping)
             console.print("Ending …")
-    except Stopped:
+    except StoppedWhileStarting:
         pass
     console.print("Ended.")
     return 0
 
 
-def _greet(console: Console, instance: Instance) -> None:
+def _print_addresses(console: Console, instance: Instance) -> None:
     peak = instance.peak_memory_bytes() / 2**30
     data = instance.settings.data_dir
     console.print(f"Ready in {instance.ready_seconds:.1f} s, {peak:.1f} GB at most so far. Ctrl-C ends it.")
@@ -62,14 +62,14 @@ def _greet(console: Console, instance: Instance) -> None:
     console.print(f"            prints a code for {instance.address}/set-password; then {instance.address}/sign-in")
 
 
-def _show_sample(instance: Instance, console: Console) -> None:
+def _process_sample(instance: Instance, console: Console) -> None:
     """Walks the bundled call through the running system, so that there is an alert to look at."""
     from cli import api_walkthrough, demo  # noqa: PLC0415 - only wanted here
     from cli.call_report import print_call  # noqa: PLC0415
 
     async def walked() -> None:
-        tokens = await demo.sign_in(instance.settings, instance.databases.app)
-        call = api_walkthrough.Call.of(str(demo.SAMPLE))
+        tokens = await demo.make_tokens(instance.settings, instance.databases.app)
+        call = api_walkthrough.CallSource.of(str(demo.SAMPLE))
         print_call(
             console, await api_walkthrough.walk(instance.address, tokens, call, lambda step: console.print(f"  {step}"))
         )

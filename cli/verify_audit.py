@@ -7,13 +7,13 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from cli.options import command_parser, parsed, settings_for
+from cli.options import command_parser, parse_options, settings_for
 from cli.token import role_urls
-from comms.governance.audit.anchors import AnchorBook, AnchorKey
+from comms.governance.audit.anchors import AnchorKey, AnchorStore
 from comms.governance.audit.verification import Verification, verify_chains
 from comms.kernel.settings import Settings
 from comms.kernel.storage.object_store import Objects
-from instance.run_file import read_running
+from instance.run_file import read_instance_info
 from models.contract.errors import conflict
 
 
@@ -21,11 +21,11 @@ def main(argv: Sequence[str]) -> int:
     """Prints a line a tenant; exit code 0 where all chains are whole, else 1 with the first broken place last."""
     parser = command_parser("verify-audit", "Verify the log of acts: its chain, its seals, its anchors.")
     parser.add_argument("--tenant", metavar="T", help="one tenant's slug; all tenants where none is named")
-    options = parsed(parser, argv)
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     settings = settings_for(options)
-    sealer_runs = read_running(settings.data_dir) is not None
+    sealer_runs = read_instance_info(settings.data_dir) is not None
     with role_urls(settings) as databases:
         broken = asyncio.run(_verify(settings, databases.sealer, options.tenant, sealer_runs))
     if broken:
@@ -35,10 +35,10 @@ def main(argv: Sequence[str]) -> int:
 
 async def _verify(settings: Settings, url: str, tenant: str | None, sealer_runs: bool) -> list[str]:
     """Prints what is found and returns what is wrong."""
-    book = AnchorBook(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
+    anchor_store = AnchorStore(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
     broken = []
-    async for slug, found in verify_chains(url, book, tenant):
-        wrong = _wrong(found, sealer_runs)
+    async for slug, found in verify_chains(url, anchor_store, tenant):
+        wrong = _fault_sentence(found, sealer_runs)
         print(f"{slug}\t{'whole' if wrong is None else 'broken'}\tsealed {found.sealed}\tanchored {found.anchored}"
               f"\twaiting {found.waiting}\tunanchored {found.unanchored}", flush=True)  # fmt: skip
         if found.unanchored > 0:
@@ -49,7 +49,7 @@ async def _verify(settings: Settings, url: str, tenant: str | None, sealer_runs:
     return broken
 
 
-def _wrong(found: Verification, sealer_runs: bool) -> str | None:
+def _fault_sentence(found: Verification, sealer_runs: bool) -> str | None:
     """Where nothing runs, acts may wait: the next start seals them."""
     if found.fault is not None:
         return found.fault.sentence()

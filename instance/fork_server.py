@@ -27,14 +27,14 @@ from typing import Any, Final, NoReturn
 from instance.parent_death import dying_with_parent
 
 # What Ray and Ray Serve import beside their own: imported before the models' process and the nursery part.
-NEEDED_BY_RAY: Final = (
+PRELOADED_FOR_RAY: Final = (
     "pandas", "fastapi", "uvicorn", "aiohttp", "grpc.aio", "jsonschema", "google.protobuf.json_format", "requests",
     "opentelemetry.sdk.metrics", "prometheus_client", "psutil", "filelock", "yaml", "msgpack", "uvloop", "tqdm",
 )  # fmt: skip
 
 # What replicas import: everything of ours below `serving`, which by the house's import rules knows no Ray.
 # pyannote.audio is not among them: importing it starts a thread; lightning is the bulk of what it imports.
-NEEDED_BY_REPLICAS: Final = (
+PRELOADED_FOR_REPLICAS: Final = (
     "models.text.analysis", "models.speech.transcription", "models.speech.diarization", "models.text.embedding",
     "models.text.compliance",
     "comms.ai.routes", "comms.ai.lawful_use", "pipelines.analysis", "pipelines.track_transcription",
@@ -50,7 +50,7 @@ def import_all(modules: Sequence[str]) -> None:
         importlib.import_module(name)
 
 
-def raise_workers(listener: socket.socket) -> NoReturn:
+def fork_workers(listener: socket.socket) -> NoReturn:
     """Forks a worker for every request that comes in on `listener`, until killed."""
     if threading.active_count() != 1 or "ray" in sys.modules:
         raise RuntimeError("a nursery must have no threads of Python, and must not have imported Ray")
@@ -68,7 +68,7 @@ def raise_workers(listener: socket.socket) -> NoReturn:
             if child == 0:
                 listener.close()
                 connection.close()
-                _become_worker(request, descriptors)
+                _run_worker(request, descriptors)
             try:
                 connection.sendall(str(child).encode())
             except OSError:
@@ -94,7 +94,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(data), list(descriptors)
 
 
-def _become_worker(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
+def _run_worker(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
     """This fork turns into the process that Ray asked for: its streams, environment, arguments; then its program."""
     code = 1
     try:

@@ -20,12 +20,12 @@ def main(arguments: list[str]) -> None:
     """`arguments`: the interpreter's, as Ray wrote them. Ends this process or becomes Python."""
     place = next((at for at, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
     is_worker = place < len(arguments) and os.path.basename(arguments[place]) == "default_worker.py"
-    if not (is_worker and _forked(os.environ["WRITECARE_NURSERY"], arguments[place:])):
+    if not (is_worker and _request_fork(os.environ["WRITECARE_NURSERY"], arguments[place:])):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - becoming Python is the point
 
 
-def _forked(address: str, arguments: list[str]) -> bool:
+def _request_fork(address: str, arguments: list[str]) -> bool:
     """Whether the nursery has made a worker; waits while the nursery is still importing."""
     request = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}
     data = json.dumps(request).encode() + b"\n"

@@ -28,11 +28,11 @@ from comms.kernel.settings import Settings
 from instance import postgres_process
 from instance.memory_usage import PeakMemory
 from instance.model_registration import already_registered
-from instance.postgres_process import PostgresChild
+from instance.postgres_process import PostgresProcess
 from instance.provisioning import Databases
-from instance.run_file import Running, forget_running, sole_instance, write_running
+from instance.run_file import InstanceInfo, delete_instance_info, lock_data_dir, write_instance_info
 from instance.short_paths import short_dir
-from instance.supervisor import ProcessChild, Startable, Supervisor, TaskChild
+from instance.supervisor import ChildProcess, OneShotProcess, SupervisedProcess, Supervisor
 from models.contract.errors import conflict
 from models.telemetry import SILENCED
 
@@ -40,24 +40,24 @@ _READY_SECONDS: Final = 600.0
 _PROBE_SECONDS: Final = 1.0
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
-Tell = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 class Instance:
     """A running instance; made by `running_instance`."""
 
-    def __init__(self, settings: Settings, tell: Tell, scratch: Path) -> None:
+    def __init__(self, settings: Settings, report_progress: ReportProgress, scratch: Path) -> None:
         self.settings = settings
         self.address = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"  # noqa: S104
         self.ready_seconds = 0.0
         self._serve_port = free_port()
         self._scratch = scratch
-        self._counts = scratch / "counts"  # of the API's processes together
-        self._counts.mkdir(parents=True)
+        self._metrics_dir = scratch / "counts"  # of the API's processes together
+        self._metrics_dir.mkdir(parents=True)
         self._ray_token = secrets.token_hex(32)
-        self._postgres = PostgresChild(settings)
+        self._postgres = PostgresProcess(settings)
         self._memory = PeakMemory(os.getpid())
-        self._supervisor = Supervisor(self._children(), tell, self._on_ready)
+        self._supervisor = Supervisor(self._children(), report_progress, self._on_ready)
 
     @property
     def databases(self) -> Databases:
@@ -71,64 +71,67 @@ class Instance:
 
     def peak_memory_bytes(self) -> int:
         """The most that this process and all below it have taken so far."""
-        return self._memory.look()
+        return self._memory.sample()
 
     def start(self) -> None:
         """Returns when everything answers; raises `unavailable` where something does not start."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         self._memory.start()
         self._supervisor.start()
         self._supervisor.wait_ready(_READY_SECONDS)
-        self.ready_seconds = time.monotonic() - began
+        self.ready_seconds = time.monotonic() - started_at
 
     def wait(self, stopping: threading.Event) -> None:
         """Returns when `stopping` is set; raises `unavailable` where nobody watches the children any more."""
         while not stopping.wait(1.0):
-            self._supervisor.refuse_unwatched()
+            self._supervisor.require_running()
 
     def stop(self) -> None:
         """Ends all children, PostgreSQL last."""
         self._supervisor.stop()
         self._memory.stop()
-        forget_running(self.settings.data_dir)
+        delete_instance_info(self.settings.data_dir)
 
-    def _children(self) -> list[Startable]:
+    def _children(self) -> list[SupervisedProcess]:
         # the sealer ends after everyone who acts, so that it seals their last acts too
         sealer, after = (postgres_process.NAME,), (postgres_process.NAME, "sealer")
-        children: list[Startable] = [
+        children: list[SupervisedProcess] = [
             self._postgres,
-            self._process("sealer", _module("comms.governance.audit.sealer"), self._as_sealer, _at_once, after=sealer),
-            self._process("models", self._models_command, self._as_app, self._models_ready.exists, after=after),
+            self._process("sealer", _module_command("comms.governance.audit.sealer"), self._sealer_environment, _at_once, after=sealer),
+            self._process("models", self._models_command, self._app_environment, self._models_ready.exists, after=after),
             *(
                 self._process(
-                    name, _module("comms.app.server"), self._as_api, lambda: _answers(self.address), after=after
+                    name, _module_command("comms.app.server"), self._api_environment, lambda: _is_healthy(self.address), after=after
                 )
-                for name in api_names(self.settings)
+                for name in api_process_names(self.settings)
             ),
-            self._process("relay", _module("comms.outbox.relay"), self._as_relay, _at_once, after=after),
-            self._process("sender", _module("comms.delivery.sender"), self._as_sender, _at_once, after=after),
+            self._process("relay", _module_command("comms.outbox.relay"), self._relay_environment, _at_once, after=after),
+            self._process("sender", _module_command("comms.delivery.sender"), self._sender_environment, _at_once, after=after),
             self._process(
-                "keeper", _module("comms.governance.retention.keeper"), self._as_keeper, _at_once, after=after
+                "keeper", _module_command("comms.governance.retention.keeper"), self._keeper_environment, _at_once, after=after
             ),
             self._process(
-                "worker", self._worker_command, self._as_worker, self._worker_ready.exists,
-                after=after, leans_on=("models",),
+                "worker", self._worker_command, self._worker_environment, self._worker_ready.exists,
+                after=after, restarts_with=("models",),
             ),
         ]  # fmt: skip
         if not already_registered(self.settings.data_dir, self._database_name()):
-            command = [*_module("instance.model_registration")(), self._database_name()]
+            command = [*_module_command("instance.model_registration")(), self._database_name()]
             log = self.settings.data_dir / "logs" / "registration.log"
             children.insert(
-                1, TaskChild("registration", lambda: command, self._as_registry, log, lambda: True, after=after)
+                1,
+                OneShotProcess(
+                    "registration", lambda: command, self._registry_environment, log, lambda: True, after=after
+                ),
             )
         return children
 
     def _process(
         self, name: str, command: Callable[[], list[str]], environment: Callable[[], Mapping[str, str]],
-        is_ready: Callable[[], bool], *, after: tuple[str, ...], leans_on: tuple[str, ...] = (),
-    ) -> ProcessChild:  # fmt: skip
+        is_ready: Callable[[], bool], *, after: tuple[str, ...], restarts_with: tuple[str, ...] = (),
+    ) -> ChildProcess:  # fmt: skip
         log = self.settings.data_dir / "logs" / f"{name}.log"
-        return ProcessChild(name, command, environment, log, is_ready, after=after, leans_on=leans_on)
+        return ChildProcess(name, command, environment, log, is_ready, after=after, restarts_with=restarts_with)
 
     # --- what each is told -------------------------------------------------------------------------------------
 
@@ -145,37 +148,43 @@ class Instance:
         scratch = self._scratch / "models"
         shutil.rmtree(scratch, ignore_errors=True)
         return [
-            *_module("serving.ray_process")(), "--port", str(self._serve_port),
+            *_module_command("serving.ray_process")(), "--port", str(self._serve_port),
             "--ready", str(self._models_ready), "--scratch", str(scratch),
         ]  # fmt: skip
 
     def _worker_command(self) -> list[str]:
         self._worker_ready.unlink(missing_ok=True)
-        return [*_module("serving.worker")(), "--models", str(self._models_ready), "--ready", str(self._worker_ready)]
+        return [
+            *_module_command("serving.worker")(),
+            "--models",
+            str(self._models_ready),
+            "--ready",
+            str(self._worker_ready),
+        ]
 
-    def _as_app(self) -> dict[str, str]:
+    def _app_environment(self) -> dict[str, str]:
         return self._environment(self.databases.app) | self._ray_environment()
 
-    def _as_api(self) -> dict[str, str]:
-        together = {SHARED: str(self._counts)} if self.settings.api_processes > 1 else {}
-        return self._as_app() | together
+    def _api_environment(self) -> dict[str, str]:
+        shared_metrics = {SHARED: str(self._metrics_dir)} if self.settings.api_processes > 1 else {}
+        return self._app_environment() | shared_metrics
 
-    def _as_relay(self) -> dict[str, str]:
+    def _relay_environment(self) -> dict[str, str]:
         return self._environment(self.databases.relay)
 
-    def _as_sender(self) -> dict[str, str]:
+    def _sender_environment(self) -> dict[str, str]:
         return self._environment(self.databases.sender)
 
-    def _as_keeper(self) -> dict[str, str]:
+    def _keeper_environment(self) -> dict[str, str]:
         return self._environment(self.databases.keeper)
 
-    def _as_sealer(self) -> dict[str, str]:
+    def _sealer_environment(self) -> dict[str, str]:
         return self._environment(self.databases.sealer)
 
-    def _as_worker(self) -> dict[str, str]:
+    def _worker_environment(self) -> dict[str, str]:
         return self._environment(self.databases.worker) | self._ray_environment()
 
-    def _as_registry(self) -> dict[str, str]:
+    def _registry_environment(self) -> dict[str, str]:
         return self._environment(self.databases.mlflow)
 
     def _environment(self, role_database_url: str) -> dict[str, str]:
@@ -204,15 +213,15 @@ class Instance:
 
     # --- what it is found by -----------------------------------------------------------------------------------
 
-    def _on_ready(self, child: Startable) -> None:
+    def _on_ready(self, child: SupervisedProcess) -> None:
         if child.name in ("models", postgres_process.NAME):
-            self._write_running()
+            self._write_instance_info()
 
-    def _write_running(self) -> None:
+    def _write_instance_info(self) -> None:
         socket_dir = self._postgres.socket_dir
-        write_running(
+        write_instance_info(
             self.settings.data_dir,
-            Running(
+            InstanceInfo(
                 pid=os.getpid(), port=self.settings.port, address=self.address, serve_port=self._serve_port,
                 serve_url=self.serve_url,
                 ray_address=self._models_state()["ray_address"] if self._models_ready.exists() else None,
@@ -232,16 +241,16 @@ class Instance:
 
 
 @contextmanager
-def running_instance(settings: Settings, tell: Tell = lambda _: None) -> Iterator[Instance]:
-    """The whole system, ready, until the block ends. `tell` hears of each step.
+def running_instance(settings: Settings, report_progress: ReportProgress = lambda _: None) -> Iterator[Instance]:
+    """The whole system, ready, until the block ends. `report_progress` hears of each step.
 
     Raises `conflict` (`data-in-use`, `port-in-use`) and `unavailable` where something does not start.
     """
-    with sole_instance(settings.data_dir):
+    with lock_data_dir(settings.data_dir):
         refuse_taken_port(settings.host, settings.port)
         Issuer.open(settings.data_dir / "keys", settings.issuer)  # before anyone verifies
         scratch = short_dir(settings.data_dir, "ray")
-        instance = Instance(settings, tell, scratch)
+        instance = Instance(settings, report_progress, scratch)
         try:
             instance.start()
             yield instance
@@ -250,7 +259,7 @@ def running_instance(settings: Settings, tell: Tell = lambda _: None) -> Iterato
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def api_names(settings: Settings) -> list[str]:
+def api_process_names(settings: Settings) -> list[str]:
     """What the API's processes are called: `api`, and `api-2` and on where several answer at the port."""
     return ["api", *(f"api-{number}" for number in range(2, settings.api_processes + 1))]
 
@@ -275,7 +284,7 @@ def refuse_taken_port(host: str, port: int) -> None:
             ) from None
 
 
-def _module(name: str) -> Callable[[], list[str]]:
+def _module_command(name: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-P", "-m", name]
 
 
@@ -283,7 +292,7 @@ def _at_once() -> bool:
     return True  # it says nowhere when it is ready
 
 
-def _answers(address: str) -> bool:
+def _is_healthy(address: str) -> bool:
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_SECONDS)
     try:

@@ -40,21 +40,21 @@ class PeakMemory(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(name="peak-memory", daemon=True)
         self._pid = pid
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._highest = 0
 
     def run(self) -> None:
-        while not self._over.is_set():
-            began = time.monotonic()
-            self.look()
-            self._over.wait(max(_SAMPLE_SECONDS, (time.monotonic() - began) / _SHARE_OF_TIME))
+        while not self._stopping.is_set():
+            started_at = time.monotonic()
+            self.sample()
+            self._stopping.wait(max(_SAMPLE_SECONDS, (time.monotonic() - started_at) / _SHARE_OF_TIME))
 
-    def look(self) -> int:
+    def sample(self) -> int:
         """The highest value seen, in bytes, this moment's included."""
         self._highest = max(self._highest, tree_bytes(self._pid))
         return self._highest
 
     def stop(self) -> None:
         """Ends sampling."""
-        self._over.set()
+        self._stopping.set()
         self.join(5)

@@ -14,20 +14,20 @@ from comms.kernel.json_logging import write_json_logs
 from comms.kernel.settings import Settings
 from models.artefacts.files import MANIFEST_NAME
 from models.contract.errors import WriteCareError
-from models.registry.champions import FILE_NAME, SHIPPED, champions, packaged
+from models.registry.champions import FILE_NAME, SHIPPED, champions, packaged_models
 
-_MARK: Final = "registered.json"
+_MARKER_FILE: Final = "registered.json"
 
 
 def already_registered(data_dir: Path, database: str) -> bool:
     """Whether exactly what is shipped now was registered in this `database` (its name, without password)."""
-    mark = data_dir / "models" / _MARK
+    marker = data_dir / "models" / _MARKER_FILE
     champions_known = (data_dir / "models" / FILE_NAME).exists()
-    if not champions_known or not mark.exists():
+    if not champions_known or not marker.exists():
         return False
     try:
         known = champions(data_dir)  # a data folder that was moved or emptied names files that are gone
-        return mark.read_text() == _fingerprint(database) and all(
+        return marker.read_text() == _fingerprint(database) and all(
             model.path is None or (model.path / MANIFEST_NAME).exists() for model in known.values()
         )
     except WriteCareError:
@@ -37,7 +37,7 @@ def already_registered(data_dir: Path, database: str) -> bool:
 def _fingerprint(database: str) -> str:
     manifests = {file.parent.name: file.read_bytes() for file in SHIPPED.glob(f"*/{MANIFEST_NAME}")}
     found = {name: hashlib.sha256(content).hexdigest() for name, content in manifests.items()}
-    versions = {name: model.version for name, model in packaged().items()}
+    versions = {name: model.version for name, model in packaged_models().items()}
     return json.dumps({**found, **versions, "database": database}, sort_keys=True)
 
 
@@ -50,9 +50,9 @@ def main() -> int:
 
     artefacts = settings.data_dir.resolve() / "models"
     Registry(settings.role_database_url.get_secret_value(), artefacts).register_shipped()
-    fresh = artefacts / f".{_MARK}.new"
-    fresh.write_text(_fingerprint(sys.argv[1]))
-    fresh.rename(artefacts / _MARK)
+    temporary_file = artefacts / f".{_MARKER_FILE}.new"
+    temporary_file.write_text(_fingerprint(sys.argv[1]))
+    temporary_file.rename(artefacts / _MARKER_FILE)
     return 0
 
 

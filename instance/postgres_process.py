@@ -11,17 +11,17 @@ from models.contract.errors import unavailable
 NAME: Final = "postgres"
 
 
-class PostgresChild:
+class PostgresProcess:
     """Starts and provisions; knows where each role logs in once it has been started."""
 
     name = NAME
     after: tuple[str, ...] = ()
-    leans_on: tuple[str, ...] = ()
+    restarts_with: tuple[str, ...] = ()
 
     def __init__(self, settings: Settings) -> None:
         self._keys_dir = settings.data_dir / "keys"
         self._operator_tenant = settings.operator_tenant
-        self._elsewhere = settings.database_url
+        self._external_url = settings.database_url
         self._server = EmbeddedPostgres(settings.data_dir)
         self._databases: Databases | None = None
 
@@ -35,14 +35,14 @@ class PostgresChild:
     @property
     def socket_dir(self) -> Path | None:
         """Where the embedded server's socket lies; None for a server elsewhere."""
-        if self._elsewhere is not None:
+        if self._external_url is not None:
             return None
         return Path(self._server.url().rpartition("?host=")[2].partition("&")[0])
 
     def start(self) -> None:
-        if self._elsewhere is not None:
+        if self._external_url is not None:
             self._databases = provision(
-                self._elsewhere.get_secret_value(), self._keys_dir, operator_tenant=self._operator_tenant
+                self._external_url.get_secret_value(), self._keys_dir, operator_tenant=self._operator_tenant
             )
             return
         self._server.start()
@@ -56,16 +56,16 @@ class PostgresChild:
             raise
 
     def alive(self) -> bool:
-        return self._elsewhere is not None or self._server.alive()
+        return self._external_url is not None or self._server.alive()
 
     def ready(self) -> bool:
         return self.alive() and self._databases is not None
 
-    def ask_to_end(self) -> None:
+    def request_stop(self) -> None:
         """Nothing yet: it goes last, when nobody uses it any more."""
 
     def end(self) -> None:
-        if self._elsewhere is None:
+        if self._external_url is None:
             self._server.stop()
 
     def pid(self) -> int | None:

@@ -128,7 +128,7 @@ def _prepared(administrator_url: str, keys_dir: Path, operator_tenant: str, main
         admin.execute("select pg_advisory_lock(%s)", (_LOCK,))
         _make_roles(admin, _passwords(keys_dir))
         _name_operator(admin, operator_tenant)
-        _make_ground(admin, database)
+        _create_base_schema(admin, database)
     _make_database(administrator_url, f"{database}_mlflow", owner="wcc_mlflow")
     return databases
 
@@ -171,7 +171,7 @@ def _name_operator(admin: psycopg.Connection, slug: str) -> None:
     admin.execute(sql.SQL("alter role wcc_app set app.operator_tenant = {}").format(sql.Literal(slug)))
 
 
-def _make_ground(admin: psycopg.Connection, database: str) -> None:
+def _create_base_schema(admin: psycopg.Connection, database: str) -> None:
     name = sql.Identifier(database)
     admin.execute("create extension if not exists vector")
     admin.execute(sql.SQL("grant create on database {} to wcc_owner").format(name))

@@ -17,10 +17,10 @@ from models.contract.records import Record
 
 RUN_FILE: Final = "run.json"
 _LOCK_FILE: Final = "run.lock"
-_PATIENCE_SECONDS: Final = 0.5  # whoever only asks who runs here is gone at once
+_LOCK_TIMEOUT_SECONDS: Final = 0.5  # whoever only asks who runs here is gone at once
 
 
-class Running(Record):
+class InstanceInfo(Record):
     """Where a running instance is to be found; read by `token`, `database-url` and other programs."""
 
     pid: int
@@ -33,7 +33,7 @@ class Running(Record):
 
 
 @contextmanager
-def sole_instance(data_dir: Path, patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
+def lock_data_dir(data_dir: Path, timeout_seconds: float = _LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
     """Holds the data folder until the block ends; raises `conflict` (`data-in-use`) where another process has it.
 
     The kernel frees the lock when the process dies, however it dies.
@@ -41,8 +41,8 @@ def sole_instance(data_dir: Path, patience_seconds: float = _PATIENCE_SECONDS) -
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = _open_lock(data_dir)
     try:
-        deadline = time.monotonic() + patience_seconds
-        while not _locked(lock, fcntl.LOCK_EX):
+        deadline = time.monotonic() + timeout_seconds
+        while not _try_lock(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise conflict(
                     "data-in-use",
@@ -54,13 +54,13 @@ def sole_instance(data_dir: Path, patience_seconds: float = _PATIENCE_SECONDS) -
         os.close(lock)
 
 
-def is_held(data_dir: Path) -> bool:
+def is_locked(data_dir: Path) -> bool:
     """Whether an instance holds the data folder now."""
     if not (data_dir / _LOCK_FILE).exists():
         return False
     lock = _open_lock(data_dir)
     try:
-        return not _locked(lock, fcntl.LOCK_SH)  # shared: two who ask at once do not mistake each other for it
+        return not _try_lock(lock, fcntl.LOCK_SH)  # shared: two who ask at once do not mistake each other for it
     finally:
         os.close(lock)
 
@@ -69,37 +69,37 @@ def _open_lock(data_dir: Path) -> int:
     return os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _locked(lock: int, how: int) -> bool:
+def _try_lock(lock: int, lock_mode: int) -> bool:
     try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
+        fcntl.flock(lock, lock_mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def write_running(data_dir: Path, running: Running) -> None:
+def write_instance_info(data_dir: Path, running: InstanceInfo) -> None:
     """Lays `run.json`, whole or not at all, for this user's eyes alone."""
-    fresh = data_dir / f".{RUN_FILE}.new"
-    fresh.touch(mode=0o600)
-    fresh.write_text(running.model_dump_json(indent=2) + "\n")
-    fresh.rename(data_dir / RUN_FILE)
+    temporary_file = data_dir / f".{RUN_FILE}.new"
+    temporary_file.touch(mode=0o600)
+    temporary_file.write_text(running.model_dump_json(indent=2) + "\n")
+    temporary_file.rename(data_dir / RUN_FILE)
 
 
-def forget_running(data_dir: Path) -> None:
+def delete_instance_info(data_dir: Path) -> None:
     """The instance has ended."""
     (data_dir / RUN_FILE).unlink(missing_ok=True)
 
 
-def read_running(data_dir: Path) -> Running | None:
+def read_instance_info(data_dir: Path) -> InstanceInfo | None:
     """The instance that runs in this data folder; None where none does, also where one died and left its file."""
     try:
-        found = Running.model_validate_json((data_dir / RUN_FILE).read_text())
+        found = InstanceInfo.model_validate_json((data_dir / RUN_FILE).read_text())
     except (OSError, ValidationError):
         return None
-    return found if is_held(data_dir) else None
+    return found if is_locked(data_dir) else None
 
 
-def administrator_url(settings: Settings, running: Running) -> str:
+def administrator_url(settings: Settings, running: InstanceInfo) -> str:
     """The administrator's connection string of a running instance; it bypasses row-level security."""
     if running.postgres_socket_dir is None:
         if settings.database_url is None:

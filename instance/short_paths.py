@@ -17,9 +17,9 @@ def short_dir(data_dir: Path, purpose: str) -> Path:
     What a predecessor that was killed left there is gone: the caller holds the data folder, so that nobody else
     uses it. Where somebody else has taken the name, another is made.
     """
-    told = hashlib.sha256(f"{os.getuid()}:{data_dir.resolve()}:{purpose}".encode()).hexdigest()[:10]
+    digest = hashlib.sha256(f"{os.getuid()}:{data_dir.resolve()}:{purpose}".encode()).hexdigest()[:10]
     parent = tempfile.gettempdir()
-    place = Path(parent if len(parent) <= _LONGEST else "/tmp") / f"wcc-{told}"  # noqa: S108 - checked to be ours
+    place = Path(parent if len(parent) <= _LONGEST else "/tmp") / f"wcc-{digest}"  # noqa: S108 - checked to be ours
     try:
         found = place.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():

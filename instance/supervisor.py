@@ -23,7 +23,7 @@ from models.contract.errors import WriteCareError, unavailable
 _TICK_SECONDS: Final = 0.1
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-_STEADY_SECONDS: Final = 60.0  # after so long the pauses begin anew
+_STABLE_SECONDS: Final = 60.0  # after so long the pauses begin anew
 _GRACE_SECONDS: Final = 20.0
 _MOST_LOG_BYTES: Final = 16 << 20
 _TRIES_AT_START: Final = 3
@@ -31,22 +31,22 @@ _TRIES_AT_START: Final = 3
 _log: Final = structlog.get_logger(__name__)
 
 
-class Startable(Protocol):
+class SupervisedProcess(Protocol):
     """Something that runs and can be asked whether it does."""
 
     name: str
     after: tuple[str, ...]  # who must be ready before it is started
-    leans_on: tuple[str, ...]  # of those, who cannot be replaced under it: then it is started anew too
+    restarts_with: tuple[str, ...]  # of those, who cannot be replaced under it: then it is started anew too
 
     def start(self) -> None: ...
     def alive(self) -> bool: ...
     def ready(self) -> bool: ...
-    def ask_to_end(self) -> None: ...
+    def request_stop(self) -> None: ...
     def end(self) -> None: ...
     def pid(self) -> int | None: ...
 
 
-class ProcessChild:
+class ChildProcess:
     """A Python process of ours with its log file. `command` and `environment` are asked anew at every start."""
 
     def __init__(
@@ -58,11 +58,11 @@ class ProcessChild:
         is_ready: Callable[[], bool],
         *,
         after: tuple[str, ...] = (),
-        leans_on: tuple[str, ...] = (),
+        restarts_with: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.after = after
-        self.leans_on = leans_on
+        self.restarts_with = restarts_with
         self._command = command
         self._environment = environment
         self._log_file = log_file
@@ -89,7 +89,7 @@ class ProcessChild:
     def ready(self) -> bool:
         return self.alive() and self._is_ready()
 
-    def ask_to_end(self) -> None:
+    def request_stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -107,7 +107,7 @@ class ProcessChild:
         return self._process.pid if self._process is not None else None
 
 
-class TaskChild(ProcessChild):
+class OneShotProcess(ChildProcess):
     """A process that does one thing and ends: ready once it ended well, started again where it did not."""
 
     def alive(self) -> bool:
@@ -118,29 +118,29 @@ class TaskChild(ProcessChild):
 
 
 @dataclass
-class _Record:
+class _ChildState:
     """What the supervisor knows of a child."""
 
-    child: Startable
+    child: SupervisedProcess
     failures: int = 0
-    due: float = 0.0  # not before this moment
+    restart_at: float = 0.0  # not before this moment
     started: float | None = None  # None: not running
     was_ready: bool = False
 
 
 @dataclass
 class Supervisor:
-    """Keeps the children alive, in the order given, from `start` to `stop`. `tell` hears of each that is ready."""
+    """Keeps the children alive, in the order given, from `start` to `stop`. `report_progress` hears of each that is ready."""
 
-    children: Sequence[Startable]
-    tell: Callable[[str], None]
-    on_ready: Callable[[Startable], None]
-    _records: list[_Record] = field(init=False)
+    children: Sequence[SupervisedProcess]
+    report_progress: Callable[[str], None]
+    on_ready: Callable[[SupervisedProcess], None]
+    _states: list[_ChildState] = field(init=False)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        self._records = [_Record(child) for child in self.children]
+        self._states = [_ChildState(child) for child in self.children]
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -149,9 +149,9 @@ class Supervisor:
     def wait_ready(self, seconds: float) -> None:
         """Returns when all are ready; raises `unavailable` where one keeps dying, or after `seconds`."""
         deadline = time.monotonic() + seconds
-        while not all(record.was_ready for record in self._records):
-            failing = next((r.child.name for r in self._records if r.failures >= _TRIES_AT_START), None)
-            late = next((r.child.name for r in self._records if not r.was_ready), "")
+        while not all(state.was_ready for state in self._states):
+            failing = next((r.child.name for r in self._states if r.failures >= _TRIES_AT_START), None)
+            late = next((r.child.name for r in self._states if not r.was_ready), "")
             if failing is not None or time.monotonic() > deadline or not self._thread.is_alive():
                 name = failing or late
                 raise unavailable(
@@ -159,7 +159,7 @@ class Supervisor:
                 )
             time.sleep(0.02)
 
-    def refuse_unwatched(self) -> None:
+    def require_running(self) -> None:
         """Raises `unavailable` where the thread that watches the children has ended."""
         if not self._thread.is_alive():
             raise unavailable("supervisor-ended", "Nobody watches the parts any more: start it again.")
@@ -173,63 +173,63 @@ class Supervisor:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                for record in self._records:
-                    self._look_after_safely(record)
+                for state in self._states:
+                    self._check_child_safely(state)
                 self._stopping.wait(_TICK_SECONDS)
         finally:
-            self._end_all()
+            self._stop_all()
 
-    def _look_after_safely(self, record: _Record) -> None:
+    def _check_child_safely(self, state: _ChildState) -> None:
         """Nothing that goes wrong with one child, or with telling of it, may leave the others unwatched."""
         try:
-            self._look_after(record)
+            self._check_child(state)
         except Exception as error:
             # the class alone: a driver's message may carry a connection string
-            _log.error("watching a child failed", child=record.child.name, error=type(error).__name__)
+            _log.error("watching a child failed", child=state.child.name, error=type(error).__name__)
 
-    def _look_after(self, record: _Record) -> None:
+    def _check_child(self, state: _ChildState) -> None:
         now = time.monotonic()
-        if record.started is not None and not record.child.alive():
-            self._note_death(record, now)
-        if record.started is None and now >= record.due and self._can_lean(record):
-            self._start(record)
-        if record.started is not None and not record.was_ready and record.child.ready():
-            record.was_ready = True
-            self.on_ready(record.child)
-            self.tell(f"{record.child.name} is ready")
+        if state.started is not None and not state.child.alive():
+            self._schedule_restart(state, now)
+        if state.started is None and now >= state.restart_at and self._dependencies_ready(state):
+            self._start(state)
+        if state.started is not None and not state.was_ready and state.child.ready():
+            state.was_ready = True
+            self.on_ready(state.child)
+            self.report_progress(f"{state.child.name} is ready")
 
-    def _can_lean(self, record: _Record) -> bool:
-        return all(other.was_ready for other in self._records if other.child.name in record.child.after)
+    def _dependencies_ready(self, state: _ChildState) -> bool:
+        return all(other.was_ready for other in self._states if other.child.name in state.child.after)
 
-    def _start(self, record: _Record) -> None:
-        record.started = time.monotonic()
+    def _start(self, state: _ChildState) -> None:
+        state.started = time.monotonic()
         try:
-            record.child.start()
+            state.child.start()
         except Exception as error:
-            told = str(error) if isinstance(error, WriteCareError | OSError) else type(error).__name__
-            _log.error("child cannot be started", child=record.child.name, error=told)
-            self._note_death(record, time.monotonic())
+            error_text = str(error) if isinstance(error, WriteCareError | OSError) else type(error).__name__
+            _log.error("child cannot be started", child=state.child.name, error=error_text)
+            self._schedule_restart(state, time.monotonic())
 
-    def _note_death(self, record: _Record, now: float) -> None:
-        lived = now - (record.started or now)
-        record.failures = 1 if lived > _STEADY_SECONDS else record.failures + 1
-        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (record.failures - 1))
-        record.started, record.was_ready, record.due = None, False, now + pause
-        self.tell(f"{record.child.name} ended by itself; it is started again in {pause:g} s")
-        for other in self._records:
-            if record.child.name in other.child.leans_on and other.started is not None:
-                other.child.ask_to_end()
+    def _schedule_restart(self, state: _ChildState, now: float) -> None:
+        uptime = now - (state.started or now)
+        state.failures = 1 if uptime > _STABLE_SECONDS else state.failures + 1
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (state.failures - 1))
+        state.started, state.was_ready, state.restart_at = None, False, now + pause
+        self.report_progress(f"{state.child.name} ended by itself; it is started again in {pause:g} s")
+        for other in self._states:
+            if state.child.name in other.child.restarts_with and other.started is not None:
+                other.child.request_stop()
                 other.child.end()
                 other.started, other.was_ready = None, False
 
-    def _end_all(self) -> None:
+    def _stop_all(self) -> None:
         """The last to lean on others first; those that nobody leans on any more end side by side."""
-        left = [record.child for record in self._records if record.started is not None]
+        left = [state.child for state in self._states if state.started is not None]
         while left:
             names = {name for child in left for name in child.after}
             free = [child for child in left if child.name not in names]
             for child in free:
-                child.ask_to_end()
+                child.request_stop()
             for child in free:
                 child.end()
             left = [child for child in left if child not in free]

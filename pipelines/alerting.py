@@ -9,28 +9,31 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from comms.safeguarding.alerts.records import NewAlert, NewEvidence, Span
+from comms.safeguarding.alerts.records import EvidenceSpan, NewAlert, NewEvidence
 from models.contract.records import SEVERITIES, Analysis, Concern
 
 SAFEGUARDING: Final = "safeguarding"
-_LONG: Final = 40  # turns
-_WEAK: Final = 0.5  # probability of a concern below which one turn is not enough in a long call
+_LONG_CALL_TURNS: Final = 40  # turns
+_WEAK_PROBABILITY: Final = 0.5  # probability of a concern below which one turn is not enough in a long call
 
 
-def calls_for_an_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
+def warrants_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
     """Whether a call whose turns voice these concerns, a sequence a turn, is put before a person.
 
     Any concern is enough in a call of up to 40 turns; in a longer one a critical or a likely concern is, and so are two
     turns with a concern, which support each other.
     """
-    voiced = [turn for turn in concerns if turn]
-    if len(concerns) <= _LONG or len(voiced) != 1:
-        return bool(voiced)
-    return any(concern.probability >= _WEAK or concern.severity == SEVERITIES[-1] for concern in voiced[0])
+    turns_with_concerns = [turn for turn in concerns if turn]
+    if len(concerns) <= _LONG_CALL_TURNS or len(turns_with_concerns) != 1:
+        return bool(turns_with_concerns)
+    return any(
+        concern.probability >= _WEAK_PROBABILITY or concern.severity == SEVERITIES[-1]
+        for concern in turns_with_concerns[0]
+    )
 
 
 def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID, analysis_id: UUID) -> NewAlert | None:
-    """The alert that `analysis` calls for, None where `calls_for_an_alert` says no.
+    """The alert that `analysis` calls for, None where `warrants_alert` says no.
 
     One piece of evidence a turn and category, in the order of the call; the alert's severity is the highest and its
     probability that of its likeliest concern.
@@ -45,14 +48,14 @@ def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID,
             model=SAFEGUARDING,
             model_version=analysis.models[SAFEGUARDING],
             spans=tuple(
-                Span(utterance=moved.turn, start=moved.start, end=moved.end, weight=moved.weight)
-                for moved in concern.evidence
+                EvidenceSpan(utterance=phrase.turn, start=phrase.start, end=phrase.end, weight=phrase.weight)
+                for phrase in concern.evidence
             ),
         )
         for position, turn in enumerate(analysis.turns)
         for concern in turn.concerns
     )
-    if not calls_for_an_alert([turn.concerns for turn in analysis.turns]):
+    if not warrants_alert([turn.concerns for turn in analysis.turns]):
         return None
     likeliest_first = sorted(evidence, key=lambda piece: -piece.probability)
     return NewAlert(

@@ -10,7 +10,7 @@ from pipelines.model_protocols import Samples
 
 
 class SpeechInProcess:
-    """Implements `pipelines.model_protocols.Speech`; both models leave Python's lock while they compute."""
+    """Implements `pipelines.model_protocols.SpeechModels`; both models leave Python's lock while they compute."""
 
     def __init__(self, transcriber: Transcriber, diarizer: Diarizer) -> None:
         self._transcriber = transcriber

@@ -12,21 +12,21 @@ from uuid import UUID
 from comms.governance.consent.permissions import lock_permissions, permissions
 from comms.kernel.database import Actor, Connection
 from comms.safeguarding.alerts.records import MessageSpan
-from comms.safeguarding.message_assessments.evidence import keep_spans, messages_wait, take_unexplained
+from comms.safeguarding.message_assessments.evidence import has_waiting_messages, lease_unexplained_evidence, save_spans
 from comms.safeguarding.message_assessments.records import MessageTurn, UnexplainedEvidence
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.records import Concern, TurnAssessment
 from pipelines.alerting import SAFEGUARDING
-from pipelines.message_assessment import apart, conversation_of, failure_of, load_permitted
+from pipelines.message_assessment import captured_error, load_permitted_turns, split_retried, to_conversation
 from pipelines.model_protocols import Models
 from pipelines.recording_processing import WORKER
 
 _BATCHES: Final = 8  # of a job: then it is another tenant's turn
-_TURNS: Final = 3  # the message and two before it: as many as deletion looks at
+_CONTEXT_TURNS: Final = 3  # the message and two before it: as many as deletion looks at
 
 
 @dataclass(frozen=True)
-class _Matter:
+class _CitedMessage:
     """A cited message, last of the few turns that the models are shown of it, and what an alert says of it."""
 
     turns: tuple[MessageTurn, ...]
@@ -52,16 +52,16 @@ class _Matter:
         return {
             piece.id: tuple(
                 MessageSpan(
-                    message_id=self.turns[moved.turn].message_id, version=self.turns[moved.turn].version,
-                    start=moved.start, end=moved.end, weight=moved.weight,
+                    message_id=self.turns[phrase.turn].message_id, version=self.turns[phrase.turn].version,
+                    start=phrase.start, end=phrase.end, weight=phrase.weight,
                 )
-                for moved in (concern.evidence if piece.model_version == version else ())
+                for phrase in (concern.evidence if piece.model_version == version else ())
             )
             for piece, concern in zip(self.evidence, explained.concerns, strict=True)
         }  # fmt: skip
 
 
-async def explain_messages(house: House, models: Models, tenant_id: UUID) -> bool:
+async def explain_messages(ctx: AppContext, models: Models, tenant_id: UUID) -> bool:
     """Explains evidence that waits for it in the tenant, the newest first; returns whether more may wait.
 
     While messages wait to be read it explains one piece alone. Raises what the models raised: what was taken comes due
@@ -69,60 +69,66 @@ async def explain_messages(house: House, models: Models, tenant_id: UUID) -> boo
     """
     actor = Actor(tenant_id, WORKER, "service")
     for _ in range(_BATCHES):
-        async with house.database.acting_as(actor) as conn:
-            taken = await take_unexplained(conn)
-        if not taken:
+        async with ctx.database.acting_as(actor) as conn:
+            claimed = await lease_unexplained_evidence(conn)
+        if not claimed:
             return False
-        tried = [await failure_of(_explain(house, models, actor, together)) for together in apart(taken)]
+        tried = [
+            await captured_error(_explain(ctx, models, actor, batch_items)) for batch_items in split_retried(claimed)
+        ]
         if failures := [failure for failure in tried if failure is not None]:
             raise failures[0]
-        async with house.database.acting_as(actor) as conn:
-            if await messages_wait(conn):
+        async with ctx.database.acting_as(actor) as conn:
+            if await has_waiting_messages(conn):
                 return True
     return True
 
 
-async def _explain(house: House, models: Models, actor: Actor, taken: Sequence[UnexplainedEvidence]) -> None:
-    async with house.database.acting_as(actor) as conn:
-        matters = await _matters(conn, taken)
-    if not matters:
+async def _explain(ctx: AppContext, models: Models, actor: Actor, claimed: Sequence[UnexplainedEvidence]) -> None:
+    async with ctx.database.acting_as(actor) as conn:
+        citations = await _load_citations(conn, claimed)
+    if not citations:
         return
     explained = await models.explain(
-        [conversation_of(matter.turns) for matter in matters], [matter.assessments() for matter in matters]
+        [to_conversation(citation.turns) for citation in citations], [citation.assessments() for citation in citations]
     )
-    async with house.database.acting_as(actor) as conn:
-        withdrawn = await _withdrawn(conn, matters)
+    async with ctx.database.acting_as(actor) as conn:
+        withdrawn = await _senders_without_consent(conn, citations)
         spans = [
-            matter.spans(rows[-1], models.versions[SAFEGUARDING])
-            for matter, rows in zip(matters, explained, strict=True)
-            if withdrawn.isdisjoint(turn.sender_id for turn in matter.turns if turn.text)
+            citation.spans(rows[-1], models.versions[SAFEGUARDING])
+            for citation, rows in zip(citations, explained, strict=True)
+            if withdrawn.isdisjoint(turn.sender_id for turn in citation.turns if turn.text)
         ]
-        await keep_spans(conn, {id: of_it for found in spans for id, of_it in found.items()})
+        await save_spans(conn, {id: group for found in spans for id, group in found.items()})
 
 
-async def _matters(conn: Connection, taken: Sequence[UnexplainedEvidence]) -> list[_Matter]:
+async def _load_citations(conn: Connection, claimed: Sequence[UnexplainedEvidence]) -> list[_CitedMessage]:
     """What may be shown to the models of what was taken, a message each."""
-    senders = sorted({piece.sender_id for piece in taken})
-    barred = {answer.user_id for answer in await permissions(conn, senders, "analyse") if not answer.permitted}
+    senders = sorted({piece.sender_id for piece in claimed})
+    without_consent = {answer.user_id for answer in await permissions(conn, senders, "analyse") if not answer.permitted}
     pieces: dict[tuple[UUID, int], list[UnexplainedEvidence]] = {}
-    for piece in taken:
-        if piece.sender_id not in barred:
+    for piece in claimed:
+        if piece.sender_id not in without_consent:
             pieces.setdefault((piece.message_id, piece.version), []).append(piece)
-    turns = await load_permitted(conn, [of_it[0] for of_it in pieces.values()]) if pieces else ()
-    return [_matter(turn, turns, pieces[turn.message_id, turn.version]) for turn in turns if turn.due]
+    turns = await load_permitted_turns(conn, [group[0] for group in pieces.values()]) if pieces else ()
+    return [_with_context(turn, turns, pieces[turn.message_id, turn.version]) for turn in turns if turn.due]
 
 
-def _matter(cited: MessageTurn, turns: Sequence[MessageTurn], evidence: Sequence[UnexplainedEvidence]) -> _Matter:
+def _with_context(
+    cited: MessageTurn, turns: Sequence[MessageTurn], evidence: Sequence[UnexplainedEvidence]
+) -> _CitedMessage:
     before = [
         turn
         for turn in turns
         if turn.conversation_id == cited.conversation_id and turn.message_id < cited.message_id and turn.current
     ]
-    return _Matter((*before[1 - _TURNS :], cited), tuple(evidence))
+    return _CitedMessage((*before[1 - _CONTEXT_TURNS :], cited), tuple(evidence))
 
 
-async def _withdrawn(conn: Connection, matters: Sequence[_Matter]) -> set[UUID]:
+async def _senders_without_consent(conn: Connection, citations: Sequence[_CitedMessage]) -> set[UUID]:
     """Those whose words were shown and who permit that no more."""
-    shown = {turn.sender_id for matter in matters for turn in matter.turns if turn.text and turn.sender_id is not None}
+    shown = {
+        turn.sender_id for citation in citations for turn in citation.turns if turn.text and turn.sender_id is not None
+    }
     answers = await lock_permissions(conn, sorted(shown), "analyse") if shown else ()
     return {answer.user_id for answer in answers if not answer.permitted}

@@ -25,7 +25,7 @@ from models.contract.records import (
 Samples = NDArray[np.float32]  # mono, 16 kHz, [-1, 1]
 
 
-class Speech(Protocol):
+class SpeechModels(Protocol):
     """From sound to words and voices. Every method raises `unavailable` where it is to be tried again later."""
 
     @property
@@ -47,14 +47,14 @@ class Speech(Protocol):
         ...
 
 
-class Models(Speech, Protocol):
+class Models(SpeechModels, Protocol):
     """Speech, and the reading of what was said."""
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         """One assessment a turn, in order, each concern with its evidence."""
         ...
 
-    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+    async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         """Of each conversation one answer a turn, in order: what is urgent, so without the concerns' evidence."""
         ...
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from models.audio.decoder import SAMPLE_RATE, DecodedAudio, decode, refuse_too_much
+from models.audio.decoder import SAMPLE_RATE, DecodedAudio, decode, refuse_too_long
 from models.contract.audio_tracks import Channels
 from models.contract.records import StageTiming, Transcript, Transcription
 from models.speech import attribution
-from pipelines.model_protocols import Samples, Speech
+from pipelines.model_protocols import Samples, SpeechModels
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Transcribed:
+class TranscribedCall:
     transcript: Transcript
     timings: tuple[StageTiming, ...]
 
@@ -38,37 +38,37 @@ def decode_call(
     decoded: list[DecodedAudio] = []
     for source in sources:
         decoded.append(decode(source, max_seconds=max_seconds, channels=wanted, allow_unconfined=allow_unconfined))
-        refuse_too_much([one.info for one in decoded], max_seconds)
+        refuse_too_long([one.info for one in decoded], max_seconds)
     return decoded
 
 
 async def transcribe_call(
     tracks: Sequence[Samples],
-    speech: Speech,
+    speech: SpeechModels,
     *,
     speakers: int | None = None,
     most_speakers: int | None = None,
     names: Sequence[str] = (),
     language: str | None = None,
-) -> Transcribed:
+) -> TranscribedCall:
     """Transcribe a call whose speakers nobody has named: one track is diarized; of several, each is one speaker's."""
     if len(tracks) == 1:
-        return await transcribe_mixed(
+        return await transcribe_single_track(
             tracks[0], speech, speakers=speakers, most_speakers=most_speakers, names=names, language=language
         )
     labels = [f"Speaker {number}" for number in range(1, len(tracks) + 1)]
     return await transcribe_tracks(tracks, labels, speech, names=names, language=language)
 
 
-async def transcribe_mixed(
+async def transcribe_single_track(
     samples: Samples,
-    speech: Speech,
+    speech: SpeechModels,
     *,
     speakers: int | None = None,
     most_speakers: int | None = None,
     names: Sequence[str] = (),
     language: str | None = None,
-) -> Transcribed:
+) -> TranscribedCall:
     """Transcribe a call on one track (float32[n], 16 kHz mono).
 
     `speakers` is their number where it is known, `most_speakers` its bound; `names` are who takes part,
@@ -79,7 +79,7 @@ async def transcribe_mixed(
         _timed("transcription", duration, speech.transcribe(samples, names, language)),
         _timed("diarization", duration, speech.diarize(samples, speakers=speakers, most_speakers=most_speakers)),
     )
-    joining = asyncio.to_thread(
+    attribution_work = asyncio.to_thread(
         attribution.transcript,
         transcription.words,
         turns,
@@ -88,71 +88,75 @@ async def transcribe_mixed(
         not_understood=transcription.not_understood,
         models=_speech_versions(speech),
     )
-    result, third = await _timed("attribution", duration, joining)
-    return Transcribed(result, (first, second, third))
+    result, third = await _timed("attribution", duration, attribution_work)
+    return TranscribedCall(result, (first, second, third))
 
 
 async def transcribe_tracks(
     tracks: Sequence[Samples],
     labels: Sequence[str],
-    speech: Speech,
+    speech: SpeechModels,
     *,
     names: Sequence[str] = (),
     language: str | None = None,
-) -> Transcribed:
+) -> TranscribedCall:
     """Transcribe a call with one track a participant (each float32[n], 16 kHz mono, aligned in time).
 
     A track is a speaker, so nothing is diarized; `labels` name the speakers, one a track, each different.
     """
     duration = max((len(track) for track in tracks), default=0) / SAMPLE_RATE
     total = sum(len(track) for track in tracks) / SAMPLE_RATE
-    heard, first = await _timed("transcription", total, _each_in_turn(tracks, speech, names, language))
-    joining = asyncio.to_thread(_joined_tracks, tracks, labels, heard, duration, _speech_versions(speech))
-    result, second = await _timed("attribution", duration, joining)
-    return Transcribed(result, (first, second))
+    transcriptions, first = await _timed(
+        "transcription", total, _transcribe_sequentially(tracks, speech, names, language)
+    )
+    attribution_work = asyncio.to_thread(
+        _merge_tracks, tracks, labels, transcriptions, duration, _speech_versions(speech)
+    )
+    result, second = await _timed("attribution", duration, attribution_work)
+    return TranscribedCall(result, (first, second))
 
 
-async def _each_in_turn(
-    tracks: Sequence[Samples], speech: Speech, names: Sequence[str], language: str | None
+async def _transcribe_sequentially(
+    tracks: Sequence[Samples], speech: SpeechModels, names: Sequence[str], language: str | None
 ) -> list[Transcription]:
     # One recogniser takes all processors: side by side the tracks would only fill memory.
     return [await speech.transcribe(track, names, language) for track in tracks]
 
 
-def _joined_tracks(
+def _merge_tracks(
     tracks: Sequence[Samples],
     labels: Sequence[str],
-    heard: Sequence[Transcription],
+    transcriptions: Sequence[Transcription],
     duration: float,
     versions: Mapping[str, str],
 ) -> Transcript:
     return attribution.merge_tracks(
         [
             attribution.Track(label, one.words, one.speech, attribution.levels(samples, SAMPLE_RATE))
-            for label, one, samples in zip(labels, heard, tracks, strict=True)
+            for label, one, samples in zip(labels, transcriptions, tracks, strict=True)
         ],
         duration_seconds=round(duration, 3),
-        language=_spoken_longest(heard),
-        not_understood=[stretch for one in heard for stretch in one.not_understood],
+        language=_main_language(transcriptions),
+        not_understood=[stretch for one in transcriptions for stretch in one.not_understood],
         models=versions,
     )
 
 
-def _spoken_longest(heard: Sequence[Transcription]) -> str:
+def _main_language(transcriptions: Sequence[Transcription]) -> str:
     """The language of the tracks; of several the one that is spoken longest."""
     seconds: dict[str, float] = defaultdict(float)
-    for one in heard:
+    for one in transcriptions:
         seconds[one.language] += sum(end - start for start, end in one.speech)
     return max(seconds, key=lambda language: seconds[language])
 
 
-def _speech_versions(speech: Speech) -> dict[str, str]:
+def _speech_versions(speech: SpeechModels) -> dict[str, str]:
     return {name: version for name, version in speech.versions.items() if name in ("transcription", "diarization")}
 
 
 async def transcribe_source(
     source: str,
-    speech: Speech,
+    speech: SpeechModels,
     *,
     max_seconds: float,
     allow_unconfined: bool = False,
@@ -197,7 +201,7 @@ def rttm(transcript: dict[str, Any], name: str) -> str:
     return "".join(lines)
 
 
-async def _timed(stage: str, audio_seconds: float, work: Awaitable[Answer]) -> tuple[Answer, StageTiming]:
+async def _timed(stage: str, audio_seconds: float, work: Awaitable[Result]) -> tuple[Result, StageTiming]:
     started = time.perf_counter()
     answer = await work
     return answer, StageTiming(stage=stage, audio_seconds=audio_seconds, wall_seconds=time.perf_counter() - started)

@@ -7,14 +7,14 @@ from ray.serve import Application
 from comms.kernel.settings import Settings
 from serving import deployments
 from serving.ingress import MODEL_API
-from serving.placement import Placement
+from serving.placement import ReplicaSettings
 
 
 def build(arguments: dict[str, str]) -> Application:
     """The application graph; called by Ray in a process of its own, which reads its settings like every other."""
     del arguments  # Ray passes what the configuration names: nothing
-    placement = Placement.of(Settings())
-    placed: tuple[Any, ...] = (
+    placement = ReplicaSettings.of(Settings())
+    configured_deployments: tuple[Any, ...] = (
         deployments.TranscriptionDeployment,
         deployments.DiarizationDeployment,
         deployments.SafeguardingDeployment,
@@ -24,4 +24,4 @@ def build(arguments: dict[str, str]) -> Application:
         deployments.SummarisationDeployment,
     )
     risk: Any = deployments.RiskDeployment
-    return MODEL_API.bind(*(one.bind(placement) for one in placed), risk.bind())
+    return MODEL_API.bind(*(one.bind(placement) for one in configured_deployments), risk.bind())

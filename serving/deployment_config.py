@@ -16,14 +16,14 @@ from ray.serve.schema import ServeDeploySchema
 from comms.kernel.settings import Settings
 from models.contract.errors import WriteCareError, unavailable
 from models.registry.champions import FILE_NAME, ResolvedModel, champions
-from serving.placement import APPLICATION, SHARES
+from serving.placement import APPLICATION, CPU_SHARES
 
 Champions = Mapping[str, ResolvedModel]
 
 IMPORT_PATH: Final = "serving.application:build"
 
 # deployment -> the registered models that it holds
-HOLDS: Final[Mapping[str, tuple[str, ...]]] = {
+MODELS_BY_DEPLOYMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "safeguarding": ("safeguarding", "sentiment", "turn_encoder"),
     "sentiment": ("sentiment", "turn_encoder"),
     "actions": ("actions", "turn_encoder"),
@@ -34,18 +34,18 @@ HOLDS: Final[Mapping[str, tuple[str, ...]]] = {
 _log: Final = structlog.get_logger(__name__)
 
 
-def configuration(champions: Mapping[str, ResolvedModel], model_cpus: float) -> dict[str, Any]:
+def serve_config(champions: Mapping[str, ResolvedModel], model_cpus: float) -> dict[str, Any]:
     """What Ray Serve is told, as its REST API and `serve deploy` take it (`ServeDeploySchema`)."""
     described = []
-    for name, share in SHARES.items():
+    for name, share in CPU_SHARES.items():
         one: dict[str, Any] = {"name": name, "ray_actor_options": {"num_cpus": round(share * model_cpus, 4)}}
-        if name in HOLDS:
-            one["user_config"] = {held: champions[held].as_document() for held in HOLDS[name]}
+        if name in MODELS_BY_DEPLOYMENT:
+            one["user_config"] = {held: champions[held].as_document() for held in MODELS_BY_DEPLOYMENT[name]}
         described.append(one)
     return {"applications": [{"name": APPLICATION, "import_path": IMPORT_PATH, "args": {}, "deployments": described}]}
 
 
-def resolve(settings: Settings) -> Champions:
+def resolve_champions(settings: Settings) -> Champions:
     """The champions of this data folder; raises `unavailable` where an artefact is not what it was."""
     return champions(settings.data_dir)
 
@@ -62,10 +62,10 @@ def champions_file_version(settings: Settings) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def resolve_changed(settings: Settings, deployed: Champions) -> Champions | None:
+def resolve_if_changed(settings: Settings, deployed: Champions) -> Champions | None:
     """The champions where they are others than those deployed; else, or where they cannot be read, None."""
     try:
-        found = resolve(settings)
+        found = resolve_champions(settings)
     except (WriteCareError, OSError, ValueError) as error:
         _log.error("champions cannot be read; the present ones go on", error=type(error).__name__)
         return None
@@ -81,12 +81,12 @@ def deploy(wanted: Champions, model_cpus: float) -> None:
 
     (That API lives in Ray's dashboard, which would be one more open door and 120 MB.)
     """
-    schema = ServeDeploySchema.model_validate(configuration(wanted, model_cpus))
+    schema = ServeDeploySchema.model_validate(serve_config(wanted, model_cpus))
     context._get_global_client().deploy_apps(schema)
     _log.info("deployed", models={name: model.version for name, model in wanted.items()})
 
 
-def wait_running(deadline: float, stopping: Event) -> None:
+def wait_until_running(deadline: float, stopping: Event) -> None:
     """Returns when every deployment answers (or `stopping` is set); raises `unavailable` where one cannot."""
     client = context._get_global_client()
     while not stopping.wait(0.1):

@@ -1,6 +1,6 @@
 """What each call of the model API asks of the models: request in, response record out, no HTTP.
 
-The table `READINGS` follows `models/contract/endpoints.py`; `transcribe` stands apart, since its input is sound.
+The table `HANDLERS` follows `models/contract/endpoints.py`; `transcribe` stands apart, since its input is sound.
 """
 
 import asyncio
@@ -9,21 +9,21 @@ from typing import Any, Final
 
 from models.audio.decoder import DecodedAudio
 from models.contract.endpoints import (
-    ActionsReading,
-    Call,
-    ComplianceReading,
+    ActionItemsResponse,
+    ComplianceResponse,
     ConversationRequest,
-    Detection,
-    Embedding,
     EmbedRequest,
-    SentimentReading,
-    SourcedTranscript,
-    SummaryReading,
+    EmbedResponse,
+    EndpointName,
+    SafeguardingResponse,
+    SentimentResponse,
+    SummaryResponse,
+    TranscribeResponse,
     TurnSentiment,
 )
 from models.contract.records import Analysis, Conversation
 from models.text.compliance import compliance_matters
-from models.text.language_detection import language_of
+from models.text.language_detection import detect_coverage
 from pipelines.analysis import analyse
 from pipelines.track_transcription import transcribe_call
 from serving.served_models import ServedModels
@@ -34,56 +34,64 @@ async def analyze_transcript(models: ServedModels, request: ConversationRequest)
     return await analyse(request.conversation(), models)
 
 
-async def detect_safeguarding(models: ServedModels, request: ConversationRequest) -> Detection:
+async def detect_safeguarding(models: ServedModels, request: ConversationRequest) -> SafeguardingResponse:
     """Concerns by turn."""
     conversation = request.conversation()
-    turns = await models.assess(conversation)
-    return Detection(id=request.id, turns=turns, models=dict(models.versions), **await _language(conversation))
-
-
-async def analyse_sentiment(models: ServedModels, request: ConversationRequest) -> SentimentReading:
-    """The feeling by turn."""
-    conversation = request.conversation()
-    felt = await models.sentiment(conversation)
-    turns = tuple(TurnSentiment(sentiment=one) for one in felt)
-    return SentimentReading(id=request.id, turns=turns, models=dict(models.versions), **await _language(conversation))
-
-
-async def extract_actions(models: ServedModels, request: ConversationRequest) -> ActionsReading:
-    """Commitments that were voiced."""
-    conversation = request.conversation()
-    actions = await models.actions(conversation)
-    return ActionsReading(id=request.id, actions=actions, models=dict(models.versions), **await _language(conversation))
-
-
-async def generate_summary(models: ServedModels, request: ConversationRequest) -> SummaryReading:
-    """A summary that cites its turns."""
-    conversation = request.conversation()
-    summary = await models.summarise(conversation, await models.assess(conversation))
-    return SummaryReading(id=request.id, summary=summary, models=dict(models.versions), **await _language(conversation))
-
-
-async def analyse_compliance(models: ServedModels, request: ConversationRequest) -> ComplianceReading:
-    """Duties that may arise."""
-    conversation = request.conversation()
-    matters = compliance_matters(await models.assess(conversation))
-    return ComplianceReading(
-        id=request.id, matters=matters, models=dict(models.versions), **await _language(conversation)
+    turns = await models.score_with_evidence(conversation)
+    return SafeguardingResponse(
+        id=request.id, turns=turns, models=dict(models.versions), **await _language_fields(conversation)
     )
 
 
-async def _language(conversation: Conversation) -> dict[str, Any]:
+async def analyse_sentiment(models: ServedModels, request: ConversationRequest) -> SentimentResponse:
+    """The feeling by turn."""
+    conversation = request.conversation()
+    sentiments = await models.sentiment(conversation)
+    turns = tuple(TurnSentiment(sentiment=one) for one in sentiments)
+    return SentimentResponse(
+        id=request.id, turns=turns, models=dict(models.versions), **await _language_fields(conversation)
+    )
+
+
+async def extract_actions(models: ServedModels, request: ConversationRequest) -> ActionItemsResponse:
+    """Commitments that were voiced."""
+    conversation = request.conversation()
+    actions = await models.actions(conversation)
+    return ActionItemsResponse(
+        id=request.id, actions=actions, models=dict(models.versions), **await _language_fields(conversation)
+    )
+
+
+async def generate_summary(models: ServedModels, request: ConversationRequest) -> SummaryResponse:
+    """A summary that cites its turns."""
+    conversation = request.conversation()
+    summary = await models.summarise(conversation, await models.score_with_evidence(conversation))
+    return SummaryResponse(
+        id=request.id, summary=summary, models=dict(models.versions), **await _language_fields(conversation)
+    )
+
+
+async def analyse_compliance(models: ServedModels, request: ConversationRequest) -> ComplianceResponse:
+    """Duties that may arise."""
+    conversation = request.conversation()
+    matters = compliance_matters(await models.score_with_evidence(conversation))
+    return ComplianceResponse(
+        id=request.id, matters=matters, models=dict(models.versions), **await _language_fields(conversation)
+    )
+
+
+async def _language_fields(conversation: Conversation) -> dict[str, Any]:
     """What every reading says of the conversation's language."""
-    return dict(await asyncio.to_thread(language_of, conversation))
+    return dict(await asyncio.to_thread(detect_coverage, conversation))
 
 
-async def embed(models: ServedModels, request: EmbedRequest) -> Embedding:
+async def embed(models: ServedModels, request: EmbedRequest) -> EmbedResponse:
     """Sentence embeddings."""
     rows = await models.embed(request.texts)
-    return Embedding(vectors=tuple(map(tuple, rows.tolist())), models=dict(models.versions))
+    return EmbedResponse(vectors=tuple(map(tuple, rows.tolist())), models=dict(models.versions))
 
 
-READINGS: Final[Mapping[Call, Callable[[ServedModels, Any], Awaitable[Any]]]] = {
+HANDLERS: Final[Mapping[EndpointName, Callable[[ServedModels, Any], Awaitable[Any]]]] = {
     "analyze-transcript": analyze_transcript,
     "detect-safeguarding": detect_safeguarding,
     "extract-action-items": extract_actions,
@@ -101,8 +109,8 @@ async def transcribe(
     source: str,
     speakers: int | None,
     language: str | None = None,
-) -> SourcedTranscript:
+) -> TranscribeResponse:
     """Who said what, when. One track is diarized; of several, each is one speaker's."""
     tracks = [track for one in files for track in one.tracks]
     made = await transcribe_call(tracks, models, speakers=speakers, language=language)
-    return SourcedTranscript(source=source, sound=tuple(one.info.sound for one in files), **dict(made.transcript))
+    return TranscribeResponse(source=source, sound=tuple(one.info.sound for one in files), **dict(made.transcript))

@@ -22,19 +22,19 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from ray import serve
 
-from comms.ai.lawful_use import check_ground
+from comms.ai.lawful_use import check_lawful_basis
 from comms.ai.routes import router as declared
 from comms.kernel.access.roles import refuse_unless
 from comms.kernel.access.tokens import Verifier
 from comms.kernel.database import Actor, Database
-from comms.kernel.decoder_slots import Decoders
+from comms.kernel.decoder_slots import DecoderPool
 from comms.kernel.metrics import Metrics
 from comms.kernel.settings import Settings
-from comms.web.credentials import owner_of, refuse_inactive
+from comms.web.credentials import authenticate, refuse_inactive
 from comms.web.dependencies import bearer_of
-from comms.web.middleware import Doorway
-from comms.web.multipart_forms import FormShape, SentFile, received_form
-from comms.web.problems import PROBLEM_RESPONSES, TYPE_PREFIX, answer_with_problems, status_of
+from comms.web.middleware import RequestMiddleware
+from comms.web.multipart_forms import FormLimits, UploadedFormFile, parse_form
+from comms.web.problems import PROBLEM_RESPONSES, TYPE_PREFIX, install_problem_handlers, status_of
 from models.contract import endpoints
 from models.contract.endpoints import (
     ENDPOINTS,
@@ -42,11 +42,11 @@ from models.contract.endpoints import (
     QUESTION_PATH,
     BatchResults,
     Endpoint,
-    Ground,
     ItemError,
+    LawfulBasisRef,
     Problem,
-    Question,
-    QuestionVector,
+    SearchQuestion,
+    SearchVector,
     TranscribeRequest,
 )
 from models.contract.errors import WriteCareError, invalid, unavailable
@@ -56,24 +56,24 @@ from serving import endpoint_handlers
 from serving.placement import DEPLOYMENTS, INGRESS
 from serving.served_models import ServedModels, deployment_handles
 
-Shape = TypeVar("Shape", bound=Record)
+RequestModel = TypeVar("RequestModel", bound=Record)
 
-_AT_ONCE: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
+_CONCURRENT_ITEMS: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
 _CONNECTIONS: Final = 4
-_SOUND: Final = FormShape(
+_UPLOAD_FORM: Final = FormLimits(
     files=frozenset({"audio", "items"}), fields=frozenset(TranscribeRequest.model_fields), most=MOST_ITEMS
 )
 
 
 @dataclass(frozen=True)
-class Door:
+class IngressState:
     """What the ingress holds open."""
 
     settings: Settings
     database: Database
     verifier: Verifier
     handles: dict[str, Any]
-    decoders: Decoders
+    decoders: DecoderPool
 
 
 def build_app() -> FastAPI:
@@ -88,8 +88,8 @@ def build_app() -> FastAPI:
         await database.open()
         verifier = Verifier.open(settings.data_dir / "keys", settings.issuer)
         handles = deployment_handles(DEPLOYMENTS)
-        decoders = Decoders(settings.recording_decoders, settings.decoder_wait_seconds)
-        app.state.door = Door(settings, database, verifier, handles, decoders)
+        decoders = DecoderPool(settings.recording_decoders, settings.decoder_wait_seconds)
+        app.state.ingress_state = IngressState(settings, database, verifier, handles, decoders)
         try:
             yield
         finally:
@@ -101,19 +101,19 @@ def build_app() -> FastAPI:
         redirect_slashes=False,
         description="The model endpoints. Sign in with `Authorization: Bearer <token>`; name a lawful ground.",
     )  # fmt: skip
-    answer_with_problems(app)
+    install_problem_handlers(app)
     described = {route.name: route for route in declared.routes if isinstance(route, APIRoute)}
     for endpoint in ENDPOINTS:
         app.add_api_route(
-            f"/api/ai/{endpoint.call}", _answering(endpoint), methods=["POST"], name=endpoint.call,
+            f"/api/ai/{endpoint.call}", _endpoint_handler(endpoint), methods=["POST"], name=endpoint.call,
             summary=endpoint.title, response_model=None,
             responses={**PROBLEM_RESPONSES, **described[endpoint.call].responses},
             openapi_extra=described[endpoint.call].openapi_extra,
         )  # fmt: skip
-    app.add_api_route(QUESTION_PATH, _lay_question, methods=["POST"], include_in_schema=False)
-    app.add_api_route("/healthz", _healthy, methods=["GET"])
+    app.add_api_route(QUESTION_PATH, _embed_question, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/healthz", _healthz, methods=["GET"])
     app.add_middleware(
-        Doorway, settings=settings, metrics=Metrics(),
+        RequestMiddleware, settings=settings, metrics=Metrics(),
         uploads={"/api/ai/transcribe": settings.max_upload_bytes},
     )  # fmt: skip
     return app
@@ -122,91 +122,105 @@ def build_app() -> FastAPI:
 MODEL_API: Final = serve.deployment(name=INGRESS, max_ongoing_requests=256)(serve.ingress(build_app)())
 
 
-async def _healthy() -> dict[str, str]:
+async def _healthz() -> dict[str, str]:
     """Whether this door stands; whether the models do, each call says."""
     return {"status": "ok"}
 
 
-def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]:
+def _endpoint_handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]:
     async def answer(request: Request) -> Any:
-        door: Door = request.app.state.door
-        actor = await owner_of(door.database, door.verifier, bearer_of(request.headers.get("authorization")))
+        ingress_state: IngressState = request.app.state.ingress_state
+        actor = await authenticate(
+            ingress_state.database, ingress_state.verifier, bearer_of(request.headers.get("authorization"))
+        )
         refuse_unless(actor, "models.use")
-        async with door.database.acting_as(actor) as conn:
+        async with ingress_state.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)
         if endpoint.call == "transcribe":
-            return await _transcribe(door, actor, request, endpoint)
+            return await _transcribe(ingress_state, actor, request, endpoint)
         body = await _json(request)
         if not endpoints.is_batch(body):
-            return await _read(door, actor, endpoint, body)
+            return await _answer_item(ingress_state, actor, endpoint, body)
         try:
             items = endpoints.submitted_items(body)
         except ValueError as error:
             raise invalid("batch-invalid", f"The batch cannot be read: {error}.") from None
-        return await _each([partial(_read, door, actor, endpoint, item) for item in items])
+        return await _answer_batch([partial(_answer_item, ingress_state, actor, endpoint, item) for item in items])
 
     return answer
 
 
-async def _lay_question(request: Request) -> QuestionVector:
+async def _embed_question(request: Request) -> SearchVector:
     """Where the meaning of a search lies, for whoever may search; the words are not kept, nor logged."""
-    door: Door = request.app.state.door
-    actor = await owner_of(door.database, door.verifier, bearer_of(request.headers.get("authorization")))
+    ingress_state: IngressState = request.app.state.ingress_state
+    actor = await authenticate(
+        ingress_state.database, ingress_state.verifier, bearer_of(request.headers.get("authorization"))
+    )
     refuse_unless(actor, "messages.read")
-    async with door.database.acting_as(actor) as conn:
+    async with ingress_state.database.acting_as(actor) as conn:
         await refuse_inactive(conn, actor)
-    question = _shaped(Question, await _json(request))
-    models = ServedModels(door.handles)
+    question = _validated(SearchQuestion, await _json(request))
+    models = ServedModels(ingress_state.handles)
     (row,) = await models.embed([question.text])
-    return QuestionVector(vector=tuple(row.tolist()), model=models.versions["embedding"])
+    return SearchVector(vector=tuple(row.tolist()), model=models.versions["embedding"])
 
 
-async def _read(door: Door, actor: Actor, endpoint: Endpoint, body: Any) -> Record:
+async def _answer_item(ingress_state: IngressState, actor: Actor, endpoint: Endpoint, body: Any) -> Record:
     """One item: its shape, its ground, then its reading."""
-    request = _shaped(endpoint.request, body)
-    await _check(door, actor, request, endpoint)
-    record: Record = await endpoint_handlers.READINGS[endpoint.call](ServedModels(door.handles), request)
+    request = _validated(endpoint.request, body)
+    await _check_lawful_basis(ingress_state, actor, request, endpoint)
+    record: Record = await endpoint_handlers.HANDLERS[endpoint.call](ServedModels(ingress_state.handles), request)
     return record
 
 
-async def _check(door: Door, actor: Actor, ground: Ground, endpoint: Endpoint) -> None:
-    async with door.database.acting_as(actor) as conn:
-        await check_ground(conn, actor, ground, endpoint.call)
+async def _check_lawful_basis(
+    ingress_state: IngressState, actor: Actor, basis_ref: LawfulBasisRef, endpoint: Endpoint
+) -> None:
+    async with ingress_state.database.acting_as(actor) as conn:
+        await check_lawful_basis(conn, actor, basis_ref, endpoint.call)
 
 
-async def _transcribe(door: Door, actor: Actor, request: Request, endpoint: Endpoint) -> Any:
+async def _transcribe(ingress_state: IngressState, actor: Actor, request: Request, endpoint: Endpoint) -> Any:
     """Multipart: `audio` parts are one call's tracks, or `items` parts are calls of their own."""
-    async with received_form(request, door.settings.data_dir, _SOUND) as form:
-        wanted = _shaped(TranscribeRequest, dict(form.fields))
+    async with parse_form(request, ingress_state.settings.data_dir, _UPLOAD_FORM) as form:
+        options = _validated(TranscribeRequest, dict(form.fields))
         tracks = [sent for sent in form.files if sent.name == "audio"]
         items = [sent for sent in form.files if sent.name == "items"]
         if bool(tracks) == bool(items):
             raise invalid("audio-parts", f"Send `audio` (the tracks of one call) or `items` (1 to {MOST_ITEMS} calls).")
-        await _check(door, actor, wanted, endpoint)
-        turn = asyncio.Lock()  # a request's files are opened one after the other: they do not take others' places
+        await _check_lawful_basis(ingress_state, actor, options, endpoint)
+        decode_lock = (
+            asyncio.Lock()
+        )  # a request's files are opened one after the other: they do not take others' places
         if tracks:
-            return await _hear(door, actor, wanted, tracks, turn)
-        return await _each([partial(_hear, door, actor, wanted, [item], turn) for item in items])
+            return await _transcribe_upload(ingress_state, actor, options, tracks, decode_lock)
+        return await _answer_batch(
+            [partial(_transcribe_upload, ingress_state, actor, options, [item], decode_lock) for item in items]
+        )
 
 
-async def _hear(
-    door: Door, actor: Actor, wanted: TranscribeRequest, parts: Sequence[SentFile], turn: asyncio.Lock
+async def _transcribe_upload(
+    ingress_state: IngressState,
+    actor: Actor,
+    options: TranscribeRequest,
+    parts: Sequence[UploadedFormFile],
+    decode_lock: asyncio.Lock,
 ) -> Record:
     work = partial(
-        decode_call, [part.file for part in parts], max_seconds=door.settings.max_recording_seconds,
-        channels=wanted.channels, allow_unconfined=door.settings.allow_unconfined_decoding,
+        decode_call, [part.file for part in parts], max_seconds=ingress_state.settings.max_recording_seconds,
+        channels=options.channels, allow_unconfined=ingress_state.settings.allow_unconfined_decoding,
     )  # fmt: skip
-    async with turn:
-        files = await door.decoders.run(actor.tenant_id, work)
+    async with decode_lock:
+        files = await ingress_state.decoders.run(actor.tenant_id, work)
     source = "+".join(part.filename or "audio" for part in parts)
     return await endpoint_handlers.transcribe(
-        ServedModels(door.handles), files, source=source, speakers=wanted.speakers, language=wanted.language
+        ServedModels(ingress_state.handles), files, source=source, speakers=options.speakers, language=options.language
     )
 
 
-async def _each(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:
+async def _answer_batch(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:
     """The answers in order, each item's error in its own place."""
-    room = asyncio.Semaphore(_AT_ONCE)
+    room = asyncio.Semaphore(_CONCURRENT_ITEMS)
 
     async def one(ask: Callable[[], Awaitable[Record]]) -> Record:
         async with room:
@@ -227,7 +241,7 @@ def _item_error(status: int, slug: str, detail: str) -> ItemError:
     return ItemError(error=Problem(type=TYPE_PREFIX + slug, title=title, status=status, detail=detail))
 
 
-def _shaped(shape: type[Shape], body: Any) -> Shape:
+def _validated(shape: type[RequestModel], body: Any) -> RequestModel:
     try:
         return shape.model_validate(body)
     except ValidationError as error:

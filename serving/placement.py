@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 APPLICATION: Final = "models"
 
 # Which share of `settings.model_cpus` Ray counts for each deployment. Ray only schedules by it: how many threads a
-# replica computes with is `Placement.threads`, and the kernel shares the processors among those that have work.
-SHARES: Final[dict[str, float]] = {
+# replica computes with is `ReplicaSettings.threads`, and the kernel shares the processors among those that have work.
+CPU_SHARES: Final[dict[str, float]] = {
     "transcription": 0.30,
     "diarization": 0.25,
     "safeguarding": 0.15,
@@ -29,12 +29,12 @@ SHARES: Final[dict[str, float]] = {
 
 
 INGRESS: Final = "api"
-DEPLOYMENTS: Final = tuple(name for name in SHARES if name != INGRESS)
+DEPLOYMENTS: Final = tuple(name for name in CPU_SHARES if name != INGRESS)
 
 
 @dataclass(frozen=True)
-class Placement:
-    """`models`: where weights are laid out; `verified`: remembered digests; `threads`: of one computing replica."""
+class ReplicaSettings:
+    """`models`: where weights are laid out; `verified_dir`: remembered digests; `threads`: of one computing replica."""
 
     models: Path
     device: str
@@ -44,7 +44,7 @@ class Placement:
     language: str | None = None  # that all calls are in; None: it is detected
     writer: ChatCompletions | None = None  # of summaries, where the home has one
 
-    def recognition(self) -> "RecognitionOptions":
+    def recognition_options(self) -> "RecognitionOptions":
         """How the recogniser runs here."""
         from models.speech.transcription import RecognitionOptions  # noqa: PLC0415 - seconds of libraries, for one replica
 
@@ -53,11 +53,11 @@ class Placement:
         )
 
     @property
-    def verified(self) -> Path:
+    def verified_dir(self) -> Path:
         return self.models / "verified"
 
     @classmethod
-    def of(cls, settings: Settings) -> "Placement":
+    def of(cls, settings: Settings) -> "ReplicaSettings":
         token = settings.hub_token
         return cls(
             models=settings.data_dir.resolve() / "models",
@@ -68,11 +68,11 @@ class Placement:
             ),
             readings=settings.asr_readings,
             language=settings.asr_language,
-            writer=_writer(settings),
+            writer=_summary_writer(settings),
         )
 
 
-def _writer(settings: Settings) -> ChatCompletions | None:
+def _summary_writer(settings: Settings) -> ChatCompletions | None:
     if settings.summary_url is None:
         return None
     key = settings.summary_key

@@ -45,10 +45,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = Settings()
-    listener, address = _listen(options.scratch)
+    listener, address = _bind_fork_server(options.scratch)
     _prepare_environment(options.scratch, address)
-    fork_server.import_all(fork_server.NEEDED_BY_RAY)
-    _start_nursery(listener)
+    fork_server.import_all(fork_server.PRELOADED_FOR_RAY)
+    _start_fork_server(listener)
     return _serve(settings, options)
 
 
@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _listen(scratch: Path) -> tuple[socket.socket, Path]:
+def _bind_fork_server(scratch: Path) -> tuple[socket.socket, Path]:
     """The nursery's address, listening before anyone asks: whoever comes early waits."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     address = scratch / "nursery"
@@ -71,13 +71,13 @@ def _listen(scratch: Path) -> tuple[socket.socket, Path]:
     return listener, address
 
 
-def _prepare_environment(scratch: Path, nursery_address: Path) -> None:
+def _prepare_environment(scratch: Path, fork_server_address: Path) -> None:
     # Ray asks three clouds' metadata addresses where it runs, for a report that is switched off, unless it finds
     # this file in its home. tests/journeys shows that nothing is asked any more.
     (scratch / "ray_bootstrap_config.yaml").write_text("{provider: {type: local}, min_workers: 0}\n")
     os.environ.update(
         HOME=str(scratch),
-        WRITECARE_NURSERY=str(nursery_address),
+        WRITECARE_NURSERY=str(fork_server_address),
         RAY_worker_niceness="0",
         # The first workers wait for the nursery's imports, which take minutes on a machine that is busy with other
         # work. After Ray's default of 60 s the raylet gives them up and never starts others: `ray.init` then hangs.
@@ -91,21 +91,21 @@ def _prepare_environment(scratch: Path, nursery_address: Path) -> None:
     )
 
 
-def _start_nursery(listener: socket.socket) -> None:
+def _start_fork_server(listener: socket.socket) -> None:
     """Forks the nursery off, which goes on importing while this process brings Ray up."""
-    leave_with_parent = dying_with_parent(signal.SIGKILL)
+    die_with_parent = dying_with_parent(signal.SIGKILL)
     if os.fork() == 0:
-        leave_with_parent()
-        _be_nursery(listener)
+        die_with_parent()
+        _run_fork_server(listener)
     listener.close()
 
 
-def _be_nursery(listener: socket.socket) -> NoReturn:
+def _run_fork_server(listener: socket.socket) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        fork_server.import_all(fork_server.NEEDED_BY_REPLICAS)
-        fork_server.raise_workers(listener)
+        fork_server.import_all(fork_server.PRELOADED_FOR_REPLICAS)
+        fork_server.fork_workers(listener)
     except Exception as error:
         structlog.get_logger(__name__).error("no nursery; Ray starts its workers itself", error=repr(error))
     finally:
@@ -121,8 +121,8 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         context = _start_ray(ray, settings, options.scratch)
         signal.signal(signal.SIGINT, lambda *_: stopping.set())
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-        serve.start(http_options={"host": _LOOPBACK, "port": options.port}, logging_config=_quiet_logs())
-        _keep_deployed(settings, options.ready, context.address_info["address"], stopping)
+        serve.start(http_options={"host": _LOOPBACK, "port": options.port}, logging_config=_logging_config())
+        _deploy_champions(settings, options.ready, context.address_info["address"], stopping)
     finally:
         options.ready.unlink(missing_ok=True)
         # Replicas hold nothing that must be written: Ray is let go at once, and everything of it goes along.
@@ -138,10 +138,10 @@ def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
     """
     python = sys.executable
     client = Path(str(fork_server.__file__)).with_name("fork_server_client.py")
-    instead = scratch / "python"
-    instead.write_text(f'#!/bin/sh\nexec "{python}" -IS "{client}" "$@"\n')
-    instead.chmod(0o700)
-    sys.executable = str(instead)  # what Ray writes down as the program of its workers
+    python_wrapper = scratch / "python"
+    python_wrapper.write_text(f'#!/bin/sh\nexec "{python}" -IS "{client}" "$@"\n')
+    python_wrapper.chmod(0o700)
+    sys.executable = str(python_wrapper)  # what Ray writes down as the program of its workers
     try:
         return ray.init(
             address="local", _node_ip_address=_LOOPBACK, num_cpus=max(1.0, settings.model_cpus),
@@ -153,37 +153,37 @@ def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
         sys.executable = python
 
 
-def _quiet_logs() -> dict[str, Any]:
+def _logging_config() -> dict[str, Any]:
     """No access lines (our own door writes them, without query or body), and JSON."""
     return {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
 
 
-def _keep_deployed(settings: Settings, ready: Path, ray_address: str, stopping: threading.Event) -> None:
+def _deploy_champions(settings: Settings, ready: Path, ray_address: str, stopping: threading.Event) -> None:
     """Deploys the champions, says so once they answer, and deploys anew whenever they change."""
     from serving import deployment_config  # noqa: PLC0415 - as above
 
-    read = deployment_config.champions_file_version(settings)
-    deployed = deployment_config.resolve(settings)
+    seen_version = deployment_config.champions_file_version(settings)
+    deployed = deployment_config.resolve_champions(settings)
     deployment_config.deploy(deployed, settings.model_cpus)
-    deployment_config.wait_running(time.monotonic() + _DEPLOY_SECONDS, stopping)
+    deployment_config.wait_until_running(time.monotonic() + _DEPLOY_SECONDS, stopping)
     if stopping.is_set():
         return
-    fresh = ready.with_name(f".{ready.name}.new")
-    fresh.write_text(json.dumps({"pid": os.getpid(), "ray_address": ray_address}))
-    fresh.rename(ready)
-    of_ray = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    temporary_file = ready.with_name(f".{ready.name}.new")
+    temporary_file.write_text(json.dumps({"pid": os.getpid(), "ray_address": ray_address}))
+    temporary_file.rename(ready)
+    ray_processes = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     while not stopping.wait(_POLL_SECONDS):
-        _refuse_dead(of_ray)
-        if (version := deployment_config.champions_file_version(settings)) == read:
+        _exit_if_one_died(ray_processes)
+        if (version := deployment_config.champions_file_version(settings)) == seen_version:
             continue
-        read = version
-        champions = deployment_config.resolve_changed(settings, deployed)
+        seen_version = version
+        champions = deployment_config.resolve_if_changed(settings, deployed)
         if champions is not None:
             deployment_config.deploy(champions, settings.model_cpus)
             deployed = champions
 
 
-def _refuse_dead(processes: Sequence[psutil.Process]) -> None:
+def _exit_if_one_died(processes: Sequence[psutil.Process]) -> None:
     """Ends this process, and with it what is left of Ray, where one of Ray's own or the nursery is gone.
 
     A cluster without one of them does not mend itself, and letting go of it politely would wait for the dead.

@@ -1,6 +1,6 @@
 """What a replica sends back: the answer with the versions that gave it, or the error in its place.
 
-One bad item of a batch must not cost the others their answer, so an item's error travels as a value; `taken` raises
+One bad item of a batch must not cost the others their answer, so an item's error travels as a value; `unwrap` raises
 it again on the caller's side.
 """
 
@@ -13,24 +13,24 @@ import structlog
 
 from models.contract.errors import WriteCareError, unavailable
 
-Given = TypeVar("Given")
-Told = TypeVar("Told")
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 _log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer(Generic[Told]):
+class ReplicaResult(Generic[Value]):
     """`value` and `versions` (capability -> version), or `error`. `repr` shows no value: it may be spoken words."""
 
-    value: Told | None
+    value: Value | None
     versions: Mapping[str, str]
     error: WriteCareError | None = None
 
     def __repr__(self) -> str:
         return f"Answer(versions={dict(self.versions)!r}, error={self.error!r})"
 
-    def taken(self) -> Told:
+    def unwrap(self) -> Value:
         """The value; raises the item's error."""
         if self.error is not None:
             raise self.error
@@ -38,28 +38,28 @@ class Answer(Generic[Told]):
         return self.value
 
 
-def answer_one(ask: Callable[[], Told], versions: Mapping[str, str]) -> Answer[Told]:
+def capture_result(ask: Callable[[], Value], versions: Mapping[str, str]) -> ReplicaResult[Value]:
     """What `ask` returns, or what it raises, as an answer."""
     try:
-        return Answer(ask(), versions)
+        return ReplicaResult(ask(), versions)
     except WriteCareError as error:
-        return Answer(None, versions, error)
+        return ReplicaResult(None, versions, error)
     except Exception as error:
         # Neither Ray's nor our logs may quote what a library failed on: the type and the place say enough.
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         _log.error("model failed", error=type(error).__name__, at=[f"{f.name}:{f.lineno}" for f in frames])
-        return Answer(
+        return ReplicaResult(
             None, versions, unavailable("model-failed", f"A model failed ({type(error).__name__}); it is logged.")
         )
 
 
-def answer_many(
-    ask: Callable[[list[Given]], Sequence[Told]], items: Sequence[Given], versions: Mapping[str, str]
-) -> list[Answer[Told]]:
+def capture_results(
+    ask: Callable[[list[Item]], Sequence[Value]], items: Sequence[Item], versions: Mapping[str, str]
+) -> list[ReplicaResult[Value]]:
     """One answer an item, in order: all at once, or each by itself where one of them fails."""
-    whole = answer_one(lambda: ask(list(items)), versions)
+    whole = capture_result(lambda: ask(list(items)), versions)
     if whole.error is None:
-        return [Answer(value, versions) for value in whole.taken()]
+        return [ReplicaResult(value, versions) for value in whole.unwrap()]
     if len(items) == 1:
-        return [Answer(None, versions, whole.error)]
-    return [answer_one(lambda item=item: ask([item])[0], versions) for item in items]  # type: ignore[misc]
+        return [ReplicaResult(None, versions, whole.error)]
+    return [capture_result(lambda item=item: ask([item])[0], versions) for item in items]  # type: ignore[misc]

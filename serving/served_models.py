@@ -27,10 +27,10 @@ from models.contract.records import (
     TurnAssessment,
 )
 from serving.placement import APPLICATION
-from serving.replica_results import Answer
+from serving.replica_results import ReplicaResult
 
 Samples = NDArray[np.float32]
-Told = TypeVar("Told")
+Value = TypeVar("Value")
 
 
 class ServedModels:
@@ -40,7 +40,7 @@ class ServedModels:
         """`handles`: deployment name -> handle, as `deployment_handles` gives them; they may be shared."""
         self._handles = handles
         self._versions: dict[str, str] = {}
-        self._sound: tuple[Samples, Any] | None = None
+        self._stored_samples: tuple[Samples, Any] | None = None
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -49,88 +49,94 @@ class ServedModels:
 
     async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
         """Words with times and confidences, no speakers yet."""
-        heard: Transcription = await self._ask(
-            "transcription", "transcribe", self._shared(samples), list(names), language
+        transcription: Transcription = await self._call_deployment(
+            "transcription", "transcribe", self._put_samples(samples), list(names), language
         )
-        return heard
+        return transcription
 
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
     ) -> tuple[SpeakerTurn, ...]:
         """Who is heard when."""
-        sound = self._shared(samples)
-        turns: tuple[SpeakerTurn, ...] = await self._ask("diarization", "diarize", sound, speakers, most_speakers)
+        sound = self._put_samples(samples)
+        turns: tuple[SpeakerTurn, ...] = await self._call_deployment(
+            "diarization", "diarize", sound, speakers, most_speakers
+        )
         return turns
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         """One assessment a turn, in order, each concern with its evidence."""
-        assessed: tuple[TurnAssessment, ...] = await self._ask("safeguarding", "assess", conversation)
+        assessed: tuple[TurnAssessment, ...] = await self._call_deployment("safeguarding", "score_with_evidence", conversation)
         return assessed
 
-    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+    async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         """Of each conversation one answer a turn, in order, without evidence."""
-        judged: list[tuple[AnalysedTurn, ...]] = await self._ask("safeguarding", "judge", list(conversations))
-        return judged
+        scored: list[tuple[AnalysedTurn, ...]] = await self._call_deployment(
+            "safeguarding", "judge", list(conversations)
+        )
+        return scored
 
     async def explain(
         self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
         """The same assessments, each concern with its evidence."""
-        found: list[tuple[TurnAssessment, ...]] = await self._ask(
+        found: list[tuple[TurnAssessment, ...]] = await self._call_deployment(
             "safeguarding", "explain", list(conversations), list(assessments)
         )
         return found
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
         """One a turn, in order."""
-        felt: tuple[Sentiment, ...] = await self._ask("sentiment", "predict", conversation)
-        return felt
+        sentiments: tuple[Sentiment, ...] = await self._call_deployment("sentiment", "predict", conversation)
+        return sentiments
 
     async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]:
         """The commitments that were voiced."""
-        found: tuple[ActionItem, ...] = await self._ask("actions", "extract", conversation)
+        found: tuple[ActionItem, ...] = await self._call_deployment("actions", "extract", conversation)
         return found
 
     async def embed(self, texts: Sequence[str]) -> Samples:
         """Rows of 384, L2-normalised, one a text."""
-        rows: Samples = await self._ask("embedding", "embed", list(texts))
+        rows: Samples = await self._call_deployment("embedding", "embed", list(texts))
         return rows
 
     async def risk(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
     ) -> Risk:
         """The conversation's level."""
-        level: Risk = await self._ask("risk", "predict", conversation, tuple(assessments), tuple(sentiments))
+        level: Risk = await self._call_deployment(
+            "risk", "predict", conversation, tuple(assessments), tuple(sentiments)
+        )
         return level
 
     async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
         """Two or three sentences, each citing its turns."""
-        summary: Summary = await self._ask("summarisation", "summarise", conversation, tuple(assessments))
+        summary: Summary = await self._call_deployment("summarisation", "summarise", conversation, tuple(assessments))
         return summary
 
-    def _shared(self, samples: Samples) -> Any:
+    def _put_samples(self, samples: Samples) -> Any:
         """The samples in Ray's store, laid there once for both models that hear them; the track before makes room."""
-        if self._sound is None or self._sound[0] is not samples:
-            self._sound = None
+        if self._stored_samples is None or self._stored_samples[0] is not samples:
+            self._stored_samples = None
             try:
-                self._sound = (samples, ray.put(samples))
+                self._stored_samples = (samples, ray.put(samples))
             except RayError:
                 raise unavailable(
                     "models-busy", "Other recordings fill the models' memory: try again shortly."
                 ) from None
-        return self._sound[1]
+        return self._stored_samples[1]
 
-    async def _ask(self, deployment: str, method: str, *arguments: Any) -> Any:
+    async def _call_deployment(self, deployment: str, method: str, *arguments: Any) -> Any:
         try:
-            answer: Answer[Any] = await getattr(self._handles[deployment], method).remote(*arguments)
+            answer: ReplicaResult[Any] = await getattr(self._handles[deployment], method).remote(*arguments)
         except RayTaskError as error:
             # Ray's own text holds the remote traceback; ours alone goes on.
             if isinstance(error.cause, WriteCareError):
                 raise error.cause from None
-            raise _down(deployment) from None
+            raise _models_unavailable(deployment) from None
         except (TimeoutError, RayError, RayServeException):
-            raise _down(deployment) from None
-        value = answer.taken()
+            raise _models_unavailable(deployment) from None
+        value = answer.unwrap()
         self._versions.update(answer.versions)
         return value
 
@@ -143,8 +149,8 @@ def deployment_handles(names: Sequence[str]) -> dict[str, Any]:
     try:
         return {name: serve.get_deployment_handle(name, APPLICATION) for name in names}
     except (RayError, RayServeException):
-        raise _down(names[0]) from None
+        raise _models_unavailable(names[0]) from None
 
 
-def _down(deployment: str) -> WriteCareError:
+def _models_unavailable(deployment: str) -> WriteCareError:
     return unavailable("models-unavailable", f"The model {deployment} cannot answer just now: try again shortly.")

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from comms.app.application import create_app
 from comms.kernel.metrics import Metrics
 from comms.kernel.settings import Settings
-from comms.web.context import House, open_house
+from comms.web.context import AppContext, open_app_context
 from instance.embedded_postgres import EmbeddedPostgres
 from instance.provisioning import Databases, provision
 from models.telemetry import silence_telemetry
@@ -66,16 +66,16 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture(scope="session")
-def house(app: FastAPI) -> House:
+def ctx(app: FastAPI) -> AppContext:
     """The house of the application: what the API sees."""
-    found: House = app.state.house
+    found: AppContext = app.state.ctx
     return found
 
 
 @pytest.fixture(scope="session")
-async def worker_house(worker_settings: Settings) -> AsyncIterator[House]:
+async def worker_ctx(worker_settings: Settings) -> AsyncIterator[AppContext]:
     """The house of a worker: the same storage and keys, another role in the database."""
-    async with open_house(worker_settings, Metrics()) as opened:
+    async with open_app_context(worker_settings, Metrics()) as opened:
         yield opened
 
 

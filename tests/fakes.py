@@ -88,8 +88,8 @@ class ScriptedModels:
         await self._asked("diarization")
         return (SpeakerTurn(speaker="Speaker 1", start_seconds=0.0, end_seconds=1.0),)
 
-    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
-        """As `assess`, without evidence; it asks both models, so that the versions of both are known."""
+    async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        """As `score_with_evidence`, without evidence; it asks both models, so that the versions of both are known."""
         await self._asked("sentiment")
         return [
             tuple(
@@ -97,7 +97,7 @@ class ScriptedModels:
                     scores=row.scores, sentiment=CALM,
                     concerns=tuple(concern.model_copy(update={"evidence": ()}) for concern in row.concerns),
                 )
-                for row in await self.assess(conversation)
+                for row in await self.score_with_evidence(conversation)
             )
             for conversation in conversations
         ]  # fmt: skip
@@ -117,7 +117,7 @@ class ScriptedModels:
             for conversation, rows in zip(conversations, assessments, strict=True)
         ]
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         await self._asked("safeguarding")
         self.read.append(conversation)
         scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)

@@ -18,11 +18,11 @@ TWO_CARERS: Final = (
 
 
 @dataclass(frozen=True)
-class Row:
+class BehaviourCase:
     """The last line is judged, after the lines before it; two people take turns."""
 
     capability: str
-    heard: bool
+    must_flag: bool
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -34,93 +34,113 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Told:
+class BehaviourResult:
     """What a version made of a row: whether the last line is flagged, and its probability of any concern."""
 
-    row: Row
+    row: BehaviourCase
     flagged: bool
     probability: float
 
     @property
     def right(self) -> bool:
-        return self.flagged == self.row.heard
+        return self.flagged == self.row.must_flag
 
 
-def ask(model: SafeguardingModel, rows: Sequence[Row]) -> list[Told]:
+def run_cases(model: SafeguardingModel, rows: Sequence[BehaviourCase]) -> list[BehaviourResult]:
     """The version's answer to each row, in order."""
     assessed = [turns[-1] for turns in model.score([row.conversation() for row in rows])]
-    return [Told(row, bool(last.concerns), last.scores["any"]) for row, last in zip(rows, assessed, strict=True)]
+    return [
+        BehaviourResult(row, bool(last.concerns), last.scores["any"]) for row, last in zip(rows, assessed, strict=True)
+    ]
 
 
-def _heard(capability: str, *lines: str) -> Row:
-    return Row(capability, heard=True, lines=lines)
+def _must_flag(capability: str, *lines: str) -> BehaviourCase:
+    return BehaviourCase(capability, must_flag=True, lines=lines)
 
 
-def _quiet(capability: str, *lines: str) -> Row:
-    return Row(capability, heard=False, lines=lines)
+def _must_not_flag(capability: str, *lines: str) -> BehaviourCase:
+    return BehaviourCase(capability, must_flag=False, lines=lines)
 
 
 # Where a capability is named by the harmless talk (negation, history, …), it has a row that must be heard as well:
 # a model that never hears anything about training is not one that understands it.
-CAPABILITIES: Final[tuple[Row, ...]] = (
-    _heard("disclosure", "You all right, Joan?", "That tall lad pinched my arm and told me to keep my mouth shut."),
-    _heard(
+BEHAVIOUR_CASES: Final[tuple[BehaviourCase, ...]] = (
+    _must_flag("disclosure", "You all right, Joan?", "That tall lad pinched my arm and told me to keep my mouth shut."),
+    _must_flag(
         "disclosure", "How was the night?", "The agency one slapped Edith across the hand, I was stood right there."
     ),
-    _heard("euphemism", "How's Gary on the unit?", "He gets a bit heavy-handed with her when he's putting her to bed."),
-    _heard("euphemism", "Why's she off her food?", "He likes a cuddle with her at night, she goes stiff as a board."),
-    _quiet("euphemism", "How's the new cook?", "A bit heavy-handed with the salt, but she's lovely."),
-    _heard(
+    _must_flag(
+        "euphemism", "How's Gary on the unit?", "He gets a bit heavy-handed with her when he's putting her to bed."
+    ),
+    _must_flag(
+        "euphemism", "Why's she off her food?", "He likes a cuddle with her at night, she goes stiff as a board."
+    ),
+    _must_not_flag("euphemism", "How's the new cook?", "A bit heavy-handed with the salt, but she's lovely."),
+    _must_flag(
         "minimising", "What's that mark?", "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it."
     ),
-    _heard(
+    _must_flag(
         "hint", "Do you need any money, Dad?", "My nephew keeps my bank card now and I never see a penny of my pension."
     ),
-    _heard("hearsay", "Anything from days?", "Win told me the night carer pulls her hair when nobody is about."),
-    _heard(
+    _must_flag("hearsay", "Anything from days?", "Win told me the night carer pulls her hair when nobody is about."),
+    _must_flag(
         "hearsay", "What did the cleaner want?", "She'd heard from Pam that Les gets pushed back down in his chair."
     ),
-    _quiet(
+    _must_not_flag(
         "hearsay", "Any news?", "They're saying the Laurels is getting a new minibus, I'll believe it when I see it."
     ),
-    _heard(
+    _must_flag(
         "omission",
         "Did she eat?",
         "Nobody had changed her since last night, she was soaked through and her skin was raw.",
     ),
-    _heard(
+    _must_flag(
         "self-harm", "How are you in yourself?", "I've been saving my tablets up, I don't want to be here any more."
     ),
-    _heard(
+    _must_flag(
         "missing",
         "Is Albert with you?",
         "No, his bed's empty and the back door's wide open, we can't find him anywhere.",
     ),
-    _heard("medicine", "How did the round go?", "I gave Mrs Khan's insulin to Mrs Cain by mistake."),
-    _heard("restraint", "Where's Stan?", "They've tied him in his chair with a belt so he stops wandering."),
-    _heard(
+    _must_flag("medicine", "How did the round go?", "I gave Mrs Khan's insulin to Mrs Cain by mistake."),
+    _must_flag("restraint", "Where's Stan?", "They've tied him in his chair with a belt so he stops wandering."),
+    _must_flag(
         "slavery", "When did you last have a day off?", "He has my passport and says I work until the debt is paid."
     ),
-    _quiet("negation", "Anything on her skin?", "No bruises, no marks at all, her skin is lovely."),
-    _quiet("negation", "Any falls?", "No falls and nobody hurt, it was a quiet night."),
-    _heard(
+    _must_not_flag("negation", "Anything on her skin?", "No bruises, no marks at all, her skin is lovely."),
+    _must_not_flag("negation", "Any falls?", "No falls and nobody hurt, it was a quiet night."),
+    _must_flag(
         "negation", "Did she settle?", "No, and it's not the first time he's left her crying on the floor for an hour."
     ),
-    _quiet("training talk", "How was the course?", "Good, we did a role play where the carer shouts at a resident."),
-    _quiet("training talk", "What did the trainer say?", "If you see anyone being hit you report it the same day."),
-    _heard("training talk", "How was the course?", "It made me think. I've seen Dean drag Rita along by her wrist."),
-    _quiet("fiction", "What are you watching?", "A murder thing, the butler poisoned the old lady for her money."),
-    _quiet("history", "What was school like?", "Oh, seventy years ago the teachers caned us, we laugh about it now."),
-    _quiet("history", "Has she always been nervous?", "Since the war, they were bombed out when she was six."),
-    _heard("history", "Has he always been nervous?", "Only since Colin came on nights, he says Colin thumps him."),
-    _quiet("banter", "Who won at cards?", "Frank did, he robs me blind every week, the old rogue."),
-    _heard("banter", "What's so funny?", "They call him Stinky over the tannoy and he cries, but it's only banter."),
-    _quiet(
+    _must_not_flag(
+        "training talk", "How was the course?", "Good, we did a role play where the carer shouts at a resident."
+    ),
+    _must_not_flag(
+        "training talk", "What did the trainer say?", "If you see anyone being hit you report it the same day."
+    ),
+    _must_flag(
+        "training talk", "How was the course?", "It made me think. I've seen Dean drag Rita along by her wrist."
+    ),
+    _must_not_flag(
+        "fiction", "What are you watching?", "A murder thing, the butler poisoned the old lady for her money."
+    ),
+    _must_not_flag(
+        "history", "What was school like?", "Oh, seventy years ago the teachers caned us, we laugh about it now."
+    ),
+    _must_not_flag("history", "Has she always been nervous?", "Since the war, they were bombed out when she was six."),
+    _must_flag("history", "Has he always been nervous?", "Only since Colin came on nights, he says Colin thumps him."),
+    _must_not_flag("banter", "Who won at cards?", "Frank did, he robs me blind every week, the old rogue."),
+    _must_flag(
+        "banter", "What's so funny?", "They call him Stinky over the tannoy and he cries, but it's only banter."
+    ),
+    _must_not_flag(
         "lawful restriction", "Is the door locked?", "Yes, his DoLS was renewed on Monday and his daughter agreed it."
     ),
-    _heard("lawful restriction", "Is there a DoLS?", "No, we just lock her in after tea because she gets in the way."),
-    _quiet("plain sense", "What's for tea?", "Battered fish, and I could murder a cup of tea."),
-    _quiet("routine", "Morning.", "Morning. Everybody's up, washed and having their breakfast."),
-    _quiet("question only", "I'm ringing about Mum.", "Has anybody hurt her?"),
-    _quiet("acknowledgement", "He shoved her into the wall.", "Okay, thank you for telling me."),
+    _must_flag(
+        "lawful restriction", "Is there a DoLS?", "No, we just lock her in after tea because she gets in the way."
+    ),
+    _must_not_flag("plain sense", "What's for tea?", "Battered fish, and I could murder a cup of tea."),
+    _must_not_flag("routine", "Morning.", "Morning. Everybody's up, washed and having their breakfast."),
+    _must_not_flag("question only", "I'm ringing about Mum.", "Has anybody hurt her?"),
+    _must_not_flag("acknowledgement", "He shoved her into the wall.", "Okay, thank you for telling me."),
 )

@@ -7,7 +7,7 @@ under the speaker's name; only the … of a cut quotation may tell a reader who 
     python -m training.blind_reading lay --out DIR --key FILE [--pairs 40] [--seed 1]
     python -m training.blind_reading score --key FILE SHEET …
 
-`lay` writes `DIR/pairs.md` to read and `DIR/sheet.csv` to fill: A, B, or = where neither is better. `score` takes a
+`write_sheets` writes `DIR/pairs.md` to read and `DIR/sheet.csv` to fill: A, B, or = where neither is better. `score` takes a
 sheet a reader.
 """
 
@@ -23,11 +23,11 @@ from typing import Final
 
 from scipy.stats import binomtest
 
-from models.artefacts.files import read_artefact
+from models.artefacts.files import load_manifest
 from models.registry.champions import SHIPPED
 from models.text.summarisation import speaker_name
-from training.dataset import Labelled
-from training.report.material import corpus, held_out
+from training.dataset import LabelledConversation
+from training.report.material import held_out, load_corpus
 from training.summary_fitting import held_out_summaries, quoted_longest_turns
 
 SIDES: Final = ("A", "B")
@@ -43,7 +43,7 @@ class Pair:
     """One conversation with two texts that tell it; `ours` is the side of the summary."""
 
     number: int
-    item: Labelled
+    item: LabelledConversation
     texts: Mapping[str, str]
     ours: str
 
@@ -63,13 +63,13 @@ class Preference:
     high: float
 
 
-def drawn(items: Sequence[Labelled], summaries: Sequence[str], pairs: int, seed: int) -> list[Pair]:
+def draw_pairs(items: Sequence[LabelledConversation], summaries: Sequence[str], pairs: int, seed: int) -> list[Pair]:
     """`pairs` conversations at random, each side ours as often as the draw has it; the same seed gives the same."""
-    draw = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
-    chosen = draw.sample(range(len(items)), min(pairs, len(items)))
+    rng = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
+    chosen = rng.sample(range(len(items)), min(pairs, len(items)))
     found = []
     for number, at in enumerate(chosen, start=1):
-        ours, other = draw.sample(SIDES, 2)
+        ours, other = rng.sample(SIDES, 2)
         texts = {ours: summaries[at], other: quoted_longest_turns(items[at])}
         found.append(Pair(number, items[at], texts, ours))
     return found
@@ -123,12 +123,12 @@ def read_sheet(file: Path) -> dict[str, str]:
     return {number: verdict for number, verdict in rows if verdict}
 
 
-def lay(out: Path, key: Path, pairs: int, seed: int) -> None:
+def write_sheets(out: Path, key: Path, pairs: int, seed: int) -> None:
     """Write what readers read and fill into `out`, and which side is ours into `key`."""
-    material, _ = corpus()
+    material, _ = load_corpus()
     answers = held_out(material)
-    summaries = held_out_summaries(answers, material.items, read_artefact(SHIPPED / "safeguarding").thresholds)
-    found = drawn([material.items[at] for at in summaries.owner], summaries.texts, pairs, seed)
+    summaries = held_out_summaries(answers, material.items, load_manifest(SHIPPED / "safeguarding").thresholds)
+    found = draw_pairs([material.items[at] for at in summaries.owner], summaries.texts, pairs, seed)
     out.mkdir(parents=True, exist_ok=True)
     (out / "pairs.md").write_text(sheet_text(found), encoding="utf-8")
     blank = "pair,preferred\n" + "".join(f"{pair.number},\n" for pair in found)
@@ -159,12 +159,12 @@ def main() -> None:
     scoring.add_argument("sheets", type=Path, nargs="+", metavar="SHEET")
     for step in (laying, scoring):
         step.add_argument("--key", type=Path, required=True, metavar="FILE", help="which side is ours: not for readers")
-    given = parser.parse_args()
-    if given.step == "lay":
-        lay(given.out, given.key, given.pairs, given.seed)
+    options = parser.parse_args()
+    if options.step == "lay":
+        write_sheets(options.out, options.key, options.pairs, options.seed)
     else:
-        key = json.loads(given.key.read_text(encoding="utf-8"))
-        print(score_table(key, {sheet.stem: read_sheet(sheet) for sheet in given.sheets}))
+        key = json.loads(options.key.read_text(encoding="utf-8"))
+        print(score_table(key, {sheet.stem: read_sheet(sheet) for sheet in options.sheets}))
 
 
 if __name__ == "__main__":

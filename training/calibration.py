@@ -19,22 +19,22 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from models.contract.records import CATEGORIES, SENTIMENT_LABELS
-from models.text.safeguarding import Blend, calibrated
-from training.dataset import Labelled
+from models.text.safeguarding import Blend, blend_probabilities
+from training.dataset import LabelledConversation
 
 Arrays = dict[str, NDArray[Any]]
 _STRENGTH: Final = 1.0
 _LEAST_THRESHOLD: Final = 0.05
-_DEALS: Final = 4
+_FOLDS: Final = 4
 # Neutral turns are three quarters of care talk; without a weight a faint feeling is always called neutral.
-_FELT_WEIGHT: Final = {
+_SENTIMENT_WEIGHTS: Final = {
     SENTIMENT_LABELS.index("negative"): 2.0, SENTIMENT_LABELS.index("neutral"): 1.0,
     SENTIMENT_LABELS.index("positive"): 2.0,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Answers:
+class HeldOutAnswers:
     """Held-out logits of every turn and its labels; rows align.
 
     `conversation`: its position in the data set. `fold`: which of the four calibration deals it belongs to.
@@ -52,8 +52,8 @@ class Answers:
     true_sentiment: NDArray[np.int64]
     true_commits: NDArray[np.float32]
 
-    def rows(self, chosen: NDArray[Any]) -> "Answers":
-        return Answers(**{name: value[chosen] for name, value in self.__dict__.items()})
+    def rows(self, chosen: NDArray[Any]) -> "HeldOutAnswers":
+        return HeldOutAnswers(**{name: value[chosen] for name, value in self.__dict__.items()})
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Calibration:
     commitment: NDArray[np.float32]
 
 
-def fit_calibration(answers: Answers) -> Calibration:
+def fit_calibration(answers: HeldOutAnswers) -> Calibration:
     """Logistic layers over the logits: any concern, which category where there is one, sentiment, commitment."""
     voiced = answers.true_concern[:, -1]
     inputs = np.column_stack([answers.concern[:, -1], answers.counted[:, -1]])
     any_layer = LogisticRegression(C=_STRENGTH).fit(inputs, voiced)
     slopes, intercepts = _fit_categories(answers.rows(voiced == 1))
-    sentiment = LogisticRegression(C=_STRENGTH, class_weight=_FELT_WEIGHT).fit(
+    sentiment = LogisticRegression(C=_STRENGTH, class_weight=_SENTIMENT_WEIGHTS).fit(
         answers.sentiment, answers.true_sentiment
     )
     commitment = LogisticRegression(C=_STRENGTH).fit(answers.commitment, answers.true_commits)
@@ -82,7 +82,7 @@ def fit_calibration(answers: Answers) -> Calibration:
     )
 
 
-def _fit_categories(voiced: Answers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _fit_categories(voiced: HeldOutAnswers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Slopes (2,) and intercepts (15,) of the multinomial layer over turns that voice a concern.
 
     The categories share their slopes and shrink their intercepts: most have some tens of positives, too few for
@@ -101,7 +101,9 @@ def _fit_categories(voiced: Answers) -> tuple[NDArray[np.float32], NDArray[np.fl
     return found[:2], found[2:]
 
 
-def cross_calibrated(answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def cross_calibrated_probabilities(
+    answers: HeldOutAnswers,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Probabilities of concerns (n, 16), sentiments (n, 3), commitment (n,): each fold by the others' calibration."""
     concern = np.zeros_like(answers.concern)
     sentiment = np.zeros_like(answers.sentiment)
@@ -109,19 +111,19 @@ def cross_calibrated(answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.
     for fold in np.unique(answers.fold):
         fitted = fit_calibration(answers.rows(answers.fold != fold))
         asked = answers.fold == fold
-        concern[asked], sentiment[asked], commitment[asked] = apply(fitted, answers.rows(asked))
+        concern[asked], sentiment[asked], commitment[asked] = apply_calibration(fitted, answers.rows(asked))
     return concern, sentiment, commitment
 
 
-def apply(
-    fitted: Calibration, answers: Answers
+def apply_calibration(
+    fitted: Calibration, answers: HeldOutAnswers
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The three models' probabilities for `answers`, by the same functions that serve."""
     from models.text.sentiment import calibrated_softmax  # noqa: PLC0415 - keeps this module's head to what it is about
 
     chance = answers.commitment[:, 0] * fitted.commitment[0] + fitted.commitment[1]
     return (
-        calibrated(answers.concern, answers.counted, fitted.concern),
+        blend_probabilities(answers.concern, answers.counted, fitted.concern),
         calibrated_softmax(answers.sentiment, fitted.sentiment),
         1.0 / (1.0 + np.exp(-chance)),
     )
@@ -137,7 +139,9 @@ def best_f1_threshold(truth: NDArray[Any], probabilities: NDArray[Any]) -> float
     return max(_LEAST_THRESHOLD, float(probabilities[order][int(f1.argmax())]))
 
 
-def category_thresholds(answers: Answers, probabilities: NDArray[np.float32], false_alarms: float) -> dict[str, float]:
+def category_thresholds(
+    answers: HeldOutAnswers, probabilities: NDArray[np.float32], false_alarms: float
+) -> dict[str, float]:
     """The threshold, the same for each category, at which `false_alarms` of the ordinary turns get any concern.
 
     Thresholds of their own were tried: with some tens of positives a category they followed chance.
@@ -148,14 +152,14 @@ def category_thresholds(answers: Answers, probabilities: NDArray[np.float32], fa
     return dict.fromkeys(CATEGORIES, round(min(max(threshold, _LEAST_THRESHOLD), 0.9), 4))
 
 
-def expected_level(severity: NDArray[np.float32]) -> NDArray[np.int64]:
+def severity_levels(severity: NDArray[np.float32]) -> NDArray[np.int64]:
     """Severity index of each turn from its three step logits, as the safeguarding model reads them."""
     levels: NDArray[np.int64] = (severity > 0.0).sum(axis=1).astype(np.int64)
     return levels
 
 
-def raised_for_real_talk(
-    thresholds: dict[str, float], answers: Answers, talk: Arrays, false_alarms: float
+def raise_for_real_talk(
+    thresholds: dict[str, float], answers: HeldOutAnswers, talk: Arrays, false_alarms: float
 ) -> dict[str, float]:
     """The thresholds, raised together where more than `false_alarms` of real talk's turns would be flagged.
 
@@ -163,14 +167,14 @@ def raised_for_real_talk(
     which turns have no word of real harm, and the others do not count.
     """
     fitted = fit_calibration(answers)
-    chances = calibrated(talk["concern"], talk["counted"], fitted.concern)[:, : len(CATEGORIES)]
+    chances = blend_probabilities(talk["concern"], talk["counted"], fitted.concern)[:, : len(CATEGORIES)]
     highest = np.sort(chances.max(axis=1)[talk["harmless"]])[::-1]
     allowed = int(false_alarms * len(highest))
     least = float(highest[allowed]) + 1e-4
     return {name: round(max(threshold, least), 4) for name, threshold in thresholds.items()}
 
 
-def save_answers(file: Path, answers: Answers, digest: str) -> None:
+def save_answers(file: Path, answers: HeldOutAnswers, digest: str) -> None:
     """Keep held-out answers beside the training code, so that a report needs no training; logits as float16."""
     logits = ("concern", "counted", "severity", "sentiment", "commitment")
     order = np.argsort(answers.conversation, kind="stable")  # as `load_answers` will find their labels
@@ -179,7 +183,7 @@ def save_answers(file: Path, answers: Answers, digest: str) -> None:
     save_file(arrays, file, metadata={"dataset_sha256": digest})
 
 
-def load_answers(file: Path, dataset: Sequence[Labelled], digest: str) -> Answers:
+def load_answers(file: Path, dataset: Sequence[LabelledConversation], digest: str) -> HeldOutAnswers:
     """What `save_answers` kept, with the labels of `dataset`; raises ValueError where it was of other data."""
     with safe_open(file, framework="np") as opened:
         if opened.metadata()["dataset_sha256"] != digest:
@@ -187,20 +191,22 @@ def load_answers(file: Path, dataset: Sequence[Labelled], digest: str) -> Answer
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     held_out, local = np.unique(arrays["conversation"], return_inverse=True)
     found = {name: value.astype(np.float32) for name, value in arrays.items()} | {"conversation": local}
-    return gather([([int(at) for at in held_out], found)], dataset)
+    return join_answers([([int(at) for at in held_out], found)], dataset)
 
 
-def gather(parts: Sequence[tuple[Sequence[int], Arrays]], dataset: Sequence[Labelled]) -> Answers:
+def join_answers(
+    parts: Sequence[tuple[Sequence[int], Arrays]], dataset: Sequence[LabelledConversation]
+) -> HeldOutAnswers:
     """All parts' answers as one table. `parts`: positions held out, and the answers as a part left them."""
-    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in Answers.__dataclass_fields__}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in HeldOutAnswers.__dataclass_fields__}
     for held_out, arrays in parts:
         items = [dataset[at] for at in held_out]
         for name in ("concern", "counted", "severity", "sentiment", "commitment"):
             columns[name].append(arrays[name])
         columns["conversation"].append(np.asarray(held_out)[arrays["conversation"]])
-        columns["fold"].append(columns["conversation"][-1] % _DEALS)
+        columns["fold"].append(columns["conversation"][-1] % _FOLDS)
         columns["true_concern"].append(np.concatenate([item.concerns for item in items]))
         columns["true_severity"].append(np.concatenate([item.severity for item in items]))
         columns["true_sentiment"].append(np.concatenate([item.sentiment for item in items]))
         columns["true_commits"].append(np.concatenate([item.commits for item in items]))
-    return Answers(**{name: np.concatenate(found) for name, found in columns.items()})
+    return HeldOutAnswers(**{name: np.concatenate(found) for name, found in columns.items()})

@@ -17,8 +17,8 @@ from scipy.optimize import linear_sum_assignment
 
 from models.artefacts.weights import spacy_model
 from models.contract.records import ActionItem
-from models.text.actions import PromiseReader
-from training.dataset import CORPORA, Labelled, read_dataset
+from models.text.actions import CommitmentExtractor
+from training.dataset import CORPORA, LabelledConversation, read_dataset
 from training.metrics import bootstrap_mean
 from training.splits import assign_folds
 
@@ -59,19 +59,19 @@ def due_words(due: str | None) -> frozenset[str]:
     for pattern, plain in _SAME_SENSE:
         text = re.sub(pattern, plain, text)
     words = re.findall(r"[a-z0-9']+", text)
-    return frozenset(_bare(_NUMBERS.get(word, word)) for word in words if word not in _EMPTY)
+    return frozenset(_stem(_NUMBERS.get(word, word)) for word in words if word not in _EMPTY)
 
 
-def due_agrees(told: str | None, written: str | None) -> bool:
+def due_agrees(extracted: str | None, annotated: str | None) -> bool:
     """Whether both name no time, or share at least half of their words (Dice) after `due_words`."""
-    if told is None or written is None:
-        return told is None and written is None
-    ours, theirs = due_words(told), due_words(written)
+    if extracted is None or annotated is None:
+        return extracted is None and annotated is None
+    ours, theirs = due_words(extracted), due_words(annotated)
     return ours == theirs or 4 * len(ours & theirs) >= len(ours) + len(theirs)
 
 
 @dataclass(frozen=True)
-class Judged:
+class TurnResult:
     """What was right of one committing turn.
 
     `due_equal`: the same words, not only half of them. `due_nearest`: no other item than the nearest in words counts.
@@ -85,30 +85,34 @@ class Judged:
     due_nearest: bool
 
 
-def judge_turn(at: int, turn: int, written: Sequence[dict[str, Any]], told: Sequence[ActionItem]) -> Judged:
+def compare_turn(
+    at: int, turn: int, annotated: Sequence[dict[str, Any]], extracted: Sequence[ActionItem]
+) -> TurnResult:
     """Every written action of the turn needs an item with its owner and due.
 
     As many told as written: paired one to one, by words first and by order second. Else each told item goes to the
     written action most like it in words, since annotators often write two deeds as one action with one due: one of its
     items must have it. An action to which no item goes is judged by the item most like it.
     """
-    if not told:
-        return Judged(at, turn, False, False, False, False)
-    nearest = [max(told, key=lambda item: _likeness(item, action)) for action in written]
-    if len(told) == len(written):
+    if not extracted:
+        return TurnResult(at, turn, False, False, False, False)
+    nearest = [max(extracted, key=lambda item: _shared_words(item, action)) for action in annotated]
+    if len(extracted) == len(annotated):
         alike = [
-            [_likeness(item, action) - 0.1 * abs(row - column) for column, item in enumerate(told)]
-            for row, action in enumerate(written)
+            [_shared_words(item, action) - 0.1 * abs(row - column) for column, item in enumerate(extracted)]
+            for row, action in enumerate(annotated)
         ]
-        covering = [[told[column]] for column in linear_sum_assignment(np.asarray(alike), maximize=True)[1]]
+        covering = [[extracted[column]] for column in linear_sum_assignment(np.asarray(alike), maximize=True)[1]]
     else:
-        goes_to = [max(range(len(written)), key=lambda place: _likeness(item, written[place])) for item in told]
-        covering = [
-            [item for item, to in zip(told, goes_to, strict=True) if to == place] or [nearest[place]]
-            for place in range(len(written))
+        goes_to = [
+            max(range(len(annotated)), key=lambda place: _shared_words(item, annotated[place])) for item in extracted
         ]
-    pairs = list(zip(covering, written, strict=True))
-    return Judged(
+        covering = [
+            [item for item, to in zip(extracted, goes_to, strict=True) if to == place] or [nearest[place]]
+            for place in range(len(annotated))
+        ]
+    pairs = list(zip(covering, annotated, strict=True))
+    return TurnResult(
         at,
         turn,
         owner=all(items[0].owner == action["owner"] for items, action in pairs),
@@ -116,47 +120,49 @@ def judge_turn(at: int, turn: int, written: Sequence[dict[str, Any]], told: Sequ
         due_equal=all(
             any(due_words(item.due) == due_words(action["due"]) for item in items) for items, action in pairs
         ),
-        due_nearest=all(due_agrees(item.due, action["due"]) for item, action in zip(nearest, written, strict=True)),
+        due_nearest=all(due_agrees(item.due, action["due"]) for item, action in zip(nearest, annotated, strict=True)),
     )
 
 
-def judge(dataset: Sequence[Labelled], chosen: Sequence[int], reader: PromiseReader) -> list[Judged]:
+def compare_turns(
+    dataset: Sequence[LabelledConversation], chosen: Sequence[int], extractor: CommitmentExtractor
+) -> list[TurnResult]:
     """All committing turns of the chosen conversations."""
     return [
-        judge_turn(
+        compare_turn(
             at,
             turn,
             [action for action in dataset[at].actions if action["turn"] == turn],
-            reader.items(dataset[at].conversation, turn),
+            extractor.items(dataset[at].conversation, turn),
         )
         for at in chosen
         for turn in sorted({action["turn"] for action in dataset[at].actions})
     ]
 
 
-def action_figures(judged: Sequence[Judged]) -> dict[str, Any]:
+def action_figures(results: Sequence[TurnResult]) -> dict[str, Any]:
     """Shares of committing turns, with intervals over conversations."""
-    groups = np.asarray([row.conversation for row in judged])
+    groups = np.asarray([row.conversation for row in results])
     columns = {
-        "owner": np.asarray([row.owner for row in judged]),
-        "due": np.asarray([row.due for row in judged]),
-        "owner_and_due": np.asarray([row.owner and row.due for row in judged]),
-        "due_nearest_item": np.asarray([row.due_nearest for row in judged]),
-        "due_same_words": np.asarray([row.due_equal for row in judged]),
+        "owner": np.asarray([row.owner for row in results]),
+        "due": np.asarray([row.due for row in results]),
+        "owner_and_due": np.asarray([row.owner and row.due for row in results]),
+        "due_nearest_item": np.asarray([row.due_nearest for row in results]),
+        "due_same_words": np.asarray([row.due_equal for row in results]),
     }
-    figures: dict[str, Any] = {"turns": len(judged), "conversations": int(np.unique(groups).size)}
+    figures: dict[str, Any] = {"turns": len(results), "conversations": int(np.unique(groups).size)}
     for name, right in columns.items():
         figures[name] = bootstrap_mean(groups, right).__dict__
     return figures
 
 
-def _likeness(item: ActionItem, action: dict[str, Any]) -> int:
+def _shared_words(item: ActionItem, action: dict[str, Any]) -> int:
     """Shared words of both texts, times left out."""
-    ours, theirs = (set(map(_bare, re.findall(r"[a-z0-9']+", text.lower()))) for text in (item.text, action["text"]))
+    ours, theirs = (set(map(_stem, re.findall(r"[a-z0-9']+", text.lower()))) for text in (item.text, action["text"]))
     return len(ours & theirs)
 
 
-def _bare(word: str) -> str:
+def _stem(word: str) -> str:
     for ending in ("ing", "es", "s"):
         if word.endswith(ending) and len(word) - len(ending) > 2 and word not in {"minutes", "morning", "evening"}:
             return word[: -len(ending)]
@@ -166,11 +172,11 @@ def _bare(word: str) -> str:
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_actions", description=__doc__)
     arguments.add_argument("--learning", action="store_true", help="the conversations that the rules were written on")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     dataset = read_dataset(CORPORA[0])  # its rules were written after these conversations, but for the ones asked here
     folds = assign_folds([item.conversation.id for item in dataset], [item.risk for item in dataset], folds=4)
-    chosen = [at for at, fold in enumerate(folds) if (fold != 0) == given.learning]
-    print(json.dumps(action_figures(judge(dataset, chosen, PromiseReader.load(spacy_model()))), indent=2))
+    chosen = [at for at, fold in enumerate(folds) if (fold != 0) == options.learning]
+    print(json.dumps(action_figures(compare_turns(dataset, chosen, CommitmentExtractor.load(spacy_model()))), indent=2))
     return 0
 
 

@@ -57,7 +57,7 @@ def in_windows(texts: Sequence[str], reach: int) -> list[str]:
     return [" ".join(texts[max(0, at - reach) : at + reach + 1]) for at in range(len(texts))]
 
 
-def circumstances(meeting: Meeting) -> Floats:
+def utterance_features(meeting: Meeting) -> Floats:
     """(utterances, …): dialogue act, role, place from the start and from the end, words."""
     last = max(1, len(meeting.utterances) - 1)
     rows = [
@@ -73,13 +73,13 @@ def circumstances(meeting: Meeting) -> Floats:
     return np.asarray(rows, dtype=np.float32)
 
 
-def shifted(scores: Floats) -> Floats:
+def neighbour_scores(scores: Floats) -> Floats:
     """(utterances, 11): the scores of the utterances around each; beyond the meeting's ends the lowest score."""
     padded = np.pad(scores, 8, constant_values=float(scores.min(initial=0.0)))
     return np.stack([padded[8 + step : 8 + step + len(scores)] for step in _AROUND], axis=1)
 
 
-class FirstStep:
+class FirstStage:
     """Logistic layers over an utterance's own n-grams, its window's n-grams, and MiniLM vectors with circumstances."""
 
     def __init__(self, meetings: Sequence[Meeting], vectors: Mapping[str, Floats]) -> None:
@@ -88,7 +88,7 @@ class FirstStep:
         self._around = TfidfVectorizer(ngram_range=(1, 2), min_df=5, sublinear_tf=True, dtype=np.float32)
         own = self._own.fit_transform([text for meeting in meetings for text in meeting.texts])
         around = self._around.fit_transform([text for meeting in meetings for text in in_windows(meeting.texts, 3)])
-        dense = np.concatenate([_dense(meeting, vectors[meeting.identifier]) for meeting in meetings])
+        dense = np.concatenate([_vector_features(meeting, vectors[meeting.identifier]) for meeting in meetings])
         self._layers = [
             LogisticRegression(C=strength, class_weight="balanced", solver=solver, max_iter=100).fit(inputs, truth)
             for inputs, strength, solver in ((own, 3.0, "liblinear"), (around, 3.0, "liblinear"), (dense, 0.1, "lbfgs"))
@@ -99,14 +99,14 @@ class FirstStep:
         inputs = (
             self._own.transform(meeting.texts),
             self._around.transform(in_windows(meeting.texts, 3)),
-            _dense(meeting, vectors),
+            _vector_features(meeting, vectors),
         )
         return np.stack(
             [layer.decision_function(rows) for layer, rows in zip(self._layers, inputs, strict=True)], axis=1
         )
 
 
-def learnt_scores(
+def two_stage_scores(
     learn: Sequence[Meeting], ask: Sequence[Meeting], vectors: Mapping[str, Floats]
 ) -> dict[str, list[Floats]]:
     """Scores of the asked meetings by each part and by the boosted second step over all of them and their neighbours.
@@ -118,14 +118,14 @@ def learnt_scores(
     part = {team: at % _PARTS for at, team in enumerate(teams)}
     rows, truth = [], []
     for held_out in range(_PARTS):
-        step = FirstStep([m for m in learn if part[m.identifier[:-1]] != held_out], vectors)
+        step = FirstStage([m for m in learn if part[m.identifier[:-1]] != held_out], vectors)
         for meeting in (m for m in learn if part[m.identifier[:-1]] == held_out):
-            rows.append(_second(meeting, step.scores(meeting, vectors[meeting.identifier])))
+            rows.append(_second_stage_features(meeting, step.scores(meeting, vectors[meeting.identifier])))
             truth.append(meeting.truth)
     second = HistGradientBoostingClassifier(
         max_iter=150, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=60, l2_regularization=5.0, random_state=0
     ).fit(np.concatenate(rows), np.concatenate(truth))
-    step = FirstStep(learn, vectors)
+    step = FirstStage(learn, vectors)
     first = [step.scores(meeting, vectors[meeting.identifier]) for meeting in ask]
     return {
         "own n-grams": [scores[:, 0] for scores in first],
@@ -133,14 +133,15 @@ def learnt_scores(
         "MiniLM, act, role, place": [scores[:, 2] for scores in first],
         "sum of the three": [scores.sum(axis=1) for scores in first],
         "boosted over all and their neighbours": [
-            second.predict_proba(_second(meeting, scores))[:, 1] for meeting, scores in zip(ask, first, strict=True)
+            second.predict_proba(_second_stage_features(meeting, scores))[:, 1]
+            for meeting, scores in zip(ask, first, strict=True)
         ],
     }
 
 
 def shipped_scores(meetings: Sequence[Meeting], models: TextModels) -> list[Floats]:
     """The shipped action model's probability that each utterance commits somebody, as it is."""
-    return [models.actions.commitments([as_conversation(meeting)])[0] for meeting in meetings]
+    return [models.actions.commitment_probabilities([as_conversation(meeting)])[0] for meeting in meetings]
 
 
 def as_conversation(meeting: Meeting) -> Conversation:
@@ -167,16 +168,16 @@ def _evidence(row: Mapping[str, Any]) -> NDArray[np.bool_]:
     return found
 
 
-def _dense(meeting: Meeting, vectors: Floats) -> Floats:
+def _vector_features(meeting: Meeting, vectors: Floats) -> Floats:
     before = np.vstack([np.zeros_like(vectors[:1]), vectors[:-1]])
     after = np.vstack([vectors[1:], np.zeros_like(vectors[:1])])
-    return np.hstack([vectors, (before + after) / 2, circumstances(meeting)]).astype(np.float32)
+    return np.hstack([vectors, (before + after) / 2, utterance_features(meeting)]).astype(np.float32)
 
 
-def _second(meeting: Meeting, scores: Floats) -> Floats:
-    around = [shifted(scores[:, column]) for column in range(scores.shape[1])]
+def _second_stage_features(meeting: Meeting, scores: Floats) -> Floats:
+    around = [neighbour_scores(scores[:, column]) for column in range(scores.shape[1])]
     highest = np.stack([scores[:, column] - scores[:, column].max() for column in range(scores.shape[1])], axis=1)
-    return np.hstack([*around, highest, circumstances(meeting)])
+    return np.hstack([*around, highest, utterance_features(meeting)])
 
 
 def embedded(meetings: Sequence[Meeting], model: EmbeddingModel) -> dict[str, Floats]:
@@ -190,16 +191,16 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_ami", description=__doc__)
     arguments.add_argument("--ami", type=Path, required=True, metavar="DIR", help="ami_train.jsonl, ami_dev.jsonl")
     arguments.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
-    given = arguments.parse_args()
-    learn, ask = (read_meetings(given.ami / f"ami_{name}.jsonl") for name in ("train", "dev"))
+    options = arguments.parse_args()
+    learn, ask = (read_meetings(options.ami / f"ami_{name}.jsonl") for name in ("train", "dev"))
     figures: dict[str, Any] = {
         "meetings": len(ask),
         "utterances": sum(len(meeting.truth) for meeting in ask),
         "evidence": int(sum(meeting.truth.sum() for meeting in ask)),
-        "shipped": figure(ask, shipped_scores(ask, TextModels.load(given.data))),
+        "shipped": figure(ask, shipped_scores(ask, TextModels.load(options.data))),
     }
     vectors = embedded([*learn, *ask], EmbeddingModel(sentence_encoder()))
-    figures |= {name: figure(ask, scores) for name, scores in learnt_scores(learn, ask, vectors).items()}
+    figures |= {name: figure(ask, scores) for name, scores in two_stage_scores(learn, ask, vectors).items()}
     print(json.dumps(figures, indent=2))
     return 0
 

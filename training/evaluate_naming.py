@@ -55,7 +55,7 @@ def _fit(rows: Sequence[dict[str, Any]]) -> dict[speaker_names.Cue, float]:
     for row in rows:
         names = _named(row)
         speakers = sorted(names)
-        counts, _ = speaker_names.cues(
+        counts, _ = speaker_names.count_cues(
             [turn for turn in _turns(row) if turn.speaker in names], speakers, [names[one] for one in speakers]
         )
         columns.append(counts.reshape(-1, len(speaker_names.CUES)))

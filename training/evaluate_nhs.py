@@ -70,7 +70,7 @@ def held_out(comments: Sequence[Comment], answer: Callable[[NDArray[np.int64], N
     return scores
 
 
-def by_words(comments: Sequence[Comment], *, question: bool) -> Callable[[Any, Any], Scores]:
+def ngram_classifier(comments: Sequence[Comment], *, question: bool) -> Callable[[Any, Any], Scores]:
     """Word and letter n-grams under a balanced logistic layer a class; the question as one word more."""
     texts = [f"{comment.text} asked_{_name(comment.asked)}" if question else comment.text for comment in comments]
     labels = np.asarray([comment.label for comment in comments])
@@ -89,7 +89,7 @@ def by_words(comments: Sequence[Comment], *, question: bool) -> Callable[[Any, A
     return answer
 
 
-def by_vectors(
+def vector_classifier(
     comments: Sequence[Comment], vectors: NDArray[np.float32], *, question: bool
 ) -> Callable[[Any, Any], Scores]:
     """MiniLM's sentence vectors, frozen, under a balanced logistic layer a class; the question one-hot beside them."""
@@ -105,14 +105,14 @@ def by_vectors(
     return answer
 
 
-def figure(comments: Sequence[Comment], told: NDArray[np.int64]) -> dict[str, float]:
+def figure(comments: Sequence[Comment], predicted: NDArray[np.int64]) -> dict[str, float]:
     """Macro-F1 over the five classes with its interval; texts that are the same are drawn together."""
     truth = np.asarray([comment.label for comment in comments])
     groups = np.unique([comment.key for comment in comments], return_inverse=True)[1]
-    return bootstrap(groups, lambda rows: macro_f1(truth[rows], told[rows]), resamples=300).__dict__
+    return bootstrap(groups, lambda rows: macro_f1(truth[rows], predicted[rows]), resamples=300).__dict__
 
 
-def ordered(scores: Scores) -> NDArray[np.int64]:
+def nearest_class(scores: Scores) -> NDArray[np.int64]:
     """The class nearest to the mean place on the scale from very positive to very negative."""
     places: NDArray[np.int64] = np.rint(scores @ np.arange(CLASSES)).astype(np.int64)
     return places
@@ -129,13 +129,13 @@ def _name(question: str) -> str:
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_nhs", description=__doc__)
     arguments.add_argument("--nhs", type=Path, required=True, metavar="DIR", help=f"the folder that holds {FILE}")
-    given = arguments.parse_args()
-    comments = read_comments(given.nhs)
+    options = arguments.parse_args()
+    comments = read_comments(options.nhs)
     vectors = EmbeddingModel(sentence_encoder()).embed([comment.text for comment in comments])
-    words = held_out(comments, by_words(comments, question=False))
-    asked_words = held_out(comments, by_words(comments, question=True))
-    frozen = held_out(comments, by_vectors(comments, vectors, question=False))
-    asked_frozen = held_out(comments, by_vectors(comments, vectors, question=True))
+    words = held_out(comments, ngram_classifier(comments, question=False))
+    asked_words = held_out(comments, ngram_classifier(comments, question=True))
+    frozen = held_out(comments, vector_classifier(comments, vectors, question=False))
+    asked_frozen = held_out(comments, vector_classifier(comments, vectors, question=True))
     blend = asked_words + asked_frozen
     figures = {
         "comments": len(comments),
@@ -146,7 +146,7 @@ def main() -> int:
         "MiniLM and question": figure(comments, asked_frozen.argmax(axis=1)),
         "n-grams + MiniLM": figure(comments, (words + frozen).argmax(axis=1)),
         "n-grams + MiniLM and question": figure(comments, blend.argmax(axis=1)),
-        "the last, nearest place on the scale": figure(comments, ordered(blend / 2)),
+        "the last, nearest place on the scale": figure(comments, nearest_class(blend / 2)),
     }
     print(json.dumps(figures, indent=2))
     return 0

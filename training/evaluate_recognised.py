@@ -20,7 +20,7 @@ from models.speech.diarization import Diarizer
 from models.speech.transcription import Transcriber
 from models.text.analysis import TextModels, analyse
 from pipelines.local_speech import SpeechInProcess
-from pipelines.track_transcription import transcribe_mixed
+from pipelines.track_transcription import transcribe_single_track
 
 _EDGE_SECONDS: Final = 0.3
 
@@ -29,16 +29,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=Path, nargs="+", required=True)
     parser.add_argument("--data", type=Path, default=Path("var"))
-    given = parser.parse_args()
-    models = TextModels.load(given.data)
-    directory = given.data / "models"
+    options = parser.parse_args()
+    models = TextModels.load(options.data)
+    directory = options.data / "models"
     speech = SpeechInProcess(Transcriber(weights.whisper(directory)), Diarizer(weights.diarization_pipeline(directory)))
     counts = dict.fromkeys(("concern turns", "found written", "found recognised", "lost", "gained"), 0)
     counts |= dict.fromkeys(("other turns", "flagged written", "flagged recognised"), 0)
-    for call in (path for folder in given.calls for path in sorted(folder.glob("*.json"))):
+    for call in (path for folder in options.calls for path in sorted(folder.glob("*.json"))):
         reference = json.loads(call.read_text(encoding="utf-8"))
         samples = decode(call.with_suffix(".flac"), max_seconds=3600).samples
-        transcript = asyncio.run(transcribe_mixed(samples, speech)).transcript
+        transcript = asyncio.run(transcribe_single_track(samples, speech)).transcript
         written = set(_flagged(analyse(_as_written(reference), models)))
         heard = set(_turns_heard(reference["turns"], transcript, models))
         for at, turn in enumerate(reference["turns"]):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from comms.kernel.database import Connection, Database
 from instance.embedded_postgres import EmbeddedPostgres
 from models.artefacts.weights import sentence_encoder
-from models.search.rank_fusion import Passage, passages, pooled, reciprocal_rank_fusion
+from models.search.rank_fusion import Passage, pool_passages, reciprocal_rank_fusion, split_passages
 from models.text.embedding import EmbeddingModel
 from training.metrics import bootstrap_mean
 
@@ -34,7 +34,7 @@ _FRAME: Final = re.compile(  # what a query says of itself, not of what it looks
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """How passages are cut and ranked; the defaults are what the log chose."""
 
     words: int = 15  # of a passage, at most, or one utterance
@@ -76,7 +76,7 @@ def read_collection(directory: Path) -> Collection:
     return Collection(tuple(meetings), tuple(queries))
 
 
-def cleaned(query: str) -> str:
+def strip_question_words(query: str) -> str:
     """The words that say what is looked for; the query itself where nothing would be left."""
     return " ".join(_FRAME.sub(" ", query).split()) or query
 
@@ -140,7 +140,7 @@ def rank_by_vectors(query: NDArray[np.float32], rows: NDArray[np.float32]) -> li
     return [int(at) for at in np.argsort(-(rows @ query), kind="stable")]
 
 
-def fused(by_text: Sequence[int], by_vectors: Sequence[int], settings: Settings) -> list[int]:
+def fuse_rankings(by_text: Sequence[int], by_vectors: Sequence[int], settings: SearchSettings) -> list[int]:
     """Both rankings to `settings.depth`, as one."""
     found = reciprocal_rank_fusion(
         [by_text[: settings.depth], by_vectors[: settings.depth]],
@@ -151,23 +151,25 @@ def fused(by_text: Sequence[int], by_vectors: Sequence[int], settings: Settings)
 
 
 async def evaluate(
-    collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: Settings, conn: Connection
+    collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: SearchSettings, conn: Connection
 ) -> dict[str, Any]:
     """MRR of full text, vectors and both, with intervals over meetings, and how much the fusion gains over each.
 
     `vectors`: of every utterance and every query as it is asked, by text.
     """
     lengths = [[len(text.split()) for text in said] for said in collection.meetings]
-    windows = [passages(sizes, settings.words, settings.overlap) for sizes in lengths]
+    windows = [split_passages(sizes, settings.words, settings.overlap) for sizes in lengths]
     texts = [
         ["\n".join(said[window.first : window.last + 1]) for window in cut]
         for said, cut in zip(collection.meetings, windows, strict=True)
     ]
     rows = [
-        pooled(np.stack([vectors[text] for text in said]), sizes, cut)
+        pool_passages(np.stack([vectors[text] for text in said]), sizes, cut)
         for said, sizes, cut in zip(collection.meetings, lengths, windows, strict=True)
     ]
-    by_text = await rank_by_text(conn, texts, [(query.meeting, cleaned(query.text)) for query in collection.queries])
+    by_text = await rank_by_text(
+        conn, texts, [(query.meeting, strip_question_words(query.text)) for query in collection.queries]
+    )
     by_vectors = [rank_by_vectors(vectors[query.text], rows[query.meeting]) for query in collection.queries]
     hits = [
         np.asarray([is_hit(window, lengths[query.meeting], query.spans) for window in windows[query.meeting]])
@@ -176,7 +178,7 @@ async def evaluate(
     found = {
         "full text": by_text,
         "vectors": by_vectors,
-        "fused": [fused(text, near, settings) for text, near in zip(by_text, by_vectors, strict=True)],
+        "fused": [fuse_rankings(text, near, settings) for text, near in zip(by_text, by_vectors, strict=True)],
     }
     groups = np.asarray([query.meeting for query in collection.queries])
     ranks = {
@@ -204,7 +206,9 @@ def read_vectors(collection: Collection, model: EmbeddingModel) -> dict[str, NDA
     return dict(zip([*lines, *queries], rows, strict=True))
 
 
-async def with_postgres(collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: Settings) -> Any:
+async def with_postgres(
+    collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: SearchSettings
+) -> Any:
     """`evaluate` on a PostgreSQL that lives as long as this call."""
     with tempfile.TemporaryDirectory() as directory:
         server = EmbeddedPostgres(Path(directory))
@@ -213,7 +217,7 @@ async def with_postgres(collection: Collection, vectors: Mapping[str, NDArray[np
             database = Database(server.url("postgres"), most=1)
             await database.open()
             try:
-                async with database.acting_for_nobody() as conn:
+                async with database.without_tenant() as conn:
                     return await evaluate(collection, vectors, settings, conn)
             finally:
                 await database.close()
@@ -224,10 +228,10 @@ async def with_postgres(collection: Collection, vectors: Mapping[str, NDArray[np
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_search", description=__doc__)
     arguments.add_argument("--qmsum", type=Path, required=True, metavar="DIR", help="the folder that holds val/")
-    given = arguments.parse_args()
-    collection = read_collection(given.qmsum / "val")
+    options = arguments.parse_args()
+    collection = read_collection(options.qmsum / "val")
     vectors = read_vectors(collection, EmbeddingModel(sentence_encoder()))
-    print(json.dumps(asyncio.run(with_postgres(collection, vectors, Settings())), indent=2))
+    print(json.dumps(asyncio.run(with_postgres(collection, vectors, SearchSettings())), indent=2))
     return 0
 
 

@@ -34,13 +34,13 @@ from pipelines.local_speech import SpeechInProcess
 from pipelines.model_protocols import Samples
 from training import nonspeech
 from training.speech_metrics import (
+    count_word_errors,
+    cp_word_errors,
     diarization_errors,
-    errors,
     normalised,
-    permuted_errors,
-    streams,
+    orc_word_errors,
+    speaker_streams,
     time_errors,
-    unattributed_errors,
 )
 
 MAX_SECONDS: Final = 3 * 3600.0
@@ -51,7 +51,7 @@ ONE_SOUND_SECONDS: Final = 60.0  # a minute at a time, each made anew
 class Result:
     """The figures of one call. Errors are counts, so that calls can be summed; DER parts are seconds.
 
-    `unattributed_errors` are those of ORC-WER; `whisperx_permuted` and `whisperx_unattributed` the same with whisperx's
+    `orc_word_errors` are those of ORC-WER; `whisperx_cp_errors` and `whisperx_orc_errors` the same with whisperx's
     attribution (None on tracks). `blank_words` have no speaker. `time_errors` are seconds, a word each.
     """
 
@@ -59,10 +59,10 @@ class Result:
     seconds: float
     reference_words: int
     word_errors: int
-    permuted_errors: int
-    unattributed_errors: int
-    whisperx_permuted: int | None
-    whisperx_unattributed: int | None
+    cp_word_errors: int
+    orc_word_errors: int
+    whisperx_cp_errors: int | None
+    whisperx_orc_errors: int | None
     blank_words: int
     words: int
     time_errors: tuple[float, ...]
@@ -75,8 +75,8 @@ class Result:
     timings: tuple[StageTiming, ...]
 
 
-class Remembered:
-    """Speech that also keeps what the models last answered: implements `pipelines.model_protocols.Speech`."""
+class RecordingSpeechModels:
+    """Speech that also keeps what the models last answered: implements `pipelines.model_protocols.SpeechModels`."""
 
     def __init__(self, speech: SpeechInProcess) -> None:
         self._speech = speech
@@ -146,28 +146,28 @@ def evaluate(
     speakers: int | None = None,
 ) -> Result:
     """Transcribe one call and compare it with its reference."""
-    speech = Remembered(SpeechInProcess(transcriber, diarizer))
+    speech = RecordingSpeechModels(SpeechInProcess(transcriber, diarizer))
     found, timings = asyncio.run(
         track_transcription.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
     )
     turns = sorted(reference["turns"], key=lambda turn: turn["start"])
-    said, heard = streams(turns, "speaker", "text"), streams(found["words"], "speaker", "word")
+    said, heard = speaker_streams(turns, "speaker", "text"), speaker_streams(found["words"], "speaker", "word")
     utterances = [normalised(turn["text"]) for turn in turns]
     whole = " ".join(utterances)
     guess = normalised(" ".join(word["word"] for word in found["words"]))
     missed, false_alarm, confusion, total = diarization_errors(turns, found["utterances"], found["duration_seconds"])
     theirs = None
     if speech.words is not None and speech.turns is not None:
-        theirs = list(streams(assigned_by_whisperx(speech.words, speech.turns), "speaker", "word").values())
+        theirs = list(speaker_streams(assigned_by_whisperx(speech.words, speech.turns), "speaker", "word").values())
     return Result(
         name=str(reference["id"]),
         seconds=found["duration_seconds"],
         reference_words=len(whole.split()),
-        word_errors=errors(whole, guess),
-        permuted_errors=permuted_errors(list(said.values()), list(heard.values())),
-        unattributed_errors=unattributed_errors(utterances, list(heard.values())),
-        whisperx_permuted=None if theirs is None else permuted_errors(list(said.values()), theirs),
-        whisperx_unattributed=None if theirs is None else unattributed_errors(utterances, theirs),
+        word_errors=count_word_errors(whole, guess),
+        cp_word_errors=cp_word_errors(list(said.values()), list(heard.values())),
+        orc_word_errors=orc_word_errors(utterances, list(heard.values())),
+        whisperx_cp_errors=None if theirs is None else cp_word_errors(list(said.values()), theirs),
+        whisperx_orc_errors=None if theirs is None else orc_word_errors(utterances, theirs),
         blank_words=sum(word["speaker"] is None for word in found["words"]),
         words=len(found["words"]),
         time_errors=tuple(time_errors(turns, found["words"])),
@@ -245,8 +245,8 @@ def _row(name: str, results: Sequence[Result]) -> str:
     missed = sum(result.missed for result in results) / speech
     false_alarm = sum(result.false_alarm for result in results) / speech
     confusion = sum(result.confusion for result in results) / speech
-    permuted = sum(result.permuted_errors for result in results) / words
-    unattributed = sum(result.unattributed_errors for result in results) / words
+    permuted = sum(result.cp_word_errors for result in results) / words
+    unattributed = sum(result.orc_word_errors for result in results) / words
     if len(results) == 1:
         reference, found = str(results[0].speakers_reference), str(results[0].speakers_found)
     else:
@@ -276,9 +276,9 @@ def _row(name: str, results: Sequence[Result]) -> str:
 def _of_whisperx(results: Sequence[Result], words: int) -> tuple[str, str]:
     """cpWER and tax of whisperx's attribution; empty on tracks."""
     pairs = [
-        (result.whisperx_permuted, result.whisperx_unattributed)
+        (result.whisperx_cp_errors, result.whisperx_orc_errors)
         for result in results
-        if result.whisperx_permuted is not None and result.whisperx_unattributed is not None
+        if result.whisperx_cp_errors is not None and result.whisperx_orc_errors is not None
     ]
     if not pairs:
         return "", ""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from models.contract.errors import WriteCareError
 from models.registry.champions import SHIPPED
-from training.report.steps import Steps
+from training.report.steps import ProgressSteps
 
 _NO_STORE: Final = "none"
 
@@ -60,22 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when the report is written, 1 with one line where it cannot be, 2 for wrong use."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
-    given = parser.parse_args(words)
-    if given.against and not given.model:
+    options = parser.parse_args(words)
+    if options.against and not options.model:
         parser.error("--against needs --model")
-    command = " ".join(["./writecare evaluate", *_told(words)])
+    command = " ".join(["./writecare evaluate", *_measured_arguments(words)])
     try:
-        with Steps() as steps:
+        with ProgressSteps() as steps:
             with steps.step("starting"):  # what follows takes seconds to import
                 from training.report import builder, page, tracking  # noqa: PLC0415
-            store = given.mlflow or tracking.store_of(given.data)
+            store = options.mlflow or tracking.default_store(options.data)
             if store != _NO_STORE:
-                tracking.checked_store(store)
-            figures, directory = (builder.compare if given.against else builder.evaluate)(given, command, steps)
+                tracking.require_local_store(store)
+            figures, directory = (builder.compare if options.against else builder.evaluate)(options, command, steps)
             if store != _NO_STORE:
                 with steps.step("keeping the MLflow run"):
-                    tracking.keep_run(store, given.data, directory.name, figures, directory)
-        print(page.comparison_table(figures) if given.against else _summary(figures))
+                    tracking.log_run(store, options.data, directory.name, figures, directory)
+        print(page.comparison_table(figures) if options.against else _summary(figures))
         print(f"\n{directory / 'report.md'}")
     except (WriteCareError, ValueError, RuntimeError, OSError) as error:
         print(error, file=sys.stderr)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _told(words: Sequence[str]) -> list[str]:
+def _measured_arguments(words: Sequence[str]) -> list[str]:
     """The arguments that decide what is measured; where state lies is nobody else's business."""
     kept, skip = [], False
     for word in words:

@@ -21,26 +21,26 @@ from sklearn.linear_model import LogisticRegression
 from models.text.ngrams import NgramClassifier, NgramFeatures, NgramInput, ngram_inputs
 from models.text.safeguarding import turn_maxima
 from models.text.sentiment import turn_means
-from models.text.turn_encoder import TurnEncoder, apply_difference, difference
-from training.dataset import FIRST_CORPORA, Labelled
+from models.text.turn_encoder import TurnEncoder, apply_difference, weight_difference
+from training.dataset import FIRST_CORPORA, LabelledConversation
 from training.fine_tuning import FineTuning, TurnHeads, fine_tune
-from training.real_talk_mixing import with_lines
+from training.real_talk_mixing import insert_lines
 
 _ANSWERS: Final = "answers.safetensors"
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results.
 
-    `real_talk`: excerpts out of public sets, learnt from as harmless; `unlearnt_talk`: others, asked like `held_out`.
+    `real_talk`: excerpts out of public sets, learnt from as harmless; `held_out_talk`: others, asked like `held_out`.
     `levelled`: groups of words that the encoder reads alike.
     """
 
-    learn: Sequence[Labelled]
-    real_talk: Sequence[Labelled]
-    held_out: Sequence[Labelled]
-    unlearnt_talk: Sequence[Labelled]
+    learn: Sequence[LabelledConversation]
+    real_talk: Sequence[LabelledConversation]
+    held_out: Sequence[LabelledConversation]
+    held_out_talk: Sequence[LabelledConversation]
     base: Path
     directory: Path
     stages: tuple[FineTuning, ...]
@@ -50,81 +50,82 @@ class Lesson:
     threads: int
 
 
-def run(lesson: Lesson) -> None:
+def run_job(job: TrainingJob) -> None:
     """Write `encoder`, `heads`, `ngrams` and the `answers` for held-out turns, the last one last."""
-    if (lesson.directory / _ANSWERS).exists():
+    if (job.directory / _ANSWERS).exists():
         return
-    torch.set_num_threads(lesson.threads)
-    lesson.directory.mkdir(parents=True, exist_ok=True)
-    ngrams, document, arrays = fit_ngrams([*lesson.learn, *lesson.real_talk], lesson.ngram_strength)
-    (lesson.directory / "ngrams.json").write_text(json.dumps(document), encoding="utf-8")
-    save_file(arrays, lesson.directory / "ngrams.safetensors")
-    encoder, heads = _fine_tuned(lesson, ngrams)
-    if lesson.unlearnt_talk:
-        harmless = np.concatenate([~np.isnan(item.concerns[:, -1]) for item in lesson.unlearnt_talk])
-        found = answer(lesson.unlearnt_talk, encoder, heads, ngrams) | {"harmless": harmless}
-        save_file(found, lesson.directory / "talk_answers.safetensors")
-    save_file(answer(lesson.held_out, encoder, heads, ngrams), lesson.directory / _ANSWERS)
+    torch.set_num_threads(job.threads)
+    job.directory.mkdir(parents=True, exist_ok=True)
+    ngrams, document, arrays = fit_ngrams([*job.learn, *job.real_talk], job.ngram_strength)
+    (job.directory / "ngrams.json").write_text(json.dumps(document), encoding="utf-8")
+    save_file(arrays, job.directory / "ngrams.safetensors")
+    encoder, heads = _train_stages(job, ngrams)
+    if job.held_out_talk:
+        harmless = np.concatenate([~np.isnan(item.concerns[:, -1]) for item in job.held_out_talk])
+        found = held_out_logits(job.held_out_talk, encoder, heads, ngrams) | {"harmless": harmless}
+        save_file(found, job.directory / "talk_answers.safetensors")
+    save_file(held_out_logits(job.held_out, encoder, heads, ngrams), job.directory / _ANSWERS)
 
 
-def _fine_tuned(lesson: Lesson, ngrams: NgramClassifier) -> tuple[TurnEncoder, TurnHeads]:
+def _train_stages(job: TrainingJob, ngrams: NgramClassifier) -> tuple[TurnEncoder, TurnHeads]:
     """Encoder and heads after the last stage, as they lie on disk: what ships is what answers, its four bits included.
 
     Each stage is left on disk and starts from the one before as it lies there.
     """
-    torch.manual_seed(lesson.seed)
-    heads = TurnHeads(lesson.stages[0].dropout)
-    encoder = TurnEncoder.untrained(lesson.base, lesson.levelled)
-    for number, settings in enumerate(lesson.stages, start=1):
-        files = [lesson.directory / f"stage-{number}-{what}.safetensors" for what in ("encoder", "heads")]
+    torch.manual_seed(job.seed)
+    heads = TurnHeads(job.stages[0].dropout)
+    encoder = TurnEncoder.from_base_weights(job.base, job.levelled)
+    for number, settings in enumerate(job.stages, start=1):
+        files = [job.directory / f"stage-{number}-{what}.safetensors" for what in ("encoder", "heads")]
         if not all(file.exists() for file in files):
             fine_tune(
                 encoder,
                 heads,
-                _of_the_stage(lesson, settings, number),
+                _stage_data(job, settings, number),
                 settings,
                 rank=lambda texts: ngrams.logits([NgramInput(text, "") for text in texts])[:, -1],
-                seed=lesson.seed + number,
-                tell=partial(_tell, number),
+                seed=job.seed + number,
+                log=partial(_log, number),
             )
             save_file(
-                difference(encoder.network, TurnEncoder.untrained(lesson.base, lesson.levelled).network), files[0]
+                weight_difference(encoder.network, TurnEncoder.from_base_weights(job.base, job.levelled).network),
+                files[0],
             )
             save_file(heads.arrays(), files[1])
-        encoder = TurnEncoder.untrained(lesson.base, lesson.levelled)
+        encoder = TurnEncoder.from_base_weights(job.base, job.levelled)
         apply_difference(encoder.network, load_file(files[0]))
         heads.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(files[1]).items()})
     for what, file in zip(("encoder", "heads"), files, strict=True):
-        shutil.copyfile(file, lesson.directory / f"{what}.safetensors")
+        shutil.copyfile(file, job.directory / f"{what}.safetensors")
     return encoder, heads.eval()
 
 
-def _of_the_stage(lesson: Lesson, settings: FineTuning, number: int) -> list[Labelled]:
+def _stage_data(job: TrainingJob, settings: FineTuning, number: int) -> list[LabelledConversation]:
     """The conversations that a stage learns from, and its excerpts of real talk."""
-    draw = random.Random(lesson.seed)  # noqa: S311 - a reproducible choice, not a secret
-    mine = [item for item in lesson.learn if not settings.corpora or not item.source or item.folder in settings.corpora]
+    rng = random.Random(job.seed)  # noqa: S311 - a reproducible choice, not a secret
+    mine = [item for item in job.learn if not settings.corpora or not item.source or item.folder in settings.corpora]
     if settings.replayed < 1.0:
-        mine = [item for item in mine if item.folder not in FIRST_CORPORA or draw.random() < settings.replayed]
-    talk = lesson.real_talk if settings.real_talk else ()
-    return mine + with_lines(talk, [item for item in mine if _is_a_line(item)], draw)
+        mine = [item for item in mine if item.folder not in FIRST_CORPORA or rng.random() < settings.replayed]
+    talk = job.real_talk if settings.real_talk else ()
+    return mine + insert_lines(talk, [item for item in mine if _is_a_line(item)], rng)
 
 
-def _is_a_line(item: Labelled) -> bool:
+def _is_a_line(item: LabelledConversation) -> bool:
     return len(item.conversation.turns) == 1 and item.folder not in FIRST_CORPORA
 
 
-def _tell(stage: int, line: str) -> None:
+def _log(stage: int, line: str) -> None:
     print(f"stage {stage}, {line}", flush=True)
 
 
-def read_learnt(directory: Path, name: str) -> dict[str, NDArray[Any]]:
+def read_job_output(directory: Path, name: str) -> dict[str, NDArray[Any]]:
     """One of a finished lesson's arrays files: `answers`, `talk_answers`, `encoder`, `heads` or `ngrams`."""
     arrays: dict[str, NDArray[Any]] = load_file(directory / f"{name}.safetensors")
     return arrays
 
 
-def answer(
-    items: Sequence[Labelled], encoder: TurnEncoder, heads: TurnHeads, ngrams: NgramClassifier
+def held_out_logits(
+    items: Sequence[LabelledConversation], encoder: TurnEncoder, heads: TurnHeads, ngrams: NgramClassifier
 ) -> dict[str, NDArray[Any]]:
     """Uncalibrated logits of every turn of `items`, in order, and the position in `items` of its conversation."""
     vectors = encoder.encode([item.conversation for item in items])
@@ -144,7 +145,7 @@ def answer(
 
 
 def fit_ngrams(
-    learn: Sequence[Labelled], strength: float
+    learn: Sequence[LabelledConversation], strength: float
 ) -> tuple[NgramClassifier, dict[str, Any], dict[str, NDArray[Any]]]:
     """One logistic regression an output over n-grams; the classifier, its vocabulary and its weights (float16)."""
     features = NgramFeatures.fit(_inputs(learn))
@@ -163,5 +164,5 @@ def fit_ngrams(
     return NgramClassifier(features, weights, bias), features.to_document(), arrays
 
 
-def _inputs(items: Sequence[Labelled]) -> list[NgramInput]:
+def _inputs(items: Sequence[LabelledConversation]) -> list[NgramInput]:
     return [row for item in items for row in ngram_inputs([turn.text for turn in item.conversation.turns])]

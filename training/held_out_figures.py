@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.records import CATEGORIES, SEVERITIES
-from training.calibration import Answers, cross_calibrated, expected_level
-from training.dataset import Labelled
+from training.calibration import HeldOutAnswers, cross_calibrated_probabilities, severity_levels
+from training.dataset import LabelledConversation
 from training.metrics import (
     average_precision,
     binary_f1,
@@ -24,20 +24,22 @@ Figures = dict[str, Any]
 
 
 def text_figures(
-    answers: Answers,
-    dataset: Sequence[Labelled],
+    answers: HeldOutAnswers,
+    dataset: Sequence[LabelledConversation],
     thresholds: Mapping[str, float],
     commitment_threshold: float,
 ) -> Figures:
     """Figures with intervals for safeguarding, sentiment and actions; every turn judged by models blind to it."""
-    concern, sentiment, commitment = cross_calibrated(answers)
-    told = sentiment.argmax(axis=1)
+    concern, sentiment, commitment = cross_calibrated_probabilities(answers)
+    predicted = sentiment.argmax(axis=1)
     groups = answers.conversation
     return {
         "safeguarding": safeguarding_figures(answers, concern, thresholds, dataset),
         "sentiment": {
-            "macro_f1": bootstrap(groups, lambda rows: macro_f1(answers.true_sentiment[rows], told[rows])).__dict__,
-            "accuracy": float((told == answers.true_sentiment).mean()),
+            "macro_f1": bootstrap(
+                groups, lambda rows: macro_f1(answers.true_sentiment[rows], predicted[rows])
+            ).__dict__,
+            "accuracy": float((predicted == answers.true_sentiment).mean()),
         },
         "actions": {
             "turn_f1": bootstrap(
@@ -52,13 +54,16 @@ def text_figures(
 
 
 def safeguarding_figures(
-    answers: Answers, concern: NDArray[np.float32], thresholds: Mapping[str, float], dataset: Sequence[Labelled]
+    answers: HeldOutAnswers,
+    concern: NDArray[np.float32],
+    thresholds: Mapping[str, float],
+    dataset: Sequence[LabelledConversation],
 ) -> Figures:
     """What the goals name: AP, recall at fixed false alarms, calibration, severity, and the shipped thresholds."""
-    truth, any_truth, any_chance = answers.true_concern, answers.true_concern[:, -1], concern[:, -1]
+    truth, any_truth, any_concern_probability = answers.true_concern, answers.true_concern[:, -1], concern[:, -1]
     groups = answers.conversation
-    voiced = answers.true_severity >= 0
-    levels = expected_level(answers.severity)
+    has_concern = answers.true_severity >= 0
+    levels = severity_levels(answers.severity)
     above = concern[:, : len(CATEGORIES)] >= np.asarray([thresholds[name] for name in CATEGORIES])
     flagged = np.asarray(above.any(axis=1))
     critical = answers.true_severity == len(SEVERITIES) - 1
@@ -67,25 +72,25 @@ def safeguarding_figures(
         "turns": len(truth),
         "conversations": int(np.unique(groups).size),
         "average_precision_any": bootstrap(
-            groups, lambda rows: average_precision(any_truth[rows], any_chance[rows])
+            groups, lambda rows: average_precision(any_truth[rows], any_concern_probability[rows])
         ).__dict__,
         "recall_at_1_percent": bootstrap(
-            groups, lambda rows: recall_at_false_alarms(any_truth[rows], any_chance[rows], 0.01)
+            groups, lambda rows: recall_at_false_alarms(any_truth[rows], any_concern_probability[rows], 0.01)
         ).__dict__,
         "recall_at_5_percent": bootstrap(
-            groups, lambda rows: recall_at_false_alarms(any_truth[rows], any_chance[rows], 0.05)
+            groups, lambda rows: recall_at_false_alarms(any_truth[rows], any_concern_probability[rows], 0.05)
         ).__dict__,
         "mean_average_precision": bootstrap(
             groups, lambda rows: mean_average_precision(truth[rows, :-1], concern[rows, :-1]), resamples=200
         ).__dict__,
         "expected_calibration_error": bootstrap(
-            groups, lambda rows: expected_calibration_error(any_truth[rows], any_chance[rows])
+            groups, lambda rows: expected_calibration_error(any_truth[rows], any_concern_probability[rows])
         ).__dict__,
         "severity_within_one": bootstrap(
-            groups[voiced],
-            lambda rows: severity_within_one(answers.true_severity[voiced][rows], levels[voiced][rows]),
+            groups[has_concern],
+            lambda rows: severity_within_one(answers.true_severity[has_concern][rows], levels[has_concern][rows]),
         ).__dict__,
-        "severity_exact": float((answers.true_severity[voiced] == levels[voiced]).mean()),
+        "severity_exact": float((answers.true_severity[has_concern] == levels[has_concern]).mean()),
         "at_shipped_thresholds": {
             "ordinary_turns_flagged": float(flagged[any_truth == 0].mean()),
             "ordinary_turns_flagged_in_hard_negatives": float(flagged[(any_truth == 0) & hard].mean()),
@@ -97,7 +102,7 @@ def safeguarding_figures(
             name: average_precision(truth[:, at], concern[:, at]) for at, name in enumerate(CATEGORIES)
         },
         "average_precision_any_by_deal": [
-            average_precision(any_truth[answers.fold == fold], any_chance[answers.fold == fold])
+            average_precision(any_truth[answers.fold == fold], any_concern_probability[answers.fold == fold])
             for fold in np.unique(answers.fold)
         ],
         "encoder_alone": {

@@ -19,12 +19,12 @@ from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from models.artefacts.files import read_artefact
+from models.artefacts.files import load_manifest
 from models.artefacts.weights import mpnet
 from models.registry.champions import SHIPPED
 from models.text.safeguarding import turn_maxima
 from models.text.turn_encoder import TurnEncoder
-from training.dataset import Labelled, dataset_sha256, read_dataset
+from training.dataset import LabelledConversation, dataset_sha256, read_dataset
 from training.metrics import average_precision, bootstrap, recall_at_false_alarms
 
 _DIMENSIONS: Final = 256  # of 1536, the principal ones: a fit takes seconds in the place of a minute
@@ -35,7 +35,7 @@ _AT_ONCE: Final = 64  # conversations
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutResult:
     """What a model that learnt nothing of `name` says of it; the last two at a threshold chosen on the others."""
 
     kind: str
@@ -52,9 +52,9 @@ class LeftOut:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.leave_one_out", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
-    given = parser.parse_args()
+    options = parser.parse_args()
     dataset = read_dataset()
-    vectors = _vectors(dataset, given.data)
+    vectors = _vectors(dataset, options.data)
     print("| left out | turns, with a concern | AP | at 1 % | at 5 % | concerns, ordinary flagged |")
     print("|---|---|---|---|---|---|")
     for row in left_out(dataset, vectors):
@@ -67,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def left_out(dataset: Sequence[Labelled], vectors: NDArray[np.float32]) -> Iterator[LeftOut]:
+def left_out(dataset: Sequence[LabelledConversation], vectors: NDArray[np.float32]) -> Iterator[LeftOutResult]:
     """Styles first, then sources; `vectors`: a row a turn of the conversations, in order."""
     owner = np.concatenate([np.full(len(item.conversation.turns), at) for at, item in enumerate(dataset)])
     truth = np.concatenate([item.concerns[:, -1] for item in dataset])
@@ -77,22 +77,22 @@ def left_out(dataset: Sequence[Labelled], vectors: NDArray[np.float32]) -> Itera
         for name in dict.fromkeys(part):
             asked = part == name
             if truth[asked].sum() >= _FEW and not asked.all():
-                yield _asked((kind, str(name)), asked, owner, truth, reduced)
+                yield _evaluate_part((kind, str(name)), asked, owner, truth, reduced)
 
 
-def _asked(
+def _evaluate_part(
     named: tuple[str, str],
     asked: NDArray[np.bool_],
     owner: NDArray[np.int64],
     truth: NDArray[np.float32],
     reduced: NDArray[np.float32],
-) -> LeftOut:
+) -> LeftOutResult:
     layer = LogisticRegression(C=_STRENGTH, max_iter=300).fit(reduced[~asked], truth[~asked])
     chance = layer.decision_function(reduced)
     threshold = np.quantile(chance[~asked & (truth == 0)], 1.0 - _FALSE_ALARMS)
     said, known = chance[asked], truth[asked]
     found = bootstrap(owner[asked], lambda rows: average_precision(known[rows], said[rows]), resamples=200)
-    return LeftOut(
+    return LeftOutResult(
         *named,
         int(asked.sum()),
         int(known.sum()),
@@ -104,10 +104,10 @@ def _asked(
     )
 
 
-def _vectors(dataset: Sequence[Labelled], data: Path) -> NDArray[np.float32]:
+def _vectors(dataset: Sequence[LabelledConversation], data: Path) -> NDArray[np.float32]:
     """The shipped encoder's vector of every turn (of a long one the highest over its parts), kept in `data`."""
     encoder = TurnEncoder.load(SHIPPED / "turn_encoder", mpnet(data / "models"))
-    key = read_artefact(SHIPPED / "turn_encoder").files["weights.safetensors"][:12] + dataset_sha256()[:12]
+    key = load_manifest(SHIPPED / "turn_encoder").files["weights.safetensors"][:12] + dataset_sha256()[:12]
     file = data / "leave_one_out" / f"{key}.safetensors"
     if not file.exists():
         rows = []

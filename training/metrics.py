@@ -82,10 +82,10 @@ def bootstrap(
     """
     names, which = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(which == at) for at in range(names.size)]
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     values = []
     for _ in range(resamples):
-        rows = np.concatenate([members[at] for at in draw.integers(0, names.size, names.size)])
+        rows = np.concatenate([members[at] for at in rng.integers(0, names.size, names.size)])
         values.append(figure(rows))
     found = np.asarray(values)[~np.isnan(values)]
     low, high = (float(edge) for edge in np.percentile(found, [2.5, 97.5])) if found.size else (np.nan, np.nan)
@@ -106,10 +106,10 @@ def resampled(groups: NDArray[Any], resamples: int = _RESAMPLES, seed: int = 0) 
     `groups`: the conversation of each row. The draws are those of `bootstrap` with the same seed.
     """
     names, which = np.unique(groups, return_inverse=True)
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     counts = np.ones((1 + resamples, names.size), dtype=np.float32)
     for at in range(resamples):
-        counts[at + 1] = np.bincount(draw.integers(0, names.size, names.size), minlength=names.size)
+        counts[at + 1] = np.bincount(rng.integers(0, names.size, names.size), minlength=names.size)
     return counts[:, which]
 
 
@@ -123,7 +123,7 @@ def interval(values: Floats) -> Interval:
 def average_precisions(truth: Floats, scores: Floats, weights: Floats) -> Floats:
     """As `average_precision` for every row of `weights`, (resamples, items): (resamples,)."""
     order = np.argsort(-scores, kind="stable")
-    found, asked, last = _running(truth[order], scores[order], weights[:, order])
+    found, asked, last = _cumulative(truth[order], scores[order], weights[:, order])
     positives = found[:, -1]
     gained = np.diff(found[:, last], axis=1, prepend=0.0)
     precision = found[:, last] / np.maximum(asked[:, last], 1e-9)
@@ -146,7 +146,7 @@ def recalls_at_false_alarms(truth: Floats, scores: Floats, weights: Floats, rate
     """As `recall_at_false_alarms`, for every row of `weights`."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    found, asked, _ = _running(truth[order], ranked, weights[:, order])
+    found, asked, _ = _cumulative(truth[order], ranked, weights[:, order])
     negatives = asked - found
     allowed = np.floor(rate * negatives[:, -1])
     at = (negatives > allowed[:, None]).argmax(axis=1)  # the first alarm too many
@@ -173,19 +173,19 @@ def shares(hit: NDArray[Any], among: NDArray[Any], weights: Floats) -> Floats:
     return answer
 
 
-def confusions(truth: NDArray[Any], told: NDArray[Any], labels: int, weights: Floats) -> Floats:
+def confusions(truth: NDArray[Any], predicted: NDArray[Any], labels: int, weights: Floats) -> Floats:
     """(resamples, labels, labels), rows true, columns told; a negative index on either side is left out."""
-    known = (truth >= 0) & (told >= 0)
-    cell = np.where(known, truth * labels + told, 0)
+    known = (truth >= 0) & (predicted >= 0)
+    cell = np.where(known, truth * labels + predicted, 0)
     member = np.eye(labels * labels, dtype=np.float32)[cell] * known[:, None]
     counted: Floats = (weights @ member).reshape(len(weights), labels, labels)
     return counted
 
 
-def macro_f1s(confused: Floats) -> Floats:
+def macro_f1s(confusion: Floats) -> Floats:
     """As `macro_f1`, from what `confusions` gave; labels that are neither true nor told are left out of the mean."""
-    hits = np.diagonal(confused, axis1=1, axis2=2)
-    both = confused.sum(axis=1) + confused.sum(axis=2)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    both = confusion.sum(axis=1) + confusion.sum(axis=2)
     known = both > 0
     each = np.where(known, 2 * hits / np.maximum(both, 1e-9), 0.0)
     with np.errstate(invalid="ignore"):
@@ -193,15 +193,15 @@ def macro_f1s(confused: Floats) -> Floats:
     return answer
 
 
-def f1s(truth: NDArray[Any], told: NDArray[Any], weights: Floats) -> Floats:
+def f1s(truth: NDArray[Any], predicted: NDArray[Any], weights: Floats) -> Floats:
     """As `binary_f1` of truth values, for every row of `weights`."""
-    hits = weights @ (truth & told).astype(np.float32)
-    both = weights @ (truth.astype(np.float32) + told.astype(np.float32))
+    hits = weights @ (truth & predicted).astype(np.float32)
+    both = weights @ (truth.astype(np.float32) + predicted.astype(np.float32))
     answer: Floats = 2 * hits / np.maximum(both, 1e-9)
     return answer
 
 
-def _running(truth: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def _cumulative(truth: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Positives and items down the ranking, both (resamples, items), and the last position of each distinct score."""
     found = np.cumsum(weights * truth.astype(np.float32), axis=1)
     asked = np.cumsum(weights, axis=1)

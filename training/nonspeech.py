@@ -33,7 +33,7 @@ def sounds(voices: Sequence[Sound], seconds: float, *, seed: int = 1) -> Mapping
     if voices:
         made["babble"] = lambda: _babble(voices, length, random)
         made["babble, reversed"] = lambda: _babble([voice[::-1] for voice in voices], length, random)
-        made["babble, far"] = lambda: _far(_babble(voices, length, random), random)
+        made["babble, far"] = lambda: _through_wall(_babble(voices, length, random), random)
     return {name: np.asarray(make(), dtype=np.float32) for name, make in made.items()}
 
 
@@ -87,7 +87,7 @@ def _without_pauses(voice: Sound) -> Sound:
     return np.asarray(spoken.reshape(-1) if len(spoken) else voice)
 
 
-def _far(sound: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+def _through_wall(sound: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """The same heard through a wall: dull, reverberant and quiet."""
     time = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     room = random.normal(size=len(time)) * np.exp(-9 * time)

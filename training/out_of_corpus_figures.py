@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from models.contract.records import CATEGORIES, Conversation, Turn, TurnAssessment
 from models.text.safeguarding import SafeguardingModel
-from pipelines.alerting import calls_for_an_alert
+from pipelines.alerting import warrants_alert
 from training.metrics import bootstrap_mean
 from training.real_talk import RealTalk
 
-TABLE: Final = Path(__file__).parent / "data" / "plain_table" / "lines.tsv"
+PLAIN_LINES_FILE: Final = Path(__file__).parent / "data" / "plain_table" / "lines.tsv"
 HARMLESS: Final = "none"
 _AT_ONCE: Final = 32  # conversations
 
@@ -41,7 +41,7 @@ class PlainLine:
 
 def plain_lines() -> list[PlainLine]:
     """The table, in order."""
-    rows = TABLE.read_text(encoding="utf-8").splitlines()[1:]
+    rows = PLAIN_LINES_FILE.read_text(encoding="utf-8").splitlines()[1:]
     return [PlainLine(*row.split("\t")) for row in rows]
 
 
@@ -54,15 +54,15 @@ def plain_figures(model: SafeguardingModel, lines: Sequence[PlainLine]) -> Figur
     )
     category = np.asarray([line.category for line in lines])
     register = np.asarray([line.register for line in lines])
-    voiced = category != HARMLESS
+    has_concern = category != HARMLESS
     parts = [("category", str(name), category == name) for name in CATEGORIES]
-    parts += [("register", str(name), voiced & (register == name)) for name in np.unique(register[voiced])]
+    parts += [("register", str(name), has_concern & (register == name)) for name in np.unique(register[has_concern])]
     return {
-        "disclosures": int(voiced.sum()),
-        "harmless_lines": int((~voiced).sum()),
-        "disclosures_flagged": _share(flagged[voiced]),
-        "disclosures_in_their_category": _share(named[voiced]),
-        "harmless_lines_flagged": _share(flagged[~voiced]),
+        "disclosures": int(has_concern.sum()),
+        "harmless_lines": int((~has_concern).sum()),
+        "disclosures_flagged": _share(flagged[has_concern]),
+        "disclosures_in_their_category": _share(named[has_concern]),
+        "harmless_lines_flagged": _share(flagged[~has_concern]),
         "parts": [
             {
                 "kind": kind, "name": name, "lines": int(mask.sum()),
@@ -79,15 +79,15 @@ def real_talk_figures(model: SafeguardingModel, sets: Sequence[RealTalk]) -> lis
 
     Turns with a word of real harm count too: that some of them are rightly flagged makes the figures an upper bound.
     """
-    return [_of_a_set(model, one) for one in sets if one.held_out]
+    return [_set_figures(model, one) for one in sets if one.held_out]
 
 
-def _of_a_set(model: SafeguardingModel, talk: RealTalk) -> Figures:
+def _set_figures(model: SafeguardingModel, talk: RealTalk) -> Figures:
     found = _assessed(model, [item.conversation for item in talk.held_out])
     owner = np.concatenate([np.full(len(turns), at) for at, turns in enumerate(found)])
     flagged = np.asarray([bool(turn.concerns) for turns in found for turn in turns], dtype=float)
     documents = np.asarray([any(turn.concerns for turn in turns) for turns in found])
-    alerts = np.asarray([calls_for_an_alert([turn.concerns for turn in turns]) for turns in found])
+    alerts = np.asarray([warrants_alert([turn.concerns for turn in turns]) for turns in found])
     return {
         "set": talk.name,
         "kind": talk.kind,

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from models.contract.records import CATEGORIES, Conversation, Participant, Turn
-from training.dataset import Labelled
+from training.dataset import LabelledConversation
 
 _Line = tuple[str, str, str]  # speaker, role, words
 _Document = tuple[str, list[_Line]]  # its name in the set, and its turns
@@ -43,8 +43,8 @@ class RealTalk:
 
     name: str
     kind: str
-    learn: tuple[Labelled, ...]
-    held_out: tuple[Labelled, ...]
+    learn: tuple[LabelledConversation, ...]
+    held_out: tuple[LabelledConversation, ...]
 
 
 def read_real_talk(public: Path) -> list[RealTalk]:
@@ -64,23 +64,23 @@ def read_real_talk(public: Path) -> list[RealTalk]:
     return found
 
 
-def doubtful(text: str) -> bool:
+def mentions_harm(text: str) -> bool:
     """Whether the turn has a word of real harm, so that 'harmless' would be a guess."""
     return _DOUBTFUL.search(text) is not None
 
 
-def _labelled(name: str, document: _Document, kind: str) -> Labelled:
+def _labelled(name: str, document: _Document, kind: str) -> LabelledConversation:
     key, lines = document
     concerns = np.zeros((len(lines), len(CATEGORIES) + 1), dtype=np.float32)
-    concerns[[doubtful(text) for _, _, text in lines]] = np.nan
-    roles = {speaker: role for speaker, role, _ in lines} if _share(key) < 0.5 else {}
+    concerns[[mentions_harm(text) for _, _, text in lines]] = np.nan
+    roles = {speaker: role for speaker, role, _ in lines} if _hash_fraction(key) < 0.5 else {}
     conversation = Conversation(
         id=f"{name}-{key}",
         channel="call",
         participants=tuple(Participant(speaker=speaker, role=role, name=None) for speaker, role in roles.items()),
         turns=tuple(Turn(speaker=speaker, text=text) for speaker, _, text in lines),
     )
-    return Labelled(
+    return LabelledConversation(
         conversation=conversation,
         concerns=concerns,
         severity=np.full(len(lines), -1, dtype=np.int64),
@@ -110,22 +110,22 @@ def _excerpts(document: _Document) -> Iterator[_Document]:
         yield f"{key}-{number}", part
 
 
-def _share(key: str) -> float:
+def _hash_fraction(key: str) -> float:
     """A number from 0 to 1 that depends on the key alone: deals documents the same on every machine."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
-def _plain(text: str) -> str:
+def _clean_text(text: str) -> str:
     """As one writes: without transcribers' marks in braces, no space before a mark, a letter name as letters."""
     text = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", text).replace("_", " ")
     return re.sub(r"\s+([.,?!;:'])", r"\1", re.sub(r"\s+", " ", text)).strip()
 
 
-def _joined(lines: Sequence[_Line]) -> list[_Line]:
+def _merge_lines(lines: Sequence[_Line]) -> list[_Line]:
     """Neighbouring lines of one speaker as one turn, up to 40 words; empty ones dropped."""
     turns: list[_Line] = []
     for speaker, role, text in lines:
-        words = _plain(text)
+        words = _clean_text(text)
         if not words:
             continue
         if turns and turns[-1][0] == speaker and len(turns[-1][2].split()) + len(words.split()) <= 40:
@@ -143,11 +143,11 @@ def _consultation(dialogue: str) -> list[_Line]:
             continue
         who = match[1].strip().lower()
         role = "gp" if "doc" in who or "clinician" in who else "family" if "guest" in who else "other"
-        lines.append((who, role, _plain(match[2])))
+        lines.append((who, role, _clean_text(match[2])))
     return lines
 
 
-def _table(*parts: str, key: str) -> Callable[[Path], Iterator[_Document]]:
+def _csv_dialogues(*parts: str, key: str) -> Callable[[Path], Iterator[_Document]]:
     def read(public: Path) -> Iterator[_Document]:
         csv.field_size_limit(10_000_000)
         for part in parts:
@@ -167,7 +167,7 @@ def _ami(part: str) -> Callable[[Path], Iterator[_Document]]:
                 meeting = json.loads(line)
                 yield (
                     meeting["meeting_id"],
-                    _joined([(u["speaker"], "other", u["text"]) for u in meeting["utterances"]]),
+                    _merge_lines([(u["speaker"], "other", u["text"]) for u in meeting["utterances"]]),
                 )
 
     return read
@@ -184,19 +184,19 @@ def _qmsum(part: str) -> Callable[[Path], Iterator[_Document]]:
             if file.stem.startswith(("ES", "IS", "TS")):
                 continue
             said = json.loads(file.read_text(encoding="utf-8"))["meeting_transcripts"]
-            yield file.stem, _joined([(line["speaker"], "other", line["content"]) for line in said])
+            yield file.stem, _merge_lines([(line["speaker"], "other", line["content"]) for line in said])
 
     return read
 
 
-def _mails(held_out: bool) -> Callable[[Path], Iterator[_Document]]:
+def _email_lines(held_out: bool) -> Callable[[Path], Iterator[_Document]]:
     def read(public: Path) -> Iterator[_Document]:
         lines = (
             (public / "email_intent" / "train_Ask0729.txt").read_text(encoding="utf-8", errors="replace").splitlines()
         )
         for number, line in enumerate(lines):
-            text = _plain(line.partition("\t")[2])
-            if text and (_share(text) < 0.2) == held_out:
+            text = _clean_text(line.partition("\t")[2])
+            if text and (_hash_fraction(text) < 0.2) == held_out:
                 yield str(number), [("S1", "other", text)]
 
     return read
@@ -208,7 +208,7 @@ def _comments(part: str, share: float) -> Callable[[Path], Iterator[_Document]]:
     def read(public: Path) -> Iterator[_Document]:
         for line in (public / "goemotions" / part).read_text(encoding="utf-8").splitlines():
             text, _, key = line.split("\t")
-            if _share(key) < share and not doubtful(text):
+            if _hash_fraction(key) < share and not mentions_harm(text):
                 yield key, [("S1", "other", re.sub(r"\[(NAME|RELIGION)\]", "Sam", text))]
 
     return read
@@ -220,10 +220,18 @@ _MTS: Final = (
     "mts_dialog/MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv",
 )
 _SETS: Final = {
-    "aci": ("consultation", _table("aci_bench/train.csv", key="encounter_id"), _table(*_ACI, key="encounter_id")),
-    "mts": ("consultation", _table("mts_dialog/MTS-Dialog-TrainingSet.csv", key="ID"), _table(*_MTS, key="ID")),
+    "aci": (
+        "consultation",
+        _csv_dialogues("aci_bench/train.csv", key="encounter_id"),
+        _csv_dialogues(*_ACI, key="encounter_id"),
+    ),
+    "mts": (
+        "consultation",
+        _csv_dialogues("mts_dialog/MTS-Dialog-TrainingSet.csv", key="ID"),
+        _csv_dialogues(*_MTS, key="ID"),
+    ),
     "ami": ("meeting", _ami("ami_train.jsonl"), _ami("ami_dev.jsonl")),
     "qmsum": ("meeting", _qmsum("train"), _qmsum("val")),
-    "mails": ("e-mail", _mails(held_out=False), _mails(held_out=True)),
+    "mails": ("e-mail", _email_lines(held_out=False), _email_lines(held_out=True)),
     "comments": ("short lines", _comments("train.tsv", 0.2), _comments("dev.tsv", 0.2)),
 }

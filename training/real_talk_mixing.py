@@ -12,23 +12,25 @@ from typing import Final
 import numpy as np
 
 from models.contract.records import Turn
-from training.dataset import Labelled
+from training.dataset import LabelledConversation
 from training.real_talk import RealTalk
 
 _WITH_A_LINE: Final = 0.5
 _SHARES: Final = {"consultation": 0.5, "meeting": 0.2, "e-mail": 0.1, "short lines": 0.2}  # of the words
 
 
-def chosen_excerpts(sets: Sequence[RealTalk], words: int, seed: int, taken: Collection[str] = ()) -> list[Labelled]:
+def choose_excerpts(
+    sets: Sequence[RealTalk], words: int, seed: int, excluded_ids: Collection[str] = ()
+) -> list[LabelledConversation]:
     """About as many words of excerpts, dealt to the kinds of talk by `_SHARES`, to sets of a kind alike.
 
-    `taken`: ids of excerpts that are not to be chosen.
+    `excluded_ids`: ids of excerpts that are not to be chosen.
     """
-    chosen: list[Labelled] = []
+    chosen: list[LabelledConversation] = []
     for real in sets:
         alike = sum(other.kind == real.kind for other in sets)
         left = words * _SHARES[real.kind] / alike
-        order = [excerpt for excerpt in real.learn if excerpt.conversation.id not in taken]
+        order = [excerpt for excerpt in real.learn if excerpt.conversation.id not in excluded_ids]
         random.Random(f"{seed}-{real.name}").shuffle(order)  # noqa: S311 - a reproducible choice, not a secret
         for excerpt in order:
             if left <= 0:
@@ -38,20 +40,22 @@ def chosen_excerpts(sets: Sequence[RealTalk], words: int, seed: int, taken: Coll
     return chosen
 
 
-def with_lines(excerpts: Sequence[Labelled], lines: Sequence[Labelled], draw: random.Random) -> list[Labelled]:
+def insert_lines(
+    excerpts: Sequence[LabelledConversation], lines: Sequence[LabelledConversation], rng: random.Random
+) -> list[LabelledConversation]:
     """The excerpts, half of those that are talk of several turns with one of `lines` in it."""
     return [
-        _with_line(one, draw.choice(lines), draw)
-        if lines and len(one.conversation.turns) > 2 and draw.random() < _WITH_A_LINE
+        _with_line(one, rng.choice(lines), rng)
+        if lines and len(one.conversation.turns) > 2 and rng.random() < _WITH_A_LINE
         else one
         for one in excerpts
     ]
 
 
-def _with_line(excerpt: Labelled, line: Labelled, draw: random.Random) -> Labelled:
+def _with_line(excerpt: LabelledConversation, line: LabelledConversation, rng: random.Random) -> LabelledConversation:
     """The excerpt with the line's only turn put in at random, said by one of its speakers."""
     turns = list(excerpt.conversation.turns)
-    at = draw.randint(1, len(turns))
+    at = rng.randint(1, len(turns))
     turns.insert(at, Turn(speaker=turns[at - 1].speaker, text=line.conversation.turns[0].text))
     return replace(
         excerpt,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.records import Turn
-from training.dataset import Labelled
+from training.dataset import LabelledConversation
 
 UNKNOWN_SENTIMENT: Final = -100  # what the loss leaves out
 _SHORTEST_CUT: Final = 12  # words
@@ -24,24 +24,24 @@ _JOIN: Final = (0.15, 0.15, 0.15, 0.7)  # one of these for a conversation: now a
 _BREAK: Final = re.compile(r"(?<=[.!?,;])\s+|\s+(?=(?:and|but|so|then|cos|because)\s)")
 
 _Row = tuple[NDArray[np.float32], int, int, float]  # concerns, severity, sentiment, whether it commits
-Rank = Callable[[Sequence[str]], NDArray[np.float32]]
+ConcernScorer = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
-def resegmented(item: Labelled, rank: Rank, draw: random.Random) -> Labelled:
+def resegmented(item: LabelledConversation, rank: ConcernScorer, rng: random.Random) -> LabelledConversation:
     """`item` cut and joined at random. `rank` says how much each text sounds like a concern.
 
     A label that a cut or a join makes doubtful becomes unknown: nan, or -100 for a sentiment.
     """
     turns: list[Turn] = []
     rows: list[_Row] = []
-    join = draw.choice(_JOIN)
+    join = rng.choice(_JOIN)
     for at, turn in enumerate(item.conversation.turns):
         row = (item.concerns[at], int(item.severity[at]), int(item.sentiment[at]), float(item.commits[at]))
-        halves = _halves(turn.text, draw) if draw.random() < _CUT else None
+        halves = _split_turn(turn.text, rng) if rng.random() < _CUT else None
         if halves is not None:
             turns += [Turn(speaker=turn.speaker, text=half) for half in halves]
             rows += _cut_labels(row, rank(halves))
-        elif turns and not np.isnan(rows[-1][0]).any() and draw.random() < join:
+        elif turns and not np.isnan(rows[-1][0]).any() and rng.random() < join:
             last = turns.pop()
             turns.append(Turn(speaker=last.speaker, text=f"{last.text} {turn.text}"))
             rows.append(_joined(rows.pop(), row))
@@ -58,7 +58,7 @@ def resegmented(item: Labelled, rank: Rank, draw: random.Random) -> Labelled:
     )
 
 
-def _halves(text: str, draw: random.Random) -> tuple[str, str] | None:
+def _split_turn(text: str, rng: random.Random) -> tuple[str, str] | None:
     """The text in two, at a mark or a joining word not too near its ends; None where it is short or has none."""
     if len(text.split()) < _SHORTEST_CUT:
         return None
@@ -69,7 +69,7 @@ def _halves(text: str, draw: random.Random) -> tuple[str, str] | None:
     ]
     if not cuts:
         return None
-    start, end = draw.choice(cuts)
+    start, end = rng.choice(cuts)
     return text[:start], text[end:]
 
 
@@ -79,11 +79,11 @@ def _joined(first: _Row, second: _Row) -> _Row:
     return np.maximum(first[0], second[0]), max(first[1], second[1]), sentiment, float(np.maximum(first[3], second[3]))
 
 
-def _cut_labels(row: _Row, sounds: NDArray[np.float32]) -> list[_Row]:
+def _cut_labels(row: _Row, concern_scores: NDArray[np.float32]) -> list[_Row]:
     concerns, severity, sentiment, commits = row
     commits = commits and float("nan")  # either half may hold the promise
     if not concerns.any():
         return [(concerns, -1, sentiment, commits)] * 2
     unknown = (np.full_like(concerns, np.nan), -1, UNKNOWN_SENTIMENT, commits)
-    told = (concerns, severity, sentiment, commits)
-    return [told, unknown] if sounds[0] >= sounds[1] else [unknown, told]
+    labelled_half = (concerns, severity, sentiment, commits)
+    return [labelled_half, unknown] if concern_scores[0] >= concern_scores[1] else [unknown, labelled_half]

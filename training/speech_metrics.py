@@ -34,7 +34,7 @@ def normalised(text: str) -> str:
     return str(_normaliser()(text))
 
 
-def streams(items: Sequence[Mapping[str, Any]], speaker: str, text: str) -> dict[str, str]:
+def speaker_streams(items: Sequence[Mapping[str, Any]], speaker: str, text: str) -> dict[str, str]:
     """All that each speaker said, normalised, in order."""
     spoken: dict[str, list[str]] = defaultdict(list)
     for item in items:
@@ -42,7 +42,7 @@ def streams(items: Sequence[Mapping[str, Any]], speaker: str, text: str) -> dict
     return {name: normalised(" ".join(parts)) for name, parts in spoken.items()}
 
 
-def errors(reference: str, hypothesis: str) -> int:
+def count_word_errors(reference: str, hypothesis: str) -> int:
     """Substitutions, deletions and insertions between two normalised texts."""
     if not reference:
         return len(hypothesis.split())
@@ -50,17 +50,17 @@ def errors(reference: str, hypothesis: str) -> int:
     return int(counts.substitutions + counts.deletions + counts.insertions)
 
 
-def permuted_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+def cp_word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     """The fewest word errors over all matchings of streams; a stream without a partner is all errors."""
     size = max(len(reference), len(hypothesis))
     padded_reference = [*reference, *[""] * (size - len(reference))]
     padded_hypothesis = [*hypothesis, *[""] * (size - len(hypothesis))]
-    costs = np.array([[errors(one, other) for other in padded_hypothesis] for one in padded_reference])
+    costs = np.array([[count_word_errors(one, other) for other in padded_hypothesis] for one in padded_reference])
     rows, columns = linear_sum_assignment(costs)
     return int(costs[rows, columns].sum())
 
 
-def unattributed_errors(utterances: Sequence[str], hypothesis: Sequence[str]) -> int:
+def orc_word_errors(utterances: Sequence[str], hypothesis: Sequence[str]) -> int:
     """The word errors of ORC-WER: `utterances` (normalised, in order of start) each go to the best stream.
 
     Exact, by dynamic programming over how far each stream has been read: `table[i, j, …]` is the fewest errors of the
@@ -80,11 +80,13 @@ def unattributed_errors(utterances: Sequence[str], hypothesis: Sequence[str]) ->
         if not words:
             table += len(said)
             continue
-        table = np.minimum.reduce([_read(table, axis, stream, said) for axis, stream in enumerate(words)])
+        table = np.minimum.reduce([_align_utterance(table, axis, stream, said) for axis, stream in enumerate(words)])
     return int(table[(-1,) * table.ndim])
 
 
-def _read(table: NDArray[np.int32], axis: int, stream: Sequence[str], said: Sequence[str]) -> NDArray[np.int32]:
+def _align_utterance(
+    table: NDArray[np.int32], axis: int, stream: Sequence[str], said: Sequence[str]
+) -> NDArray[np.int32]:
     """The table after one utterance was compared with the words of one stream, from wherever that had been read to."""
     rows = np.moveaxis(table, axis, 0).copy()
     along = np.arange(len(rows), dtype=np.int32).reshape([-1] + [1] * (rows.ndim - 1))
@@ -121,7 +123,7 @@ def time_errors(turns: Sequence[Mapping[str, Any]], heard: Sequence[Mapping[str,
     `heard` has `word` and `start_seconds`. Both are matched in order, as a whole.
     """
     said = [one for turn in sorted(turns, key=lambda turn: turn["start"]) for one in _timed_words(turn)]
-    found = [(plain, one["start_seconds"]) for one in heard if (plain := _bare(one["word"]))]
+    found = [(plain, one["start_seconds"]) for one in heard if (plain := _plain_word(one["word"]))]
     if not said or not found:
         return []
     matched = jiwer.process_words(" ".join(word for word, _ in said), " ".join(word for word, _ in found))
@@ -137,13 +139,13 @@ def time_errors(turns: Sequence[Mapping[str, Any]], heard: Sequence[Mapping[str,
 def _timed_words(turn: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     timed = list(turn.get("words", ()))
     for word in turn["text"].split():
-        plain = _bare(word)
-        at = next((place for place, one in enumerate(timed[:4]) if _bare(one["word"]) == plain), None)
+        plain = _plain_word(word)
+        at = next((place for place, one in enumerate(timed[:4]) if _plain_word(one["word"]) == plain), None)
         if plain:
             yield plain, None if at is None else float(timed[at]["start"])
         if at is not None:
             del timed[: at + 1]
 
 
-def _bare(word: str) -> str:
+def _plain_word(word: str) -> str:
     return re.sub(r"\W", "", word).lower()

@@ -1,6 +1,6 @@
 """The lawful ground of a model call: asked before any model reads a word, and logged, whichever door was used.
 
-The Serve ingress calls `check_ground` where the body is read, with its own database connection in the caller's
+The Serve ingress calls `check_lawful_basis` where the body is read, with its own database connection in the caller's
 name, so that a call forwarded by this API and one made at Serve's own port meet one check.
 """
 
@@ -11,29 +11,29 @@ from comms.governance.consent.lawful_grounds import read_ground
 from comms.governance.consent.permissions import refuse_unless_permitted
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
-from models.contract.endpoints import ENDPOINTS, Call, Ground, Purpose
+from models.contract.endpoints import ENDPOINTS, EndpointName, LawfulBasisRef, Purpose
 from models.contract.errors import missing, refused
 
-_PURPOSES: Final[dict[Call, Purpose]] = {endpoint.call: endpoint.purpose for endpoint in ENDPOINTS}
+_PURPOSES: Final[dict[EndpointName, Purpose]] = {endpoint.call: endpoint.purpose for endpoint in ENDPOINTS}
 
 
-async def check_ground(conn: Connection, actor: Actor, ground: Ground, call: Call) -> None:
-    """Returns where `ground` exists for the tenant and permits the call's purpose, having logged `ai.<call>`.
+async def check_lawful_basis(conn: Connection, actor: Actor, basis_ref: LawfulBasisRef, call: EndpointName) -> None:
+    """Returns where `basis_ref` exists for the tenant and permits the call's purpose, having logged `ai.<call>`.
 
     Raises `missing` for what is not there (or another tenant's) and `refused` where it does not permit the purpose.
     """
     purpose = _PURPOSES[call]
-    if ground.recording_id is not None:
-        await _check_recording(conn, ground.recording_id, purpose)
-        rests_on = ("recording", ground.recording_id)
-    elif ground.processing_id is not None:
-        await _check_activity(conn, ground.processing_id, purpose)
-        rests_on = ("processing_activity", ground.processing_id)
+    if basis_ref.recording_id is not None:
+        await _check_recording(conn, basis_ref.recording_id, purpose)
+        basis_object = ("recording", basis_ref.recording_id)
+    elif basis_ref.processing_id is not None:
+        await _check_activity(conn, basis_ref.processing_id, purpose)
+        basis_object = ("processing_activity", basis_ref.processing_id)
     else:
-        assert ground.conversation_id is not None, "a ground names exactly one"
-        await _check_conversation(conn, ground.conversation_id, purpose)
-        rests_on = ("conversation", ground.conversation_id)
-    await record_act(conn, actor, f"ai.{call}", rests_on, {"purpose": purpose})
+        assert basis_ref.conversation_id is not None, "a ground names exactly one"
+        await _check_conversation(conn, basis_ref.conversation_id, purpose)
+        basis_object = ("conversation", basis_ref.conversation_id)
+    await record_act(conn, actor, f"ai.{call}", basis_object, {"purpose": purpose})
 
 
 async def _check_recording(conn: Connection, recording_id: UUID, purpose: Purpose) -> None:

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from models.contract.endpoints import QUESTION_PATH, Question, QuestionVector
+from models.contract.endpoints import QUESTION_PATH, SearchQuestion, SearchVector
 from models.contract.errors import WriteCareError, unavailable
 
 _REQUEST_HEADERS: Final = ("authorization", "content-type", "content-length", "accept")
@@ -29,7 +29,7 @@ _ANSWER_SECONDS: Final = 3600.0  # the longest recording on a small machine
 _log = structlog.get_logger(__name__)
 
 
-class _Forwarded(StreamingResponse):
+class _ForwardedResponse(StreamingResponse):
     """The models' answer on its way; the connection to them ends with it, also where the caller goes away early."""
 
     def __init__(self, answer: httpx.Response) -> None:
@@ -44,8 +44,8 @@ class _Forwarded(StreamingResponse):
             await self._answer.aclose()
 
 
-class ModelDoor:
-    """The model endpoints as this process reaches them; made by `open_model_door`."""
+class ModelClient:
+    """The model endpoints as this process reaches them; made by `open_model_client`."""
 
     def __init__(self, client: httpx.AsyncClient | None) -> None:
         self._client = client
@@ -53,24 +53,24 @@ class ModelDoor:
     async def forward(self, request: Request) -> StreamingResponse:
         """The model endpoints' answer, streamed; raises `unavailable` where nobody there can answer now."""
         if self._client is None:
-            raise _down()
+            raise _models_unavailable()
         headers = {name: value for name in _REQUEST_HEADERS if (value := request.headers.get(name)) is not None}
         headers["X-Request-ID"] = request.state.request_id
-        onward = self._client.build_request(
+        upstream_request = self._client.build_request(
             request.method, request.scope["path"], params=str(request.query_params), headers=headers,
             content=request.stream(),
         )  # fmt: skip
         try:
-            answer = await self._client.send(onward, stream=True)
+            answer = await self._client.send(upstream_request, stream=True)
         except httpx.TransportError:
-            raise _down() from None
+            raise _models_unavailable() from None
         if answer.status_code >= 400 and "json" not in answer.headers.get("content-type", ""):
             # not the models' answer but their proxy's: they are starting, or gone
             await answer.aclose()
-            raise _down()
-        return _Forwarded(answer)
+            raise _models_unavailable()
+        return _ForwardedResponse(answer)
 
-    async def lay_question(self, question: Question, authorization: str) -> QuestionVector | None:
+    async def embed_question(self, question: SearchQuestion, authorization: str) -> SearchVector | None:
         """Where the meaning of what somebody looks for lies; None where the models do not say at once."""
         if self._client is None:
             return None
@@ -79,29 +79,29 @@ class ModelDoor:
                 answer = await self._client.post(
                     QUESTION_PATH, json=question.model_dump(), headers={"Authorization": authorization}
                 )
-            return QuestionVector.model_validate_json(answer.raise_for_status().content)
+            return SearchVector.model_validate_json(answer.raise_for_status().content)
         except (TimeoutError, httpx.HTTPError, ValidationError) as error:
             _log.warning("a search goes without meaning", error=type(error).__name__)
             return None
 
 
 @asynccontextmanager
-async def open_model_door(serve_url: str | None) -> AsyncIterator[ModelDoor]:
+async def open_model_client(serve_url: str | None) -> AsyncIterator[ModelClient]:
     """A door to the model endpoints until the block ends; without an address it answers that they are down."""
     if serve_url is None:
-        yield ModelDoor(None)
+        yield ModelClient(None)
         return
     timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, pool=_CONNECT_SECONDS)
     # trust_env: residents' words must never take a detour over a proxy that the environment happens to name
     async with httpx.AsyncClient(base_url=serve_url, timeout=timeout, trust_env=False) as client:
-        yield ModelDoor(client)
+        yield ModelClient(client)
 
 
-def _down() -> WriteCareError:
+def _models_unavailable() -> WriteCareError:
     return unavailable("models-unavailable", "The models cannot answer just now: try again shortly.")
 
 
-def model_door_of(connection: HTTPConnection) -> ModelDoor:
+def model_client_of(connection: HTTPConnection) -> ModelClient:
     """The door to the models that the process opened at its start."""
-    door: ModelDoor = connection.app.state.models
-    return door
+    model_client: ModelClient = connection.app.state.models
+    return model_client

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
 from comms.ai import statistics
-from comms.ai.model_client import model_door_of
+from comms.ai.model_client import model_client_of
 from comms.kernel.time_types import Time
-from comms.web.dependencies import Acting, acting_with, allowed
+from comms.web.dependencies import AuthorisedRequest, actor_with, authorised_for
 from models.contract.endpoints import ENDPOINTS, Batch, BatchResults, Endpoint
 from models.contract.errors import invalid
 
@@ -25,7 +25,7 @@ _LONGEST_PERIOD: Final = timedelta(days=731)
 
 async def forward_call(request: Request) -> StreamingResponse:
     """The body goes on to Ray Serve unread, and its answer comes back as it is made."""
-    return await model_door_of(request).forward(request)
+    return await model_client_of(request).forward(request)
 
 
 def _without_references(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -41,8 +41,8 @@ def _without_references(schema: Any, definitions: dict[str, Any]) -> Any:
 
 def _schema(record: Any) -> dict[str, Any]:
     schema = record.model_json_schema()
-    written_out: dict[str, Any] = _without_references(schema, schema.get("$defs", {}))
-    return written_out
+    inline_policy: dict[str, Any] = _without_references(schema, schema.get("$defs", {}))
+    return inline_policy
 
 
 def _body(endpoint: Endpoint) -> dict[str, Any]:
@@ -68,7 +68,7 @@ for _endpoint in ENDPOINTS:
         name=_endpoint.call,
         summary=_endpoint.title,
         description=(_endpoint.request.__doc__ or "") + "\n\nAnswer: " + (_endpoint.response.__doc__ or ""),
-        dependencies=[allowed("models.use")],
+        dependencies=[actor_with("models.use")],
         response_class=StreamingResponse,
         responses={200: {"model": _answer(_endpoint.response), "description": "Of a single call, or of a batch"}},
         openapi_extra={"requestBody": {"required": True, "content": _body(_endpoint)}},
@@ -77,22 +77,22 @@ for _endpoint in ENDPOINTS:
 
 @router.get("/communication-patterns")
 async def read_communication_patterns(
-    acting: Annotated[Acting, acting_with("patterns.read")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("patterns.read")],
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
 ) -> statistics.CommunicationPatterns:
     """Who talks how much, in which kinds of session; the last 30 days unless a period is named."""
-    return await statistics.communication_patterns(acting.conn, _period(since, until))
+    return await statistics.communication_patterns(authorised.conn, _period(since, until))
 
 
 @router.get("/risk-indicators")
 async def read_risk_indicators(
-    acting: Annotated[Acting, acting_with("patterns.read")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("patterns.read")],
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
 ) -> statistics.RiskIndicators:
     """Where concerns gather: risk levels and categories, beside the period before. Signs, not findings."""
-    return await statistics.risk_indicators(acting.conn, _period(since, until))
+    return await statistics.risk_indicators(authorised.conn, _period(since, until))
 
 
 def _period(since: datetime | None, until: datetime | None) -> statistics.Period:

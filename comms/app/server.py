@@ -13,7 +13,7 @@ import uvicorn
 from comms.app.application import create_app
 from comms.kernel.json_logging import write_json_logs
 from comms.kernel.settings import Settings
-from comms.web.uvicorn_protocol import PatientProtocol
+from comms.web.uvicorn_protocol import TimeLimitedHttpProtocol
 
 # Clients have little to say. To compress a short event for each of 500 sockets takes longer than to send it.
 WEBSOCKETS: Final[dict[str, Any]] = {"ws_max_size": 1 << 16, "ws_per_message_deflate": False}
@@ -23,33 +23,33 @@ _GRACE_SECONDS = 5  # WebSockets and downloads may finish; the launcher waits a 
 def main() -> int:
     """Serves until SIGTERM or SIGINT; exit code 0 after a clean stop, 1 if it never stood."""
     # uvicorn stops gracefully on both, then raises the signal again for whoever stood here before it: us.
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, _exit)
     settings = Settings()
     write_json_logs()
     app = create_app(settings)
     gc.freeze()  # what the process is made of stays: to look through it for garbage took a fifth of a busy one's time
     server = uvicorn.Server(
         uvicorn.Config(
-            app, http=PatientProtocol, host=settings.host, port=settings.port, log_config=None, access_log=False,
+            app, http=TimeLimitedHttpProtocol, host=settings.host, port=settings.port, log_config=None, access_log=False,
             timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False, proxy_headers=False, lifespan="on",
             **WEBSOCKETS,
         )
     )  # fmt: skip
-    server.run(sockets=[_shared_door(settings)] if settings.api_processes > 1 else None)
+    server.run(sockets=[_open_shared_port(settings)] if settings.api_processes > 1 else None)
     return 0 if server.started else 1
 
 
-def _shared_door(settings: Settings) -> socket.socket:
+def _open_shared_port(settings: Settings) -> socket.socket:
     """The port as one of several processes listens at it: the kernel deals connections out among them."""
-    door = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    door.bind((settings.host, settings.port))
-    return door
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((settings.host, settings.port))
+    return listener
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> None:
+def _exit(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 

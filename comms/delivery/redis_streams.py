@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from comms.kernel.database import Connection
-from comms.kernel.processes.leader_election import in_turn
+from comms.kernel.processes.leader_election import run_as_leader
 from comms.outbox.envelope import SentEvent, envelope
-from comms.outbox.queries import CHANNEL
+from comms.outbox.queries import EVENTS_CHANNEL
 
 STREAM_PREFIX: Final = "writecare:events:"
 POSITION_KEY: Final = "writecare:events:position"
@@ -32,7 +32,7 @@ async def fill_streams(url: str, redis_url: str, length: int, stopping: asyncio.
     """Adds what the relay has sent until `stopping` is set; whichever of both servers is lost is asked again."""
 
     async def fill(conn: Connection) -> None:
-        await conn.execute(f"listen {CHANNEL}".encode())
+        await conn.execute(f"listen {EVENTS_CHANNEL}".encode())
         async with Redis.from_url(
             redis_url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5
         ) as redis:
@@ -41,7 +41,7 @@ async def fill_streams(url: str, redis_url: str, length: int, stopping: asyncio.
                     async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
                         pass
 
-    await in_turn("streams", url, _LOCK, fill, stopping, survives=(RedisError, OSError))
+    await run_as_leader("streams", url, _LOCK, fill, stopping, retry_on=(RedisError, OSError))
 
 
 async def add_batch(conn: Connection, redis: "Redis", length: int) -> int:

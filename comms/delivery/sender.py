@@ -11,10 +11,10 @@ import sys
 
 from comms.delivery.redis_streams import fill_streams
 from comms.delivery.webhooks.destinations import SystemResolver
-from comms.delivery.webhooks.dispatcher import Patience, Sender
-from comms.delivery.webhooks.transport import Post
+from comms.delivery.webhooks.dispatcher import RetryPolicy, WebhookSender
+from comms.delivery.webhooks.transport import WebhookClient
 from comms.kernel.database import Database
-from comms.kernel.processes.runner import run_until_told
+from comms.kernel.processes.runner import run_until_signalled
 from comms.kernel.settings import Settings
 from comms.kernel.storage.key_service import LocalKeyFile
 
@@ -23,13 +23,15 @@ _TIMEOUT_SECONDS = 15.0  # a receiver that takes longer should answer first and 
 
 async def run(settings: Settings, url: str, stopping: asyncio.Event) -> None:
     """The process's work."""
-    post = Post(SystemResolver(), settings.webhook_networks, _TIMEOUT_SECONDS)
+    client = WebhookClient(SystemResolver(), settings.webhook_networks, _TIMEOUT_SECONDS)
     keys = LocalKeyFile.open(settings.data_dir / "keys")
     database = Database(url)
     await database.open()
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Sender(database, keys, post, Patience(settings.webhook_attempts)).run(url, stopping))
+            tasks.create_task(
+                WebhookSender(database, keys, client, RetryPolicy(settings.webhook_attempts)).run(url, stopping)
+            )
             if settings.streams_redis_url is not None:
                 redis_url = settings.streams_redis_url.get_secret_value()
                 tasks.create_task(fill_streams(url, redis_url, settings.streams_length, stopping))
@@ -38,4 +40,4 @@ async def run(settings: Settings, url: str, stopping: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_until_told(run))
+    sys.exit(run_until_signalled(run))

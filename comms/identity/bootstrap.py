@@ -10,10 +10,10 @@ from comms.kernel.database import Actor, Database
 from models.contract.errors import invalid
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_NOBODY: Final = UUID(int=0)
+NIL_UUID: Final = UUID(int=0)
 
 # The platform's administrator before there is any person: makes tenants and their first users (`token`, `demo`).
-BOOTSTRAP: Final = Actor(tenant_id=_NOBODY, user_id=_NOBODY, role="platform_admin")
+BOOTSTRAP: Final = Actor(tenant_id=NIL_UUID, user_id=NIL_UUID, role="platform_admin")
 
 
 async def ensure_tenant(database: Database, slug: str) -> UUID:
@@ -35,7 +35,7 @@ async def ensure_user(database: Database, tenant_id: UUID, slug: str, role: str)
     """
     _refuse_bad_slug(slug)
     known_role(role)
-    bootstrap = Actor(tenant_id, _NOBODY, "platform_admin")
+    bootstrap = Actor(tenant_id, NIL_UUID, "platform_admin")
     async with database.acting_as(bootstrap) as conn:
         made = await conn.execute(
             "insert into users (tenant_id, slug, display_name, role) values (%s, %s, %s, %s) "

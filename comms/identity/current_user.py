@@ -5,8 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from comms.kernel.access.roles import PERMISSIONS, RolePermission, allows
-from comms.web.dependencies import Acting, acting
+from comms.kernel.access.roles import PERMISSIONS, RolePermission, actor_has
+from comms.web.dependencies import AuthorisedRequest, authorised
 from models.contract.records import Record
 
 router = APIRouter(prefix="/api/me", tags=["identity"])
@@ -23,10 +23,10 @@ class Me(Record):
 
 
 @router.get("")
-async def read_me(request: Annotated[Acting, acting()]) -> Me:
+async def read_me(request: Annotated[AuthorisedRequest, authorised()]) -> Me:
     """Tenant, person, role and the permissions that the token or key reaches."""
     actor = request.actor
-    held = tuple(name for name in PERMISSIONS if allows(actor, name))
+    held = tuple(name for name in PERMISSIONS if actor_has(actor, name))
     return Me(
         tenant_id=actor.tenant_id, user_id=actor.user_id, role=actor.role, sign_in_id=actor.sign_in_id,
         permissions=held,

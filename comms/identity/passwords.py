@@ -11,10 +11,10 @@ from pydantic import Field, StringConstraints
 
 from comms.identity.account_changes.approval import needs_second_person
 from comms.identity.account_changes.one_time_codes import Code, make_code, make_first_half
-from comms.identity.account_changes.queries import AccountChange, ask_for_change, note_change
+from comms.identity.account_changes.queries import AccountChange, record_change, request_change
 from comms.identity.sign_ins.queries import end_all_sign_ins
 from comms.identity.users.queries import User
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
 from comms.kernel.settings import Settings
@@ -83,19 +83,19 @@ async def reset_password(
     Returns the whole code where it is to be sent to the person now. A privileged account, and a code that is printed,
     wait for a second person.
     """
-    owner = door(actor.tenant_id, user.id)
+    owner = system_actor(actor.tenant_id, user.id)
     mailed = by_email and user.email is not None
     if mailed and not needs_second_person(user.role):
-        change = await note_change(conn, actor, user.id, "password", user.role)
-        await mark_made_alone(conn, actor, user.id)
+        change = await record_change(conn, actor, user.id, "password", user.role)
+        await mark_single_person(conn, actor, user.id)
         await end_all_sign_ins(conn, actor, user.id, "account_changed")
         return PasswordReset(change=change), await make_code(conn, owner)
-    change = await ask_for_change(conn, actor, user.id, "password", user.role)
+    change = await request_change(conn, actor, user.id, "password", user.role)
     half = None if mailed else await make_first_half(conn, owner)
     return PasswordReset(change=change, first_half=half), None
 
 
-async def mark_made_alone(conn: Connection, actor: Actor, user_id: UUID) -> None:
+async def mark_single_person(conn: Connection, actor: Actor, user_id: UUID) -> None:
     """Notes that one person alone made or reset the account: what is about that person is withheld from it too."""
     await conn.execute(
         "update users u set made_alone_by = m.person_id from users m "

@@ -84,7 +84,7 @@ async def confirm_second_factor(conn: Connection, keys: KeyService, person: Acto
     return RecoveryCodes(recovery_codes=codes)
 
 
-async def take_code(conn: Connection, keys: KeyService, person: Actor, code: str) -> bool:
+async def consume_code(conn: Connection, keys: KeyService, person: Actor, code: str) -> bool:
     """Whether the code, of the authenticator or for recovery, is good; it is used up thereby."""
     if await _take_one_time_code(conn, keys, person, code):
         return True

@@ -24,13 +24,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection of the house. `emitted`: its transaction has laid something into the outbox."""
+    """A connection of the house. `has_emitted`: its transaction has laid something into the outbox."""
 
-    emitted = False
+    has_emitted = False
 
 
 @dataclass(frozen=True)
-class Origin:
+class RequestOrigin:
     """From where and why an act comes, as far as a door knows: the log of acts keeps it. `reason` is a code."""
 
     request_id: UUID | None = None
@@ -47,23 +47,23 @@ class Actor:
     role: str
     sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
     scopes: frozenset[str] | None = None  # what it may do of what its role may; none: all of that
-    origin: Origin = field(default=Origin(), compare=False, repr=False)
+    origin: RequestOrigin = field(default=RequestOrigin(), compare=False, repr=False)
     session_id: UUID | None = None  # a guest's: the one session that they were invited to
 
 
 class Database:
     """A pool of connections of one role (`wcc_app`, `wcc_worker` …); one a process."""
 
-    def __init__(self, url: str, *, most: int = 10, on_emitted: Callable[[], None] = lambda: None) -> None:
-        """`on_emitted` is called after each commit of a transaction that laid something into the outbox.
+    def __init__(self, url: str, *, most: int = 10, on_event_committed: Callable[[], None] = lambda: None) -> None:
+        """`on_event_committed` is called after each commit of a transaction that laid something into the outbox.
 
         A request waits up to half a minute for a connection: on a small machine a hundred people who begin at once
         are all served within that time, and a 503 would only make them begin again.
         """
-        self._on_emitted = on_emitted
+        self._on_event_committed = on_event_committed
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url, min_size=1, max_size=most, open=False, timeout=_WAIT_SECONDS, connection_class=Connection,
-            kwargs={"row_factory": dict_row, "autocommit": True}, check=_refuse_gone,
+            kwargs={"row_factory": dict_row, "autocommit": True}, check=_check_connection,
         )  # fmt: skip
 
     async def open(self) -> None:
@@ -97,7 +97,7 @@ class Database:
             yield conn
 
     @asynccontextmanager
-    async def acting_for_nobody(self) -> AsyncIterator[Connection]:
+    async def without_tenant(self) -> AsyncIterator[Connection]:
         """A transaction without tenant: row-level security shows nothing. For health checks and the relay."""
         async with self._transaction() as conn:
             yield conn
@@ -109,13 +109,13 @@ class Database:
             # settings, events, the log of acts) costs no round trip of its own. `conn.transaction()` would: it
             # synchronises at either end. What is raised here makes the pool's block roll back.
             async with self._pool.connection() as conn:
-                conn.emitted = False
+                conn.has_emitted = False
                 async with conn.pipeline():
                     await conn.execute("begin")
                     yield conn
                     await conn.execute("commit")
-                if conn.emitted:
-                    self._on_emitted()
+                if conn.has_emitted:
+                    self._on_event_committed()
         except (PoolTimeout, OperationalError):
             raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
         except (DataError, UnicodeEncodeError) as error:
@@ -127,7 +127,7 @@ class Database:
             ) from None
 
 
-async def _refuse_gone(conn: Connection) -> None:
+async def _check_connection(conn: Connection) -> None:
     """The pool's check of a connection before it is lent, without a round trip where all is well.
 
     A server that went away has closed its end, and a closed or dying connection has something to be read: only then

@@ -19,23 +19,23 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
+class _WaitingWork:
     tenant_id: UUID
     admitted: "asyncio.Future[None]"
 
 
-class Decoders:
+class DecoderPool:
     """Places in which files are opened: at least two, so that one tenant leaves another a place."""
 
-    def __init__(self, places: int, wait_seconds: float) -> None:
-        if places < 2:
+    def __init__(self, slots: int, wait_seconds: float) -> None:
+        if slots < 2:
             raise ValueError("at least two places, so that one tenant leaves another a place")
-        self._free = places
-        self._most_of_a_tenant = places - 1
+        self._free = slots
+        self._max_per_tenant = slots - 1
         self._wait_seconds = wait_seconds
-        self._held: Counter[UUID] = Counter()
-        self._waiting: list[_Waiting] = []  # who came first is first
-        self._threads = ThreadPoolExecutor(places, thread_name_prefix="decoder")
+        self._used_by_tenant: Counter[UUID] = Counter()
+        self._waiting: list[_WaitingWork] = []  # who came first is first
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="decoder")
 
     async def run(self, tenant_id: UUID, work: Callable[[], Result]) -> Result:
         """What the work returns, once it is the tenant's turn; raises `unavailable` (`decoders-busy`) after the wait.
@@ -46,9 +46,9 @@ class Decoders:
         try:
             running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         except BaseException:
-            self._give_back(tenant_id)
+            self._release_slot(tenant_id)
             raise
-        running.add_done_callback(lambda _: self._give_back(tenant_id))
+        running.add_done_callback(lambda _: self._release_slot(tenant_id))
         return await asyncio.shield(running)
 
     def close(self) -> None:
@@ -56,9 +56,9 @@ class Decoders:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _wait(self, tenant_id: UUID) -> None:
-        waiting = _Waiting(tenant_id, asyncio.get_running_loop().create_future())
+        waiting = _WaitingWork(tenant_id, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._admit()
+        self._start_waiting()
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await waiting.admitted
@@ -66,33 +66,33 @@ class Decoders:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             else:  # admitted in the same moment
-                self._give_back(tenant_id)
+                self._release_slot(tenant_id)
             if isinstance(error, TimeoutError):
                 raise self._busy() from None
             raise
 
-    def _admit(self) -> None:
+    def _start_waiting(self) -> None:
         """Gives free places away: to the tenant that holds fewest, and of those to who came first."""
         while self._free:
-            able = [
+            eligible = [
                 one
                 for one in self._waiting
-                if not one.admitted.done() and self._held[one.tenant_id] < self._most_of_a_tenant
+                if not one.admitted.done() and self._used_by_tenant[one.tenant_id] < self._max_per_tenant
             ]  # done: it has gone away, and has not left the list yet
-            if not able:
+            if not eligible:
                 return
-            chosen = min(able, key=lambda one: self._held[one.tenant_id])
+            chosen = min(eligible, key=lambda one: self._used_by_tenant[one.tenant_id])
             self._waiting.remove(chosen)
             self._free -= 1
-            self._held[chosen.tenant_id] += 1
+            self._used_by_tenant[chosen.tenant_id] += 1
             chosen.admitted.set_result(None)
 
-    def _give_back(self, tenant_id: UUID) -> None:
+    def _release_slot(self, tenant_id: UUID) -> None:
         self._free += 1
-        self._held[tenant_id] -= 1
-        if not self._held[tenant_id]:
-            del self._held[tenant_id]
-        self._admit()
+        self._used_by_tenant[tenant_id] -= 1
+        if not self._used_by_tenant[tenant_id]:
+            del self._used_by_tenant[tenant_id]
+        self._start_waiting()
 
     def _busy(self) -> WriteCareError:
         return WriteCareError(

@@ -6,15 +6,15 @@ from models.contract.errors import WriteCareError, conflict
 def refuse_stale(current: int, expected: int | None) -> None:
     """Raises a conflict (`version-stale`; 412 over HTTP) where the caller saw another version than the current one."""
     if expected is not None and expected != current:
-        raise stale()
+        raise version_stale()
 
 
-def stale() -> WriteCareError:
+def version_stale() -> WriteCareError:
     """What is raised where somebody would change what they have not seen."""
     return conflict("version-stale", "It has changed since you read it: read it again and repeat the change.")
 
 
-def unseen() -> WriteCareError:
+def version_required() -> WriteCareError:
     """What is raised where a decision does not say what it was made of (428 over HTTP)."""
     return conflict(
         "version-required",
@@ -22,7 +22,7 @@ def unseen() -> WriteCareError:
     )
 
 
-def is_known(if_none_match: str | None, etag: str) -> bool:
+def etag_matches(if_none_match: str | None, etag: str) -> bool:
     """Whether the caller's `If-None-Match` names this ETag (RFC 9110, 13.1.2: compared weakly)."""
     if if_none_match is None:
         return False

@@ -6,11 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response, WebSocket
 from starlette.requests import HTTPConnection
 
-from comms.live.fan_out import Feed
+from comms.live.fan_out import EventFanOut
 from comms.live.tickets import Ticket, make_ticket
-from comms.live.websockets import Channel, tell
+from comms.live.websockets import SocketChannel, serve_events
 from comms.outbox.queries import EventType
-from comms.web.dependencies import Acting, acting, house_of
+from comms.web.dependencies import AuthorisedRequest, authorised, context_of
 
 router = APIRouter(tags=["live events"])
 
@@ -20,7 +20,7 @@ _ALERT_EVENTS: Final[frozenset[EventType]] = frozenset(
         "glass.broken",
     }
 )  # fmt: skip
-_ALERTS: Final = Channel("alerts.read", _ALERT_EVENTS)
+_ALERTS: Final = SocketChannel("alerts.read", _ALERT_EVENTS)
 # No alerts here: who takes part in a session may be whom an alert is about.
 _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
     {
@@ -32,14 +32,14 @@ _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="The position of the last event seen.")]
 
 
-def feed_of(connection: HTTPConnection) -> Feed:
+def fan_out_of(connection: HTTPConnection) -> EventFanOut:
     """The feed that the process opened at its start."""
-    feed: Feed = connection.app.state.feed
-    return feed
+    fan_out: EventFanOut = connection.app.state.fan_out
+    return fan_out
 
 
 @router.post("/api/ws/tickets", status_code=201)
-async def create_ticket(request: Annotated[Acting, acting()], response: Response) -> Ticket:
+async def create_ticket(request: Annotated[AuthorisedRequest, authorised()], response: Response) -> Ticket:
     """A ticket for one WebSocket, good for 30 seconds: open `/ws/…?ticket=<ticket>`."""
     response.headers["Location"] = "/ws/alerts"  # where it can be used, without the secret, which is in no address
     return await make_ticket(request.conn, request.actor)
@@ -48,7 +48,7 @@ async def create_ticket(request: Annotated[Acting, acting()], response: Response
 @router.websocket("/ws/alerts")
 async def push_alerts(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
     """CloudEvents of new and reviewed alerts and of broken glass, ids and codes alone, for who may read alerts."""
-    await tell(websocket, house_of(websocket), feed_of(websocket), _ALERTS, ticket=ticket, after=after)
+    await serve_events(websocket, context_of(websocket), fan_out_of(websocket), _ALERTS, ticket=ticket, after=after)
 
 
 @router.websocket("/ws/sessions/{session_id}")
@@ -57,5 +57,5 @@ async def push_session(websocket: WebSocket, session_id: UUID, ticket: str = "",
 
     Also who is connected: first `{"type": "presence", "present": […]}`, then `presence.joined` and `presence.left`.
     """
-    channel = Channel("sessions.read", _SESSION_EVENTS, session_id)
-    await tell(websocket, house_of(websocket), feed_of(websocket), channel, ticket=ticket, after=after)
+    channel = SocketChannel("sessions.read", _SESSION_EVENTS, session_id)
+    await serve_events(websocket, context_of(websocket), fan_out_of(websocket), channel, ticket=ticket, after=after)

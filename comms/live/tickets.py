@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Actor, Connection, Database, one
 from models.contract.errors import Kind, WriteCareError
 from models.contract.records import Record
@@ -47,10 +47,10 @@ async def redeem_ticket(database: Database, ticket: str) -> Actor:
     """
     try:
         tenant, id, secret = ticket.split(".")
-        bearer = door(UUID(tenant))
+        bearer = system_actor(UUID(tenant))
         ticket_id = UUID(id)
     except ValueError:
-        raise _not_good() from None
+        raise _invalid_ticket() from None
     async with database.acting_as(bearer) as conn:
         found = await conn.execute(
             "update ws_tickets t set used_at = now() from users u "
@@ -64,7 +64,7 @@ async def redeem_ticket(database: Database, ticket: str) -> Actor:
         )
         row = await found.fetchone()
     if row is None:
-        raise _not_good()
+        raise _invalid_ticket()
     scopes = None if row["scopes"] is None else frozenset(row["scopes"])
     return Actor(
         bearer.tenant_id, row["user_id"], row["role"],
@@ -76,7 +76,7 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
 
 
-def _not_good() -> WriteCareError:
+def _invalid_ticket() -> WriteCareError:
     return WriteCareError(
         Kind.UNAUTHENTICATED, "ticket-invalid", "This ticket is not good (any more): POST /api/ws/tickets for another."
     )

@@ -10,10 +10,10 @@ from comms.kernel.database import Actor, Connection
 from models.contract.errors import missing
 from models.contract.records import Record
 
-BEFORE_ALL: Final = UUID(int=0)
+BEGINNING: Final = UUID(int=0)
 
 
-class Moment(Record):
+class ClockTick(Record):
     """A UUIDv7 later than every one of the conversation before it, and the version of the event that tells of it."""
 
     id: UUID
@@ -24,7 +24,7 @@ class Moment(Record):
     after_id: UUID  # since when whoever took it has been in the conversation
 
 
-async def take_moment(conn: Connection, actor: Actor, conversation_id: UUID) -> Moment:
+async def advance_clock(conn: Connection, actor: Actor, conversation_id: UUID) -> ClockTick:
     """The next moment, the conversation's row taken until the transaction ends; raises `missing` for all but members.
 
     Later than the last one even where this machine's clock is behind the one that was asked then.
@@ -34,20 +34,20 @@ async def take_moment(conn: Connection, actor: Actor, conversation_id: UUID) -> 
         (conversation_id,),
     )
     # a statement of its own, after the lock: it sees whoever was removed while this one waited
-    stays = await conn.execute(
+    memberships = await conn.execute(
         "select after_id from conversation_members where conversation_id = %s and user_id = %s and until_id is null",
         (conversation_id, actor.user_id),
     )
-    row, stay = await locked.fetchone(), await stays.fetchone()
-    if row is None or stay is None:
+    row, membership = await locked.fetchone(), await memberships.fetchone()
+    if row is None or membership is None:
         raise missing("conversation")
-    moment = Moment(
+    tick = ClockTick(
         id=max(uuid_utils.uuid7(), UUID(int=row["moment"].int + 1)), before=row["moment"], at=row["at"],
         event_version=row["event_version"] + 1,
-        version=row["version"], after_id=stay["after_id"],
+        version=row["version"], after_id=membership["after_id"],
     )  # fmt: skip
     await conn.execute(
         "update conversations set moment = %s, event_version = %s where id = %s",
-        (moment.id, moment.event_version, conversation_id),
+        (tick.id, tick.event_version, conversation_id),
     )
-    return moment
+    return tick

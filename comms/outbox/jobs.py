@@ -22,12 +22,12 @@ READ_MESSAGES: Final = "read_messages"
 EXPLAIN_MESSAGES: Final = "explain_messages"
 # Lanes of the queue, each worked by itself: minutes of a recording must not hold up a message, nor the looking for
 # evidence the next message.
-RECORDINGS: Final = "default"
-MESSAGES: Final = "messages"
-EVIDENCE: Final = "evidence"
+RECORDINGS_QUEUE: Final = "default"
+MESSAGES_QUEUE: Final = "messages"
+EVIDENCE_QUEUE: Final = "evidence"
 
 # event -> the task that the worker knows by this name
-STARTED_BY: Final[Mapping[EventType, str]] = {
+TASK_OF_EVENT: Final[Mapping[EventType, str]] = {
     "session.recording.stopped": PROCESS_RECORDING,
     "message.sent": READ_MESSAGES,
     "message.edited": READ_MESSAGES,
@@ -45,43 +45,45 @@ def job_queue() -> App:
 
 async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: UUID, data: Mapping[str, Any]) -> None:
     """Defers what an event of this type starts, in the caller's transaction; nothing where it starts nothing."""
-    task = STARTED_BY.get(type)
+    task = TASK_OF_EVENT.get(type)
     if task is None:
         return
     try:
         async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
             if task == READ_MESSAGES:
-                await reading_job(queue, tenant_id, conn).defer_async()
+                await read_messages_job(queue, tenant_id, conn).defer_async()
             elif task == EXPLAIN_MESSAGES:
-                await explaining_job(queue, tenant_id, conn).defer_async()
+                await explain_messages_job(queue, tenant_id, conn).defer_async()
             else:
-                await _start_recording(conn, queue, type, tenant_id, data)
+                await _defer_recording(conn, queue, type, tenant_id, data)
     except AlreadyEnqueued:
         _log.debug("job is waiting already", task=task)
 
 
-def reading_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
+def read_messages_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
     """The job that reads the tenant's messages, on the given connection or one of the queue's own.
 
     Deferring it raises `AlreadyEnqueued` where one waits.
     """
-    return _tenants_job(queue, READ_MESSAGES, MESSAGES, tenant_id, connection=conn)
+    return _tenant_job(queue, READ_MESSAGES, MESSAGES_QUEUE, tenant_id, connection=conn)
 
 
-def explaining_job(queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0) -> JobDeferrer:
-    """As `reading_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
+def explain_messages_job(
+    queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0
+) -> JobDeferrer:
+    """As `read_messages_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
     pause = {"seconds": pause_seconds} if pause_seconds else None
-    return _tenants_job(queue, EXPLAIN_MESSAGES, EVIDENCE, tenant_id, connection=conn, schedule_in=pause)
+    return _tenant_job(queue, EXPLAIN_MESSAGES, EVIDENCE_QUEUE, tenant_id, connection=conn, schedule_in=pause)
 
 
-def _tenants_job(queue: App, task: str, lane: str, tenant_id: UUID, **options: Any) -> JobDeferrer:
+def _tenant_job(queue: App, task: str, queue_name: str, tenant_id: UUID, **options: Any) -> JobDeferrer:
     name = f"{task}:{tenant_id}"
     return queue.configure_task(
-        name=task, queue=lane, lock=name, queueing_lock=name, task_kwargs={"tenant_id": str(tenant_id)}, **options
+        name=task, queue=queue_name, lock=name, queueing_lock=name, task_kwargs={"tenant_id": str(tenant_id)}, **options
     )
 
 
-async def _start_recording(
+async def _defer_recording(
     conn: Connection, queue: App, type: EventType, tenant_id: UUID, data: Mapping[str, Any]
 ) -> None:
     recording_id = data.get("recording_id")
@@ -90,7 +92,7 @@ async def _start_recording(
         _log.error("event without recording_id starts no job", event_type=type)
         return
     deferrer = queue.configure_task(
-        name=PROCESS_RECORDING, queue=RECORDINGS, lock=str(recording_id),
+        name=PROCESS_RECORDING, queue=RECORDINGS_QUEUE, lock=str(recording_id),
         queueing_lock=f"{PROCESS_RECORDING}:{recording_id}", connection=conn,
     )  # fmt: skip
     await deferrer.defer_async(tenant_id=str(tenant_id), recording_id=str(recording_id))

@@ -17,49 +17,49 @@ from comms.kernel.database import Database
 from comms.kernel.processes.background_tasks import end
 from models.contract.errors import WriteCareError
 
-_MOST_NAMED: Final = 200  # tenants in one notification, which carries 8,000 bytes
+_MAX_TENANTS_IN_PAYLOAD: Final = 200  # tenants in one notification, which carries 8,000 bytes
 
 _log = structlog.get_logger(__name__)
 
 
-class Waker:
-    """One a process and channel; `waking` runs it."""
+class Notifier:
+    """One a process and channel; `running_notifier` runs it."""
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
-        self._wanted = asyncio.Event()
+        self._requested = asyncio.Event()
         self._tenants: set[UUID] = set()
 
-    def wake(self, tenant_id: UUID | None = None) -> None:
+    def notify(self, tenant_id: UUID | None = None) -> None:
         """Has the listeners told as soon as may be, and at which tenant to look; never waits."""
         if tenant_id is not None:
             self._tenants.add(tenant_id)
-        self._wanted.set()
+        self._requested.set()
 
     async def run(self, database: Database) -> None:
         """Tells whoever listens, until cancelled."""
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._requested.wait()
+            self._requested.clear()
             named, self._tenants = self._tenants, set()
-            payload = ",".join(map(str, named)) if len(named) <= _MOST_NAMED else ""
+            payload = ",".join(map(str, named)) if len(named) <= _MAX_TENANTS_IN_PAYLOAD else ""
             try:
-                async with database.acting_for_nobody() as conn:
+                async with database.without_tenant() as conn:
                     await conn.execute("set local synchronous_commit = off")
                     await conn.execute("select pg_notify(%s, %s)", (self._channel, payload))
             except WriteCareError as error:
                 _log.warning("nobody could be woken", channel=self._channel, problem=error.slug)
 
 
-def named_in(payload: str) -> set[UUID]:
+def parse_tenant_ids(payload: str) -> set[UUID]:
     """The tenants at which a notification says to look; none: it does not say, look at all."""
     return {UUID(tenant_id) for tenant_id in payload.split(",") if tenant_id}
 
 
 @asynccontextmanager
-async def waking(waker: Waker, database: Database) -> AsyncIterator[None]:
+async def running_notifier(notifier: Notifier, database: Database) -> AsyncIterator[None]:
     """The waker tells until the block ends."""
-    running = asyncio.create_task(waker.run(database))
+    running = asyncio.create_task(notifier.run(database))
     try:
         yield
     finally:

@@ -25,15 +25,15 @@ EventType = Literal[
 
 # What its members alone are told, and of their time alone: each carries its `moment`
 # (comms/messaging/conversation_clock.py).
-OF_CONVERSATIONS: Final[frozenset[EventType]] = frozenset(
+CONVERSATION_EVENTS: Final[frozenset[EventType]] = frozenset(
     {
         "message.sent", "message.edited", "message.deleted", "message.reaction.added", "message.reaction.removed",
         "conversation.created", "conversation.changed", "conversation.member.joined", "conversation.member.left",
     }
 )  # fmt: skip
 
-CHANNEL: Final = "events"  # where the relay says that something was sent, and of which tenants
-OUTBOX: Final = (
+EVENTS_CHANNEL: Final = "events"  # where the relay says that something was sent, and of which tenants
+OUTBOX_CHANNEL: Final = (
     "outbox"  # where a process of writers says, without payload, that something waits (comms/outbox/notifier.py)
 )
 
@@ -56,19 +56,19 @@ async def emit(
         "values (%s, %s, %s, %s, %s, %s)",
         (actor.tenant_id, type, aggregate[0], aggregate[1], version, Jsonb(data)),
     )
-    conn.emitted = True
+    conn.has_emitted = True
 
 
 _COLUMNS: Final = (
     "tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, position, "
     "app.kept_from(type, data) as withheld_from, "
 )
-_SENT: Final = (
+_SELECT_SENT: Final = (
     f"select {_COLUMNS} case when aggregate_type = 'conversation' "  # noqa: S608 (constants)
     "then app.heard_by(aggregate_id, (data ->> 'moment')::uuid) else '{}' end as heard_by "
     "from events where position > %(after)s order by position limit %(limit)s"
 )
-_HEARD: Final = (
+_SELECT_FOR_ACTOR: Final = (
     f"select * from (select {_COLUMNS} "  # noqa: S608 (constants)
     "array(select s.user_id from conversation_members s where s.tenant_id = e.tenant_id "
     "    and s.conversation_id = e.aggregate_id and s.user_id = (select app.actor()) "
@@ -79,17 +79,17 @@ _HEARD: Final = (
 )
 
 
-async def read_sent(conn: Connection, *, after: int, limit: int) -> list[SentEvent]:
+async def read_sent_events(conn: Connection, *, after: int, limit: int) -> list[SentEvent]:
     """The tenant's sent events after a position, in order, with who hears them; asked by the house, as nobody."""
-    found = await conn.execute(_SENT.encode(), {"after": after, "limit": limit})
+    found = await conn.execute(_SELECT_SENT.encode(), {"after": after, "limit": limit})
     return [SentEvent(**row) async for row in found]
 
 
-async def read_heard(
+async def read_events_for_actor(
     conn: Connection, types: Collection[str], *, after: int, until: int, limit: int
 ) -> list[SentEvent]:
     """The events of these types in (`after`, `until`] that whoever acts may hear, in order; of conversations, those of
     their stays."""
-    asked = {"after": after, "until": until, "types": list(types), "of_conversations": list(OF_CONVERSATIONS)}
-    found = await conn.execute(_HEARD.encode(), {**asked, "limit": limit})
+    asked = {"after": after, "until": until, "types": list(types), "of_conversations": list(CONVERSATION_EVENTS)}
+    found = await conn.execute(_SELECT_FOR_ACTOR.encode(), {**asked, "limit": limit})
     return [SentEvent(**row) async for row in found]

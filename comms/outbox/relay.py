@@ -15,11 +15,11 @@ from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 
 from comms.kernel.database import Connection
-from comms.kernel.processes.leader_election import in_turn
-from comms.kernel.processes.runner import run_until_told
+from comms.kernel.processes.leader_election import run_as_leader
+from comms.kernel.processes.runner import run_until_signalled
 from comms.kernel.settings import Settings
 from comms.outbox.jobs import job_queue, start_jobs
-from comms.outbox.queries import CHANNEL, OUTBOX
+from comms.outbox.queries import EVENTS_CHANNEL, OUTBOX_CHANNEL
 
 _LOCK: Final = 0x77636332  # one relay at a time
 _BATCH: Final = 200
@@ -31,15 +31,15 @@ _log = structlog.get_logger(__name__)
 async def relay(url: str, stopping: asyncio.Event) -> None:
     """Sends until `stopping` is set; one relay at a time."""
     queue = job_queue()
-    await in_turn(
+    await run_as_leader(
         "relay", url, _LOCK, lambda conn: _send_until(conn, queue, stopping), stopping,
-        survives=(ConnectorException,),
+        retry_on=(ConnectorException,),
         options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables bare
     )  # fmt: skip
 
 
 async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> None:
-    await conn.execute(f"listen {OUTBOX}".encode())
+    await conn.execute(f"listen {OUTBOX_CHANNEL}".encode())
     while not stopping.is_set():
         if await send_batch(conn, queue) == 0:
             # Woken by whoever wrote, after the commit (comms/outbox/notifier.py); looks unasked too, for those who
@@ -51,7 +51,7 @@ async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> 
 async def send_batch(conn: Connection, queue: App) -> int:
     """Sends the oldest unsent events, each aggregate's in the order of its versions; returns how many."""
     async with conn.transaction():
-        events = await _take(conn)
+        events = await _lock_batch(conn)
         if not events:
             return 0
         for event in events:
@@ -77,11 +77,11 @@ async def send_batch(conn: Connection, queue: App) -> int:
         # Whose they are, and nothing more: who listens reads the rows that it may see. At most 200 ids: 7,400 bytes
         # of the 8,000 that a notification carries.
         tenants = sorted({str(event["tenant_id"]) for event in events})
-        await conn.execute("select pg_notify(%s, %s)", (CHANNEL, ",".join(tenants)))
+        await conn.execute("select pg_notify(%s, %s)", (EVENTS_CHANNEL, ",".join(tenants)))
         return len(events)
 
 
-async def _take(conn: Connection) -> list[dict[str, Any]]:
+async def _lock_batch(conn: Connection) -> list[dict[str, Any]]:
     """The oldest unsent events, and of their aggregates what belongs before or between them, in order.
 
     By time alone an aggregate's second change may come before its first (`occurred_at` is when its transaction
@@ -111,4 +111,4 @@ async def run(_settings: Settings, url: str, stopping: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_until_told(run))
+    sys.exit(run_until_signalled(run))

@@ -16,7 +16,7 @@ _MOST_CHARACTERS: Final = 10_000  # of all files of a message, as of a message's
 _BETWEEN: Final = "\n\n"
 
 
-async def words_inside(conn: Connection, message_ids: Collection[UUID]) -> dict[UUID, str]:
+async def attachment_texts(conn: Connection, message_ids: Collection[UUID]) -> dict[UUID, str]:
     """The words inside the files of each message that has any, as far as whoever acts may see them."""
     found: dict[UUID, str] = {}
     for attached in await attached_texts(conn, list(message_ids)):
@@ -26,9 +26,9 @@ async def words_inside(conn: Connection, message_ids: Collection[UUID]) -> dict[
     return found
 
 
-def all_words(content: str, inside: str | None) -> str:
+def with_attachment_text(content: str, attachment_text: str | None) -> str:
     """What is read of a message: its words first, so that characters of them count from its beginning."""
-    return _BETWEEN.join(part for part in (content, inside) if part)
+    return _BETWEEN.join(part for part in (content, attachment_text) if part)
 
 
 class AttachedText(Record):

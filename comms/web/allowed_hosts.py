@@ -19,13 +19,13 @@ _ANY_HOST_PATHS: Final = frozenset({"/health"})
 
 
 @dataclass(frozen=True)
-class Hosts:
+class AllowedHosts:
     """The names that are taken; None where every well-formed one is."""
 
     names: frozenset[str] | None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Hosts":
+    def from_settings(cls, settings: Settings) -> "AllowedHosts":
         """Those that the settings name, else that of the public address, and this machine's own; else all."""
         named = {name.lower() for name in settings.allowed_hosts}
         if not named and settings.public_url is not None:
@@ -33,7 +33,7 @@ class Hosts:
             named = {name} if name is not None else set()
         return cls(frozenset(named) | _LOOPBACK if named else None)
 
-    def refuse_other(self, scope: Scope) -> None:
+    def refuse_unknown_host(self, scope: Scope) -> None:
         """Raises `invalid`: `host-malformed` (400), `host-unknown` (421)."""
         hosts = Headers(scope=scope).getlist("host")
         name = _name_of(hosts[0]) if len(hosts) == 1 else None

@@ -8,15 +8,15 @@ from typing import Annotated, Final
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
-from comms.kernel.optimistic_locking import is_known
-from comms.kernel.storage.segment_encryption import Span
+from comms.kernel.optimistic_locking import etag_matches
+from comms.kernel.storage.segment_encryption import ByteRange
 from comms.web.middleware import is_head
 from comms.web.problems import problem_of
 from models.contract.errors import WriteCareError, invalid
 
 
 @dataclass(frozen=True)
-class AskedBytes:
+class RangeRequest:
     """What a request asks for of some stored bytes: a range, if they are still those of a tag, or the headers alone."""
 
     range: str | None
@@ -31,24 +31,24 @@ class AskedBytes:
         return self.range
 
 
-async def asked_bytes(
+async def range_request(
     request: Request,
     wanted: Annotated[str | None, Header(alias="Range", description="Bytes, e.g. `bytes=0-1023`.")] = None,
     if_range: Annotated[
         str | None,
         Header(alias="If-Range", description="The ETag of what is there of it already: else the whole is answered."),
     ] = None,
-) -> AskedBytes:
+) -> RangeRequest:
     """As a route takes it."""
-    return AskedBytes(wanted, if_range, request.headers.get("if-none-match"), is_head(request.scope))
+    return RangeRequest(wanted, if_range, request.headers.get("if-none-match"), is_head(request.scope))
 
 
-Asked = Annotated[AskedBytes, Depends(asked_bytes)]
+RangeDep = Annotated[RangeRequest, Depends(range_request)]
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
-def wanted_span(header: str | None, size: int) -> Span | None:
+def parse_range(header: str | None, size: int) -> ByteRange | None:
     """The bytes that a `Range` header asks for (RFC 9110, 14.2), None for the whole.
 
     Raises `invalid` (`range-not-satisfiable`) for bytes beyond the end. What is not understood, and several ranges
@@ -66,7 +66,7 @@ def wanted_span(header: str | None, size: int) -> Span | None:
             return None
     if start >= size or start >= end:
         raise invalid("range-not-satisfiable", f"There are {size} bytes: ask for a range within them.")
-    return Span(start, end)
+    return ByteRange(start, end)
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,22 @@ class StoredBytes:
     size: int
     media_type: str
     etag: str
-    read: Callable[[Span], AsyncIterator[bytes]]
+    read: Callable[[ByteRange], AsyncIterator[bytes]]
 
 
-async def answer_range(asked: AskedBytes, stored: StoredBytes, headers: Mapping[str, str]) -> Response:
+async def answer_range(asked: RangeRequest, stored: StoredBytes, headers: Mapping[str, str]) -> Response:
     """The bytes that are asked for, streamed; a range beyond the end is a problem (416).
 
     Raises what the first piece of `read` does: what is damaged or missing is a problem, not a broken-off download.
     Where the caller has these bytes already, it is 304.
     """
-    if is_known(asked.if_none_match, stored.etag):
+    if etag_matches(asked.if_none_match, stored.etag):
         return Response(None, 304, headers={"ETag": stored.etag})
     try:
-        span = wanted_span(asked.range_of(stored.etag), stored.size)
+        byte_range = parse_range(asked.range_of(stored.etag), stored.size)
     except WriteCareError as error:
         return problem_of(error, headers={"Content-Range": f"bytes */{stored.size}"})
-    sent = span or Span(0, stored.size)
+    sent = byte_range or ByteRange(0, stored.size)
     more = {**headers, "ETag": stored.etag, "Accept-Ranges": "bytes", "Content-Length": str(sent.end - sent.start)}
     if asked.head:
         return Response(None, 200, headers=more, media_type=stored.media_type)
@@ -103,6 +103,6 @@ async def answer_range(asked: AskedBytes, stored: StoredBytes, headers: Mapping[
         async for piece in pieces:
             yield piece
 
-    if span is not None:
-        more["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{stored.size}"
-    return StreamingResponse(body(), 206 if span is not None else 200, headers=more, media_type=stored.media_type)
+    if byte_range is not None:
+        more["Content-Range"] = f"bytes {byte_range.start}-{byte_range.end - 1}/{stored.size}"
+    return StreamingResponse(body(), 206 if byte_range is not None else 200, headers=more, media_type=stored.media_type)

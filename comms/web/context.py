@@ -1,6 +1,6 @@
 """What a process of the communications core holds open: the rooms' shared foundations, passed inward, never global.
 
-The API opens a house at its start and every request finds it at `request.app.state.house`; the worker opens one of
+The API opens a house at its start and every request finds it at `request.app.state.ctx`; the worker opens one of
 its own, with its own role's door to the database.
 """
 
@@ -12,21 +12,21 @@ from comms.kernel.access.operations_token import OperationsToken
 from comms.kernel.access.password_hashing import PasswordHasher
 from comms.kernel.access.tokens import Issuer, Verifier
 from comms.kernel.database import Database
-from comms.kernel.decoder_slots import Decoders
+from comms.kernel.decoder_slots import DecoderPool
 from comms.kernel.mailer import Mailer, open_mailer
 from comms.kernel.malware_scanner import Scanner, open_scanner
 from comms.kernel.metrics import Metrics
 from comms.kernel.settings import Settings
 from comms.kernel.storage.key_service import KeyService, LocalKeyFile
 from comms.kernel.storage.object_store import Objects
-from comms.outbox.notifier import Waker, waking
-from comms.outbox.queries import OUTBOX
+from comms.outbox.notifier import Notifier, running_notifier
+from comms.outbox.queries import OUTBOX_CHANNEL
 from comms.web.rate_limits.limiter import RequestLimits, open_limits
 from models.contract.errors import unavailable
 
 
 @dataclass(frozen=True)
-class House:
+class AppContext:
     """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements, limits …"""
 
     settings: Settings
@@ -39,28 +39,30 @@ class House:
     mailer: Mailer | None  # none: no server is named, so that codes are printed
     metrics: Metrics
     limits: RequestLimits
-    recording_decoders: Decoders
-    attachment_decoders: Decoders
+    recording_decoders: DecoderPool
+    attachment_decoders: DecoderPool
     scanner: Scanner
     operations_token: OperationsToken
 
 
 @asynccontextmanager
-async def open_house(settings: Settings, metrics: Metrics, *, connections: int = 10) -> AsyncIterator[House]:
+async def open_app_context(settings: Settings, metrics: Metrics, *, connections: int = 10) -> AsyncIterator[AppContext]:
     """Opens everything that `settings` name and closes it in the end; raises `unavailable` where the database is."""
     if settings.role_database_url is None:
         raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
     keys_dir = settings.data_dir / "keys"
     issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: makes its public key where it is missing
-    relay = Waker(OUTBOX)
-    database = Database(settings.role_database_url.get_secret_value(), most=connections, on_emitted=relay.wake)
+    outbox_notifier = Notifier(OUTBOX_CHANNEL)
+    database = Database(
+        settings.role_database_url.get_secret_value(), most=connections, on_event_committed=outbox_notifier.notify
+    )
     wait_seconds = settings.decoder_wait_seconds
-    recording_decoders = Decoders(settings.recording_decoders, wait_seconds)
-    attachment_decoders = Decoders(settings.attachment_decoders, wait_seconds)
+    recording_decoders = DecoderPool(settings.recording_decoders, wait_seconds)
+    attachment_decoders = DecoderPool(settings.attachment_decoders, wait_seconds)
     await database.open()
     try:
-        async with waking(relay, database), open_limits(settings) as limits:
-            yield House(
+        async with running_notifier(outbox_notifier, database), open_limits(settings) as limits:
+            yield AppContext(
                 settings=settings,
                 database=database,
                 objects=Objects.open(settings),

@@ -1,18 +1,18 @@
 """Who calls: the one place where what stands after `Bearer` becomes an actor, for this API and the model API alike."""
 
-from comms.kernel.access.service_keys import KEY_PREFIX, owner_of_key
+from comms.kernel.access.service_keys import KEY_PREFIX, authenticate_key
 from comms.kernel.access.tokens import Verifier
 from comms.kernel.database import Actor, Connection, Database
 from models.contract.errors import Kind, WriteCareError
 
 
-async def owner_of(database: Database, verifier: Verifier, credential: str | None) -> Actor:
+async def authenticate(database: Database, verifier: Verifier, credential: str | None) -> Actor:
     """Whom a token or a service account's key speaks for; raises `unauthenticated`.
 
     A token is checked without the database; whether its owner is still active is asked where they act.
     """
     if credential is not None and credential.startswith(KEY_PREFIX):
-        return await owner_of_key(database, credential)
+        return await authenticate_key(database, credential)
     return verifier.verify(credential)
 
 

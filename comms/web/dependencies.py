@@ -7,7 +7,7 @@ A route declares what it needs and gets it checked:
         return await queries.list_homes(acting.conn, …)
 
 One request is one transaction: it commits when the route returns, before the answer is sent, and is undone when
-the route raises. Routes that need several (uploads) take `allowed` and open their own.
+the route raises. Routes that need several (uploads) take `actor_with` and open their own.
 """
 
 import ipaddress
@@ -24,12 +24,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from comms.kernel.access.roles import RolePermission, refuse_unless
-from comms.kernel.database import Actor, Connection, Origin
-from comms.kernel.optimistic_locking import stale, unseen
-from comms.web.context import House
-from comms.web.credentials import owner_of, refuse_inactive
-from comms.web.guest_routes import refuse_guest_elsewhere
-from comms.web.idempotency.attempts import attempt_of
+from comms.kernel.database import Actor, Connection, RequestOrigin
+from comms.kernel.optimistic_locking import version_required, version_stale
+from comms.web.context import AppContext
+from comms.web.credentials import authenticate, refuse_inactive
+from comms.web.guest_routes import restrict_guest
+from comms.web.idempotency.attempts import keyed_request_of
 from models.contract.errors import refused
 
 _ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})[a-z]*"?')
@@ -40,25 +40,25 @@ bearer = HTTPBearer(
 
 
 @dataclass(frozen=True)
-class Acting:
+class AuthorisedRequest:
     """A checked request: who acts, the transaction in their name, and the house it happens in."""
 
     actor: Actor
     conn: Connection
-    house: House
+    ctx: AppContext
 
 
-def house_of(connection: HTTPConnection) -> House:
+def context_of(connection: HTTPConnection) -> AppContext:
     """The house that the process opened at its start; for requests and WebSockets alike."""
-    house: House = connection.app.state.house
-    return house
+    ctx: AppContext = connection.app.state.ctx
+    return ctx
 
 
-async def _house(connection: HTTPConnection) -> House:
-    return house_of(connection)  # asynchronous, as every dependency here: FastAPI gives others a thread
+async def _context_dependency(connection: HTTPConnection) -> AppContext:
+    return context_of(connection)  # asynchronous, as every dependency here: FastAPI gives others a thread
 
 
-InHouse = Annotated[House, Depends(_house)]
+ContextDep = Annotated[AppContext, Depends(_context_dependency)]
 
 
 Reason = Annotated[
@@ -71,97 +71,97 @@ Reason = Annotated[
 ]
 
 
-async def origin_of(connection: HTTPConnection, reason: Reason = None) -> Origin:
+async def origin_of(connection: HTTPConnection, reason: Reason = None) -> RequestOrigin:
     """From where and why a request comes, for the log of acts."""
     try:
         address = str(ipaddress.ip_address(connection.client.host)) if connection.client is not None else None
     except ValueError:  # a socket's path, or a test's name
         address = None
-    return Origin(UUID(connection.state.request_id), address, reason)
+    return RequestOrigin(UUID(connection.state.request_id), address, reason)
 
 
-async def signed_in(
+async def authenticated_actor(
     request: Request,
-    house: InHouse,
+    ctx: ContextDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-    origin: Annotated[Origin, Depends(origin_of)],
+    origin: Annotated[RequestOrigin, Depends(origin_of)],
 ) -> Actor:
     """The owner of the request's token or key, with where the request comes from.
 
     Raises `unauthenticated`, `refused` (a guest, elsewhere), `unavailable` (`too-many-requests`).
     """
     credential = credentials.credentials if credentials is not None else None
-    actor = await owner_of(house.database, house.verifier, credential)
-    refuse_guest_elsewhere(actor, request.method, request.scope["route"].path)
-    request.state.headers, refusal = await house.limits.count(actor)
+    actor = await authenticate(ctx.database, ctx.verifier, credential)
+    restrict_guest(actor, request.method, request.scope["route"].path)
+    request.state.headers, refusal = await ctx.limits.count(actor)
     if refusal is not None:
         raise refusal
     return replace(actor, origin=origin)
 
 
-SignedIn = Annotated[Actor, Depends(signed_in)]
+AuthenticatedActor = Annotated[Actor, Depends(authenticated_actor)]
 
 
-async def count_stranger(house: InHouse, origin: Annotated[Origin, Depends(origin_of)]) -> None:
+async def count_anonymous(ctx: ContextDep, origin: Annotated[RequestOrigin, Depends(origin_of)]) -> None:
     """For every route that takes no token, before it does any work; raises 429 (`too-many-requests`)."""
-    await house.limits.count_stranger(origin.address)
+    await ctx.limits.count_anonymous(origin.address)
 
 
-FROM_ANYBODY: Final = Depends(count_stranger)
+RATE_LIMIT_BY_ADDRESS: Final = Depends(count_anonymous)
 
 
 @asynccontextmanager
-async def _transaction(request: Request, house: House, actor: Actor) -> AsyncIterator[Acting]:
-    async with house.database.acting_as(actor) as conn:
+async def _transaction(request: Request, ctx: AppContext, actor: Actor) -> AsyncIterator[AuthorisedRequest]:
+    async with ctx.database.acting_as(actor) as conn:
         await refuse_inactive(conn, actor)
         await claim_key(request, conn, actor)
-        yield Acting(actor, conn, house)
+        yield AuthorisedRequest(actor, conn, ctx)
 
 
 async def claim_key(request: Request, conn: Connection, actor: Actor) -> None:
     """Claims the request's Idempotency-Key, where it has one, in its transaction; raises as `Attempt.claim`."""
-    if (attempt := attempt_of(request)) is not None:
-        await attempt.claim(conn, actor, await request.body())
+    if (keyed_request := keyed_request_of(request)) is not None:
+        await keyed_request.claim(conn, actor, await request.body())
 
 
-def acting_with(permission: RolePermission) -> Any:
-    """A dependency that gives `Acting` to roles which hold `permission`; raises `unauthenticated`, `refused`."""
+def authorised_for(permission: RolePermission) -> Any:
+    """A dependency that gives `AuthorisedRequest` to roles which hold `permission`; raises `unauthenticated`, `refused`."""
 
-    async def checked(request: Request, house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
+    async def checked(request: Request, ctx: ContextDep, actor: AuthenticatedActor) -> AsyncIterator[AuthorisedRequest]:
         refuse_unless(actor, permission)  # before a connection is taken
-        async with _transaction(request, house, actor) as acting:
-            yield acting
+        async with _transaction(request, ctx, actor) as authorised:
+            yield authorised
 
     return Depends(checked, scope="function")
 
 
-def acting() -> Any:
-    """A dependency that gives `Acting` to everyone signed in: for what is a person's own."""
+def authorised() -> Any:
+    """A dependency that gives `AuthorisedRequest` to everyone signed in: for what is a person's own."""
 
-    async def checked(request: Request, house: InHouse, actor: SignedIn) -> AsyncIterator[Acting]:
-        async with _transaction(request, house, actor) as acting:
-            yield acting
+    async def checked(request: Request, ctx: ContextDep, actor: AuthenticatedActor) -> AsyncIterator[AuthorisedRequest]:
+        async with _transaction(request, ctx, actor) as authorised:
+            yield authorised
 
     return Depends(checked, scope="function")
 
 
-def allowed(permission: RolePermission) -> Any:
+def actor_with(permission: RolePermission) -> Any:
     """A dependency that gives the `Actor` alone to roles which hold `permission`, their account checked."""
 
-    async def checked(house: InHouse, actor: SignedIn) -> Actor:
+    async def checked(ctx: ContextDep, actor: AuthenticatedActor) -> Actor:
         refuse_unless(actor, permission)
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)
         return actor
 
     return Depends(checked)
 
 
-def active() -> Any:
+def active_actor() -> Any:
     """A dependency that gives the `Actor` alone to everyone signed in, their account checked."""
 
-    async def checked(house: InHouse, actor: SignedIn) -> Actor:
-        async with house.database.acting_as(actor) as conn:
+    async def checked(ctx: ContextDep, actor: AuthenticatedActor) -> Actor:
+        async with ctx.database.acting_as(actor) as conn:
             await refuse_inactive(conn, actor)
         return actor
 
@@ -179,7 +179,7 @@ async def if_match(
         return None
     found = _ETAG.fullmatch(value.strip())
     if found is None:
-        raise stale()
+        raise version_stale()
     return int(found[1])
 
 
@@ -195,14 +195,14 @@ async def if_match_required(
     """The version that a person saw before they decided. Raises 428 where none is named, 412 for any other ETag."""
     version = await if_match(value)
     if version is None:
-        raise unseen()
+        raise version_required()
     return version
 
 
 SeenVersion = Annotated[int, Depends(if_match_required)]
 
 
-def tag(response: Response, version: int, view: str = "") -> None:
+def set_etag(response: Response, version: int, view: str = "") -> None:
     """Says the record's version as its ETag; `view`, in letters, tells apart who is shown less of the same version."""
     response.headers["ETag"] = f'"{version}{view}"'
 
@@ -213,12 +213,12 @@ def refuse_other_origins(connection: HTTPConnection) -> None:
     Raises `refused` (`origin-refused`).
     """
     origin = connection.headers.get("origin")
-    if origin is not None and _authority(origin) != connection.headers.get("host", "").lower():
+    if origin is not None and _host_and_port(origin) != connection.headers.get("host", "").lower():
         raise refused("origin-refused", "This is opened from this address's own pages, or by programs.")
 
 
-def _authority(origin: str) -> str | None:
-    """The host and port of an `Origin`; None for `null` and for what is none."""
+def _host_and_port(origin: str) -> str | None:
+    """The host and port of an `RequestOrigin`; None for `null` and for what is none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:  # such as a half-open IPv6 address

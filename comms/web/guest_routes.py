@@ -27,7 +27,7 @@ _OPEN_TO_GUESTS: Final = frozenset(
 )
 
 
-def refuse_guest_elsewhere(actor: Actor, method: str, path: str) -> None:
+def restrict_guest(actor: Actor, method: str, path: str) -> None:
     """Raises `refused` (`guest-elsewhere`) where a guest asks for a route that is not theirs; `path`: its pattern."""
     if actor.session_id is not None and (method, path) not in _OPEN_TO_GUESTS:
         raise refused("guest-elsewhere", "A guest's link opens the session that it was made for, and nothing else.")

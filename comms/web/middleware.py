@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from comms.kernel.metrics import Metrics
 from comms.kernel.settings import Settings
-from comms.web.allowed_hosts import Hosts
+from comms.web.allowed_hosts import AllowedHosts
 from comms.web.problems import problem, problem_of
 from comms.web.security_headers import SECURITY_HEADERS, STRICT_TRANSPORT, is_encrypted
 from models.contract.errors import WriteCareError, too_large
@@ -27,48 +27,50 @@ _MAX_JSON_BYTES: Final = 16 << 20
 METHOD: Final = "writecare.method"  # in the scope: the method as it was sent
 
 
-class Doorway:
+class RequestMiddleware:
     """The outermost layer of the application."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, uploads: Mapping[str, int]) -> None:
         """`uploads`: how many bytes are taken below the paths that take files; all else is JSON, read into memory."""
         self._app = app
         self._settings = settings
-        self._hosts = Hosts.of(settings)
+        self._hosts = AllowedHosts.from_settings(settings)
         self._metrics = metrics
         self._uploads = uploads
         self._log = structlog.get_logger("comms.http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await self._pass_socket(scope, receive, send)
+            await self._handle_websocket(scope, receive, send)
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         # A copy: the server below needs to know that it was HEAD, the application above it answers a GET.
         scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], METHOD: scope["method"]}
-        passage = _Passage(scope, send, encrypted=is_encrypted(scope, self._settings))
+        exchange = _HttpExchange(scope, send, encrypted=is_encrypted(scope, self._settings))
         limit = self._limit(scope["path"])
         try:
-            self._hosts.refuse_other(scope)
-            _refuse_announced_size(scope, limit)
-            await self._app(scope, _limited(receive, limit), passage.send)
+            self._hosts.refuse_unknown_host(scope)
+            _check_content_length(scope, limit)
+            await self._app(scope, _limit_body(receive, limit), exchange.send)
         except WriteCareError as error:
-            await passage.answer(problem_of(error, passage.request_id))
+            await exchange.answer(problem_of(error, exchange.request_id))
         except Exception as error:
             # The last stop: nothing of the error may reach the caller, and its text, which may quote what it
             # failed on, not even the log: the type and the place say enough.
-            self._log.error("failed", request_id=passage.request_id, error=type(error).__name__, at=_places(error))
+            self._log.error(
+                "failed", request_id=exchange.request_id, error=type(error).__name__, at=_traceback_locations(error)
+            )
             sorry = "Something went wrong here; it is logged under the request_id."
-            await passage.answer(problem(500, "internal-error", sorry, request_id=passage.request_id))
+            await exchange.answer(problem(500, "internal-error", sorry, request_id=exchange.request_id))
         finally:
-            self._record(scope, passage)
+            self._log_and_measure(scope, exchange)
 
-    async def _pass_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses a WebSocket under a foreign host name before anything of it is read, as a request would be."""
         try:
-            self._hosts.refuse_other(scope)
+            self._hosts.refuse_unknown_host(scope)
         except WriteCareError as error:
             await WebSocket(scope, receive, send).send_denial_response(problem_of(error))
             return
@@ -77,20 +79,20 @@ class Doorway:
     def _limit(self, path: str) -> int:
         return next((most for below, most in self._uploads.items() if path.startswith(below)), _MAX_JSON_BYTES)
 
-    def _record(self, scope: Scope, passage: "_Passage") -> None:
+    def _log_and_measure(self, scope: Scope, exchange: "_HttpExchange") -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        method, status, seconds = scope[METHOD], passage.status, time.perf_counter() - passage.started
+        method, status, seconds = scope[METHOD], exchange.status, time.perf_counter() - exchange.started
         if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             method = "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(method, route).observe(seconds)
         self._log.info(
             "answered", method=method, route=route, status=status, seconds=round(seconds, 4),
-            request_id=passage.request_id,
+            request_id=exchange.request_id,
         )  # fmt: skip
 
 
-class _Passage:
+class _HttpExchange:
     """One request on its way through: its id, and what has been answered so far."""
 
     def __init__(self, scope: Scope, send: Send, *, encrypted: bool) -> None:
@@ -119,7 +121,7 @@ class _Passage:
     async def answer(self, response: ASGIApp) -> None:
         """Answers in the application's place, unless it has already begun to."""
         if self.status == 0:
-            await response(self._scope, _nothing, self.send)
+            await response(self._scope, _receive_disconnect, self.send)
 
 
 def is_head(scope: Scope) -> bool:
@@ -127,13 +129,13 @@ def is_head(scope: Scope) -> bool:
     return bool(scope.get(METHOD) == "HEAD")
 
 
-def _refuse_announced_size(scope: Scope, limit: int) -> None:
+def _check_content_length(scope: Scope, limit: int) -> None:
     announced = Headers(scope=scope).get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
-        raise _over(limit)
+        raise _body_too_large(limit)
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
+def _limit_body(receive: Receive, limit: int) -> Receive:
     """`receive` that stops a body which is longer than it may be, whatever it announced."""
     taken = 0
 
@@ -142,20 +144,20 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise _over(limit)
+            raise _body_too_large(limit)
         return message
 
     return receive_limited
 
 
-def _over(limit: int) -> WriteCareError:
+def _body_too_large(limit: int) -> WriteCareError:
     return too_large("body-too-large", f"At most {limit} bytes are taken here: send it in parts.")
 
 
-async def _nothing() -> Message:
+async def _receive_disconnect() -> Message:
     return {"type": "http.disconnect"}
 
 
-def _places(error: BaseException) -> list[str]:
+def _traceback_locations(error: BaseException) -> list[str]:
     frames: list[Any] = traceback.extract_tb(error.__traceback__)[-4:]
     return [f"{frame.name}:{frame.lineno}" for frame in frames]

@@ -28,7 +28,7 @@ _LONGEST_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 
 
 @dataclass(frozen=True)
-class FormShape:
+class FormLimits:
     """What a form may hold: the names of its files, those of its short fields, and how many there may be of each.
 
     `too_many` is the slug of the problem where there are more.
@@ -41,7 +41,7 @@ class FormShape:
 
 
 @dataclass(frozen=True)
-class SentFile:
+class UploadedFormFile:
     """A file at its beginning; `filename` and `media_type` are what its sender calls it, where they do."""
 
     name: str
@@ -51,28 +51,28 @@ class SentFile:
 
 
 @dataclass(frozen=True)
-class SentForm:
+class ParsedForm:
     """Files and fields (name, text) in the order sent."""
 
-    files: tuple[SentFile, ...]
+    files: tuple[UploadedFormFile, ...]
     fields: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 @asynccontextmanager
-async def received_form(request: Request, data_dir: Path, shape: FormShape) -> AsyncIterator[SentForm]:
+async def parse_form(request: Request, data_dir: Path, shape: FormLimits) -> AsyncIterator[ParsedForm]:
     """Reads the request's body; the files are gone when the block ends.
 
     Raises `invalid` (`upload-not-multipart`, `upload-malformed`, `upload-cut-off`, the shape's `too_many`),
     `unavailable` (`disk-full`).
     """
-    form = _Form(_boundary_of(request), data_dir, shape)
+    form = _FormParser(_boundary_of(request), data_dir, shape)
     try:
         yield await _read(request, form)
     finally:
         form.close()
 
 
-async def _read(request: Request, form: "_Form") -> SentForm:
+async def _read(request: Request, form: "_FormParser") -> ParsedForm:
     try:
         async for chunk in request.stream():
             await form.take(chunk)
@@ -80,7 +80,7 @@ async def _read(request: Request, form: "_Form") -> SentForm:
     except FormParserError:
         raise _malformed() from None
     except ClientDisconnect:
-        raise _cut_off() from None
+        raise _upload_interrupted() from None
     except OSError:
         raise unavailable("disk-full", "The upload cannot be kept: the disk is full or cannot be written.") from None
 
@@ -104,17 +104,17 @@ def _malformed() -> WriteCareError:
     return invalid("upload-malformed", "The form data cannot be read: send multipart/form-data.")
 
 
-def _cut_off() -> WriteCareError:
+def _upload_interrupted() -> WriteCareError:
     return invalid("upload-cut-off", "The upload broke off before its end: send it again.")
 
 
-class _Form:
+class _FormParser:
     """The parser's callbacks, and what they have gathered so far."""
 
-    def __init__(self, boundary: bytes, data_dir: Path, shape: FormShape) -> None:
+    def __init__(self, boundary: bytes, data_dir: Path, shape: FormLimits) -> None:
         self._data_dir = data_dir
         self._shape = shape
-        self._files: list[SentFile] = []
+        self._files: list[UploadedFormFile] = []
         self._fields: list[tuple[str, str]] = []
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._headers: dict[bytes, bytes] = {}
@@ -144,13 +144,13 @@ class _Form:
         if self._unwritten_bytes >= _FLUSH_BYTES:
             await self._flush()
 
-    async def finish(self) -> SentForm:
+    async def finish(self) -> ParsedForm:
         await self._flush()
         if not self._ended:
-            raise _cut_off()
+            raise _upload_interrupted()
         for sent in self._files:
             sent.file.seek(0)
-        return SentForm(tuple(self._files), tuple(self._fields))
+        return ParsedForm(tuple(self._files), tuple(self._fields))
 
     def close(self) -> None:
         for sent in self._files:
@@ -184,7 +184,7 @@ class _Form:
             called = filename.decode(errors="replace") if filename is not None else None
             claimed = self._headers.get(b"content-type", b"").decode(errors="replace") or None
             self._field = None
-            self._files.append(SentFile(self._name, called, claimed, open_scratch(self._data_dir)))
+            self._files.append(UploadedFormFile(self._name, called, claimed, open_scratch(self._data_dir)))
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:

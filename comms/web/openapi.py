@@ -72,7 +72,7 @@ def operation_id(route: APIRoute) -> str:
     return route.name.replace("-", "_")
 
 
-def describe(app: FastAPI) -> None:
+def install_openapi(app: FastAPI) -> None:
     """Makes the document of `app` whole; call it when all routes are included."""
     undescribed = app.openapi
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from models.contract.records import Record
 
-LAST_ID: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")  # before the newest: where a list begins
+MAX_UUID: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")  # before the newest: where a list begins
 
 
 class _Identified(Protocol):

@@ -26,7 +26,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 @dataclass(frozen=True)
-class Answer:
+class KindMapping:
     """What a door does with a kind: HTTP status, WebSocket close code, and whether a job is tried again."""
 
     status: int
@@ -34,14 +34,14 @@ class Answer:
     retry: bool
 
 
-ANSWERS: Final[Mapping[Kind, Answer]] = {
-    Kind.INVALID: Answer(status=422, close_code=4422, retry=False),
-    Kind.REFUSED: Answer(status=403, close_code=4403, retry=False),
-    Kind.MISSING: Answer(status=404, close_code=4404, retry=False),
-    Kind.CONFLICT: Answer(status=409, close_code=4409, retry=False),
-    Kind.TOO_LARGE: Answer(status=413, close_code=1009, retry=False),
-    Kind.UNAUTHENTICATED: Answer(status=401, close_code=4401, retry=False),
-    Kind.UNAVAILABLE: Answer(status=503, close_code=1013, retry=True),
+MAPPING_OF_KIND: Final[Mapping[Kind, KindMapping]] = {
+    Kind.INVALID: KindMapping(status=422, close_code=4422, retry=False),
+    Kind.REFUSED: KindMapping(status=403, close_code=4403, retry=False),
+    Kind.MISSING: KindMapping(status=404, close_code=4404, retry=False),
+    Kind.CONFLICT: KindMapping(status=409, close_code=4409, retry=False),
+    Kind.TOO_LARGE: KindMapping(status=413, close_code=1009, retry=False),
+    Kind.UNAUTHENTICATED: KindMapping(status=401, close_code=4401, retry=False),
+    Kind.UNAVAILABLE: KindMapping(status=503, close_code=1013, retry=True),
 }
 
 # HTTP has a status of its own for these; to every other door they are of their kind.
@@ -93,17 +93,17 @@ class ProblemDetails(Record):
 
 def status_of(error: WriteCareError) -> int:
     """The HTTP status of an error."""
-    return _OWN_STATUS.get(error.slug, ANSWERS[error.kind].status)
+    return _OWN_STATUS.get(error.slug, MAPPING_OF_KIND[error.kind].status)
 
 
 def close_code_of(error: WriteCareError) -> int:
     """The code with which a WebSocket is closed over an error."""
-    return ANSWERS[error.kind].close_code
+    return MAPPING_OF_KIND[error.kind].close_code
 
 
 def is_retried(error: WriteCareError) -> bool:
     """Whether a job that failed so is tried again; otherwise its recording is parked."""
-    return ANSWERS[error.kind].retry
+    return MAPPING_OF_KIND[error.kind].retry
 
 
 def problem(
@@ -142,7 +142,7 @@ def problem_of(
     return problem(status_of(error), error.slug, error.detail, request_id=request_id, progress=progress, headers=more)
 
 
-def answer_with_problems(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI) -> None:
     """Makes every failure of `app` a problem."""
     app.add_exception_handler(WriteCareError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
@@ -220,7 +220,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     slugs = [_OWN_TYPES.get(found["type"], "request-invalid") for found in error.errors()]
     slug = "request-invalid" if "request-invalid" in slugs else slugs[0]
     fields = tuple(
-        InvalidField(location="/".join(str(part) for part in _known_places(found["loc"])), detail=_rule(found))
+        InvalidField(location="/".join(str(part) for part in _public_location(found["loc"])), detail=_rule(found))
         for found in error.errors()[:20]
     )
     return problem(
@@ -229,7 +229,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     )  # fmt: skip
 
 
-def _known_places(location: tuple[Any, ...]) -> tuple[Any, ...]:
+def _public_location(location: tuple[Any, ...]) -> tuple[Any, ...]:
     """The place without its last part where that is a key that the caller made up."""
     return tuple(part if isinstance(part, int) or len(str(part)) <= 64 else "…" for part in location)
 

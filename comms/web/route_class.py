@@ -11,11 +11,11 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from comms.kernel.optimistic_locking import is_known
+from comms.kernel.optimistic_locking import etag_matches
 from comms.web.idempotency import attempts
-from comms.web.idempotency.attempts import Handler, answering_once
+from comms.web.idempotency.attempts import Handler, with_idempotency_key
 
-_IF_NONE_MATCH: Final[dict[str, Any]] = {
+_IF_NONE_MATCH_PARAMETER: Final[dict[str, Any]] = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
@@ -31,30 +31,32 @@ class PlatformRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        if self._makes():
-            self._take_parameter(attempts.PARAMETER)
-        elif self._reads() and (304 in self.responses or "version" in getattr(self.response_model, "model_fields", ())):
-            self._take_parameter(_IF_NONE_MATCH)
+        if self._is_post():
+            self._add_openapi_parameter(attempts.PARAMETER)
+        elif self._is_get() and (
+            304 in self.responses or "version" in getattr(self.response_model, "model_fields", ())
+        ):
+            self._add_openapi_parameter(_IF_NONE_MATCH_PARAMETER)
             self.responses = {**self.responses, **UNCHANGED}
 
     def get_route_handler(self) -> Handler:
         answer = super().get_route_handler()
-        if self._makes():
-            return answering_once(answer)
-        return _unless_unchanged(answer) if self._reads() else answer
+        if self._is_post():
+            return with_idempotency_key(answer)
+        return _with_not_modified(answer) if self._is_get() else answer
 
-    def _makes(self) -> bool:
+    def _is_post(self) -> bool:
         return "POST" in (self.methods or ())
 
-    def _reads(self) -> bool:
+    def _is_get(self) -> bool:
         return "GET" in (self.methods or ())
 
-    def _take_parameter(self, parameter: dict[str, Any]) -> None:
+    def _add_openapi_parameter(self, parameter: dict[str, Any]) -> None:
         said = self.openapi_extra or {}
         self.openapi_extra = {**said, "parameters": [*said.get("parameters", ()), parameter]}
 
 
-def _unless_unchanged(answer: Handler) -> Handler:
+def _with_not_modified(answer: Handler) -> Handler:
     """The handler, answering 304 where the caller has this version already. What it writes (who read it) stays."""
 
     async def answer_if_changed(request: Request) -> Response:
@@ -62,7 +64,7 @@ def _unless_unchanged(answer: Handler) -> Handler:
         current = response.headers.get("ETag")
         if response.status_code != 200 or current is None:
             return response
-        known = is_known(request.headers.get("If-None-Match"), current)
+        known = etag_matches(request.headers.get("If-None-Match"), current)
         return Response(status_code=304, headers={"ETag": current}) if known else response
 
     return answer_if_changed

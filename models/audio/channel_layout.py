@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from models.contract.channels import Channels, Reason
 
-Levels = NDArray[np.float64]
+LevelArray = NDArray[np.float64]
 
 _FRAME: Final = 320  # samples: 20 ms at 16 kHz
 _BLOCK: Final = 5  # frames to a block: delays between microphones and between codecs lie below its 100 ms
 _SILENT: Final = 1e-8  # mean square: -80 dB
-_WEAK: Final = 1e-3  # of the loudest channel: a steady sound as weak as this is hiss or hum
-_STEADY: Final = 4.0  # times the median: hiss and hum never rise above it, a voice does
-_RANGE: Final = 10**-3.5  # of a channel's loudest moment: what is weaker is a pause
+_WEAK_RATIO: Final = 1e-3  # of the loudest channel: a steady sound as weak as this is hiss or hum
+_STEADY_RATIO: Final = 4.0  # times the median: hiss and hum never rise above it, a voice does
+_PAUSE_RATIO: Final = 10**-3.5  # of a channel's loudest moment: what is weaker is a pause
 _COPY: Final = 0.95  # correlation, its sign aside, from which two channels hold the same sound
 _SAME_SCENE: Final = 0.4  # correlation of levels: of two parties it lies near 0, of two microphones in a room above 0.6
 _PARTY_FRAMES: Final = 50  # a second of sound makes a party; less is mixed in
@@ -32,7 +32,7 @@ _MOST_UNEXPLAINED: Final = 10  # frames in a row: a word is as long as 0.2 s
 
 
 @dataclass(frozen=True)
-class Part:
+class ChannelWeight:
     """A channel of a stream, and how much of it a track takes; negative where it is turned over."""
 
     stream: int
@@ -41,7 +41,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class OmittedChannel:
     """A channel of which no track takes anything, since nothing is in it that is not elsewhere."""
 
     stream: int
@@ -53,8 +53,8 @@ class LeftOut:
 class Layout:
     """The tracks, each made of its parts, and the channels of which no track takes anything."""
 
-    tracks: tuple[tuple[Part, ...], ...]
-    left_out: tuple[LeftOut, ...] = ()
+    tracks: tuple[tuple[ChannelWeight, ...], ...]
+    left_out: tuple[OmittedChannel, ...] = ()
 
 
 class StreamLevels:
@@ -89,7 +89,7 @@ class StreamLevels:
         if self._rest.shape[1] or not self._levels:
             self._measure(np.pad(self._rest, ((0, 0), (0, padding or _FRAME * _BLOCK))))
 
-    def levels(self) -> Levels:
+    def levels(self) -> LevelArray:
         """[channels, frames of 20 ms], mean squares, each smoothed over 100 ms."""
         whole = np.concatenate(self._levels, axis=1).astype(np.float64)
         sums = np.cumsum(np.pad(whole, ((0, 0), (_BLOCK // 2 + 1, _BLOCK // 2))), axis=1)
@@ -102,8 +102,8 @@ class StreamLevels:
 
 @dataclass(frozen=True)
 class _Track:
-    parts: tuple[Part, ...]
-    levels: Levels = field(repr=False)
+    parts: tuple[ChannelWeight, ...]
+    levels: LevelArray = field(repr=False)
 
 
 def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
@@ -111,47 +111,53 @@ def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
     levels = [stream.levels() for stream in streams]
     loudest = max(float(one.max()) for one in levels)
     tracks: list[_Track] = []
-    left_out: list[LeftOut] = []
+    left_out: list[OmittedChannel] = []
     for number, stream in enumerate(streams):
-        heard = [channel for channel in range(stream.channels) if _sounds(levels[number][channel], loudest)]
+        audible = [channel for channel in range(stream.channels) if _is_audible(levels[number][channel], loudest)]
         left_out += [
-            LeftOut(stream=number, channel=channel, reason="silent")
+            OmittedChannel(stream=number, channel=channel, reason="silent")
             for channel in range(stream.channels)
-            if channel not in heard
+            if channel not in audible
         ]
-        made = _stream_tracks(stream.products(), levels[number], heard, channels)
+        made = _stream_tracks(stream.products(), levels[number], audible, channels)
         left_out += [  # what turned over would cancel others, and is heard in them
-            LeftOut(number, channel, "copy") for channel in heard if not any(channel in track for track in made)
+            OmittedChannel(number, channel, "copy")
+            for channel in audible
+            if not any(channel in track for track in made)
         ]
         tracks += [
-            _Track(tuple(Part(number, channel, weight) for channel, weight in track.items()),
+            _Track(tuple(ChannelWeight(number, channel, weight) for channel, weight in track.items()),
                    np.asarray(sum(levels[number][channel] for channel in track) / len(track)))
             for track in made
         ]  # fmt: skip
     if not tracks:  # a recording of nothing but silence is one track of it
-        return Layout(((Part(0, 0, 1.0),),), tuple(one for one in left_out if (one.stream, one.channel) != (0, 0)))
-    tracks, repeated = _without_repetitions(tracks)
+        return Layout(
+            ((ChannelWeight(0, 0, 1.0),),), tuple(one for one in left_out if (one.stream, one.channel) != (0, 0))
+        )
+    tracks, repeated = _drop_repeated_streams(tracks)
     left_out += repeated
     if channels == "mix" and len(tracks) > 1:
         share = 1 / len(tracks)
-        every = (Part(part.stream, part.channel, part.weight * share) for track in tracks for part in track.parts)
+        every = (
+            ChannelWeight(part.stream, part.channel, part.weight * share) for track in tracks for part in track.parts
+        )
         return Layout((tuple(every),), tuple(left_out))
     return Layout(tuple(track.parts for track in tracks), tuple(left_out))
 
 
-def _sounds(levels: Levels, loudest_of_all: float) -> bool:
+def _is_audible(levels: LevelArray, loudest_of_all: float) -> bool:
     """Whether a channel holds more than silence and weak hiss or hum."""
     loudest = float(levels.max())
-    return loudest > _SILENT and (loudest > _WEAK * loudest_of_all or not _steady(levels))
+    return loudest > _SILENT and (loudest > _WEAK_RATIO * loudest_of_all or not _is_steady_noise(levels))
 
 
-def _steady(levels: Levels) -> bool:
-    return float(levels.max()) <= _STEADY * float(np.median(levels))
+def _is_steady_noise(levels: LevelArray) -> bool:
+    return float(levels.max()) <= _STEADY_RATIO * float(np.median(levels))
 
 
-def _active(levels: Levels) -> NDArray[np.bool_]:
+def _active(levels: LevelArray) -> NDArray[np.bool_]:
     """In which frames there is more than a pause."""
-    return np.asarray(levels > max(_SILENT, _RANGE * float(levels.max())))
+    return np.asarray(levels > max(_SILENT, _PAUSE_RATIO * float(levels.max())))
 
 
 # --- the channels of one stream -----------------------------------------------------------------------------------
@@ -160,25 +166,25 @@ _Weights = dict[int, float]
 
 
 def _stream_tracks(
-    products: NDArray[np.float32], levels: Levels, heard: Sequence[int], channels: Channels
+    products: NDArray[np.float32], levels: LevelArray, audible: Sequence[int], channels: Channels
 ) -> list[_Weights]:
     """Which tracks the channels that are heard make: the weights of their channels."""
-    copies = _copies(products, heard)
+    copies = _group_copies(products, audible)
     if channels == "separate" or len(copies) < 2:
         return copies
-    scenes = [copies] if channels == "mix" else _scenes(copies, levels)
+    scenes = [copies] if channels == "mix" else _group_by_scene(copies, levels)
     made: list[_Weights] = []
     for scene in scenes:
-        mix, cancelled = _mixed(scene, products)
+        mix, cancelled = _best_mix(scene, products)
         made += [mix] if channels == "mix" or cancelled <= _MOST_CANCELLED else scene
     return made
 
 
-def _copies(products: NDArray[np.float32], heard: Sequence[int]) -> list[_Weights]:
+def _group_copies(products: NDArray[np.float32], audible: Sequence[int]) -> list[_Weights]:
     """Channels that hold the same sound together, also where one is turned over (dual mono, antiphase)."""
     total = products.sum(axis=0, dtype=np.float64)
     groups: list[dict[int, float]] = []
-    for channel in heard:
+    for channel in audible:
         for group in groups:
             first = next(iter(group))
             correlation = total[first, channel] / max(np.sqrt(total[first, first] * total[channel, channel]), 1e-20)
@@ -190,12 +196,12 @@ def _copies(products: NDArray[np.float32], heard: Sequence[int]) -> list[_Weight
     return [{channel: sign / len(group) for channel, sign in group.items()} for group in groups]
 
 
-def _scenes(copies: list[_Weights], levels: Levels) -> list[list[_Weights]]:
+def _group_by_scene(copies: list[_Weights], levels: LevelArray) -> list[list[_Weights]]:
     """The channels that hear the same voices together; those of a party apart from those of another."""
     own = [levels[next(iter(group))] for group in copies]
     scenes: list[list[int]] = []
     for number, mine in enumerate(own):
-        joined = [scene for scene in scenes if any(_same_scene(own[other], mine) for other in scene)]
+        joined = [scene for scene in scenes if any(_in_same_scene(own[other], mine) for other in scene)]
         scenes = [scene for scene in scenes if scene not in joined]
         scenes.append([*(other for scene in joined for other in scene), number])
     parties = [scene for scene in scenes if any(_is_party(own[number]) for number in scene)]
@@ -207,18 +213,18 @@ def _scenes(copies: list[_Weights], levels: Levels) -> list[list[_Weights]]:
     return [[copies[number] for number in sorted(scene)] for scene in sorted(parties, key=min)]
 
 
-def _is_party(levels: Levels) -> bool:
-    return not _steady(levels) and int(_active(levels).sum()) >= _PARTY_FRAMES
+def _is_party(levels: LevelArray) -> bool:
+    return not _is_steady_noise(levels) and int(_active(levels).sum()) >= _PARTY_FRAMES
 
 
-def _same_scene(one: Levels, other: Levels) -> bool:
+def _in_same_scene(one: LevelArray, other: LevelArray) -> bool:
     return _level_correlation(one, other) >= _SAME_SCENE
 
 
-def _mixed(scene: list[_Weights], products: NDArray[np.float32]) -> tuple[_Weights, float]:
+def _best_mix(scene: list[_Weights], products: NDArray[np.float32]) -> tuple[_Weights, float]:
     """The mix of channels that loses least of any, and in which share of the blocks it has cancelled a channel."""
-    heard = [channel for group in scene for channel in group]
-    loudest = np.max([products[:, channel, channel] for channel in heard], axis=0)
+    audible = [channel for group in scene for channel in group]
+    loudest = np.max([products[:, channel, channel] for channel in audible], axis=0)
     active = _active(loudest)
     best: tuple[float, _Weights] | None = None
     for signs in _ways_to_mix(len(scene)):
@@ -245,22 +251,22 @@ def _ways_to_mix(count: int) -> list[tuple[int, ...]]:
 # --- streams that repeat others -----------------------------------------------------------------------------------
 
 
-def _without_repetitions(tracks: list[_Track]) -> tuple[list[_Track], list[LeftOut]]:
+def _drop_repeated_streams(tracks: list[_Track]) -> tuple[list[_Track], list[OmittedChannel]]:
     """Without streams that hold nothing but others: a mix beside its parts, the same sound in two qualities."""
     length = max(track.levels.size for track in tracks)
     padded = [np.pad(track.levels, (0, length - track.levels.size)) for track in tracks]
     kept = list(range(len(tracks)))
-    left_out: list[LeftOut] = []
+    left_out: list[OmittedChannel] = []
     for number in range(len(tracks)):
         others = [other for other in kept if _stream_of(tracks[other]) != _stream_of(tracks[number])]
-        if len(others) > 1 and _explained(padded[number], [padded[other] for other in others]):
+        if len(others) > 1 and _is_mix_of(padded[number], [padded[other] for other in others]):
             kept.remove(number)
-            left_out += _all_of(tracks[number], "mix of other streams")
+            left_out += _omit_track(tracks[number], "mix of other streams")
     for number in reversed(list(kept)):
         before = [o for o in kept if o < number and _stream_of(tracks[o]) != _stream_of(tracks[number])]
-        if any(_explained(padded[number], [padded[other]]) for other in before):
+        if any(_is_mix_of(padded[number], [padded[other]]) for other in before):
             kept.remove(number)
-            left_out += _all_of(tracks[number], "copy")
+            left_out += _omit_track(tracks[number], "copy")
     return [tracks[number] for number in kept], left_out
 
 
@@ -268,11 +274,11 @@ def _stream_of(track: _Track) -> int:
     return track.parts[0].stream
 
 
-def _all_of(track: _Track, reason: Reason) -> list[LeftOut]:
-    return [LeftOut(stream=part.stream, channel=part.channel, reason=reason) for part in track.parts]
+def _omit_track(track: _Track, reason: Reason) -> list[OmittedChannel]:
+    return [OmittedChannel(stream=part.stream, channel=part.channel, reason=reason) for part in track.parts]
 
 
-def _explained(levels: Levels, others: list[Levels]) -> bool:
+def _is_mix_of(levels: LevelArray, others: list[LevelArray]) -> bool:
     """Whether the others together are as loud as this one at every moment, and it is quiet when they are."""
     basis = np.stack([_aligned(other, levels) for other in others], axis=1)
     gains = np.maximum(np.linalg.lstsq(basis, levels, rcond=None)[0], 0.0)
@@ -287,20 +293,20 @@ def _explained(levels: Levels, others: list[Levels]) -> bool:
     return int(np.max(ends[1::2] - ends[::2], initial=0)) < _MOST_UNEXPLAINED
 
 
-def _aligned(levels: Levels, to: Levels) -> Levels:
+def _aligned(levels: LevelArray, to: LevelArray) -> LevelArray:
     """The levels at the delay of at most 100 ms at which they fit others best: codecs delay what they encode."""
     shifted = [np.roll(levels, delay) for delay in range(-_BLOCK, _BLOCK + 1)]
     return max(shifted, key=lambda one: _level_correlation(one, to))
 
 
-def _level_correlation(one: Levels, other: Levels) -> float:
+def _level_correlation(one: LevelArray, other: LevelArray) -> float:
     """How alike two channels' levels (in dB) rise and fall, in the frames in which either has sound."""
     size = min(one.size, other.size)
     one, other = one[:size], other[:size]
     either = _active(one) | _active(other)
     if int(either.sum()) < 2:
         return 0.0
-    floors = [max(_SILENT, _RANGE * float(levels.max(initial=0.0))) for levels in (one, other)]
+    floors = [max(_SILENT, _PAUSE_RATIO * float(levels.max(initial=0.0))) for levels in (one, other)]
     first, second = (
         np.log10(np.maximum(levels[either], floor)) for levels, floor in zip((one, other), floors, strict=True)
     )

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from models.audio.refusal import Refused
+from models.audio.refusal import AudioRefused
 
 HEAD_BYTES: Final = 1 << 16
 MOST_CHANNELS: Final = 16  # of all streams together: as many as a recording may have tracks
@@ -20,7 +20,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"fLaC", "flac"), (b"OggS", "ogg"), (b"#!AMR", "amr"), (b"\x1aE\xdf\xa3", "matroska"), (b"caff", "caf"),
     (b".snd", "au"), (_ASF, "asf"), (_W64, "w64"),
 )  # fmt: skip
-_FORMS: Final = {
+_IFF_TYPES: Final = {
     (b"RIFF", b"WAVE"): "wav", (b"RIFX", b"WAVE"): "wav", (b"RF64", b"WAVE"): "wav", (b"BW64", b"WAVE"): "wav",
     (b"RIFF", b"AVI "): "avi", (b"FORM", b"AIFF"): "aiff", (b"FORM", b"AIFC"): "aiff",
 }  # fmt: skip
@@ -37,7 +37,7 @@ CODECS: Final = frozenset({
 })  # fmt: skip
 
 
-class View(io.RawIOBase):
+class FileView(io.RawIOBase):
     """A part of a file, read as a file of its own; `patches` (place: bytes) replace what stands there."""
 
     def __init__(self, source: BinaryIO, start: int, end: int, patches: Mapping[int, bytes] | None = None) -> None:
@@ -67,25 +67,25 @@ class View(io.RawIOBase):
         content = self._source.read(wanted)
         for place, new in self._patches.items():
             if place < self._at + len(content) and self._at < place + len(new):
-                content = self._with(content, place, new)
+                content = self._apply_patch(content, place, new)
         self._at += len(content)
         return content
 
-    def _with(self, content: bytes, place: int, new: bytes) -> bytes:
+    def _apply_patch(self, content: bytes, place: int, new: bytes) -> bytes:
         changed = bytearray(content)
         for index, byte in enumerate(new, start=place - self._at):
             if 0 <= index < len(changed):
                 changed[index] = byte
         return bytes(changed)
 
-    def part(self, start: int, end: int) -> "View":
+    def part(self, start: int, end: int) -> "FileView":
         """A part of this part."""
         patches = {place - start: new for place, new in self._patches.items()}
-        return View(self._source, self._start + start, self._start + end, patches)
+        return FileView(self._source, self._start + start, self._start + end, patches)
 
-    def patched(self, place: int, new: bytes) -> "View":
+    def patched(self, place: int, new: bytes) -> "FileView":
         """The same, with other bytes at a place."""
-        return View(self._source, self._start, self._start + self.size, {**self._patches, place: new})
+        return FileView(self._source, self._start, self._start + self.size, {**self._patches, place: new})
 
     def bytes_at(self, place: int, size: int) -> bytes:
         """What stands there, as much of it as there is; the place of reading stays."""
@@ -95,35 +95,37 @@ class View(io.RawIOBase):
         return content
 
 
-def container_of(view: View) -> str:
-    """The demuxer's name for what the file's first bytes say; raises `Refused` for every other file."""
+def detect_container(view: FileView) -> str:
+    """The demuxer's name for what the file's first bytes say; raises `AudioRefused` for every other file."""
     head = view.bytes_at(0, HEAD_BYTES)
     if not head:
-        raise Refused("audio-empty")
-    name = next((name for magic, name in _MAGIC if head.startswith(magic)), None) or _FORMS.get((head[:4], head[8:12]))
+        raise AudioRefused("audio-empty")
+    name = next((name for magic, name in _MAGIC if head.startswith(magic)), None) or _IFF_TYPES.get(
+        (head[:4], head[8:12])
+    )
     if name is None and head[4:8] in _BOXES and struct.unpack_from(">I", head)[0] not in range(2, 8):
         name = "mov"
     if name is None and len(head) > 188 and all(byte == 0x47 for byte in head[: 20 * 188 : 188]):
         name = "mpegts"
-    if name is None and (name := _frames_of(view, id3_bytes(head))) is None:
-        raise Refused("audio-unreadable")
+    if name is None and (name := _detect_bare_frames(view, id3_bytes(head))) is None:
+        raise AudioRefused("audio-unreadable")
     return name
 
 
-def _frames_of(view: View, start: int) -> str | None:
+def _detect_bare_frames(view: FileView, start: int) -> str | None:
     """The name for a file of frames without any container, which may follow a tag."""
     body = view.bytes_at(start, HEAD_BYTES)
     if start and body.startswith(b"fLaC"):
         return "flac"
-    if _frames(body, adts_length, within=4096):
+    if _has_frames(body, adts_length, within=4096):
         return "aac"
-    return "mp3" if _frames(body, mpeg_length, within=HEAD_BYTES) else None
+    return "mp3" if _has_frames(body, mpeg_length, within=HEAD_BYTES) else None
 
 
-def opened(av: Any, view: View, name: str) -> Any:
-    """The file as a libav container; raises `Refused`. Nothing but the file itself can be read."""
+def open_container(av: Any, view: FileView, name: str) -> Any:
+    """The file as a libav container; raises `AudioRefused`. Nothing but the file itself can be read."""
     if name == "mov" and any(external_references(view)):
-        raise Refused("audio-unreadable")
+        raise AudioRefused("audio-unreadable")
     options = {
         "protocol_whitelist": "none",  # an empty list would allow all
         "format_whitelist": name if name != "matroska" else "matroska,webm",
@@ -137,11 +139,11 @@ def opened(av: Any, view: View, name: str) -> Any:
             view, mode="r", format=name, container_options=options, metadata_errors="ignore", io_open=_refuse_reference
         )
     except (av.error.FFmpegError, ValueError, OSError):
-        raise Refused("audio-unreadable") from None
+        raise AudioRefused("audio-unreadable") from None
 
 
 def _refuse_reference(*_: Any) -> None:
-    raise Refused("audio-unreadable")
+    raise AudioRefused("audio-unreadable")
 
 
 # --- MPEG audio and ADTS --------------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def adts_length(header: bytes) -> int | None:
     return length if length >= 7 else None
 
 
-def _frames(body: bytes, length_of: Any, *, within: int) -> bool:
+def _has_frames(body: bytes, length_of: Any, *, within: int) -> bool:
     """Whether frames follow each other somewhere near the beginning: three, or as many as there are bytes for."""
     place = body.find(b"\xff")
     while 0 <= place < within:
@@ -213,7 +215,7 @@ def _frames(body: bytes, length_of: Any, *, within: int) -> bool:
 # --- boxes of MP4 and QuickTime ---------------------------------------------------------------------------------------
 
 
-def boxes(view: View, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(view: FileView, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """The boxes between two places: type, where the content begins, where the box says that it ends."""
     while start + 8 <= end:
         header = view.bytes_at(start, 16)
@@ -230,7 +232,7 @@ def boxes(view: View, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         start = finish
 
 
-def boxes_at(view: View, path: tuple[bytes, ...], start: int, end: int) -> Iterator[tuple[int, int]]:
+def boxes_at(view: FileView, path: tuple[bytes, ...], start: int, end: int) -> Iterator[tuple[int, int]]:
     """Where the boxes of that path lie: content and end, within what there is of the file."""
     for kind, content, finish in boxes(view, start, end):
         if kind == path[0]:
@@ -240,7 +242,7 @@ def boxes_at(view: View, path: tuple[bytes, ...], start: int, end: int) -> Itera
                 yield from boxes_at(view, path[1:], content, min(finish, end))
 
 
-def external_references(view: View) -> Iterator[bytes]:
+def external_references(view: FileView) -> Iterator[bytes]:
     """The types of those data references by which a track lies in another file (ISO/IEC 14496-12, 8.7.2)."""
     for content, end in boxes_at(view, (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"), 0, view.size):
         for kind, place, finish in boxes(view, content + 8, end):

@@ -20,16 +20,16 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.audio.containers import MOST_CHANNELS, MOST_FULL_CHANNELS, View, container_of
-from models.audio.refusal import Refused
+from models.audio.containers import MOST_CHANNELS, MOST_FULL_CHANNELS, FileView, detect_container
+from models.audio.refusal import AudioRefused
 from models.confinement.process import (
     NOT_CONFINED,
     Confinement,
     Limits,
     Records,
     confined,
-    confinement_in,
-    descriptor_of,
+    open_descriptor,
+    parse_confinement,
 )
 from models.contract.audio_tracks import Channels, LeftOut, Sound, SoundPart
 from models.contract.errors import WriteCareError, invalid, too_large
@@ -38,8 +38,8 @@ Samples = NDArray[np.float32]
 
 SAMPLE_RATE: Final = 16_000
 
-_ASKING_SECONDS: Final = 60.0  # a process asks once, at its start: it can wait for a busy machine
-_PIECE: Final = 1 << 20  # samples mixed at a time
+_PROBE_SECONDS: Final = 60.0  # a process asks once, at its start: it can wait for a busy machine
+_CHUNK_SAMPLES: Final = 1 << 20  # samples mixed at a time
 _MEMORY_BYTES: Final = 1 << 30  # address space: interpreter and decoders map 0.4 GB, a hostile header asks for more
 
 
@@ -82,33 +82,33 @@ def decode(
     `audio-too-long` (refused before decoding where the file states it), `audio-too-many-channels`.
     At most four channels as long as `max_seconds` are held (230 MB an hour each), before they become tracks.
     """
-    folding = _Folding()
-    info = _run(_Task("decode", max_seconds, channels, allow_unconfined), source, folding)
-    return DecodedAudio(folding.tracks(), info)
+    assembler = _TrackAssembler()
+    info = _run(_DecoderTask("decode", max_seconds, channels, allow_unconfined), source, assembler)
+    return DecodedAudio(assembler.tracks(), info)
 
 
 def inspect(
     source: Path | BinaryIO, *, max_seconds: float, channels: Channels = "mix", allow_unconfined: bool = False
 ) -> AudioInfo:
     """Decode a file fully and keep nothing: the check of an upload. Errors as `decode`."""
-    return _run(_Task("inspect", max_seconds, channels, allow_unconfined), source, None)
+    return _run(_DecoderTask("inspect", max_seconds, channels, allow_unconfined), source, None)
 
 
-def refuse_too_much(files: Sequence[AudioInfo], max_seconds: float) -> None:
+def refuse_too_long(files: Sequence[AudioInfo], max_seconds: float) -> None:
     """Raises `too_large` (`audio-too-long`) where the tracks of one call's files are together too much to hold."""
     seconds = sum(len(info.sound.tracks) * info.duration_seconds for info in files)
     most = MOST_FULL_CHANNELS * max_seconds
     if seconds > most:
         raise too_large(
             "audio-too-long",
-            f"The tracks of the call are {_clock(seconds)} long together; at most {_clock(most)} is taken "
+            f"The tracks of the call are {_format_length(seconds)} long together; at most {_format_length(most)} is taken "
             f"({MOST_FULL_CHANNELS} times max_recording_seconds). Split the call, or send a mix of its tracks.",
         )
 
 
 def confinement() -> Confinement:
     """Which limits this kernel grants the child that opens a file; raises `unavailable` where it does not say."""
-    limits = Limits(_MEMORY_BYTES, _ASKING_SECONDS, allow_unconfined=True, least_seconds=_ASKING_SECONDS)
+    limits = Limits(_MEMORY_BYTES, _PROBE_SECONDS, allow_unconfined=True, least_seconds=_PROBE_SECONDS)
     arguments = ("confinement", "0", str(SAMPLE_RATE), "", "mix")
     with (
         tempfile.TemporaryFile() as nothing,
@@ -116,12 +116,12 @@ def confinement() -> Confinement:
     ):
         for kind, body in records:
             if kind == b"C":
-                return confinement_in(body)
+                return parse_confinement(body)
     return NOT_CONFINED
 
 
 @dataclass(frozen=True)
-class _Task:
+class _DecoderTask:
     """What the child is asked to do with a file."""
 
     name: str
@@ -130,17 +130,17 @@ class _Task:
     allow_unconfined: bool
 
 
-def _run(task: _Task, source: Path | BinaryIO, folding: "_Folding | None") -> AudioInfo:
-    with descriptor_of(source) as descriptor:
+def _run(task: _DecoderTask, source: Path | BinaryIO, assembler: "_TrackAssembler | None") -> AudioInfo:
+    with open_descriptor(source) as descriptor:
         container = _container(descriptor, task.max_seconds)
         with _child(task, descriptor, container) as records:
             try:
-                return _read(records, task, folding)
+                return _read(records, task, assembler)
             except (ValueError, KeyError, TypeError, IndexError):  # a child that was taken over answers as it likes
                 raise _refusal({"slug": "audio-unreadable"}, task.max_seconds) from None
 
 
-def _read(records: Records, task: _Task, folding: "_Folding | None") -> AudioInfo:
+def _read(records: Records, task: _DecoderTask, assembler: "_TrackAssembler | None") -> AudioInfo:
     header: dict[str, Any] = {}
     layouts: list[dict[str, Any]] = []
     max_seconds = task.max_seconds
@@ -148,14 +148,14 @@ def _read(records: Records, task: _Task, folding: "_Folding | None") -> AudioInf
     for kind, body in records:
         if kind == b"H":
             header = json.loads(body)
-        elif kind == b"P" and folding is not None:
-            folding.take(body)
-            if folding.size > most:
+        elif kind == b"P" and assembler is not None:
+            assembler.add_samples(body)
+            if assembler.size > most:
                 raise _refusal({"slug": "audio-too-long"}, max_seconds)
         elif kind == b"L":
             layouts.append(json.loads(body))
-            if folding is not None:
-                folding.fold(layouts[-1]["tracks"])
+            if assembler is not None:
+                assembler.end_section(layouts[-1]["tracks"])
         elif kind == b"X":
             raise _refusal(json.loads(body), max_seconds)
         elif kind == b"E":
@@ -169,8 +169,8 @@ def _container(descriptor: int, max_seconds: float) -> str:
     with os.fdopen(os.dup(descriptor), "rb") as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            return container_of(View(file, 0, size))
-        except Refused as refusal:
+            return detect_container(FileView(file, 0, size))
+        except AudioRefused as refusal:
             raise _refusal(refusal.body, max_seconds) from None
 
 
@@ -191,7 +191,7 @@ def _info(header: dict[str, Any], layout: dict[str, Any], end: dict[str, Any]) -
     )
 
 
-class _Folding:
+class _TrackAssembler:
     """Channels as they come from the decoder, and the tracks that they become section by section."""
 
     def __init__(self) -> None:
@@ -199,17 +199,17 @@ class _Folding:
         self._tracks: list[bytearray] = []
         self.size = 0  # bytes taken
 
-    def take(self, body: bytes) -> None:
+    def add_samples(self, body: bytes) -> None:
         """A record of a stream's number, a channel's number and samples."""
         self._channels.setdefault((body[0], body[1]), bytearray()).extend(memoryview(body)[2:])
         self.size += len(body) - 2
 
-    def fold(self, tracks: list[list[dict[str, Any]]]) -> None:
+    def end_section(self, tracks: list[list[dict[str, Any]]]) -> None:
         """A section ends: its channels become these tracks, each as long as the section, after those before."""
         before = max((len(track) for track in self._tracks), default=0)
         length = max(len(channel) for channel in self._channels.values())
         for number, parts in enumerate(tracks):
-            mixed = self._mixed(parts)
+            mixed = self._mix_channels(parts)
             mixed.extend(bytes(length - len(mixed)))
             if not before:
                 self._tracks.append(mixed)
@@ -224,16 +224,16 @@ class _Folding:
     def tracks(self) -> tuple[Samples, ...]:
         return tuple(np.frombuffer(track, "<f4") for track in self._tracks)
 
-    def _mixed(self, parts: list[dict[str, Any]]) -> bytearray:
+    def _mix_channels(self, parts: list[dict[str, Any]]) -> bytearray:
         """The parts added by their weights, in the place of the longest of them; in pieces, to need no more memory."""
         found = [(self._channels.pop((part["stream"], part["channel"])), float(part["weight"])) for part in parts]
         found.sort(key=lambda one: -len(one[0]))
         whole = np.frombuffer(found[0][0], "<f4")
-        for start in range(0, len(whole), _PIECE):
-            piece = whole[start : start + _PIECE]
+        for start in range(0, len(whole), _CHUNK_SAMPLES):
+            piece = whole[start : start + _CHUNK_SAMPLES]
             piece *= np.float32(found[0][1])
             for other, weight in found[1:]:
-                added = np.frombuffer(other, "<f4")[start : start + _PIECE]
+                added = np.frombuffer(other, "<f4")[start : start + _CHUNK_SAMPLES]
                 piece[: len(added)] += np.float32(weight) * added
         return found[0][0]
 
@@ -244,21 +244,23 @@ def _refusal(body: dict[str, Any], max_seconds: float) -> WriteCareError:
         case "audio-empty":
             return invalid("audio-empty", "The file holds no sound. Record or export the call again.")
         case "audio-too-long":
-            length = f"{_clock(stated)} long" if stated else f"longer than {_clock(max_seconds)}"
+            length = f"{_format_length(stated)} long" if stated else f"longer than {_format_length(max_seconds)}"
             return too_large(
                 "audio-too-long",
-                f"The recording is {length}; at most {_clock(max_seconds)} is taken (max_recording_seconds). "
+                f"The recording is {length}; at most {_format_length(max_seconds)} is taken (max_recording_seconds). "
                 "Split it and send the parts.",
             )
         case "audio-too-many-channels":
             return too_large(
                 "audio-too-many-channels",
                 f"The recording has {body.get('channels') or 'many'} channels of sound; at most {MOST_CHANNELS} are "
-                f"taken, and at most {MOST_FULL_CHANNELS} times {_clock(max_seconds)} (max_recording_seconds) over all "
+                f"taken, and at most {MOST_FULL_CHANNELS} times {_format_length(max_seconds)} (max_recording_seconds) over all "
                 "of them. Export fewer channels, or a mix of them.",
             )
         case "audio-truncated":
-            lengths = f"It states {_clock(stated)} and holds {_clock(found)}. " if stated and found else ""
+            lengths = (
+                f"It states {_format_length(stated)} and holds {_format_length(found)}. " if stated and found else ""
+            )
             return invalid(
                 "audio-truncated",
                 f"The recording breaks off before its end. {lengths}Copy or export the complete file again.",
@@ -270,7 +272,7 @@ def _refusal(body: dict[str, Any], max_seconds: float) -> WriteCareError:
             )
 
 
-def _clock(seconds: float) -> str:
+def _format_length(seconds: float) -> str:
     """12.3 s, or h:mm:ss from a minute on."""
     if not math.isfinite(seconds) or seconds < 60:
         return f"{seconds:.1f} s"
@@ -279,7 +281,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _child(task: _Task, descriptor: int, container: str) -> Iterator[Records]:
+def _child(task: _DecoderTask, descriptor: int, container: str) -> Iterator[Records]:
     """The confined decoder on an open file."""
     most_seconds = 60 + task.max_seconds / 20  # decoding is hundreds of times faster than the sound
     limits = Limits(_MEMORY_BYTES, most_seconds, task.allow_unconfined)

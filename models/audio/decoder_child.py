@@ -15,9 +15,9 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from models.audio.containers import MOST_FULL_CHANNELS, View, opened
+from models.audio.containers import MOST_FULL_CHANNELS, FileView, open_container
 from models.audio.durations import Section, sections_of
-from models.audio.refusal import Refused
+from models.audio.refusal import AudioRefused
 from models.confinement.sandbox import send
 
 _KINDS = ("audio", "video", "subtitles")
@@ -41,15 +41,15 @@ def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
     task, max_seconds, rate, container, channels = arguments
     if task != "confinement":
         try:
-            reading = Reading(out, float(max_seconds), int(rate), channels, keep=task == "decode")
-            reading.read(source, container)
-        except Refused as refusal:
+            decoder = SectionDecoder(out, float(max_seconds), int(rate), channels, keep=task == "decode")
+            decoder.read(source, container)
+        except AudioRefused as refusal:
             send(out, b"X", refusal.body)
         except MemoryError:
-            send(out, b"X", Refused("audio-unreadable").body)
+            send(out, b"X", AudioRefused("audio-unreadable").body)
 
 
-class Reading:
+class SectionDecoder:
     """One file while it is read: section by section, refused where it is empty, unreadable, too long or cut."""
 
     def __init__(self, out: BinaryIO, max_seconds: float, rate: int, channels: Any, *, keep: bool) -> None:
@@ -59,17 +59,17 @@ class Reading:
 
     def read(self, source: BinaryIO, name: str) -> None:
         """Decodes all of `source`, a container of that name."""
-        whole = View(source, 0, source.seek(0, os.SEEK_END))
+        whole = FileView(source, 0, source.seek(0, os.SEEK_END))
         for number, section in enumerate(sections_of(whole, name)):
             if number >= _MOST_SECTIONS:
-                raise Refused("audio-unreadable")
+                raise AudioRefused("audio-unreadable")
             try:
                 self._read_section(section, name, first=number == 0)
-            except Refused as refusal:
+            except AudioRefused as refusal:
                 cut = section.breaks_off and refusal.body["slug"] == "audio-unreadable"
-                raise Refused("audio-truncated") if cut else refusal from None
+                raise AudioRefused("audio-truncated") if cut else refusal from None
         if not self._seconds:
-            raise Refused("audio-empty")
+            raise AudioRefused("audio-empty")
         send(self._out, b"E", {"seconds": self._seconds, "silence_inserted_seconds": self._silence})
 
     def _read_section(self, section: Section, name: str, *, first: bool) -> None:
@@ -78,18 +78,18 @@ class Reading:
         from models.audio.streams import decode_streams  # noqa: PLC0415
 
         av.logging.set_level(None)
-        with opened(av, section.view, name) as container:
+        with open_container(av, section.view, name) as container:
             stated = stated_seconds(av, container, section, name)
             too_long = stated is not None and self._seconds + stated > self._max_seconds
-            if stated is not None and too_long and plausible(stated, section):
-                raise Refused("audio-too-long", stated=stated)
+            if stated is not None and too_long and is_plausible_length(stated, section):
+                raise AudioRefused("audio-too-long", stated=stated)
             if first:
-                send(self._out, b"H", described(container))
+                send(self._out, b"H", describe_stream(container))
             decoded = decode_streams(
                 av, container, name, self._write, rate=self._rate, most_seconds=self._max_seconds - self._seconds,
                 most_samples=int(MOST_FULL_CHANNELS * self._max_seconds * self._rate) - self._samples,
             )  # fmt: skip
-        refuse_cut(section, name, stated, found=decoded.seconds, reached=decoded.reached)
+        refuse_truncated(section, name, stated, found=decoded.seconds, last_packet_seconds=decoded.last_packet_seconds)
         if decoded.seconds:
             send(self._out, b"L", asdict(decoded.layout(self._channels)))
         self._seconds += decoded.seconds
@@ -101,7 +101,7 @@ class Reading:
             send(self._out, b"P", bytes((stream, channel)) + pcm)
 
 
-def described(container: Any) -> dict[str, Any]:
+def describe_stream(container: Any) -> dict[str, Any]:
     """What the file says of its first stream of sound."""
     [codec, *_] = [stream.codec_context for stream in container.streams.audio]
     return {
@@ -132,20 +132,22 @@ def stated_seconds(av: Any, container: Any, section: Section, name: str) -> floa
     return None if guessed or not seconds else float(seconds)
 
 
-def plausible(stated: float, section: Section) -> bool:
+def is_plausible_length(stated: float, section: Section) -> bool:
     """Whether a file of this size can hold that much sound."""
     return section.view.size * 8 >= _LEAST_BITS_PER_SECOND * stated
 
 
-def tolerance(stated: float) -> float:
+def length_tolerance(stated: float) -> float:
     """Seconds by which found and stated length may differ: encoder delay, padding, rounding."""
     return max(1.0, 0.02 * stated)
 
 
-def refuse_cut(section: Section, name: str, stated: float | None, *, found: float, reached: float) -> None:
+def refuse_truncated(
+    section: Section, name: str, stated: float | None, *, found: float, last_packet_seconds: float
+) -> None:
     """Refuses what was cut; a stated length alone is no proof where the structure of the file shows its end."""
     promised = found * (1 + section.missing) if section.missing else stated
-    short = promised is not None and promised - max(found, reached) > tolerance(promised)
+    short = promised is not None and promised - max(found, last_packet_seconds) > length_tolerance(promised)
     proof = section.breaks_off or section.seconds is not None
     if (short and proof) or (section.breaks_off and promised is None):
-        raise Refused("audio-truncated", stated=promised if short else None, found=found)
+        raise AudioRefused("audio-truncated", stated=promised if short else None, found=found)

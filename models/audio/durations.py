@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from models.audio.containers import View, boxes, boxes_at, id3_bytes, mpeg_frame
+from models.audio.containers import FileView, boxes, boxes_at, id3_bytes, mpeg_frame
 
 _LARGEST_PAGE: Final = 65307  # of Ogg
 _FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -28,24 +28,24 @@ class Section:
     left to libav; `open_ended` that none is stated, whatever libav makes of it.
     """
 
-    view: View
+    view: FileView
     breaks_off: bool = False
     missing: float = 0.0
     seconds: float | None = None
     open_ended: bool = False
 
 
-def sections_of(view: View, name: str) -> Iterator[Section]:
+def sections_of(view: FileView, name: str) -> Iterator[Section]:
     """The file's sections, with their lengths put right where the header is wrong about them."""
     match name:
         case "wav" | "w64" | "aiff" | "caf" | "au":
-            yield from _chunked(view, name)
+            yield from _chunked_sections(view, name)
         case "ogg":
             starts = _ogg_links(view)
             parts = [view.part(*ends) for ends in zip(starts, [*starts[1:], view.size], strict=True)]
             yield from (Section(part, breaks_off=_ogg_breaks_off(part)) for part in parts)
         case "matroska":
-            starts, breaks_off = _ebml(view)
+            starts, breaks_off = _matroska_starts(view)
             for start, end in zip(starts, [*starts[1:], view.size], strict=True):
                 yield Section(view.part(start, end), breaks_off=breaks_off and end == view.size)
         case "mov":
@@ -56,9 +56,9 @@ def sections_of(view: View, name: str) -> Iterator[Section]:
             yield Section(view, seconds=_flac_seconds(view))
         case "avi":
             (length,) = struct.unpack("<I", view.bytes_at(4, 4).ljust(4, b"\0"))
-            yield _of_size(view, 0 if _placeholder(length) else length + 8)
+            yield _section_of_stated_size(view, 0 if _is_placeholder(length) else length + 8)
         case "asf":
-            yield _of_size(view, _asf_size(view))
+            yield _section_of_stated_size(view, _asf_size(view))
         case _:
             yield Section(view)
 
@@ -73,11 +73,11 @@ class _DataChunk:
     start: int
     claimed: int
     place: int
-    written: str  # of `struct`
+    struct_format: str  # of `struct`
     extra: int = 0  # by which the written length is larger than the sound
 
 
-def _chunked(view: View, name: str) -> Iterator[Section]:
+def _chunked_sections(view: FileView, name: str) -> Iterator[Section]:
     data = _data_chunk(view, name)
     if data is None:
         yield Section(view)
@@ -88,19 +88,19 @@ def _chunked(view: View, name: str) -> Iterator[Section]:
         after = next((at for at in (tail, tail + 1) if view.bytes_at(at, 4) == b"RIFF"), None)
         if after is not None and name == "wav":  # files put one after another
             yield Section(view.part(0, after))
-            yield from _chunked(view.part(after, view.size), name)
+            yield from _chunked_sections(view.part(after, view.size), name)
             return
-        if there - data.claimed < 8 or _is_no_sound(view, tail, name):
+        if there - data.claimed < 8 or _is_metadata(view, tail, name):
             yield Section(view)
             return
-    largest = (1 << 8 * struct.calcsize(data.written)) - 1 >> (name in {"caf", "w64"})
-    patch = struct.pack(data.written, min(there + data.extra, largest))
-    cut = data.claimed > there and not _placeholder(data.claimed)
+    largest = (1 << 8 * struct.calcsize(data.struct_format)) - 1 >> (name in {"caf", "w64"})
+    patch = struct.pack(data.struct_format, min(there + data.extra, largest))
+    cut = data.claimed > there and not _is_placeholder(data.claimed)
     missing = data.claimed / there - 1 if cut and there > 0 else 0.0
     yield Section(view.patched(data.place, patch), breaks_off=cut, missing=missing)
 
 
-def _data_chunk(view: View, name: str) -> _DataChunk | None:
+def _data_chunk(view: FileView, name: str) -> _DataChunk | None:
     if name == "au":
         start, claimed = struct.unpack(">II", view.bytes_at(4, 8).ljust(8, b"\0"))
         return _DataChunk(start, claimed, 8, ">I")
@@ -115,17 +115,17 @@ def _data_chunk(view: View, name: str) -> _DataChunk | None:
     if name == "wav" and b"ds64" in chunks and length == 0xFFFFFFFF:  # the length of more than 4 GiB
         wide = chunks[b"ds64"][1] + 8
         return _DataChunk(start, struct.unpack("<Q", view.bytes_at(wide, 8).ljust(8, b"\0"))[0], wide, "<Q")
-    inside, written, extra = {
-        "wav": (0, _order(view) + "I", 0), "w64": (0, "<Q", 24), "aiff": (8, ">I", 8), "caf": (4, ">q", 4)
+    inside, struct_format, extra = {
+        "wav": (0, _byte_order(view) + "I", 0), "w64": (0, "<Q", 24), "aiff": (8, ">I", 8), "caf": (4, ">q", 4)
     }[name]  # fmt: skip
-    return _DataChunk(start + inside, max(0, length - inside), place, written, extra)
+    return _DataChunk(start + inside, max(0, length - inside), place, struct_format, extra)
 
 
-def _order(view: View) -> str:
+def _byte_order(view: FileView) -> str:
     return ">" if view.bytes_at(0, 4) in {b"RIFX", b"FORM"} else "<"
 
 
-def _chunks(view: View, at: int, name: str) -> Iterator[tuple[bytes, int, int, int]]:
+def _chunks(view: FileView, at: int, name: str) -> Iterator[tuple[bytes, int, int, int]]:
     """Chunks from a place on: kind, where the length is written, where the content begins, its length."""
     for _ in range(4096):
         if name == "w64":
@@ -137,11 +137,11 @@ def _chunks(view: View, at: int, name: str) -> Iterator[tuple[bytes, int, int, i
                 return
             step = length + -length % 8
         else:
-            written = ">q" if name == "caf" else _order(view) + "I"
-            header = view.bytes_at(at, 4 + struct.calcsize(written))
-            if len(header) < 4 + struct.calcsize(written):
+            struct_format = ">q" if name == "caf" else _byte_order(view) + "I"
+            header = view.bytes_at(at, 4 + struct.calcsize(struct_format))
+            if len(header) < 4 + struct.calcsize(struct_format):
                 return
-            kind, length, body = header[:4], struct.unpack_from(written, header, 4)[0], at + len(header)
+            kind, length, body = header[:4], struct.unpack_from(struct_format, header, 4)[0], at + len(header)
             if length < 0:
                 yield kind, at + 4, body, 0
                 return
@@ -150,12 +150,12 @@ def _chunks(view: View, at: int, name: str) -> Iterator[tuple[bytes, int, int, i
         at = body + step
 
 
-def _is_no_sound(view: View, tail: int, name: str) -> bool:
+def _is_metadata(view: FileView, tail: int, name: str) -> bool:
     """Whether what follows the data chunk is other chunks or tags, as it may be, and not more sound."""
     return view.bytes_at(tail, 8).startswith(_TAGS) or any(_chunks_follow(view, tail + pad, name) for pad in range(2))
 
 
-def _chunks_follow(view: View, at: int, name: str) -> bool:
+def _chunks_follow(view: FileView, at: int, name: str) -> bool:
     """Whether chunks with sensible names fill the rest of the file."""
     if name == "au":
         return False
@@ -167,7 +167,7 @@ def _chunks_follow(view: View, at: int, name: str) -> bool:
     return end > at and view.size - end < 24
 
 
-def _placeholder(claimed: int) -> bool:
+def _is_placeholder(claimed: int) -> bool:
     """Whether a length is one that writers put down who do not know it yet: none, the most, or a round number."""
     near = claimed % (1 << 28)
     return (
@@ -181,7 +181,7 @@ def _placeholder(claimed: int) -> bool:
 # --- the others ------------------------------------------------------------------------------------------------------
 
 
-def _mov(view: View) -> Section:
+def _mov(view: FileView) -> Section:
     """Boxes that go on beyond the end; of fragments, also a missing last one. Their length stands in `mehd`."""
     top = list(boxes(view, 0, view.size))
     fragmented = any(kind == b"moof" for kind, _, _ in top)
@@ -193,7 +193,7 @@ def _mov(view: View) -> Section:
     return Section(view, breaks_off=beyond, seconds=seconds, open_ended=fragmented)
 
 
-def _fragments_seconds(view: View) -> float | None:
+def _fragments_seconds(view: FileView) -> float | None:
     scale = duration = 0
     for place, _ in boxes_at(view, (b"moov", b"mvhd"), 0, view.size):
         header = view.bytes_at(place, 24).ljust(24, b"\0")
@@ -204,7 +204,7 @@ def _fragments_seconds(view: View) -> float | None:
     return duration / scale if scale and 0 < duration < 0xFFFFFFFF else None
 
 
-def _ebml(view: View) -> tuple[list[int], bool]:
+def _matroska_starts(view: FileView) -> tuple[list[int], bool]:
     """Where recordings begin in a Matroska file, and whether its last element goes on beyond its end."""
     starts, at = [0], 0
     while at < view.size:
@@ -228,7 +228,7 @@ def _ebml(view: View) -> tuple[list[int], bool]:
     return starts, at > view.size
 
 
-def _mp3(view: View) -> Section:
+def _mp3(view: FileView) -> Section:
     """The count of frames in a Xing, Info or VBRI header, unless the count of bytes beside it is all there."""
     start = id3_bytes(view.bytes_at(0, 10))
     head = view.bytes_at(start, 1 << 16)
@@ -239,13 +239,13 @@ def _mp3(view: View) -> Section:
         return Section(view)
     _, samples, rate, first, mono = frame
     side = (17 if mono else 32) if first else (9 if mono else 17)
-    frames, size = _counted(head[at + 4 + side : at + 20 + side], head[at + 36 : at + 54])
+    frames, size = _counted_frames(head[at + 4 + side : at + 20 + side], head[at + 36 : at + 54])
     if not frames or (size and start + at + size <= view.size + 128):
         return Section(view)
     return Section(view, seconds=frames * samples / rate)
 
 
-def _counted(xing: bytes, vbri: bytes) -> tuple[int, int]:
+def _counted_frames(xing: bytes, vbri: bytes) -> tuple[int, int]:
     """Frames and bytes that a header of variable bit rate counts; 0 where it counts none."""
     if xing[:4] in {b"Xing", b"Info"} and len(xing) == 16:
         flags, first, second = struct.unpack_from(">III", xing, 4)
@@ -256,20 +256,20 @@ def _counted(xing: bytes, vbri: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _flac_seconds(view: View) -> float | None:
+def _flac_seconds(view: FileView) -> float | None:
     start = id3_bytes(view.bytes_at(0, 10))
     packed = int.from_bytes(view.bytes_at(start + 18, 8))  # 20 bits of rate, 8 of other things, 36 of samples
     rate, samples = packed >> 44, packed & (1 << 36) - 1
     return samples / rate if rate and samples else None
 
 
-def _of_size(view: View, size: int) -> Section:
+def _section_of_stated_size(view: FileView, size: int) -> Section:
     """The file, of which its header says how large it is; what it says of its length depends on an index at its end."""
     beyond = size > view.size + 1
     return Section(view, breaks_off=beyond, missing=size / view.size - 1 if beyond else 0.0)
 
 
-def _asf_size(view: View) -> int:
+def _asf_size(view: FileView) -> int:
     head = view.bytes_at(0, 1 << 16)
     place = head.find(_FILE_PROPERTIES)
     if place < 0 or len(head) < place + 92:
@@ -278,7 +278,7 @@ def _asf_size(view: View) -> int:
     return size if not flags & 1 and size < 1 << 62 else 0  # bit 0: a broadcast, whose size is not known
 
 
-def _ogg_links(view: View) -> list[int]:
+def _ogg_links(view: FileView) -> list[int]:
     """Where the links of a chained Ogg file begin: at the first pages of streams after pages that are none."""
     starts, at, opening = [0], 0, True
     while at < view.size:
@@ -297,7 +297,7 @@ def _ogg_links(view: View) -> list[int]:
     return starts
 
 
-def _ogg_breaks_off(view: View) -> bool:
+def _ogg_breaks_off(view: FileView) -> bool:
     """Whether the last page is cut: Ogg states no length, but each page states its own (RFC 3533, section 6)."""
     tail = view.bytes_at(max(0, view.size - 2 * _LARGEST_PAGE), 2 * _LARGEST_PAGE)
     start = tail.rfind(b"OggS")

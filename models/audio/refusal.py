@@ -1,7 +1,7 @@
 """Why a recording is refused, as the confined decoder says it."""
 
 
-class Refused(Exception):
+class AudioRefused(Exception):
     """`slug` as in the problem's type; `stated` and `found` are seconds, `channels` a count, where they explain it."""
 
     def __init__(

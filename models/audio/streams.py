@@ -11,30 +11,36 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.audio.channel_layout import Layout, Part, StreamLevels, layout_of
+from models.audio.channel_layout import ChannelWeight, Layout, StreamLevels, layout_of
 from models.audio.containers import CODECS, MOST_CHANNELS
-from models.audio.refusal import Refused
+from models.audio.refusal import AudioRefused
 from models.contract.channels import Channels
 
-Write = Callable[[int, int, bytes], None]  # stream, channel, float32 samples
+WriteSamples = Callable[[int, int, bytes], None]  # stream, channel, float32 samples
 
-_TIMED: Final = frozenset({"mov", "matroska", "ogg", "asf", "mpegts"})  # others count: their times say nothing more
+_WITH_TIMESTAMPS: Final = frozenset(
+    {"mov", "matroska", "ogg", "asf", "mpegts"}
+)  # others count: their times say nothing more
 _GAP_SECONDS: Final = 0.1
 _RESTART_SECONDS: Final = 5.0  # further back than this, the file's times have begun anew
-_PIECE: Final = 1 << 14  # samples written at a time
+_CHUNK_SAMPLES: Final = 1 << 14  # samples written at a time
 
 
-class StreamSound:
+class StreamDecoder:
     """One stream of a container while it is decoded; what comes out goes to `write`, channel by channel."""
 
-    def __init__(self, av: Any, stream: Any, number: int, rate: int, write: Write, *, beside: bool) -> None:
+    def __init__(
+        self, av: Any, stream: Any, number: int, rate: int, write: WriteSamples, *, has_other_streams: bool
+    ) -> None:
         self._av, self._number, self._rate, self._write = av, number, rate, write
         self._codec = stream.codec_context
         self._tick = float(stream.time_base)
         self._resampler: Any = None
         self._layout: Any = None
         self._buffers: list[bytearray] = []
-        self._beside = beside  # other streams: then the layout has to be decided even for one channel
+        self._has_other_streams = (
+            has_other_streams  # other streams: then the layout has to be decided even for one channel
+        )
         self.levels: StreamLevels | None = None
         self.written = 0  # samples a channel
         self.silence = 0  # of these, samples of gaps
@@ -50,7 +56,7 @@ class StreamSound:
     def seconds(self) -> float:
         return self.written / self._rate
 
-    def take(self, packet: Any, origin: float | None, most_seconds: float) -> None:
+    def decode_packet(self, packet: Any, origin: float | None, most_seconds: float) -> None:
         """Decodes a packet. `origin` is the time at which the recording begins, None where times say nothing.
 
         A damaged packet is left out, as a player would: one bad second must not hide an hour of evidence. A file of
@@ -62,30 +68,32 @@ class StreamSound:
         except self._av.error.FFmpegError:
             self.damaged += 1
             if self.damaged > 20 and self.damaged > self.packets / 2:
-                raise Refused("audio-unreadable") from None
+                raise AudioRefused("audio-unreadable") from None
             return
         for frame in frames:
             if frame.samples and frame.sample_rate:
-                self._place(frame, origin, most_seconds)
+                self._append_frame(frame, origin, most_seconds)
 
-    def _place(self, frame: Any, origin: float | None, most_seconds: float) -> None:
+    def _append_frame(self, frame: Any, origin: float | None, most_seconds: float) -> None:
         if self._layout is None:
             self._begin(frame)
         if origin is not None and frame.pts is not None:
-            late = frame.pts * self._tick - origin + self._shift - self._clock
-            if late < -_RESTART_SECONDS or self._clock + late > most_seconds:  # the latter is no time of a call
-                self._shift -= late
-            elif late > _GAP_SECONDS:
-                self._fill(self._clock + late)
+            gap_seconds = frame.pts * self._tick - origin + self._shift - self._clock
+            if (
+                gap_seconds < -_RESTART_SECONDS or self._clock + gap_seconds > most_seconds
+            ):  # the latter is no time of a call
+                self._shift -= gap_seconds
+            elif gap_seconds > _GAP_SECONDS:
+                self._insert_silence(self._clock + gap_seconds)
         self._clock += frame.samples / frame.sample_rate
-        self._keep(self._resampled(frame))
+        self._buffer_samples(self._resampled(frame))
 
     def _begin(self, frame: Any) -> None:
         self._layout = frame.layout
         if len(self._layout.channels) > MOST_CHANNELS:
-            raise Refused("audio-too-many-channels", channels=len(self._layout.channels))
+            raise AudioRefused("audio-too-many-channels", channels=len(self._layout.channels))
         self._buffers = [bytearray() for _ in self._layout.channels]
-        if self._beside or len(self._buffers) > 1:
+        if self._has_other_streams or len(self._buffers) > 1:
             self.levels = StreamLevels(len(self._buffers))
         self._resampler = self._new_resampler()
 
@@ -100,33 +108,33 @@ class StreamSound:
             self._resampler = self._new_resampler()
             return pieces + list(self._resampler.resample(frame))
 
-    def _fill(self, until: float) -> None:
+    def _insert_silence(self, until: float) -> None:
         """Silence up to that second; what the resampler still holds comes before it."""
-        self._keep(self._resampler.resample(None))
+        self._buffer_samples(self._resampler.resample(None))
         self._resampler = self._new_resampler()
         self._flush()
         missing = round(until * self._rate) - self.written
         self.silence += max(0, missing)
         while missing > 0:
             piece = bytes(4 * min(missing, 1 << 18))
-            self._put([piece] * self.channels)
+            self._write_planes([piece] * self.channels)
             missing -= len(piece) // 4
         self._clock = until
 
-    def _keep(self, pieces: list[Any]) -> None:
+    def _buffer_samples(self, pieces: list[Any]) -> None:
         for piece in pieces:
             for buffer, plane in zip(self._buffers, piece.planes, strict=True):
                 buffer.extend(memoryview(plane)[: 4 * piece.samples])
-        if self._buffers and len(self._buffers[0]) >= 4 * _PIECE:
+        if self._buffers and len(self._buffers[0]) >= 4 * _CHUNK_SAMPLES:
             self._flush()
 
     def _flush(self) -> None:
         if self._buffers and self._buffers[0]:
-            self._put([bytes(buffer) for buffer in self._buffers])
+            self._write_planes([bytes(buffer) for buffer in self._buffers])
             for buffer in self._buffers:
                 buffer.clear()
 
-    def _put(self, planes: list[bytes]) -> None:
+    def _write_planes(self, planes: list[bytes]) -> None:
         self.written += len(planes[0]) // 4
         if self.levels is not None:
             self.levels.add(np.stack([np.frombuffer(plane, "<f4") for plane in planes]))
@@ -136,20 +144,20 @@ class StreamSound:
     def finish(self) -> None:
         """No more packets come."""
         if self._resampler is not None:
-            self._keep(self._resampler.resample(None))
+            self._buffer_samples(self._resampler.resample(None))
             self._flush()
-        elif self._beside:  # a stream of which nothing could be decoded
+        elif self._has_other_streams:  # a stream of which nothing could be decoded
             self.levels = StreamLevels(1)
         if self.levels is not None:
             self.levels.finish()
 
 
 @dataclass
-class Decoded:
+class DecodedSection:
     """What came of a section: its streams, and the furthest second that any packet of the file has reached."""
 
-    streams: tuple[StreamSound, ...]
-    reached: float = 0.0
+    streams: tuple[StreamDecoder, ...]
+    last_packet_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -164,47 +172,52 @@ class Decoded:
         measured = [stream.levels for stream in self.streams if stream.levels is not None]
         if measured:
             return layout_of(measured, channels)
-        return Layout(((Part(0, 0, 1.0),),))
+        return Layout(((ChannelWeight(0, 0, 1.0),),))
 
 
 def audio_streams(container: Any) -> list[Any]:
-    """The streams of sound that can be decoded; raises `Refused` where there is none, or too many."""
+    """The streams of sound that can be decoded; raises `AudioRefused` where there is none, or too many."""
     if len(container.streams.audio) > MOST_CHANNELS:
-        raise Refused("audio-too-many-channels", channels=len(container.streams.audio))
+        raise AudioRefused("audio-too-many-channels", channels=len(container.streams.audio))
     streams = [stream for stream in container.streams.audio if stream.codec_context.name in CODECS]
     if not streams:
-        raise Refused("audio-unreadable")
+        raise AudioRefused("audio-unreadable")
     return streams
 
 
 def decode_streams(
-    av: Any, container: Any, name: str, write: Write, *, rate: int, most_seconds: float, most_samples: int
-) -> Decoded:
-    """Decodes all streams of sound to `rate`; raises `Refused` beyond the limits and where nothing can be decoded."""
+    av: Any, container: Any, name: str, write: WriteSamples, *, rate: int, most_seconds: float, most_samples: int
+) -> DecodedSection:
+    """Decodes all streams of sound to `rate`; raises `AudioRefused` beyond the limits and where nothing can be decoded."""
     streams = audio_streams(container)
-    beside = len(streams) > 1
-    decoded = Decoded(
-        tuple(StreamSound(av, one, place, rate, write, beside=beside) for place, one in enumerate(streams))
+    has_other_streams = len(streams) > 1
+    decoded = DecodedSection(
+        tuple(
+            StreamDecoder(av, one, place, rate, write, has_other_streams=has_other_streams)
+            for place, one in enumerate(streams)
+        )
     )
     by_index = {stream.index: sound for stream, sound in zip(streams, decoded.streams, strict=True)}
-    origin = (container.start_time or 0) / av.time_base if name in _TIMED else None
+    origin = (container.start_time or 0) / av.time_base if name in _WITH_TIMESTAMPS else None
     ticks = {stream.index: float(stream.time_base) for stream in container.streams if stream.time_base}
     for packet in _packets(av, container):
         index = packet.stream_index
         if origin is not None and packet.pts is not None and index in ticks:
-            decoded.reached = max(decoded.reached, (packet.pts + (packet.duration or 0)) * ticks[index] - origin)
+            decoded.last_packet_seconds = max(
+                decoded.last_packet_seconds, (packet.pts + (packet.duration or 0)) * ticks[index] - origin
+            )
         if (sound := by_index.get(index)) is not None:
-            sound.take(packet, origin, most_seconds)
+            sound.decode_packet(packet, origin, most_seconds)
             if sound.seconds > most_seconds:
-                raise Refused("audio-too-long", found=sound.seconds)
-            if beside or sound.channels > 1:
+                raise AudioRefused("audio-too-long", found=sound.seconds)
+            if has_other_streams or sound.channels > 1:
                 _refuse_too_much(decoded, most_samples)
     for sound in decoded.streams:
         sound.finish()
     if decoded.seconds > most_seconds:
-        raise Refused("audio-too-long", found=decoded.seconds)
+        raise AudioRefused("audio-too-long", found=decoded.seconds)
     if not decoded.seconds and any(sound.damaged for sound in decoded.streams):
-        raise Refused("audio-unreadable")
+        raise AudioRefused("audio-unreadable")
     return decoded
 
 
@@ -217,7 +230,7 @@ def _packets(av: Any, container: Any) -> Iterator[Any]:
             return  # what follows cannot be reached; the stated length tells whether that matters
 
 
-def _refuse_too_much(decoded: Decoded, most_samples: int) -> None:
+def _refuse_too_much(decoded: DecodedSection, most_samples: int) -> None:
     channels = sum(stream.channels for stream in decoded.streams)
     if channels > MOST_CHANNELS or decoded.samples > most_samples:
-        raise Refused("audio-too-many-channels", channels=channels)
+        raise AudioRefused("audio-too-many-channels", channels=channels)

@@ -71,7 +71,7 @@ NOT_CONFINED: Final = Confinement(dict.fromkeys(_LIMITS, False), ())
 
 
 @contextlib.contextmanager
-def descriptor_of(source: Path | BinaryIO) -> Iterator[int]:
+def open_descriptor(source: Path | BinaryIO) -> Iterator[int]:
     """A descriptor of the file, for reading alone, at its beginning; the caller's own file stays where it is."""
     if isinstance(source, Path):
         with source.open("rb") as file:
@@ -83,7 +83,9 @@ def descriptor_of(source: Path | BinaryIO) -> Iterator[int]:
             if source.writable():
                 source.flush()
         except (OSError, AttributeError):
-            shared = stack.enter_context(_copy_of(source)).fileno()  # a file in memory has no descriptor to pass on
+            shared = stack.enter_context(
+                _copy_to_temporary_file(source)
+            ).fileno()  # a file in memory has no descriptor to pass on
         # Opened anew: the child could write through a descriptor that was opened for writing, and move its position.
         descriptor = os.open(f"/proc/self/fd/{shared}", os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
@@ -91,7 +93,7 @@ def descriptor_of(source: Path | BinaryIO) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _copy_of(source: BinaryIO) -> Iterator[BinaryIO]:
+def _copy_to_temporary_file(source: BinaryIO) -> Iterator[BinaryIO]:
     position = source.tell()
     with tempfile.TemporaryFile() as copy:
         source.seek(0)
@@ -127,7 +129,7 @@ def confined(module: str, arguments: Sequence[str], descriptor: int, limits: Lim
     )
     try:
         records = _records(process, time.monotonic() + seconds)
-        yield records if limits.allow_unconfined else _of_confined(records)
+        yield records if limits.allow_unconfined else _require_confinement(records)
     finally:
         process.kill()
         if process.stdout is not None:
@@ -135,16 +137,16 @@ def confined(module: str, arguments: Sequence[str], descriptor: int, limits: Lim
         process.wait()
 
 
-def confinement_in(body: bytes) -> Confinement:
+def parse_confinement(body: bytes) -> Confinement:
     """What a `C` record says."""
     said = json.loads(body)
     return Confinement({str(name): bool(held) for name, held in said["limits"].items()}, tuple(said["layers"]))
 
 
-def _of_confined(records: Records) -> Records:
+def _require_confinement(records: Records) -> Records:
     """The records of a child that says first that it is confined; nothing of another child is read."""
     for kind, body in records:
-        missing = confinement_in(body).missing if kind == b"C" else _LIMITS
+        missing = parse_confinement(body).missing if kind == b"C" else _LIMITS
         if missing:
             raise _unconfined(missing)
         yield kind, body

@@ -32,10 +32,10 @@ _TCP_BIND_AND_CONNECT: Final = 0b11
 _ABSTRACT_SOCKETS_AND_SIGNALS: Final = 0b11
 
 
-def run(module_name: str, memory_bytes: int, cpu_seconds: int, insist: bool, arguments: list[str]) -> None:
+def run(module_name: str, memory_bytes: int, cpu_seconds: int, require_all_limits: bool, arguments: list[str]) -> None:
     """The child's whole life: load, be confined, say so (`C`), then the module's `main(arguments, source, out)`.
 
-    The module's `load(head)` imports what a file that begins with these bytes needs. Where `insist` and a limit is
+    The module's `load(head)` imports what a file that begins with these bytes needs. Where `require_all_limits` and a limit is
     missing, it ends before anything reads the file.
     """
     module = import_module(module_name)
@@ -46,7 +46,7 @@ def run(module_name: str, memory_bytes: int, cpu_seconds: int, insist: bool, arg
     granted = confine(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
     send(out, b"C", granted)
     out.flush()
-    if not insist or all(granted["limits"].values()):
+    if not require_all_limits or all(granted["limits"].values()):
         module.main(arguments, source, out)
     out.flush()
 

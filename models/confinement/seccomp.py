@@ -49,10 +49,10 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def install_filter(libc: ctypes.CDLL, rules: Iterable[Instruction], otherwise: int) -> bool:
+def install_filter(libc: ctypes.CDLL, rules: Iterable[Instruction], default_verdict: int) -> bool:
     """Lays a filter over all threads of this process; False where the kernel or the machine has no such thing.
 
-    `rules` begin with the call's number loaded; `otherwise` is the answer where none of them returns. The caller has
+    `rules` begin with the call's number loaded; `default_verdict` is the answer where none of them returns. The caller has
     given up new privileges (PR_SET_NO_NEW_PRIVS).
     """
     machine = _MACHINES.get(os.uname().machine)
@@ -65,7 +65,7 @@ def install_filter(libc: ctypes.CDLL, rules: Iterable[Instruction], otherwise: i
         (_RETURN, 0, 0, _KILL_PROCESS),  # calls of another architecture have other numbers
         (_LOAD, 0, 0, _NUMBER_AT),
         *rules,
-        (_RETURN, 0, 0, otherwise),
+        (_RETURN, 0, 0, default_verdict),
     ]
     packed = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *instruction) for instruction in program))
     filter = _Program(len(program), ctypes.addressof(packed))
@@ -77,7 +77,7 @@ def system_call(libc: ctypes.CDLL, *arguments: Any) -> int:
     return int(libc.syscall(*(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)))
 
 
-def answer(number: int, verdict: int) -> list[Instruction]:
+def verdict_rule(number: int, verdict: int) -> list[Instruction]:
     """The rule that answers one call so, whatever its arguments are."""
     return [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, verdict)]
 
@@ -94,7 +94,7 @@ def allow_only_listed_calls(libc: ctypes.CDLL) -> bool:
     rules: list[Instruction] = []
     for numbers in _ALLOWED.values():
         if (number := numbers[column]) is not None:
-            rules += answer(number, _ALLOW)
+            rules += verdict_rule(number, _ALLOW)
     for numbers in (_MMAP, _MPROTECT):  # both have the protection as their third argument
         rules += [
             (_EQUAL, 0, 4, numbers[column]),
@@ -103,7 +103,7 @@ def allow_only_listed_calls(libc: ctypes.CDLL) -> bool:
             (_RETURN, 0, 0, refused),
             (_RETURN, 0, 0, _ALLOW),
         ]
-    commands = [rule for command in _FCNTL_ALLOWED for rule in answer(command, _ALLOW)]
+    commands = [rule for command in _FCNTL_ALLOWED for rule in verdict_rule(command, _ALLOW)]
     rules += [
         (_EQUAL, 0, len(commands) + 2, _FCNTL[column]),
         (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * 1),

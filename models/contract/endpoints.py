@@ -21,7 +21,7 @@ from models.contract.records import (
     Analysis,
     Category,
     Conversation,
-    InLanguage,
+    LanguageCoverage,
     Participant,
     Probability,
     Record,
@@ -33,22 +33,22 @@ from models.contract.records import (
     TurnAssessment,
 )
 
-Call = Literal[
+EndpointName = Literal[
     "analyze-transcript", "detect-safeguarding", "extract-action-items", "sentiment-analysis", "generate-summary",
     "compliance-analysis", "transcribe", "embed",
 ]  # fmt: skip
 Purpose = Literal["transcribe", "analyse"]
 
-GROUND_FIELDS: Final = ("recording_id", "conversation_id", "processing_id")
+LAWFUL_BASIS_FIELDS: Final = ("recording_id", "conversation_id", "processing_id")
 MOST_ITEMS: Final = 256
 
 # --- the ground --------------------------------------------------------------------------------------------------
 
 
-class Ground(Record):
+class LawfulBasisRef(Record):
     """On what a call rests: exactly one of a recording, a conversation, or a processing activity.
 
-    `comms.ai.lawful_use.check_ground` asks whether it exists for the tenant and permits the purpose, and logs the call.
+    `comms.ai.lawful_use.check_lawful_basis` asks whether it exists for the tenant and permits the purpose, and logs the call.
     """
 
     # what a caller sent holds spoken words: an error names the field, never the value
@@ -59,8 +59,8 @@ class Ground(Record):
     processing_id: UUID | None = None
 
     @model_validator(mode="after")
-    def _names_exactly_one(self) -> Self:
-        if sum(getattr(self, name) is not None for name in GROUND_FIELDS) != 1:
+    def _require_exactly_one(self) -> Self:
+        if sum(getattr(self, name) is not None for name in LAWFUL_BASIS_FIELDS) != 1:
             raise ValueError("name exactly one lawful ground: recording_id, conversation_id or processing_id")
         return self
 
@@ -82,7 +82,7 @@ class SubmittedTurn(Turn):
     text: str = Field(repr=False, max_length=20_000)
 
 
-class ConversationRequest(Ground):
+class ConversationRequest(LawfulBasisRef):
     """One conversation and the ground that its reading rests on. Fields that no model reads are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -102,13 +102,13 @@ class ConversationRequest(Ground):
         )
 
 
-class EmbedRequest(Ground):
+class EmbedRequest(LawfulBasisRef):
     """Texts to be laid into the 384-dimensional space of the house's sentence embeddings."""
 
     texts: tuple[Annotated[str, Field(max_length=20_000)], ...] = Field(min_length=1, max_length=1_024, repr=False)
 
 
-class TranscribeRequest(Ground):
+class TranscribeRequest(LawfulBasisRef):
     """The form fields beside the audio of `transcribe` (multipart/form-data).
 
     The audio: one or several parts `audio`, the tracks of one call, a speaker each. For a batch: parts `items`
@@ -125,7 +125,7 @@ class TranscribeRequest(Ground):
 # --- what comes back -----------------------------------------------------------------------------------------------
 
 
-class Detection(InLanguage):
+class SafeguardingResponse(LanguageCoverage):
     """`detect-safeguarding`: one assessment a turn, in order, and which versions made it."""
 
     id: str
@@ -137,7 +137,7 @@ class TurnSentiment(Record):
     sentiment: Sentiment
 
 
-class SentimentReading(InLanguage):
+class SentimentResponse(LanguageCoverage):
     """`sentiment-analysis`: the feeling in each turn's words, in order."""
 
     id: str
@@ -145,7 +145,7 @@ class SentimentReading(InLanguage):
     models: dict[str, str]
 
 
-class SummaryReading(InLanguage):
+class SummaryResponse(LanguageCoverage):
     """`generate-summary`: every sentence names the turns it rests on."""
 
     id: str
@@ -153,7 +153,7 @@ class SummaryReading(InLanguage):
     models: dict[str, str]
 
 
-class ActionsReading(InLanguage):
+class ActionItemsResponse(LanguageCoverage):
     """`extract-action-items`: the commitments that were voiced."""
 
     id: str
@@ -180,7 +180,7 @@ class ComplianceMatter(Record):
     decision: Literal["for a person to decide"] = "for a person to decide"
 
 
-class ComplianceReading(InLanguage):
+class ComplianceResponse(LanguageCoverage):
     """`compliance-analysis`: the matters in order of urgency; none is a finding and nothing is sent by software."""
 
     id: str
@@ -188,14 +188,14 @@ class ComplianceReading(InLanguage):
     models: dict[str, str]
 
 
-class Embedding(Record):
+class EmbedResponse(Record):
     """`embed`: a unit vector of 384 numbers a text, in order."""
 
     vectors: tuple[tuple[float, ...], ...] = Field(repr=False)
     models: dict[str, str]
 
 
-class SourcedTranscript(Transcript):
+class TranscribeResponse(Transcript):
     """`transcribe`: the transcript, with the name of the upload it was made of and how its channels were read."""
 
     source: str = Field(repr=False)
@@ -208,7 +208,7 @@ class SourcedTranscript(Transcript):
 QUESTION_PATH: Final = "/question"
 
 
-class Question(Record):
+class SearchQuestion(Record):
     """What somebody looks for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -216,7 +216,7 @@ class Question(Record):
     text: str = Field(min_length=1, max_length=500, repr=False)
 
 
-class QuestionVector(Record):
+class SearchVector(Record):
     """Where its meaning lies: a unit vector of 384, and the version of the model that laid it."""
 
     vector: tuple[float, ...] = Field(min_length=384, max_length=384, repr=False)
@@ -273,9 +273,11 @@ def submitted_items(body: Mapping[str, Any]) -> list[Any]:
     items = body["items"]
     if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
         raise ValueError(f"items must be a list of 1 to {MOST_ITEMS}")
-    shared = {name: body[name] for name in GROUND_FIELDS if body.get(name) is not None}
+    shared = {name: body[name] for name in LAWFUL_BASIS_FIELDS if body.get(name) is not None}
     return [
-        {**item, **shared} if isinstance(item, dict) and not any(item.get(name) for name in GROUND_FIELDS) else item
+        {**item, **shared}
+        if isinstance(item, dict) and not any(item.get(name) for name in LAWFUL_BASIS_FIELDS)
+        else item
         for item in items
     ]
 
@@ -287,8 +289,8 @@ def submitted_items(body: Mapping[str, Any]) -> list[Any]:
 class Endpoint:
     """A call of the model API: what it takes, what it answers, and the purpose that its ground must permit."""
 
-    call: Call
-    request: type[Ground]
+    call: EndpointName
+    request: type[LawfulBasisRef]
     response: type[Record]
     purpose: Purpose
     title: str
@@ -296,11 +298,15 @@ class Endpoint:
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint("analyze-transcript", ConversationRequest, Analysis, "analyse", "Everything the models say of it"),
-    Endpoint("detect-safeguarding", ConversationRequest, Detection, "analyse", "Safeguarding concerns by turn"),
-    Endpoint("extract-action-items", ConversationRequest, ActionsReading, "analyse", "Commitments that were voiced"),
-    Endpoint("sentiment-analysis", ConversationRequest, SentimentReading, "analyse", "Sentiment by turn"),
-    Endpoint("generate-summary", ConversationRequest, SummaryReading, "analyse", "A summary that cites its turns"),
-    Endpoint("compliance-analysis", ConversationRequest, ComplianceReading, "analyse", "Duties that may arise"),
-    Endpoint("transcribe", TranscribeRequest, SourcedTranscript, "transcribe", "Who said what, when"),
-    Endpoint("embed", EmbedRequest, Embedding, "analyse", "Sentence embeddings"),
+    Endpoint(
+        "detect-safeguarding", ConversationRequest, SafeguardingResponse, "analyse", "Safeguarding concerns by turn"
+    ),
+    Endpoint(
+        "extract-action-items", ConversationRequest, ActionItemsResponse, "analyse", "Commitments that were voiced"
+    ),
+    Endpoint("sentiment-analysis", ConversationRequest, SentimentResponse, "analyse", "Sentiment by turn"),
+    Endpoint("generate-summary", ConversationRequest, SummaryResponse, "analyse", "A summary that cites its turns"),
+    Endpoint("compliance-analysis", ConversationRequest, ComplianceResponse, "analyse", "Duties that may arise"),
+    Endpoint("transcribe", TranscribeRequest, TranscribeResponse, "transcribe", "Who said what, when"),
+    Endpoint("embed", EmbedRequest, EmbedResponse, "analyse", "Sentence embeddings"),
 )

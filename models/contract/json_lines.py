@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 
-def filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def nonblank_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """The lines that hold something, each with its number in the file, from 1.
 
     Lines end with LF alone, as the format has it: other line ends of Unicode may stand in a JSON text. A byte-order
     mark may begin any line: files are joined to one another.
     """
     for number, line in enumerate(lines, start=1):
-        held = line.strip().removeprefix(BOM_UTF8).strip()
-        if held:
-            yield number, held
+        content = line.strip().removeprefix(BOM_UTF8).strip()
+        if content:
+            yield number, content
 
 
 def read_json_lines(file: Path) -> list[Any]:
     """The values of the file, in order; raises `ValueError` where a line is not JSON, `OSError`."""
     with file.open("rb") as lines:
-        return [json.loads(held) for _, held in filled_lines(lines)]
+        return [json.loads(content) for _, content in nonblank_lines(lines)]

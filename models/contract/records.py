@@ -64,7 +64,7 @@ NotUnderstoodReason = Literal["unclear", "too_quiet", "language_unsupported", "l
 class NotUnderstood(Record):
     """A stretch of a recording in which somebody speaks and the words are not known: a person must listen there.
 
-    `unclear`: no words, or none that are believed. `too_quiet`: too quiet to understand. `language_unsupported`: in a
+    `unclear`: no words, or none that are believed. `find_quiet_speech`: too quiet to understand. `language_unsupported`: in a
     language that the recogniser cannot write. `language_uncertain`: in a language that could not be told; words that
     stand there may be wrong.
     """
@@ -218,7 +218,7 @@ class ActionItem(Record):
     due: str | None = Field(repr=False)
 
 
-class InLanguage(Record):
+class LanguageCoverage(Record):
     """In which language a conversation is, and what of it the readers cannot read: they were trained on English.
 
     `language_supported` false: most of it is in another language, and what the readers say of it counts for nothing.
@@ -230,7 +230,7 @@ class InLanguage(Record):
     unread_turns: tuple[int, ...] = ()
 
 
-class Analysis(InLanguage):
+class Analysis(LanguageCoverage):
     """Everything the models say of one conversation, and which versions said it.
 
     The risk is at least `low` where something could not be read.

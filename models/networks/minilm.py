@@ -18,7 +18,7 @@ from torch.nn import functional
 
 
 @dataclass(frozen=True)
-class Shape:
+class MiniLMConfig:
     """The numbers of the package's `config.json` that decide the layers."""
 
     vocab_size: int
@@ -35,7 +35,7 @@ class Shape:
 class MiniLM(nn.Module):
     """Token ids and mask in, one hidden vector a token out; both (batch, tokens), the answer (batch, tokens, 384)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MiniLMConfig) -> None:
         super().__init__()
         self.embeddings = _Embeddings(shape)
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(shape) for _ in range(shape.num_hidden_layers))})
@@ -44,7 +44,7 @@ class MiniLM(nn.Module):
     def load(cls, directory: Path) -> "MiniLM":
         """From the packaged directory (`config.json`, `model.safetensors`), in float32, ready to answer."""
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        network = cls(Shape(**{name: config[name] for name in Shape.__dataclass_fields__}))
+        network = cls(MiniLMConfig(**{name: config[name] for name in MiniLMConfig.__dataclass_fields__}))
         packaged = load_file(directory / "model.safetensors")
         expected = network.state_dict()
         network.load_state_dict({name: packaged[name] for name in expected})
@@ -59,7 +59,7 @@ class MiniLM(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MiniLMConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.position_embeddings = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
@@ -73,31 +73,31 @@ class _Embeddings(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MiniLMConfig) -> None:
         super().__init__()
         size = shape.hidden_size
         self.heads = shape.num_attention_heads
-        reading = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
-        self.attention = nn.ModuleDict({"self": reading, "output": _Output(size, shape)})
+        projections = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"self": projections, "output": _Output(size, shape)})
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(size, shape.intermediate_size)})
         self.output = _Output(shape.intermediate_size, shape)
 
     def forward(self, hidden: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         batch, tokens, size = hidden.shape
-        reading = self.attention["self"]
+        projections = self.attention["self"]
         query, key, value = (
-            reading[name](hidden).view(batch, tokens, self.heads, size // self.heads).transpose(1, 2)
+            projections[name](hidden).view(batch, tokens, self.heads, size // self.heads).transpose(1, 2)
             for name in ("query", "key", "value")
         )
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        hidden = self.attention["output"](seen.transpose(1, 2).reshape(batch, tokens, size), hidden)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        hidden = self.attention["output"](attended.transpose(1, 2).reshape(batch, tokens, size), hidden)
         return self.output(functional.gelu(self.intermediate["dense"](hidden)), hidden)
 
 
 class _Output(nn.Module):
     """A linear layer whose answer is added to what went in, then normalised."""
 
-    def __init__(self, size: int, shape: Shape) -> None:
+    def __init__(self, size: int, shape: MiniLMConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(size, shape.hidden_size)
         self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
@@ -115,7 +115,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     return tokenizer
 
 
-def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_batch(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and float mask, both (batch, longest); padding is 0 in either."""
     longest = max(len(sequence) for sequence in sequences)
     ids = torch.zeros((len(sequences), longest), dtype=torch.long)

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 CLS: Final = 0
 SEP: Final = 2
-_FIRST_PLACE: Final = 2  # of a sequence's first token: the one before is padding's, which there is none of here
-_FURTHEST: Final = 128  # tokens; beyond that all distances count as one
+_FIRST_POSITION: Final = 2  # of a sequence's first token: the one before is padding's, which there is none of here
+_MAX_DISTANCE: Final = 128  # tokens; beyond that all distances count as one
 
 
 @dataclass(frozen=True)
-class Shape:
+class MPNetConfig:
     """The numbers of the package's `config.json` that decide the layers."""
 
     vocab_size: int
@@ -44,7 +44,7 @@ class MPNet(nn.Module):
     Nothing is padded: a batch costs what its tokens cost, however unlike its sequences are.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MPNetConfig) -> None:
         super().__init__()
         self.shape = shape
         self.embeddings = _Embeddings(shape)
@@ -64,17 +64,17 @@ class MPNet(nn.Module):
         `layers`: how many of the first layers to keep; all by default.
         """
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        numbers = {name: config[name] for name in Shape.__dataclass_fields__}
-        network = cls(Shape(**numbers | {"num_hidden_layers": layers or numbers["num_hidden_layers"]}))
+        numbers = {name: config[name] for name in MPNetConfig.__dataclass_fields__}
+        network = cls(MPNetConfig(**numbers | {"num_hidden_layers": layers or numbers["num_hidden_layers"]}))
         packaged = load_file(directory / "model.safetensors")
         expected = network.state_dict()
         network.load_state_dict({name: packaged[name] for name in expected})
         return network.eval()
 
     def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        return self.through(self.embeddings(ids, lengths), lengths)
+        return self.run_layers(self.embeddings(ids, lengths), lengths)
 
-    def through(
+    def run_layers(
         self, hidden: torch.Tensor, lengths: Sequence[int], first: int = 0, last: int | None = None
     ) -> torch.Tensor:
         """`hidden` after the layers from `first` on, before `last` (all by default): (tokens, 768) both."""
@@ -96,13 +96,13 @@ def _buckets(distance: torch.Tensor, buckets: int) -> torch.Tensor:
     half = buckets // 2
     exact = half // 2
     far = distance.abs()
-    steps = torch.log(far.clamp(min=1).float() / exact) / math.log(_FURTHEST / exact) * (half - exact)
+    steps = torch.log(far.clamp(min=1).float() / exact) / math.log(_MAX_DISTANCE / exact) * (half - exact)
     shared = (exact + steps.long()).clamp(max=half - 1)
     return (distance > 0).long() * half + torch.where(far < exact, far, shared)
 
 
 class _Embeddings(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MPNetConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.position_embeddings = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
@@ -110,12 +110,12 @@ class _Embeddings(nn.Module):
         self.dropout = nn.Dropout(shape.hidden_dropout_prob)
 
     def forward(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        places = torch.cat([torch.arange(length) for length in lengths]) + _FIRST_PLACE
+        places = torch.cat([torch.arange(length) for length in lengths]) + _FIRST_POSITION
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + self.position_embeddings(places)))
 
 
 class _Layer(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MPNetConfig) -> None:
         super().__init__()
         size = shape.hidden_size
         self.heads = shape.num_attention_heads
@@ -132,9 +132,9 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(shape.hidden_dropout_prob)
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        reading = self.attention["attn"]
-        query, key, value = (reading[name](hidden) for name in ("q", "k", "v"))
-        changed = reading["o"](self._attended((query, key, value), bias, lengths))
+        projections = self.attention["attn"]
+        query, key, value = (projections[name](hidden) for name in ("q", "k", "v"))
+        changed = projections["o"](self._attended((query, key, value), bias, lengths))
         hidden = self.attention["LayerNorm"](self.dropout(changed) + hidden)
         changed = self.output["dense"](functional.gelu(self.intermediate["dense"](hidden)))
         answer: torch.Tensor = self.output["LayerNorm"](self.dropout(changed) + hidden)
@@ -145,15 +145,15 @@ class _Layer(nn.Module):
 
         On a processor a matrix of scores for one sequence stays in its cache, and padding needs no mask.
         """
-        seen = []
+        attended = []
         for query, key, value in zip(*(part.split(list(lengths)) for part in parts), strict=True):
             length, size = query.shape
             near = bias[:, :length, :length]
             scale = 1 / math.sqrt(size // self.heads)
             scores = torch.baddbmm(near, self._heads(query), self._heads(key).transpose(1, 2), alpha=scale)
             found = scores.softmax(dim=-1) @ self._heads(value)
-            seen.append(found.transpose(0, 1).reshape(length, size))
-        return torch.cat(seen)
+            attended.append(found.transpose(0, 1).reshape(length, size))
+        return torch.cat(attended)
 
     def _heads(self, hidden: torch.Tensor) -> torch.Tensor:
         """(tokens, size) -> (heads, tokens, size / heads)."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.artefacts import weight_digests as digests
-from models.artefacts.files import MANIFEST_NAME, read_artefact, sha256_of
+from models.artefacts.files import MANIFEST_NAME, load_manifest, sha256_of
 from models.artefacts.weights import DIARIZATION_VERSION, SENTENCE_ENCODER_VERSION, WHISPER_VERSION
 from models.contract.errors import missing, unavailable
 
@@ -44,10 +44,10 @@ class ResolvedModel:
         path = document["path"]
         return cls(str(document["name"]), str(document["version"]), path and Path(path), str(document["sha256"]))
 
-    def checked(self) -> "ResolvedModel":
+    def verify(self) -> "ResolvedModel":
         """Itself, once manifest and files have their digests; raises `unavailable` (`artefact-…`) where not."""
         if self.path is not None:
-            read_artefact(self.path)
+            load_manifest(self.path)
             if sha256_of(self.path / MANIFEST_NAME) != self.sha256:
                 raise unavailable(
                     "artefact-corrupt", f"The manifest of {self.name}@{self.version} was changed; it is not used."
@@ -61,7 +61,7 @@ class ResolvedModel:
         return self.path
 
 
-def packaged() -> dict[str, ResolvedModel]:
+def packaged_models() -> dict[str, ResolvedModel]:
     """The models whose weights come whole from installed packages."""
     return {
         name: ResolvedModel(name, version, None, hashlib.sha256(json.dumps(pinned).encode()).hexdigest())
@@ -73,11 +73,11 @@ def packaged() -> dict[str, ResolvedModel]:
     }
 
 
-def shipped(shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
+def shipped_models(shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
     """The versions that come with the program, their digests checked; raises `unavailable` where one fails."""
-    found = packaged()
+    found = packaged_models()
     for manifest_file in sorted(shipped_dir.glob(f"*/{MANIFEST_NAME}")):
-        manifest = read_artefact(manifest_file.parent)
+        manifest = load_manifest(manifest_file.parent)
         digest = sha256_of(manifest_file)
         found[manifest.name] = ResolvedModel(manifest.name, manifest.version, manifest_file.parent, digest)
     return found
@@ -90,15 +90,15 @@ def champions(data_dir: Path, shipped_dir: Path = SHIPPED) -> dict[str, Resolved
     """
     file = data_dir / "models" / FILE_NAME
     if not file.exists():
-        return shipped(shipped_dir)
+        return shipped_models(shipped_dir)
     written = json.loads(file.read_text(encoding="utf-8"))
-    return {name: ResolvedModel.from_document(document).checked() for name, document in written.items()}
+    return {name: ResolvedModel.from_document(document).verify() for name, document in written.items()}
 
 
 def write_champions(artefacts_dir: Path, resolved: dict[str, ResolvedModel]) -> None:
     """Lays the answer beside the artefacts, whole or not at all."""
     artefacts_dir.mkdir(parents=True, exist_ok=True)
-    fresh = artefacts_dir / f".{FILE_NAME}.{uuid.uuid4().hex}"
+    temporary_file = artefacts_dir / f".{FILE_NAME}.{uuid.uuid4().hex}"
     text = json.dumps({name: model.as_document() for name, model in sorted(resolved.items())}, indent=2)
-    fresh.write_text(text + "\n", encoding="utf-8")
-    os.replace(fresh, artefacts_dir / FILE_NAME)
+    temporary_file.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary_file, artefacts_dir / FILE_NAME)

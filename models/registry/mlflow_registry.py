@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from models.artefacts.files import MANIFEST_NAME
 from models.contract.errors import missing
-from models.registry.champions import SHIPPED, ResolvedModel, shipped, write_champions
+from models.registry.champions import SHIPPED, ResolvedModel, shipped_models, write_champions
 
 CHAMPION: Final = "champion"
 _SHIPPED: Final = "shipped"  # who set the champion: this program, until a person promotes another version
@@ -46,27 +46,27 @@ class Registry:
         A newly shipped version becomes champion where the champion so far was a shipped one too: what a person has
         promoted stays. Raises `unavailable` where a shipped artefact fails its digests.
         """
-        for model in shipped(shipped_dir).values():
-            self._ensure_name(model.name)
-            self._keep(model)
-            number = self._number(model.name, model.version, model.sha256) or self._register(model)
+        for model in shipped_models(shipped_dir).values():
+            self._ensure_registered_model(model.name)
+            self._copy_artefact(model)
+            number = self._mlflow_version(model.name, model.version, model.sha256) or self._register(model)
             if self._client.get_registered_model(model.name).tags.get("champion_set_by", _SHIPPED) == _SHIPPED:
-                self._point(model.name, number, set_by=_SHIPPED)
+                self._set_champion_alias(model.name, number, set_by=_SHIPPED)
         return self.write_champions()
 
     def resolve(self, name: str, alias: str = CHAMPION) -> ResolvedModel:
         """The version that `models:/name@alias` names; raises `missing` where there is none."""
         try:
-            return self._resolved(self._client.get_model_version_by_alias(name, alias))
+            return self._to_resolved_model(self._client.get_model_version_by_alias(name, alias))
         except MlflowException:
             raise missing(f"model {name}@{alias}") from None
 
     def set_champion(self, name: str, version: str) -> ResolvedModel:
         """Points `champion` at a registered version, as a person decided; raises `missing` for an unknown version."""
-        number = self._number(name, version)
+        number = self._mlflow_version(name, version)
         if number is None:
             raise missing(f"version {version} of the model {name}")
-        self._point(name, number, set_by="person")
+        self._set_champion_alias(name, number, set_by="person")
         return self.write_champions()[name]
 
     def write_champions(self) -> dict[str, ResolvedModel]:
@@ -76,35 +76,35 @@ class Registry:
         write_champions(self._artefacts, resolved)
         return resolved
 
-    def _place(self, name: str, version: str, sha256: str) -> Path:
+    def _artefact_dir(self, name: str, version: str, sha256: str) -> Path:
         """Where an artefact lies: told by what it is, not by where the data folder was when it came."""
         return self._artefacts / name / f"{version}-{sha256[:8]}"
 
-    def _keep(self, model: ResolvedModel) -> None:
+    def _copy_artefact(self, model: ResolvedModel) -> None:
         """Copies the artefact into the data folder where it is not there: a newer program must not take it away."""
-        kept = self._place(model.name, model.version, model.sha256)
-        if model.path is not None and not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            building = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
-            shutil.copytree(model.path, building, dirs_exist_ok=True)
-            building.rename(kept)
+        artefact_dir = self._artefact_dir(model.name, model.version, model.sha256)
+        if model.path is not None and not artefact_dir.exists():
+            artefact_dir.parent.mkdir(parents=True, exist_ok=True)
+            staging_dir = Path(tempfile.mkdtemp(prefix=".new-", dir=artefact_dir.parent))
+            shutil.copytree(model.path, staging_dir, dirs_exist_ok=True)
+            staging_dir.rename(artefact_dir)
 
     def _register(self, model: ResolvedModel) -> str:
-        kept = self._place(model.name, model.version, model.sha256)
+        artefact_dir = self._artefact_dir(model.name, model.version, model.sha256)
         tags = {"version": model.version, "sha256": model.sha256, "origin": _SHIPPED}
         if model.path is None:
             tags["weights"] = "package"
         else:
-            tags["manifest"] = (kept / MANIFEST_NAME).read_text(encoding="utf-8")[:5000]
-        return str(self._client.create_model_version(model.name, source=str(kept), tags=tags).version)
+            tags["manifest"] = (artefact_dir / MANIFEST_NAME).read_text(encoding="utf-8")[:5000]
+        return str(self._client.create_model_version(model.name, source=str(artefact_dir), tags=tags).version)
 
-    def _ensure_name(self, name: str) -> None:
+    def _ensure_registered_model(self, name: str) -> None:
         try:
             self._client.get_registered_model(name)
         except MlflowException:
             self._client.create_registered_model(name)
 
-    def _number(self, name: str, version: str, sha256: str | None = None) -> str | None:
+    def _mlflow_version(self, name: str, version: str, sha256: str | None = None) -> str | None:
         """MLflow's number of our version, the newest where there are several; None where it is not registered."""
         found = [
             candidate
@@ -113,13 +113,13 @@ class Registry:
         ]
         return max((str(candidate.version) for candidate in found), key=int, default=None)
 
-    def _point(self, name: str, number: str, *, set_by: str) -> None:
+    def _set_champion_alias(self, name: str, number: str, *, set_by: str) -> None:
         self._client.set_registered_model_alias(name, CHAMPION, number)
         self._client.set_registered_model_tag(name, "champion_set_by", set_by)
 
-    def _resolved(self, found: "ModelVersion | Any") -> ResolvedModel:
+    def _to_resolved_model(self, found: "ModelVersion | Any") -> ResolvedModel:
         name, version, sha256 = str(found.name), str(found.tags["version"]), str(found.tags["sha256"])
         if found.tags.get("weights") == "package":
             return ResolvedModel(name, version, None, sha256)
-        here = self._place(name, version, sha256)  # a data folder may have been moved since
+        here = self._artefact_dir(name, version, sha256)  # a data folder may have been moved since
         return ResolvedModel(name, version, here if here.exists() else Path(found.source), sha256)

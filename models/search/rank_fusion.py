@@ -40,7 +40,7 @@ def reciprocal_rank_fusion(
     return sorted(scores.items(), key=lambda scored: -scored[1])
 
 
-def passages(lengths: Sequence[int], most_words: int, overlap: float = 0.5) -> list[Passage]:
+def split_passages(lengths: Sequence[int], most_words: int, overlap: float = 0.5) -> list[Passage]:
     """Windows over neighbouring utterances; `lengths`: words of each.
 
     A window holds as many whole utterances as have at most `most_words` words together, at least one; the next begins
@@ -63,7 +63,9 @@ def passages(lengths: Sequence[int], most_words: int, overlap: float = 0.5) -> l
     return found
 
 
-def pooled(vectors: NDArray[np.float32], lengths: Sequence[int], windows: Sequence[Passage]) -> NDArray[np.float32]:
+def pool_passages(
+    vectors: NDArray[np.float32], lengths: Sequence[int], windows: Sequence[Passage]
+) -> NDArray[np.float32]:
     """(windows, dimensions) of length 1: the mean of each window's utterance vectors, weighted by their words.
 
     `vectors`: (utterances, dimensions). So a passage needs no reading of its own where utterances have vectors.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.contract.records import NotUnderstood, SpeakerTurn, Transcript, Utterance, Word
 
 _NEAREST_SECONDS: Final = 0.5  # a word outside all turns goes to the nearest within this; recognisers' times are loose
-_SURE: Final = 0.6  # below this confidence the word stays blank
+_LEAST_CONFIDENCE: Final = 0.6  # below this confidence the word stays blank
 _PAUSE_SECONDS: Final = 1.0  # a silence this long ends an utterance
 _LONG_SECONDS: Final = 15.0  # from this length on, an utterance ends at the next end of a sentence
 _SNAP_SECONDS: Final = 0.6  # an utterance's edge moves to its turn's edge when that is this near
@@ -45,7 +45,7 @@ class Track:
 
 def attribute(words: Sequence[Word], turns: Sequence[SpeakerTurn]) -> tuple[Attribution, ...]:
     """For each word its speaker, from the turns that it overlaps or lies next to and from the sentence around it."""
-    scores = [_scores(word, turns) for word in words]
+    scores = [_speaker_scores(word, turns) for word in words]
     sentences = _sentences(words)
     answers: list[Attribution] = []
     for sentence in sentences:
@@ -53,7 +53,7 @@ def attribute(words: Sequence[Word], turns: Sequence[SpeakerTurn]) -> tuple[Attr
         for index in sentence:
             for speaker, score in scores[index].items():
                 whole[speaker] += score / len(sentence)
-        answers += [_decided(scores[index], whole) for index in sentence]
+        answers += [_choose_speaker(scores[index], whole) for index in sentence]
     return tuple(answers)
 
 
@@ -109,7 +109,7 @@ def merge_tracks(
         own = [
             word.model_copy(update={"speaker": track.speaker})
             for word in track.words
-            if not any(_leaked(word, track, other) for other in others)
+            if not any(_is_leakage(word, track, other) for other in others)
         ]
         turns = [
             SpeakerTurn(speaker=track.speaker, start_seconds=start, end_seconds=end) for start, end in track.speech
@@ -138,7 +138,7 @@ def levels(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32
 # --- words to speakers -------------------------------------------------------------------------------------------
 
 
-def _scores(word: Word, turns: Sequence[SpeakerTurn]) -> dict[str, float]:
+def _speaker_scores(word: Word, turns: Sequence[SpeakerTurn]) -> dict[str, float]:
     """How well each speaker's turns fit the word: the share of it that they cover, or nearness where none does."""
     length = max(word.end_seconds - word.start_seconds, 0.02)
     covered: dict[str, float] = defaultdict(float)
@@ -153,7 +153,7 @@ def _scores(word: Word, turns: Sequence[SpeakerTurn]) -> dict[str, float]:
     return {speaker: min(1.0, share) for speaker, share in covered.items()} or nearest
 
 
-def _decided(own: Mapping[str, float], sentence: Mapping[str, float]) -> Attribution:
+def _choose_speaker(own: Mapping[str, float], sentence: Mapping[str, float]) -> Attribution:
     """The speaker that fits word and sentence best; the sentence decides where two voices overlap or turns are ragged.
 
     People seldom change in mid-sentence, and a turn's edge is less certain than its middle.
@@ -169,7 +169,7 @@ def _decided(own: Mapping[str, float], sentence: Mapping[str, float]) -> Attribu
     confidence = min(1.0, score / (score + second))
     if not own and score < 0.25:  # no turn near the word, and few near its sentence
         return Attribution(None, confidence * score)
-    return Attribution(best if confidence >= _SURE else None, confidence)
+    return Attribution(best if confidence >= _LEAST_CONFIDENCE else None, confidence)
 
 
 def _sentences(words: Sequence[Word]) -> list[list[int]]:
@@ -183,7 +183,7 @@ def _sentences(words: Sequence[Word]) -> list[list[int]]:
     return sentences
 
 
-def _leaked(word: Word, track: Track, other: Track) -> bool:
+def _is_leakage(word: Word, track: Track, other: Track) -> bool:
     """Whether a word on `track` is the other participant's voice, heard by this one's microphone."""
     first, last = int(word.start_seconds * 100), max(int(word.end_seconds * 100), int(word.start_seconds * 100) + 1)
     here, there = track.levels[first:last], other.levels[first:last]
@@ -209,13 +209,13 @@ def _plain(word: str) -> str:
 def _utterances(words: Sequence[Word], turns: Sequence[SpeakerTurn], duration_seconds: float) -> list[Utterance]:
     runs: list[list[Word]] = []
     for word in words:
-        if not runs or _ends(runs[-1], word):
+        if not runs or _utterance_ends(runs[-1], word):
             runs.append([])
         runs[-1].append(word)
     return [_utterance(run, turns, duration_seconds) for run in runs]
 
 
-def _ends(run: Sequence[Word], following: Word) -> bool:
+def _utterance_ends(run: Sequence[Word], following: Word) -> bool:
     """Whether the utterance `run` is over before the word that follows."""
     last = run[-1]
     if following.speaker != last.speaker or following.start_seconds - last.end_seconds >= _PAUSE_SECONDS:
@@ -227,8 +227,8 @@ def _ends(run: Sequence[Word], following: Word) -> bool:
 def _utterance(run: Sequence[Word], turns: Sequence[SpeakerTurn], duration_seconds: float) -> Utterance:
     start, end = run[0].start_seconds, max(word.end_seconds for word in run)
     own = [turn for turn in turns if turn.speaker == run[0].speaker]
-    start = _snapped(start, [turn.start_seconds for turn in own])
-    end = _snapped(end, [turn.end_seconds for turn in own])
+    start = _snap_to_turn(start, [turn.start_seconds for turn in own])
+    end = _snap_to_turn(end, [turn.end_seconds for turn in own])
     if end <= start:  # a word or two between two edges: keep the recogniser's own times
         start, end = run[0].start_seconds, max(word.end_seconds for word in run)
     return Utterance(
@@ -240,7 +240,7 @@ def _utterance(run: Sequence[Word], turns: Sequence[SpeakerTurn], duration_secon
     )
 
 
-def _snapped(edge: float, candidates: Sequence[float]) -> float:
+def _snap_to_turn(edge: float, candidates: Sequence[float]) -> float:
     """The nearest of the turns' edges: diarization sees where a voice begins, the recogniser only about where."""
     nearest = min(candidates, key=lambda candidate: abs(candidate - edge), default=edge)
     return nearest if abs(nearest - edge) <= _SNAP_SECONDS else edge

@@ -53,7 +53,7 @@ class Diarizer:
             (float(segment.start), float(segment.end), str(label))
             for segment, _, label in found.speaker_diarization.itertracks(yield_label=True)
         ]
-        return _named(sorted(tracks), len(samples) / SAMPLE_RATE)
+        return _number_speakers(sorted(tracks), len(samples) / SAMPLE_RATE)
 
 
 def _load(weights: Weights) -> Any:
@@ -74,7 +74,7 @@ def _load(weights: Weights) -> Any:
     return pipeline
 
 
-def _named(tracks: list[tuple[float, float, str]], length: float) -> tuple[SpeakerTurn, ...]:
+def _number_speakers(tracks: list[tuple[float, float, str]], length: float) -> tuple[SpeakerTurn, ...]:
     names: dict[str, str] = {}
     turns: list[SpeakerTurn] = []
     for start, end, label in tracks:

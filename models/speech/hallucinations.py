@@ -14,7 +14,7 @@ import numpy as np
 from faster_whisper.transcribe import Segment
 
 from models.contract.records import Word
-from models.speech.voice_activity import Stretch
+from models.speech.voice_activity import TimeSpan
 
 _MAX_COMPRESSION: Final = 2.4  # Whisper's own limit: text that packs better than this repeats itself
 _MIN_COMPRESSED: Final = 100  # characters; shorter texts say nothing by how well they pack
@@ -35,7 +35,7 @@ _EARLY_SECONDS: Final = 0.1  # times from attention lie this much before the sou
 
 
 @dataclass(frozen=True)
-class Run:
+class RepeatedRun:
     """Words `start:end` are a unit of `size` words, repeated."""
 
     start: int
@@ -47,30 +47,30 @@ class Run:
         return (slice(at, at + self.size) for at in range(self.start, self.end, self.size))
 
 
-def believed(
-    window: Sequence[Segment], speech: Sequence[Stretch], *, offset: float = 0.0, pace: float = 1.0
+def keep_believed_words(
+    window: Sequence[Segment], speech: Sequence[TimeSpan], *, offset: float = 0.0, pace: float = 1.0
 ) -> list[Word]:
     """The words of one window that are believed; their times are moved by `offset` seconds, then scaled by `pace`."""
-    if is_invented(window):
+    if is_hallucinated(window):
         return []
-    words = [_tight(word) for segment in window for word in words_of(segment, offset, pace)]
-    return without_loops([word for word in words if _is_heard(word, speech)], speech)
+    words = [_trim_duration(word) for segment in window for word in segment_words(segment, offset, pace)]
+    return drop_repetition_loops([word for word in words if _overlaps_speech(word, speech)], speech)
 
 
-def is_invented(window: Sequence[Segment]) -> bool:
+def is_hallucinated(window: Sequence[Segment]) -> bool:
     """Whether the recogniser itself was so unsure of the window that it made the text up over silence or noise."""
     log_probability = float(np.mean([segment.avg_logprob for segment in window]))
     unsure = log_probability < _UNSURE_LOG_PROBABILITY and window[0].no_speech_prob > _MAX_NO_SPEECH
     return unsure or log_probability < _MIN_LOG_PROBABILITY
 
 
-def may_loop(window: Sequence[Segment]) -> bool:
+def may_be_loop(window: Sequence[Segment]) -> bool:
     """Whether the text packs so well that it repeats itself: a decoding loop, or somebody who calls again and again."""
     text = " ".join(segment.text for segment in window).encode()
     return len(text) > _MIN_COMPRESSED and len(text) / len(zlib.compress(text)) > _MAX_COMPRESSION
 
 
-def words_of(segment: Segment, offset: float = 0.0, pace: float = 1.0) -> list[Word]:
+def segment_words(segment: Segment, offset: float = 0.0, pace: float = 1.0) -> list[Word]:
     """The segment's words; a piece that no space precedes ('-call', '.02') belongs to the word before it.
 
     Of scripts that write no spaces each piece is a word; so is each of a row of digits ('0-7-7').
@@ -99,7 +99,7 @@ def _stands_alone(piece: str) -> bool:
     )
 
 
-def _tight(word: Word) -> Word:
+def _trim_duration(word: Word) -> Word:
     """A word that lasts far longer than it can be spoken, cut to its end.
 
     Where Whisper skips a turn, the next word is stretched over it: cut, the skipped speech shows as unread.
@@ -111,7 +111,7 @@ def _tight(word: Word) -> Word:
     return word.model_copy(update={"start_seconds": round(word.end_seconds - spoken, 3)})
 
 
-def _is_heard(word: Word, speech: Sequence[Stretch]) -> bool:
+def _overlaps_speech(word: Word, speech: Sequence[TimeSpan]) -> bool:
     return any(
         word.start_seconds < end + _WORD_SLACK_SECONDS and word.end_seconds > start - _WORD_SLACK_SECONDS
         for start, end in speech
@@ -121,7 +121,7 @@ def _is_heard(word: Word, speech: Sequence[Stretch]) -> bool:
 # --- repetitions --------------------------------------------------------------------------------------------------
 
 
-def without_loops(words: Sequence[Word], speech: Sequence[Stretch]) -> list[Word]:
+def drop_repetition_loops(words: Sequence[Word], speech: Sequence[TimeSpan]) -> list[Word]:
     """The words without repeats that nobody can have said: no time for them, or no voice at their time.
 
     Of four repeats or more in a row. 'Help me' as often as it is called stays; a loop's repeats lie upon one another
@@ -134,19 +134,21 @@ def without_loops(words: Sequence[Word], speech: Sequence[Stretch]) -> list[Word
         kept += words[at : run.start]
         repeats = [words[part] for part in run.repeats()]
         said = [
-            repeat for repeat, room in zip(repeats, _room(repeats), strict=True) if _is_said(repeat, room, speech)
+            repeat
+            for repeat, room in zip(repeats, _available_seconds(repeats), strict=True)
+            if _is_possible_repeat(repeat, room, speech)
         ] or repeats[:1]
         whole = len(said) == len(repeats)
-        kept += [word if whole else _doubted(word) for repeat in said for word in repeat]
+        kept += [word if whole else _reduce_confidence(word) for repeat in said for word in repeat]
         at = run.end
     return kept + list(words[at:])
 
 
-def _doubted(word: Word) -> Word:
+def _reduce_confidence(word: Word) -> Word:
     return word.model_copy(update={"confidence": word.confidence * _DOUBT})
 
 
-def repetitions(words: Sequence[Word]) -> Iterator[Run]:
+def repetitions(words: Sequence[Word]) -> Iterator[RepeatedRun]:
     """Each run of one to ten words that is repeated `_REPEATS` times or more in a row."""
     plain = [re.sub(r"\W", "", word.word).lower() for word in words]
     at = 0
@@ -156,20 +158,20 @@ def repetitions(words: Sequence[Word]) -> Iterator[Run]:
             while plain[at : at + size] == plain[at + repeats * size : at + (repeats + 1) * size]:
                 repeats += 1
             if repeats >= _REPEATS:
-                yield Run(at, at + repeats * size, size)
+                yield RepeatedRun(at, at + repeats * size, size)
                 at += repeats * size
                 break
         else:
             at += 1
 
 
-def _room(repeats: Sequence[Sequence[Word]]) -> list[float]:
+def _available_seconds(repeats: Sequence[Sequence[Word]]) -> list[float]:
     """For each repeat the seconds from its start to the start of the next; of the last, to its own end."""
     starts = [repeat[0].start_seconds for repeat in repeats]
     return [after - start for start, after in zip(starts, [*starts[1:], repeats[-1][-1].end_seconds], strict=True)]
 
 
-def _is_said(repeat: Sequence[Word], room: float, speech: Sequence[Stretch]) -> bool:
+def _is_possible_repeat(repeat: Sequence[Word], room: float, speech: Sequence[TimeSpan]) -> bool:
     letters = [letter for word in repeat for letter in word.word if letter.isalnum()]
     needed = sum(_DIGIT_SECONDS if letter.isdigit() else _LETTER_SECONDS for letter in letters)
     middle = (repeat[0].start_seconds + repeat[-1].end_seconds) / 2
@@ -179,7 +181,7 @@ def _is_said(repeat: Sequence[Word], room: float, speech: Sequence[Stretch]) -> 
 # --- after the vote -----------------------------------------------------------------------------------------------
 
 
-def without_guesses(words: Sequence[tuple[Word, int]], *, majority: int) -> list[Word]:
+def drop_disputed_words(words: Sequence[tuple[Word, int]], *, majority: int) -> list[Word]:
     """Leave out words among which the readings hardly agree: what is read into babble differs each time.
 
     `words`: each with the number of readings that have it. A single unsure word is never left out; eight neighbours

@@ -37,10 +37,10 @@ _CHANGE: Final = 12.0  # cost of a change of speaker: half a unit of cosine simi
 _CHANGE_AFTER_PAUSE: Final = 1.8
 _PER_FRAME: Final = 2.0
 _SAME_VOICE: Final = 0.8  # likeness of groups, 1 for one voice; two alike voices reached 0.73
-_EXPLAINED: Final = 0.65  # share of a group that the other groups explain: more, and it is no voice of its own
+_MOST_EXPLAINED: Final = 0.65  # share of a group that the other groups explain: more, and it is no voice of its own
 _SMALL: Final = 4  # windows; a voice heard this little must be explained less
-_EXPLAINED_SMALL: Final = 0.3
-_BORROWED: Final = 10.0  # pairs of windows: how much a small group borrows from the others
+_MOST_EXPLAINED_SMALL: Final = 0.3
+_PRIOR_PAIRS: Final = 10.0  # pairs of windows: how much a small group borrows from the others
 _USUAL_SIMILARITY: Final = 0.65  # of two windows of one voice
 _LEAST_SIMILARITY: Final = 0.1
 
@@ -61,25 +61,27 @@ class ConversationDiarization(SpeakerDiarization):
         hook = self.setup_hook(file, hook=hook)
         segmentations = self.get_segmentations(file, hook=hook)
         count = self.speaker_count(segmentations, self._segmentation.model.receptive_field, warm_up=(0.0, 0.0))
-        voices = _active(count, 1)
+        voices = _active_stretches(count, 1)
         if not voices:
-            return _answer(file["uri"], [], [], np.zeros((0, self._embedding.dimension)))
+            return _to_output(file["uri"], [], [], np.zeros((0, self._embedding.dimension)))
         windows = list(_windows(voices))
         embeddings = self._embed(file["waveform"], file["sample_rate"], windows)
         hook("embeddings", embeddings)
         lengths = np.array([end - start for start, end in windows])
-        founding = np.flatnonzero(lengths >= min(_CLUSTERED, lengths.max()))
+        clustered = np.flatnonzero(lengths >= min(_CLUSTERED, lengths.max()))
         least, most = num_speakers or min_speakers or 1, num_speakers or max_speakers or 20
-        centroids = _voices(
-            embeddings[founding],
-            [windows[index] for index in founding],
+        centroids = _voice_centroids(
+            embeddings[clustered],
+            [windows[index] for index in clustered],
             threshold=self.clustering.threshold,
             smallest=self.clustering.min_cluster_size,
             least=least,
             most=most,
         )
         path = _best_path(_similarities(windows, embeddings @ centroids.T, voices[-1][1]), voices)
-        return _answer(file["uri"], _runs(path), list(_second_voices(path, _active(count, 2))), centroids)
+        return _to_output(
+            file["uri"], _path_segments(path), list(_second_voices(path, _active_stretches(count, 2))), centroids
+        )
 
     def _embed(self, waveform: torch.Tensor, rate: int, windows: Stretches) -> Floats:
         """Unit-length embeddings (windows, dimension); windows of equal length share a batch."""
@@ -99,7 +101,7 @@ class ConversationDiarization(SpeakerDiarization):
         return _unit(embeddings)
 
 
-def _answer(
+def _to_output(
     uri: str, alone: list[tuple[int, int, int]], seconds: list[tuple[int, int, int]], centroids: Floats
 ) -> DiarizeOutput:
     return DiarizeOutput(_annotation(uri, [*alone, *seconds]), _annotation(uri, alone), centroids)
@@ -112,7 +114,7 @@ def _annotation(uri: str, turns: list[tuple[int, int, int]]) -> Annotation:
     return found.support()
 
 
-def _active(count: Any, least: int) -> Stretches:
+def _active_stretches(count: Any, least: int) -> Stretches:
     """Where at least `least` people speak, short holes closed."""
     sliding = count.sliding_window
     middles = (sliding.start + sliding.duration / 2 + np.arange(len(count.data)) * sliding.step) / _FRAME
@@ -137,7 +139,7 @@ def _windows(voices: Stretches) -> Iterator[tuple[int, int]]:
             yield at, at + _WINDOW
 
 
-def _voices(
+def _voice_centroids(
     embeddings: Floats, windows: Stretches, *, threshold: float, smallest: int, least: int, most: int
 ) -> Floats:
     """The voices (voices, dimension): centroids of groups of windows, `least` to `most` of them as far as there are.
@@ -147,29 +149,29 @@ def _voices(
     """
     if len(embeddings) < 2:
         return embeddings
-    kept = _spread(len(embeddings))
+    kept = _sample_windows(len(embeddings))
     sample, places = embeddings[kept], [windows[index] for index in kept]
     tree = linkage(sample, method="average", metric="cosine")
     labels = fcluster(tree, threshold, "distance")
     if len(np.unique(labels)) < least:
         labels = fcluster(tree, least, "maxclust")
-    similar, apart = _pairs(sample, places)
-    groups = _of_a_size([np.flatnonzero(labels == label) for label in np.unique(labels)], smallest, least)
+    similar, disjoint = _pair_similarities(sample, places)
+    groups = _drop_small_groups([np.flatnonzero(labels == label) for label in np.unique(labels)], smallest, least)
     while len(groups) > least:
-        alike = np.tril(_likeness(similar, apart, _core(groups, places)), -1)
-        other, one = np.unravel_index(int(alike.argmax()), alike.shape)
-        if alike[other, one] < _SAME_VOICE and len(groups) <= most:
+        similarity = np.tril(_group_similarity(similar, disjoint, _core_windows(groups, places)), -1)
+        other, one = np.unravel_index(int(similarity.argmax()), similarity.shape)
+        if similarity[other, one] < _SAME_VOICE and len(groups) <= most:
             break
         groups[one] = np.sort(np.concatenate([groups[one], groups[other]]))
         del groups[other]
     groups.sort(key=len, reverse=True)
     for number in range(len(groups) - 1, 0, -1):
-        alike = _likeness(similar, apart, _core(groups, places))
-        explained = _explained(alike, number)
-        limit = _EXPLAINED if len(groups[number]) >= _SMALL else _EXPLAINED_SMALL
+        similarity = _group_similarity(similar, disjoint, _core_windows(groups, places))
+        explained = _explained_share(similarity, number)
+        limit = _MOST_EXPLAINED if len(groups[number]) >= _SMALL else _MOST_EXPLAINED_SMALL
         if explained >= limit and len(groups) > least:
             del groups[number]
-    centroids = _unit(np.stack([sample[group].mean(axis=0) for group in _core(groups, places)]))
+    centroids = _unit(np.stack([sample[group].mean(axis=0) for group in _core_windows(groups, places)]))
     nearest = np.argmax(sample @ centroids.T, axis=1)
     return _unit(
         np.stack(
@@ -181,7 +183,7 @@ def _voices(
     )
 
 
-def _spread(length: int) -> NDArray[np.int64]:
+def _sample_windows(length: int) -> NDArray[np.int64]:
     """Indices of at most `_MOST_CLUSTERED` of `length` windows: runs of neighbours, evenly over the call."""
     indices = np.arange(length)
     if length <= _MOST_CLUSTERED:
@@ -190,20 +192,20 @@ def _spread(length: int) -> NDArray[np.int64]:
     return indices[np.floor((block + 1) * _MOST_CLUSTERED / length) > np.floor(block * _MOST_CLUSTERED / length)]
 
 
-def _of_a_size(groups: list[NDArray[np.int64]], smallest: int, least: int) -> list[NDArray[np.int64]]:
+def _drop_small_groups(groups: list[NDArray[np.int64]], smallest: int, least: int) -> list[NDArray[np.int64]]:
     """Groups, largest first, without those too small to be a voice of their own while more than `least` are left."""
     groups = sorted(groups, key=len, reverse=True)
     return [group for number, group in enumerate(groups) if number < max(1, least) or len(group) >= smallest]
 
 
-def _pairs(sample: Floats, places: Stretches) -> tuple[Floats, Floats]:
+def _pair_similarities(sample: Floats, places: Stretches) -> tuple[Floats, Floats]:
     """Similarities (windows, windows), 0 for those that share sound, and 1 where they do not."""
     starts, ends = np.array(places).T
-    apart = (starts[:, None] >= ends[None, :]) | (starts[None, :] >= ends[:, None])
-    return (sample @ sample.T) * apart, apart.astype(np.float64)
+    disjoint = (starts[:, None] >= ends[None, :]) | (starts[None, :] >= ends[:, None])
+    return (sample @ sample.T) * disjoint, disjoint.astype(np.float64)
 
 
-def _core(groups: list[NDArray[np.int64]], places: Stretches) -> list[NDArray[np.int64]]:
+def _core_windows(groups: list[NDArray[np.int64]], places: Stretches) -> list[NDArray[np.int64]]:
     """Of each group the windows whose overlapping neighbours are of it too, hence far from a change of speaker."""
     labels = np.full(len(places), -1)
     for number, group in enumerate(groups):
@@ -214,7 +216,7 @@ def _core(groups: list[NDArray[np.int64]], places: Stretches) -> list[NDArray[np
     return [group[pure[group]] if pure[group].sum() >= 2 else group for group in groups]
 
 
-def _likeness(similar: Floats, apart: Floats, groups: list[NDArray[np.int64]]) -> Floats:
+def _group_similarity(similar: Floats, disjoint: Floats, groups: list[NDArray[np.int64]]) -> Floats:
     """How alike groups are (groups, groups), 1 for one voice: the similarity of their windows over that within each.
 
     The classical correction for attenuation (Spearman 1904): a telephone or noise lowers the similarity of windows of
@@ -224,23 +226,23 @@ def _likeness(similar: Floats, apart: Floats, groups: list[NDArray[np.int64]]) -
     member = np.zeros((len(groups), len(similar)))
     for number, group in enumerate(groups):
         member[number, group] = 1.0
-    sums, counts = member @ similar @ member.T, member @ apart @ member.T
+    sums, counts = member @ similar @ member.T, member @ disjoint @ member.T
     inner = sums.trace() / counts.trace() if counts.trace() else _USUAL_SIMILARITY
-    within = (sums.diagonal() + _BORROWED * inner) / (counts.diagonal() + _BORROWED)
+    within = (sums.diagonal() + _PRIOR_PAIRS * inner) / (counts.diagonal() + _PRIOR_PAIRS)
     scale = np.sqrt(np.maximum(within, _LEAST_SIMILARITY))
-    alike = sums / np.maximum(counts, 1.0) / scale[:, None] / scale[None, :]
-    np.fill_diagonal(alike, 1.0)
-    return np.asarray(alike)
+    similarity = sums / np.maximum(counts, 1.0) / scale[:, None] / scale[None, :]
+    np.fill_diagonal(similarity, 1.0)
+    return np.asarray(similarity)
 
 
-def _explained(alike: Floats, number: int) -> float:
+def _explained_share(similarity: Floats, number: int) -> float:
     """The share of group `number` that a mixture of the other groups explains (nonnegative least squares)."""
-    others = [at for at in range(len(alike)) if at != number]
-    values, vectors = np.linalg.eigh(alike[np.ix_(others, others)])
+    others = [at for at in range(len(similarity)) if at != number]
+    values, vectors = np.linalg.eigh(similarity[np.ix_(others, others)])
     root = (vectors * np.sqrt(np.maximum(values, 1e-6))) @ vectors.T
-    wanted = alike[others, number]
+    wanted = similarity[others, number]
     weights, _ = nnls(root, np.linalg.solve(root, wanted))
-    return float(2 * weights @ wanted - weights @ alike[np.ix_(others, others)] @ weights)
+    return float(2 * weights @ wanted - weights @ similarity[np.ix_(others, others)] @ weights)
 
 
 def _similarities(windows: Stretches, similar: Floats, length: int) -> Floats:
@@ -259,13 +261,13 @@ def _best_path(similar: Floats, voices: Stretches) -> NDArray[np.int64]:
     frames = np.concatenate([np.arange(start, end) for start, end in voices])
     after_pause = {start for start, _ in voices}
     gains = similar[frames] * _PER_FRAME
-    stay = np.arange(gains.shape[1])
+    same_voice = np.arange(gains.shape[1])
     best = gains[0].copy()
     came_from = np.zeros(gains.shape, dtype=np.int64)
     for step in range(1, len(frames)):
         leader = int(best.argmax())
         changed = best[leader] - (_CHANGE_AFTER_PAUSE if int(frames[step]) in after_pause else _CHANGE)
-        came_from[step] = np.where(changed > best, leader, stay)
+        came_from[step] = np.where(changed > best, leader, same_voice)
         best = np.maximum(best, changed) + gains[step]
     path = np.full(len(similar), -1, dtype=np.int64)
     voice = int(best.argmax())
@@ -275,7 +277,7 @@ def _best_path(similar: Floats, voices: Stretches) -> NDArray[np.int64]:
     return path
 
 
-def _runs(path: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+def _path_segments(path: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     return [(start, end, int(path[start])) for start, end in pairwise(edges) if path[start] >= 0]
 

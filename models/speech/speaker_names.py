@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from models.contract.records import Probability, Record, Turn
 
-METHOD: Final = "naming1"
+NAMING_VERSION: Final = "naming1"
 
 Cue = Literal["introduced", "called", "called_back", "mentioned_before", "mentioned_after", "calls", "mentions"]
 # What each cue adds to the log-odds that a voice has a name; fitted by training/evaluate_naming.py on half a corpus.
@@ -32,7 +32,7 @@ WEIGHTS: Final[dict[Cue, float]] = {
     "mentions": -1.69,
 }
 CUES: Final[tuple[Cue, ...]] = tuple(WEIGHTS)
-LEAST: Final = 0.95  # probability; below it nobody is proposed
+LEAST_PROBABILITY: Final = 0.95  # probability; below it nobody is proposed
 
 _MOST: Final = 3  # times that a cue counts
 _TITLES: Final = frozenset({"mr", "mrs", "ms", "miss", "dr", "sister", "nurse", "the", "and"})
@@ -66,8 +66,8 @@ def propose_names(turns: Sequence[Turn], names: Sequence[str]) -> tuple[NameProp
     speakers = sorted({turn.speaker for turn in turns if turn.speaker is not None})
     if not speakers or not names:
         return ()
-    counts, where = cues(turns, speakers, names)
-    probabilities = matched(counts @ np.array([WEIGHTS[cue] for cue in CUES]))
+    counts, where = count_cues(turns, speakers, names)
+    probabilities = match_one_to_one(counts @ np.array([WEIGHTS[cue] for cue in CUES]))
     return tuple(
         NameProposal(
             speaker=speakers[row],
@@ -76,18 +76,18 @@ def propose_names(turns: Sequence[Turn], names: Sequence[str]) -> tuple[NameProp
             utterances=tuple(sorted(where.get((row, column), ()))),
         )
         for row, column, probability in probabilities
-        if probability >= LEAST
+        if probability >= LEAST_PROBABILITY
     )
 
 
-def cues(
+def count_cues(
     turns: Sequence[Turn], speakers: Sequence[str], names: Sequence[str]
 ) -> tuple[NDArray[np.float64], dict[tuple[int, int], set[int]]]:
     """How often each cue is heard: (speakers, names, cues); and the utterances in favour of each pair."""
     counts = np.zeros((len(speakers), len(names), len(CUES)))
     where: dict[tuple[int, int], set[int]] = {}
     row_of = {speaker: row for row, speaker in enumerate(speakers)}
-    parts = _telling_parts(names)
+    parts = _unique_name_parts(names)
     said = [(at, row_of[turn.speaker], _words(turn.text)) for at, turn in enumerate(turns) if turn.speaker is not None]
     before: list[int | None] = [None] + [one[1] for one, _ in pairwise(said)]
     after: list[int | None] = [other[1] for _, other in pairwise(said)] + [None]
@@ -114,7 +114,7 @@ def cues(
     return np.minimum(counts, _MOST), where
 
 
-def matched(scores: NDArray[np.float64]) -> list[tuple[int, int, float]]:
+def match_one_to_one(scores: NDArray[np.float64]) -> list[tuple[int, int, float]]:
     """The best one-to-one matching of rows to columns by log-odds, and how sure each pair of it is.
 
     A pair's log-odds are what the best matching loses without it. A row may stay unmatched at a score of 0, where
@@ -132,7 +132,7 @@ def matched(scores: NDArray[np.float64]) -> list[tuple[int, int, float]]:
     return found
 
 
-def _telling_parts(names: Sequence[str]) -> dict[str, int]:
+def _unique_name_parts(names: Sequence[str]) -> dict[str, int]:
     """Each part of a name that belongs to one participant alone, and to whom."""
     parts = [{part for part in _words(name) if len(part) > 2 and part not in _TITLES} for name in names]
     shared = Counter(part for one in parts for part in one)

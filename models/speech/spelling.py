@@ -39,11 +39,11 @@ _BRITISH: Final = {
 }  # fmt: skip
 
 # One word that is often heard as two; the second list is read so only near a word of care.
-_JOINED: Final = {
+_SPLIT_WORDS: Final = {
     ("safe", "guarding"): "safeguarding", ("safe", "guard"): "safeguard", ("safe", "guarded"): "safeguarded",
 }  # fmt: skip
 _HEARD_AS_SAFEGUARDING: Final = {("safe", "writing"), ("safe", "riding"), ("safe", "garden"), ("save", "guarding")}
-_OF_CARE: Final = frozenset(
+_CARE_WORDS: Final = frozenset(
     {
         "abuse", "adult", "adults", "alert", "bruise", "bruises", "care", "carer", "carers", "concern", "concerns",
         "council", "disclosure", "harm", "incident", "investigation", "lead", "manager", "neglect", "nurse", "police",
@@ -53,18 +53,18 @@ _OF_CARE: Final = frozenset(
 )  # fmt: skip
 
 
-def spelt(words: Sequence[Word], names: Sequence[str], *, language: str = "en") -> list[Word]:
+def correct_spelling(words: Sequence[Word], names: Sequence[str], *, language: str = "en") -> list[Word]:
     """The words, in order, as they are written; `names` are the participants'. Other languages: names alone."""
     if language != "en":
-        return [named(word, names) for word in words]
+        return [correct_name(word, names) for word in words]
     plain = [re.sub(r"[^\w']", "", word.word).lower() for word in words]
     written: list[Word] = []
     index = 0
     while index < len(words):
         pair = (plain[index], plain[index + 1].removesuffix("'s")) if index + 1 < len(words) else ("", "")
-        whole = _JOINED.get(pair) or ("safeguarding" if _is_safeguarding(pair, plain, index) else None)
-        if whole and re.search(r"\w$", words[index].word):  # no mark between the two
-            written.append(_joined(words[index], words[index + 1], whole))
+        joined_word = _SPLIT_WORDS.get(pair) or ("safeguarding" if _is_safeguarding(pair, plain, index) else None)
+        if joined_word and re.search(r"\w$", words[index].word):  # no mark between the two
+            written.append(_joined(words[index], words[index + 1], joined_word))
             index += 2
         elif plain[index] == "nero" and _is_zero(plain, index):
             written.append(
@@ -72,12 +72,12 @@ def spelt(words: Sequence[Word], names: Sequence[str], *, language: str = "en") 
             )
             index += 1
         else:
-            written.append(named(_british(words[index]), names))
+            written.append(correct_name(_british_spelling(words[index]), names))
             index += 1
     return written
 
 
-def named(word: Word, names: Sequence[str]) -> Word:
+def correct_name(word: Word, names: Sequence[str]) -> Word:
     """The word with a participant's name in place of a near miss of it ('Agneska' for 'Agnieszka').
 
     A prompt would do this inside the recogniser, but it makes Whisper base skip turns. Another person's name must
@@ -93,21 +93,21 @@ def named(word: Word, names: Sequence[str]) -> Word:
     return word.model_copy(update={"word": word.word.replace(plain, close[0])}) if close else word
 
 
-def _british(word: Word) -> Word:
+def _british_spelling(word: Word) -> Word:
     found = re.match(r"(\W*)([A-Za-z]+)('s)?(\W*)$", word.word)
     spelling = _BRITISH.get(found[2].lower()) if found else None
     if found is None or spelling is None:
         return word
-    return word.model_copy(update={"word": f"{found[1]}{_cased(spelling, found[2])}{found[3] or ''}{found[4]}"})
+    return word.model_copy(update={"word": f"{found[1]}{_match_case(spelling, found[2])}{found[3] or ''}{found[4]}"})
 
 
-def _cased(spelling: str, like: str) -> str:
+def _match_case(spelling: str, like: str) -> str:
     return spelling.upper() if like.isupper() else spelling.capitalize() if like[0].isupper() else spelling
 
 
 def _is_safeguarding(pair: tuple[str, str], plain: Sequence[str], index: int) -> bool:
     around = [*plain[max(0, index - _NEAR_WORDS) : index], *plain[index + 2 : index + 2 + _NEAR_WORDS]]
-    return pair in _HEARD_AS_SAFEGUARDING and not _OF_CARE.isdisjoint(around)
+    return pair in _HEARD_AS_SAFEGUARDING and not _CARE_WORDS.isdisjoint(around)
 
 
 def _is_zero(plain: Sequence[str], index: int) -> bool:
@@ -117,11 +117,11 @@ def _is_zero(plain: Sequence[str], index: int) -> bool:
     return before.isdigit() and (after.isdigit() or not after)
 
 
-def _joined(first: Word, second: Word, whole: str) -> Word:
+def _joined(first: Word, second: Word, joined_word: str) -> Word:
     marks = re.search(r"('s)?\W*$", second.word)
     opening = re.match(r"\W*", first.word)
     letters = first.word.lstrip("\"'(")
-    text = f"{opening[0] if opening else ''}{_cased(whole, letters[:1] + 'a')}{marks[0] if marks else ''}"
+    text = f"{opening[0] if opening else ''}{_match_case(joined_word, letters[:1] + 'a')}{marks[0] if marks else ''}"
     return first.model_copy(
         update={
             "word": text,

@@ -25,38 +25,38 @@ from scipy.signal import resample_poly
 from models.artefacts.weights import WHISPER_VERSION, Weights
 from models.audio.decoder import SAMPLE_RATE
 from models.contract.records import NotUnderstood, NotUnderstoodReason, Transcription, Word
-from models.speech.hallucinations import believed, may_loop, without_guesses
+from models.speech.hallucinations import drop_disputed_words, keep_believed_words, may_be_loop
 from models.speech.language_identification import (
-    EXPECTED,
-    READ_BY_BASE,
+    DEFAULT_LANGUAGE,
     UNDETERMINED,
-    HeardWindow,
+    WHISPER_BASE_LANGUAGES,
+    WindowLanguages,
+    clip_to_part,
     main_language,
-    parts,
-    within,
+    split_by_language,
 )
-from models.speech.rover import voted
-from models.speech.spelling import spelt
+from models.speech.rover import vote
+from models.speech.spelling import correct_spelling
 from models.speech.voice_activity import (
-    Stretch,
+    TimeSpan,
+    drop_long_silences,
+    find_quiet_speech,
     find_speech,
-    joined,
-    levelled,
-    too_quiet,
+    merge_close,
+    raise_quiet_speech,
+    speech_without_words,
     windows,
-    without_silences,
-    without_words,
 )
 
-_METHOD: Final = "reading3"  # names this file's way in the version: a change of what it answers is another
+_METHOD_VERSION: Final = "reading3"  # names this file's way in the version: a change of what it answers is another
 _MIN_ALONE: Final = 0.5  # mean confidence of what was read only once
 _LENGTH_PENALTY: Final = 1.5  # above 1 the beam prefers to go on where it would stop at a change of speaker
 _FURTHER_BEAM: Final = 2  # of the readings after the first: half the work for the same vote
-_GREEDY: Final = 0.01  # a temperature: faster-whisper decodes without a beam then, and so low always alike
+_GREEDY_TEMPERATURE: Final = 0.01  # a temperature: faster-whisper decodes without a beam then, and so low always alike
 _SLOWED: Final = (20, 19)  # samples out of samples in: 5 % slower, and lower
 _UNHEARD_SECONDS: Final = 1.2  # speech this long without a believed word is for a person to listen to
 _UNCLEAR_CONFIDENCE: Final = 0.4  # mean of a stretch of words in another language: below it is not understood
-_APART_SECONDS: Final = 1.0  # stretches that are not understood and less than this apart are told as one
+_MERGE_SECONDS: Final = 1.0  # stretches that are not understood and less than this apart are told as one
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Transcriber:
 
     def __init__(self, weights: Weights, options: RecognitionOptions | None = None) -> None:
         self._options = options or RecognitionOptions()
-        self.version = f"{weights.version}/{_METHOD}x{self._options.readings}"
+        self.version = f"{weights.version}/{_METHOD_VERSION}x{self._options.readings}"
         self._whisper = WhisperModel(
             weights.location,
             device=self._options.device,
@@ -91,7 +91,7 @@ class Transcriber:
         )
         self._batched = BatchedInferencePipeline(self._whisper)
         known = frozenset(self._whisper.supported_languages)
-        self._readable = known & READ_BY_BASE if weights.version == WHISPER_VERSION else known
+        self._readable = known & WHISPER_BASE_LANGUAGES if weights.version == WHISPER_VERSION else known
 
     def transcribe(
         self, samples: NDArray[np.float32], *, names: Sequence[str] = (), language: str | None = None
@@ -101,71 +101,75 @@ class Transcriber:
         `language`: an ISO 639-1 code where the caller knows it; else that of the options, else it is detected.
         Nothing is translated. Raises nothing of its own.
         """
-        given = language or self._options.language
-        sound = levelled(samples)
+        known_language = language or self._options.language
+        sound = raise_quiet_speech(samples)
         speech = find_speech(sound)
         if not speech:
-            unheard = _told(too_quiet(samples), "too_quiet")
-            return Transcription(words=(), speech=(), language=given or EXPECTED, not_understood=unheard)
-        found = parts(self._languages(sound, speech, given), given or EXPECTED)
+            unheard = _not_understood(find_quiet_speech(samples), "too_quiet")
+            return Transcription(
+                words=(), speech=(), language=known_language or DEFAULT_LANGUAGE, not_understood=unheard
+            )
+        found = split_by_language(
+            self._window_languages(sound, speech, known_language), known_language or DEFAULT_LANGUAGE
+        )
         words: list[Word] = []
         unclear: list[NotUnderstood] = []
         for part in found:
-            inside = within(speech, part)
+            inside = clip_to_part(speech, part)
             if part.language not in self._readable and part.language != UNDETERMINED:
-                unclear += _told(inside, "language_unsupported")
+                unclear += _not_understood(inside, "language_unsupported")
                 continue
-            spoken = EXPECTED if part.language == UNDETERMINED else part.language
-            read = self._read(sound, inside, spoken)
-            words += spelt(read, names, language=part.language)
-            unclear += _unheard(read, inside, part.language)
+            spoken = DEFAULT_LANGUAGE if part.language == UNDETERMINED else part.language
+            read = self._recognise(sound, inside, spoken)
+            words += correct_spelling(read, names, language=part.language)
+            unclear += _find_not_understood(read, inside, part.language)
         return Transcription(
             words=tuple(sorted(words, key=lambda word: (word.start_seconds, word.end_seconds))),
             speech=speech,
-            language=main_language(found, given or EXPECTED),
+            language=main_language(found, known_language or DEFAULT_LANGUAGE),
             not_understood=tuple(sorted(unclear, key=lambda stretch: stretch.start_seconds)),
         )
 
-    def _languages(
-        self, samples: NDArray[np.float32], speech: Sequence[Stretch], given: str | None
-    ) -> list[HeardWindow]:
+    def _window_languages(
+        self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], known_language: str | None
+    ) -> list[WindowLanguages]:
         """The probability of each language in each window of speech."""
-        heard = []
+        window_languages = []
         for window in windows(speech, len(samples) / SAMPLE_RATE):
             start, end = window["start"], window["end"]
-            if given is None:
+            if known_language is None:
                 cut = samples[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
                 chances = dict(self._whisper.detect_language(audio=cut)[2])
             else:
-                chances = {given: 1.0}
-            heard.append(HeardWindow(start, end, chances))
-        return heard
+                chances = {known_language: 1.0}
+            window_languages.append(WindowLanguages(start, end, chances))
+        return window_languages
 
     # --- readings ----------------------------------------------------------------------------------------------
 
-    def _read(self, samples: NDArray[np.float32], speech: Sequence[Stretch], language: str) -> list[Word]:
+    def _recognise(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
         """The words of the stretches of speech, in order; what most readings have is among them."""
-        ways = (self._by_windows, self._by_sentences, self._slowly)[: self._options.readings]
-        readings = [read(samples, speech, language) for read in ways]
-        words = without_guesses(voted(readings), majority=len(readings) // 2 + 1)
-        for gap in without_words([_span(word) for word in words], speech):
-            words += self._read_again(samples, gap, speech, language)
+        pass_functions = (self._window_pass, self._sentence_pass, self._slowed_pass)[: self._options.readings]
+        readings = [read(samples, speech, language) for read in pass_functions]
+        words = drop_disputed_words(vote(readings), majority=len(readings) // 2 + 1)
+        for gap in speech_without_words([_span(word) for word in words], speech):
+            words += self._recognise_gap(samples, gap, speech, language)
         return sorted(words, key=lambda word: (word.start_seconds, word.end_seconds))
 
-    def _by_windows(self, samples: NDArray[np.float32], speech: Sequence[Stretch], language: str) -> list[Word]:
+    def _window_pass(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
         """A reading of windows cut in pauses."""
-        return self._in_batches(samples, speech, self._options.beam_size, language)
+        return self._batched_pass(samples, speech, self._options.beam_size, language)
 
-    def _slowly(self, samples: NDArray[np.float32], speech: Sequence[Stretch], language: str) -> list[Word]:
+    def _slowed_pass(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
         """A reading of the same windows slowed down, and so a little lower."""
         slowed = resample_poly(samples, _SLOWED[0], _SLOWED[1]).astype(np.float32)
         beam_size = min(_FURTHER_BEAM, self._options.beam_size)
-        return self._in_batches(slowed, speech, beam_size, language, pace=_SLOWED[1] / _SLOWED[0])
+        return self._batched_pass(slowed, speech, beam_size, language, pace=_SLOWED[1] / _SLOWED[0])
 
-    def _in_batches(
+    def _batched_pass(
         self,
         samples: NDArray[np.float32],
-        speech: Sequence[Stretch],
+        speech: Sequence[TimeSpan],
         beam_size: int,
         language: str,
         *,
@@ -186,20 +190,22 @@ class Transcriber:
         words: list[Word] = []
         for seek, group in groupby(segments, key=lambda segment: segment.seek):
             window = list(group)
-            if may_loop(window):
+            if may_be_loop(window):
                 end = min((edges["end"] / pace for edges in cut if edges["end"] / pace > seek / 100), default=None)
-                again = self._one_by_one(samples, [seek / 100, *([end] if end else [])], language, [_GREEDY])
-                window = again if again and not may_loop(again) else window
-            words += believed(window, speech, pace=pace)
+                again = self._decode_windows(
+                    samples, [seek / 100, *([end] if end else [])], language, [_GREEDY_TEMPERATURE]
+                )
+                window = again if again and not may_be_loop(again) else window
+            words += keep_believed_words(window, speech, pace=pace)
         return words
 
-    def _by_sentences(self, samples: NDArray[np.float32], speech: Sequence[Stretch], language: str) -> list[Word]:
+    def _sentence_pass(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
         """A reading in which each window begins where the last sentence of the one before ended."""
-        edges = [edge for stretch in without_silences(speech) for edge in stretch]
-        segments = self._one_by_one(samples, edges, language, [0.0, _GREEDY])
-        return _of_windows(segments, speech)
+        edges = [edge for stretch in drop_long_silences(speech) for edge in stretch]
+        segments = self._decode_windows(samples, edges, language, [0.0, _GREEDY_TEMPERATURE])
+        return _words_of_windows(segments, speech)
 
-    def _one_by_one(
+    def _decode_windows(
         self, samples: NDArray[np.float32], edges: list[float], language: str, temperatures: list[float]
     ) -> list[Segment]:
         """Each window decoded at the first of the temperatures at which it is no loop."""
@@ -216,8 +222,8 @@ class Transcriber:
         )
         return list(segments)
 
-    def _read_again(
-        self, samples: NDArray[np.float32], gap: Stretch, speech: Sequence[Stretch], language: str
+    def _recognise_gap(
+        self, samples: NDArray[np.float32], gap: TimeSpan, speech: Sequence[TimeSpan], language: str
     ) -> list[Word]:
         """Words of a stretch that the readings passed over, kept only where they fall inside it."""
         start = max(0.0, gap[0] - 0.2)
@@ -230,35 +236,41 @@ class Transcriber:
             word_timestamps=True,
             condition_on_previous_text=False,
         )
-        found = _of_windows(segments, speech, offset=start)
+        found = _words_of_windows(segments, speech, offset=start)
         if not found or float(np.mean([word.confidence for word in found])) < _MIN_ALONE:
             return []
         return [word for word in found if gap[0] - 0.1 <= (word.start_seconds + word.end_seconds) / 2 <= gap[1] + 0.1]
 
 
-def _of_windows(segments: Iterable[Segment], speech: Sequence[Stretch], *, offset: float = 0.0) -> list[Word]:
+def _words_of_windows(segments: Iterable[Segment], speech: Sequence[TimeSpan], *, offset: float = 0.0) -> list[Word]:
     windows_of = groupby(segments, key=lambda segment: segment.seek)
-    return [word for _, window in windows_of for word in believed(list(window), speech, offset=offset)]
+    return [word for _, window in windows_of for word in keep_believed_words(list(window), speech, offset=offset)]
 
 
 # --- what a person must listen to ----------------------------------------------------------------------------------
 
 
-def _unheard(words: Sequence[Word], speech: Sequence[Stretch], language: str) -> list[NotUnderstood]:
+def _find_not_understood(words: Sequence[Word], speech: Sequence[TimeSpan], language: str) -> list[NotUnderstood]:
     """The stretches of speech of which the words are not known, or not in which language they are."""
     if language == UNDETERMINED:
-        return _told(speech, "language_uncertain")
-    if language != EXPECTED and words and float(np.mean([word.confidence for word in words])) < _UNCLEAR_CONFIDENCE:
-        return _told(speech, "unclear")
-    return _told(without_words([_span(word) for word in words], speech, longer=_UNHEARD_SECONDS), "unclear")
+        return _not_understood(speech, "language_uncertain")
+    if (
+        language != DEFAULT_LANGUAGE
+        and words
+        and float(np.mean([word.confidence for word in words])) < _UNCLEAR_CONFIDENCE
+    ):
+        return _not_understood(speech, "unclear")
+    return _not_understood(
+        speech_without_words([_span(word) for word in words], speech, longer=_UNHEARD_SECONDS), "unclear"
+    )
 
 
-def _told(stretches: Sequence[Stretch], reason: NotUnderstoodReason) -> list[NotUnderstood]:
+def _not_understood(stretches: Sequence[TimeSpan], reason: NotUnderstoodReason) -> list[NotUnderstood]:
     return [
         NotUnderstood(start_seconds=round(start, 3), end_seconds=round(end, 3), reason=reason)
-        for start, end in joined(stretches, pause=_APART_SECONDS)
+        for start, end in merge_close(stretches, pause=_MERGE_SECONDS)
     ]
 
 
-def _span(word: Word) -> Stretch:
+def _span(word: Word) -> TimeSpan:
     return word.start_seconds, word.end_seconds

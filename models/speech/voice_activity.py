@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.audio.decoder import SAMPLE_RATE
 
-Stretch = tuple[float, float]  # start, end
+TimeSpan = tuple[float, float]  # start, end
 
 _PIECE_SECONDS: Final = 4.0  # what the speech detector hears at a time, each piece half over the one before
 _WINDOW_SECONDS: Final = 28.0  # Whisper hears half a minute at a time
@@ -25,25 +25,25 @@ _SILENT_DECIBELS: Final = -96.0  # below the last bit of 16: nothing is there th
 _SPEECHLIKE_DECIBELS: Final = 15.0  # between loud and quiet frames; noise and hum are even
 
 
-def levelled(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def raise_quiet_speech(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """The sound with a quiet voice raised to the level of speech; a sound of usual level is returned as it is."""
-    loud = _decibels(samples, 99)
+    loud = _level_percentile(samples, 99)
     if not _SILENT_DECIBELS < loud < _QUIET_DECIBELS:
         return samples
     gain = 10 ** ((_LOUD_DECIBELS - loud) / 20)
     return np.asarray(np.clip(samples * gain, -1.0, 1.0), dtype=np.float32)
 
 
-def too_quiet(samples: NDArray[np.float32]) -> list[Stretch]:
+def find_quiet_speech(samples: NDArray[np.float32]) -> list[TimeSpan]:
     """Where a sound of very low level rises and falls as speech does; for sounds in which no speech was found."""
-    loud, quiet = _decibels(samples, 99), _decibels(samples, 10)
+    loud, quiet = _level_percentile(samples, 99), _level_percentile(samples, 10)
     if not _SILENT_DECIBELS < loud < _QUIET_DECIBELS or loud - quiet < _SPEECHLIKE_DECIBELS:
         return []
     heard = np.flatnonzero(_levels(samples) > loud - _SPEECHLIKE_DECIBELS)
-    return joined([(at * _FRAME / SAMPLE_RATE, (at + 1) * _FRAME / SAMPLE_RATE) for at in heard], pause=1.0)
+    return merge_close([(at * _FRAME / SAMPLE_RATE, (at + 1) * _FRAME / SAMPLE_RATE) for at in heard], pause=1.0)
 
 
-def find_speech(samples: NDArray[np.float32]) -> tuple[Stretch, ...]:
+def find_speech(samples: NDArray[np.float32]) -> tuple[TimeSpan, ...]:
     """Stretches of speech, by Silero's detector.
 
     The detector remembers what it heard: after half a minute of quiet it misses the first three seconds of a voice
@@ -57,12 +57,12 @@ def find_speech(samples: NDArray[np.float32]) -> tuple[Stretch, ...]:
         for found in get_speech_timestamps(samples[at : at + length], options)
         if len(samples) - at >= SAMPLE_RATE // 10
     ]
-    return tuple(joined(stretches, pause=0.3))
+    return tuple(merge_close(stretches, pause=0.3))
 
 
-def joined(stretches: Sequence[Stretch], *, pause: float) -> list[Stretch]:
+def merge_close(stretches: Sequence[TimeSpan], *, pause: float) -> list[TimeSpan]:
     """The stretches in order, those less than `pause` apart made one."""
-    found: list[Stretch] = []
+    found: list[TimeSpan] = []
     for start, end in sorted(stretches):
         if found and start - found[-1][1] < pause:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
@@ -71,7 +71,7 @@ def joined(stretches: Sequence[Stretch], *, pause: float) -> list[Stretch]:
     return found
 
 
-def windows(speech: Sequence[Stretch], length: float) -> list[dict[str, float]]:
+def windows(speech: Sequence[TimeSpan], length: float) -> list[dict[str, float]]:
     """Windows (start, end) of at most `_WINDOW_SECONDS`, cut in the pauses of speech where there are any."""
     found: list[dict[str, float]] = []
     for found_start, found_end in speech:
@@ -86,9 +86,9 @@ def windows(speech: Sequence[Stretch], length: float) -> list[dict[str, float]]:
     return found
 
 
-def without_silences(speech: Sequence[Stretch]) -> list[Stretch]:
+def drop_long_silences(speech: Sequence[TimeSpan]) -> list[TimeSpan]:
     """The speech found with a little around it, pauses within included and long silences left out."""
-    stretches: list[Stretch] = []
+    stretches: list[TimeSpan] = []
     for start, end in speech:
         if stretches and start - stretches[-1][1] < _SILENCE_SECONDS:
             stretches[-1] = (stretches[-1][0], end + 0.2)
@@ -97,11 +97,11 @@ def without_silences(speech: Sequence[Stretch]) -> list[Stretch]:
     return stretches
 
 
-def without_words(
-    spans: Sequence[Stretch], speech: Sequence[Stretch], *, longer: float = _GAP_SECONDS
-) -> list[Stretch]:
+def speech_without_words(
+    spans: Sequence[TimeSpan], speech: Sequence[TimeSpan], *, longer: float = _GAP_SECONDS
+) -> list[TimeSpan]:
     """Parts of the speech, of `longer` seconds or more, in which none of the words' `spans` lies."""
-    gaps: list[Stretch] = []
+    gaps: list[TimeSpan] = []
     for start, end in speech:
         at = start
         for word_start, word_end in sorted(spans):
@@ -122,7 +122,7 @@ def _levels(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     return levels
 
 
-def _decibels(samples: NDArray[np.float32], percentile: float) -> float:
+def _level_percentile(samples: NDArray[np.float32], percentile: float) -> float:
     """The level that so many per cent of the frames do not exceed, in dB of full scale."""
     levels = _levels(samples)
     return float(np.percentile(levels, percentile)) if len(levels) else -120.0

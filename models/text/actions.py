@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefacts.files import Manifest, read_arrays, read_artefact
+from models.artefacts.files import Manifest, load_manifest, read_arrays
 from models.contract.records import ActionItem, Conversation
-from models.text.deadlines import find_dated, find_due
-from models.text.normalisation import as_read
+from models.text.deadlines import find_dates, find_deadline
+from models.text.normalisation import normalised_conversation
 from models.text.safeguarding import turn_maxima
 from models.text.turn_encoder import TurnEncoder, TurnVectors
 
@@ -27,12 +27,12 @@ _PROMISE: Final = re.compile(
     r"(?:(?:just|also|then|definitely|now|be(?=\s+\w+ing\b)|already)\s+)*",
     re.IGNORECASE,
 )
-_BARE: Final = re.compile(
+_BARE_GERUND: Final = re.compile(
     r"(?:^|[.!?,;]\s*|\b(?:and|then|ok|okay|right|yes|yep)\s+)(?=(?:will\s+|ringing|calling|phoning|doing|going|"
     r"sending|taking|coming|putting|getting|dialling|emailing|checking|texting|writing|bringing|driving|booking)\b)",
     re.IGNORECASE,
 )
-_STATE: Final = re.compile(
+_NOT_A_DEED: Final = re.compile(
     r"(?:so\s+|really\s+|very\s+|not\b|sorry|glad|sure|afraid|fine|worried|happy|proud|pleased|ok\b|okay\b|here\b|"
     r"only\b|the\b|an?\b|his\b|her\b|in\b|on\b(?!\s+my\s+way)|at\b|see\b$|never\b|hear(?:ing)?\b|asking\b|saying\b|telling\s+you\b)",
     re.IGNORECASE,
@@ -43,12 +43,14 @@ _CLAUSE_END: Final = re.compile(
     re.IGNORECASE,
 )
 _GERUND: Final = re.compile(r"[a-z]*[aeiouy][a-z]*ing", re.IGNORECASE)  # not 'ring', not 'bring'
-_BARRED: Final = re.compile(
+_WILL_NOT_HAPPEN: Final = re.compile(
     r"\b(?:(?!promise\b|and\b|so\b)[\w']+\s+)?(?!promise\b)[\w']+(?:\s+(?:won't|will\s+not|is\s+not|isn't|'s\s+not|not)|'s\s+not)\s+(?:be\s+)?"
     r"(?:on|in|back|coming|going|allowed|let|working|visiting)\b",
     re.IGNORECASE,
 )
-_AND: Final = re.compile(r"\s*,\s*(?:and\s+|then\s+)*|\s+(?:and\s+(?:then\s+)?|then\s+|n\s+|&\s+)", re.IGNORECASE)
+_CONJUNCTION: Final = re.compile(
+    r"\s*,\s*(?:and\s+|then\s+)*|\s+(?:and\s+(?:then\s+)?|then\s+|n\s+|&\s+)", re.IGNORECASE
+)
 _ASKING: Final = re.compile(
     r"\?|\b(?:can|could|would|will)\s+(?:you|i|we|some\w+)\b|\b(?:please|pls|need\w*|some(?:body|one)|any(?:body|one)|who's|who|if\s+you"
     r"|you'll|come|bring|ring|go|do|take|stay|put|make)\b",
@@ -56,12 +58,14 @@ _ASKING: Final = re.compile(
 )
 _FEW_WORDS: Final = 6
 _AT_ONCE: Final = re.compile(r"(?:right\s+)?now|straight\s?away|this\s+(?:minute|second)|immediately", re.IGNORECASE)
-_DOING: Final = re.compile(
+_IN_PROGRESS: Final = re.compile(
     r"(?:\bi'?m|\bi\s+am|^)\s*(?:just\s+|now\s+)*\w+ing\b|\bon\s+(?:it|to|my\s+way)\b", re.IGNORECASE
 )
 _THEN: Final = re.compile(r"\bthen\b(?=\s*(?:$|[.,!?]|and\b))", re.IGNORECASE)
 _EMERGENCY: Final = re.compile(r"\b(?:999|police|ambulance)\b", re.IGNORECASE)
-_TAIL: Final = re.compile(r"[\s,]*(?:\b(?:and|then|but|so|or|right|ok|okay|love|pet|yeah|x+)\b[\s,]*)+$", re.IGNORECASE)
+_TRAILING_WORDS: Final = re.compile(
+    r"[\s,]*(?:\b(?:and|then|but|so|or|right|ok|okay|love|pet|yeah|x+)\b[\s,]*)+$", re.IGNORECASE
+)
 
 
 class ActionModel:
@@ -73,25 +77,25 @@ class ActionModel:
         head: tuple[NDArray[np.float32], NDArray[np.float32]],
         calibration: NDArray[np.float32],
         manifest: Manifest,
-        reader: "PromiseReader",
+        extractor: "CommitmentExtractor",
     ) -> None:
         """`head`: (1, 1536) and (1,); `calibration`: slope and intercept."""
         self._encoder = encoder
         self._weights, self._bias = head
         self._slope, self._intercept = (float(value) for value in calibration)
-        self._reader = reader
+        self._extractor = extractor
         self.threshold = manifest.thresholds["commitment"]
         self.version = manifest.label
 
     @classmethod
     def load(cls, path: Path, encoder: TurnEncoder, spacy_directory: Path) -> "ActionModel":
         """`spacy_directory`: as `models.artefacts.weights.spacy_model()` returns it."""
-        manifest = read_artefact(path)
-        encoder.must_suit(manifest)
+        manifest = load_manifest(path)
+        encoder.require_matching_encoder(manifest)
         arrays = read_arrays(path)
         head = (arrays["head"].astype(np.float32), arrays["head_bias"].astype(np.float32))
-        reader = PromiseReader.load(spacy_directory)
-        return cls(encoder, head, arrays["calibration"].astype(np.float32), manifest, reader)
+        extractor = CommitmentExtractor.load(spacy_directory)
+        return cls(encoder, head, arrays["calibration"].astype(np.float32), manifest, extractor)
 
     def extract(self, conversation: Conversation) -> tuple[ActionItem, ...]:
         """The action items of one conversation, by turn."""
@@ -101,17 +105,17 @@ class ActionModel:
         self, conversations: Sequence[Conversation], vectors: Sequence[TurnVectors] | None = None
     ) -> list[tuple[ActionItem, ...]]:
         """As `extract` for each, batched; `vectors`: the encoder's answer, where the caller has it already."""
-        commitments = self.commitments(conversations, vectors)
+        commitment_probabilities = self.commitment_probabilities(conversations, vectors)
         return [
             tuple(
                 item
                 for turn in np.flatnonzero(chances >= self.threshold)
-                for item in self._reader.items(as_read(conversation), int(turn))
+                for item in self._extractor.items(normalised_conversation(conversation), int(turn))
             )
-            for conversation, chances in zip(conversations, commitments, strict=True)
+            for conversation, chances in zip(conversations, commitment_probabilities, strict=True)
         ]
 
-    def commitments(
+    def commitment_probabilities(
         self, conversations: Sequence[Conversation], vectors: Sequence[TurnVectors] | None = None
     ) -> list[NDArray[np.float32]]:
         """Per conversation (turns,): the calibrated probability that the turn commits somebody to something."""
@@ -123,7 +127,7 @@ class ActionModel:
         return answers
 
 
-class PromiseReader:
+class CommitmentExtractor:
     """Cuts the promises of a committing turn out of its words; rules over a spaCy pipeline, no trained weights."""
 
     def __init__(self, language: Any) -> None:
@@ -131,7 +135,7 @@ class PromiseReader:
         self._language = language
 
     @classmethod
-    def load(cls, spacy_directory: Path) -> "PromiseReader":
+    def load(cls, spacy_directory: Path) -> "CommitmentExtractor":
         """`spacy_directory`: as `models.artefacts.weights.spacy_model()` returns it."""
         import spacy  # noqa: PLC0415 - importing spaCy takes a second that other readers should not pay
 
@@ -139,22 +143,24 @@ class PromiseReader:
 
     def items(self, conversation: Conversation, turn: int) -> list[ActionItem]:
         """What the speaker of `turn` takes on there, at most three; at least one wherever a word was said."""
-        said = conversation.turns[turn]
-        addressee = _addressee(conversation, said.speaker)
+        current_turn = conversation.turns[turn]
+        addressee = _addressee(conversation, current_turn.speaker)
         items: list[ActionItem] = []
-        clauses = promises(said.text) or [said.text.strip()]
+        clauses = promised_clauses(current_turn.text) or [current_turn.text.strip()]
         at_once = False
         for clause in clauses:
-            span = find_due(clause)
+            span = find_deadline(clause)
             due = clause[slice(*span)] if span else None
             if due is None and at_once and _GERUND.fullmatch(clause.split(maxsplit=1)[0]):
                 due = "now"  # 'I'm sending her home now and ringing the hub'
             if due is None:
-                due = _due_elsewhere(conversation, turn, clause, alone=len(clauses) == 1)
+                due = _due_from_context(conversation, turn, clause, alone=len(clauses) == 1)
             at_once = due is not None and _AT_ONCE.fullmatch(due) is not None
-            text = self._imperative(clause if _BARRED.match(clause) else _without(clause, span), addressee)
+            text = self._imperative(
+                clause if _WILL_NOT_HAPPEN.match(clause) else _without_span(clause, span), addressee
+            )
             if text and all(text.lower() != other.text.lower() for other in items):
-                items.append(ActionItem(turn=turn, text=text, owner=said.speaker, due=due))
+                items.append(ActionItem(turn=turn, text=text, owner=current_turn.speaker, due=due))
         return items[:_MOST_ITEMS_A_TURN]
 
     def _imperative(self, clause: str, addressee: str | None) -> str:
@@ -172,16 +178,16 @@ class PromiseReader:
         return text[:1].upper() + text[1:]
 
 
-def promises(text: str) -> list[str]:
+def promised_clauses(text: str) -> list[str]:
     """The verb phrases that the speaker promises: what follows 'I'll', 'I'm going to', 'ringing' and the like.
 
     Also what will not happen on the speaker's watch ('Kerry won't be on tonight'), with its subject. Two deeds under
     one promise are told apart where each has its time: 'ring them now and see her at four'.
     """
     starts = [(match.start(), match.end()) for match in _PROMISE.finditer(text)]
-    inside = [(match.start(), match.end()) for match in _BARE.finditer(text)]
+    inside = [(match.start(), match.end()) for match in _BARE_GERUND.finditer(text)]
     starts += [span for span in inside if all(span[1] != known[1] for known in starts)]
-    starts += [(match.start(), match.start()) for match in _BARRED.finditer(text)]
+    starts += [(match.start(), match.start()) for match in _WILL_NOT_HAPPEN.finditer(text)]
     starts.sort()
     found = []
     for at, (_, begin) in enumerate(starts):
@@ -189,48 +195,56 @@ def promises(text: str) -> list[str]:
         clause = text[begin:end]
         stop = _CLAUSE_END.search(clause)
         clause = re.sub(r"^will\s+", "", clause[: stop.start()] if stop else clause, flags=re.IGNORECASE)
-        for part in _deeds(clause):
-            deed = _TAIL.sub("", part).strip(" ,-–")
-            if len(deed.split()) > 1 and not _STATE.match(deed) and deed not in found:
-                found.append(deed)
+        for part in _split_by_due(clause):
+            action = _TRAILING_WORDS.sub("", part).strip(" ,-–")
+            if len(action.split()) > 1 and not _NOT_A_DEED.match(action) and action not in found:
+                found.append(action)
     return found
 
 
-def _deeds(clause: str) -> list[str]:
+def _split_by_due(clause: str) -> list[str]:
     """`clause` cut at each 'and' or comma that has a time of its own on either side."""
-    for match in _AND.finditer(clause):
+    for match in _CONJUNCTION.finditer(clause):
         before, after = clause[: match.start()], clause[match.end() :]
-        if find_due(before) and find_due(after) and len(_without(after, find_due(after)).split()) > 1:
-            return [before, *_deeds(after)]
+        if (
+            find_deadline(before)
+            and find_deadline(after)
+            and len(_without_span(after, find_deadline(after)).split()) > 1
+        ):
+            return [before, *_split_by_due(after)]
     return [clause]
 
 
-def _due_elsewhere(conversation: Conversation, turn: int, clause: str, *, alone: bool) -> str | None:
+def _due_from_context(conversation: Conversation, turn: int, clause: str, *, alone: bool) -> str | None:
     """A due time that the promise leaves to the words around it.
 
     In the same turn, where it is the only promise there; then what the other speaker asked for in the turn before; and
     'now' for what is being done while it is said ('Dialling.', 'I'm ringing 999').
     """
-    said = conversation.turns[turn]
-    begin = said.text.find(clause)
+    current_turn = conversation.turns[turn]
+    begin = current_turn.text.find(clause)
     if _THEN.search(clause):  # 'I'm on at 2 so I'll sit with him then'
-        earlier = [span for span in find_dated(said.text) if span[1] <= begin and not _is_now(said.text, span)]
+        earlier = [
+            span for span in find_dates(current_turn.text) if span[1] <= begin and not _is_now(current_turn.text, span)
+        ]
         if earlier:
-            return said.text[slice(*earlier[-1])]
-    if alone and (anywhere := find_due(said.text)):
-        between = said.text[min(anywhere[0], begin) : max(anywhere[0], begin)]
-        if not (_is_now(said.text, anywhere) and re.search(r"[.!?;]", between)):  # 'The ramp is in now. I'll keep …'
-            return said.text[slice(*anywhere)]
-    brief = len(said.text.split()) <= _FEW_WORDS
+            return current_turn.text[slice(*earlier[-1])]
+    if alone and (anywhere := find_deadline(current_turn.text)):
+        between = current_turn.text[min(anywhere[0], begin) : max(anywhere[0], begin)]
+        if not (
+            _is_now(current_turn.text, anywhere) and re.search(r"[.!?;]", between)
+        ):  # 'The ramp is in now. I'll keep …'
+            return current_turn.text[slice(*anywhere)]
+    brief = len(current_turn.text.split()) <= _FEW_WORDS
     asked = conversation.turns[turn - 1] if turn else None
-    if asked is not None and asked.speaker != said.speaker and (alone or brief) and _ASKING.search(asked.text):
-        own = promises(asked.text)
-        for start, end in find_dated(asked.text):
+    if asked is not None and asked.speaker != current_turn.speaker and (alone or brief) and _ASKING.search(asked.text):
+        own = promised_clauses(asked.text)
+        for start, end in find_dates(asked.text):
             phrase = asked.text[start:end]
             is_now = bool(_AT_ONCE.fullmatch(phrase))
             if (brief or not is_now) and (is_now or not any(phrase in clause for clause in own)):
                 return phrase
-    doing = _GERUND.fullmatch(clause.split(maxsplit=1)[0]) or _DOING.search(said.text)
+    doing = _GERUND.fullmatch(clause.split(maxsplit=1)[0]) or _IN_PROGRESS.search(current_turn.text)
     return "now" if doing and (brief or _EMERGENCY.search(clause)) else None
 
 
@@ -238,11 +252,11 @@ def _is_now(text: str, span: tuple[int, int]) -> bool:
     return _AT_ONCE.fullmatch(text[slice(*span)]) is not None
 
 
-def _without(clause: str, span: tuple[int, int] | None) -> str:
+def _without_span(clause: str, span: tuple[int, int] | None) -> str:
     if span is None:
         return clause
     rest = f"{clause[: span[0]].rstrip(' ,')} {clause[span[1] :].lstrip(' ,')}".strip()
-    rest = re.sub(r"\s+(?:on|at|by|for|about)$", "", _TAIL.sub("", rest), flags=re.IGNORECASE)
+    rest = re.sub(r"\s+(?:on|at|by|for|about)$", "", _TRAILING_WORDS.sub("", rest), flags=re.IGNORECASE)
     return rest.strip(" ,-–") or clause
 
 

@@ -13,14 +13,14 @@ from models.contract.errors import unavailable
 from models.contract.records import AnalysedTurn, Analysis, Conversation
 from models.registry.champions import SHIPPED, champions
 from models.text.actions import ActionModel
-from models.text.language_detection import language_of
+from models.text.language_detection import detect_coverage
 from models.text.risk import RiskModel, at_least_low
 from models.text.safeguarding import SafeguardingModel
 from models.text.sentiment import SentimentModel
 from models.text.summarisation import SummarisationModel
 from models.text.turn_encoder import TurnEncoder
 
-_ARTEFACTS: Final = {
+_ARTEFACT_NAMES: Final = {
     "encoder": "turn_encoder",
     "safeguarding": "safeguarding",
     "sentiment": "sentiment",
@@ -50,7 +50,7 @@ class TextModels:
         """
         cache = data_dir / "models" / "verified"
         path = {name: model.path for name, model in champions(data_dir, shipped_dir).items() if model.path is not None}
-        absent = [field.name for field in fields(cls) if _ARTEFACTS[field.name] not in path]
+        absent = [field.name for field in fields(cls) if _ARTEFACT_NAMES[field.name] not in path]
         if absent:
             raise unavailable("artefact-missing", f"No version is shipped or promoted of: {', '.join(absent)}.")
         encoder = TurnEncoder.load(path["turn_encoder"], mpnet(data_dir / "models"))
@@ -83,27 +83,27 @@ def analyse(conversation: Conversation, models: TextModels) -> Analysis:
 
 def analyse_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
     """As `analyse` for each, in order, batched across conversations."""
-    judged = judge_many(conversations, models)
-    explained = models.safeguarding.explain(conversations, [analysis.turns for analysis in judged])
+    without_evidence = analyse_without_evidence(conversations, models)
+    explained = models.safeguarding.explain(conversations, [analysis.turns for analysis in without_evidence])
     return [
         analysis.model_copy(
             update={
                 "turns": tuple(
-                    turn.model_copy(update={"concerns": assessment.concerns})
-                    for turn, assessment in zip(analysis.turns, rows, strict=True)
+                    turn.model_copy(update={"concerns": to_assessment.concerns})
+                    for turn, to_assessment in zip(analysis.turns, rows, strict=True)
                 )
             }
         )
-        for analysis, rows in zip(judged, explained, strict=True)
+        for analysis, rows in zip(without_evidence, explained, strict=True)
     ]
 
 
-def judge_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
+def analyse_without_evidence(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
     """As `analyse_many`, without the evidence of each concern: several times faster where nobody will read it."""
     vectors = models.encoder.encode(conversations)
-    assessed = models.safeguarding.score(conversations, vectors)
-    felt = models.sentiment.predict_many(conversations, vectors)
-    promised = models.actions.extract_many(conversations, vectors)
+    assessments_by_conversation = models.safeguarding.score(conversations, vectors)
+    sentiments_by_conversation = models.sentiment.predict_many(conversations, vectors)
+    actions_by_conversation = models.actions.extract_many(conversations, vectors)
     versions = models.versions
     return [
         Analysis(
@@ -118,7 +118,9 @@ def judge_many(conversations: Sequence[Conversation], models: TextModels) -> lis
             models=versions,
             **dict(language),
         )
-        for conversation, assessments, sentiments, actions in zip(conversations, assessed, felt, promised, strict=True)
-        for language in [language_of(conversation)]
+        for conversation, assessments, sentiments, actions in zip(
+            conversations, assessments_by_conversation, sentiments_by_conversation, actions_by_conversation, strict=True
+        )
+        for language in [detect_coverage(conversation)]
         for risk in [models.risk.predict(conversation, assessments, sentiments)]
     ]

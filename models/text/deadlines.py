@@ -31,7 +31,7 @@ _NOW: Final = (
     r"this\s+(?:minute|second)|now"
 )
 
-_DATED: Final = re.compile(
+_DATE_OR_TIME: Final = re.compile(
     r"\b(?:"
     rf"(?:(?:by|before|from|until|till|til|for|{_CLOCK}|first\s+thing|last\s+thing)\s+)?"
     rf"(?:(?:last|this|next|every|a\s+week\s+on)\s+)?{_DAY}(?:'?s(?=\s+(?:pay|handover|shift|visit)\b))?"
@@ -58,7 +58,7 @@ _DATED: Final = re.compile(
     r")(?![\w'])",
     re.IGNORECASE,
 )
-_HINGED: Final = re.compile(  # on something else that happens
+_RELATIVE_TIME: Final = re.compile(  # on something else that happens
     r"\b(?:(?:as\s+)?soon\s+as\s+[\w' ]{3,30}|the\s+(?:minute|second)\s+[\w' ]{3,30}"
     r"|(?:when|once)\s+(?:i|i'm|i've|you|you've|he|he's|she|she's|they|they've|we|we're|we've|the)\b[\w' ]{3,25}"
     r"|after\s+(?:i|we|you|he|she|they)(?:'ve|'re|\s+have)?\s+[\w' ]{3,20}"
@@ -75,52 +75,54 @@ _HINGED: Final = re.compile(  # on something else that happens
     r"|next(?=\s*(?:$|[.,!?]|and\b|then\b)))(?![\w'])",
     re.IGNORECASE,
 )
-_HINGE_END: Final = re.compile(r"\s+(?:and|but|so|or|then|i'll|i'm|cos|because|he|she|i)(?:\s.*)?$", re.IGNORECASE)
+_RELATIVE_TIME_END: Final = re.compile(
+    r"\s+(?:and|but|so|or|then|i'll|i'm|cos|because|he|she|i)(?:\s.*)?$", re.IGNORECASE
+)
 
 
-def find_due(text: str) -> tuple[int, int] | None:
+def find_deadline(text: str) -> tuple[int, int] | None:
     """Character span of the time phrase in `text`, None if none: the first day, clock or 'now'; else 'when …'.
 
     Phrases that follow each other are one: 'before his shift tonight'.
     """
-    spans = find_all_due(text)
+    spans = find_all_deadlines(text)
     return spans[0] if spans else None
 
 
-def find_all_due(text: str) -> list[tuple[int, int]]:
+def find_all_deadlines(text: str) -> list[tuple[int, int]]:
     """All time phrases, days and clocks in order, then those that hinge on something else happening.
 
     A phrase that follows another at once is joined to it, unless the two would run to more than six words.
     """
-    dated = find_dated(text)
-    hinged = []
-    for match in _HINGED.finditer(text):
-        start, end = match.start(), match.start() + len(_trimmed(match.group()))
-        if all(end <= other[0] or start >= other[1] for other in dated):
-            hinged.append((start, end))
+    dates = find_dates(text)
+    relative = []
+    for match in _RELATIVE_TIME.finditer(text):
+        start, end = match.start(), match.start() + len(_trim_phrase(match.group()))
+        if all(end <= other[0] or start >= other[1] for other in dates):
+            relative.append((start, end))
         else:  # 'before I go home today': cut where the day begins
-            first = min(other[0] for other in dated if other[1] > start)
-            end = start + len(_trimmed(text[start:first]))
+            first = min(other[0] for other in dates if other[1] > start)
+            end = start + len(_trim_phrase(text[start:first]))
             if first > start and len(text[start:end].split()) > 2:
-                hinged.append((start, end))
+                relative.append((start, end))
     joined: list[tuple[int, int]] = []
-    for span in sorted(dated + hinged):
+    for span in sorted(dates + relative):
         begin = joined[-1][0] if joined else 0
-        follows = bool(joined) and span in dated and not text[joined[-1][1] : span[0]].strip(" ,")
+        follows = bool(joined) and span in dates and not text[joined[-1][1] : span[0]].strip(" ,")
         if follows and len(text[begin : span[1]].split()) <= 6:
             joined[-1] = (begin, span[1])
         else:
             joined.append(span)
-    of_dated = [span for span in joined if any(span[0] <= day[0] and day[1] <= span[1] for day in dated)]
-    return of_dated + [span for span in joined if span not in of_dated]
+    with_dates = [span for span in joined if any(span[0] <= day[0] and day[1] <= span[1] for day in dates)]
+    return with_dates + [span for span in joined if span not in with_dates]
 
 
-def find_dated(text: str) -> list[tuple[int, int]]:
+def find_dates(text: str) -> list[tuple[int, int]]:
     """Character spans of days, clocks, meals and 'now' alone, in order."""
-    return [match.span() for match in _DATED.finditer(text)]
+    return [match.span() for match in _DATE_OR_TIME.finditer(text)]
 
 
-def _trimmed(phrase: str) -> str:
+def _trim_phrase(phrase: str) -> str:
     words = phrase.split(" ")
     head = " ".join(words[:3])
-    return (head + _HINGE_END.sub("", phrase[len(head) :])).rstrip()
+    return (head + _RELATIVE_TIME_END.sub("", phrase[len(head) :])).rstrip()

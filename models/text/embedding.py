@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.artefacts.weights import SENTENCE_ENCODER_VERSION
-from models.networks.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, padded
+from models.networks.minilm import MiniLM, has_fast_bfloat16, load_tokenizer, pad_batch
 from models.text.normalisation import normalised
 
 DIMENSIONS: Final = 384
@@ -51,7 +51,7 @@ class EmbeddingModel:
         return vectors
 
     def _embed_batch(self, tokens: list[list[int]]) -> NDArray[np.float32]:
-        ids, mask = padded(tokens)
+        ids, mask = pad_batch(tokens)
         with torch.inference_mode():
             pooled = (self._network(ids, mask).float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
             rows: NDArray[np.float32] = functional.normalize(pooled, dim=1).numpy()

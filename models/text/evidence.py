@@ -60,22 +60,22 @@ def pick_evidence(
 
     `log_odds`: (trials,) of one category; the first trial is the one with nothing removed.
     """
-    falls = [
+    score_drops = [
         (float(log_odds[0] - value), trial.removed)
         for trial, value in zip(trials, log_odds, strict=True)
         if trial.removed is not None and trial.removed[2] > trial.removed[1]
     ]
-    largest = max((fall for fall, _ in falls), default=0.0)
+    largest = max((score_drop for score_drop, _ in score_drops), default=0.0)
     if largest <= 0.0:
         return ()
-    chosen = [(fall, removed) for fall, removed in falls if fall >= _SHARE_OF_LARGEST * largest]
+    chosen = [(score_drop, removed) for score_drop, removed in score_drops if score_drop >= _SHARE_OF_LARGEST * largest]
     found: list[Evidence] = []
-    for fall, (turn, start, end) in sorted(chosen, key=lambda item: item[1]):
+    for score_drop, (turn, start, end) in sorted(chosen, key=lambda item: item[1]):
         text = texts[turn]
         if found and found[-1].turn == turn and not text[found[-1].end : start].strip():
             last = found.pop()
-            start, fall = last.start, fall + last.weight  # noqa: PLW2901 - the joined span replaces both
-        found.append(Evidence(turn=turn, start=start, end=end, text=text[start:end], weight=fall))
+            start, score_drop = last.start, score_drop + last.weight  # noqa: PLW2901 - the joined span replaces both
+        found.append(Evidence(turn=turn, start=start, end=end, text=text[start:end], weight=score_drop))
     return tuple(sorted(found, key=lambda item: -item.weight)[:_MOST_SHOWN])
 
 

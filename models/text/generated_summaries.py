@@ -1,7 +1,7 @@
 """Summaries that a model on the home's own machines writes, held to the same check as the quoted ones.
 
 Beside `models/text/summarisation`, behind the same `summarise`. Which service writes is told in from outside
-(`Writer`); no address is known here. What it writes is used where every sentence cites turns that exist and holds no
+(`SummaryWriter`); no address is known here. What it writes is used where every sentence cites turns that exist and holds no
 name and no number that those turns and the participants' list lack; else the extractive summary stands, and the reason
 is told.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from models.contract.errors import WriteCareError
 from models.contract.records import Conversation, Summary, SummarySentence, TurnAssessment
-from models.text.summarisation import SummarisationModel, unsupported
+from models.text.summarisation import SummarisationModel, unsupported_terms
 
 _MOST_SENTENCES: Final = 3
 _MOST_WORDS: Final = 45  # of a sentence
@@ -38,7 +38,7 @@ _INSTRUCTIONS: Final = (
 )
 
 
-class Writer(Protocol):
+class SummaryWriter(Protocol):
     """A service that completes a chat."""
 
     @property
@@ -52,7 +52,7 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True)
-class Told:
+class SummaryWithSource:
     """A summary, the version that told it, and a code for why the writer's was not used (None where it was)."""
 
     summary: Summary
@@ -63,29 +63,33 @@ class Told:
 class WrittenSummaries:
     """Asks the writer first, and the extractive model where what it wrote cannot be used."""
 
-    def __init__(self, writer: Writer, extractive: SummarisationModel) -> None:
+    def __init__(self, writer: SummaryWriter, extractive: SummarisationModel) -> None:
         self._writer = writer
         self._extractive = extractive
 
-    def tell(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Told:
+    def summarise_with_source(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment]
+    ) -> SummaryWithSource:
         """As `SummarisationModel.summarise`, with who told it and why it was not the writer."""
         reason = "empty"
         if any(turn.text.strip() for turn in conversation.turns):
             try:
-                answer = self._writer.complete(_INSTRUCTIONS, as_material(conversation))
-                return Told(as_summary(answer, conversation), self._writer.version)
+                answer = self._writer.complete(_INSTRUCTIONS, conversation_prompt(conversation))
+                return SummaryWithSource(parse_summary(answer, conversation), self._writer.version)
             except WriteCareError as error:
                 reason = error.slug
-            except Unusable as error:
+            except UnusableSummary as error:
                 reason = error.reason
-        return Told(self._extractive.summarise(conversation, assessments), self._extractive.version, reason)
+        return SummaryWithSource(
+            self._extractive.summarise(conversation, assessments), self._extractive.version, reason
+        )
 
     def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
         """`assessments`: one a turn. An empty conversation has an empty summary."""
-        return self.tell(conversation, assessments).summary
+        return self.summarise_with_source(conversation, assessments).summary
 
 
-class Unusable(Exception):
+class UnusableSummary(Exception):
     """What a writer gave cannot be shown; `reason` is a code and quotes nothing."""
 
     def __init__(self, reason: str) -> None:
@@ -93,7 +97,7 @@ class Unusable(Exception):
         self.reason = reason
 
 
-def as_material(conversation: Conversation) -> str:
+def conversation_prompt(conversation: Conversation) -> str:
     """The turns as the writer reads them: `[3] Denise (manager): words`."""
     people = {
         person.speaker: f"{person.name or person.speaker} ({person.role})" for person in conversation.participants
@@ -104,27 +108,27 @@ def as_material(conversation: Conversation) -> str:
     )
 
 
-def as_summary(answer: str, conversation: Conversation) -> Summary:
-    """The writer's JSON, checked; raises `Unusable` (`not-json`, `shape`, `citation`, `too-long`, `unsupported`)."""
+def parse_summary(answer: str, conversation: Conversation) -> Summary:
+    """The writer's JSON, checked; raises `UnusableSummary` (`not-json`, `shape`, `citation`, `too-long`, `unsupported_terms`)."""
     rows = _rows(answer)
     sentences = []
     for row in rows:
         text, turns = row.get("text"), row.get("turns")
         if not isinstance(text, str) or not text.strip() or not isinstance(turns, list):
-            raise Unusable("shape")
+            raise UnusableSummary("shape")
         if not turns or not all(type(at) is int and 0 <= at < len(conversation.turns) for at in turns):
-            raise Unusable("citation")
+            raise UnusableSummary("citation")
         if len(text.split()) > _MOST_WORDS:
-            raise Unusable("too-long")
+            raise UnusableSummary("too-long")
         cited = tuple(sorted(set(turns)))
-        if invented(text, conversation, cited):
-            raise Unusable("unsupported")
+        if hallucinated_terms(text, conversation, cited):
+            raise UnusableSummary("unsupported")
         sentences.append(SummarySentence(text=" ".join(text.split()), turns=cited))
     return Summary(text=" ".join(sentence.text for sentence in sentences), sentences=tuple(sentences))
 
 
-def invented(text: str, conversation: Conversation, turns: Sequence[int]) -> set[str]:
-    """As `models.text.summarisation.unsupported`, for text that is not quoted.
+def hallucinated_terms(text: str, conversation: Conversation, turns: Sequence[int]) -> set[str]:
+    """As `models.text.summarisation.unsupported_terms`, for text that is not quoted.
 
     A sentence may open with an ordinary word; a number may be spelt where the turns have the figure, and the other way.
     """
@@ -132,7 +136,7 @@ def invented(text: str, conversation: Conversation, turns: Sequence[int]) -> set
     spoken = set(re.findall(r"[a-z]+|\d+", said))
     numbers = {_NUMBER_WORDS.get(word, word) for word in spoken}
     openings = {match.lower() for match in re.findall(r"(?:^|[.!?]\s+)([A-Za-z]+)", text)} & _OPENINGS
-    missing = unsupported(text, conversation, turns) - openings
+    missing = unsupported_terms(text, conversation, turns) - openings
     missing = {word for word in missing if not (word.isdigit() and word in numbers)}
     spelt = {word for word in re.findall(r"[a-z]+", text.lower()) if word in _NUMBER_WORDS}
     return missing | {word for word in spelt if word not in spoken and _NUMBER_WORDS[word] not in numbers}
@@ -144,10 +148,10 @@ def _rows(answer: str) -> list[dict[str, Any]]:
     try:
         document = json.loads(answer[first : last + 1])
     except ValueError:
-        raise Unusable("not-json") from None
+        raise UnusableSummary("not-json") from None
     rows = document.get("sentences") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not 1 <= len(rows) <= _MOST_SENTENCES:
-        raise Unusable("shape")
+        raise UnusableSummary("shape")
     if not all(isinstance(row, dict) for row in rows):
-        raise Unusable("shape")
+        raise UnusableSummary("shape")
     return rows

@@ -9,7 +9,7 @@ from collections import Counter
 from functools import cache
 from typing import Any, Final
 
-from models.contract.records import Conversation, InLanguage
+from models.contract.records import Conversation, LanguageCoverage
 from models.text.normalisation import normalised
 
 ENGLISH: Final = "en"
@@ -55,25 +55,27 @@ _SHARED_WORDS: Final = frozenset(
 )
 
 
-def language_of(conversation: Conversation, *, heard: str = ENGLISH) -> InLanguage:
+def detect_coverage(conversation: Conversation, *, recognised_language: str = ENGLISH) -> LanguageCoverage:
     """The language of a conversation; without a certain sign of another one it is English.
 
-    `heard`: the language that a recogniser heard; where it is another one, the words stand for nothing.
+    `recognised_language`: the language that a recogniser heard; where it is another one, the words stand for nothing.
     """
-    if heard != ENGLISH:
-        return InLanguage(language=heard, language_supported=False, unread_turns=tuple(range(len(conversation.turns))))
-    foreign = unread_languages(conversation)
+    if recognised_language != ENGLISH:
+        return LanguageCoverage(
+            language=recognised_language, language_supported=False, unread_turns=tuple(range(len(conversation.turns)))
+        )
+    foreign = unsupported_languages(conversation)
     if not foreign:
-        return InLanguage()
+        return LanguageCoverage()
     weight = Counter[str]()
     for at, turn in enumerate(conversation.turns):
-        weight[foreign.get(at, ENGLISH)] += _size(turn.text)
+        weight[foreign.get(at, ENGLISH)] += _word_count(turn.text)
     supported = sum(weight.values()) * _UNSUPPORTED_SHARE > sum(weight.values()) - weight[ENGLISH]
     language = ENGLISH if supported else max(sorted(weight.keys() - {ENGLISH}), key=lambda name: weight[name])
-    return InLanguage(language=language, language_supported=supported, unread_turns=tuple(sorted(foreign)))
+    return LanguageCoverage(language=language, language_supported=supported, unread_turns=tuple(sorted(foreign)))
 
 
-def unread_languages(conversation: Conversation) -> dict[int, str]:
+def unsupported_languages(conversation: Conversation) -> dict[int, str]:
     """The turns that are in a language the readers do not know, and which (`und`: it has no name here)."""
     texts = [normalised(turn.text) for turn in conversation.turns]
     foreign = {at: found for at, text in enumerate(texts) if (found := foreign_language(text)) is not None}
@@ -87,10 +89,10 @@ def foreign_language(text: str, *, fewest_words: int = _FEWEST_WORDS) -> str | N
     """The ISO 639-1 code of the language other than English that `text` is surely in (`und`: it has no name here)."""
     letters = sum(map(str.isalpha, text))
     if letters >= 2 and len(_NOT_LATIN.findall(text)) > letters / 2:
-        return _detected(text, sure=0.0) or UNKNOWN
+        return _detect(text, sure=0.0) or UNKNOWN
     if len(_words(text)) < fewest_words or letters < _FEWEST_LETTERS or _is_english(text):
         return None
-    return _detected(text, sure=_SURE)
+    return _detect(text, sure=_SURE)
 
 
 def _is_english(text: str) -> bool:
@@ -104,12 +106,12 @@ def _words(text: str) -> list[str]:
     return [word for word in found if not _ABBREVIATION.fullmatch(word)]
 
 
-def _size(text: str) -> int:
+def _word_count(text: str) -> int:
     """Words; of scripts that do not part them, every second letter counts as one."""
     return max(len(_words(text)), len(_NOT_LATIN.findall(text)) // 4)
 
 
-def _detected(text: str, *, sure: float) -> str | None:
+def _detect(text: str, *, sure: float) -> str | None:
     found = _detector().compute_language_confidence_values(text)
     best, english = found[0], next(one.value for one in found if one.language.name == "ENGLISH")
     if best.language.name == "ENGLISH" or best.value <= sure or english > _NOT_ENGLISH:

@@ -18,9 +18,9 @@ from models.contract.records import Conversation
 _PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xa1-\xac\xae-\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]*")
 _WORD: Final = re.compile(r"[^\W_]+")
 _JOINERS: Final = "\u200c\u200d\ufe0e\ufe0f"  # emoji are built with these, and words of Arabic and Indian scripts
-_UNDONE: Final = frozenset({"<wide>", "<narrow>", "<font>", "<circle>", "<square>", "<compat>", "<noBreak>"})
+_REPLACED_FORMS: Final = frozenset({"<wide>", "<narrow>", "<font>", "<circle>", "<square>", "<compat>", "<noBreak>"})
 _SMALL_CAPITAL: Final = re.compile(r"LATIN LETTER SMALL CAPITAL ([A-Z])")
-_LESS_ALIKE: Final = {"м": "m", "г": "r", "п": "n", "ω": "w", "ε": "e", "η": "n", "χ": "x", "β": "b", "μ": "u"}
+_ROUGH_LOOK_ALIKES: Final = {"м": "m", "г": "r", "п": "n", "ω": "w", "ε": "e", "η": "n", "χ": "x", "β": "b", "μ": "u"}
 _SHORTEST_ALONE: Final = 8  # letters: fewer, all of another alphabet, may be a word of its language by chance
 
 
@@ -28,17 +28,17 @@ def normalised(text: str) -> str:
     """`text` as the readers are to see it; text of plain letters is returned as it is."""
     if _PLAIN.fullmatch(text):
         return text
-    visible = "".join(_visible(text))
+    visible = "".join(_visible_characters(text))
     return _in_latin(unicodedata.normalize("NFC", visible))
 
 
-def as_read(conversation: Conversation) -> Conversation:
+def normalised_conversation(conversation: Conversation) -> Conversation:
     """The conversation with its words as the readers are to see them."""
     turns = tuple(turn.model_copy(update={"text": normalised(turn.text)}) for turn in conversation.turns)
     return conversation.model_copy(update={"turns": turns})
 
 
-def _visible(text: str) -> Iterator[str]:
+def _visible_characters(text: str) -> Iterator[str]:
     """The characters that a person sees, each in its plain form."""
     before = ""
     for letter in text:
@@ -63,7 +63,7 @@ def _visible(text: str) -> Iterator[str]:
 
 def _plain_form(letter: str) -> str:
     """A full-width, mathematical or encircled letter or digit as the plain one; every other character as it is."""
-    if unicodedata.decomposition(letter).partition(" ")[0] not in _UNDONE:
+    if unicodedata.decomposition(letter).partition(" ")[0] not in _REPLACED_FORMS:
         return letter
     plain = unicodedata.normalize("NFKC", letter)
     is_wide = unicodedata.east_asian_width(letter) in "FH"
@@ -76,9 +76,9 @@ def _plain_form(letter: str) -> str:
 def _in_latin(text: str) -> str:
     """The text with look-alike letters as Latin ones, in words that hold Latin letters or imitate them wholly."""
     words = _WORD.findall(text)
-    strange = [word for word in words if not any(map(_is_latin, word)) and any(map(str.isalpha, word))]
-    imitates = all(_imitation(word) is not None for word in strange) and (
-        len(strange) < len(words) or sum(map(len, strange)) >= _SHORTEST_ALONE
+    without_latin = [word for word in words if not any(map(_is_latin, word)) and any(map(str.isalpha, word))]
+    imitates = all(_imitation(word) is not None for word in without_latin) and (
+        len(without_latin) < len(words) or sum(map(len, without_latin)) >= _SHORTEST_ALONE
     )
     return _WORD.sub(lambda found: _word_in_latin(found[0], imitates=imitates), text)
 
@@ -87,7 +87,7 @@ def _word_in_latin(word: str, *, imitates: bool) -> str:
     if word.isascii():
         return word
     if any(map(_is_latin, word)):  # of two alphabets: nobody writes so who does not want to hide
-        return "".join(_look_alikes().get(letter) or _LESS_ALIKE.get(letter, letter) for letter in word)
+        return "".join(_look_alikes().get(letter) or _ROUGH_LOOK_ALIKES.get(letter, letter) for letter in word)
     whole = _imitation(word)
     return whole if imitates and whole is not None else word
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefacts.files import Manifest, read_arrays, read_artefact
+from models.artefacts.files import Manifest, load_manifest, read_arrays
 from models.contract.records import RISK_LEVELS, SEVERITIES, Conversation, Risk, Sentiment, TurnAssessment
 
 FEATURES: Final = (
@@ -41,7 +41,7 @@ class RiskModel:
     @classmethod
     def load(cls, path: Path) -> "RiskModel":
         """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
-        manifest = read_artefact(path)
+        manifest = load_manifest(path)
         return cls(read_arrays(path)["steps"].astype(np.float32), manifest)
 
     def predict(
@@ -50,9 +50,9 @@ class RiskModel:
         """`assessments` and `sentiments`: one a turn of `conversation`. No turns, no risk."""
         if not conversation.turns:
             return Risk(level="none", score=0.0)
-        chances = step_chances(risk_features(assessments, sentiments)[None], self._steps)[0]
-        level = max(level_of(chances), floor_of(assessments))
-        return Risk(level=RISK_LEVELS[level], score=any_chance(chances, assessments))
+        chances = step_probabilities(risk_features(assessments, sentiments)[None], self._steps)[0]
+        level = max(level_of(chances), least_level(assessments))
+        return Risk(level=RISK_LEVELS[level], score=any_concern_probability(chances, assessments))
 
 
 def at_least_low(risk: Risk) -> Risk:
@@ -60,8 +60,8 @@ def at_least_low(risk: Risk) -> Risk:
     return risk if risk.level != "none" else risk.model_copy(update={"level": "low"})
 
 
-def any_chance(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
-    """The probability that the conversation holds a concern: `chances` as `step_chances` gives a row.
+def any_concern_probability(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
+    """The probability that the conversation holds a concern: `chances` as `step_probabilities` gives a row.
 
     Never below that of its likeliest turn: what one turn voices, the conversation does.
     """
@@ -71,7 +71,7 @@ def any_chance(chances: NDArray[np.float32], assessments: Sequence[TurnAssessmen
 def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]) -> NDArray[np.float32]:
     """(features,) in the order of FEATURES; at least one turn."""
     chances = np.sort([row.scores["any"] for row in assessments])[::-1]
-    odds = _log_odds(chances)
+    odds = _to_log_odds(chances)
     none_at_all = float(np.prod(1.0 - np.clip(chances, 0.0, 1.0 - 1e-6)))
     flagged = [row for row in assessments if row.concerns]
     levels = [SEVERITIES.index(row.concerns[0].severity) for row in flagged]
@@ -83,8 +83,8 @@ def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Se
     return np.asarray(
         [
             odds[0],
-            odds[1] if len(odds) > 1 else _log_odds(np.asarray([0.01]))[0],
-            _log_odds(np.asarray([1.0 - none_at_all]))[0],
+            odds[1] if len(odds) > 1 else _to_log_odds(np.asarray([0.01]))[0],
+            _to_log_odds(np.asarray([1.0 - none_at_all]))[0],
             np.log1p(len(flagged)),
             *by_level,
             float(np.mean(levels)) if levels else -1.0,
@@ -95,7 +95,7 @@ def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Se
     )
 
 
-def step_chances(features: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+def step_probabilities(features: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
     """(conversations, 4): the probability that the level is above none, low, medium, high; never rising."""
     chances = 1.0 / (1.0 + np.exp(-(features @ steps[:, :-1].T + steps[:, -1])))
     falling: NDArray[np.float32] = np.minimum.accumulate(chances, axis=1)
@@ -107,12 +107,12 @@ def level_of(chances: NDArray[np.float32]) -> int:
     return int((chances >= 0.5).sum())
 
 
-def floor_of(assessments: Sequence[TurnAssessment]) -> int:
+def least_level(assessments: Sequence[TurnAssessment]) -> int:
     """The level of the gravest concern that is shown; 0 without any."""
     return max((SEVERITIES.index(concern.severity) + 1 for row in assessments for concern in row.concerns), default=0)
 
 
-def _log_odds(chances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _to_log_odds(chances: NDArray[np.float64]) -> NDArray[np.float64]:
     bounded = np.clip(chances, 1e-6, 1.0 - 1e-6)
     odds: NDArray[np.float64] = np.log(bounded / (1.0 - bounded))
     return odds

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefacts.files import Manifest, read_arrays, read_artefact, read_document
+from models.artefacts.files import Manifest, load_manifest, read_arrays, read_document
 from models.contract.records import CATEGORIES, SEVERITIES, Concern, Conversation, Evidence, TurnAssessment
 from models.text.evidence import Occlusion, occlusions, pick_evidence
 from models.text.ngrams import NgramClassifier, NgramFeatures, ngram_inputs
@@ -33,7 +33,7 @@ class Heads:
     severity_bias: NDArray[np.float32]
 
     @classmethod
-    def of(cls, arrays: dict[str, NDArray[Any]]) -> "Heads":
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Heads":
         return cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
 
 
@@ -49,7 +49,7 @@ class Blend:
     intercepts: NDArray[np.float32]
 
     @classmethod
-    def of(cls, arrays: dict[str, NDArray[Any]]) -> "Blend":
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Blend":
         return cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
 
 
@@ -74,30 +74,30 @@ class SafeguardingModel:
     @classmethod
     def load(cls, path: Path, encoder: TurnEncoder) -> "SafeguardingModel":
         """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
-        manifest = read_artefact(path)
-        encoder.must_suit(manifest)
+        manifest = load_manifest(path)
+        encoder.require_matching_encoder(manifest)
         arrays = read_arrays(path)
         features = NgramFeatures.from_document(read_document(path, "ngrams.json"))
         ngrams = NgramClassifier(features, arrays["ngram_weights"], arrays["ngram_bias"])
-        return cls(encoder, Heads.of(arrays), ngrams, Blend.of(arrays), manifest)
+        return cls(encoder, Heads.from_arrays(arrays), ngrams, Blend.from_arrays(arrays), manifest)
 
-    def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         """One assessment a turn, in order, each concern with its evidence."""
-        return self.assess_many([conversation])[0]
+        return self.score_many_with_evidence([conversation])[0]
 
-    def assess_many(self, conversations: Sequence[Conversation]) -> list[tuple[TurnAssessment, ...]]:
-        """As `assess` for each, batched across conversations."""
+    def score_many_with_evidence(self, conversations: Sequence[Conversation]) -> list[tuple[TurnAssessment, ...]]:
+        """As `score_with_evidence` for each, batched across conversations."""
         return self.explain(conversations, self.score(conversations))
 
     def score(
         self, conversations: Sequence[Conversation], vectors: Sequence[TurnVectors] | None = None
     ) -> list[tuple[TurnAssessment, ...]]:
-        """As `assess_many` without evidence; `vectors`: the encoder's answer, where the caller has it already."""
+        """As `score_many_with_evidence` without evidence; `vectors`: the encoder's answer, where the caller has it already."""
         known = self._encoder.encode(conversations) if vectors is None else vectors
         probabilities = self._probabilities(conversations, known)
         return [
             tuple(
-                assessment(row, level, self.thresholds)
+                to_assessment(row, level, self.thresholds)
                 for row, level in zip(rows, self._severities(found), strict=True)
             )
             for rows, found in zip(probabilities, known, strict=True)
@@ -119,7 +119,7 @@ class SafeguardingModel:
             log_odds = np.stack([next(scored) for _ in group])
             texts = [spoken.text for spoken in conversations[at].turns]
             row = answers[at][turn]
-            concerns = tuple(_with_evidence(concern, group, log_odds, texts) for concern in row.concerns)
+            concerns = tuple(_attach_evidence(concern, group, log_odds, texts) for concern in row.concerns)
             answers[at][turn] = row.model_copy(update={"concerns": concerns})
         return [tuple(rows) for rows in answers]
 
@@ -138,9 +138,9 @@ class SafeguardingModel:
         answers, start = [], 0
         for conversation, found in zip(conversations, vectors, strict=True):
             read = turn_maxima(found.vectors @ self._heads.concern.T + self._heads.concern_bias, found.turn_of)
-            beside = counted[start : start + len(conversation.turns)]
+            ngram_logits = counted[start : start + len(conversation.turns)]
             start += len(conversation.turns)
-            answers.append(calibrated(read, beside, self._blend))
+            answers.append(blend_probabilities(read, ngram_logits, self._blend))
         return answers
 
     def _severities(self, found: TurnVectors) -> list[int]:
@@ -148,7 +148,7 @@ class SafeguardingModel:
         return [int(row.sum()) for row in above > 0.0]
 
 
-def assessment(row: NDArray[np.float32], level: int, thresholds: Mapping[str, float]) -> TurnAssessment:
+def to_assessment(row: NDArray[np.float32], level: int, thresholds: Mapping[str, float]) -> TurnAssessment:
     """A turn's answer from its 16 probabilities, its severity index and the shipped thresholds."""
     scores = {name: float(value) for name, value in zip(OUTPUTS, row, strict=True)}
     concerns = [
@@ -160,7 +160,7 @@ def assessment(row: NDArray[np.float32], level: int, thresholds: Mapping[str, fl
     return TurnAssessment(scores=scores, concerns=tuple(concerns))
 
 
-def calibrated(read: NDArray[np.float32], counted: NDArray[np.float32], blend: Blend) -> NDArray[np.float32]:
+def blend_probabilities(read: NDArray[np.float32], counted: NDArray[np.float32], blend: Blend) -> NDArray[np.float32]:
     """Probabilities (turns, 16) from the encoder's and the n-grams' logits, both (turns, 16), `any` last."""
     voiced = read[:, -1] * blend.any_layer[0] + counted[:, -1] * blend.any_layer[1] + blend.any_layer[2]
     chance = 1.0 / (1.0 + np.exp(-voiced))
@@ -180,7 +180,7 @@ def turn_maxima(pieces: NDArray[np.float32], turn_of: NDArray[np.int64]) -> NDAr
     return maxima
 
 
-def _with_evidence(
+def _attach_evidence(
     concern: Concern, group: Sequence[Occlusion], log_odds: NDArray[np.float32], texts: Sequence[str]
 ) -> Concern:
     column = CATEGORIES.index(concern.category)

@@ -14,22 +14,22 @@ from models.text.turn_encoder import TurnEncoder
 
 
 @dataclass(frozen=True)
-class Judging:
+class SharedScorer:
     """The two readers, over one encoder."""
 
     encoder: TurnEncoder
     safeguarding: SafeguardingModel
     sentiment: SentimentModel
 
-    def judge_many(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+    def score_many(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         """Of each conversation one answer a turn, in order; concerns without evidence."""
         vectors = self.encoder.encode(conversations)
-        assessed = self.safeguarding.score(conversations, vectors)
-        felt = self.sentiment.predict_many(conversations, vectors)
+        assessments_by_conversation = self.safeguarding.score(conversations, vectors)
+        sentiments_by_conversation = self.sentiment.predict_many(conversations, vectors)
         return [
             tuple(
                 AnalysedTurn(scores=row.scores, concerns=row.concerns, sentiment=sentiment)
                 for row, sentiment in zip(rows, sentiments, strict=True)
             )
-            for rows, sentiments in zip(assessed, felt, strict=True)
+            for rows, sentiments in zip(assessments_by_conversation, sentiments_by_conversation, strict=True)
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefacts.files import Manifest, read_arrays, read_artefact
+from models.artefacts.files import Manifest, load_manifest, read_arrays
 from models.contract.records import SENTIMENT_LABELS, Conversation, Sentiment
 from models.text.turn_encoder import TurnEncoder, TurnVectors
 
@@ -34,8 +34,8 @@ class SentimentModel:
     @classmethod
     def load(cls, path: Path, encoder: TurnEncoder) -> "SentimentModel":
         """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
-        manifest = read_artefact(path)
-        encoder.must_suit(manifest)
+        manifest = load_manifest(path)
+        encoder.require_matching_encoder(manifest)
         arrays = read_arrays(path)
         head = (arrays["head"].astype(np.float32), arrays["head_bias"].astype(np.float32))
         return cls(encoder, head, arrays["calibration"].astype(np.float32), manifest)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.artefacts.files import Manifest, read_arrays, read_artefact
+from models.artefacts.files import Manifest, load_manifest, read_arrays
 from models.contract.errors import unavailable
 from models.contract.records import Conversation
 from models.networks.minilm import has_fast_bfloat16, load_tokenizer
@@ -63,38 +63,38 @@ class TurnEncoder:
     @classmethod
     def load(cls, artefact: Path, base: Path) -> "TurnEncoder":
         """`artefact`: the shipped directory; `base`: as `models.artefacts.weights.mpnet()` returns it."""
-        manifest = read_artefact(artefact)
-        found = cls.untrained(base, manifest.settings.get("levelled", ()))
+        manifest = load_manifest(artefact)
+        found = cls.from_base_weights(base, manifest.settings.get("levelled", ()))
         apply_difference(found.network, read_arrays(artefact))
         network = found.network.bfloat16() if has_fast_bfloat16() else found.network
         return cls(network, found._tokenizer, manifest.label, manifest.files["weights.safetensors"])
 
-    def must_suit(self, reader: Manifest) -> None:
-        """Raise `artefact-mismatch` where `reader` was trained over another encoder: its heads would read noise."""
-        if reader.settings.get("reads_encoder") != self._sha256:
+    def require_matching_encoder(self, head_manifest: Manifest) -> None:
+        """Raise `artefact-mismatch` where `head_manifest` was trained over another encoder: its heads would read noise."""
+        if head_manifest.settings.get("reads_encoder") != self._sha256:
             raise unavailable(
                 "artefact-mismatch",
-                f"{reader.label} was not trained over {self.version}: promote them together, or ship both again.",
+                f"{head_manifest.label} was not trained over {self.version}: promote them together, or ship both again.",
             )
 
     @classmethod
-    def untrained(cls, base: Path, levelled: Sequence[Sequence[str]]) -> "TurnEncoder":
+    def from_base_weights(cls, base: Path, levelled: Sequence[Sequence[str]]) -> "TurnEncoder":
         """The packaged weights in float32, the words of each group of `levelled` read alike: where training starts."""
         network, tokenizer = MPNet.load(base, LAYERS), load_tokenizer(base)
-        level(network, tokenizer, levelled)
+        average_word_groups(network, tokenizer, levelled)
         return cls(network, tokenizer, "untrained")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
         """One answer a conversation, in order; windows of all of them are read in batches."""
-        jobs: list[tuple[int, Window]] = []
+        numbered_windows: list[tuple[int, Window]] = []
         turn_of = []
         for at, conversation in enumerate(conversations):
             pieces, owners = self.pieces(conversation)
             turn_of.append(np.asarray(owners, dtype=np.int64))
-            jobs.extend((at, window) for window in windows(pieces))
+            numbered_windows.extend((at, window) for window in windows(pieces))
         answers = [np.zeros((owners.size, VECTOR_SIZE), dtype=np.float32) for owners in turn_of]
         with torch.inference_mode():
-            for batch in _batches(jobs):
+            for batch in _batches(numbered_windows):
                 vectors = self.forward([window for _, window in batch]).numpy()
                 row = 0
                 for at, window in batch:
@@ -108,7 +108,7 @@ class TurnEncoder:
         roles = {person.speaker: person.role.replace("_", " ") for person in conversation.participants}
         texts, turns = [], []
         for at, turn in enumerate(conversation.turns):
-            for part in cut_turn(normalised(turn.text)):
+            for part in split_turn(normalised(turn.text)):
                 texts.append(f"{roles.get(turn.speaker or '', 'other')}: {part}")
                 turns.append(at)
         pieces, owners = [], []
@@ -127,10 +127,10 @@ class TurnEncoder:
         """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
         lengths = [len(window.ids) for window in batch]
         ids = torch.tensor([token for window in batch for token in window.ids])
-        return pooled(self.network(ids, lengths), batch)
+        return pool_pieces(self.network(ids, lengths), batch)
 
 
-def pooled(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
+def pool_pieces(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
     """The vectors of all scored pieces, (pieces, 1536), from the last layer's tokens of the windows, (tokens, 768)."""
     by_window = hidden.float().split([len(window.ids) for window in batch])
     return torch.stack(
@@ -142,7 +142,7 @@ def pooled(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
     )
 
 
-def level(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:
+def average_word_groups(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:
     """Give the words of each group one meaning, in place: their mean. Words of several tokens keep their own."""
     embedding = network.embeddings.word_embeddings.weight
     with torch.no_grad():
@@ -152,7 +152,7 @@ def level(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> No
             embedding[single] = embedding[single].mean(dim=0)
 
 
-def cut_turn(text: str) -> list[str]:
+def split_turn(text: str) -> list[str]:
     """A long turn in parts of at most 45 words, cut at marks or joining words where it has them; a short one whole.
 
     A voicemail is one turn: a concern in its last sentence must not drown in what was said before.
@@ -193,7 +193,7 @@ def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
     return found
 
 
-def difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
+def weight_difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
     """What fine-tuning changed, compact: matrices in four bits a number, vectors as float16.
 
     A matrix (rows, columns) becomes uint8 (rows, columns / 2), two numbers a byte, and `<name>.scale`, float16
@@ -218,28 +218,30 @@ def difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
 
 
 def apply_difference(network: Any, arrays: dict[str, NDArray[Any]]) -> None:
-    """Add what `difference` gave to the packaged weights, in place."""
+    """Add what `weight_difference` gave to the packaged weights, in place."""
     state = network.state_dict()
     with torch.no_grad():
         for name, change in arrays.items():
             if name.endswith(".scale"):
                 continue
             scale = arrays.get(f"{name}.scale")
-            state[name].add_(torch.from_numpy(change.astype(np.float32) if scale is None else _unpacked(change, scale)))
+            state[name].add_(
+                torch.from_numpy(change.astype(np.float32) if scale is None else _dequantised(change, scale))
+            )
 
 
-def _unpacked(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
-    """The matrix that `difference` packed: (rows, columns) float32."""
+def _dequantised(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The matrix that `weight_difference` packed: (rows, columns) float32."""
     steps = np.stack([packed >> 4, packed & 15], axis=2).astype(np.float32) - 8.0
     groups = steps.reshape(packed.shape[0], -1, _GROUP) * scale.astype(np.float32)[:, :, None]
     matrix: NDArray[np.float32] = groups.reshape(packed.shape[0], -1)
     return matrix
 
 
-def _batches(jobs: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]]]:
+def _batches(numbered_windows: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]]]:
     batches: list[list[tuple[int, Window]]] = []
     size = 0
-    for job in jobs:
+    for job in numbered_windows:
         size += len(job[1].ids)
         if not batches or size > _TOKENS_A_BATCH:
             batches.append([])

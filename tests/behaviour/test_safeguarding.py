@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from models.contract.records import Turn
-from tests.readers import CARERS, chance_of_concern, conversation, text_models
-from training.augmentation import as_recognised, first_names, swap_names
-from training.behaviour_checks import CAPABILITIES, Row, ask
+from tests.text_models import CARERS, chance_of_concern, conversation, text_models
+from training.augmentation import as_asr_text, first_names, swap_names
+from training.behaviour_checks import BEHAVIOUR_CASES, BehaviourCase, run_cases
 from training.dataset import read_dataset
 from training.report.material import never_held_out
 
 # What version 2.2.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
 # gets it right, and the line is taken out; models/cards/safeguarding.md tells users of these gaps.
-DEAF_TO = frozenset(
+KNOWN_MISSES = frozenset(
     {
         "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it.",
         "No, and it's not the first time he's left her crying on the floor for an hour.",
@@ -41,21 +41,21 @@ def is_flagged(*lines: str) -> bool:
     return bool(assessments[-1].concerns)
 
 
-@pytest.mark.parametrize("row", [known(row.lines[-1] in DEAF_TO, row, name=str(row)) for row in CAPABILITIES])
-def test_heard_or_left_alone_as_the_table_says(row: Row) -> None:
-    [told] = ask(text_models().safeguarding, [row])
-    assert told.flagged == row.heard
+@pytest.mark.parametrize("row", [known(row.lines[-1] in KNOWN_MISSES, row, name=str(row)) for row in BEHAVIOUR_CASES])
+def test_heard_or_left_alone_as_the_table_says(row: BehaviourCase) -> None:
+    [told] = run_cases(text_models().safeguarding, [row])
+    assert told.flagged == row.must_flag
 
 
 def test_no_sentence_of_the_table_is_learnt_from() -> None:
     learnt = {turn.text.lower() for item in [*read_dataset(), *never_held_out()] for turn in item.conversation.turns}
-    assert [row for row in CAPABILITIES if row.lines[-1].lower() in learnt] == []
+    assert [row for row in BEHAVIOUR_CASES if row.lines[-1].lower() in learnt] == []
 
 
 def test_what_sounds_harmless_by_its_subject_alone_has_a_row_that_must_be_heard() -> None:
     wanted = defaultdict(set)
-    for row in CAPABILITIES:
-        wanted[row.capability].add(row.heard)
+    for row in BEHAVIOUR_CASES:
+        wanted[row.capability].add(row.must_flag)
     named = ("negation", "history", "training talk", "euphemism", "hearsay", "lawful restriction", "banter")
     assert {name: wanted[name] for name in named} == {name: {True, False} for name in named}
 
@@ -101,11 +101,11 @@ def test_whoever_is_hurt_is_heard_and_whoever_is_well_is_not_flagged(name: str) 
 
 
 @pytest.mark.parametrize(
-    "row", [known(row.lines[-1] in LOST_WITHOUT_PUNCTUATION, row, name=str(row)) for row in CAPABILITIES]
+    "row", [known(row.lines[-1] in LOST_WITHOUT_PUNCTUATION, row, name=str(row)) for row in BEHAVIOUR_CASES]
 )
-def test_case_and_punctuation_do_not_turn_the_answer(row: Row) -> None:
-    plain = replace(row, lines=tuple(as_recognised(line) for line in row.lines))
-    written, recognised = ask(text_models().safeguarding, [row, plain])
+def test_case_and_punctuation_do_not_turn_the_answer(row: BehaviourCase) -> None:
+    plain = replace(row, lines=tuple(as_asr_text(line) for line in row.lines))
+    written, recognised = run_cases(text_models().safeguarding, [row, plain])
     assert written.flagged == recognised.flagged
 
 

@@ -5,23 +5,23 @@ from typing import Any
 import httpx
 
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
 
 
-class Talk:
+class MessagingClient:
     """People of a home and the API, so that a test reads as what they do."""
 
-    def __init__(self, client: httpx.AsyncClient, house: House) -> None:
+    def __init__(self, client: httpx.AsyncClient, ctx: AppContext) -> None:
         self._client = client
-        self._house = house
+        self._ctx = ctx
 
     async def ask(self, actor: Actor, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = factories.bearer(self._house, actor) | options.pop("headers", {})
+        headers = factories.bearer(self._ctx, actor) | options.pop("headers", {})
         return await self._client.request(method, path, headers=headers, **options)
 
     async def person(self, beside: Actor, role: str = "care_worker") -> Actor:
-        return await factories.make_user(self._house, beside.tenant_id, role)
+        return await factories.make_user(self._ctx, beside.tenant_id, role)
 
     async def begin(self, actor: Actor, *members: Actor, kind: str = "group", **fields: Any) -> str:
         """The address of a new conversation."""
@@ -53,6 +53,6 @@ class Talk:
         return items
 
 
-def told(answer: httpx.Response) -> tuple[int, str]:
+def status_and_slug(answer: httpx.Response) -> tuple[int, str]:
     """The status of a problem and its slug."""
     return answer.status_code, answer.json()["type"].rpartition("/")[2]

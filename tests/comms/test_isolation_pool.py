@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from comms.kernel.access.roles import ROLES
-from comms.kernel.database import Actor, Connection, Database, Origin
-from comms.web.context import House
+from comms.kernel.database import Actor, Connection, Database, RequestOrigin
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import WriteCareError, refused
 from tests import factories
@@ -45,11 +45,11 @@ async def few(databases: Databases) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def people(house: House) -> list[Actor]:
+async def people(ctx: AppContext) -> list[Actor]:
     """Somebody in each of many tenants; the n-th tenant has n homes."""
-    made = [await factories.make_actor(house, role) for role in ROLES]
+    made = [await factories.make_actor(ctx, role) for role in ROLES]
     for homes, actor in enumerate(made):
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             for home in range(homes):
                 await conn.execute(
                     "insert into homes (tenant_id, name) values (%s, %s)", (actor.tenant_id, f"Home {home}")
@@ -66,7 +66,7 @@ async def test_no_identity_leaks_from_one_act_to_the_next(few: Database, people:
         place, kind = chance.randrange(len(people)), chance.choice(KINDS)
         actor = Actor(
             people[place].tenant_id, people[place].user_id, people[place].role,
-            origin=Origin(request_id=UUID(int=number + 1), reason=f"act-{number}"),
+            origin=RequestOrigin(request_id=UUID(int=number + 1), reason=f"act-{number}"),
         )  # fmt: skip
         async with free:
             task = asyncio.create_task(_act(few, actor, homes=place, fails=kind))
@@ -87,7 +87,7 @@ async def test_no_identity_leaks_from_one_act_to_the_next(few: Database, people:
     assert sum(ended.values()) == ACTS
     assert all(ended[how] > 100 for how in ("well", "cancelled", "failed", "refused")), ended
     for _ in range(CONNECTIONS * 5):
-        async with few.acting_for_nobody() as conn:
+        async with few.without_tenant() as conn:
             left = await (await conn.execute(_WHO, (UUID(int=0),))).fetchone()
         assert left is not None
         assert set(left.values()) == {None, 0}

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from instance.provisioning import Databases, steps
-from tests.comms.breaches import ACROSS, LOGINS, breaches
-from tests.comms.catalogue import Catalogue, fill, tables
+from tests.comms.isolation_attempts import ACROSS, LOGINS, breaches
+from tests.comms.database_catalogue import Catalogue, fill, tables
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ import pytest
 from fastapi import FastAPI
 
 from comms.kernel.access.roles import ROLES
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import sealing
-from tests.comms.catalogue import tables
-from tests.comms.described import PUBLIC, Operation, operations, request
-from tests.comms.neighbourhood import Neighbour, make_neighbour
+from tests.comms import audit_helpers
+from tests.comms.database_catalogue import tables
+from tests.comms.openapi_requests import PUBLIC, Operation, operations, request
+from tests.comms.tenant_fixture import TenantFixture, make_tenant_fixture
 
 pytestmark = pytest.mark.anyio
 
@@ -34,10 +34,10 @@ KEPT = {
 _THE_DATABASE = "postgres/"
 
 
-async def plant(client: httpx.AsyncClient, app: FastAPI, house: House, there: Neighbour, secret: str) -> None:
+async def plant(client: httpx.AsyncClient, app: FastAPI, ctx: AppContext, there: TenantFixture, secret: str) -> None:
     """Every role writes the secret wherever its tenant's routes take words, in requests that are good and bad."""
     for role in ROLES:
-        signed = factories.bearer(house, there.people[role])
+        signed = factories.bearer(ctx, there.people[role])
         for operation in operations(app.openapi()):
             if operation.method not in ("POST", "PUT", "PATCH") or operation.path.startswith("/api/tenants"):
                 continue  # tenants are the platform's to name
@@ -91,18 +91,18 @@ def found_in_files(data_dir: Path, secret: str) -> list[str]:
 async def test_what_a_tenants_people_wrote_is_found_nowhere_else(
     client: httpx.AsyncClient,
     app: FastAPI,
-    house: House,
-    worker_house: House,
+    ctx: AppContext,
+    worker_ctx: AppContext,
     databases: Databases,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.WARNING, logger="httpx")  # the test's own client tells what it sends
-    there, here = await make_neighbour(house, worker_house), await make_neighbour(house, worker_house)
+    there, here = await make_tenant_fixture(ctx, worker_ctx), await make_tenant_fixture(ctx, worker_ctx)
     secret = f"secret{uuid.uuid4().hex}"
-    await plant(client, app, house, there, secret)
-    await sealing.seal(house, databases)
+    await plant(client, app, ctx, there, secret)
+    await audit_helpers.seal(ctx, databases)
 
     own, others = await kept_in(databases, secret, there.tenant_id)
     assert KEPT - own == set(), "nobody wrote the secret here: the requests that are made up no longer get so far"
@@ -110,7 +110,7 @@ async def test_what_a_tenants_people_wrote_is_found_nowhere_else(
     assert own & {"audit_log", "audit_seals", "events"} == set(), "ids and codes alone"
 
     for role in ROLES:
-        signed = factories.bearer(house, here.people[role])
+        signed = factories.bearer(ctx, here.people[role])
         for operation in operations(app.openapi()):
             if operation.method != "GET":
                 continue
@@ -121,20 +121,20 @@ async def test_what_a_tenants_people_wrote_is_found_nowhere_else(
 
     told = capfd.readouterr()
     assert secret not in told.out + told.err + caplog.text
-    assert found_in_files(house.settings.data_dir, secret) == []
+    assert found_in_files(ctx.settings.data_dir, secret) == []
 
 
 async def test_the_tenants_own_people_find_it(
-    client: httpx.AsyncClient, app: FastAPI, house: House, worker_house: House
+    client: httpx.AsyncClient, app: FastAPI, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
     """So that the search above looks where there is something to be found."""
-    there = await make_neighbour(house, worker_house)
+    there = await make_tenant_fixture(ctx, worker_ctx)
     secret = f"secret{uuid.uuid4().hex}"
-    await plant(client, app, house, there, secret)
+    await plant(client, app, ctx, there, secret)
     finds = set()
     for operation in operations(app.openapi()):
         for role in ("care_manager", "safeguarding_lead", "data_protection_officer") * (operation.method == "GET"):
             made = request(operation, there.ids, "x", whole=False)
-            answer = await client.request(**made, headers=factories.bearer(house, there.people[role]))
+            answer = await client.request(**made, headers=factories.bearer(ctx, there.people[role]))
             finds |= {str(operation)} if secret in answer.text else set()
     assert {"GET /api/homes", "GET /api/users", "GET /api/sessions", "GET /api/processing-activities"} <= finds

@@ -11,26 +11,26 @@ from pathlib import Path
 import psutil
 
 from instance.launcher import free_port
-from instance.run_file import Running, read_running
+from instance.run_file import InstanceInfo, read_instance_info
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Started:
+class InstanceProcess:
     """`./writecare up` on its way or running."""
 
     process: subprocess.Popen[str]
     data: Path
     port: int
-    told: Path
+    output_file: Path
 
-    def wait_ready(self) -> Running:
+    def wait_ready(self) -> InstanceInfo:
         """Where it is to be found once it says that it is ready."""
-        while "Ready in" not in self.told.read_text():
-            assert self.process.poll() is None, self.told.read_text()
+        while "Ready in" not in self.output_file.read_text():
+            assert self.process.poll() is None, self.output_file.read_text()
             time.sleep(0.1)
-        running = read_running(self.data)
+        running = read_instance_info(self.data)
         assert running is not None
         return running
 
@@ -49,21 +49,21 @@ class Started:
         return self.process.wait(60)
 
 
-def start_up(data: Path, told: Path) -> Started:
+def start_up(data: Path, output_file: Path) -> InstanceProcess:
     """Starts `up`; everything of it carries the data folder's name in its environment."""
     port = free_port()
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), "WRITECARE_DATA_DIR": str(data), "WRITECARE_STALLED_AFTER_SECONDS": "3",
     }  # fmt: skip
-    with told.open("w") as out:
+    with output_file.open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "cli", "up", "--port", str(port), "--data", str(data)],
             env=environment, cwd=ROOT, stdout=out, stderr=out, text=True,
         )  # fmt: skip
-    return Started(process, data, port, told)
+    return InstanceProcess(process, data, port, output_file)
 
 
-def left_behind(data: Path, *, patience: float = 20.0) -> list[str]:
+def leftover_processes(data: Path, *, patience: float = 20.0) -> list[str]:
     """Commands of processes that still belong to that data folder after a while; a passing one is waited for."""
     deadline = time.monotonic() + patience
     while (found := _processes_of(data)) and time.monotonic() < deadline:

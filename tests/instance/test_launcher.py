@@ -15,16 +15,16 @@ import httpx
 import psycopg
 import pytest
 
-from cli.api_walkthrough import PURPOSES, Call, Tokens, walk
+from cli.api_walkthrough import PURPOSES, CallSource, Tokens, walk
 from cli.demo import SAMPLE
 from comms.kernel.settings import Settings
 from instance.launcher import free_port
 from instance.provisioning import connections
-from instance.run_file import Running, administrator_url, is_held, read_running
+from instance.run_file import InstanceInfo, administrator_url, is_locked, read_instance_info
 from models.contract.endpoints import ENDPOINTS
 from models.registry.champions import SHIPPED
 from models.registry.mlflow_registry import Registry
-from tests.instance.instances import Started, left_behind, run_command, start_up
+from tests.instance.instances import InstanceProcess, leftover_processes, run_command, start_up
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def started(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+def started(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstanceProcess]:
     up = start_up(data, tmp_path_factory.mktemp("told") / "told")
     try:
         yield up
@@ -50,7 +50,7 @@ def started(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 
 @pytest.fixture(scope="module")
-def running(started: Started) -> Running:
+def running(started: InstanceProcess) -> InstanceInfo:
     return started.wait_ready()
 
 
@@ -61,12 +61,12 @@ def token(data: Path, role: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def tokens(data: Path, running: Running) -> Tokens:
+def tokens(data: Path, running: InstanceInfo) -> Tokens:
     return Tokens(manager=token(data, "care_manager"), lead=token(data, "safeguarding_lead"))
 
 
 @pytest.fixture(scope="module")
-def models(running: Running, tokens: Tokens) -> Iterator[httpx.Client]:
+def models(running: InstanceInfo, tokens: Tokens) -> Iterator[httpx.Client]:
     """The model API at its own port, as the safeguarding lead."""
     bearer = {"Authorization": f"Bearer {tokens.lead}"}
     with httpx.Client(base_url=running.serve_url, headers=bearer, timeout=120, trust_env=False) as client:
@@ -74,7 +74,7 @@ def models(running: Running, tokens: Tokens) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def ground(running: Running, tokens: Tokens) -> dict[str, str]:
+def ground(running: InstanceInfo, tokens: Tokens) -> dict[str, str]:
     """A processing activity, purpose by purpose, that rests on no one person's consent."""
     found = {}
     bearer = {"Authorization": f"Bearer {tokens.manager}"}
@@ -92,7 +92,7 @@ def ground(running: Running, tokens: Tokens) -> dict[str, str]:
 
 def count(data: Path, statement: str) -> int:
     """What the administrator counts in the running instance's database."""
-    running = read_running(data)
+    running = read_instance_info(data)
     assert running is not None
     with psycopg.connect(administrator_url(Settings(data_dir=data), running)) as conn:
         row = conn.execute(statement.encode()).fetchone()
@@ -103,21 +103,23 @@ def count(data: Path, statement: str) -> int:
 # --- found -------------------------------------------------------------------------------------------------------
 
 
-def test_run_json_tells_this_user_alone_where_it_is(data: Path, running: Running, started: Started) -> None:
+def test_run_json_tells_this_user_alone_where_it_is(
+    data: Path, running: InstanceInfo, started: InstanceProcess
+) -> None:
     assert stat.S_IMODE((data / "run.json").stat().st_mode) == 0o600
     assert running.pid == started.process.pid
     assert running.port == started.port
     assert httpx.get(f"{running.address}/health", trust_env=False).json() == {"status": "ok"}
 
 
-def test_a_second_instance_in_the_same_folder_is_refused(data: Path, running: Running) -> None:
+def test_a_second_instance_in_the_same_folder_is_refused(data: Path, running: InstanceInfo) -> None:
     second = run_command(data, "up", "--port", str(free_port()))
     assert second.returncode == 1
     assert second.stdout == ""
     assert "Another instance runs in" in second.stderr.splitlines()[-1]
 
 
-def test_database_url_alone_is_printed(data: Path, running: Running) -> None:
+def test_database_url_alone_is_printed(data: Path, running: InstanceInfo) -> None:
     printed = run_command(data, "database-url")
     assert printed.returncode == 0
     [line] = printed.stdout.splitlines()
@@ -125,13 +127,13 @@ def test_database_url_alone_is_printed(data: Path, running: Running) -> None:
         assert conn.execute("select current_user").fetchone() == ("postgres",)
 
 
-def test_a_token_alone_is_printed_and_opens_the_door(running: Running, tokens: Tokens) -> None:
+def test_a_token_alone_is_printed_and_opens_the_door(running: InstanceInfo, tokens: Tokens) -> None:
     assert len(tokens.lead.split(".")) == 3
     me = httpx.get(f"{running.address}/api/me", headers={"Authorization": f"Bearer {tokens.lead}"}, trust_env=False)
     assert me.json()["role"] == "safeguarding_lead"
 
 
-def test_a_role_that_is_none_is_wrong_in_one_line(data: Path, running: Running) -> None:
+def test_a_role_that_is_none_is_wrong_in_one_line(data: Path, running: InstanceInfo) -> None:
     printed = run_command(data, "token", "--tenant", "home", "--user", "u", "--role", "emperor")
     assert (printed.returncode, printed.stdout) == (2, "")
     assert "emperor" in printed.stderr.splitlines()[-1]
@@ -140,14 +142,14 @@ def test_a_role_that_is_none_is_wrong_in_one_line(data: Path, running: Running) 
 # --- asked -------------------------------------------------------------------------------------------------------
 
 
-def test_the_model_api_asks_for_a_token(running: Running) -> None:
+def test_the_model_api_asks_for_a_token(running: InstanceInfo) -> None:
     answer = httpx.post(f"{running.serve_url}/api/ai/embed", json={}, trust_env=False)
     assert answer.status_code == 401
     assert answer.json()["type"].endswith("/token-missing")
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_role_without_the_permission_is_refused(running: Running, data: Path) -> None:
+def test_a_role_without_the_permission_is_refused(running: InstanceInfo, data: Path) -> None:
     bearer = {"Authorization": f"Bearer {token(data, 'resident')}"}
     answer = httpx.post(f"{running.serve_url}/api/ai/embed", json={}, headers=bearer, trust_env=False)
     assert answer.status_code == 403
@@ -211,7 +213,7 @@ def test_what_is_not_audio_is_said_to_be_none(models: httpx.Client, ground: dict
 
 
 def test_a_call_is_transcribed_through_the_platforms_own_door(
-    running: Running, tokens: Tokens, ground: dict[str, str]
+    running: InstanceInfo, tokens: Tokens, ground: dict[str, str]
 ) -> None:
     answer = httpx.post(
         f"{running.address}/api/ai/transcribe", data={"processing_id": ground["transcribe"]},
@@ -232,7 +234,7 @@ def test_the_model_api_describes_itself(models: httpx.Client) -> None:
 
 
 def test_a_promoted_version_takes_over_and_no_call_fails_meanwhile(
-    data: Path, running: Running, models: httpx.Client, ground: dict[str, str], tmp_path: Path
+    data: Path, running: InstanceInfo, models: httpx.Client, ground: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copytree(SHIPPED / "risk", tmp_path / "risk")
     manifest = tmp_path / "risk" / "manifest.json"
@@ -255,7 +257,7 @@ def test_a_promoted_version_takes_over_and_no_call_fails_meanwhile(
 @pytest.mark.parametrize(
     "words", ["comms.app.server", "comms.outbox.relay", "comms.governance.audit.sealer", "postgres"]
 )
-def test_a_killed_child_is_started_again(started: Started, running: Running, words: str) -> None:
+def test_a_killed_child_is_started_again(started: InstanceProcess, running: InstanceInfo, words: str) -> None:
     killed = started.child(words)
     killed.kill()
     killed.wait(10)
@@ -275,11 +277,13 @@ def answers(url: str, token: str) -> bool:
         return False
 
 
-def test_a_killed_workers_job_is_finished_once_by_the_next(started: Started, data: Path, running: Running) -> None:
+def test_a_killed_workers_job_is_finished_once_by_the_next(
+    started: InstanceProcess, data: Path, running: InstanceInfo
+) -> None:
     fresh = Tokens(manager=token(data, "care_manager"), lead=token(data, "safeguarding_lead"))
 
     async def walked_while_the_worker_is_killed() -> None:
-        walking = asyncio.create_task(walk(running.address, fresh, Call.of(str(SAMPLE))))
+        walking = asyncio.create_task(walk(running.address, fresh, CallSource.of(str(SAMPLE))))
         while count(data, "select count(*) from procrastinate.procrastinate_jobs where status = 'doing'") == 0:
             assert not walking.done()
             await asyncio.sleep(0.05)
@@ -294,7 +298,7 @@ def test_a_killed_workers_job_is_finished_once_by_the_next(started: Started, dat
 
 
 def test_a_killed_ray_comes_back_and_the_worker_with_it(
-    started: Started, running: Running, models: httpx.Client, ground: dict[str, str]
+    started: InstanceProcess, running: InstanceInfo, models: httpx.Client, ground: dict[str, str]
 ) -> None:
     worker = started.child("serving.worker")
     raylet = next(
@@ -316,15 +320,15 @@ def test_a_killed_ray_comes_back_and_the_worker_with_it(
 # --- ended ---------------------------------------------------------------------------------------------------------
 
 
-def test_sigterm_ends_it_cleanly(started: Started, data: Path) -> None:
+def test_sigterm_ends_it_cleanly(started: InstanceProcess, data: Path) -> None:
     assert started.end(signal.SIGTERM) == 0
-    assert left_behind(data) == []
+    assert leftover_processes(data) == []
     assert not (data / "run.json").exists()
-    assert not is_held(data)
+    assert not is_locked(data)
 
 
 @pytest.fixture
-def again(data: Path, tmp_path: Path) -> Iterator[Started]:
+def again(data: Path, tmp_path: Path) -> Iterator[InstanceProcess]:
     """Another start in the same data folder."""
     up = start_up(data, tmp_path / "told")
     yield up
@@ -332,23 +336,23 @@ def again(data: Path, tmp_path: Path) -> Iterator[Started]:
     up.process.wait()
 
 
-def test_a_killed_launcher_leaves_no_process_behind(data: Path, again: Started) -> None:
+def test_a_killed_launcher_leaves_no_process_behind(data: Path, again: InstanceProcess) -> None:
     again.wait_ready()
     os.kill(again.process.pid, signal.SIGKILL)
     again.process.wait()
-    assert left_behind(data) == []
-    assert read_running(data) is None
+    assert leftover_processes(data) == []
+    assert read_instance_info(data) is None
 
 
-def test_ctrl_c_while_it_starts_ends_it_cleanly(data: Path, again: Started) -> None:
+def test_ctrl_c_while_it_starts_ends_it_cleanly(data: Path, again: InstanceProcess) -> None:
     again.child("serving.ray_process")
     assert again.end(signal.SIGINT) == 0
-    assert left_behind(data) == []
+    assert leftover_processes(data) == []
 
 
 def test_a_token_is_to_be_had_when_nothing_runs(data: Path) -> None:
     assert len(token(data, "reviewer").split(".")) == 3
-    assert left_behind(data) == []
+    assert leftover_processes(data) == []
 
 
 def test_without_a_running_instance_there_is_no_database_url(data: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from instance.supervisor import ProcessChild, Startable, Supervisor, TaskChild
+from instance.supervisor import ChildProcess, OneShotProcess, SupervisedProcess, Supervisor
 from models.contract.errors import WriteCareError
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -26,7 +26,7 @@ def told() -> list[str]:
 def supervise(told: list[str]) -> Iterator[Callable[..., Supervisor]]:
     made: list[Supervisor] = []
 
-    def start(*children: Startable) -> Supervisor:
+    def start(*children: SupervisedProcess) -> Supervisor:
         supervisor = Supervisor(children, told.append, lambda _: None)
         made.append(supervisor)
         supervisor.start()
@@ -37,14 +37,16 @@ def supervise(told: list[str]) -> Iterator[Callable[..., Supervisor]]:
         supervisor.stop()
 
 
-def sleeper(name: str, folder: Path, *, after: tuple[str, ...] = (), leans_on: tuple[str, ...] = ()) -> ProcessChild:
-    return ProcessChild(
+def sleeper(
+    name: str, folder: Path, *, after: tuple[str, ...] = (), restarts_with: tuple[str, ...] = ()
+) -> ChildProcess:
+    return ChildProcess(
         name, lambda: SLEEPER, lambda: os.environ, folder / f"{name}.log", lambda: True,
-        after=after, leans_on=leans_on,
+        after=after, restarts_with=restarts_with,
     )  # fmt: skip
 
 
-def next_pid(child: ProcessChild, old: int | None) -> int:
+def next_pid(child: ChildProcess, old: int | None) -> int:
     """The process id after `old`."""
     while (pid := child.pid()) in (None, old) or not child.alive():
         time.sleep(0.02)
@@ -72,7 +74,7 @@ def test_who_leans_on_a_killed_child_is_started_anew_and_others_are_not(
     supervise: Callable[..., Supervisor], tmp_path: Path
 ) -> None:
     ground = sleeper("ground", tmp_path)
-    leaning = sleeper("leaning", tmp_path, after=("ground",), leans_on=("ground",))
+    leaning = sleeper("leaning", tmp_path, after=("ground",), restarts_with=("ground",))
     beside = sleeper("beside", tmp_path, after=("ground",))
     supervise(ground, leaning, beside).wait_ready(30)
     before, untouched, killed = leaning.pid(), beside.pid(), ground.pid()
@@ -84,7 +86,7 @@ def test_who_leans_on_a_killed_child_is_started_anew_and_others_are_not(
 
 
 def test_a_child_that_never_stands_is_named(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
-    broken = ProcessChild(
+    broken = ChildProcess(
         "broken", lambda: [sys.executable, "-c", "raise SystemExit(1)"], lambda: os.environ,
         tmp_path / "broken.log", lambda: False,
     )  # fmt: skip
@@ -93,7 +95,7 @@ def test_a_child_that_never_stands_is_named(supervise: Callable[..., Supervisor]
 
 
 def test_a_task_is_ready_when_it_has_ended_well(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
-    task = TaskChild(
+    task = OneShotProcess(
         "task", lambda: [sys.executable, "-c", ""], lambda: os.environ, tmp_path / "task.log", lambda: True
     )
     supervise(task).wait_ready(30)

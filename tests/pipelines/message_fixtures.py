@@ -6,34 +6,34 @@ from uuid import UUID
 import psycopg
 
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
-from pipelines.message_assessment import read_messages
+from pipelines.message_assessment import assess_messages
 from pipelines.message_explanation import explain_messages
 from tests import factories
-from tests.comms.messaging_fixtures import Talk
+from tests.comms.messaging_fixtures import MessagingClient
 from tests.factories import rows
 from tests.fakes import ScriptedModels
 
 
-class Room:
+class MessagingScenario:
     """A carer, a manager and a resident in one conversation, a lead who is not in it, and the worker's models."""
 
-    def __init__(self, talk: Talk, house: House, worker_house: House, databases: Databases) -> None:
+    def __init__(self, talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases) -> None:
         self.talk = talk
-        self._house = house
-        self.worker_house = worker_house
+        self._ctx = ctx
+        self.worker_ctx = worker_ctx
         self._databases = databases
         self.models = ScriptedModels()
 
-    async def furnish(self) -> None:
-        self.manager = await factories.make_actor(self._house, "care_manager")
+    async def set_up(self) -> None:
+        self.manager = await factories.make_actor(self._ctx, "care_manager")
         self.carer = await self.talk.person(self.manager)
         self.resident = await self.talk.person(self.manager, "resident")
         self.lead = await self.talk.person(self.manager, "safeguarding_lead")
-        await factories.put_all_in_force(self._house, self.manager)
+        await factories.put_all_in_force(self._ctx, self.manager)
         for person in (self.manager, self.carer, self.resident):
-            await factories.grant(self._house, self.manager, person)
+            await factories.grant(self._ctx, self.manager, person)
         self.conversation = await self.talk.begin(self.manager, self.carer, self.resident)
 
     @property
@@ -51,27 +51,27 @@ class Room:
 
     async def read(self, models: ScriptedModels | None = None) -> ScriptedModels:
         used = models or self.models
-        while await read_messages(self.worker_house, lambda: used, self.tenant_id):
+        while await assess_messages(self.worker_ctx, lambda: used, self.tenant_id):
             pass
         return used
 
     async def explain(self, models: ScriptedModels | None = None) -> ScriptedModels:
         used = models or self.models
-        while await explain_messages(self.worker_house, used, self.tenant_id):
+        while await explain_messages(self.worker_ctx, used, self.tenant_id):
             pass
         return used
 
-    async def see(self, statement: str, *values: Any, actor: Actor | None = None) -> list[dict[str, Any]]:
-        return await rows(self._house, actor or self.lead, statement, *values)
+    async def query(self, statement: str, *values: Any, actor: Actor | None = None) -> list[dict[str, Any]]:
+        return await rows(self._ctx, actor or self.lead, statement, *values)
 
     async def readings(self) -> list[tuple[str, int]]:
-        found = await self.see(
+        found = await self.query(
             "select message_id, version from message_readings where not again order by message_id, version"
         )
         return [(str(row["message_id"]), row["version"]) for row in found]
 
     async def events(self, kind: str = "safeguarding.alert") -> list[dict[str, Any]]:
-        found = await self.see("select data from events where type = %s order by id", kind)
+        found = await self.query("select data from events where type = %s order by id", kind)
         return [row["data"] for row in found]
 
     def with_vectors(self) -> list[str]:
@@ -89,7 +89,7 @@ class Room:
                 (self.tenant_id,),
             ).fetchall()
 
-    def let_time_pass(self) -> None:
+    def expire_waits(self) -> None:
         """What was taken by somebody who did not keep it comes due again."""
         with psycopg.connect(self._databases.administrator) as conn:
             conn.execute(
@@ -102,7 +102,7 @@ class Room:
             )
 
     async def withdraw(self, person: Actor) -> None:
-        await factories.withdraw(self._house, self.manager, person, "analyse")
+        await factories.withdraw(self._ctx, self.manager, person, "analyse")
 
     async def grant(self, person: Actor) -> None:
-        await factories.grant(self._house, self.manager, person, "analyse")
+        await factories.grant(self._ctx, self.manager, person, "analyse")

@@ -14,7 +14,7 @@ from models.contract.records import (
     Severity,
     Summary,
 )
-from pipelines.alerting import alert_for, calls_for_an_alert
+from pipelines.alerting import alert_for, warrants_alert
 
 NEUTRAL = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
 
@@ -83,14 +83,14 @@ def call(turns: int, *voiced: Concern) -> list[tuple[Concern, ...]]:
 
 def test_one_weak_turn_is_an_alert_in_a_short_call_and_none_in_a_long_one() -> None:
     weak = concern("neglect", "medium", 0.31)
-    assert calls_for_an_alert(call(40, weak))
-    assert not calls_for_an_alert(call(41, weak))
+    assert warrants_alert(call(40, weak))
+    assert not warrants_alert(call(41, weak))
     assert alert_for(analysis(*call(41, weak)), **ids()) is None
 
 
 def test_in_a_long_call_two_weak_turns_a_likely_one_or_a_critical_one_are_an_alert() -> None:
     weak = concern("neglect", "medium", 0.31)
-    assert calls_for_an_alert(call(200, weak, concern("financial_abuse", "low", 0.31)))
-    assert calls_for_an_alert(call(200, concern("neglect", "medium", 0.5)))
-    assert calls_for_an_alert(call(200, concern("neglect", "critical", 0.31)))
-    assert not calls_for_an_alert(call(200))
+    assert warrants_alert(call(200, weak, concern("financial_abuse", "low", 0.31)))
+    assert warrants_alert(call(200, concern("neglect", "medium", 0.5)))
+    assert warrants_alert(call(200, concern("neglect", "critical", 0.31)))
+    assert not warrants_alert(call(200))

@@ -19,7 +19,7 @@ from models.contract.records import (
 from pipelines.model_protocols import Samples
 
 
-class QuietModels:
+class StubModels:
     """Implements `pipelines.model_protocols.Models` for silence. `failures` are raised first, one a transcription."""
 
     def __init__(self, *failures: Exception) -> None:
@@ -41,10 +41,10 @@ class QuietModels:
     ) -> tuple[SpeakerTurn, ...]:
         return ()
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         return ()
 
-    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+    async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         return [() for _ in conversations]
 
     async def explain(

@@ -14,16 +14,16 @@ from comms.kernel.settings import Settings
 from models.artefacts.files import Manifest
 from models.contract.errors import WriteCareError
 from models.contract.records import TurnAssessment
-from models.text.generated_summaries import Told, WrittenSummaries
-from models.text.summarisation import FEATURES, SummarisationModel, WordWorth
+from models.text.generated_summaries import SummaryWithSource, WrittenSummaries
+from models.text.summarisation import FEATURES, SummarisationModel, WordImportance
 from serving.chat_completions import ChatCompletions
-from serving.placement import Placement
-from tests.readers import conversation
+from serving.placement import ReplicaSettings
+from tests.text_models import conversation
 
 TALK = conversation("Rosa fell at 6 and her hip is sore.", "I'll ring the GP at nine.")
 CALM = [TurnAssessment(scores={"any": 0.1}, concerns=()) for _ in TALK.turns]
 QUOTING = SummarisationModel(
-    WordWorth({}, {}, np.zeros(len(FEATURES) + 1, dtype=np.float32)), Manifest("summarisation", "1", "", {})
+    WordImportance({}, {}, np.zeros(len(FEATURES) + 1, dtype=np.float32)), Manifest("summarisation", "1", "", {})
 )
 
 
@@ -58,8 +58,10 @@ def _written(*sentences: tuple[str, list[int]]) -> str:
     return json.dumps({"sentences": [{"text": text, "turns": turns} for text, turns in sentences]})
 
 
-def _tell(url: str) -> Told:
-    return WrittenSummaries(ChatCompletions(url, "local", "secret", seconds=5.0), QUOTING).tell(TALK, CALM)
+def _tell(url: str) -> SummaryWithSource:
+    return WrittenSummaries(ChatCompletions(url, "local", "secret", seconds=5.0), QUOTING).summarise_with_source(
+        TALK, CALM
+    )
 
 
 def test_what_the_turns_bear_out_is_shown_with_who_wrote_it() -> None:
@@ -108,7 +110,7 @@ def test_a_server_that_fails_or_is_not_there_costs_no_summary() -> None:
 
 
 def test_no_address_is_known_unless_a_setting_names_it() -> None:
-    assert Placement.of(Settings()).writer is None
+    assert ReplicaSettings.of(Settings()).writer is None
     named = Settings(summary_url="http://10.0.0.5:8000/v1", summary_model="local")
-    assert Placement.of(named).writer == ChatCompletions("http://10.0.0.5:8000/v1", "local")
+    assert ReplicaSettings.of(named).writer == ChatCompletions("http://10.0.0.5:8000/v1", "local")
     assert "secret" not in repr(ChatCompletions("http://10.0.0.5/v1", "local", "secret"))

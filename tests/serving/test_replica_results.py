@@ -3,7 +3,7 @@
 import pytest
 
 from models.contract.errors import Kind, WriteCareError, invalid
-from serving.replica_results import Answer, answer_many, answer_one
+from serving.replica_results import ReplicaResult, capture_result, capture_results
 
 VERSIONS = {"judge": "1.0.0"}
 
@@ -21,19 +21,19 @@ def test_all_items_are_asked_at_once_and_answered_in_order() -> None:
         asked.append(items)
         return doubled(items)
 
-    assert [answer.taken() for answer in answer_many(ask, [1, 2, 3], VERSIONS)] == [2, 4, 6]
+    assert [answer.unwrap() for answer in capture_results(ask, [1, 2, 3], VERSIONS)] == [2, 4, 6]
     assert asked == [[1, 2, 3]]
 
 
 def test_one_bad_item_does_not_cost_the_others_their_answer() -> None:
-    first, second, third = answer_many(doubled, [1, 13, 3], VERSIONS)
-    assert (first.taken(), third.taken()) == (2, 6)
+    first, second, third = capture_results(doubled, [1, 13, 3], VERSIONS)
+    assert (first.unwrap(), third.unwrap()) == (2, 6)
     with pytest.raises(WriteCareError):
-        second.taken()
+        second.unwrap()
 
 
 def test_a_librarys_error_says_its_type_and_nothing_of_what_it_failed_on() -> None:
-    [answer] = answer_many(doubled, [13], VERSIONS)
+    [answer] = capture_results(doubled, [13], VERSIONS)
     assert answer.error is not None
     assert answer.error.kind is Kind.UNAVAILABLE
     assert "hit" not in answer.error.detail
@@ -45,9 +45,9 @@ def test_an_error_of_ours_passes_unchanged() -> None:
         raise invalid("too-short", "Too short.")
 
     with pytest.raises(WriteCareError, match="Too short"):
-        answer_one(refuse, VERSIONS).taken()
+        capture_result(refuse, VERSIONS).unwrap()
 
 
 def test_an_answer_does_not_show_its_value() -> None:
-    assert "secret" not in repr(Answer("secret", VERSIONS))
-    assert "1.0.0" in repr(Answer("secret", VERSIONS))
+    assert "secret" not in repr(ReplicaResult("secret", VERSIONS))
+    assert "1.0.0" in repr(ReplicaResult("secret", VERSIONS))

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 
 from models.contract.records import CATEGORIES
-from tests.readers import text_models
+from tests.text_models import text_models
 from training.dataset import NEVER_HELD_OUT, read_dataset
 from training.out_of_corpus_figures import HARMLESS, PlainLine, plain_figures, plain_lines
-from training.report.material import corpus, held_out
+from training.report.material import held_out, load_corpus
 from training.report.out_of_corpus_section import outside_blocks
 from training.unseen_style_figures import left_out_figures
 
@@ -40,7 +40,7 @@ def test_a_disclosure_counts_as_flagged_and_as_right_only_in_its_category() -> N
 
 
 def test_left_out_styles_are_judged_by_what_the_others_taught() -> None:
-    known = corpus()[0]
+    known = load_corpus()[0]
     answers = held_out(known)
     rows = left_out_figures(answers, known.items, ("hard_conversations",), 0.05)
     assert [row["style"] for row in rows] == ["all of them", "hard_conversations"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from training.dataset import NEVER_HELD_OUT, read_dataset
-from training.real_talk import doubtful, read_real_talk
-from training.real_talk_mixing import chosen_excerpts, with_lines
+from training.real_talk import mentions_harm, read_real_talk
+from training.real_talk_mixing import choose_excerpts, insert_lines
 
 SAID = """[doctor] hi , how are you ?
 [patient] my knee hurts and it is swollen .
@@ -43,16 +43,16 @@ def test_a_turn_with_a_word_of_real_harm_is_unknown_and_the_others_are_harmless(
     unknown = np.isnan(talk.learn[0].concerns).all(axis=1)
     assert unknown.tolist() == [False, False, False, True]
     assert not talk.learn[0].concerns[:3].any()
-    assert doubtful("He threatened to kill himself.")
-    assert not doubtful("The swelling is painful and I am tired.")
+    assert mentions_harm("He threatened to kill himself.")
+    assert not mentions_harm("The swelling is painful and I am tired.")
 
 
 def test_excerpts_are_chosen_alike_each_time_and_none_twice(tmp_path: Path) -> None:
     sets = read_real_talk(public(tmp_path))
-    first, again = (chosen_excerpts(sets, 20, 1) for _ in range(2))
+    first, again = (choose_excerpts(sets, 20, 1) for _ in range(2))
     assert [one.conversation.id for one in first] == [one.conversation.id for one in again]
     taken = {one.conversation.id for one in first}
-    others = chosen_excerpts(sets, 20, 1, taken)
+    others = choose_excerpts(sets, 20, 1, taken)
     assert others
     assert not taken & {one.conversation.id for one in others}
 
@@ -62,7 +62,7 @@ def test_a_line_put_into_real_talk_keeps_its_labels_and_moves_no_other(tmp_path:
     lines = [
         item for item in read_dataset(*NEVER_HELD_OUT) if len(item.conversation.turns) == 1 and item.concerns.any()
     ][:3]
-    mixed = with_lines(talk.learn * 10, lines, random.Random(2))
+    mixed = insert_lines(talk.learn * 10, lines, random.Random(2))
     longer = [item for item in mixed if len(item.conversation.turns) == 5]
     assert 0 < len(longer) < len(mixed)
     for item in longer:

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from models.contract.records import CATEGORIES
 from training.metrics import Floats, average_precisions, interval, resampled
-from training.report.predictions import Reading
-from training.report.sections import WORST, Figures, case, other_values, safeguarding_values
+from training.report.predictions import VersionPredictions
+from training.report.sections import MOST_CASES, Figures, other_values, safeguarding_values, turn_case
 
-_MOVED = 0.05  # less is not worth a reader's time
+_LEAST_CHANGE = 0.05  # less is not worth a reader's time
 
 
-def comparison_figures(model: Reading, against: Reading) -> Figures:
+def comparison_figures(model: VersionPredictions, against: VersionPredictions) -> Figures:
     """Figures of both, their difference by paired bootstrap over conversations, and the turns that changed most.
 
     Both readings must be of the same conversations in the same order.
@@ -21,8 +21,8 @@ def comparison_figures(model: Reading, against: Reading) -> Figures:
     weights = resampled(model.owner)
     by_conversation = resampled(np.arange(len(model.material.items)))
     ours, theirs = (dict(_values(reading, weights, by_conversation)) for reading in (model, against))
-    voiced, gained, lost = model.any_truth == 1, model.flagged & ~against.flagged, against.flagged & ~model.flagged
-    risen = model.any_chance - against.any_chance
+    has_concern, gained, lost = model.any_truth == 1, model.flagged & ~against.flagged, against.flagged & ~model.flagged
+    risen = model.any_concern_probability - against.any_concern_probability
     return {
         "conversations": len(model.material.items),
         "turns": len(model.owner),
@@ -37,23 +37,27 @@ def comparison_figures(model: Reading, against: Reading) -> Figures:
             }
             for name in ours
         ],
-        "newly_flagged_concerns": int((gained & voiced).sum()),
-        "lost_concerns": int((lost & voiced).sum()),
-        "new_false_alarms": int((gained & ~voiced).sum()),
-        "lost_false_alarms": int((lost & ~voiced).sum()),
-        "risen": _moved(model, against, risen),
-        "fallen": _moved(model, against, -risen),
+        "newly_flagged_concerns": int((gained & has_concern).sum()),
+        "lost_concerns": int((lost & has_concern).sum()),
+        "new_false_alarms": int((gained & ~has_concern).sum()),
+        "lost_false_alarms": int((lost & ~has_concern).sum()),
+        "risen": _most_changed(model, against, risen),
+        "fallen": _most_changed(model, against, -risen),
     }
 
 
-def _values(reading: Reading, weights: Floats, by_conversation: Floats) -> Iterator[tuple[str, Floats]]:
+def _values(reading: VersionPredictions, weights: Floats, by_conversation: Floats) -> Iterator[tuple[str, Floats]]:
     yield from safeguarding_values(reading, weights).items()
     yield from other_values(reading, weights, by_conversation).items()
     for at, name in enumerate(CATEGORIES):
         yield name, average_precisions(reading.true_concern[:, at], reading.concern[:, at], weights)
 
 
-def _moved(model: Reading, against: Reading, by: NDArray[np.float32]) -> list[Figures]:
+def _most_changed(model: VersionPredictions, against: VersionPredictions, by: NDArray[np.float32]) -> list[Figures]:
     """The turns that moved furthest in one direction, most first."""
-    rows = np.argsort(-by, kind="stable")[:WORST]
-    return [{**case(model, int(row)), "before": float(against.any_chance[row])} for row in rows if by[row] >= _MOVED]
+    rows = np.argsort(-by, kind="stable")[:MOST_CASES]
+    return [
+        {**turn_case(model, int(row)), "before": float(against.any_concern_probability[row])}
+        for row in rows
+        if by[row] >= _LEAST_CHANGE
+    ]

@@ -10,9 +10,9 @@ from typing import Final
 
 from models.contract.errors import invalid
 from models.contract.json_lines import read_json_lines
-from training.calibration import Answers, load_answers
-from training.dataset import NEVER_HELD_OUT, Labelled, dataset_sha256, read_dataset
-from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, Settings, hold_out
+from training.calibration import HeldOutAnswers, load_answers
+from training.dataset import NEVER_HELD_OUT, LabelledConversation, dataset_sha256, read_dataset
+from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, TrainingSettings, hold_out
 
 _ALL_DATA: Final = NEVER_HELD_OUT[0].parent
 
@@ -26,25 +26,25 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationSet:
     """Labelled conversations with their notes, in the same order."""
 
-    items: tuple[Labelled, ...]
+    items: tuple[LabelledConversation, ...]
     notes: tuple[Notes, ...]
 
-    def chosen(self, positions: Iterable[int]) -> "Material":
+    def chosen(self, positions: Iterable[int]) -> "EvaluationSet":
         """The conversations at `positions`, in that order."""
         at = list(positions)
-        return Material(tuple(self.items[one] for one in at), tuple(self.notes[one] for one in at))
+        return EvaluationSet(tuple(self.items[one] for one in at), tuple(self.notes[one] for one in at))
 
 
-def corpus() -> tuple[Material, str]:
+def load_corpus() -> tuple[EvaluationSet, str]:
     """The conversations that versions are trained on and judged by, and the digest of all that is learnt from."""
     items = read_dataset()
-    return Material(tuple(items), _notes(items, _ALL_DATA.glob("*/*.jsonl"))), _digest()
+    return EvaluationSet(tuple(items), _notes(items, _ALL_DATA.glob("*/*.jsonl"))), _digest()
 
 
-def held_out(material: Material) -> Answers:
+def held_out(material: EvaluationSet) -> HeldOutAnswers:
     """The answers of models that had not learnt from the conversation; `conversation`: its position in `material`.
 
     Raises ValueError where they were given to other data than lie here now.
@@ -52,7 +52,7 @@ def held_out(material: Material) -> Answers:
     return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
 
 
-def left_out_answers(material: Material) -> Answers | None:
+def left_out_answers(material: EvaluationSet) -> HeldOutAnswers | None:
     """As `held_out`, of a model that learnt nothing from whole styles; None where none was kept of these data."""
     try:
         return load_answers(LEFT_OUT_ANSWERS, material.items, _digest())
@@ -60,12 +60,12 @@ def left_out_answers(material: Material) -> Answers | None:
         return None
 
 
-def never_held_out() -> list[Labelled]:
+def never_held_out() -> list[LabelledConversation]:
     """What every model learns from and none is asked about."""
     return read_dataset(*NEVER_HELD_OUT)
 
 
-def read_material(directory: Path) -> Material:
+def read_material(directory: Path) -> EvaluationSet:
     """Labelled conversations in the corpus's format (`training/data/care_conversations/GUIDE.md`), `*.jsonl`.
 
     Raises `invalid` (`conversations-unreadable`) where there are none or a line is not of that format.
@@ -74,23 +74,23 @@ def read_material(directory: Path) -> Material:
         items = read_dataset(directory)
         notes = _notes(items, directory.glob("*.jsonl"))
     except (ValueError, KeyError, TypeError, OSError) as error:
-        told = f"{directory}: not the corpus's format ({type(error).__name__}); see its GUIDE.md."
-        raise invalid("conversations-unreadable", told) from None
+        message = f"{directory}: not the corpus's format ({type(error).__name__}); see its GUIDE.md."
+        raise invalid("conversations-unreadable", message) from None
     if not items:
         raise invalid("conversations-unreadable", f"{directory} holds no conversations (*.jsonl).")
-    return Material(tuple(items), notes)
+    return EvaluationSet(tuple(items), notes)
 
 
-def known_to_the_corpus(material: Material) -> int:
+def count_in_training_data(material: EvaluationSet) -> int:
     """How many of these conversations stand in what is trained on, word for word."""
-    known = {_words(item) for item in [*corpus()[0].items, *never_held_out()]}
+    known = {_words(item) for item in [*load_corpus()[0].items, *never_held_out()]}
     return sum(_words(item) in known for item in material.items)
 
 
-def held_out_among(material: Material) -> int:
+def count_held_out(material: EvaluationSet) -> int:
     """How many of these conversations are those that training holds out, word for word."""
     items = read_dataset()
-    blind = {_words(items[at]) for at in hold_out(items, Settings()).held_out}
+    blind = {_words(items[at]) for at in hold_out(items, TrainingSettings()).held_out}
     return sum(_words(item) in blind for item in material.items)
 
 
@@ -98,11 +98,11 @@ def _digest() -> str:
     return dataset_sha256()
 
 
-def _words(item: Labelled) -> tuple[str, ...]:
+def _words(item: LabelledConversation) -> tuple[str, ...]:
     return tuple(turn.text for turn in item.conversation.turns)
 
 
-def _notes(items: Sequence[Labelled], files: Iterable[Path]) -> tuple[Notes, ...]:
+def _notes(items: Sequence[LabelledConversation], files: Iterable[Path]) -> tuple[Notes, ...]:
     rows = (row for file in files for row in read_json_lines(file))
     by_id = {str(row["id"]): Notes(bool(row.get("asr_style")), tuple(row.get("tags", ()))) for row in rows}
     return tuple(by_id[item.conversation.id] for item in items)

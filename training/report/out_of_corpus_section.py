@@ -95,10 +95,10 @@ def _left_out(rows: list[Figures]) -> Iterator[str]:
         [
             ("conversations, turns", *(f"{row['conversations']}, {row['turns']}" for row in rows)),
             ("with a concern, critical", *(f"{row['turns_with_a_concern']}, {row['critical_turns']}" for row in rows)),
-            *((told, *(figure(row[name]) for row in rows)) for name, told in names),
+            *((title, *(figure(row[name]) for row in rows)) for name, title in names),
             *(
-                (told, *(share(round(row[name], 3)) if "alert" in name else f"{row[name]:.3f}" for row in rows))
-                for name, told in shares
+                (title, *(share(round(row[name], 3)) if "alert" in name else f"{row[name]:.3f}" for row in rows))
+                for name, title in shares
             ),
         ],
     )

@@ -14,14 +14,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefacts.files import MANIFEST_NAME, Manifest, read_artefact, sha256_of
+from models.artefacts.files import MANIFEST_NAME, Manifest, load_manifest, sha256_of
 from models.contract.errors import invalid
 from models.contract.records import CATEGORIES, RISK_LEVELS, SENTIMENT_LABELS, SEVERITIES
 from models.registry.champions import SHIPPED, ResolvedModel, write_champions
 from models.text.analysis import TextModels
 from models.text.safeguarding import OUTPUTS
-from training.calibration import Answers, cross_calibrated, expected_level
-from training.report.material import Material, held_out
+from training.calibration import HeldOutAnswers, cross_calibrated_probabilities, severity_levels
+from training.report.material import EvaluationSet, held_out
 from training.risk_fitting import held_out_risk
 from training.summary_fitting import held_out_summaries, rouge_1, two_longest_turns
 
@@ -30,7 +30,7 @@ _AT_ONCE: Final = 16  # conversations between two words of progress
 
 
 @dataclass(frozen=True)
-class Reading:
+class VersionPredictions:
     """Probabilities and levels of one version; rows are turns in order, `owner` their conversation in `material`.
 
     `concern`: (turns, 16), the categories then any. `severity`: (turns,) index, -1 where the version tells none.
@@ -40,7 +40,7 @@ class Reading:
 
     name: str
     learnt: str  # a sentence: what the version had to do with these conversations before
-    material: Material
+    material: EvaluationSet
     owner: NDArray[np.int64]
     concern: NDArray[np.float32]
     severity: NDArray[np.int64]
@@ -88,7 +88,7 @@ class Reading:
         return self.true_concern[:, -1]
 
     @property
-    def any_chance(self) -> NDArray[np.float32]:
+    def any_concern_probability(self) -> NDArray[np.float32]:
         return self.concern[:, -1]
 
     @cached_property
@@ -102,17 +102,17 @@ class Reading:
         return np.asarray(self.above.any(axis=1))
 
     @cached_property
-    def nearness(self) -> NDArray[np.float64]:
+    def threshold_ratio(self) -> NDArray[np.float64]:
         """(turns,): the highest category probability as a share of its threshold; a turn is flagged from 1 on."""
         return np.asarray((self.concern[:, : len(CATEGORIES)] / self.thresholds).max(axis=1), dtype=np.float64)
 
-    def spread(self, values: Sequence[Any]) -> NDArray[Any]:
+    def per_turn(self, values: Sequence[Any]) -> NDArray[Any]:
         """(turns,): each conversation's value for each of its turns; `values`: one a conversation."""
         return np.asarray(values)[self.owner]
 
     def tagged(self, tags: frozenset[str]) -> NDArray[np.bool_]:
         """(turns,): those of conversations that carry any of `tags`."""
-        return self.spread([bool(tags & set(notes.tags)) for notes in self.material.notes])
+        return self.per_turn([bool(tags & set(notes.tags)) for notes in self.material.notes])
 
     def words(self) -> NDArray[np.int64]:
         """(turns,): the number of words of each turn."""
@@ -120,18 +120,18 @@ class Reading:
         return np.asarray([len(turn.text.split()) for turn in turns])
 
 
-def held_out_reading(corpus: Material, shipped: Path = SHIPPED) -> Reading:
+def held_out_predictions(corpus: EvaluationSet, shipped: Path = SHIPPED) -> VersionPredictions:
     """What the shipped models said of conversations that they had not learnt from.
 
     Calibrated crosswise, with the shipped thresholds. Raises ValueError where the answers are of other data.
     """
     answers = _by_conversation(held_out(corpus))
-    safeguarding = read_artefact(shipped / "safeguarding")
-    concern, sentiment, commitment = cross_calibrated(answers)
+    safeguarding = load_manifest(shipped / "safeguarding")
+    concern, sentiment, commitment = cross_calibrated_probabilities(answers)
     risk = held_out_risk(answers, corpus.items, safeguarding.thresholds)
     summaries = held_out_summaries(answers, corpus.items, safeguarding.thresholds)
     asked, owner = np.unique(answers.conversation, return_inverse=True)
-    return Reading(
+    return VersionPredictions(
         name=safeguarding.version,
         learnt="Every answer is by the model that ships, which had not learnt from the conversation, calibrated on "
         "others again. "
@@ -139,14 +139,14 @@ def held_out_reading(corpus: Material, shipped: Path = SHIPPED) -> Reading:
         material=corpus.chosen(int(at) for at in asked),
         owner=owner,
         concern=concern,
-        severity=expected_level(answers.severity),
+        severity=severity_levels(answers.severity),
         sentiment=sentiment,
         commitment=commitment,
-        risk=risk.told,
-        risk_chance=risk.any_chance,
+        risk=risk.predicted,
+        risk_chance=risk.any_concern_probability,
         rouge=summaries.rouge,
         thresholds=_thresholds(safeguarding.thresholds),
-        commitment_threshold=read_artefact(shipped / "actions").thresholds["commitment"],
+        commitment_threshold=load_manifest(shipped / "actions").thresholds["commitment"],
     )
 
 
@@ -158,7 +158,7 @@ class Version:
     artefacts: dict[str, Path]
 
     def manifest(self, name: str) -> Manifest:
-        return read_artefact(self.artefacts[name])
+        return load_manifest(self.artefacts[name])
 
     def load(self) -> TextModels:
         """Its readers, ready. Raises `WriteCareError` where parts do not belong together."""
@@ -183,13 +183,13 @@ def find_version(named: str, data_dir: Path, shipped: Path = SHIPPED) -> Version
     absent = [name for name, path in artefacts.items() if not (path / MANIFEST_NAME).is_file()]
     if absent:
         raise invalid("version-unknown", f"{named} is no folder of artefacts and no known version ({absent[0]}).")
-    return Version(read_artefact(artefacts["safeguarding"]).version, artefacts)
+    return Version(load_manifest(artefacts["safeguarding"]).version, artefacts)
 
 
-def reading_by(
-    version: Version, models: TextModels, material: Material, learnt: str, tell: Callable[[float], None]
-) -> Reading:
-    """Asks a loaded version about every conversation; `tell` is called with the share that is done.
+def predict_with(
+    version: Version, models: TextModels, material: EvaluationSet, learnt: str, report_progress: Callable[[float], None]
+) -> VersionPredictions:
+    """Asks a loaded version about every conversation; `report_progress` is called with the share that is done.
 
     Severity is known only of turns that the version flags.
     """
@@ -200,18 +200,18 @@ def reading_by(
         vectors = models.encoder.encode(asked)
         assessed = models.safeguarding.score(asked, vectors)
         felt = models.sentiment.predict_many(asked, vectors)
-        commitment += models.actions.commitments(asked, vectors)
+        commitment += models.actions.commitment_probabilities(asked, vectors)
         for item, rows, feelings in zip(some, assessed, felt, strict=True):
             concern += [[row.scores[name] for name in OUTPUTS] for row in rows]
             severity += [SEVERITIES.index(row.concerns[0].severity) if row.concerns else -1 for row in rows]
             sentiment += [[one.probabilities[name] for name in SENTIMENT_LABELS] for one in feelings]
-            told = models.risk.predict(item.conversation, rows, feelings)
-            risk.append(RISK_LEVELS.index(told.level))
-            chance.append(told.score)
+            predicted = models.risk.predict(item.conversation, rows, feelings)
+            risk.append(RISK_LEVELS.index(predicted.level))
+            chance.append(predicted.score)
             rouge.append(rouge_1(models.summarisation.summarise(item.conversation, rows).text, item.summary))
-        tell(min(1.0, (start + len(some)) / len(material.items)))
+        report_progress(min(1.0, (start + len(some)) / len(material.items)))
     owners = [at for at, item in enumerate(material.items) for _ in item.conversation.turns]
-    return Reading(
+    return VersionPredictions(
         name=version.name,
         learnt=learnt,
         material=material,
@@ -229,7 +229,7 @@ def reading_by(
 
 
 def _registered(name: str, version: str, data_dir: Path, shipped: Path) -> Path:
-    if (shipped / name / MANIFEST_NAME).is_file() and read_artefact(shipped / name).version == version:
+    if (shipped / name / MANIFEST_NAME).is_file() and load_manifest(shipped / name).version == version:
         return shipped / name
     found = sorted((data_dir / "models" / name).glob(f"{version}-????????"))
     if len(found) > 1:
@@ -241,6 +241,6 @@ def _thresholds(by_name: Mapping[str, float]) -> NDArray[np.float64]:
     return np.asarray([by_name[name] for name in CATEGORIES])
 
 
-def _by_conversation(answers: Answers) -> Answers:
+def _by_conversation(answers: HeldOutAnswers) -> HeldOutAnswers:
     """Rows sorted by conversation, as a reading has them."""
     return answers.rows(np.argsort(answers.conversation, kind="stable"))

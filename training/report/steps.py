@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 
-class Steps:
+class ProgressSteps:
     """What is being done; a step that can tell its share has a bar. A line a step where nobody watches a terminal."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Steps:
             console=self._console, disable=not self._console.is_terminal,
         )  # fmt: skip
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "ProgressSteps":
         self._progress.start()
         return self
 
@@ -26,24 +26,24 @@ class Steps:
         self._progress.stop()
 
     @contextmanager
-    def step(self, told: str, parts: float = 1.0) -> Iterator["Step"]:
+    def step(self, description: str, parts: float = 1.0) -> Iterator["ProgressStep"]:
         """One step of `parts` equal parts, done at the end of the block."""
-        task = self._progress.add_task(told, total=parts)
-        self.say(told)
-        yield Step(self, self._progress, task, told)
-        self._progress.update(task, completed=parts, description=told)
+        task = self._progress.add_task(description, total=parts)
+        self.print_line(description)
+        yield ProgressStep(self, self._progress, task, description)
+        self._progress.update(task, completed=parts, description=description)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line, where there is no bar to look at."""
         if not self._console.is_terminal:
             self._console.print(f"{line} …")
 
 
-class Step:
+class ProgressStep:
     """A step that is under way."""
 
-    def __init__(self, steps: Steps, progress: Progress, task: Any, told: str) -> None:
-        self._steps, self._progress, self._task, self._told = steps, progress, task, told
+    def __init__(self, steps: ProgressSteps, progress: Progress, task: Any, description: str) -> None:
+        self._steps, self._progress, self._task, self._description = steps, progress, task, description
 
     def share(self, done: float) -> None:
         """How much is done, of the step's parts."""
@@ -51,5 +51,5 @@ class Step:
 
     def part(self, name: str) -> None:
         """Another part has begun."""
-        self._steps.say(f"{self._told}: {name}")
-        self._progress.update(self._task, advance=1, description=f"{self._told}: {name}")
+        self._steps.print_line(f"{self._description}: {name}")
+        self._progress.update(self._task, advance=1, description=f"{self._description}: {name}")

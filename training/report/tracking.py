@@ -17,10 +17,10 @@ from instance.provisioning import connections
 from models.contract.errors import invalid
 
 EXPERIMENT: Final = "evaluation"
-_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def store_of(data_dir: Path) -> str:
+def default_store(data_dir: Path) -> str:
     """Where runs of this data folder are kept: the running system's PostgreSQL, else a file of its own."""
     directory = _postgres_of(data_dir)
     if directory is not None:
@@ -30,15 +30,15 @@ def store_of(data_dir: Path) -> str:
     return f"sqlite:///{folder / 'runs.db'}"
 
 
-def checked_store(uri: str) -> str:
+def require_local_store(uri: str) -> str:
     """`uri` as it is; raises `invalid` (`store-elsewhere`) where it names a server of another machine."""
     parts = urlsplit(uri)
-    if parts.scheme.startswith("http") and parts.hostname not in _HERE:
+    if parts.scheme.startswith("http") and parts.hostname not in _LOCAL_HOSTS:
         raise invalid("store-elsewhere", "Runs are kept on this machine: a file, a database or a loopback address.")
     return uri
 
 
-def keep_run(uri: str, data_dir: Path, name: str, figures: Mapping[str, Any], directory: Path) -> str:
+def log_run(uri: str, data_dir: Path, name: str, figures: Mapping[str, Any], directory: Path) -> str:
     """Keeps figures and files of `directory` as a run of the experiment `evaluation`; returns the run's id."""
     from models.registry.mlflow_registry import mlflow_client  # noqa: PLC0415 - MLflow takes seconds to import
 
@@ -90,8 +90,8 @@ def _postgres_of(data_dir: Path) -> Path | None:
     """The socket folder of the embedded server that answers now, as `run.json` names it."""
     try:
         named = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))["postgres_socket_dir"]
-        with socket.socket(socket.AF_UNIX) as door:
-            door.connect(f"{named}/.s.PGSQL.{PORT}")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.connect(f"{named}/.s.PGSQL.{PORT}")
     except (OSError, ValueError, KeyError):
         return None
     return Path(named)

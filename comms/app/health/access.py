@@ -9,24 +9,24 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials
 
 from comms.kernel.access.roles import refuse_unless
-from comms.kernel.database import Origin
+from comms.kernel.database import RequestOrigin
 from comms.web.credentials import refuse_inactive
-from comms.web.dependencies import InHouse, bearer, origin_of, signed_in
+from comms.web.dependencies import ContextDep, authenticated_actor, bearer, origin_of
 
 
-async def operating(
+async def require_operator(
     request: Request,
-    house: InHouse,
+    ctx: ContextDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-    origin: Annotated[Origin, Depends(origin_of)],
+    origin: Annotated[RequestOrigin, Depends(origin_of)],
 ) -> None:
     """Raises `unauthenticated`, `refused`, `unavailable` (`too-many-requests`, `database-unreachable`)."""
-    if credentials is not None and house.operations_token.is_that(credentials.credentials):
+    if credentials is not None and ctx.operations_token.is_that(credentials.credentials):
         return
-    actor = await signed_in(request, house, credentials, origin)
+    actor = await authenticated_actor(request, ctx, credentials, origin)
     refuse_unless(actor, "operations.read")
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         await refuse_inactive(conn, actor)
 
 
-Operating: Final = Depends(operating)
+OperatorAccess: Final = Depends(require_operator)

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import httpx
 
 from comms.kernel.malware_scanner import ClamAV
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.confinement.process import Confinement
 from models.contract.errors import WriteCareError, unavailable
 from models.contract.records import Record
@@ -40,17 +40,17 @@ class Health(Record):
     confinement_layers: tuple[str, ...]
 
 
-async def examine(house: House, confinement: Confinement) -> Health:
+async def examine(ctx: AppContext, confinement: Confinement) -> Health:
     """Asks everything at once; how far a child that opens files is confined, the process found out at its start."""
     database, storage, models, scanner = await asyncio.gather(
-        _check(lambda: _database(house)), _check(house.objects.probe), _models(house), _scanner(house)
+        _check(lambda: _database(ctx)), _check(ctx.objects.probe), _models(ctx), _scanner(ctx)
     )
     status: Literal["ok", "degraded", "down"] = "ok"
     if "down" in (models.status, scanner.status) or confinement.missing:
         status = "degraded"
     if "down" in (database.status, storage.status):
         status = "down"
-    if confinement.missing and not house.settings.allow_unconfined_decoding:
+    if confinement.missing and not ctx.settings.allow_unconfined_decoding:
         status = "down"  # every recording and every attachment is refused
     return Health(
         status=status, database=database, storage=storage, models=models, scanner=scanner,
@@ -70,19 +70,19 @@ async def _check(ask: Callable[[], Awaitable[None]]) -> Check:
     return Check(status="ok", seconds=time.perf_counter() - began)
 
 
-async def _database(house: House) -> None:
-    async with house.database.acting_for_nobody() as conn:
+async def _database(ctx: AppContext) -> None:
+    async with ctx.database.without_tenant() as conn:
         await conn.execute("select 1")
 
 
-async def _scanner(house: House) -> Check:
-    if not isinstance(house.scanner, ClamAV):
+async def _scanner(ctx: AppContext) -> Check:
+    if not isinstance(ctx.scanner, ClamAV):
         return Check(status="unused", seconds=0.0, detail="No malware scanner is named (WRITECARE_CLAMD_URL).")
-    return await _check(house.scanner.ping)
+    return await _check(ctx.scanner.ping)
 
 
-async def _models(house: House) -> Check:
-    url = house.settings.serve_url
+async def _models(ctx: AppContext) -> Check:
+    url = ctx.settings.serve_url
     if url is None:
         return Check(status="unused", seconds=0.0, detail="No model endpoints are named (WRITECARE_SERVE_URL).")
 

@@ -5,26 +5,26 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import Field as Setting
+from pydantic import Field as SpeechBenchSetup
 from pydantic import ValidationError
 
 from comms.app.pages.layout import Field, Page, form_of, page
 from comms.app.pages.routes import COOKIE
 from comms.identity.authentication.refresh_tokens import refresh
 from comms.identity.authentication.routes import COOKIE as REFRESH_COOKIE
-from comms.identity.authentication.routes import keep_in_cookie, know_browser
-from comms.identity.authentication.sign_in import PasswordRedemption, enrol_second_factor, redeem_reset
+from comms.identity.authentication.routes import keep_in_cookie, remember_browser
+from comms.identity.authentication.sign_in import PasswordRedemption, enrol_second_factor, set_password_with_code
 from comms.identity.second_factors import confirm_second_factor
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from comms.web.cookies import read_cookie, set_cookie
 from comms.web.credentials import refuse_inactive
-from comms.web.dependencies import FROM_ANYBODY, InHouse, refuse_other_origins
+from comms.web.dependencies import RATE_LIMIT_BY_ADDRESS, ContextDep, refuse_other_origins
 from comms.web.problems import status_of
 from models.contract.errors import WriteCareError
 from models.contract.records import Record
 
-router = APIRouter(include_in_schema=False, default_response_class=Page, dependencies=[FROM_ANYBODY])
+router = APIRouter(include_in_schema=False, default_response_class=Page, dependencies=[RATE_LIMIT_BY_ADDRESS])
 
 _TOO_SHORT: Final = "A password has 12 characters or more."
 
@@ -32,16 +32,16 @@ _TOO_SHORT: Final = "A password has 12 characters or more."
 class TypedPassword(Record):
     """What is typed in to set a password; checked as the API's body is."""
 
-    tenant: str = Setting(default="", max_length=63, repr=False)
-    user: str = Setting(default="", max_length=63, repr=False)
-    code: str = Setting(default="", max_length=80, repr=False)
-    new_password: str = Setting(default="", max_length=1024, repr=False)
+    tenant: str = SpeechBenchSetup(default="", max_length=63, repr=False)
+    user: str = SpeechBenchSetup(default="", max_length=63, repr=False)
+    code: str = SpeechBenchSetup(default="", max_length=80, repr=False)
+    new_password: str = SpeechBenchSetup(default="", max_length=1024, repr=False)
 
 
 class TypedCode(Record):
     """A code of an authenticator, or one to recover with."""
 
-    code: str = Setting(default="", max_length=40, repr=False)
+    code: str = SpeechBenchSetup(default="", max_length=40, repr=False)
 
 
 @router.get("/set-password")
@@ -51,17 +51,17 @@ async def set_password_form() -> str:
 
 
 @router.post("/set-password", response_model=None)
-async def set_password(request: Request, house: InHouse, sent: Annotated[TypedPassword, Form()]) -> Response:
+async def set_password(request: Request, ctx: ContextDep, sent: Annotated[TypedPassword, Form()]) -> Response:
     """Sets it, then shows the form to sign in with; else says why not."""
     refuse_other_origins(request)
     try:
-        await redeem_reset(house, PasswordRedemption.model_validate(sent.model_dump()))
+        await set_password_with_code(ctx, PasswordRedemption.model_validate(sent.model_dump()))
     except ValidationError:
         return Page(_set_password_page(sent, _TOO_SHORT), 422)
     except WriteCareError as error:
         return Page(_set_password_page(sent, error.detail), status_of(error))
     done = RedirectResponse("/sign-in", 303)
-    know_browser(done, house, sent.tenant, sent.user)
+    remember_browser(done, ctx, sent.tenant, sent.user)
     return done
 
 
@@ -72,37 +72,37 @@ async def second_factor_form() -> str:
 
 
 @router.post("/second-factor", response_model=None)
-async def begin_second_factor(request: Request, house: InHouse, sent: Annotated[TypedCode, Form()]) -> Response:
+async def begin_second_factor(request: Request, ctx: ContextDep, sent: Annotated[TypedCode, Form()]) -> Response:
     """Shows the new authenticator's address, and asks for a code of it."""
     refuse_other_origins(request)
     try:
-        enrolled = await enrol_second_factor(house, await _signed_in(request, house), sent.code or None)
+        enrolled = await enrol_second_factor(ctx, await _signed_in(request, ctx), sent.code or None)
     except WriteCareError as error:
         return Page(_second_factor_page(error.detail), status_of(error))
     return Page(_confirm_page(enrolled.otpauth_uri, ""))
 
 
 @router.post("/second-factor/confirm", response_model=None)
-async def confirm(request: Request, house: InHouse, sent: Annotated[TypedCode, Form()]) -> Response:
+async def confirm(request: Request, ctx: ContextDep, sent: Annotated[TypedCode, Form()]) -> Response:
     """Turns it on, shows the codes to recover with once, and gives the browser a token that opens everything."""
     refuse_other_origins(request)
     try:
-        person = await _signed_in(request, house)
-        async with house.database.acting_as(person) as conn:
-            codes = await confirm_second_factor(conn, house.keys, person, sent.code)
-        tokens = await refresh(house, read_cookie(request, house.settings, REFRESH_COOKIE) or "")
+        person = await _signed_in(request, ctx)
+        async with ctx.database.acting_as(person) as conn:
+            codes = await confirm_second_factor(conn, ctx.keys, person, sent.code)
+        tokens = await refresh(ctx, read_cookie(request, ctx.settings, REFRESH_COOKIE) or "")
     except WriteCareError as error:
         return Page(_confirm_page("", error.detail), status_of(error))
     done = Page(_recovery_page(codes.recovery_codes))
-    set_cookie(done, house.settings, COOKIE, tokens.access_token, tokens.expires_in)
-    keep_in_cookie(done, house, tokens)
+    set_cookie(done, ctx.settings, COOKIE, tokens.access_token, tokens.expires_in)
+    keep_in_cookie(done, ctx, tokens)
     return done
 
 
-async def _signed_in(request: Request, house: House) -> Actor:
+async def _signed_in(request: Request, ctx: AppContext) -> Actor:
     """Whose browser it is; raises `unauthenticated`."""
-    person = house.verifier.verify(read_cookie(request, house.settings, COOKIE))
-    async with house.database.acting_as(person) as conn:
+    person = ctx.verifier.verify(read_cookie(request, ctx.settings, COOKIE))
+    async with ctx.database.acting_as(person) as conn:
         await refuse_inactive(conn, person)
     return person
 
@@ -117,12 +117,12 @@ def _set_password_page(typed: TypedPassword, problem: str) -> str:
             Field("new_password", "New password, of 12 characters or more", "new-password", kind="password"),
         ),
     )  # fmt: skip
-    told = "<p>Three or four words that have nothing to do with each other, or with you, make a good password.</p>\n"
-    return page("Set your password: WriteCareConnect", f"<h1>Set your password</h1>\n{told}{form}")
+    advice = "<p>Three or four words that have nothing to do with each other, or with you, make a good password.</p>\n"
+    return page("Set your password: WriteCareConnect", f"<h1>Set your password</h1>\n{advice}{form}")
 
 
 def _second_factor_page(problem: str) -> str:
-    told = (
+    advice = (
         "<p>With an authenticator on your telephone nobody signs in as you with your password alone. You need an app "
         "that makes one-time codes.</p>\n"
     )
@@ -130,7 +130,7 @@ def _second_factor_page(problem: str) -> str:
         "code", "A code of the authenticator that you have now, if you have one", "one-time-code", needed=False
     )
     form = form_of("/second-factor", "Set up", problem, (code,))
-    return page("Second factor: WriteCareConnect", f"<h1>Second factor</h1>\n{told}{form}")
+    return page("Second factor: WriteCareConnect", f"<h1>Second factor</h1>\n{advice}{form}")
 
 
 def _confirm_page(address: str, problem: str) -> str:
@@ -143,8 +143,10 @@ def _confirm_page(address: str, problem: str) -> str:
 
 def _recovery_page(codes: tuple[str, ...]) -> str:
     listed = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in codes)
-    told = "<p>Your second factor is on. If you lose it, each of these codes is good once in its place. Keep them.</p>"
+    advice = (
+        "<p>Your second factor is on. If you lose it, each of these codes is good once in its place. Keep them.</p>"
+    )
     return page(
         "Second factor: WriteCareConnect",
-        f'<h1>Second factor</h1>\n{told}\n<ul>\n{listed}\n</ul>\n<p><a href="/">Go on</a></p>',
+        f'<h1>Second factor</h1>\n{advice}\n<ul>\n{listed}\n</ul>\n<p><a href="/">Go on</a></p>',
     )

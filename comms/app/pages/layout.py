@@ -123,7 +123,7 @@ class Field:
 
 def form_of(action: str, button: str, problem: str, fields: Iterable[Field]) -> str:
     """A form of one column, with what went wrong at the last try above it."""
-    told = f'<p class="notice" role="alert" id="problem">{escape(problem)}</p>\n' if problem else ""
+    alert = f'<p class="notice" role="alert" id="problem">{escape(problem)}</p>\n' if problem else ""
     lines = "".join(
         _FIELD.format(
             name=field.name, label=field.label, kind=field.kind, fill=field.fill, value=escape(field.value),
@@ -131,7 +131,7 @@ def form_of(action: str, button: str, problem: str, fields: Iterable[Field]) -> 
         )
         for field in fields
     )  # fmt: skip
-    return f'{told}<form method="post" action="{action}">\n{lines}<p><button>{button}</button></p>\n</form>\n'
+    return f'{alert}<form method="post" action="{action}">\n{lines}<p><button>{button}</button></p>\n</form>\n'
 
 
 def api_page(document: dict[str, Any]) -> str:

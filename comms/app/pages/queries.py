@@ -15,7 +15,7 @@ from comms.identity.account_changes.queries import AccountChange, list_changes
 from comms.kernel.access.roles import PERMISSIONS, Role, RolePermission, known_role
 from comms.kernel.database import Actor, Connection, one
 from comms.safeguarding.alerts.subjects import SubjectDecision, open_proposals, recent_decisions
-from comms.web.pagination import LAST_ID
+from comms.web.pagination import MAX_UUID
 from models.contract.records import Record
 
 _MOST_NOTICES: Final = 20
@@ -87,17 +87,17 @@ async def _count(conn: Connection, rows: str) -> int:
 
 
 async def _notices(conn: Connection) -> list[BrokenGlass]:
-    return await list_broken_glass(conn, acknowledged=False, before=LAST_ID, limit=_MOST_NOTICES)
+    return await list_broken_glass(conn, acknowledged=False, before=MAX_UUID, limit=_MOST_NOTICES)
 
 
 async def _own_changes(conn: Connection) -> list[AccountChange]:
-    found = await list_changes(conn, own=True, before=LAST_ID, limit=_MOST_NOTICES)
+    found = await list_changes(conn, own=True, before=MAX_UUID, limit=_MOST_NOTICES)
     since = datetime.now(UTC) - _LATELY
     return [change for change in found if change.created_at > since]
 
 
 async def _waiting_changes(conn: Connection) -> list[AccountChange]:
-    return await list_changes(conn, state="waiting", before=LAST_ID, limit=_MOST_NOTICES)
+    return await list_changes(conn, state="waiting", before=MAX_UUID, limit=_MOST_NOTICES)
 
 
 def _people_in(changes: list[AccountChange]) -> set[UUID]:

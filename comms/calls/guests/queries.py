@@ -12,7 +12,7 @@ import uuid_utils.compat as uuid_utils
 from pydantic import Field
 
 from comms.calls.sessions.participants import add_participant, remove_participant
-from comms.calls.sessions.queries import NewParticipant, lock_session, read_session, refuse_unless_known
+from comms.calls.sessions.queries import NewParticipant, lock_session, read_session, require_context_visible
 from comms.identity.sign_ins.queries import end_all_sign_ins, open_sign_in
 from comms.kernel.access.tokens import invitation_invalid
 from comms.kernel.audit_log import record_act
@@ -63,7 +63,7 @@ async def invite(conn: Connection, actor: Actor, session_id: UUID, new: NewInvit
     if not now < new.expires_at <= now + _LONGEST_INVITATION:
         raise invalid("expiry-invalid", f"An invitation lasts at most {_LONGEST_INVITATION.days} days, from now.")
     session = await lock_session(conn, session_id)
-    refuse_unless_known(session)  # a guest takes part, and so knows
+    require_context_visible(session)  # a guest takes part, and so knows
     if session.status in ("ended", "cancelled"):
         raise conflict("session-status", f"The session is {session.status}: nobody can be invited.")
     made = await conn.execute(

@@ -10,7 +10,7 @@ from comms.kernel.database import Actor, Connection
 from models.contract.errors import Kind, WriteCareError
 
 
-class AlreadyThere(WriteCareError):
+class DuplicateRecording(WriteCareError):
     """The session has a recording of the same files, which the sender may see."""
 
     def __init__(self, recording_id: UUID) -> None:
@@ -32,8 +32,8 @@ def content_digest_of(session_id: UUID, upload: Upload, owners: Sequence[Session
     return hashlib.sha256(repr((str(session_id), tracks)).encode()).digest()
 
 
-async def refuse_same(conn: Connection, actor: Actor, session_id: UUID, content_digest: bytes) -> None:
-    """Raises `AlreadyThere`; the session's uploads of the same content wait here for one another until their ends."""
+async def refuse_duplicate(conn: Connection, actor: Actor, session_id: UUID, content_digest: bytes) -> None:
+    """Raises `DuplicateRecording`; the session's uploads of the same content wait here for one another until their ends."""
     await conn.execute(
         "select pg_advisory_xact_lock(hashtextextended(%s, 29))",
         (f"{actor.tenant_id}/{session_id}/{content_digest.hex()}",),
@@ -44,4 +44,4 @@ async def refuse_same(conn: Connection, actor: Actor, session_id: UUID, content_
         (session_id, content_digest),
     )
     if (row := await found.fetchone()) is not None:
-        raise AlreadyThere(row["id"])
+        raise DuplicateRecording(row["id"])

@@ -18,16 +18,16 @@ import structlog
 import uuid_utils.compat as uuid_utils
 
 from comms.calls.recordings import queries
-from comms.calls.recordings.duplicates import content_digest_of, refuse_same
+from comms.calls.recordings.duplicates import content_digest_of, refuse_duplicate
 from comms.calls.recordings.queries import Recording, SealedTrack
 from comms.calls.recordings.upload_form import Upload
 from comms.calls.sessions.queries import Session, SessionParticipant, read_session
 from comms.governance.consent.permissions import refuse_unless_permitted
 from comms.kernel.database import Actor, Connection
 from comms.kernel.storage.key_service import KEY_BYTES
-from comms.kernel.storage.segment_encryption import SEGMENT_BYTES, Belonging, seal
-from comms.web.context import House
-from comms.web.idempotency.uploads import UNKEYED, Once
+from comms.kernel.storage.segment_encryption import SEGMENT_BYTES, TrackObjectRef, seal
+from comms.web.context import AppContext
+from comms.web.idempotency.uploads import UNKEYED_UPLOAD, KeyedUpload
 from models.audio import decoder
 from models.audio.decoder import AudioInfo
 from models.contract.audio_tracks import Channels
@@ -42,7 +42,7 @@ _MEDIA_TYPES: Final = {
 
 
 @dataclass(frozen=True)
-class _Sound:
+class _InspectedFile:
     """A file that has been found to hold sound, whom of (None where it is of everybody), and how it is to be read."""
 
     file: BinaryIO = field(repr=False)
@@ -59,84 +59,104 @@ async def start(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
     session = await _session(conn, actor, session_id)
     if session.status not in ("scheduled", "active"):
         raise conflict("session-status", f"The session is {session.status}: upload its recording instead.")
-    present = [participant for participant in session.participants if participant.left_at is None]
-    if not present:
-        raise _nobody(session_id)
-    await refuse_unless_permitted(conn, _people(present), "record")
-    return await queries.begin(conn, actor, session_id)
+    current_participants = [participant for participant in session.participants if participant.left_at is None]
+    if not current_participants:
+        raise _no_participants(session_id)
+    await refuse_unless_permitted(conn, _user_ids(current_participants), "record")
+    return await queries.insert_running(conn, actor, session_id)
 
 
 async def stop(
-    house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once[Recording] = UNKEYED
+    ctx: AppContext,
+    actor: Actor,
+    session_id: UUID,
+    upload: Upload,
+    keyed_upload: KeyedUpload[Recording] = UNKEYED_UPLOAD,
 ) -> Recording:
-    """The running recording ends with these tracks; as `take_in`, and a conflict (`not-recording`)."""
-    async with house.database.acting_as(actor) as conn:
-        await once.claim(conn, actor)
+    """The running recording ends with these tracks; as `store_upload`, and a conflict (`not-recording`)."""
+    async with ctx.database.acting_as(actor) as conn:
+        await keyed_upload.claim(conn, actor)
         await _session(conn, actor, session_id)
         recording_id = await queries.running_recording(conn, session_id)
-    return await _take_in(house, actor, session_id, upload, recording_id=recording_id, begun=True, once=once)
+    return await _store_upload(
+        ctx, actor, session_id, upload, recording_id=recording_id, already_started=True, keyed_upload=keyed_upload
+    )
 
 
-async def discard(house: House, actor: Actor, session_id: UUID, once: Once[Recording] = UNKEYED) -> Recording:
+async def discard(
+    ctx: AppContext, actor: Actor, session_id: UUID, keyed_upload: KeyedUpload[Recording] = UNKEYED_UPLOAD
+) -> Recording:
     """The running recording ends without tracks; raises `missing`, a conflict (`not-recording`)."""
-    async with house.database.acting_as(actor) as conn:
-        await once.claim(conn, actor)
+    async with ctx.database.acting_as(actor) as conn:
+        await keyed_upload.claim(conn, actor)
         await read_session(conn, actor, session_id)
         recording = await queries.discard_running(conn, actor, session_id)
-        await once.keep(recording)
+        await keyed_upload.keep(recording)
         return recording
 
 
-async def take_in(
-    house: House, actor: Actor, session_id: UUID, upload: Upload, once: Once[Recording] = UNKEYED
+async def store_upload(
+    ctx: AppContext,
+    actor: Actor,
+    session_id: UUID,
+    upload: Upload,
+    keyed_upload: KeyedUpload[Recording] = UNKEYED_UPLOAD,
 ) -> Recording:
     """Stores an uploaded recording of the session; it is read soon after.
 
     Raises `missing`, `invalid` and `too_large` (the form, the audio), `refused` (`consent-missing`,
-    `no-lawful-basis`), `AlreadyThere` and other conflicts, `unavailable` (storage); then database and storage are as
+    `no-lawful-basis`), `DuplicateRecording` and other conflicts, `unavailable` (storage); then database and storage are as
     they were.
     """
-    return await _take_in(house, actor, session_id, upload, recording_id=uuid_utils.uuid7(), begun=False, once=once)
+    return await _store_upload(
+        ctx,
+        actor,
+        session_id,
+        upload,
+        recording_id=uuid_utils.uuid7(),
+        already_started=False,
+        keyed_upload=keyed_upload,
+    )
 
 
-async def _take_in(
-    house: House,
+async def _store_upload(
+    ctx: AppContext,
     actor: Actor,
     session_id: UUID,
     upload: Upload,
     *,
     recording_id: UUID,
-    begun: bool,
-    once: Once[Recording],
+    already_started: bool,
+    keyed_upload: KeyedUpload[Recording],
 ) -> Recording:
-    async with house.database.acting_as(actor) as conn:
-        await once.claim(conn, actor)
+    async with ctx.database.acting_as(actor) as conn:
+        await keyed_upload.claim(conn, actor)
         session = await _session(conn, actor, session_id)
         owners = owners_of(upload, session)
-        await refuse_unless_permitted(conn, _heard(owners, session), "record")
+        await refuse_unless_permitted(conn, _audible_people(owners, session), "record")
         content_digest = content_digest_of(session_id, upload, owners)
-        if not (begun or upload.keep_duplicate):  # before anything is decoded and stored, and again below
-            await refuse_same(conn, actor, session_id, content_digest)
-    sounds = await _inspected(house, actor, upload, owners)
-    belongings = [Belonging(actor.tenant_id, recording_id, uuid_utils.uuid7()) for _ in sounds]
+        if not (already_started or upload.keep_duplicate):  # before anything is decoded and stored, and again below
+            await refuse_duplicate(conn, actor, session_id, content_digest)
+    sounds = await _inspected(ctx, actor, upload, owners)
+    object_refs = [TrackObjectRef(actor.tenant_id, recording_id, uuid_utils.uuid7()) for _ in sounds]
     try:
-        tracks = [await _store(house, belonging, sound) for belonging, sound in zip(belongings, sounds, strict=True)]
-        async with house.database.acting_as(actor) as conn:
-            await once.claim(conn, actor)
+        tracks = [await _store(ctx, object_ref, sound) for object_ref, sound in zip(object_refs, sounds, strict=True)]
+        async with ctx.database.acting_as(actor) as conn:
+            await keyed_upload.claim(conn, actor)
             session = await _session(conn, actor, session_id)
-            await refuse_unless_permitted(conn, _heard(owners, session), "record")
-            if not (begun or upload.keep_duplicate):
-                await refuse_same(conn, actor, session_id, content_digest)
-            if begun and await queries.running_recording(conn, session_id) != recording_id:
+            await refuse_unless_permitted(conn, _audible_people(owners, session), "record")
+            if not (already_started or upload.keep_duplicate):
+                await refuse_duplicate(conn, actor, session_id, content_digest)
+            if already_started and await queries.running_recording(conn, session_id) != recording_id:
                 raise conflict("not-recording", "Another recording of this session runs by now: upload this one.")
             recording = await queries.keep(conn, actor, recording_id, session_id, tracks, content_digest=content_digest)
-            await once.keep(recording)
+            await keyed_upload.keep(recording)
     except BaseException:
         # even where the request was cancelled: ciphertext without a row is of no use to anybody
-        await asyncio.shield(_remove_unless_kept(house, actor, belongings))
+        await asyncio.shield(_remove_unless_kept(ctx, actor, object_refs))
         raise
-    house.metrics.recordings_taken.inc()
-    house.metrics.audio_seconds.inc(sum(sound.info.duration_seconds for sound in sounds))
+    ctx.metrics.recordings_taken.inc()
+    ctx.metrics.audio_seconds.inc(sum(sound.info.duration_seconds for sound in sounds))
     return recording
 
 
@@ -145,11 +165,11 @@ async def _session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
     if session.status == "cancelled":
         raise conflict("session-status", "The session was cancelled: there is nothing to record.")
     if not session.participants:
-        raise _nobody(session_id)
+        raise _no_participants(session_id)
     return session
 
 
-def _nobody(session_id: UUID) -> WriteCareError:
+def _no_participants(session_id: UUID) -> WriteCareError:
     return conflict(
         "session-without-participants", f"Say who takes part first: POST /api/sessions/{session_id}/participants."
     )
@@ -181,42 +201,42 @@ def owners_of(upload: Upload, session: Session) -> tuple[SessionParticipant | No
     return tuple(owners)
 
 
-def _people(participants: Sequence[SessionParticipant]) -> tuple[UUID, ...]:
+def _user_ids(participants: Sequence[SessionParticipant]) -> tuple[UUID, ...]:
     return tuple(participant.user_id for participant in participants)
 
 
-def _heard(owners: Sequence[SessionParticipant | None], session: Session) -> tuple[UUID, ...]:
+def _audible_people(owners: Sequence[SessionParticipant | None], session: Session) -> tuple[UUID, ...]:
     """Who can be heard: the tracks' owners, everybody who ever took part where a track is mixed."""
     named = [owner for owner in owners if owner is not None]
-    return _people(named if len(named) == len(owners) else session.participants)
+    return _user_ids(named if len(named) == len(owners) else session.participants)
 
 
 async def _inspected(
-    house: House, actor: Actor, upload: Upload, owners: Sequence[SessionParticipant | None]
-) -> Sequence[_Sound]:
+    ctx: AppContext, actor: Actor, upload: Upload, owners: Sequence[SessionParticipant | None]
+) -> Sequence[_InspectedFile]:
     """Each file decoded once, in a confined child process, and nothing kept; a person's own file is one track."""
-    settings = house.settings
-    sounds: list[_Sound] = []
+    settings = ctx.settings
+    sounds: list[_InspectedFile] = []
     for file, owner in zip(upload.files, owners, strict=True):
         channels: Channels = upload.channels if owner is None else "mix"
         inspect = partial(
             decoder.inspect, file, max_seconds=settings.max_recording_seconds, channels=channels,
             allow_unconfined=settings.allow_unconfined_decoding,
         )  # fmt: skip
-        info = await house.recording_decoders.run(actor.tenant_id, inspect)
-        sounds.append(_Sound(file, info, channels, owner))
-        decoder.refuse_too_much([sound.info for sound in sounds], settings.max_recording_seconds)
+        info = await ctx.recording_decoders.run(actor.tenant_id, inspect)
+        sounds.append(_InspectedFile(file, info, channels, owner))
+        decoder.refuse_too_long([sound.info for sound in sounds], settings.max_recording_seconds)
     return sounds
 
 
-async def _store(house: House, belonging: Belonging, sound: _Sound) -> SealedTrack:
+async def _store(ctx: AppContext, object_ref: TrackObjectRef, sound: _InspectedFile) -> SealedTrack:
     key = secrets.token_bytes(KEY_BYTES)
-    wrapped = await house.keys.wrap(key, belonging.context())
+    wrapped = await ctx.keys.wrap(key, object_ref.context())
     size = sound.file.seek(0, 2)
     sound.file.seek(0)
-    await house.objects.put(belonging.object_key(), seal(_pieces(sound.file), key, belonging))
+    await ctx.objects.put(object_ref.object_key(), seal(_pieces(sound.file), key, object_ref))
     return SealedTrack(
-        belonging=belonging, participant_id=sound.participant.id if sound.participant is not None else None,
+        object_ref=object_ref, participant_id=sound.participant.id if sound.participant is not None else None,
         media_type=_MEDIA_TYPES.get(sound.info.container, "application/octet-stream"), size_bytes=size,
         duration_seconds=sound.info.duration_seconds, channels=sound.channels, sound=sound.info.sound, key=wrapped,
     )  # fmt: skip
@@ -227,14 +247,14 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _remove_unless_kept(house: House, actor: Actor, belongings: Sequence[Belonging]) -> None:
+async def _remove_unless_kept(ctx: AppContext, actor: Actor, object_refs: Sequence[TrackObjectRef]) -> None:
     """A commit whose answer was lost may have kept the rows: they are asked. What fails here, the sweep does later."""
-    written = [belonging.object_key() for belonging in belongings]
+    written = [object_ref.object_key() for object_ref in object_refs]
     try:
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             kept = await queries.kept_objects(conn, written)
         for object_key in written:
             if object_key not in kept:
-                await house.objects.delete(object_key)
+                await ctx.objects.delete(object_key)
     except WriteCareError as error:
         _log.warning("objects without a row are left to the sweep", problem=error.slug)

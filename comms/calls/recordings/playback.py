@@ -9,8 +9,8 @@ from uuid import UUID
 from comms.calls.recordings.queries import Recording, Track, load_recording, track_key
 from comms.kernel.database import Actor, Connection
 from comms.kernel.storage.scratch_files import open_scratch
-from comms.kernel.storage.segment_encryption import Belonging, Span, sealed_span, unseal
-from comms.web.context import House
+from comms.kernel.storage.segment_encryption import ByteRange, TrackObjectRef, sealed_range, unseal
+from comms.web.context import AppContext
 from models.contract.errors import missing
 
 
@@ -19,37 +19,37 @@ class OpenedTrack:
     """A track and the key to it; `read` needs no database any more."""
 
     track: Track
-    belonging: Belonging
+    object_ref: TrackObjectRef
     _key: bytes = field(repr=False)
 
-    def read(self, house: House, span: Span) -> AsyncIterator[bytes]:
+    def read(self, ctx: AppContext, byte_range: ByteRange) -> AsyncIterator[bytes]:
         """The plain bytes of the span, in pieces; raises a conflict (`recording-damaged`), `missing`, `unavailable`."""
-        stored = house.objects.get(self.belonging.object_key(), sealed_span(self.track.size_bytes, span))
-        return unseal(stored, self._key, self.belonging, self.track.size_bytes, span)
+        stored = ctx.objects.get(self.object_ref.object_key(), sealed_range(self.track.size_bytes, byte_range))
+        return unseal(stored, self._key, self.object_ref, self.track.size_bytes, byte_range)
 
 
 async def unlock_track(
-    house: House, conn: Connection, actor: Actor, recording: Recording, position: int
+    ctx: AppContext, conn: Connection, actor: Actor, recording: Recording, position: int
 ) -> OpenedTrack:
     """The recording's track at the position; raises `missing` where there is none or it has been deleted."""
     for track in recording.tracks:
         if track.position == position:
-            belonging, wrapped = await track_key(conn, actor, recording, track)
-            return OpenedTrack(track, belonging, await house.keys.unwrap(wrapped, belonging.context()))
+            object_ref, wrapped = await track_key(conn, actor, recording, track)
+            return OpenedTrack(track, object_ref, await ctx.keys.unwrap(wrapped, object_ref.context()))
     raise missing("track")
 
 
-async def open_track(house: House, actor: Actor, recording_id: UUID, position: int) -> BinaryIO:
+async def open_track(ctx: AppContext, actor: Actor, recording_id: UUID, position: int) -> BinaryIO:
     """The track's plain bytes in a file without a name, at its beginning, for the decoder. The caller closes it.
 
     Raises `missing`, a conflict (`recording-damaged`, `key-damaged`), `unavailable`.
     """
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         recording = await load_recording(conn, recording_id)
-        opened = await unlock_track(house, conn, actor, recording, position)
-    file = open_scratch(house.settings.data_dir)
+        opened = await unlock_track(ctx, conn, actor, recording, position)
+    file = open_scratch(ctx.settings.data_dir)
     try:
-        async for piece in opened.read(house, Span(0, opened.track.size_bytes)):
+        async for piece in opened.read(ctx, ByteRange(0, opened.track.size_bytes)):
             await asyncio.to_thread(file.write, piece)
         file.seek(0)
     except BaseException:

@@ -30,7 +30,7 @@ class Progress(Record):
     parked_reason: str | None = Field(description="A problem's slug: what a person has to mend first.")
 
 
-async def note_stage(database: Database, actor: Actor, recording_id: UUID, stage: Stage) -> None:
+async def set_stage(database: Database, actor: Actor, recording_id: UUID, stage: Stage) -> None:
     """For the worker: it begins this stage now. Its own transaction, so that whoever asks meanwhile sees it."""
     async with database.acting_as(actor) as conn:
         await conn.execute(
@@ -39,7 +39,7 @@ async def note_stage(database: Database, actor: Actor, recording_id: UUID, stage
         )
 
 
-async def how_far(conn: Connection, recording_id: UUID) -> Progress:
+async def read_progress(conn: Connection, recording_id: UUID) -> Progress:
     """Raises `missing`, also for whom the words of the recording are withheld from: they learn of no progress."""
     found = await conn.execute(
         "select status, stage, stage_since, parked_reason, "
@@ -61,7 +61,7 @@ async def how_far(conn: Connection, recording_id: UUID) -> Progress:
     )  # fmt: skip
 
 
-def note_of(progress: Progress, what: Literal["transcript", "analysis"]) -> WriteCareError:
+def not_ready_problem(progress: Progress, what: Literal["transcript", "analysis"]) -> WriteCareError:
     """Why there is no transcript or analysis of the recording, and what to do."""
     match progress.recording_status:
         case "recording":

@@ -16,7 +16,7 @@ from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from comms.kernel.optimistic_locking import refuse_stale
 from comms.kernel.storage.key_service import WrappedKey
-from comms.kernel.storage.segment_encryption import Belonging
+from comms.kernel.storage.segment_encryption import TrackObjectRef
 from comms.outbox.queries import emit
 from models.contract.audio_tracks import CHANNELS_HELP, Channels, Sound
 from models.contract.errors import WriteCareError, conflict, missing
@@ -61,7 +61,7 @@ class Recording(Record):
 class SealedTrack:
     """A track that has been written to storage, with what a row needs to say of it."""
 
-    belonging: Belonging
+    object_ref: TrackObjectRef
     participant_id: UUID | None
     media_type: str
     size_bytes: int
@@ -137,7 +137,7 @@ async def running_recording(conn: Connection, session_id: UUID) -> UUID:
     return UUID(str(row["id"]))
 
 
-async def begin(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
+async def insert_running(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
     """Notes that the session is being recorded from now on; raises a conflict (`already-recording`)."""
     made = await conn.execute(
         "insert into recordings (tenant_id, session_id, status, started_by) values (%s, %s, 'recording', %s) "
@@ -183,12 +183,12 @@ async def keep(
             "media_type, size_bytes, duration_seconds, wrapped_key, key_id, channels, sound) "
             "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
-                actor.tenant_id, track.belonging.track_id, recording_id, position, track.participant_id,
-                track.belonging.object_key(), track.media_type, track.size_bytes, track.duration_seconds,
+                actor.tenant_id, track.object_ref.track_id, recording_id, position, track.participant_id,
+                track.object_ref.object_key(), track.media_type, track.size_bytes, track.duration_seconds,
                 track.key.wrapped, track.key.key_id, track.channels, track.sound.model_dump_json(),
             ),
         )  # fmt: skip
-    await _tell_of_stop(conn, actor, recording_id, session_id, version=version, tracks=len(tracks))
+    await _emit_stopped(conn, actor, recording_id, session_id, version=version, tracks=len(tracks))
     await record_act(conn, actor, "recording.stored", ("recording", recording_id), {"tracks": len(tracks)})
     return await load_recording(conn, recording_id)
 
@@ -198,8 +198,8 @@ async def requeue(conn: Connection, actor: Actor, recording_id: UUID) -> Recordi
     recording = await lock_recording(conn, recording_id)
     if recording.status != "parked":
         raise conflict("recording-not-parked", f"The recording is {recording.status}: only a parked one is read again.")
-    version = await _move(conn, recording_id, "processing")
-    await _tell_of_stop(conn, actor, recording_id, recording.session_id, version=version, tracks=len(recording.tracks))
+    version = await _set_status(conn, recording_id, "processing")
+    await _emit_stopped(conn, actor, recording_id, recording.session_id, version=version, tracks=len(recording.tracks))
     await record_act(conn, actor, "recording.requeued", ("recording", recording_id))
     return await load_recording(conn, recording_id)
 
@@ -211,7 +211,7 @@ async def park(conn: Connection, actor: Actor, recording_id: UUID, reason: str) 
     """
     recording = await lock_recording(conn, recording_id)
     if recording.status == "processing":
-        await _move(conn, recording_id, "parked", reason)
+        await _set_status(conn, recording_id, "parked", reason)
         await record_act(conn, actor, "recording.parked", ("recording", recording_id), {"reason": reason})
 
 
@@ -220,7 +220,7 @@ async def mark_ready(conn: Connection, actor: Actor, recording_id: UUID) -> None
     recording = await lock_recording(conn, recording_id)
     if recording.status != "processing":
         raise conflict("recording-not-processing", f"The recording is {recording.status}: nothing more is kept of it.")
-    version = await _move(conn, recording_id, "ready")
+    version = await _set_status(conn, recording_id, "ready")
     await emit(
         conn, actor, "recording.processed", aggregate=("recording", recording_id), version=version,
         data={"recording_id": str(recording_id), "session_id": str(recording.session_id)},
@@ -231,8 +231,8 @@ async def mark_ready(conn: Connection, actor: Actor, recording_id: UUID) -> None
 async def discard_running(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
     """Ends the session's running recording without tracks; raises a conflict (`not-recording`)."""
     recording_id = await running_recording(conn, session_id)
-    version = await _move(conn, recording_id, "deleted")
-    await _tell_of_stop(conn, actor, recording_id, session_id, version=version, tracks=0)
+    version = await _set_status(conn, recording_id, "deleted")
+    await _emit_stopped(conn, actor, recording_id, session_id, version=version, tracks=0)
     await record_act(conn, actor, "recording.deleted", ("recording", recording_id), {"tracks": 0})
     return await load_recording(conn, recording_id)
 
@@ -254,7 +254,7 @@ async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: in
         raise conflict(
             "enquiry-live", "A safeguarding alert rests on this recording: it is kept until that is settled."
         )
-    await _move(conn, recording_id, "deleted")
+    await _set_status(conn, recording_id, "deleted")
     await conn.execute("update recording_tracks set wrapped_key = null where recording_id = %s", (recording_id,))
     await conn.execute("update recordings set content_digest = null where id = %s", (recording_id,))
     await record_act(conn, actor, "recording.deleted", ("recording", recording_id))
@@ -274,13 +274,15 @@ async def _objects_of(conn: Connection, recording_id: UUID) -> tuple[str, ...]:
     return tuple(row["object_key"] for row in await found.fetchall())
 
 
-async def track_key(conn: Connection, actor: Actor, recording: Recording, track: Track) -> tuple[Belonging, WrappedKey]:
+async def track_key(
+    conn: Connection, actor: Actor, recording: Recording, track: Track
+) -> tuple[TrackObjectRef, WrappedKey]:
     """What is needed to open a track; raises `missing` where the recording has been deleted."""
     found = await conn.execute("select wrapped_key, key_id from recording_tracks where id = %s", (track.id,))
     row = one(await found.fetchone())
     if row["wrapped_key"] is None or recording.status == "deleted":
         raise deleted()
-    return Belonging(actor.tenant_id, recording.id, track.id), WrappedKey(row["key_id"], bytes(row["wrapped_key"]))
+    return TrackObjectRef(actor.tenant_id, recording.id, track.id), WrappedKey(row["key_id"], bytes(row["wrapped_key"]))
 
 
 def deleted() -> WriteCareError:
@@ -288,7 +290,7 @@ def deleted() -> WriteCareError:
     return missing("recording (it has been deleted)")
 
 
-async def _move(conn: Connection, recording_id: UUID, status: RecordingStatus, reason: str | None = None) -> int:
+async def _set_status(conn: Connection, recording_id: UUID, status: RecordingStatus, reason: str | None = None) -> int:
     moved = await conn.execute(
         "update recordings set status = %s, parked_reason = %s, stage = null, stage_since = null, "
         "version = version + 1 where id = %s returning version",
@@ -297,7 +299,7 @@ async def _move(conn: Connection, recording_id: UUID, status: RecordingStatus, r
     return int(one(await moved.fetchone())["version"])
 
 
-async def _tell_of_stop(
+async def _emit_stopped(
     conn: Connection, actor: Actor, recording_id: UUID, session_id: UUID, *, version: int, tracks: int
 ) -> None:
     await emit(

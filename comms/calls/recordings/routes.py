@@ -10,22 +10,22 @@ from fastapi import APIRouter, Query, Request, Response
 
 from comms.calls.recordings import ingestion, queries
 from comms.calls.recordings.captions import MEDIA_TYPES, CaptionFormat, render
-from comms.calls.recordings.duplicates import AlreadyThere
+from comms.calls.recordings.duplicates import DuplicateRecording
 from comms.calls.recordings.playback import unlock_track
-from comms.calls.recordings.progress import how_far, note_of
+from comms.calls.recordings.progress import not_ready_problem, read_progress
 from comms.calls.recordings.queries import Recording, RecordingStatus
-from comms.calls.recordings.upload_form import once_of, received, upload_of
+from comms.calls.recordings.upload_form import keyed_upload_of, parse_upload, upload_of
 from comms.calls.sessions.queries import read_session
 from comms.calls.transcripts.queries import StoredAnalysis, StoredTranscript, find_analysis, find_transcript
 from comms.governance.consent.lawful_grounds import PURPOSES
 from comms.governance.consent.permissions import Permission, permits
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor
-from comms.web.byte_ranges import Asked, StoredBytes, answer_range
-from comms.web.context import House
-from comms.web.dependencies import Acting, IfMatch, InHouse, acting_with, allowed, tag
+from comms.web.byte_ranges import RangeDep, StoredBytes, answer_range
+from comms.web.context import AppContext
+from comms.web.dependencies import AuthorisedRequest, ContextDep, IfMatch, actor_with, authorised_for, set_etag
 from comms.web.multipart_forms import is_multipart
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from comms.web.problems import problem_of, problem_responses
 from comms.web.route_class import UNCHANGED, PlatformRoute
 from models.contract.audio_tracks import CHANNELS_HELP, Channels
@@ -34,8 +34,8 @@ from models.contract.records import Record
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=PlatformRoute)
 
-Making = Annotated[Actor, allowed("recordings.make")]
-Reading = Annotated[Acting, acting_with("recordings.read")]
+RecordAccess = Annotated[Actor, actor_with("recordings.make")]
+ReadAccess = Annotated[AuthorisedRequest, authorised_for("recordings.read")]
 
 # The body is read as it streams (comms/web/multipart_forms.py), so its shape is written down here.
 _FORM: Final[dict[str, Any]] = {
@@ -80,19 +80,19 @@ class ConsentStatus(Record):
 @router.post(
     "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
-async def upload_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
+async def upload_recording(session_id: UUID, request: Request, ctx: ContextDep, actor: RecordAccess) -> Response:
     """Takes in a recording of a session: one file of everybody, or one a participant. It is transcribed and read soon.
 
     Where the session has a recording of the same files already, it is 409 `recording-already-there` with its
     `Location`; `duplicate=keep` in the form stores it once more.
     """
-    with _counted_refusals(house):
-        async with received(request, house.settings.data_dir) as upload:
-            once = once_of(request, upload, _created)
+    with _counted_refusals(ctx):
+        async with parse_upload(request, ctx.settings.data_dir) as upload:
+            keyed_upload = keyed_upload_of(request, upload, _created)
             try:
-                recording = await ingestion.take_in(house, actor, session_id, upload, once)
-            except AlreadyThere as there:
-                house.metrics.recordings_refused.labels(there.slug).inc()
+                recording = await ingestion.store_upload(ctx, actor, session_id, upload, keyed_upload)
+            except DuplicateRecording as there:
+                ctx.metrics.recordings_refused.labels(there.slug).inc()
                 headers = {"Location": f"/api/recordings/{there.recording_id}"}
                 return problem_of(there, request.state.request_id, headers)
     return _created(recording)
@@ -100,34 +100,34 @@ async def upload_recording(session_id: UUID, request: Request, house: InHouse, a
 
 @router.post("/start/{session_id}", status_code=201)
 async def start_recording(
-    session_id: UUID, acting: Annotated[Acting, acting_with("recordings.make")], response: Response
+    session_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("recordings.make")], response: Response
 ) -> Recording:
     """Notes that the session is recorded from now on; refused unless everyone in it permits that."""
-    recording = await ingestion.start(acting.conn, acting.actor, session_id)
+    recording = await ingestion.start(authorised.conn, authorised.actor, session_id)
     response.headers["Location"] = f"/api/recordings/{recording.id}"
-    tag(response, recording.version)
+    set_etag(response, recording.version)
     return recording
 
 
 @router.post(
     "/stop/{session_id}", response_model=Recording, openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413)
 )
-async def stop_recording(session_id: UUID, request: Request, house: InHouse, actor: Making) -> Response:
+async def stop_recording(session_id: UUID, request: Request, ctx: ContextDep, actor: RecordAccess) -> Response:
     """Ends the running recording with the tracks that were recorded; without a form, it ends empty and deleted."""
-    with _counted_refusals(house):
+    with _counted_refusals(ctx):
         if is_multipart(request):
-            async with received(request, house.settings.data_dir) as upload:
-                once = once_of(request, upload, _stopped)
-                recording = await ingestion.stop(house, actor, session_id, upload, once)
+            async with parse_upload(request, ctx.settings.data_dir) as upload:
+                keyed_upload = keyed_upload_of(request, upload, _stopped)
+                recording = await ingestion.stop(ctx, actor, session_id, upload, keyed_upload)
         else:
-            once = once_of(request, await upload_of(()), _stopped)
-            recording = await ingestion.discard(house, actor, session_id, once)
+            keyed_upload = keyed_upload_of(request, await upload_of(()), _stopped)
+            recording = await ingestion.discard(ctx, actor, session_id, keyed_upload)
     return _stopped(recording)
 
 
 @router.get("")
 async def list_recordings(
-    acting: Reading,
+    authorised: ReadAccess,
     *,
     session_id: UUID | None = None,
     status: RecordingStatus | None = None,
@@ -137,21 +137,21 @@ async def list_recordings(
 ) -> Page[Recording]:
     """Recordings, newest first; `understood=false`: those in which a person must listen for what was not understood."""
     found = await queries.list_recordings(
-        acting.conn,
+        authorised.conn,
         session_id=session_id,
         status=status,
         understood=understood,
-        before=cursor or LAST_ID,
+        before=cursor or MAX_UUID,
         limit=limit + 1,
     )
     return page_of(found, limit)
 
 
 @router.get("/{recording_id}")
-async def read_recording(recording_id: UUID, acting: Reading, response: Response) -> Recording:
+async def read_recording(recording_id: UUID, authorised: ReadAccess, response: Response) -> Recording:
     """One recording with its tracks; a deleted one is still known of."""
-    recording = await queries.load_recording(acting.conn, recording_id)
-    tag(response, recording.version)
+    recording = await queries.load_recording(authorised.conn, recording_id)
+    set_etag(response, recording.version)
     return recording
 
 
@@ -167,23 +167,25 @@ async def read_recording(recording_id: UUID, acting: Reading, response: Response
 )
 async def download_track(
     recording_id: UUID,
-    acting: Annotated[Acting, acting_with("recordings.listen")],
-    asked: Asked,
+    authorised: Annotated[AuthorisedRequest, authorised_for("recordings.listen")],
+    asked: RangeDep,
     track: Annotated[int, Query(ge=0, description="The track's position.")] = 0,
 ) -> Response:
     """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
-    recording = await queries.load_recording(acting.conn, recording_id)
-    opened = await unlock_track(acting.house, acting.conn, acting.actor, recording, track)
+    recording = await queries.load_recording(authorised.conn, recording_id)
+    opened = await unlock_track(authorised.ctx, authorised.conn, authorised.actor, recording, track)
     answer = await answer_range(
         asked,
         StoredBytes(
             opened.track.size_bytes, opened.track.media_type, f'"{opened.track.id}"',
-            lambda span: opened.read(acting.house, span),
+            lambda span: opened.read(authorised.ctx, span),
         ),
         {"Content-Disposition": f'attachment; filename="{recording_id}-{track}"'},
     )  # fmt: skip
     if answer.status_code in (200, 206) and not asked.head:
-        await record_act(acting.conn, acting.actor, "recording.heard", ("recording", recording_id), {"track": track})
+        await record_act(
+            authorised.conn, authorised.actor, "recording.heard", ("recording", recording_id), {"track": track}
+        )
     return answer
 
 
@@ -195,26 +197,26 @@ async def download_track(
 async def read_transcript(
     recording_id: UUID,
     request: Request,
-    acting: Annotated[Acting, acting_with("transcripts.read")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("transcripts.read")],
     format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
 ) -> Response:
     """Who said what, when; who reads it is logged. While it is made, 409 says how far it has come (`progress`)."""
-    await _refuse_deleted(acting, recording_id)
-    transcript = await find_transcript(acting.conn, recording_id)
+    await _refuse_deleted(authorised, recording_id)
+    transcript = await find_transcript(authorised.conn, recording_id)
     if transcript is None:
-        return await _not_there(request, acting, recording_id, "transcript")
-    await record_act(acting.conn, acting.actor, "transcript.read", ("recording", recording_id))
+        return await _not_ready_response(request, authorised, recording_id, "transcript")
+    await record_act(authorised.conn, authorised.actor, "transcript.read", ("recording", recording_id))
     if format is None:
         return _exported(transcript.model_dump_json(), "application/json")
     return _exported(render(transcript.transcript, format), f"{MEDIA_TYPES[format]}; charset=utf-8")
 
 
-async def _not_there(
-    request: Request, acting: Acting, recording_id: UUID, what: Literal["transcript", "analysis"]
+async def _not_ready_response(
+    request: Request, authorised: AuthorisedRequest, recording_id: UUID, what: Literal["transcript", "analysis"]
 ) -> Response:
     """The problem that says why, and how far the worker has come; raises `missing` where nothing is being made."""
-    progress = await how_far(acting.conn, recording_id)
-    error = note_of(progress, what)
+    progress = await read_progress(authorised.conn, recording_id)
+    error = not_ready_problem(progress, what)
     if error.kind is Kind.MISSING:
         raise error
     return problem_of(error, request.state.request_id, progress=progress.model_dump(mode="json"))
@@ -228,27 +230,27 @@ def _exported(text: str, media_type: str) -> Response:
 
 @router.get("/{recording_id}/analysis", response_model=StoredAnalysis)
 async def read_analysis(
-    recording_id: UUID, request: Request, acting: Annotated[Acting, acting_with("analyses.read")]
+    recording_id: UUID, request: Request, authorised: Annotated[AuthorisedRequest, authorised_for("analyses.read")]
 ) -> StoredAnalysis | Response:
     """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged.
 
     While it is made, 409 says how far it has come (`progress`).
     """
-    await _refuse_deleted(acting, recording_id)
-    analysis = await find_analysis(acting.conn, recording_id)
+    await _refuse_deleted(authorised, recording_id)
+    analysis = await find_analysis(authorised.conn, recording_id)
     if analysis is None:
-        return await _not_there(request, acting, recording_id, "analysis")
-    await record_act(acting.conn, acting.actor, "analysis.read", ("recording", recording_id))
+        return await _not_ready_response(request, authorised, recording_id, "analysis")
+    await record_act(authorised.conn, authorised.actor, "analysis.read", ("recording", recording_id))
     return analysis
 
 
 @router.get("/{recording_id}/consent-status")
-async def read_consent_status(recording_id: UUID, acting: Reading) -> ConsentStatus:
+async def read_consent_status(recording_id: UUID, authorised: ReadAccess) -> ConsentStatus:
     """For everyone who takes part in the session: whether each purpose is permitted now, and on what ground."""
-    recording = await queries.load_recording(acting.conn, recording_id)
-    session = await read_session(acting.conn, acting.actor, recording.session_id)
+    recording = await queries.load_recording(authorised.conn, recording_id)
+    session = await read_session(authorised.conn, authorised.actor, recording.session_id)
     found = [
-        await permits(acting.conn, participant.user_id, purpose)
+        await permits(authorised.conn, participant.user_id, purpose)
         for participant in session.participants
         for purpose in PURPOSES
     ]
@@ -257,31 +259,33 @@ async def read_consent_status(recording_id: UUID, acting: Reading) -> ConsentSta
 
 @router.post("/{recording_id}/transcribe", status_code=202)
 async def requeue_recording(
-    recording_id: UUID, acting: Annotated[Acting, acting_with("recordings.requeue")], response: Response
+    recording_id: UUID,
+    authorised: Annotated[AuthorisedRequest, authorised_for("recordings.requeue")],
+    response: Response,
 ) -> Recording:
     """Asks for a parked recording to be read once more, when what stopped it has been mended."""
-    recording = await queries.requeue(acting.conn, acting.actor, recording_id)
-    tag(response, recording.version)
+    recording = await queries.requeue(authorised.conn, authorised.actor, recording_id)
+    set_etag(response, recording.version)
     return recording
 
 
 @router.delete("/{recording_id}", status_code=204, responses=problem_responses(412))
 async def delete_recording(
-    recording_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("recordings.delete")], expected: IfMatch
+    recording_id: UUID, ctx: ContextDep, actor: Annotated[Actor, actor_with("recordings.delete")], expected: IfMatch
 ) -> None:
     """Erases the sound for good: its keys are forgotten, then its objects deleted. What was read from it stays."""
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         keys = await queries.shred(conn, actor, recording_id, expected)
     for key in keys:
-        await house.objects.delete(key)
+        await ctx.objects.delete(key)
 
 
 @contextmanager
-def _counted_refusals(house: House) -> Iterator[None]:
+def _counted_refusals(ctx: AppContext) -> Iterator[None]:
     try:
         yield
     except WriteCareError as error:
-        house.metrics.recordings_refused.labels(error.slug).inc()
+        ctx.metrics.recordings_refused.labels(error.slug).inc()
         raise
 
 
@@ -294,11 +298,11 @@ def _created(recording: Recording) -> Response:
 
 def _stopped(recording: Recording) -> Response:
     answer = Response(recording.model_dump_json(), media_type="application/json")
-    tag(answer, recording.version)
+    set_etag(answer, recording.version)
     return answer
 
 
-async def _refuse_deleted(acting: Acting, recording_id: UUID) -> None:
-    recording = await queries.load_recording(acting.conn, recording_id)
+async def _refuse_deleted(authorised: AuthorisedRequest, recording_id: UUID) -> None:
+    recording = await queries.load_recording(authorised.conn, recording_id)
     if recording.status == "deleted":
         raise queries.deleted()

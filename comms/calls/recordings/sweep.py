@@ -9,7 +9,7 @@ import structlog
 
 from comms.identity.bootstrap import BOOTSTRAP
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import WriteCareError
 
 # Longer than any upload may lie between its object and its row.
@@ -17,18 +17,18 @@ PATIENCE: Final = timedelta(hours=1)
 _log = structlog.get_logger(__name__)
 
 
-async def sweep_for_ever(house: House, pause: timedelta = PATIENCE) -> None:
+async def sweep_forever(ctx: AppContext, pause: timedelta = PATIENCE) -> None:
     """Sweeps now and after every pause; a failure is logged and the next round tries again."""
     while True:
         try:
-            if removed := await sweep(house, PATIENCE):
+            if removed := await sweep(ctx, PATIENCE):
                 _log.info("removed objects without a row", removed=removed)
         except (WriteCareError, OSError) as error:
             _log.warning("sweep failed", error=type(error).__name__, problem=getattr(error, "slug", None))
         await asyncio.sleep(pause.total_seconds())
 
 
-async def sweep(house: House, older_than: timedelta) -> int:
+async def sweep(ctx: AppContext, older_than: timedelta) -> int:
     """Deletes objects older than that which no track's key opens; returns how many.
 
     Only below the tenants of this database: over a storage that another instance shares, or that an older database
@@ -36,23 +36,23 @@ async def sweep(house: House, older_than: timedelta) -> int:
     """
     before = datetime.now(UTC) - older_than
     removed = 0
-    for tenant_id in await _known_tenants(house):
-        async for stored in house.objects.below(str(tenant_id)):
-            if stored.changed_at < before and not await _is_needed(house, tenant_id, stored.key):
-                await house.objects.delete(stored.key)
+    for tenant_id in await _known_tenants(ctx):
+        async for stored in ctx.objects.list_under(str(tenant_id)):
+            if stored.changed_at < before and not await _is_needed(ctx, tenant_id, stored.key):
+                await ctx.objects.delete(stored.key)
                 removed += 1
-        removed += await asyncio.to_thread(house.objects.remove_half_written, str(tenant_id), before)
+        removed += await asyncio.to_thread(ctx.objects.delete_partial_files, str(tenant_id), before)
     return removed
 
 
-async def _known_tenants(house: House) -> list[UUID]:
-    async with house.database.acting_as(BOOTSTRAP) as conn:
+async def _known_tenants(ctx: AppContext) -> list[UUID]:
+    async with ctx.database.acting_as(BOOTSTRAP) as conn:
         found = await conn.execute("select id from tenants")
         return [row["id"] for row in await found.fetchall()]
 
 
-async def _is_needed(house: House, tenant_id: UUID, key: str) -> bool:
-    async with house.database.acting_as(Actor(tenant_id, UUID(int=0), "service")) as conn:
+async def _is_needed(ctx: AppContext, tenant_id: UUID, key: str) -> bool:
+    async with ctx.database.acting_as(Actor(tenant_id, UUID(int=0), "service")) as conn:
         found = await conn.execute(
             "select 1 from recording_tracks where object_key = %s and wrapped_key is not null", (key,)
         )

@@ -15,15 +15,15 @@ from uuid import UUID
 from fastapi import Request, Response
 
 from comms.calls.recordings.queries import Recording
-from comms.web.idempotency.attempts import attempt_of
-from comms.web.idempotency.uploads import UNKEYED, Once
-from comms.web.multipart_forms import FormShape, received_form
+from comms.web.idempotency.attempts import keyed_request_of
+from comms.web.idempotency.uploads import UNKEYED_UPLOAD, KeyedUpload
+from comms.web.multipart_forms import FormLimits, parse_form
 from models.contract.audio_tracks import Channels
 from models.contract.errors import invalid
 
 MAX_TRACKS: Final = 16
 _FIELDS: Final = frozenset({"participant", "duplicate", "channels"})
-_SHAPE: Final = FormShape(files=frozenset({"file"}), fields=_FIELDS, most=MAX_TRACKS)
+_SHAPE: Final = FormLimits(files=frozenset({"file"}), fields=_FIELDS, most=MAX_TRACKS)
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ async def upload_of(
 
 
 @asynccontextmanager
-async def received(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
+async def parse_upload(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
     """Reads the request's body; the files are gone when the block ends.
 
-    Raises what `received_form` does, and `invalid` (`participant-invalid`, `channels-invalid`, `duplicate-invalid`).
+    Raises what `parse_form` does, and `invalid` (`participant-invalid`, `channels-invalid`, `duplicate-invalid`).
     """
-    async with received_form(request, data_dir, _SHAPE) as form:
+    async with parse_form(request, data_dir, _SHAPE) as form:
         said = [text for name, text in form.fields if name == "duplicate"]
         if said not in ([], ["keep"]):
             raise invalid("duplicate-invalid", "`duplicate` is `keep`, or is left out.")
@@ -69,13 +69,15 @@ async def received(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
         )
 
 
-def once_of(request: Request, upload: Upload, answer: Callable[[Recording], Response]) -> Once[Recording]:
+def keyed_upload_of(
+    request: Request, upload: Upload, answer: Callable[[Recording], Response]
+) -> KeyedUpload[Recording]:
     """What gives the request's upload one effect, where it has an Idempotency-Key."""
-    attempt = attempt_of(request)
-    if attempt is None:
-        return UNKEYED
+    keyed_request = keyed_request_of(request)
+    if keyed_request is None:
+        return UNKEYED_UPLOAD
     sent = repr(([str(person) for person in upload.participants], upload.channels, upload.keep_duplicate)).encode()
-    return Once(attempt, hashlib.sha256(sent + b"".join(upload.digests)).digest(), answer)
+    return KeyedUpload(keyed_request, hashlib.sha256(sent + b"".join(upload.digests)).digest(), answer)
 
 
 def _digest(file: BinaryIO) -> bytes:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from comms.calls.sessions.queries import OWN_SESSIONS_ALONE, ParticipantType, read_session
+from comms.calls.sessions.queries import OWN_SESSIONS_ROLES, ParticipantType, read_session
 from comms.kernel.access.roles import Role
 from comms.kernel.database import Actor, Connection
 from models.contract.errors import missing
@@ -33,20 +33,20 @@ async def list_attendees(conn: Connection, session_id: UUID) -> tuple[Attendee, 
     return tuple([Attendee(**row) async for row in rows])
 
 
-async def refuse_unheard(conn: Connection, actor: Actor, session_id: UUID) -> None:
+async def require_session_visible(conn: Connection, actor: Actor, session_id: UUID) -> None:
     """Raises `missing` where the actor may not hear the session live: they do not see it, or have left it."""
     await read_session(conn, actor, session_id)
     part = (session_id, actor.user_id)
-    if hears_own_sessions_alone(actor) and part not in await taking_part(conn, [part]):
+    if sees_only_own_sessions(actor) and part not in await still_participating(conn, [part]):
         raise missing("session")
 
 
-def hears_own_sessions_alone(actor: Actor) -> bool:
+def sees_only_own_sessions(actor: Actor) -> bool:
     """Whether the actor hears only sessions that they take part in now."""
-    return actor.role in OWN_SESSIONS_ALONE
+    return actor.role in OWN_SESSIONS_ROLES
 
 
-async def taking_part(conn: Connection, parts: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+async def still_participating(conn: Connection, parts: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
     """Those of the parts (session, person) that have not ended."""
     if not parts:
         return set()

@@ -56,7 +56,7 @@ async def report_connection(
         raise conflict("not-in-the-call", "You are not in this call: join it first.")
     summary = _summary_of(report)
     if row["quality"] is not None:
-        summary = together(ConnectionQuality.model_validate(row["quality"]).summary, summary)
+        summary = merge_summaries(ConnectionQuality.model_validate(row["quality"]).summary, summary)
     quality = ConnectionQuality(latest=report, reported_at=datetime.now(UTC), summary=summary)
     await conn.execute(
         "update session_participants set connection_quality_metrics = %s where session_id = %s and user_id = %s",
@@ -65,7 +65,7 @@ async def report_connection(
     return quality
 
 
-def together(one: ConnectionSummary, other: ConnectionSummary) -> ConnectionSummary:
+def merge_summaries(one: ConnectionSummary, other: ConnectionSummary) -> ConnectionSummary:
     """The summary of both summaries' reports."""
     reports = one.reports + other.reports
 

@@ -3,7 +3,7 @@
 from functools import reduce
 from uuid import UUID
 
-from comms.calls.sessions.connection_quality import ConnectionSummary, together
+from comms.calls.sessions.connection_quality import ConnectionSummary, merge_summaries
 from comms.kernel.database import Connection, one
 from comms.kernel.metrics import Metrics
 from models.contract.records import Record
@@ -34,7 +34,7 @@ async def measure_session(conn: Connection, session_id: UUID) -> SessionMetrics:
     )
     row = one(await found.fetchone())
     summaries = [ConnectionSummary.model_validate(summary) for summary in row.pop("summaries")]
-    return SessionMetrics(**row, connection=reduce(together, summaries) if summaries else None)
+    return SessionMetrics(**row, connection=reduce(merge_summaries, summaries) if summaries else None)
 
 
 def count_session(metrics: Metrics, session_type: str, measured: SessionMetrics) -> None:

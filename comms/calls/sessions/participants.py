@@ -13,9 +13,9 @@ from comms.calls.sessions.queries import (
     lock_session,
     raise_version,
     read_session,
-    refuse_unless_known,
+    require_context_visible,
 )
-from comms.kernel.access.roles import may, refuse_unless
+from comms.kernel.access.roles import refuse_unless, role_has
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
 from comms.kernel.optimistic_locking import refuse_stale
@@ -49,7 +49,7 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
     `session-status`).
     """
     session = await lock_session(conn, session_id)
-    refuse_unless_known(session)
+    require_context_visible(session)
     if session.status == "cancelled" or (session.status == "ended" and session.session_type != "imported"):
         raise conflict("session-status", f"The session is {session.status}: nobody can be added.")
     if await (await conn.execute("select 1 from users where id = %s", (new.user_id,))).fetchone() is None:
@@ -66,7 +66,7 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
     await record_act(conn, actor, "session.participant.added", ("session", session_id), {"user_id": str(new.user_id)})
     version = await raise_version(conn, session_id)
     if joined:
-        await _tell(conn, actor, "session.participant.joined", session_id, user_id=new.user_id, version=version)
+        await _emit(conn, actor, "session.participant.joined", session_id, user_id=new.user_id, version=version)
     return await read_participant(conn, actor, session_id, new.user_id)
 
 
@@ -89,10 +89,10 @@ async def change_participant(
         refuse_unless(actor, "sessions.write")
     session = await lock_session(conn, session_id)
     refuse_stale(session.version, expected)
-    before = _of(session, user_id)
+    before = _participant_of(session, user_id)
     if change.joined is not None and session.status != "active":
         raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
-    if change.joined and not may(actor.role, "sessions.write"):
+    if change.joined and not role_has(actor.role, "sessions.write"):
         await _refuse_removed(conn, session_id, user_id)
     await conn.execute(
         "update session_participants set participant_type = coalesce(%(type)s, participant_type), "
@@ -109,9 +109,9 @@ async def change_participant(
     version = await raise_version(conn, session_id)
     present = before.joined_at is not None and before.left_at is None
     if change.joined is True and not present:
-        await _tell(conn, actor, "session.participant.joined", session_id, user_id=user_id, version=version)
+        await _emit(conn, actor, "session.participant.joined", session_id, user_id=user_id, version=version)
     if change.joined is False and before.left_at is None:
-        await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
+        await _emit(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
     await record_act(conn, actor, "session.participant.changed", ("session", session_id), {"user_id": str(user_id)})
     return await read_participant(conn, actor, session_id, user_id)
 
@@ -124,7 +124,7 @@ async def remove_participant(
     Raises `missing`, a conflict (`version-stale`); removing twice is no error.
     """
     session = await lock_session(conn, session_id)
-    before = _of(session, user_id)
+    before = _participant_of(session, user_id)
     if before.left_at is None:
         refuse_stale(session.version, expected)
     await conn.execute(
@@ -134,7 +134,7 @@ async def remove_participant(
     )
     if before.left_at is None:
         version = await raise_version(conn, session_id)
-        await _tell(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
+        await _emit(conn, actor, "session.participant.left", session_id, user_id=user_id, version=version)
     await record_act(conn, actor, "session.participant.removed", ("session", session_id), {"user_id": str(user_id)})
 
 
@@ -149,7 +149,7 @@ async def _refuse_removed(conn: Connection, session_id: UUID, user_id: UUID) -> 
         )
 
 
-def _of(session: Session, user_id: UUID) -> SessionParticipant:
+def _participant_of(session: Session, user_id: UUID) -> SessionParticipant:
     for participant in session.participants:
         if participant.user_id == user_id:
             return participant
@@ -158,10 +158,10 @@ def _of(session: Session, user_id: UUID) -> SessionParticipant:
 
 async def read_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> SessionParticipant:
     """Raises `missing` (session, participant)."""
-    return _of(await read_session(conn, actor, session_id), user_id)
+    return _participant_of(await read_session(conn, actor, session_id), user_id)
 
 
-async def _tell(
+async def _emit(
     conn: Connection,
     actor: Actor,
     event: Literal["session.participant.joined", "session.participant.left"],

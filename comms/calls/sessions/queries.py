@@ -34,7 +34,7 @@ _NEXT: Final[dict[SessionStatus, frozenset[SessionStatus]]] = {
     "ended": frozenset(),
     "cancelled": frozenset(),
 }
-OWN_SESSIONS_ALONE: Final = frozenset({"resident", "external"})
+OWN_SESSIONS_ROLES: Final = frozenset({"resident", "external"})
 
 
 class CallPermissions(Record):
@@ -123,14 +123,14 @@ class Session(Record):
     updated_at: datetime
 
 
-class Changed(Record):
+class SessionUpdate(Record):
     """A session after a change; `measured` where the change ended or cancelled it."""
 
     session: Session
     measured: SessionMetrics | None
 
 
-_SEEN: Final = (
+_VISIBLE: Final = (
     "(%(everybodys)s or exists (select 1 from session_participants own "
     "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
 )
@@ -155,14 +155,16 @@ _SELECT: Final = (
 )
 
 
-def _seen_by(actor: Actor) -> dict[str, Any]:
+def _visibility_of(actor: Actor) -> dict[str, Any]:
     """Residents and people from outside see the sessions that they take part in; staff see the tenant's."""
-    return {"everybodys": actor.role not in OWN_SESSIONS_ALONE, "actor": actor.user_id}
+    return {"everybodys": actor.role not in OWN_SESSIONS_ROLES, "actor": actor.user_id}
 
 
 async def read_session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
     """Raises `missing`."""
-    found = await conn.execute(f"{_SELECT} where s.id = %(id)s and {_SEEN}", {**_seen_by(actor), "id": session_id})
+    found = await conn.execute(
+        f"{_SELECT} where s.id = %(id)s and {_VISIBLE}", {**_visibility_of(actor), "id": session_id}
+    )
     row = await found.fetchone()
     if row is None:
         raise missing("session")
@@ -191,9 +193,9 @@ async def list_sessions(
     found = await conn.execute(
         # the page first, then what is shown of it: the rule is asked of a page's sessions alone
         f"{_SELECT} where s.id = any (array(select s.id from communication_sessions s "  # noqa: S608 (constants)
-        f"where {_SEEN} and s.id < %(before)s{named} "
+        f"where {_VISIBLE} and s.id < %(before)s{named} "
         "order by s.id desc limit %(limit)s)) order by s.id desc".encode(),
-        {**_seen_by(actor), **values, "before": before, "limit": limit},
+        {**_visibility_of(actor), **values, "before": before, "limit": limit},
     )
     return [Session.model_validate(row) for row in await found.fetchall()]
 
@@ -201,8 +203,8 @@ async def list_sessions(
 async def count_sessions(conn: Connection, actor: Actor) -> dict[str, int]:
     """How many sessions of each status the actor sees."""
     found = await conn.execute(
-        f"select s.status, count(*) as n from communication_sessions s where {_SEEN} group by s.status",  # noqa: S608 (constants)
-        _seen_by(actor),
+        f"select s.status, count(*) as n from communication_sessions s where {_VISIBLE} group by s.status",  # noqa: S608 (constants)
+        _visibility_of(actor),
     )
     return {row["status"]: row["n"] async for row in found}
 
@@ -254,7 +256,7 @@ async def create_session(conn: Connection, actor: Actor, new: NewSession) -> UUI
 
 async def change_session(
     conn: Connection, actor: Actor, session_id: UUID, change: SessionChange, expected: int | None = None
-) -> Changed:
+) -> SessionUpdate:
     """Applies what the change names.
 
     Raises `missing` (session, home, resident), `refused` (`care-context-withheld`), a conflict (`version-stale`,
@@ -264,8 +266,8 @@ async def change_session(
     refuse_stale(session.version, expected)
     if change.home_id is not None:
         await read_home(conn, change.home_id)
-    moved = change.status if change.status not in (None, session.status) else None
-    if moved is not None and moved not in _NEXT[session.status]:
+    new_status = change.status if change.status not in (None, session.status) else None
+    if new_status is not None and new_status not in _NEXT[session.status]:
         ways = ", ".join(sorted(_NEXT[session.status])) or "nothing"
         raise conflict("session-status", f"The session is {session.status}; it can become: {ways}.")
     await _change_context(conn, actor, session, change)
@@ -279,18 +281,20 @@ async def change_session(
         "actual_start_time = case when %(status)s = 'active' then now() else actual_start_time end, "
         "end_time = case when %(status)s in ('ended', 'cancelled') then now() else end_time end where id = %(id)s",
         {
-            "id": session_id, "title": change.title, "recording": change.recording_enabled, "status": moved,
+            "id": session_id, "title": change.title, "recording": change.recording_enabled, "status": new_status,
             "schedule": "scheduled_start_time" in named, "scheduled": change.scheduled_start_time,
             "rehome": "home_id" in named, "home": change.home_id,
         },
     )  # fmt: skip
     version = await raise_version(conn, session_id)
     await record_act(conn, actor, "session.changed", ("session", session_id), {"fields": sorted(named)})
-    measured = await _tell_of_move(conn, actor, session_id, moved, version) if moved is not None else None
-    return Changed(session=await read_session(conn, actor, session_id), measured=measured)
+    measured = (
+        await _emit_status_change(conn, actor, session_id, new_status, version) if new_status is not None else None
+    )
+    return SessionUpdate(session=await read_session(conn, actor, session_id), measured=measured)
 
 
-def refuse_unless_known(session: Session) -> None:
+def require_context_visible(session: Session) -> None:
     """Raises `refused` (`care-context-withheld`) where whoever read the session has no need to know its context."""
     if session.care_context_withheld:
         raise refused(
@@ -304,23 +308,23 @@ async def _change_context(conn: Connection, actor: Actor, session: Session, chan
     describe = "description" in change.model_fields_set
     # moved to one's own home it would be one's own to see
     if describe or change.care_context is not None or "home_id" in change.model_fields_set:
-        refuse_unless_known(session)
+        require_context_visible(session)
     if describe:
         await write_description(conn, actor, session.id, change.description)
     if change.care_context is not None:
         await write_context(conn, actor, session.id, change.care_context)
 
 
-async def end_session(conn: Connection, actor: Actor, session_id: UUID, expected: int | None = None) -> Changed:
+async def end_session(conn: Connection, actor: Actor, session_id: UUID, expected: int | None = None) -> SessionUpdate:
     """Cancels a session that has not begun, ends one that has; raises a conflict where it is over already."""
     session = await lock_session(conn, session_id)
-    way: SessionStatus = "cancelled" if session.status == "scheduled" else "ended"
+    end_status: SessionStatus = "cancelled" if session.status == "scheduled" else "ended"
     if session.status in ("ended", "cancelled"):
         raise conflict("session-status", f"The session is {session.status} already.")
-    return await change_session(conn, actor, session_id, SessionChange(status=way), expected)
+    return await change_session(conn, actor, session_id, SessionChange(status=end_status), expected)
 
 
-async def _tell_of_move(
+async def _emit_status_change(
     conn: Connection, actor: Actor, session_id: UUID, status: SessionStatus, version: int
 ) -> SessionMetrics | None:
     data: dict[str, Any] = {"session_id": str(session_id), "status": status}

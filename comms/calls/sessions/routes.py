@@ -10,7 +10,6 @@ from comms.calls.sessions.connection_quality import ConnectionQuality, Connectio
 from comms.calls.sessions.measurements import count_session
 from comms.calls.sessions.participants import ParticipantChange
 from comms.calls.sessions.queries import (
-    Changed,
     NewParticipant,
     NewSession,
     Session,
@@ -18,33 +17,34 @@ from comms.calls.sessions.queries import (
     SessionParticipant,
     SessionStatus,
     SessionType,
+    SessionUpdate,
 )
-from comms.web.dependencies import Acting, IfMatch, acting_with, tag
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, IfMatch, authorised_for, set_etag
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from comms.web.problems import problem_responses
 from comms.web.route_class import PlatformRoute
 
 router = APIRouter(prefix="/api/sessions", tags=["sessions"], route_class=PlatformRoute)
 
-Reading = Annotated[Acting, acting_with("sessions.read")]
-Writing = Annotated[Acting, acting_with("sessions.write")]
+ReadAccess = Annotated[AuthorisedRequest, authorised_for("sessions.read")]
+WriteAccess = Annotated[AuthorisedRequest, authorised_for("sessions.write")]
 
 
 @router.post("", status_code=201)
-async def create_session(new: NewSession, acting: Writing, response: Response) -> Session:
+async def create_session(new: NewSession, authorised: WriteAccess, response: Response) -> Session:
     """Makes a session, with its participants where they are named."""
-    session_id = await queries.create_session(acting.conn, acting.actor, new)
+    session_id = await queries.create_session(authorised.conn, authorised.actor, new)
     for participant in new.participants:
-        await participants.add_participant(acting.conn, acting.actor, session_id, participant)
-    session = await queries.read_session(acting.conn, acting.actor, session_id)
+        await participants.add_participant(authorised.conn, authorised.actor, session_id, participant)
+    session = await queries.read_session(authorised.conn, authorised.actor, session_id)
     response.headers["Location"] = f"/api/sessions/{session_id}"
-    _tag(response, session)
+    _set_etag(response, session)
     return session
 
 
 @router.get("")
 async def list_sessions(
-    acting: Reading,
+    authorised: ReadAccess,
     *,
     status: SessionStatus | None = None,
     session_type: SessionType | None = None,
@@ -55,57 +55,61 @@ async def list_sessions(
 ) -> Page[Session]:
     """Sessions, newest first; residents and people from outside see those that they take part in."""
     found = await queries.list_sessions(
-        acting.conn, acting.actor, status=status, session_type=session_type, home_id=home_id,
-        participant=participant, before=cursor or LAST_ID, limit=limit + 1,
+        authorised.conn, authorised.actor, status=status, session_type=session_type, home_id=home_id,
+        participant=participant, before=cursor or MAX_UUID, limit=limit + 1,
     )  # fmt: skip
     return page_of(found, limit)
 
 
 @router.get("/{session_id}")
-async def read_session(session_id: UUID, acting: Reading, response: Response) -> Session:
+async def read_session(session_id: UUID, authorised: ReadAccess, response: Response) -> Session:
     """One session with its participants."""
-    session = await queries.read_session(acting.conn, acting.actor, session_id)
-    _tag(response, session)
+    session = await queries.read_session(authorised.conn, authorised.actor, session_id)
+    _set_etag(response, session)
     return session
 
 
 @router.put("/{session_id}", responses=problem_responses(412))
 async def change_session(
-    session_id: UUID, change: SessionChange, acting: Writing, expected: IfMatch, response: Response
+    session_id: UUID, change: SessionChange, authorised: WriteAccess, expected: IfMatch, response: Response
 ) -> Session:
     """Changes what the body names; `status` moves on from scheduled to active to ended, or to cancelled."""
     return _changed(
-        acting, await queries.change_session(acting.conn, acting.actor, session_id, change, expected), response
+        authorised,
+        await queries.change_session(authorised.conn, authorised.actor, session_id, change, expected),
+        response,
     )
 
 
 @router.delete("/{session_id}", responses=problem_responses(412))
-async def end_session(session_id: UUID, acting: Writing, expected: IfMatch, response: Response) -> Session:
+async def end_session(session_id: UUID, authorised: WriteAccess, expected: IfMatch, response: Response) -> Session:
     """Ends a running session, cancels one that has not begun."""
-    return _changed(acting, await queries.end_session(acting.conn, acting.actor, session_id, expected), response)
+    return _changed(
+        authorised, await queries.end_session(authorised.conn, authorised.actor, session_id, expected), response
+    )
 
 
 @router.post("/{session_id}/participants", status_code=201)
 async def add_participant(
-    session_id: UUID, new: NewParticipant, acting: Writing, response: Response
+    session_id: UUID, new: NewParticipant, authorised: WriteAccess, response: Response
 ) -> SessionParticipant:
     """Adds somebody; a running or imported session they join at once."""
-    participant = await participants.add_participant(acting.conn, acting.actor, session_id, new)
+    participant = await participants.add_participant(authorised.conn, authorised.actor, session_id, new)
     response.headers["Location"] = f"/api/sessions/{session_id}/participants/{new.user_id}"
     return participant
 
 
 @router.get("/{session_id}/participants")
-async def list_participants(session_id: UUID, acting: Reading) -> Page[SessionParticipant]:
+async def list_participants(session_id: UUID, authorised: ReadAccess) -> Page[SessionParticipant]:
     """Everyone who takes or took part, in the order added: all on one page."""
-    session = await queries.read_session(acting.conn, acting.actor, session_id)
+    session = await queries.read_session(authorised.conn, authorised.actor, session_id)
     return Page(items=session.participants, next=None)
 
 
 @router.get("/{session_id}/participants/{user_id}")
-async def read_participant(session_id: UUID, user_id: UUID, acting: Reading) -> SessionParticipant:
+async def read_participant(session_id: UUID, user_id: UUID, authorised: ReadAccess) -> SessionParticipant:
     """One who takes or took part."""
-    return await participants.read_participant(acting.conn, acting.actor, session_id, user_id)
+    return await participants.read_participant(authorised.conn, authorised.actor, session_id, user_id)
 
 
 @router.put("/{session_id}/participants/{user_id}", responses=problem_responses(412))
@@ -114,7 +118,7 @@ async def change_participant(
     user_id: UUID,
     change: ParticipantChange,
     *,
-    acting: Reading,
+    authorised: ReadAccess,
     expected: IfMatch,
     response: Response,
 ) -> SessionParticipant:
@@ -123,31 +127,31 @@ async def change_participant(
     One's own coming and going takes no more than to see the session.
     """
     changed = await participants.change_participant(
-        acting.conn, acting.actor, session_id, user_id, change, expected=expected
+        authorised.conn, authorised.actor, session_id, user_id, change, expected=expected
     )
-    _tag(response, await queries.read_session(acting.conn, acting.actor, session_id))
+    _set_etag(response, await queries.read_session(authorised.conn, authorised.actor, session_id))
     return changed
 
 
 @router.delete("/{session_id}/participants/{user_id}", status_code=204, responses=problem_responses(412))
-async def remove_participant(session_id: UUID, user_id: UUID, acting: Writing, expected: IfMatch) -> None:
+async def remove_participant(session_id: UUID, user_id: UUID, authorised: WriteAccess, expected: IfMatch) -> None:
     """They have left; that they took part stays on record. `If-Match` is the session's version."""
-    await participants.remove_participant(acting.conn, acting.actor, session_id, user_id, expected)
+    await participants.remove_participant(authorised.conn, authorised.actor, session_id, user_id, expected)
 
 
 @router.post("/{session_id}/connection-quality")
-async def report_connection(session_id: UUID, report: ConnectionReport, acting: Reading) -> ConnectionQuality:
+async def report_connection(session_id: UUID, report: ConnectionReport, authorised: ReadAccess) -> ConnectionQuality:
     """A participant's own client says how good its connection is; answers with the summary so far."""
-    return await connection_quality.report_connection(acting.conn, acting.actor, session_id, report)
+    return await connection_quality.report_connection(authorised.conn, authorised.actor, session_id, report)
 
 
-def _changed(acting: Acting, changed: Changed, response: Response) -> Session:
+def _changed(authorised: AuthorisedRequest, changed: SessionUpdate, response: Response) -> Session:
     if changed.measured is not None:
-        count_session(acting.house.metrics, changed.session.session_type, changed.measured)
-    _tag(response, changed.session)
+        count_session(authorised.ctx.metrics, changed.session.session_type, changed.measured)
+    _set_etag(response, changed.session)
     return changed.session
 
 
-def _tag(response: Response, session: Session) -> None:
+def _set_etag(response: Response, session: Session) -> None:
     """What is withheld tells apart: who comes to need to know must not be told that nothing has changed."""
-    tag(response, session.version, "w" if session.care_context_withheld else "")
+    set_etag(response, session.version, "w" if session.care_context_withheld else "")

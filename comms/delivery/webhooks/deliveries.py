@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 from pydantic import Field
 
-from comms.delivery.webhooks.queries import lock_webhook, read_webhook, refuse_unread
+from comms.delivery.webhooks.queries import lock_webhook, read_webhook, require_event_permissions
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from models.contract.errors import conflict, missing
@@ -48,7 +48,7 @@ class Replayed(Record):
 
 
 _COLUMNS: Final = "id, event_id, position, state, attempts, last_status, last_failure, due_at, created_at, ended_at"
-_HEARS: Final = (
+_MAY_RECEIVE: Final = (
     "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data)"  # may the owner?
 )
 _AFRESH: Final = "state = 'waiting', attempts = 0, due_at = now(), ended_at = null"
@@ -73,11 +73,11 @@ async def replay_delivery(conn: Connection, actor: Actor, webhook_id: UUID, deli
     Raises `missing`, also where the webhook's owner may not read (any more) what the event tells of, and `refused`
     (`event-not-yours-to-read`).
     """
-    await refuse_unread(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
+    await require_event_permissions(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
     renewed = await conn.execute(
         f"update webhook_deliveries set {_AFRESH} where webhook_id = %s and id = %s "  # noqa: S608 (constants)
         "and exists (select from webhooks w join events e on e.tenant_id = w.tenant_id "
-        f"    where w.id = webhook_id and e.id = event_id and {_HEARS}) "
+        f"    where w.id = webhook_id and e.id = event_id and {_MAY_RECEIVE}) "
         f"returning {_COLUMNS}",
         (webhook_id, delivery_id),
     )
@@ -94,13 +94,13 @@ async def replay_range(conn: Connection, actor: Actor, webhook_id: UUID, wanted:
     Those alone that its owner may read. Raises `missing`, `refused` (`event-not-yours-to-read`), and a conflict
     (`range-too-large`) for more than ten thousand events.
     """
-    await refuse_unread(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
+    await require_event_permissions(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
     made = await conn.execute(
         "with made as (insert into webhook_deliveries "  # noqa: S608 (constants)
         "(tenant_id, webhook_id, event_id, aggregate_id, position) "
         "select e.tenant_id, w.id, e.id, e.aggregate_id, e.position from webhooks w join events e "
         "on e.tenant_id = w.tenant_id and e.type = any(w.event_types) "
-        f"where w.id = %s and e.position > %s and e.position <= %s and {_HEARS} order by e.position limit %s "
+        f"where w.id = %s and e.position > %s and e.position <= %s and {_MAY_RECEIVE} order by e.position limit %s "
         f"on conflict (tenant_id, webhook_id, event_id) do update set {_AFRESH} returning 1) "
         "select count(*) as deliveries from made",
         (webhook_id, wanted.after, wanted.until, _MOST_REPLAYED + 1),
@@ -108,6 +108,6 @@ async def replay_range(conn: Connection, actor: Actor, webhook_id: UUID, wanted:
     replayed = Replayed.model_validate(one(await made.fetchone()))
     if replayed.deliveries > _MOST_REPLAYED:
         raise conflict("range-too-large", f"More than {_MOST_REPLAYED} events lie in this range: ask for less at once.")
-    told = {**wanted.model_dump(), **replayed.model_dump()}
-    await record_act(conn, actor, "webhook.replayed", ("webhook", webhook_id), told)
+    details = {**wanted.model_dump(), **replayed.model_dump()}
+    await record_act(conn, actor, "webhook.replayed", ("webhook", webhook_id), details)
     return replayed

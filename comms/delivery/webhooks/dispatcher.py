@@ -14,28 +14,28 @@ from uuid import UUID
 import structlog
 
 from comms.delivery.webhooks.signing_keys import signing_keys
-from comms.delivery.webhooks.transport import Outcome, Post
-from comms.kernel.access.system_actor import NOBODY
+from comms.delivery.webhooks.transport import DeliveryOutcome, WebhookClient
+from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, Database
 from comms.kernel.processes.background_tasks import end
-from comms.kernel.processes.leader_election import in_turn
+from comms.kernel.processes.leader_election import run_as_leader
 from comms.kernel.storage.key_service import KeyService
 from comms.outbox.envelope import SentEvent
-from comms.outbox.queries import CHANNEL
+from comms.outbox.queries import EVENTS_CHANNEL
 from models.contract.errors import WriteCareError
 
 _LOCK: Final = 0x77636334  # the session's own, so that it is free when the connection is gone
 _IDLE_SECONDS: Final = 0.5
-_AT_ONCE: Final = 64
-_AT_ONCE_A_WEBHOOK: Final = 4
-_WITHHELD: Final = Outcome(failure="owner-may-not-read")
+_MAX_RUNNING: Final = 64
+_MAX_RUNNING_PER_WEBHOOK: Final = 4
+_WITHHELD: Final = DeliveryOutcome(failure="owner-may-not-read")
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a failing receiver is borne with."""
 
     attempts: int = 10  # with these pauses: about a day
@@ -50,7 +50,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class _Due:
+class _DueDelivery:
     """A delivery that may be tried now."""
 
     tenant_id: UUID
@@ -62,52 +62,52 @@ class _Due:
     event: SentEvent
 
 
-class Sender:
+class WebhookSender:
     """One a process; `run` until told to stop."""
 
-    def __init__(self, database: Database, keys: KeyService, post: Post, patience: Patience) -> None:
+    def __init__(self, database: Database, keys: KeyService, client: WebhookClient, retry_policy: RetryPolicy) -> None:
         self._database = database
         self._keys = keys
-        self._post = post
-        self._patience = patience
-        self._tries: dict[asyncio.Task[None], _Due] = {}
+        self._client = client
+        self._retry_policy = retry_policy
+        self._running: dict[asyncio.Task[None], _DueDelivery] = {}
 
     async def run(self, url: str, stopping: asyncio.Event) -> None:
         """Sends until `stopping` is set; what is under way when the database is lost is sent again."""
-        await in_turn(
-            "sender", url, _LOCK, lambda conn: self._send_until(conn, stopping), stopping, survives=(WriteCareError,)
+        await run_as_leader(
+            "sender", url, _LOCK, lambda conn: self._send_until(conn, stopping), stopping, retry_on=(WriteCareError,)
         )
 
     async def _send_until(self, conn: Connection, stopping: asyncio.Event) -> None:
-        await conn.execute(f"listen {CHANNEL}".encode())
+        await conn.execute(f"listen {EVENTS_CHANNEL}".encode())
         try:
             while not stopping.is_set():
-                for due in await self._take(conn):
-                    self._tries[asyncio.create_task(self._try(due))] = due
+                for due in await self._fetch_due(conn):
+                    self._running[asyncio.create_task(self._attempt_delivery(due))] = due
                 await self._wait(conn)
-                for task in [task for task in self._tries if task.done()]:
-                    del self._tries[task]
+                for task in [task for task in self._running if task.done()]:
+                    del self._running[task]
                     task.result()  # a lost database ends the round
         finally:
-            await self._give_up_tries()
+            await self._cancel_running()
 
     async def _wait(self, conn: Connection) -> None:
         """Until a try is over, the relay has sent something, or it is time to look who is due."""
 
-        async def heard() -> None:
+        async def wait_for_notification() -> None:
             async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
                 pass
 
-        hearing = asyncio.create_task(heard())
-        await asyncio.wait({hearing, *self._tries}, return_when=asyncio.FIRST_COMPLETED)
-        await end({hearing})
+        notified = asyncio.create_task(wait_for_notification())
+        await asyncio.wait({notified, *self._running}, return_when=asyncio.FIRST_COMPLETED)
+        await end({notified})
 
-    async def _take(self, conn: Connection) -> list[_Due]:
+    async def _fetch_due(self, conn: Connection) -> list[_DueDelivery]:
         """Deliveries that are due, of each aggregate the first that waits, not under way; so many a webhook."""
-        free = _AT_ONCE - len(self._tries)
+        free = _MAX_RUNNING - len(self._running)
         if free <= 0:
             return []
-        busy = list(self._tries.values())
+        busy = list(self._running.values())
         found = await conn.execute(
             "select d.tenant_id, d.id as delivery_id, d.webhook_id, d.attempts, w.url, e.id, e.type, "
             "e.aggregate_type, e.aggregate_id, e.aggregate_version, e.data, e.occurred_at, e.position, "
@@ -124,32 +124,34 @@ class Sender:
             "where w.state = 'active' order by d.due_at, d.position limit %(free)s",
             {
                 "busy": [due.id for due in busy], "webhooks": [due.webhook_id for due in busy],
-                "each": _AT_ONCE_A_WEBHOOK, "free": free,
+                "each": _MAX_RUNNING_PER_WEBHOOK, "free": free,
             },
         )  # fmt: skip
-        return [_due(row) for row in await found.fetchall()]
+        return [_due_delivery(row) for row in await found.fetchall()]
 
-    async def _try(self, due: _Due) -> None:
+    async def _attempt_delivery(self, due: _DueDelivery) -> None:
         outcome = await self._send(due) if due.permitted else _WITHHELD
         async with self._database.acting_as(_sender(due.tenant_id)) as conn:
-            await self._note(conn, due, outcome)
+            await self._record_outcome(conn, due, outcome)
         _log.info(
             "webhook tried", webhook_id=str(due.webhook_id), event_id=str(due.event.id), attempt=due.attempts + 1,
             status=outcome.status, failure=outcome.failure,
         )  # fmt: skip
 
-    async def _send(self, due: _Due) -> Outcome:
+    async def _send(self, due: _DueDelivery) -> DeliveryOutcome:
         try:
             async with self._database.acting_as(_sender(due.tenant_id)) as conn:
                 keys = await signing_keys(conn, self._keys, due.tenant_id, due.webhook_id)
         except WriteCareError as error:
-            return Outcome(failure=error.slug)
-        return await self._post.send(due.url, due.event, keys)
+            return DeliveryOutcome(failure=error.slug)
+        return await self._client.send(due.url, due.event, keys)
 
-    async def _note(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
+    async def _record_outcome(self, conn: Connection, due: _DueDelivery, outcome: DeliveryOutcome) -> None:
         attempts = due.attempts + 1
-        dead = not outcome.arrived and (attempts >= self._patience.attempts or outcome.unwanted or outcome is _WITHHELD)
-        state = "delivered" if outcome.arrived else "dead" if dead else "waiting"
+        dead = not outcome.is_delivered and (
+            attempts >= self._retry_policy.attempts or outcome.is_gone or outcome is _WITHHELD
+        )
+        state = "delivered" if outcome.is_delivered else "dead" if dead else "waiting"
         await conn.execute(
             "update webhook_deliveries set state = %(state)s, attempts = %(attempts)s, last_status = %(status)s, "
             "last_failure = %(failure)s, due_at = now() + make_interval(secs => %(pause)s), "
@@ -157,10 +159,10 @@ class Sender:
             "where tenant_id = %(tenant)s and id = %(id)s and state = 'waiting'",
             {
                 "state": state, "attempts": attempts, "status": outcome.status, "failure": outcome.failure,
-                "pause": self._patience.pause_seconds(attempts), "tenant": due.tenant_id, "id": due.id,
+                "pause": self._retry_policy.pause_seconds(attempts), "tenant": due.tenant_id, "id": due.id,
             },
         )  # fmt: skip
-        if outcome.arrived:
+        if outcome.is_delivered:
             await conn.execute(
                 "update webhooks set dead_in_a_row = 0 where tenant_id = %s and id = %s and dead_in_a_row > 0",
                 (due.tenant_id, due.webhook_id),
@@ -168,30 +170,30 @@ class Sender:
         elif dead and outcome is not _WITHHELD:  # that is no failure of the receiver's
             await self._count_dead(conn, due, outcome)
 
-    async def _count_dead(self, conn: Connection, due: _Due, outcome: Outcome) -> None:
+    async def _count_dead(self, conn: Connection, due: _DueDelivery, outcome: DeliveryOutcome) -> None:
         """One more given up: of too many in a row, or where the receiver asked for it, the webhook is disabled."""
-        borne = 0 if outcome.unwanted else self._patience.dead_in_a_row
+        dead_limit = 0 if outcome.is_gone else self._retry_policy.dead_in_a_row
         counted = await conn.execute(
             "update webhooks set dead_in_a_row = dead_in_a_row + 1, "
             "state = case when dead_in_a_row + 1 >= %(borne)s then 'disabled' else state end, "
             "version = version + 1, updated_at = now() "
             "where tenant_id = %(tenant)s and id = %(id)s and state = 'active' returning state",
-            {"borne": borne, "tenant": due.tenant_id, "id": due.webhook_id},
+            {"borne": dead_limit, "tenant": due.tenant_id, "id": due.webhook_id},
         )
         row = await counted.fetchone()
         if row is not None and row["state"] == "disabled":
             because = {"status": outcome.status, "failure": outcome.failure}
             await record_act(conn, _sender(due.tenant_id), "webhook.disabled", ("webhook", due.webhook_id), because)
 
-    async def _give_up_tries(self) -> None:
-        await end(self._tries)
-        self._tries.clear()
+    async def _cancel_running(self) -> None:
+        await end(self._running)
+        self._running.clear()
 
 
 def _sender(tenant_id: UUID) -> Actor:
-    return Actor(tenant_id, NOBODY, "service")
+    return Actor(tenant_id, NIL_UUID, "service")
 
 
-def _due(row: dict[str, Any]) -> _Due:
+def _due_delivery(row: dict[str, Any]) -> _DueDelivery:
     own = {name: row.pop(name) for name in ("webhook_id", "attempts", "url", "permitted")}
-    return _Due(tenant_id=row["tenant_id"], id=row.pop("delivery_id"), event=SentEvent(**row), **own)
+    return _DueDelivery(tenant_id=row["tenant_id"], id=row.pop("delivery_id"), event=SentEvent(**row), **own)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from comms.delivery.webhooks.destinations import Network, refuse_bad_url
 from comms.delivery.webhooks.signing_keys import make_secret
-from comms.kernel.access.roles import allows
+from comms.kernel.access.roles import actor_has
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from comms.kernel.optimistic_locking import refuse_stale
@@ -66,7 +66,7 @@ async def create_webhook(
     Where the name leads is checked at each sending.
     """
     refuse_bad_url(new.url, networks)
-    await refuse_unread(conn, actor, new.event_types)
+    await require_event_permissions(conn, actor, new.event_types)
     made = await conn.execute(
         "insert into webhooks (tenant_id, url, event_types, created_by) "  # noqa: S608 (constants)
         f"values (%s, %s, %s, %s) returning {_COLUMNS}",
@@ -115,7 +115,7 @@ async def change_webhook(
     webhook = await lock_webhook(conn, webhook_id)
     refuse_stale(webhook.version, expected)
     if change.url is not None or change.event_types is not None:
-        await refuse_unread(conn, actor, change.event_types or webhook.event_types)
+        await require_event_permissions(conn, actor, change.event_types or webhook.event_types)
     changed = await conn.execute(
         "update webhooks set url = coalesce(%(url)s, url), "  # noqa: S608 (constants)
         "event_types = coalesce(%(types)s, event_types), "
@@ -147,13 +147,13 @@ async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID, expec
     await record_act(conn, actor, "webhook.deleted", ("webhook", webhook_id))
 
 
-async def refuse_unread(conn: Connection, actor: Actor, event_types: Sequence[EventType]) -> None:
+async def require_event_permissions(conn: Connection, actor: Actor, event_types: Sequence[EventType]) -> None:
     """Raises `refused` (`event-not-yours-to-read`) unless the actor may read what events of these types tell of."""
     found = await conn.execute(
         "select type, app.event_scope(type) as scope from unnest(%s::text[]) as type order by type",
         (list(event_types),),
     )
-    unread = [row async for row in found if not allows(actor, row["scope"])]
+    unread = [row async for row in found if not actor_has(actor, row["scope"])]
     if unread:
         named = ", ".join(f"{row['type']} ({row['scope']})" for row in unread)
         raise refused(

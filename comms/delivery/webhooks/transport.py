@@ -17,24 +17,24 @@ _GONE: Final = 410  # Standard Webhooks: the receiver wants no more
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeliveryOutcome:
     """`status` where there was an answer, else `failure`, a code. Answers' bodies are never read."""
 
     status: int | None = None
     failure: str | None = None
 
     @property
-    def arrived(self) -> bool:
+    def is_delivered(self) -> bool:
         """Whether the receiver took it: any 2xx. A redirect is not followed, so that it arrives nowhere."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
-    def unwanted(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether the receiver says that it wants nothing more."""
         return self.status == _GONE
 
 
-class Post:
+class WebhookClient:
     """Sends messages; one a process."""
 
     def __init__(self, resolver: Resolver, networks: Sequence[Network], timeout_seconds: float) -> None:
@@ -42,22 +42,22 @@ class Post:
         self._networks = networks
         self._timeout_seconds = timeout_seconds
 
-    async def send(self, url: str, event: SentEvent, keys: Sequence[bytes]) -> Outcome:
+    async def send(self, url: str, event: SentEvent, keys: Sequence[bytes]) -> DeliveryOutcome:
         """One try, over within the time-out however slowly the receiver answers."""
         body = envelope(event).model_dump_json().encode()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._post(url, event, body, keys)
         except TimeoutError:
-            return Outcome(failure="timed-out")
+            return DeliveryOutcome(failure="timed-out")
         except WriteCareError as error:
-            return Outcome(failure=error.slug)
+            return DeliveryOutcome(failure=error.slug)
         except httpx.HTTPError as error:
-            return Outcome(failure="no-answer" if isinstance(error, httpx.TransportError) else "answer-invalid")
+            return DeliveryOutcome(failure="no-answer" if isinstance(error, httpx.TransportError) else "answer-invalid")
         except (OSError, UnicodeError, httpx.InvalidURL):
-            return Outcome(failure="name-unknown")
+            return DeliveryOutcome(failure="name-unknown")
 
-    async def _post(self, url: str, event: SentEvent, body: bytes, keys: Sequence[bytes]) -> Outcome:
+    async def _post(self, url: str, event: SentEvent, body: bytes, keys: Sequence[bytes]) -> DeliveryOutcome:
         to = await destination(url, self._resolver, self._networks)
         headers = {
             "host": to.host, "content-type": "application/cloudevents+json", "user-agent": "WriteCareConnect",
@@ -70,4 +70,4 @@ class Post:
                 "POST", to.url, content=body, headers=headers, extensions={"sni_hostname": to.server_name}
             ) as answer,
         ):
-            return Outcome(status=answer.status_code)
+            return DeliveryOutcome(status=answer.status_code)

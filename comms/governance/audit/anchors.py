@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, ValidationError
 
 from comms.kernel.storage.object_store import Objects, StoredObject
-from comms.kernel.storage.segment_encryption import Span
+from comms.kernel.storage.segment_encryption import ByteRange
 from models.contract.records import Record
 
 _FILE: Final = "audit.pem"
@@ -71,7 +71,7 @@ class AnchorKey:
         signature = self._key.sign(_signed_bytes(head, at)).hex()
         return Anchor(**head.model_dump(), anchored_at=at, signature=signature)
 
-    def is_ours(self, anchor: Anchor) -> bool:
+    def is_signed_by_us(self, anchor: Anchor) -> bool:
         """Whether this key signed exactly this anchor."""
         try:
             self._key.public_key().verify(bytes.fromhex(anchor.signature), _signed_bytes(anchor, anchor.anchored_at))
@@ -80,14 +80,14 @@ class AnchorKey:
         return True
 
 
-class AnchorBook:
+class AnchorStore:
     """The anchors in storage."""
 
     def __init__(self, objects: Objects, key: AnchorKey) -> None:
         self._objects = objects
         self._key = key
 
-    async def lay(self, head: Head, at: datetime) -> Anchor:
+    async def append(self, head: Head, at: datetime) -> Anchor:
         """Writes an anchor for the head; raises `unavailable`. A day's object is replaced whole, or not at all."""
         anchor = self._key.sign(head, at)
         key = f"{_folder(head.tenant_id)}/{at:%Y-%m-%d}.jsonl"
@@ -114,13 +114,13 @@ class AnchorBook:
             yield [anchor if anchor is not None and self._is_of(tenant_id, anchor) else None for anchor in found]
 
     def _is_of(self, tenant_id: UUID, anchor: Anchor) -> bool:
-        return anchor.tenant_id == tenant_id and self._key.is_ours(anchor)
+        return anchor.tenant_id == tenant_id and self._key.is_signed_by_us(anchor)
 
     async def _days(self, tenant_id: UUID) -> list[StoredObject]:
-        return sorted([day async for day in self._objects.below(_folder(tenant_id))], key=lambda day: day.key)
+        return sorted([day async for day in self._objects.list_under(_folder(tenant_id))], key=lambda day: day.key)
 
     async def _bytes_of(self, day: StoredObject) -> bytes:
-        return b"".join([piece async for piece in self._objects.get(day.key, Span(0, day.size_bytes))])
+        return b"".join([piece async for piece in self._objects.get(day.key, ByteRange(0, day.size_bytes))])
 
 
 def _folder(tenant_id: UUID) -> str:

@@ -5,19 +5,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from comms.governance.audit.anchors import AnchorBook, AnchorKey
+from comms.governance.audit.anchors import AnchorKey, AnchorStore
 from comms.governance.audit.queries import Act, ActFilter, list_acts
 from comms.governance.audit.verification import Verification, verify_chain
-from comms.kernel.access.system_actor import NOBODY
+from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor
 from comms.kernel.time_types import Time
-from comms.web.dependencies import Acting, acting_with
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, authorised_for
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 
 router = APIRouter(prefix="/api/audit", tags=["audit"])
 
-Reading = Annotated[Acting, acting_with("audit.read")]
+ReadAccess = Annotated[AuthorisedRequest, authorised_for("audit.read")]
 Code = Annotated[str | None, Query(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
 
 
@@ -38,27 +38,29 @@ def wanted_acts(
 
 @router.get("")
 async def read_log(
-    acting: Reading, wanted: Annotated[ActFilter, Depends(wanted_acts)], cursor: Cursor = None, limit: Limit = 50
+    authorised: ReadAccess, wanted: Annotated[ActFilter, Depends(wanted_acts)], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Act]:
     """Who did what to what, when, from where and why; newest first."""
-    page = page_of(await list_acts(acting.conn, wanted, before=cursor or LAST_ID, limit=limit + 1), limit)
+    page = page_of(await list_acts(authorised.conn, wanted, before=cursor or MAX_UUID, limit=limit + 1), limit)
     named = wanted.model_dump(mode="json", exclude_none=True)
-    await record_act(acting.conn, acting.actor, "audit.read", ("tenant", acting.actor.tenant_id), named)
+    await record_act(authorised.conn, authorised.actor, "audit.read", ("tenant", authorised.actor.tenant_id), named)
     return page
 
 
 @router.get("/verification")
-async def verify(acting: Reading) -> Verification:
+async def verify(authorised: ReadAccess) -> Verification:
     """Walks the tenant's chain from its first act: whole, or where it is first broken.
 
     `unanchored` acts are vouched for by the chain alone: if the newest of them were removed with their seals, nothing
     would show it. `WRITECARE_AUDIT_ANCHOR_SECONDS` says how long an act stays so.
     """
-    book = AnchorBook(acting.house.objects, AnchorKey.open(acting.house.settings.data_dir / "keys"))
+    anchor_store = AnchorStore(authorised.ctx.objects, AnchorKey.open(authorised.ctx.settings.data_dir / "keys"))
     # In nobody's name: acts that are withheld from whoever asks would look to them as if they had been removed.
-    verifier = Actor(acting.actor.tenant_id, NOBODY, "data_protection_officer")
-    async with acting.house.database.acting_as(verifier) as conn:
-        found = await verify_chain(conn, book, acting.actor.tenant_id)
+    verifier = Actor(authorised.actor.tenant_id, NIL_UUID, "data_protection_officer")
+    async with authorised.ctx.database.acting_as(verifier) as conn:
+        found = await verify_chain(conn, anchor_store, authorised.actor.tenant_id)
     outcome = {"sealed": found.sealed, "whole": found.whole}
-    await record_act(acting.conn, acting.actor, "audit.verified", ("tenant", acting.actor.tenant_id), outcome)
+    await record_act(
+        authorised.conn, authorised.actor, "audit.verified", ("tenant", authorised.actor.tenant_id), outcome
+    )
     return found

@@ -16,11 +16,11 @@ from uuid import UUID
 
 import structlog
 
-from comms.governance.audit.anchors import AnchorBook, AnchorKey, Head
+from comms.governance.audit.anchors import AnchorKey, AnchorStore, Head
 from comms.governance.audit.hash_chain import ACTS_AS_TEXT, GENESIS, next_hash
 from comms.kernel.database import Connection
-from comms.kernel.processes.leader_election import in_turn, pause
-from comms.kernel.processes.runner import run_until_told
+from comms.kernel.processes.leader_election import run_as_leader, sleep_unless_stopping
+from comms.kernel.processes.runner import run_until_signalled
 from comms.kernel.settings import Settings
 from comms.kernel.storage.object_store import Objects
 from models.contract.errors import WriteCareError
@@ -32,31 +32,35 @@ _IDLE_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-async def seal_for_ever(url: str, book: AnchorBook, anchor_seconds: float, stopping: asyncio.Event) -> None:
+async def seal_forever(url: str, anchor_store: AnchorStore, anchor_seconds: float, stopping: asyncio.Event) -> None:
     """Seals until `stopping` is set, then what is left; one sealer at a time."""
-    await in_turn("sealer", url, _LOCK, lambda conn: _seal_until(conn, book, anchor_seconds, stopping), stopping)
+    await run_as_leader(
+        "sealer", url, _LOCK, lambda conn: _seal_until(conn, anchor_store, anchor_seconds, stopping), stopping
+    )
 
 
-async def _seal_until(conn: Connection, book: AnchorBook, anchor_seconds: float, stopping: asyncio.Event) -> None:
+async def _seal_until(
+    conn: Connection, anchor_store: AnchorStore, anchor_seconds: float, stopping: asyncio.Event
+) -> None:
     clock = asyncio.get_running_loop().time
-    moved = await _heads(conn)  # a predecessor may have been killed before it anchored what it sealed
+    unanchored = await _heads(conn)  # a predecessor may have been killed before it anchored what it sealed
     anchored = clock() - anchor_seconds
     while True:
         last = stopping.is_set()  # asked first: what was committed before the signal is sealed in this round
         while heads := await seal_batch(conn):
-            moved |= heads
+            unanchored |= heads
         if last or clock() - anchored >= anchor_seconds:
-            moved = await anchor(book, moved)
+            unanchored = await anchor(anchor_store, unanchored)
             anchored = clock()
         if last:
             return
-        await pause(stopping, _IDLE_SECONDS)
+        await sleep_unless_stopping(stopping, _IDLE_SECONDS)
 
 
 async def seal_batch(conn: Connection) -> dict[UUID, Head]:
     """Seals the acts that have waited longest; returns the new heads of their tenants, none where nothing waits."""
     async with conn.transaction():
-        acts = await _take(conn)
+        acts = await _lock_batch(conn)
         heads = await _heads(conn, {act["tenant_id"] for act in acts})
         seals: list[tuple[UUID, int, UUID, bytes]] = []
         for tenant_id, of_tenant in groupby(acts, key=lambda act: act["tenant_id"]):
@@ -67,11 +71,11 @@ async def seal_batch(conn: Connection) -> dict[UUID, Head]:
                 seals.append((tenant_id, number, act["id"], hash))
             heads[tenant_id] = Head(tenant_id=tenant_id, number=number, hash=hash.hex())
         if seals:
-            await _lay(conn, seals)
+            await _insert_seals(conn, seals)
     return heads
 
 
-async def _take(conn: Connection) -> list[dict[str, Any]]:
+async def _lock_batch(conn: Connection) -> list[dict[str, Any]]:
     """The acts that have waited longest, those of a tenant together. By the queue, never by an id that was last."""
     found = await conn.execute(
         f"with oldest as (select l.* from audit_unsealed q join {ACTS_AS_TEXT} l "  # noqa: S608 (a constant)
@@ -93,7 +97,7 @@ async def _heads(conn: Connection, tenants: set[UUID] | None = None) -> dict[UUI
     return {row["tenant_id"]: Head(**row) async for row in found}
 
 
-async def _lay(conn: Connection, seals: list[tuple[UUID, int, UUID, bytes]]) -> None:
+async def _insert_seals(conn: Connection, seals: list[tuple[UUID, int, UUID, bytes]]) -> None:
     tenants, numbers, acts, hashes = (list(column) for column in zip(*seals, strict=True))
     await conn.execute(
         "insert into audit_seals (tenant_id, number, audit_id, hash) "
@@ -107,19 +111,19 @@ async def _lay(conn: Connection, seals: list[tuple[UUID, int, UUID, bytes]]) -> 
     )
 
 
-async def anchor(book: AnchorBook, moved: dict[UUID, Head]) -> dict[UUID, Head]:
+async def anchor(anchor_store: AnchorStore, unanchored: dict[UUID, Head]) -> dict[UUID, Head]:
     """Anchors the heads; returns those that could not be, to be tried again.
 
     A chain that ends before its last anchor has been cut: it gets no new one, so that the old one goes on saying so.
     """
     left: dict[UUID, Head] = {}
-    for tenant_id, head in moved.items():
+    for tenant_id, head in unanchored.items():
         try:
-            before = await book.newest(tenant_id)
+            before = await anchor_store.newest(tenant_id)
             if before is not None and before.number > head.number:
                 _log.error("a chain ends before its anchor", tenant_id=str(tenant_id), number=head.number)
             elif before is None or before.number < head.number:
-                await book.lay(head, datetime.now(UTC))
+                await anchor_store.append(head, datetime.now(UTC))
         except WriteCareError as error:
             _log.warning("a chain could not be anchored", tenant_id=str(tenant_id), problem=error.slug)
             left[tenant_id] = head
@@ -128,9 +132,9 @@ async def anchor(book: AnchorBook, moved: dict[UUID, Head]) -> dict[UUID, Head]:
 
 async def run(settings: Settings, url: str, stopping: asyncio.Event) -> None:
     """The process's work."""
-    book = AnchorBook(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
-    await seal_for_ever(url, book, settings.audit_anchor_seconds, stopping)
+    anchor_store = AnchorStore(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
+    await seal_forever(url, anchor_store, settings.audit_anchor_seconds, stopping)
 
 
 if __name__ == "__main__":
-    sys.exit(run_until_told(run))
+    sys.exit(run_until_signalled(run))

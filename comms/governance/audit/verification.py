@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import OperationalError
 from psycopg.rows import dict_row
 
-from comms.governance.audit.anchors import Anchor, AnchorBook
+from comms.governance.audit.anchors import Anchor, AnchorStore
 from comms.governance.audit.hash_chain import ACTS_AS_TEXT, GENESIS, next_hash
 from comms.kernel.database import Connection, one
 from models.contract.errors import missing, unavailable
@@ -76,10 +76,10 @@ class Verification(Record):
     overdue: bool
 
 
-async def verify_chain(conn: Connection, book: AnchorBook, tenant_id: UUID) -> Verification:
+async def verify_chain(conn: Connection, anchor_store: AnchorStore, tenant_id: UUID) -> Verification:
     """Walks the tenant's whole chain, in the name of the sealer or of an officer; raises `unavailable` (storage)."""
-    fault, sealed, sealed_at = await _walk(conn, tenant_id)
-    misfit, anchor = await _compare_anchors(conn, book, tenant_id)
+    fault, sealed, sealed_at = await _check_chain(conn, tenant_id)
+    misfit, anchor = await _compare_anchors(conn, anchor_store, tenant_id)
     fault = fault or misfit or await _find_unchained(conn, tenant_id)
     waiting = one(
         await (
@@ -100,7 +100,7 @@ async def verify_chain(conn: Connection, book: AnchorBook, tenant_id: UUID) -> V
     )  # fmt: skip
 
 
-async def _walk(conn: Connection, tenant_id: UUID) -> tuple[Fault | None, int, datetime | None]:
+async def _check_chain(conn: Connection, tenant_id: UUID) -> tuple[Fault | None, int, datetime | None]:
     """Every seal in order: the first fault, and the last good number with its time."""
     number, hash, sealed_at, newest_act = 0, GENESIS, None, None
     while page := await _page(conn, tenant_id, number):
@@ -129,10 +129,12 @@ async def _page(conn: Connection, tenant_id: UUID, after: int) -> list[dict[str,
     return await found.fetchall()
 
 
-async def _compare_anchors(conn: Connection, book: AnchorBook, tenant_id: UUID) -> tuple[Fault | None, Anchor | None]:
+async def _compare_anchors(
+    conn: Connection, anchor_store: AnchorStore, tenant_id: UUID
+) -> tuple[Fault | None, Anchor | None]:
     """Every anchor beside the seal of its number: the first that does not fit, and the newest."""
     newest: Anchor | None = None
-    async for day in book.days(tenant_id):
+    async for day in anchor_store.days(tenant_id):
         found = await conn.execute(
             "select number, encode(hash, 'hex') as hash from audit_seals where tenant_id = %s and number = any(%s)",
             (tenant_id, [anchor.number for anchor in day if anchor is not None]),
@@ -172,7 +174,9 @@ async def _find_unchained(conn: Connection, tenant_id: UUID) -> Fault | None:
     return None if row is None else Fault(code="act-removed-unsealed", audit_id=row["audit_id"])
 
 
-async def verify_chains(url: str, book: AnchorBook, slug: str | None) -> AsyncIterator[tuple[str, Verification]]:
+async def verify_chains(
+    url: str, anchor_store: AnchorStore, slug: str | None
+) -> AsyncIterator[tuple[str, Verification]]:
     """Each tenant's slug and verification (of one where named), logged in as the sealer.
 
     Raises `missing` for a slug that is nobody's, `unavailable` (database, storage).
@@ -189,6 +193,6 @@ async def verify_chains(url: str, book: AnchorBook, slug: str | None) -> AsyncIt
             if slug is not None and not tenants:
                 raise missing("tenant")
             for tenant in tenants:
-                yield tenant["slug"], await verify_chain(conn, book, tenant["id"])
+                yield tenant["slug"], await verify_chain(conn, anchor_store, tenant["id"])
     except OperationalError:
         raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None

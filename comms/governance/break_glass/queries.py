@@ -67,7 +67,7 @@ async def break_glass(conn: Connection, actor: Actor, new: NewBrokenGlass) -> Br
         raise missing(new.object_kind.replace("_", " ")) from None
     named = {"alert_id": str(alert_id)} if alert_id is not None else {"session_id": str(session_id)}
     await record_act(
-        conn, actor, "glass.broken", _behind(glass), {"break_glass_id": str(glass.id), "minutes": new.minutes}
+        conn, actor, "glass.broken", _audit_object(glass), {"break_glass_id": str(glass.id), "minutes": new.minutes}
     )
     await emit(
         conn, actor, "glass.broken", aggregate=("break_glass", glass.id), version=1,
@@ -108,18 +108,20 @@ async def acknowledge(conn: Connection, actor: Actor, glass_id: UUID) -> BrokenG
     row = await acknowledged.fetchone()
     if row is None:
         raise conflict("glass-acknowledged", "Somebody else has just acknowledged it: read it again.")
-    await record_act(conn, actor, "glass.acknowledged", _behind(glass), {"break_glass_id": str(glass_id)})
+    await record_act(conn, actor, "glass.acknowledged", _audit_object(glass), {"break_glass_id": str(glass_id)})
     return BrokenGlass(**row)
 
 
-async def refuse_unless_broken(conn: Connection, actor: Actor, alert_id: UUID, permission: RolePermission) -> None:
+async def require_permission_or_glass(
+    conn: Connection, actor: Actor, alert_id: UUID, permission: RolePermission
+) -> None:
     """Raises `refused` where `actor` neither holds the permission nor looks through the broken glass of this alert."""
     found = await conn.execute("select %s = any (app.alerts_opened()) as opened", (alert_id,))
     if not one(await found.fetchone())["opened"]:
         refuse_unless(actor, permission)
 
 
-def _behind(glass: BrokenGlass) -> tuple[str, UUID]:
+def _audit_object(glass: BrokenGlass) -> tuple[str, UUID]:
     """What the act is about: so that who may not see the alert does not see in the log that others looked at it."""
     return "alert" if glass.object_kind == "alert" else "session", glass.object_id
 

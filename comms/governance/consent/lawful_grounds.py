@@ -27,7 +27,7 @@ PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 _EXPLICIT_CONSENT: Final = "explicit_consent"
 
 
-class ProposedGround(Record):
+class ProposedActivity(Record):
     """A basis that somebody considers for a purpose."""
 
     activity_type: Purpose
@@ -37,7 +37,7 @@ class ProposedGround(Record):
     )
 
 
-class NewProcessingActivity(ProposedGround):
+class NewProcessingActivity(ProposedActivity):
     """A ground to be put in force; it takes the place of the one in force for this purpose."""
 
     purpose: Words = Field(min_length=1, max_length=2000, description="Why, in words that residents understand.")
@@ -78,7 +78,7 @@ _COLUMNS: Final = (
 )
 
 
-def assess(ground: ProposedGround) -> Assessment:
+def assess(ground: ProposedActivity) -> Assessment:
     """The plain rules of law that a program can check; whether the reasons are good, a person decides."""
     condition = ground.special_category_condition
     if condition is None and ground.legal_basis == "consent":

@@ -73,7 +73,7 @@ async def refuse_unless_permitted(
     """The locked answers where all are permitted; else raises `refused` (`no-lawful-basis`, `consent-missing`)."""
     answers = await lock_permissions(conn, user_ids, purpose)
     if any(answer.reason == "no-lawful-basis" for answer in answers):
-        raise no_ground(purpose)
+        raise no_lawful_basis(purpose)
     if lacking := [answer for answer in answers if not answer.permitted]:
         people = ", ".join(f"{answer.user_id} ({answer.reason})" for answer in lacking)
         raise refused(
@@ -84,7 +84,7 @@ async def refuse_unless_permitted(
     return answers
 
 
-def no_ground(purpose: Purpose) -> Exception:
+def no_lawful_basis(purpose: Purpose) -> Exception:
     """What is raised where a tenant has not decided on what ground it processes for a purpose."""
     return refused(
         "no-lawful-basis",
@@ -107,10 +107,12 @@ async def _permissions(
         )
     found = await (await conn.execute(records_sql.encode(), (activity["id"], people))).fetchall()
     records = {row["data_subject_id"]: row for row in found}
-    return tuple(_answer(user_id, purpose, activity, records.get(user_id)) for user_id in people)
+    return tuple(_permission_of(user_id, purpose, activity, records.get(user_id)) for user_id in people)
 
 
-def _answer(user_id: UUID, purpose: Purpose, activity: dict[str, Any], record: dict[str, Any] | None) -> Permission:
+def _permission_of(
+    user_id: UUID, purpose: Purpose, activity: dict[str, Any], record: dict[str, Any] | None
+) -> Permission:
     reason = _reason(activity["legal_basis"], record)
     return Permission(
         permitted=reason in ("consent-granted", "legal-basis"), user_id=user_id, purpose=purpose, reason=reason,

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from pydantic import Field
 
 from comms.governance.consent.lawful_grounds import LegalBasis, Purpose
-from comms.governance.consent.permissions import no_ground
+from comms.governance.consent.permissions import no_lawful_basis
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from comms.kernel.text_types import Name, Words
@@ -67,7 +67,7 @@ class ConsentAct(Record):
     created_at: datetime
 
 
-class Origin(Record):
+class ConsentOrigin(Record):
     """Where a change came from, kept as evidence beside it."""
 
     ip_address: str | None = Field(default=None, repr=False)
@@ -86,26 +86,30 @@ _JOINED: Final = (
 )
 
 
-async def request_consent(conn: Connection, actor: Actor, change: ConsentChange, origin: Origin) -> ConsentRecord:
+async def request_consent(
+    conn: Connection, actor: Actor, change: ConsentChange, origin: ConsentOrigin
+) -> ConsentRecord:
     """Notes that the person has been asked; raises a conflict (`consent-standing`) where they have said yes."""
-    activity_id, standing = await _lock(conn, change)
-    if standing is not None and standing.consent_status == "granted":
+    activity_id, current = await _lock(conn, change)
+    if current is not None and current.consent_status == "granted":
         raise conflict("consent-standing", "This person's consent stands already: there is nothing to ask.")
     return await _write(conn, actor, change, origin, activity_id=activity_id, status="requested")
 
 
-async def grant_consent(conn: Connection, actor: Actor, change: ConsentChange, origin: Origin) -> ConsentRecord:
+async def grant_consent(conn: Connection, actor: Actor, change: ConsentChange, origin: ConsentOrigin) -> ConsentRecord:
     """Records a yes, until `expiry_date` where given; raises `refused` where there is no ground to consent to."""
-    activity_id, _standing = await _lock(conn, change)
+    activity_id, _current = await _lock(conn, change)
     return await _write(conn, actor, change, origin, activity_id=activity_id, status="granted")
 
 
-async def withdraw_consent(conn: Connection, actor: Actor, change: ConsentChange, origin: Origin) -> ConsentRecord:
+async def withdraw_consent(
+    conn: Connection, actor: Actor, change: ConsentChange, origin: ConsentOrigin
+) -> ConsentRecord:
     """Records a no, 'withdrawn' after a yes, else 'refused': it holds on any basis; saying it twice is no error."""
-    activity_id, standing = await _lock(conn, change)
-    if standing is not None and standing.consent_status in ("refused", "withdrawn"):
-        return standing
-    after_yes = standing is not None and standing.consent_status in ("granted", "expired")
+    activity_id, current = await _lock(conn, change)
+    if current is not None and current.consent_status in ("refused", "withdrawn"):
+        return current
+    after_yes = current is not None and current.consent_status in ("granted", "expired")
     return await _write(
         conn, actor, change, origin, activity_id=activity_id, status="withdrawn" if after_yes else "refused"
     )
@@ -122,7 +126,7 @@ async def _lock(conn: Connection, change: ConsentChange) -> tuple[UUID, ConsentR
     )
     activity = await found.fetchone()
     if activity is None:
-        raise no_ground(change.purpose)
+        raise no_lawful_basis(change.purpose)
     record = await conn.execute(
         f"select {_COLUMNS} from {_JOINED} where r.data_subject_id = %s and a.id = %s",  # noqa: S608 (constants)
         (change.user_id, activity["id"]),
@@ -132,7 +136,13 @@ async def _lock(conn: Connection, change: ConsentChange) -> tuple[UUID, ConsentR
 
 
 async def _write(
-    conn: Connection, actor: Actor, change: ConsentChange, origin: Origin, *, activity_id: UUID, status: ConsentStatus
+    conn: Connection,
+    actor: Actor,
+    change: ConsentChange,
+    origin: ConsentOrigin,
+    *,
+    activity_id: UUID,
+    status: ConsentStatus,
 ) -> ConsentRecord:
     written = await conn.execute(
         "insert into consent_records as r (tenant_id, data_subject_id, data_processing_activity_id, consent_status, "

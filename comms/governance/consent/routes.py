@@ -13,16 +13,16 @@ from comms.governance.consent.lawful_grounds import (
     Assessment,
     NewProcessingActivity,
     ProcessingActivity,
-    ProposedGround,
+    ProposedActivity,
     Purpose,
 )
 from comms.governance.consent.permissions import Permission, permits
-from comms.governance.consent.queries import ConsentAct, ConsentChange, ConsentRecord, Origin
+from comms.governance.consent.queries import ConsentAct, ConsentChange, ConsentOrigin, ConsentRecord
 from comms.kernel.access.roles import RolePermission, refuse_unless
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor
-from comms.web.dependencies import Acting, acting, acting_with
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, authorised, authorised_for
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from comms.web.route_class import PlatformRoute
 from models.contract.records import Record
 
@@ -37,12 +37,12 @@ class ConsentState(Record):
     records: tuple[ConsentRecord, ...]
 
 
-def _origin(request: Request) -> Origin:
+def _origin(request: Request) -> ConsentOrigin:
     try:
         address = str(ipaddress.ip_address(request.client.host)) if request.client is not None else None
     except ValueError:
         address = None
-    return Origin(ip_address=address, user_agent=request.headers.get("user-agent", "")[:500] or None)
+    return ConsentOrigin(ip_address=address, user_agent=request.headers.get("user-agent", "")[:500] or None)
 
 
 def _refuse_unless_own(actor: Actor, user_id: UUID, permission: RolePermission) -> None:
@@ -51,8 +51,8 @@ def _refuse_unless_own(actor: Actor, user_id: UUID, permission: RolePermission) 
         refuse_unless(actor, permission)
 
 
-SignedInRequest = Annotated[Acting, acting()]
-From = Annotated[Origin, Depends(_origin)]
+SignedInRequest = Annotated[AuthorisedRequest, authorised()]
+ConsentOriginDep = Annotated[ConsentOrigin, Depends(_origin)]
 
 
 def _answer(response: Response, record: ConsentRecord) -> ConsentRecord:
@@ -69,69 +69,71 @@ _ALSO_CREATED: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.post("/consent/request", responses=_ALSO_CREATED)
 async def request_consent(
-    change: ConsentChange, acting: SignedInRequest, origin: From, response: Response
+    change: ConsentChange, authorised: SignedInRequest, origin: ConsentOriginDep, response: Response
 ) -> ConsentRecord:
     """Notes that a person has been asked for their consent to a purpose."""
-    refuse_unless(acting.actor, "consent.record")
-    return _answer(response, await queries.request_consent(acting.conn, acting.actor, change, origin))
+    refuse_unless(authorised.actor, "consent.record")
+    return _answer(response, await queries.request_consent(authorised.conn, authorised.actor, change, origin))
 
 
 @router.post("/consent/grant", responses=_ALSO_CREATED)
 async def grant_consent(
-    change: ConsentChange, acting: SignedInRequest, origin: From, response: Response
+    change: ConsentChange, authorised: SignedInRequest, origin: ConsentOriginDep, response: Response
 ) -> ConsentRecord:
     """Records a person's yes: their own, or one given to staff (then say how in `consent_method` and `evidence`)."""
-    _refuse_unless_own(acting.actor, change.user_id, "consent.record")
+    _refuse_unless_own(authorised.actor, change.user_id, "consent.record")
     queries.refuse_past_expiry(change, datetime.now(UTC))
-    return _answer(response, await queries.grant_consent(acting.conn, acting.actor, change, origin))
+    return _answer(response, await queries.grant_consent(authorised.conn, authorised.actor, change, origin))
 
 
 @router.post("/consent/withdraw", responses=_ALSO_CREATED)
 async def withdraw_consent(
-    change: ConsentChange, acting: SignedInRequest, origin: From, response: Response
+    change: ConsentChange, authorised: SignedInRequest, origin: ConsentOriginDep, response: Response
 ) -> ConsentRecord:
     """Records a person's no: from this moment nothing more of theirs is processed for the purpose."""
-    _refuse_unless_own(acting.actor, change.user_id, "consent.record")
-    return _answer(response, await queries.withdraw_consent(acting.conn, acting.actor, change, origin))
+    _refuse_unless_own(authorised.actor, change.user_id, "consent.record")
+    return _answer(response, await queries.withdraw_consent(authorised.conn, authorised.actor, change, origin))
 
 
 @router.get("/consent/status/{user_id}")
-async def read_consent(user_id: UUID, acting: SignedInRequest) -> ConsentState:
+async def read_consent(user_id: UUID, authorised: SignedInRequest) -> ConsentState:
     """What may be done with a person's words now, and what they said; who reads another's is logged."""
-    _refuse_unless_own(acting.actor, user_id, "consent.read")
-    records = await queries.list_records(acting.conn, user_id)
-    if user_id != acting.actor.user_id:
-        await record_act(acting.conn, acting.actor, "consent.read", ("user", user_id))
-    permissions = [await permits(acting.conn, user_id, purpose) for purpose in PURPOSES]
+    _refuse_unless_own(authorised.actor, user_id, "consent.read")
+    records = await queries.list_records(authorised.conn, user_id)
+    if user_id != authorised.actor.user_id:
+        await record_act(authorised.conn, authorised.actor, "consent.read", ("user", user_id))
+    permissions = [await permits(authorised.conn, user_id, purpose) for purpose in PURPOSES]
     return ConsentState(user_id=user_id, permissions=tuple(permissions), records=tuple(records))
 
 
 @router.get("/consent/audit-trail")
 async def list_history(
-    acting: SignedInRequest, user_id: UUID | None = None, cursor: Cursor = None, limit: Limit = 50
+    authorised: SignedInRequest, user_id: UUID | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ConsentAct]:
     """The history of consent, newest first: everybody's for officers (logged), one's own for everyone (`?user_id=`)."""
-    if user_id is None or user_id != acting.actor.user_id:
-        refuse_unless(acting.actor, "consent.audit")
-        read = ("tenant", acting.actor.tenant_id) if user_id is None else ("user", user_id)
-        await record_act(acting.conn, acting.actor, "consent.history-read", read)
-    found = await queries.list_history(acting.conn, user_id=user_id, before=cursor or LAST_ID, limit=limit + 1)
+    if user_id is None or user_id != authorised.actor.user_id:
+        refuse_unless(authorised.actor, "consent.audit")
+        read = ("tenant", authorised.actor.tenant_id) if user_id is None else ("user", user_id)
+        await record_act(authorised.conn, authorised.actor, "consent.history-read", read)
+    found = await queries.list_history(authorised.conn, user_id=user_id, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.post("/processing-activities", status_code=201)
 async def decide_ground(
-    new: NewProcessingActivity, acting: Annotated[Acting, acting_with("grounds.decide")], response: Response
+    new: NewProcessingActivity,
+    authorised: Annotated[AuthorisedRequest, authorised_for("grounds.decide")],
+    response: Response,
 ) -> ProcessingActivity:
     """Puts a lawful ground in force for a purpose, in the place of the present one; the caller is who decided."""
-    activity = await lawful_grounds.decide_ground(acting.conn, acting.actor, new)
+    activity = await lawful_grounds.decide_ground(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/legal-basis/{activity.id}"
     return activity
 
 
 @router.get("/processing-activities")
 async def list_grounds(
-    acting: Annotated[Acting, acting_with("grounds.read")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("grounds.read")],
     purpose: Purpose | None = None,
     in_force: Annotated[bool, Query(description="Those alone that hold now.")] = False,
     cursor: Cursor = None,
@@ -139,26 +141,30 @@ async def list_grounds(
 ) -> Page[ProcessingActivity]:
     """The home's register of processing (article 30), newest first."""
     found = await lawful_grounds.list_grounds(
-        acting.conn, purpose=purpose, in_force=in_force, before=cursor or LAST_ID, limit=limit + 1
+        authorised.conn, purpose=purpose, in_force=in_force, before=cursor or MAX_UUID, limit=limit + 1
     )
     return page_of(found, limit)
 
 
 @router.delete("/processing-activities/{activity_id}", status_code=204)
-async def end_ground(activity_id: UUID, acting: Annotated[Acting, acting_with("grounds.decide")]) -> None:
+async def end_ground(
+    activity_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("grounds.decide")]
+) -> None:
     """Ends a ground: nothing more is processed for its purpose until another is decided."""
-    await lawful_grounds.end_ground(acting.conn, acting.actor, activity_id)
+    await lawful_grounds.end_ground(authorised.conn, authorised.actor, activity_id)
 
 
 @router.post("/legal-basis/assess")
-async def assess_ground(ground: ProposedGround, acting: Annotated[Acting, acting_with("grounds.read")]) -> Assessment:
+async def assess_ground(
+    ground: ProposedActivity, authorised: Annotated[AuthorisedRequest, authorised_for("grounds.read")]
+) -> Assessment:
     """What the law's plain rules say of a proposed ground; stores nothing."""
     return lawful_grounds.assess(ground)
 
 
 @router.get("/legal-basis/{processing_id}")
 async def read_ground(
-    processing_id: UUID, acting: Annotated[Acting, acting_with("grounds.read")]
+    processing_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("grounds.read")]
 ) -> ProcessingActivity:
     """On what ground a processing activity rests, and who decided."""
-    return await lawful_grounds.read_ground(acting.conn, processing_id)
+    return await lawful_grounds.read_ground(authorised.conn, processing_id)

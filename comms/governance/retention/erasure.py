@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from psycopg import Error
 
-from comms.kernel.access.system_actor import NOBODY
+from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, Database, one
 
@@ -29,8 +29,8 @@ async def erase_batch(conn: Connection, keeper: Actor, category: Category, most:
     found = await conn.execute(f"select app.erase_{category}(%s) as erased".encode(), (most,))
     erased = int(one(await found.fetchone())["erased"])
     if erased > 0:
-        told: dict[str, Any] = {"category": category, "erased": erased}
-        await record_act(conn, keeper, "retention.swept", ("tenant", keeper.tenant_id), told)
+        details: dict[str, Any] = {"category": category, "erased": erased}
+        await record_act(conn, keeper, "retention.swept", ("tenant", keeper.tenant_id), details)
     return erased
 
 
@@ -39,9 +39,9 @@ async def count_held(conn: Connection) -> int:
     return int(one(await (await conn.execute("select app.count_held_messages() as held")).fetchone())["held"])
 
 
-async def sweep(database: Database, stopping: asyncio.Event) -> None:
+async def erase_due(database: Database, stopping: asyncio.Event) -> None:
     """Every category of every tenant, until nothing is left to erase or the keeper is told to stop."""
-    async for keeper in _keepers(database):
+    async for keeper in _tenant_actors(database):
         erased = {category: await _erase_all(database, keeper, category, stopping) for category in CATEGORIES}
         async with database.acting_as(keeper) as conn:
             held = await count_held(conn)
@@ -65,9 +65,9 @@ async def _erase_all(database: Database, keeper: Actor, category: Category, stop
     return erased
 
 
-async def _keepers(database: Database) -> AsyncIterator[Actor]:
+async def _tenant_actors(database: Database) -> AsyncIterator[Actor]:
     """The keeper in the name of each tenant."""
-    async with database.acting_for_nobody() as conn:
+    async with database.without_tenant() as conn:
         tenants: list[UUID] = [row["id"] for row in await (await conn.execute("select id from tenants")).fetchall()]
     for tenant_id in tenants:
-        yield Actor(tenant_id, NOBODY, "service")
+        yield Actor(tenant_id, NIL_UUID, "service")

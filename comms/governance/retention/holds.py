@@ -45,7 +45,7 @@ async def place_hold(conn: Connection, actor: Actor, new: NewHold) -> Hold:
         hold = Hold.model_validate(one(await made.fetchone()))
     except InsufficientPrivilege:  # row-level security decides what may be held (migration 0026)
         raise missing("conversation" if new.message_id is None else "message") from None
-    await record_act(conn, actor, "hold.placed", ("hold", hold.id), _told(hold))
+    await record_act(conn, actor, "hold.placed", ("hold", hold.id), _audit_details(hold))
     return hold
 
 
@@ -79,9 +79,9 @@ async def release_hold(conn: Connection, actor: Actor, hold_id: UUID) -> None:
     if row is None:
         await read_hold(conn, hold_id)
         return
-    await record_act(conn, actor, "hold.released", ("hold", hold_id), _told(Hold.model_validate(row)))
+    await record_act(conn, actor, "hold.released", ("hold", hold_id), _audit_details(Hold.model_validate(row)))
 
 
-def _told(hold: Hold) -> dict[str, str]:
+def _audit_details(hold: Hold) -> dict[str, str]:
     whole = {"conversation_id": str(hold.conversation_id), "reference": hold.reference}
     return whole if hold.message_id is None else whole | {"message_id": str(hold.message_id)}

@@ -14,11 +14,11 @@ from typing import Final
 import structlog
 from psycopg import Error
 
-from comms.governance.retention.erasure import sweep
-from comms.governance.retention.partitions import drop_empty_months, make_months
+from comms.governance.retention.erasure import erase_due
+from comms.governance.retention.partitions import create_month_partitions, drop_empty_partitions
 from comms.kernel.database import Connection, Database
-from comms.kernel.processes.leader_election import in_turn, pause
-from comms.kernel.processes.runner import run_until_told
+from comms.kernel.processes.leader_election import run_as_leader, sleep_unless_stopping
+from comms.kernel.processes.runner import run_until_signalled
 from comms.kernel.settings import Settings
 from models.contract.errors import WriteCareError
 
@@ -28,31 +28,31 @@ _PAUSE_SECONDS: Final = 6 * 3600.0
 _log = structlog.get_logger(__name__)
 
 
-async def keep_for_ever(url: str, stopping: asyncio.Event) -> None:
+async def run_retention_forever(url: str, stopping: asyncio.Event) -> None:
     """Goes round until `stopping` is set; one keeper at a time."""
     database = Database(url, most=1)
     await database.open()
     try:
-        await in_turn("keeper", url, _LOCK, lambda conn: _go_round_until(conn, database, stopping), stopping)
+        await run_as_leader("keeper", url, _LOCK, lambda conn: _run_rounds(conn, database, stopping), stopping)
     finally:
         await database.close()
 
 
-async def _go_round_until(conn: Connection, database: Database, stopping: asyncio.Event) -> None:
+async def _run_rounds(conn: Connection, database: Database, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
-        await go_round(conn, database, stopping)
+        await run_round(conn, database, stopping)
         await conn.execute("select 1")  # raises where the connection, and with it the turn, was lost meanwhile
-        await pause(stopping, _PAUSE_SECONDS)
+        await sleep_unless_stopping(stopping, _PAUSE_SECONDS)
 
 
-async def go_round(conn: Connection, database: Database, stopping: asyncio.Event) -> None:
+async def run_round(conn: Connection, database: Database, stopping: asyncio.Event) -> None:
     """Each piece of work once: one that fails is logged, keeps no other from being done, and is done next time."""
-    await _attempt("make months", lambda: make_months(conn))
-    await _attempt("sweep", lambda: sweep(database, stopping))
-    await _attempt("drop empty months", lambda: drop_empty_months(conn))
+    await _run_task("make months", lambda: create_month_partitions(conn))
+    await _run_task("sweep", lambda: erase_due(database, stopping))
+    await _run_task("drop empty months", lambda: drop_empty_partitions(conn))
 
 
-async def _attempt(work: str, do: Callable[[], Awaitable[object]]) -> None:
+async def _run_task(work: str, do: Callable[[], Awaitable[object]]) -> None:
     try:
         _log.info("done", work=work, outcome=await do())
     except (WriteCareError, Error) as error:
@@ -62,8 +62,8 @@ async def _attempt(work: str, do: Callable[[], Awaitable[object]]) -> None:
 
 async def run(_settings: Settings, url: str, stopping: asyncio.Event) -> None:
     """The process's work."""
-    await keep_for_ever(url, stopping)
+    await run_retention_forever(url, stopping)
 
 
 if __name__ == "__main__":
-    sys.exit(run_until_told(run))
+    sys.exit(run_until_signalled(run))

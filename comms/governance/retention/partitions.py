@@ -6,11 +6,11 @@ Which tables those are the database's catalogue says (comms/migrations/0015_scal
 from comms.kernel.database import Connection, one
 
 
-async def make_months(conn: Connection) -> int:
+async def create_month_partitions(conn: Connection) -> int:
     """Makes the months to come that are missing; returns how many."""
     return int(one(await (await conn.execute("select app.make_partitions() as made")).fetchone())["made"])
 
 
-async def drop_empty_months(conn: Connection) -> int:
+async def drop_empty_partitions(conn: Connection) -> int:
     """Drops past months that hold no row any more; returns how many."""
     return int(one(await (await conn.execute("select app.drop_empty_months() as dropped")).fetchone())["dropped"])

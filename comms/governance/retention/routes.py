@@ -9,28 +9,28 @@ from comms.governance.retention import holds, rules
 from comms.governance.retention.erasure import Category
 from comms.governance.retention.holds import Hold, NewHold
 from comms.governance.retention.rules import RetentionRule, RuleChange
-from comms.web.dependencies import Acting, IfMatch, acting_with, tag
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, IfMatch, authorised_for, set_etag
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from comms.web.problems import problem_responses
 from comms.web.route_class import PlatformRoute
 
 router = APIRouter(prefix="/api/retention", tags=["retention"], route_class=PlatformRoute)
 
-Reading = Annotated[Acting, acting_with("retention.read")]
-Holding = Annotated[Acting, acting_with("retention.hold")]
+ReadAccess = Annotated[AuthorisedRequest, authorised_for("retention.read")]
+HoldAccess = Annotated[AuthorisedRequest, authorised_for("retention.hold")]
 
 
 @router.get("/rules")
-async def list_retention_rules(acting: Reading) -> Page[RetentionRule]:
+async def list_retention_rules(authorised: ReadAccess) -> Page[RetentionRule]:
     """For how long each category is kept: all on one page."""
-    return Page(items=tuple(await rules.list_rules(acting.conn)), next=None)
+    return Page(items=tuple(await rules.list_rules(authorised.conn)), next=None)
 
 
 @router.get("/rules/{category}")
-async def read_retention_rule(category: Category, acting: Reading, response: Response) -> RetentionRule:
+async def read_retention_rule(category: Category, authorised: ReadAccess, response: Response) -> RetentionRule:
     """For how long one category is kept."""
-    rule = await rules.read_rule(acting.conn, category)
-    tag(response, rule.version)
+    rule = await rules.read_rule(authorised.conn, category)
+    set_etag(response, rule.version)
     return rule
 
 
@@ -38,44 +38,44 @@ async def read_retention_rule(category: Category, acting: Reading, response: Res
 async def decide_retention_rule(
     category: Category,
     change: RuleChange,
-    acting: Annotated[Acting, acting_with("retention.decide")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("retention.decide")],
     expected: IfMatch,
     response: Response,
 ) -> RetentionRule:
     """Decides it from now on. What is older, and held by nothing, is erased with the keeper's next round: for good."""
-    rule = await rules.decide_rule(acting.conn, acting.actor, category, change, expected)
-    tag(response, rule.version)
+    rule = await rules.decide_rule(authorised.conn, authorised.actor, category, change, expected)
+    set_etag(response, rule.version)
     return rule
 
 
 @router.post("/holds", status_code=201)
-async def place_hold(new: NewHold, acting: Holding, response: Response) -> Hold:
+async def place_hold(new: NewHold, authorised: HoldAccess, response: Response) -> Hold:
     """Keeps a conversation, or one message of it, from being erased, for a case."""
-    hold = await holds.place_hold(acting.conn, acting.actor, new)
+    hold = await holds.place_hold(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/retention/holds/{hold.id}"
     return hold
 
 
 @router.get("/holds")
 async def list_holds(
-    acting: Reading,
+    authorised: ReadAccess,
     *,
     standing: Annotated[bool | None, Query(description="Those not released, or those released.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Hold]:
     """What is held and was held, newest first."""
-    found = await holds.list_holds(acting.conn, standing=standing, before=cursor or LAST_ID, limit=limit + 1)
+    found = await holds.list_holds(authorised.conn, standing=standing, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.get("/holds/{hold_id}")
-async def read_hold(hold_id: UUID, acting: Reading) -> Hold:
+async def read_hold(hold_id: UUID, authorised: ReadAccess) -> Hold:
     """One hold."""
-    return await holds.read_hold(acting.conn, hold_id)
+    return await holds.read_hold(authorised.conn, hold_id)
 
 
 @router.delete("/holds/{hold_id}", status_code=204)
-async def release_hold(hold_id: UUID, acting: Holding) -> None:
+async def release_hold(hold_id: UUID, authorised: HoldAccess) -> None:
     """Lifts the hold: what it kept goes when the rule says so. It stays to be seen."""
-    await holds.release_hold(acting.conn, acting.actor, hold_id)
+    await holds.release_hold(authorised.conn, authorised.actor, hold_id)

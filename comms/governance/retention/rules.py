@@ -9,7 +9,7 @@ from pydantic import Field
 from comms.governance.retention.erasure import CATEGORIES, Category
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
-from comms.kernel.optimistic_locking import refuse_stale, stale
+from comms.kernel.optimistic_locking import refuse_stale, version_stale
 from models.contract.records import Record
 
 
@@ -62,7 +62,7 @@ async def decide_rule(
     )
     row = await made.fetchone()
     if row is None:  # somebody else decided between the two statements
-        raise stale()
-    told = {"category": category, "days_before": before.days, "days": change.days}
-    await record_act(conn, actor, "retention.decided", ("tenant", actor.tenant_id), told)
+        raise version_stale()
+    details = {"category": category, "days_before": before.days, "days": change.days}
+    await record_act(conn, actor, "retention.decided", ("tenant", actor.tenant_id), details)
     return RetentionRule.model_validate(row)

@@ -8,11 +8,11 @@ from typing import Final
 from uuid import UUID
 
 from comms.identity import second_factors
-from comms.identity.account_changes.one_time_codes import Code, forget_code, make_code, make_second_half
+from comms.identity.account_changes.one_time_codes import Code, delete_code, make_code, make_second_half
 from comms.identity.account_changes.queries import COLUMNS, AccountChange, end_change
 from comms.identity.sign_ins.queries import end_all_sign_ins
-from comms.kernel.access.roles import APPROVES, PRIVILEGED
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.roles import APPROVABLE_ROLES, PRIVILEGED
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from models.contract.errors import conflict, missing, refused
@@ -27,11 +27,11 @@ class Approved(Record):
     code: Code | None = None
 
 
-_FACTS: Final = (
+_LOCK_WAITING: Final = (
     f"select {COLUMNS} from account_changes where id = %(change)s and state = 'waiting' "  # noqa: S608 (a constant)
     "and expires_at > now() for update"
 )
-_STANDING: Final = (
+_APPROVAL_FACTS: Final = (
     "select u.role, u.email is not null as has_email, o.role as other_role, "
     "app.in_open_alert(%(actor)s) as approver_concerned, "
     "coalesce(app.in_open_alert(%(asker)s::uuid), false) as asker_concerned, "
@@ -60,10 +60,10 @@ async def approve(conn: Connection, actor: Actor, change_id: UUID, *, by_email: 
     (`change-not-yours-to-approve`, `change-asked-by-you`, `asker-not-eligible`), a conflict (`account-changed`,
     `person-undecided`).
     """
-    change = await _waiting(conn, change_id)
-    standing = await _refuse_unless_second_person(conn, actor, change)
+    change = await _lock_waiting(conn, change_id)
+    facts = await _refuse_unless_second_person(conn, actor, change)
     done = await end_change(conn, actor, change, "done")
-    owner = door(actor.tenant_id, change.user_id)
+    owner = system_actor(actor.tenant_id, change.user_id)
     approved = Approved(change=done)
     if change.kind == "account":
         await conn.execute("update users set active = true, made_alone_by = null where id = %s", (change.user_id,))
@@ -75,7 +75,7 @@ async def approve(conn: Connection, actor: Actor, change_id: UUID, *, by_email: 
         await second_factors.remove_second_factor(conn, actor, change.user_id)
     elif change.kind == "person":
         await _join_persons(conn, change)
-    elif by_email and standing["has_email"]:
+    elif by_email and facts["has_email"]:
         approved = Approved(change=done, code=await make_code(conn, owner))
     else:
         approved = Approved(change=done, second_half=await make_second_half(conn, owner))
@@ -90,19 +90,19 @@ async def refuse_change(conn: Connection, actor: Actor, change_id: UUID) -> Acco
 
     Raises as `approve`.
     """
-    change = await _waiting(conn, change_id)
+    change = await _lock_waiting(conn, change_id)
     if change.asked_by == actor.user_id:
         state = "withdrawn"
     else:
         await _refuse_unless_second_person(conn, actor, change, refusing=True)
         state = "refused"
     if change.kind == "password":
-        await forget_code(conn, change.user_id)
+        await delete_code(conn, change.user_id)
     return await end_change(conn, actor, change, "withdrawn" if state == "withdrawn" else "refused")
 
 
-async def _waiting(conn: Connection, change_id: UUID) -> AccountChange:
-    row = await (await conn.execute(_FACTS, {"change": change_id})).fetchone()
+async def _lock_waiting(conn: Connection, change_id: UUID) -> AccountChange:
+    row = await (await conn.execute(_LOCK_WAITING, {"change": change_id})).fetchone()
     if row is None:
         raise missing("change that waits")
     return AccountChange.model_validate(row)
@@ -112,27 +112,27 @@ async def _refuse_unless_second_person(
     conn: Connection, actor: Actor, change: AccountChange, *, refusing: bool = False
 ) -> dict[str, object]:
     found = await conn.execute(
-        _STANDING,
-        {"actor": actor.user_id, "asker": change.asked_by, "user": change.user_id, "other": change.same_as},
+        _APPROVAL_FACTS,
+        {"actor": actor.user_id, "asker": change.asked_by, "user": change.user_id, "other": change.comparable_rows},
     )
-    standing = one(await found.fetchone())
-    roles = {change.role, standing["role"]} | ({standing["other_role"]} - {None})
+    facts = one(await found.fetchone())
+    roles = {change.role, facts["role"]} | ({facts["other_role"]} - {None})
     trusted = any(needs_second_person(role) for role in roles)
-    if trusted and standing["approver_concerned"]:
+    if trusted and facts["approver_concerned"]:
         raise missing("change that waits")
-    if not roles <= APPROVES.get(actor.role, frozenset()):
+    if not roles <= APPROVABLE_ROLES.get(actor.role, frozenset()):
         raise refused("change-not-yours-to-approve", "Somebody has to approve this who may for that role.")
-    if standing["own"] or standing["asked_it"]:
+    if facts["own"] or facts["asked_it"]:
         raise refused("change-asked-by-you", "Somebody else has to approve this: it takes two people.")
     if refusing:
-        return standing
-    if trusted and standing["asker_concerned"]:
+        return facts
+    if trusted and facts["asker_concerned"]:
         raise refused("asker-not-eligible", "Somebody else has to ask for this. Refuse it, and ask for it yourself.")
-    if change.kind != "role" and standing["role"] != change.role:
+    if change.kind != "role" and facts["role"] != change.role:
         raise conflict("account-changed", "The account's role has changed since: ask again.")
-    if change.kind in ("account", "role") and standing["person_waits"]:
+    if change.kind in ("account", "role") and facts["person_waits"]:
         raise conflict("person-undecided", "Decide first whether this account is that of the person named with it.")
-    return standing
+    return facts
 
 
 async def _join_persons(conn: Connection, change: AccountChange) -> None:
@@ -140,7 +140,7 @@ async def _join_persons(conn: Connection, change: AccountChange) -> None:
     await conn.execute(
         "update users u set person_id = a.person_id from users a, users b where a.id = %s and b.id = %s "
         "and a.tenant_id = u.tenant_id and b.tenant_id = u.tenant_id and u.person_id = b.person_id",
-        (change.user_id, change.same_as),
+        (change.user_id, change.comparable_rows),
     )
 
 

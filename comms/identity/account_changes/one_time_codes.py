@@ -40,14 +40,14 @@ class Code:
 async def make_code(conn: Connection, owner: Actor) -> Code:
     """A code that is good at once, in the place of any before; `conn` acts as the door."""
     code = Code(_new_half(), _new_half())
-    await _keep(conn, owner, _hash(code.first), _hash(code.second))
+    await _save_hashes(conn, owner, _hash(code.first), _hash(code.second))
     return code
 
 
 async def make_first_half(conn: Connection, owner: Actor) -> str:
     """The half for who asks; it opens nothing before the other half is made. `conn` acts as the door."""
     half = _new_half()
-    await _keep(conn, owner, _hash(half), None)
+    await _save_hashes(conn, owner, _hash(half), None)
     return half
 
 
@@ -64,12 +64,12 @@ async def make_second_half(conn: Connection, owner: Actor) -> str:
     return half
 
 
-async def forget_code(conn: Connection, user_id: UUID) -> None:
+async def delete_code(conn: Connection, user_id: UUID) -> None:
     """No code of the person is good any more; `conn` acts as the door."""
     await conn.execute("delete from enrolments where user_id = %s", (user_id,))
 
 
-async def is_good(conn: Connection, user_id: UUID, code: str) -> bool:
+async def is_valid_code(conn: Connection, user_id: UUID, code: str) -> bool:
     """Whether the code opens the person's account; it is not used up. `conn` acts as the door."""
     halves = _halves(code)
     found = await conn.execute(
@@ -82,15 +82,15 @@ async def is_good(conn: Connection, user_id: UUID, code: str) -> bool:
         return False
     sent, kept = [_hash(half) for half in halves], [bytes(row["first_hash"]), bytes(row["second_hash"])]
     # either half may come first: the two people who hand them over cannot know the order
-    return _same(sent, kept) or _same(sent[::-1], kept)
+    return _equal_hashes(sent, kept) or _equal_hashes(sent[::-1], kept)
 
 
-async def use_up(conn: Connection, user_id: UUID, code: str) -> None:
+async def redeem_code(conn: Connection, user_id: UUID, code: str) -> None:
     """Takes the code once; raises `unauthenticated` (`reset-invalid`). `conn` acts as the door."""
     await conn.execute("select 1 from enrolments where user_id = %s for update", (user_id,))
-    if not await is_good(conn, user_id, code):
+    if not await is_valid_code(conn, user_id, code):
         raise invalid_code()
-    await forget_code(conn, user_id)
+    await delete_code(conn, user_id)
 
 
 def invalid_code() -> WriteCareError:
@@ -100,7 +100,7 @@ def invalid_code() -> WriteCareError:
     )
 
 
-async def _keep(conn: Connection, owner: Actor, first: bytes, second: bytes | None) -> None:
+async def _save_hashes(conn: Connection, owner: Actor, first: bytes, second: bytes | None) -> None:
     await conn.execute(
         "insert into enrolments (tenant_id, user_id, first_hash, second_hash, expires_at) "
         "values (%s, %s, %s, %s, now() + make_interval(hours => %s)) on conflict (tenant_id, user_id) do update "
@@ -109,7 +109,7 @@ async def _keep(conn: Connection, owner: Actor, first: bytes, second: bytes | No
     )
 
 
-def _same(sent: list[bytes], kept: list[bytes]) -> bool:
+def _equal_hashes(sent: list[bytes], kept: list[bytes]) -> bool:
     return hmac.compare_digest(b"".join(sent), b"".join(kept))
 
 

@@ -27,7 +27,7 @@ class AccountChange(Record):
     user_id: UUID
     kind: ChangeKind
     role: Role
-    same_as: UUID | None
+    comparable_rows: UUID | None
     state: ChangeState
     asked_by: UUID | None
     decided_by: UUID | None
@@ -42,8 +42,8 @@ COLUMNS: Final = (
 )
 
 
-async def ask_for_change(
-    conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str, *, same_as: UUID | None = None
+async def request_change(
+    conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str, *, comparable_rows: UUID | None = None
 ) -> AccountChange:
     """A change that waits for a second person, in the place of an older one of its kind; raises a conflict
     (`change-waiting`) where `conn` does not act as the door and an older one waits."""
@@ -52,7 +52,7 @@ async def ask_for_change(
         "where user_id = %s and kind = %s and state = 'waiting'",
         (actor.user_id, user_id, kind),
     )
-    return await _insert(conn, actor, (user_id, role), kind, same_as, waits=True)
+    return await _insert(conn, actor, (user_id, role), kind, comparable_rows, waits=True)
 
 
 async def withdraw_changes(conn: Connection, actor: Actor, user_id: UUID) -> None:
@@ -69,7 +69,7 @@ async def withdraw_changes(conn: Connection, actor: Actor, user_id: UUID) -> Non
     await conn.execute("delete from enrolments where user_id = %s", (user_id,))
 
 
-async def note_change(conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str) -> AccountChange:
+async def record_change(conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str) -> AccountChange:
     """A change that one person made without a second one, so that the person and the officer see it."""
     return await _insert(conn, actor, (user_id, role), kind, None, waits=False)
 
@@ -112,7 +112,13 @@ async def end_change(conn: Connection, actor: Actor, change: AccountChange, stat
 
 
 async def _insert(
-    conn: Connection, actor: Actor, account: tuple[UUID, str], kind: ChangeKind, same_as: UUID | None, *, waits: bool
+    conn: Connection,
+    actor: Actor,
+    account: tuple[UUID, str],
+    kind: ChangeKind,
+    comparable_rows: UUID | None,
+    *,
+    waits: bool,
 ) -> AccountChange:
     made = await conn.execute(
         "insert into account_changes (tenant_id, user_id, kind, role, same_as, state, asked_by, expires_at) "  # noqa: S608
@@ -121,7 +127,7 @@ async def _insert(
         "(select u.id from users u where u.tenant_id = %(tenant)s and u.id = %(actor)s), "
         f"now() + make_interval(hours => %(hours)s)) on conflict do nothing returning {COLUMNS}",
         {
-            "tenant": actor.tenant_id, "user": account[0], "kind": kind, "role": account[1], "same": same_as,
+            "tenant": actor.tenant_id, "user": account[0], "kind": kind, "role": account[1], "same": comparable_rows,
             "state": "waiting" if waits else "done", "actor": actor.user_id, "hours": WAITING_HOURS,
         },
     )  # fmt: skip

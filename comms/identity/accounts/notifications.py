@@ -8,7 +8,7 @@ from comms.identity.account_changes.one_time_codes import Code
 from comms.identity.account_changes.queries import WAITING_HOURS, ChangeKind
 from comms.identity.users.queries import User
 from comms.kernel.database import Connection, one
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import WriteCareError
 
 _log = structlog.get_logger(__name__)
@@ -39,9 +39,9 @@ If you did not expect this, tell the data-protection officer of your organisatio
 """
 
 
-async def send_code(conn: Connection, house: House, user: User, code: Code) -> None:
+async def send_code(conn: Connection, ctx: AppContext, user: User, code: Code) -> None:
     """The whole code, to the person alone; raises `unavailable` (`mail-unavailable`), which undoes the reset."""
-    assert house.mailer is not None, "a code is sent where a server is named"
+    assert ctx.mailer is not None, "a code is sent where a server is named"
     assert user.email is not None, "a code is sent to people who have an address"
     found = await conn.execute(
         "select t.name, t.slug from tenants t join users u on u.tenant_id = t.id where u.id = %s", (user.id,)
@@ -49,17 +49,17 @@ async def send_code(conn: Connection, house: House, user: User, code: Code) -> N
     tenant = one(await found.fetchone())
     text = _CODE.format(
         tenant=tenant["name"], tenant_slug=tenant["slug"], user_slug=user.slug, code=code, hours=WAITING_HOURS,
-        origin=house.settings.origin,
+        origin=ctx.settings.origin,
     )  # fmt: skip
-    await house.mailer.send(user.email, "Your new password", text)
+    await ctx.mailer.send(user.email, "Your new password", text)
 
 
-async def tell_person(house: House, user: User, kind: ChangeKind) -> None:
+async def notify_of_change(ctx: AppContext, user: User, kind: ChangeKind) -> None:
     """That something of theirs was changed; the change stands, whether or not the e-mail is taken."""
-    if house.mailer is None or user.email is None:
+    if ctx.mailer is None or user.email is None:
         return
-    text = _CHANGED.format(what=_WHAT[kind], origin=house.settings.origin)
+    text = _CHANGED.format(what=_WHAT[kind], origin=ctx.settings.origin)
     try:
-        await house.mailer.send(user.email, "Your account was changed", text)
+        await ctx.mailer.send(user.email, "Your account was changed", text)
     except WriteCareError:
         _log.warning("a person was not told by e-mail of a change to their account", kind=kind)

@@ -2,9 +2,9 @@
 
 from comms.identity.account_changes.approval import open_by_operator
 from comms.identity.account_changes.one_time_codes import Code, make_code
-from comms.identity.account_changes.queries import note_change
+from comms.identity.account_changes.queries import record_change
 from comms.identity.bootstrap import ensure_tenant, ensure_user
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Database
 from models.contract.errors import refused
 
@@ -16,7 +16,7 @@ async def enrol(database: Database, tenant: str, user: str, role: str) -> Code:
     they use the code. Raises `invalid` for a bad slug or role, `refused` (`service-has-no-password`) for a program.
     """
     person = await ensure_user(database, await ensure_tenant(database, tenant), user, role)
-    operator = door(person.tenant_id)
+    operator = system_actor(person.tenant_id)
     async with database.acting_as(operator) as conn:
         found = await conn.execute("select role from users where id = %s for update", (person.user_id,))
         row = await found.fetchone()
@@ -24,5 +24,5 @@ async def enrol(database: Database, tenant: str, user: str, role: str) -> Code:
         if row["role"] == "service":
             raise refused("service-has-no-password", "A program signs in with its key.")
         await open_by_operator(conn, operator, person.user_id)
-        await note_change(conn, operator, person.user_id, "password", row["role"])
-        return await make_code(conn, door(person.tenant_id, person.user_id))
+        await record_change(conn, operator, person.user_id, "password", row["role"])
+        return await make_code(conn, system_actor(person.tenant_id, person.user_id))

@@ -16,17 +16,17 @@ from comms.identity.passwords import PasswordReset
 from comms.identity.second_factors import NewSecondFactor, RecoveryCodes
 from comms.identity.sign_ins.queries import end_all_sign_ins
 from comms.identity.users.queries import read_managed_user, read_user
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Actor
-from comms.web.dependencies import Acting, InHouse, acting, acting_with, active, allowed
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, ContextDep, active_actor, actor_with, authorised, authorised_for
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from models.contract.errors import refused
 from models.contract.records import Record
 
 router = APIRouter(tags=["identity"])
 
-Managing = Annotated[Actor, allowed("users.manage")]
-Approving = Annotated[Actor, allowed("users.approve")]
+ManageAccess = Annotated[Actor, actor_with("users.manage")]
+ApproveAccess = Annotated[Actor, actor_with("users.approve")]
 _WAITS: Final[dict[int | str, dict[str, Any]]] = {
     202: {"description": "It waits for a second person", "model": AccountChange}
 }
@@ -58,112 +58,112 @@ class ApprovedChange(Record):
 
 
 @router.put("/api/me/password", status_code=204)
-async def change_password(change: PasswordChange, house: InHouse, person: Annotated[Actor, active()]) -> None:
+async def change_password(change: PasswordChange, ctx: ContextDep, person: Annotated[Actor, active_actor()]) -> None:
     """Sets or changes one's own password: 12 characters or more and not easy to guess. Ends one's other sign-ins."""
-    await sign_in.change_password(house, person, change)
+    await sign_in.change_password(ctx, person, change)
 
 
 @router.get("/api/me/account-changes")
 async def list_my_account_changes(
-    request: Annotated[Acting, acting()], cursor: Cursor = None, limit: Limit = 50
+    request: Annotated[AuthorisedRequest, authorised()], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[AccountChange]:
     """What others did, or asked for, to one's own accounts, newest first."""
-    found = await queries.list_changes(request.conn, own=True, before=cursor or LAST_ID, limit=limit + 1)
+    found = await queries.list_changes(request.conn, own=True, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.get("/api/account-changes")
 async def list_account_changes(
-    request: Annotated[Acting, acting_with("users.approve")],
+    request: Annotated[AuthorisedRequest, authorised_for("users.approve")],
     state: ChangeState | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[AccountChange]:
     """Changes to the tenant's accounts, newest first; `?state=waiting`: those that want a second person."""
-    found = await queries.list_changes(request.conn, state=state, before=cursor or LAST_ID, limit=limit + 1)
+    found = await queries.list_changes(request.conn, state=state, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.get("/api/account-changes/{change_id}")
 async def read_account_change(
-    change_id: UUID, request: Annotated[Acting, acting_with("users.approve")]
+    change_id: UUID, request: Annotated[AuthorisedRequest, authorised_for("users.approve")]
 ) -> AccountChange:
     """One of them."""
     return await queries.read_change(request.conn, change_id)
 
 
 @router.post("/api/account-changes/{change_id}/approve")
-async def approve_account_change(change_id: UUID, house: InHouse, actor: Approving) -> ApprovedChange:
+async def approve_account_change(change_id: UUID, ctx: ContextDep, actor: ApproveAccess) -> ApprovedChange:
     """The second person agrees, and the change is made. Of a printed code, one half is in this answer and in no other:
     hand it to the person yourself."""
-    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
-        approved = await approval.approve(conn, actor, change_id, by_email=house.mailer is not None)
+    async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+        approved = await approval.approve(conn, actor, change_id, by_email=ctx.mailer is not None)
         user = await read_user(conn, approved.change.user_id)
         if approved.code is not None:
-            await notifications.send_code(conn, house, user, approved.code)
-    await notifications.tell_person(house, user, approved.change.kind)
+            await notifications.send_code(conn, ctx, user, approved.code)
+    await notifications.notify_of_change(ctx, user, approved.change.kind)
     return ApprovedChange(change=approved.change, second_half=approved.second_half)
 
 
 @router.post("/api/account-changes/{change_id}/refuse")
-async def refuse_account_change(change_id: UUID, house: InHouse, actor: Approving) -> AccountChange:
+async def refuse_account_change(change_id: UUID, ctx: ContextDep, actor: ApproveAccess) -> AccountChange:
     """The change is not made: whoever asked for it withdraws it, or a second person refuses it."""
-    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+    async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         return await approval.refuse_change(conn, actor, change_id)
 
 
 @router.post("/api/users/{user_id}/password-reset", status_code=201)
-async def reset_password(user_id: UUID, house: InHouse, actor: Managing, response: Response) -> PasswordReset:
+async def reset_password(user_id: UUID, ctx: ContextDep, actor: ManageAccess, response: Response) -> PasswordReset:
     """Begins a reset of a person's first or next password. Nobody but the person sees a whole code: it goes to them by
     e-mail, or two people hand over one half each. A privileged account waits for a second person either way."""
-    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+    async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
-        await passwords.refuse_unless_local(conn, house.settings, user_id)
-        reset, code = await passwords.reset_password(conn, actor, user, by_email=house.mailer is not None)
+        await passwords.refuse_unless_local(conn, ctx.settings, user_id)
+        reset, code = await passwords.reset_password(conn, actor, user, by_email=ctx.mailer is not None)
         if code is not None:
-            await notifications.send_code(conn, house, user, code)
+            await notifications.send_code(conn, ctx, user, code)
     response.headers["Location"] = f"/api/account-changes/{reset.change.id}"
     return reset
 
 
 @router.put("/api/users/{user_id}/person", status_code=202)
-async def join_accounts(user_id: UUID, same: SamePerson, house: InHouse, actor: Managing) -> AccountChange:
+async def join_accounts(user_id: UUID, same: SamePerson, ctx: ContextDep, actor: ManageAccess) -> AccountChange:
     """Says that two accounts are the same person's, so that what is about one is withheld from both. Waits for a second
     person."""
-    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+    async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
         await read_user(conn, same.user_id)
         if same.user_id == user_id:
             raise refused("same-account", "This is one account: name another one of the same person.")
-        return await queries.ask_for_change(conn, actor, user_id, "person", user.role, same_as=same.user_id)
+        return await queries.request_change(conn, actor, user_id, "person", user.role, comparable_rows=same.user_id)
 
 
 @router.post("/api/me/second-factor", status_code=201)
 async def enrol_second_factor(
-    sent: Enrolment, house: InHouse, person: Annotated[Actor, active()], response: Response
+    sent: Enrolment, ctx: ContextDep, person: Annotated[Actor, active_actor()], response: Response
 ) -> NewSecondFactor:
     """A new authenticator's secret, shown once; it is asked for once a code has confirmed it."""
     response.headers["Location"] = "/api/me/second-factor"
-    return await sign_in.enrol_second_factor(house, person, sent.code)
+    return await sign_in.enrol_second_factor(ctx, person, sent.code)
 
 
 @router.post("/api/me/second-factor/confirm")
-async def confirm_second_factor(sent: SentCode, request: Annotated[Acting, acting()]) -> RecoveryCodes:
+async def confirm_second_factor(sent: SentCode, request: Annotated[AuthorisedRequest, authorised()]) -> RecoveryCodes:
     """Confirms the authenticator with a code of it; answers the codes to recover with, once."""
-    return await second_factors.confirm_second_factor(request.conn, request.house.keys, request.actor, sent.code)
+    return await second_factors.confirm_second_factor(request.conn, request.ctx.keys, request.actor, sent.code)
 
 
 @router.delete("/api/users/{user_id}/second-factor", status_code=204, responses=_WAITS)
-async def remove_second_factor(user_id: UUID, house: InHouse, actor: Managing) -> Response:
+async def remove_second_factor(user_id: UUID, ctx: ContextDep, actor: ManageAccess) -> Response:
     """Takes a lost authenticator off the account of a person whom one may manage, and signs them out; off a privileged
     account once a second person has approved (202)."""
-    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+    async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
         if approval.needs_second_person(user.role):
-            change = await queries.ask_for_change(conn, actor, user_id, "second_factor", user.role)
+            change = await queries.request_change(conn, actor, user_id, "second_factor", user.role)
             return Response(change.model_dump_json(), 202, media_type="application/json")
         await second_factors.remove_second_factor(conn, actor, user_id)
-        change = await queries.note_change(conn, actor, user_id, "second_factor", user.role)
+        change = await queries.record_change(conn, actor, user_id, "second_factor", user.role)
         await end_all_sign_ins(conn, actor, user_id, "account_changed")
-    await notifications.tell_person(house, user, change.kind)
+    await notifications.notify_of_change(ctx, user, change.kind)
     return Response(status_code=204)

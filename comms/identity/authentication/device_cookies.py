@@ -11,36 +11,36 @@ import secrets
 import time
 from typing import Final
 
-from comms.web.context import House
+from comms.web.context import AppContext
 
 _NONCE_BYTES: Final = 12
 _KEPT_SECONDS: Final = 365 * 86400
 _PURPOSE: Final = "known-browser"
 
 
-def name_for(tenant: str, user: str) -> str:
+def browser_cookie_name(tenant: str, user: str) -> str:
     """The name of the person's cookie, which does not say who they are."""
     return f"wcc_browser_{hashlib.sha256(f'{tenant}/{user}'.encode()).hexdigest()[:16]}"
 
 
-def new_cookie(house: House, tenant: str, user: str) -> tuple[str, int]:
+def new_browser_cookie(ctx: AppContext, tenant: str, user: str) -> tuple[str, int]:
     """The value of a new cookie, and for how many seconds it is good."""
     nonce = base64.urlsafe_b64encode(secrets.token_bytes(_NONCE_BYTES)).decode()
     until = str(int(time.time()) + _KEPT_SECONDS)
-    return f"{nonce}.{until}.{_mark(house, tenant, user, nonce, until)}", _KEPT_SECONDS
+    return f"{nonce}.{until}.{_signature(ctx, tenant, user, nonce, until)}", _KEPT_SECONDS
 
 
-def known_browser(house: House, tenant: str, user: str, cookie: str | None) -> str | None:
+def known_browser_id(ctx: AppContext, tenant: str, user: str, cookie: str | None) -> str | None:
     """What names the browser, where the cookie is one of ours for this person and has not expired; else None."""
     try:
-        nonce, until, mark = (cookie or "").split(".")
-        good = hmac.compare_digest(mark.encode(), _mark(house, tenant, user, nonce, until).encode())
+        nonce, until, signature = (cookie or "").split(".")
+        good = hmac.compare_digest(signature.encode(), _signature(ctx, tenant, user, nonce, until).encode())
         return nonce if good and int(until) > time.time() else None
     except ValueError:
         return None
 
 
-def _mark(house: House, tenant: str, user: str, nonce: str, until: str) -> str:
+def _signature(ctx: AppContext, tenant: str, user: str, nonce: str, until: str) -> str:
     signed = "\0".join((tenant, user, nonce, until)).encode()
-    digest = hmac.digest(house.issuer.secret_for(_PURPOSE), signed, "sha256")
+    digest = hmac.digest(ctx.issuer.secret_for(_PURPOSE), signed, "sha256")
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -20,9 +20,9 @@ from pydantic import Field
 
 from comms.identity.second_factors import has_second_factor
 from comms.identity.sign_ins.queries import SignInKind, end_sign_in, open_sign_in
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Actor, Connection
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import Kind, WriteCareError
 from models.contract.records import Record
 
@@ -56,47 +56,47 @@ class _RefreshToken:
         return f"_RefreshToken(sign_in_id={self.sign_in_id})"
 
 
-async def start_sign_in(conn: Connection, house: House, person: Actor, kind: SignInKind) -> Tokens:
+async def start_sign_in(conn: Connection, ctx: AppContext, person: Actor, kind: SignInKind) -> Tokens:
     """Lets the person in; `conn` acts as the tenant's door for them."""
-    inside = await open_sign_in(conn, person, kind, house.settings.sign_in_seconds_of(person.role))
-    assert inside.sign_in_id is not None
-    token = _RefreshToken(person.tenant_id, inside.sign_in_id, _new_secret(), _new_secret())
+    signed_in_actor = await open_sign_in(conn, person, kind, ctx.settings.sign_in_seconds_of(person.role))
+    assert signed_in_actor.sign_in_id is not None
+    token = _RefreshToken(person.tenant_id, signed_in_actor.sign_in_id, _new_secret(), _new_secret())
     await conn.execute(
         "insert into refresh_tokens (tenant_id, sign_in_id, family_hash, current_hash, expires_at) "
         "values (%s, %s, %s, %s, now() + make_interval(secs => %s))",
         (
             person.tenant_id, token.sign_in_id, _hash(token.family), _hash(token.secret),
-            house.settings.idle_seconds_of(person.role),
+            ctx.settings.idle_seconds_of(person.role),
         ),
     )  # fmt: skip
-    return await _tokens(conn, house, inside, kind, token)
+    return await _sign_tokens(conn, ctx, signed_in_actor, kind, token)
 
 
-async def refresh(house: House, sent: str) -> Tokens:
+async def refresh(ctx: AppContext, sent: str) -> Tokens:
     """Tokens in the place of the ones before; raises `unauthenticated` (`refresh-invalid`).
 
     Forged, expired, ended and reused tokens are answered alike; a reused one has ended its sign-in, which is audited.
     """
-    token = _taken_apart(sent)
-    async with house.database.acting_as(door(token.tenant_id)) as conn:
-        row = await _standing(conn, token)
+    token = _parse(sent)
+    async with ctx.database.acting_as(system_actor(token.tenant_id)) as conn:
+        row = await _lock_valid_token(conn, token)
         if row is None:
-            fresh = None
+            rotated = None
         elif hmac.compare_digest(bytes(row["current_hash"]), _hash(token.secret)):
-            fresh = await _turn(conn, token, house.settings.idle_seconds_of(row["role"]))
+            rotated = await _rotate(conn, token, ctx.settings.idle_seconds_of(row["role"]))
         elif row["recent"] and hmac.compare_digest(bytes(row["former_hash"]), _hash(token.secret)):
-            fresh = _successor(token, bytes(row["salt"]))
+            rotated = _successor(token, bytes(row["salt"]))
         else:
-            fresh = None
-            await end_sign_in(conn, door(token.tenant_id), row["user_id"], token.sign_in_id, "refresh_reused")
-        if fresh is not None:
+            rotated = None
+            await end_sign_in(conn, system_actor(token.tenant_id), row["user_id"], token.sign_in_id, "refresh_reused")
+        if rotated is not None:
             assert row is not None
             person = Actor(token.tenant_id, row["user_id"], row["role"], sign_in_id=token.sign_in_id)
-            return await _tokens(conn, house, person, row["kind"], fresh)
-    raise _not_good()
+            return await _sign_tokens(conn, ctx, person, row["kind"], rotated)
+    raise _invalid_refresh_token()
 
 
-async def _standing(conn: Connection, token: _RefreshToken) -> DictRow | None:
+async def _lock_valid_token(conn: Connection, token: _RefreshToken) -> DictRow | None:
     """The token's row, locked, where its sign-in and its owner's account stand and the family is right."""
     found = await conn.execute(
         "select s.user_id, s.role, s.kind, r.current_hash, r.former_hash, r.salt, "
@@ -110,21 +110,23 @@ async def _standing(conn: Connection, token: _RefreshToken) -> DictRow | None:
     return await found.fetchone()
 
 
-async def _turn(conn: Connection, token: _RefreshToken, idle_seconds: int) -> _RefreshToken:
+async def _rotate(conn: Connection, token: _RefreshToken, idle_seconds: int) -> _RefreshToken:
     salt = secrets.token_bytes(32)
-    fresh = _successor(token, salt)
+    rotated = _successor(token, salt)
     await conn.execute(
         "update refresh_tokens r set former_hash = current_hash, current_hash = %s, salt = %s, turned_at = now(), "
         "expires_at = least(now() + make_interval(secs => %s), s.expires_at) "
         "from sign_ins s where s.tenant_id = r.tenant_id and s.id = r.sign_in_id and r.sign_in_id = %s",
-        (_hash(fresh.secret), salt, idle_seconds, token.sign_in_id),
+        (_hash(rotated.secret), salt, idle_seconds, token.sign_in_id),
     )
     await conn.execute("update sign_ins set last_seen_at = now() where id = %s", (token.sign_in_id,))
-    return fresh
+    return rotated
 
 
-async def _tokens(conn: Connection, house: House, person: Actor, kind: SignInKind, token: _RefreshToken) -> Tokens:
-    settings = house.settings
+async def _sign_tokens(
+    conn: Connection, ctx: AppContext, person: Actor, kind: SignInKind, token: _RefreshToken
+) -> Tokens:
+    settings = ctx.settings
     due = (
         kind
         == "local"  # with one factor nobody comes here from the provider (comms/identity/single_sign_on/assurance.py)
@@ -134,20 +136,20 @@ async def _tokens(conn: Connection, house: House, person: Actor, kind: SignInKin
     scopes: frozenset[str] | None = frozenset() if due else None
     speaker = Actor(person.tenant_id, person.user_id, person.role, sign_in_id=person.sign_in_id, scopes=scopes)
     return Tokens(
-        access_token=house.issuer.sign(speaker, settings.access_token_seconds),
+        access_token=ctx.issuer.sign(speaker, settings.access_token_seconds),
         expires_in=settings.access_token_seconds, refresh_token=str(token),
         refresh_expires_in=settings.idle_seconds_of(person.role), second_factor_due=due,
     )  # fmt: skip
 
 
-def _taken_apart(sent: str) -> _RefreshToken:
+def _parse(sent: str) -> _RefreshToken:
     try:
         prefix, tenant, sign_in, family, secret = sent.split(".")
         if prefix != _PREFIX:
-            raise _not_good()
+            raise _invalid_refresh_token()
         return _RefreshToken(UUID(tenant), UUID(sign_in), family, secret)
     except ValueError:
-        raise _not_good() from None
+        raise _invalid_refresh_token() from None
 
 
 def _successor(token: _RefreshToken, salt: bytes) -> _RefreshToken:
@@ -163,7 +165,7 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
 
 
-def _not_good() -> WriteCareError:
+def _invalid_refresh_token() -> WriteCareError:
     return WriteCareError(
         Kind.UNAUTHENTICATED, "refresh-invalid", "This refresh token is not good (any more): sign in again."
     )

@@ -17,18 +17,25 @@ from comms.identity.authentication.sign_in import Credentials, PasswordRedemptio
 from comms.identity.sign_ins import queries
 from comms.identity.sign_ins.queries import SignIn
 from comms.identity.users.queries import read_managed_user
-from comms.kernel.database import Origin
-from comms.web.context import House
+from comms.kernel.database import RequestOrigin
+from comms.web.context import AppContext
 from comms.web.cookies import forget_cookie, read_cookie, set_cookie
-from comms.web.dependencies import FROM_ANYBODY, Acting, InHouse, acting, acting_with, origin_of
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import (
+    RATE_LIMIT_BY_ADDRESS,
+    AuthorisedRequest,
+    ContextDep,
+    authorised,
+    authorised_for,
+    origin_of,
+)
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from models.contract.errors import conflict
 from models.contract.records import Record
 
 router = APIRouter(tags=["identity"])
 
 COOKIE: Final = "wcc_refresh"
-Mine = Annotated[Acting, acting()]
+OwnAccess = Annotated[AuthorisedRequest, authorised()]
 
 
 class NewSignIn(Credentials):
@@ -43,89 +50,91 @@ class RefreshRequest(Record):
     refresh_token: str | None = Field(default=None, max_length=512, repr=False)
 
 
-@router.post("/api/auth/sign-in", dependencies=[FROM_ANYBODY])
+@router.post("/api/auth/sign-in", dependencies=[RATE_LIMIT_BY_ADDRESS])
 async def sign_in(
     sent: NewSignIn,
     request: Request,
-    house: InHouse,
-    origin: Annotated[Origin, Depends(origin_of)],
+    ctx: ContextDep,
+    origin: Annotated[RequestOrigin, Depends(origin_of)],
     response: Response,
 ) -> Tokens:
     """Lets a person with a local account in."""
     credentials = Credentials.model_validate(sent.model_dump(exclude={"keep_in"}))
-    tokens = await entering.sign_in(house, credentials, origin, known_cookie(request, house, credentials))
+    tokens = await entering.sign_in(ctx, credentials, origin, browser_cookie_of(request, ctx, credentials))
     if sent.keep_in == "body":
         return tokens
-    know_browser(response, house, sent.tenant, sent.user)
-    return keep_in_cookie(response, house, tokens)
+    remember_browser(response, ctx, sent.tenant, sent.user)
+    return keep_in_cookie(response, ctx, tokens)
 
 
-@router.post("/api/auth/refresh", dependencies=[FROM_ANYBODY])
-async def refresh(request: Request, house: InHouse, response: Response, sent: RefreshRequest) -> Tokens:
+@router.post("/api/auth/refresh", dependencies=[RATE_LIMIT_BY_ADDRESS])
+async def refresh(request: Request, ctx: ContextDep, response: Response, sent: RefreshRequest) -> Tokens:
     """Tokens in the place of the ones before. A refresh token is good once; used again, it ends its sign-in."""
     if sent.refresh_token is not None:
-        return await refresh_tokens.refresh(house, sent.refresh_token)
-    cookie = read_cookie(request, house.settings, COOKIE)
-    return keep_in_cookie(response, house, await refresh_tokens.refresh(house, cookie or ""))
+        return await refresh_tokens.refresh(ctx, sent.refresh_token)
+    cookie = read_cookie(request, ctx.settings, COOKIE)
+    return keep_in_cookie(response, ctx, await refresh_tokens.refresh(ctx, cookie or ""))
 
 
 @router.post("/api/auth/sign-out", status_code=204)
-async def sign_out(request: Mine, response: Response) -> None:
+async def sign_out(request: OwnAccess, response: Response) -> None:
     """Ends the sign-in that the token came from."""
     actor = request.actor
     if actor.sign_in_id is None:
         raise conflict("no-sign-in", "This token or key belongs to no sign-in: it ends when it expires.")
     await queries.end_sign_in(request.conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
-    forget_cookie(response, request.house.settings, COOKIE)
+    forget_cookie(response, request.ctx.settings, COOKIE)
 
 
 @router.post("/api/auth/sign-out-everywhere", status_code=204)
-async def sign_out_everywhere(request: Mine, response: Response) -> None:
+async def sign_out_everywhere(request: OwnAccess, response: Response) -> None:
     """Ends every sign-in of the person, this one too."""
     await queries.end_all_sign_ins(request.conn, request.actor, request.actor.user_id, "signed_out_everywhere")
-    forget_cookie(response, request.house.settings, COOKIE)
+    forget_cookie(response, request.ctx.settings, COOKIE)
 
 
-@router.post("/api/auth/password-reset", status_code=204, dependencies=[FROM_ANYBODY])
-async def redeem_password_reset(sent: PasswordRedemption, house: InHouse, response: Response) -> None:
+@router.post("/api/auth/password-reset", status_code=204, dependencies=[RATE_LIMIT_BY_ADDRESS])
+async def redeem_password_reset(sent: PasswordRedemption, ctx: ContextDep, response: Response) -> None:
     """Sets a password with a one-time code: the one from an e-mail, or the two halves that two people handed over."""
-    await entering.redeem_reset(house, sent)
-    know_browser(response, house, sent.tenant, sent.user)
+    await entering.set_password_with_code(ctx, sent)
+    remember_browser(response, ctx, sent.tenant, sent.user)
 
 
 @router.get("/api/me/sign-ins")
-async def list_my_sign_ins(request: Mine, cursor: Cursor = None, limit: Limit = 50) -> Page[SignIn]:
+async def list_my_sign_ins(request: OwnAccess, cursor: Cursor = None, limit: Limit = 50) -> Page[SignIn]:
     """Where the person is signed in, newest first."""
     mine = request.actor.user_id
-    return page_of(await queries.list_sign_ins(request.conn, mine, before=cursor or LAST_ID, limit=limit + 1), limit)
+    return page_of(await queries.list_sign_ins(request.conn, mine, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
 @router.delete("/api/me/sign-ins/{sign_in_id}", status_code=204)
-async def end_my_sign_in(sign_in_id: UUID, request: Mine) -> None:
+async def end_my_sign_in(sign_in_id: UUID, request: OwnAccess) -> None:
     """Ends one of the person's own sign-ins."""
     await queries.end_sign_in(request.conn, request.actor, request.actor.user_id, sign_in_id, "signed_out")
 
 
 @router.delete("/api/users/{user_id}/sign-ins", status_code=204)
-async def sign_a_person_out(user_id: UUID, request: Annotated[Acting, acting_with("users.manage")]) -> None:
+async def sign_a_person_out(
+    user_id: UUID, request: Annotated[AuthorisedRequest, authorised_for("users.manage")]
+) -> None:
     """Ends every sign-in of a person whose account one may manage."""
     await read_managed_user(request.conn, request.actor, user_id)
     await queries.end_all_sign_ins(request.conn, request.actor, user_id, "signed_out_by_administrator")
 
 
-def keep_in_cookie(response: Response, house: House, tokens: Tokens) -> Tokens:
+def keep_in_cookie(response: Response, ctx: AppContext, tokens: Tokens) -> Tokens:
     """The tokens without the refresh token, which goes where the browser's scripts cannot read it."""
     assert tokens.refresh_token is not None
-    set_cookie(response, house.settings, COOKIE, tokens.refresh_token, tokens.refresh_expires_in)
+    set_cookie(response, ctx.settings, COOKIE, tokens.refresh_token, tokens.refresh_expires_in)
     return tokens.model_copy(update={"refresh_token": None})
 
 
-def known_cookie(request: Request, house: House, credentials: Credentials) -> str | None:
+def browser_cookie_of(request: Request, ctx: AppContext, credentials: Credentials) -> str | None:
     """What the browser shows to say that this person has signed in from it."""
-    return read_cookie(request, house.settings, device_cookies.name_for(credentials.tenant, credentials.user))
+    return read_cookie(request, ctx.settings, device_cookies.browser_cookie_name(credentials.tenant, credentials.user))
 
 
-def know_browser(response: Response, house: House, tenant: str, user: str) -> None:
+def remember_browser(response: Response, ctx: AppContext, tenant: str, user: str) -> None:
     """From now on strangers' wrong tries do not slow this person down in this browser."""
-    value, seconds = device_cookies.new_cookie(house, tenant, user)
-    set_cookie(response, house.settings, device_cookies.name_for(tenant, user), value, seconds)
+    value, seconds = device_cookies.new_browser_cookie(ctx, tenant, user)
+    set_cookie(response, ctx.settings, device_cookies.browser_cookie_name(tenant, user), value, seconds)

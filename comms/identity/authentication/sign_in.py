@@ -11,17 +11,17 @@ from pydantic import Field
 
 from comms.identity.account_changes import one_time_codes
 from comms.identity.authentication import throttling
-from comms.identity.authentication.device_cookies import known_browser
+from comms.identity.authentication.device_cookies import known_browser_id
 from comms.identity.authentication.refresh_tokens import Tokens, start_sign_in
-from comms.identity.authentication.throttling import TooManyTries, Tries
+from comms.identity.authentication.throttling import ThrottleKeys, TooManyAttempts
 from comms.identity.passwords import Password, keep_password_hash, read_password_hash, refuse_unless_local, set_password
-from comms.identity.second_factors import NewSecondFactor, has_second_factor, take_code, wrong_code
-from comms.identity.second_factors import enrol_second_factor as enrol
+from comms.identity.second_factors import NewSecondFactor, consume_code, has_second_factor, wrong_code
+from comms.identity.second_factors import enrol_second_factor as start_second_factor
 from comms.kernel.access.password_strength import read_context_words
-from comms.kernel.access.system_actor import NOBODY, door
+from comms.kernel.access.system_actor import NIL_UUID, system_actor
 from comms.kernel.audit_log import record_act
-from comms.kernel.database import Actor, Origin
-from comms.web.context import House
+from comms.kernel.database import Actor, RequestOrigin
+from comms.web.context import AppContext
 from models.contract.errors import Kind, WriteCareError, refused
 from models.contract.records import Record
 
@@ -62,32 +62,32 @@ class _Account:
     password_hash: str | None
 
 
-async def sign_in(house: House, sent: Credentials, origin: Origin, cookie: str | None = None) -> Tokens:
+async def sign_in(ctx: AppContext, sent: Credentials, origin: RequestOrigin, cookie: str | None = None) -> Tokens:
     """Tokens of a new sign-in; `cookie`: what the browser shows to say that the person has signed in from it.
 
     Raises `unauthenticated` (`sign-in-refused`; `code-needed` to the right password alone), 429 while it has to wait,
     `unavailable` (`sign-ins-busy`).
     """
-    browser = known_browser(house, sent.tenant, sent.user, cookie)
-    tries = throttling.tries_of(sent.tenant, sent.user, origin.address, browser)
-    await _count(house, tries, sent, origin)
-    account = await _find(house, sent.tenant, sent.user)
-    right = await house.passwords.matches(sent.password, account.password_hash)
-    if not right or account.person is None:
-        raise await _refusal(house, account, "password", origin)
-    tokens = await _let_in(house, account.person, sent, origin)
+    browser = known_browser_id(ctx, sent.tenant, sent.user, cookie)
+    throttle_keys = throttling.throttle_keys_of(sent.tenant, sent.user, origin.address, browser)
+    await _count_attempt(ctx, throttle_keys, sent, origin)
+    account = await _find_account(ctx, sent.tenant, sent.user)
+    password_matches = await ctx.passwords.matches(sent.password, account.password_hash)
+    if not password_matches or account.person is None:
+        raise await _sign_in_refused(ctx, account, "password", origin)
+    tokens = await _issue_tokens(ctx, account.person, sent, origin)
     if tokens is None and sent.code is not None:
-        raise await _refusal(house, account, "code", origin)
-    async with house.database.acting_as(door()) as conn:
-        await throttling.take_back(conn, tries)
+        raise await _sign_in_refused(ctx, account, "code", origin)
+    async with ctx.database.acting_as(system_actor()) as conn:
+        await throttling.refund_attempt(conn, throttle_keys)
         if tokens is not None:
-            await throttling.forget(conn, tries.refusing[0])
+            await throttling.reset_count(conn, throttle_keys.enforced[0])
     if tokens is None:
         raise WriteCareError(Kind.UNAUTHENTICATED, "code-needed", "Send the code of your second factor too.")
     return tokens
 
 
-async def change_password(house: House, person: Actor, change: PasswordChange) -> None:
+async def change_password(ctx: AppContext, person: Actor, change: PasswordChange) -> None:
     """A signed-in person's new password; ends their other sign-ins.
 
     Raises `refused` for a program (`service-has-no-password`), whoever signs on elsewhere (`signs-on-elsewhere`) and a
@@ -95,92 +95,94 @@ async def change_password(house: House, person: Actor, change: PasswordChange) -
     """
     if person.role == "service":
         raise refused("service-has-no-password", "A program signs in with its key.")
-    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
+    async with ctx.database.acting_as(system_actor(person.tenant_id, person.user_id)) as conn:
         stored = await read_password_hash(conn, person.user_id)
-        await refuse_unless_local(conn, house.settings, person.user_id)
+        await refuse_unless_local(conn, ctx.settings, person.user_id)
         context = await read_context_words(conn, person.user_id)
-    guessing = throttling.own(str(person.tenant_id), str(person.user_id))
+    throttle_key = throttling.own_account_key(str(person.tenant_id), str(person.user_id))
     if stored is not None:
-        async with house.database.acting_as(door()) as conn:
-            await throttling.count(conn, guessing)
-        if not await house.passwords.matches(change.current_password or "", stored):
+        async with ctx.database.acting_as(system_actor()) as conn:
+            await throttling.count_against(conn, throttle_key)
+        if not await ctx.passwords.matches(change.current_password or "", stored):
             raise refused("password-wrong", "The current password is not that one.")
-    hashed = await house.passwords.hash_new(change.new_password, context)
-    async with house.database.acting_as(person) as conn:
+    hashed = await ctx.passwords.hash_new(change.new_password, context)
+    async with ctx.database.acting_as(person) as conn:
         await set_password(conn, person, hashed)
-    async with house.database.acting_as(door()) as conn:
-        await throttling.forget(conn, guessing)
+    async with ctx.database.acting_as(system_actor()) as conn:
+        await throttling.reset_count(conn, throttle_key)
 
 
-async def enrol_second_factor(house: House, person: Actor, code: str | None) -> NewSecondFactor:
+async def enrol_second_factor(ctx: AppContext, person: Actor, code: str | None) -> NewSecondFactor:
     """A new authenticator's secret; whoever has one already shows a code of it, and loses it thereby.
 
     Raises `invalid` (`code-wrong`), 429 while it has to wait.
     """
-    async with house.database.acting_as(person) as conn:
+    async with ctx.database.acting_as(person) as conn:
         replacing = await has_second_factor(conn, person)
-    guessing = throttling.own(str(person.tenant_id), str(person.user_id))
+    throttle_key = throttling.own_account_key(str(person.tenant_id), str(person.user_id))
     if replacing:
-        async with house.database.acting_as(door()) as conn:
-            await throttling.count(conn, guessing)
-    async with house.database.acting_as(person) as conn:
-        if replacing and not await take_code(conn, house.keys, person, code or ""):
+        async with ctx.database.acting_as(system_actor()) as conn:
+            await throttling.count_against(conn, throttle_key)
+    async with ctx.database.acting_as(person) as conn:
+        if replacing and not await consume_code(conn, ctx.keys, person, code or ""):
             raise wrong_code()
-        enrolled = await enrol(conn, house.keys, person)
-    async with house.database.acting_as(door()) as conn:
-        await throttling.forget(conn, guessing)
+        enrolled = await start_second_factor(conn, ctx.keys, person)
+    async with ctx.database.acting_as(system_actor()) as conn:
+        await throttling.reset_count(conn, throttle_key)
     return enrolled
 
 
-async def redeem_reset(house: House, sent: PasswordRedemption) -> None:
+async def set_password_with_code(ctx: AppContext, sent: PasswordRedemption) -> None:
     """Sets the password of the person whom the code was made for; nothing is hashed before the code is found good.
 
     Raises `unauthenticated` (`reset-invalid`), `refused` (`service-has-no-password`, `signs-on-elsewhere`), `invalid`
     (`password-guessable`: the code stays good), `unavailable` (`sign-ins-busy`).
     """
-    async with house.database.acting_as(door()) as conn:
+    async with ctx.database.acting_as(system_actor()) as conn:
         tenant = await (await conn.execute("select id from tenants where slug = %s", (sent.tenant,))).fetchone()
     if tenant is None:
         raise one_time_codes.invalid_code()
-    async with house.database.acting_as(door(tenant["id"])) as conn:
+    async with ctx.database.acting_as(system_actor(tenant["id"])) as conn:
         found = await (await conn.execute("select id from users where slug = %s", (sent.user,))).fetchone()
-        if found is None or not await one_time_codes.is_good(conn, found["id"], sent.code):
+        if found is None or not await one_time_codes.is_valid_code(conn, found["id"], sent.code):
             raise one_time_codes.invalid_code()
-        await refuse_unless_local(conn, house.settings, found["id"])
+        await refuse_unless_local(conn, ctx.settings, found["id"])
         context = await read_context_words(conn, found["id"])
-    hashed = await house.passwords.hash_new(sent.new_password, context)
-    owner = door(tenant["id"], found["id"])
-    async with house.database.acting_as(owner) as conn:
-        await one_time_codes.use_up(conn, owner.user_id, sent.code)
+    hashed = await ctx.passwords.hash_new(sent.new_password, context)
+    owner = system_actor(tenant["id"], found["id"])
+    async with ctx.database.acting_as(owner) as conn:
+        await one_time_codes.redeem_code(conn, owner.user_id, sent.code)
         await set_password(conn, owner, hashed)
 
 
-async def _count(house: House, tries: Tries, sent: Credentials, origin: Origin) -> None:
+async def _count_attempt(
+    ctx: AppContext, throttle_keys: ThrottleKeys, sent: Credentials, origin: RequestOrigin
+) -> None:
     """Counts the try; the log of acts hears of refusals once a quarter of an hour for each that has to wait."""
     try:
-        async with house.database.acting_as(door()) as conn:
-            await throttling.count_try(conn, tries)
-    except TooManyTries as refusal:
-        async with house.database.acting_as(door()) as conn:
-            noted = await throttling.is_to_be_audited(conn, refusal.subject)
+        async with ctx.database.acting_as(system_actor()) as conn:
+            await throttling.count_attempt(conn, throttle_keys)
+    except TooManyAttempts as refusal:
+        async with ctx.database.acting_as(system_actor()) as conn:
+            noted = await throttling.claim_audit_entry(conn, refusal.key)
         if noted:
-            await _note_slowed(house, await _find(house, sent.tenant, sent.user), refusal.subject.kind, origin)
+            await _audit_throttled(ctx, await _find_account(ctx, sent.tenant, sent.user), refusal.key.kind, origin)
         raise
 
 
-async def _note_slowed(house: House, account: _Account, kind: str, origin: Origin) -> None:
-    if account.tenant_id != NOBODY:
-        here = door(account.tenant_id, origin=origin)
+async def _audit_throttled(ctx: AppContext, account: _Account, kind: str, origin: RequestOrigin) -> None:
+    if account.tenant_id != NIL_UUID:
+        tenant_actor = system_actor(account.tenant_id, origin=origin)
         about = ("user", account.person.user_id) if account.person else ("tenant", account.tenant_id)
-        async with house.database.acting_as(here) as conn:
-            await record_act(conn, here, "sign_in.slowed", about, {"by": kind})
+        async with ctx.database.acting_as(tenant_actor) as conn:
+            await record_act(conn, tenant_actor, "sign_in.slowed", about, {"by": kind})
 
 
-async def _find(house: House, tenant_slug: str, user_slug: str) -> _Account:
-    async with house.database.acting_as(door()) as conn:
+async def _find_account(ctx: AppContext, tenant_slug: str, user_slug: str) -> _Account:
+    async with ctx.database.acting_as(system_actor()) as conn:
         tenant = await (await conn.execute("select id from tenants where slug = %s", (tenant_slug,))).fetchone()
-    tenant_id = NOBODY if tenant is None else tenant["id"]
-    async with house.database.acting_as(door(tenant_id)) as conn:
+    tenant_id = NIL_UUID if tenant is None else tenant["id"]
+    async with ctx.database.acting_as(system_actor(tenant_id)) as conn:
         found = await conn.execute(
             "select u.id, u.role, p.hash from users u "
             "join passwords p on p.tenant_id = u.tenant_id and p.user_id = u.id "
@@ -193,25 +195,27 @@ async def _find(house: House, tenant_slug: str, user_slug: str) -> _Account:
     return _Account(tenant_id, Actor(tenant_id, row["id"], row["role"]), row["hash"])
 
 
-async def _let_in(house: House, person: Actor, sent: Credentials, origin: Origin) -> Tokens | None:
+async def _issue_tokens(ctx: AppContext, person: Actor, sent: Credentials, origin: RequestOrigin) -> Tokens | None:
     """Tokens for whoever brought the right password; None where a code is wanted and a good one was not sent."""
-    async with house.database.acting_as(door(person.tenant_id, person.user_id, origin)) as conn:
+    async with ctx.database.acting_as(system_actor(person.tenant_id, person.user_id, origin)) as conn:
         wanted = await has_second_factor(conn, person)
-        if wanted and (sent.code is None or not await take_code(conn, house.keys, person, sent.code)):
+        if wanted and (sent.code is None or not await consume_code(conn, ctx.keys, person, sent.code)):
             return None
         stored = await read_password_hash(conn, person.user_id)
-        if stored is not None and house.passwords.is_outdated(stored):
-            await keep_password_hash(conn, person, await house.passwords.hash(sent.password))
-        return await start_sign_in(conn, house, person, "local")
+        if stored is not None and ctx.passwords.is_outdated(stored):
+            await keep_password_hash(conn, person, await ctx.passwords.hash(sent.password))
+        return await start_sign_in(conn, ctx, person, "local")
 
 
-async def _refusal(house: House, account: _Account, lacking: str, origin: Origin) -> WriteCareError:
+async def _sign_in_refused(
+    ctx: AppContext, account: _Account, failed_factor: str, origin: RequestOrigin
+) -> WriteCareError:
     """What every refused person is told. Their tenant's audit has it, whether there is such a person or not."""
-    if account.tenant_id != NOBODY:
-        here = door(account.tenant_id, origin=origin)
+    if account.tenant_id != NIL_UUID:
+        tenant_actor = system_actor(account.tenant_id, origin=origin)
         about = ("user", account.person.user_id) if account.person else ("tenant", account.tenant_id)
-        async with house.database.acting_as(here) as conn:
-            await record_act(conn, here, "sign_in.refused", about, {"lacking": lacking})
+        async with ctx.database.acting_as(tenant_actor) as conn:
+            await record_act(conn, tenant_actor, "sign_in.refused", about, {"lacking": failed_factor})
     return WriteCareError(
         Kind.UNAUTHENTICATED, "sign-in-refused", "These do not go together: tenant, person, password and code."
     )

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import structlog
 
-from comms.kernel.access.system_actor import NOBODY, door
+from comms.kernel.access.system_actor import NIL_UUID, system_actor
 from comms.kernel.database import Connection, Database
 from comms.web.rate_limits.client_addresses import network_of
 from models.contract.errors import Kind, WriteCareError
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Subject:
+class ThrottleKey:
     """What is counted: `burst` tries are free, then one in `interval_seconds`."""
 
     kind: Literal["account_from_address", "address", "account", "known_browser", "own"]
@@ -46,56 +46,56 @@ class Subject:
         return f"Subject({self.kind})"
 
 
-class TooManyTries(WriteCareError):
+class TooManyAttempts(WriteCareError):
     """429 (`too-many-requests`); remembers which subject has to wait."""
 
-    def __init__(self, subject: Subject, seconds: int) -> None:
+    def __init__(self, key: ThrottleKey, seconds: int) -> None:
         detail = "Too many tries were wrong: wait, then try again."
         super().__init__(Kind.REFUSED, "too-many-requests", detail, seconds)
-        self.subject = subject
+        self.key = key
 
 
 @dataclass(frozen=True)
-class Tries:
+class ThrottleKeys:
     """The subjects that one try at signing in is counted against."""
 
-    refusing: tuple[Subject, ...]
-    account: Subject | None = None  # of unknown browsers: refuses nobody, makes `refusing[0]` stricter
+    enforced: tuple[ThrottleKey, ...]
+    account: ThrottleKey | None = None  # of unknown browsers: refuses nobody, makes `refusing[0]` stricter
 
 
-def tries_of(tenant: str, user: str, address: str | None, browser: str | None) -> Tries:
+def throttle_keys_of(tenant: str, user: str, address: str | None, browser: str | None) -> ThrottleKeys:
     """Of an account by its slugs, from the address; `browser`: the nonce of a browser that the person is known from."""
     name = f"{tenant}/{user}"
     if browser is not None:
-        return Tries((Subject("known_browser", f"{name}/{browser}", burst=10, interval_seconds=120),))
+        return ThrottleKeys((ThrottleKey("known_browser", f"{name}/{browser}", burst=10, interval_seconds=120),))
     network = network_of(address)
-    return Tries(
+    return ThrottleKeys(
         (
-            Subject("account_from_address", f"{name}/{network}", burst=10, interval_seconds=120),
+            ThrottleKey("account_from_address", f"{name}/{network}", burst=10, interval_seconds=120),
             # a home of forty people behind one address
-            Subject("address", network, burst=100, interval_seconds=6),
+            ThrottleKey("address", network, burst=100, interval_seconds=6),
         ),
-        Subject("account", name, burst=50, interval_seconds=120),
+        ThrottleKey("account", name, burst=50, interval_seconds=120),
     )
 
 
-def own(tenant_id: str, user_id: str) -> Subject:
+def own_account_key(tenant_id: str, user_id: str) -> ThrottleKey:
     """What someone who is signed in, or holds their token, may guess at: counted apart from signing in."""
-    return Subject("own", f"{tenant_id}/{user_id}", burst=5, interval_seconds=60)
+    return ThrottleKey("own", f"{tenant_id}/{user_id}", burst=5, interval_seconds=60)
 
 
-async def count_try(conn: Connection, tries: Tries) -> None:
+async def count_attempt(conn: Connection, throttle_keys: ThrottleKeys) -> None:
     """Counts a try as wrong until it is known better; `conn` acts as nobody's door and commits at once.
 
-    Raises `TooManyTries` where a subject has to wait; nothing is counted then.
+    Raises `TooManyAttempts` where a subject has to wait; nothing is counted then.
     """
-    under_attack = tries.account is not None and await _is_under_attack(conn, tries.account)
-    for number, subject in enumerate(tries.refusing):
-        await count(conn, subject, burst=1 if under_attack and number == 0 else subject.burst)
+    under_attack = throttle_keys.account is not None and await _is_under_attack(conn, throttle_keys.account)
+    for number, key in enumerate(throttle_keys.enforced):
+        await count_against(conn, key, burst=1 if under_attack and number == 0 else key.burst)
 
 
-async def count(conn: Connection, subject: Subject, *, burst: int | None = None) -> None:
-    """Counts a try against one subject; raises `TooManyTries`."""
+async def count_against(conn: Connection, key: ThrottleKey, *, burst: int | None = None) -> None:
+    """Counts a try against one subject; raises `TooManyAttempts`."""
     counted = await conn.execute(
         "insert into sign_in_tries as t (tenant_id, subject_hash, paid_until) "
         "values (%(nobody)s, %(hash)s, clock_timestamp() + make_interval(secs => %(interval)s)) "
@@ -104,40 +104,40 @@ async def count(conn: Connection, subject: Subject, *, burst: int | None = None)
         # the clock's time, not the transaction's: it may have waited for the row
         "where greatest(t.paid_until, clock_timestamp()) + make_interval(secs => %(interval)s) "
         "    <= clock_timestamp() + make_interval(secs => %(most)s) returning 1",
-        _values(subject, burst),
+        _values(key, burst),
     )
     if await counted.fetchone() is None:
-        raise TooManyTries(subject, await _seconds_to_wait(conn, subject, burst))
+        raise TooManyAttempts(key, await _seconds_to_wait(conn, key, burst))
 
 
-async def take_back(conn: Connection, tries: Tries) -> None:
+async def refund_attempt(conn: Connection, throttle_keys: ThrottleKeys) -> None:
     """Takes a try back that was no guess: it came with the right password."""
-    for subject in (*tries.refusing, *((tries.account,) if tries.account else ())):
+    for key in (*throttle_keys.enforced, *((throttle_keys.account,) if throttle_keys.account else ())):
         await conn.execute(
             "update sign_in_tries set paid_until = paid_until - make_interval(secs => %(interval)s) "
             "where subject_hash = %(hash)s",
-            _values(subject),
+            _values(key),
         )
 
 
-async def forget(conn: Connection, subject: Subject) -> None:
+async def reset_count(conn: Connection, key: ThrottleKey) -> None:
     """Begins to count from nought: the person has shown who they are."""
-    await conn.execute("delete from sign_in_tries where subject_hash = %s", (subject.hash,))
+    await conn.execute("delete from sign_in_tries where subject_hash = %s", (key.hash,))
 
 
-async def is_to_be_audited(conn: Connection, subject: Subject) -> bool:
+async def claim_audit_entry(conn: Connection, key: ThrottleKey) -> bool:
     """Whether the log of acts is to be told that the subject was refused: once a quarter of an hour."""
     noted = await conn.execute(
         "update sign_in_tries set audited_at = now() "
         "where subject_hash = %s and audited_at < now() - %s::interval returning 1",
-        (subject.hash, _AUDITED_EVERY),
+        (key.hash, _AUDITED_EVERY),
     )
     return await noted.fetchone() is not None
 
 
-async def forget_paid(database: Database) -> None:
+async def delete_expired_counts(database: Database) -> None:
     """Forgets what waits for nothing any more, without waiting for a row that a try holds."""
-    async with database.acting_as(door()) as conn:
+    async with database.acting_as(system_actor()) as conn:
         await conn.execute(
             "delete from sign_in_tries where subject_hash = any (array(select subject_hash from sign_in_tries "
             "where paid_until < now() and audited_at < now() - %s::interval for update skip locked))",
@@ -145,17 +145,17 @@ async def forget_paid(database: Database) -> None:
         )
 
 
-async def forget_paid_for_ever(database: Database) -> None:
+async def delete_expired_counts_forever(database: Database) -> None:
     """Until cancelled: forgets what is paid off, every ten minutes."""
     while True:
         try:
-            await forget_paid(database)
+            await delete_expired_counts(database)
         except WriteCareError as error:
             _log.warning("wrong tries could not be forgotten", problem=error.slug)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _is_under_attack(conn: Connection, account: Subject) -> bool:
+async def _is_under_attack(conn: Connection, account: ThrottleKey) -> bool:
     """Counts the try against the account, and whether its free ones are used up; never further ahead than one more."""
     counted = await conn.execute(
         "insert into sign_in_tries as t (tenant_id, subject_hash, paid_until) "
@@ -170,18 +170,18 @@ async def _is_under_attack(conn: Connection, account: Subject) -> bool:
     return row is not None and bool(row["attacked"])
 
 
-async def _seconds_to_wait(conn: Connection, subject: Subject, burst: int | None) -> int:
+async def _seconds_to_wait(conn: Connection, key: ThrottleKey, burst: int | None) -> int:
     row = await (
         await conn.execute(
             "select extract(epoch from paid_until - clock_timestamp())::float8 + %(interval)s - %(most)s as seconds "
             "from sign_in_tries where subject_hash = %(hash)s",
-            _values(subject, burst),
+            _values(key, burst),
         )
     ).fetchone()
     return 1 if row is None else max(1, math.ceil(row["seconds"]))
 
 
-def _values(subject: Subject, burst: int | None = None) -> dict[str, object]:
-    interval = float(subject.interval_seconds)
-    most = interval * (subject.burst if burst is None else burst)
-    return {"nobody": NOBODY, "hash": subject.hash, "interval": interval, "most": most}
+def _values(key: ThrottleKey, burst: int | None = None) -> dict[str, object]:
+    interval = float(key.interval_seconds)
+    most = interval * (key.burst if burst is None else burst)
+    return {"nobody": NIL_UUID, "hash": key.hash, "interval": interval, "most": most}

@@ -7,30 +7,32 @@ from fastapi import APIRouter, Response
 
 from comms.identity.homes import queries
 from comms.identity.homes.queries import Home, NewHome
-from comms.web.dependencies import Acting, acting_with
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, authorised_for
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from comms.web.route_class import PlatformRoute
 
 router = APIRouter(prefix="/api/homes", tags=["homes"], route_class=PlatformRoute)
 
 
 @router.post("", status_code=201)
-async def create_home(new: NewHome, acting: Annotated[Acting, acting_with("homes.create")], response: Response) -> Home:
+async def create_home(
+    new: NewHome, authorised: Annotated[AuthorisedRequest, authorised_for("homes.create")], response: Response
+) -> Home:
     """Adds a home."""
-    home = await queries.create_home(acting.conn, acting.actor, new)
+    home = await queries.create_home(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/homes/{home.id}"
     return home
 
 
 @router.get("")
 async def list_homes(
-    acting: Annotated[Acting, acting_with("homes.read")], cursor: Cursor = None, limit: Limit = 50
+    authorised: Annotated[AuthorisedRequest, authorised_for("homes.read")], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Home]:
     """The tenant's homes, newest first."""
-    return page_of(await queries.list_homes(acting.conn, before=cursor or LAST_ID, limit=limit + 1), limit)
+    return page_of(await queries.list_homes(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
 @router.get("/{home_id}")
-async def read_home(home_id: UUID, acting: Annotated[Acting, acting_with("homes.read")]) -> Home:
+async def read_home(home_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("homes.read")]) -> Home:
     """One home."""
-    return await queries.read_home(acting.conn, home_id)
+    return await queries.read_home(authorised.conn, home_id)

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from comms.identity.account_changes.queries import ask_for_change
-from comms.kernel.access.roles import PRIVILEGED_SCOPES, RolePermission, may
+from comms.identity.account_changes.queries import request_change
+from comms.kernel.access.roles import PRIVILEGED_SCOPES, RolePermission, role_has
 from comms.kernel.access.service_keys import KEY_PREFIX, SERVICE_ROLE, hash_secret
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
@@ -65,7 +65,7 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
     scope that the role `service` lacks (`scope-not-a-services`) or an end that is past or more than a
     year away (`expiry-out-of-range`).
     """
-    if beyond := sorted(scope for scope in new.scopes if not may(SERVICE_ROLE, scope)):
+    if beyond := sorted(scope for scope in new.scopes if not role_has(SERVICE_ROLE, scope)):
         raise invalid("scope-not-a-services", f"The role {SERVICE_ROLE} lacks {', '.join(beyond)}: leave it out.")
     now = datetime.now(UTC)
     if not now < new.expires_at <= now + _LONGEST:
@@ -86,7 +86,7 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
     assert row is not None, "a returning statement gave no row"
     await record_act(conn, actor, "service_account.created", ("user", row["id"]), {"scopes": sorted(new.scopes)})
     if waits:
-        await ask_for_change(conn, actor, row["id"], "account", SERVICE_ROLE)
+        await request_change(conn, actor, row["id"], "account", SERVICE_ROLE)
     account = await read_service_account(conn, row["id"])
     key = f"{KEY_PREFIX}{actor.tenant_id.hex}{account.id.hex}_{secret}"
     return ServiceAccountWithKey(**account.model_dump(), key=key)

@@ -8,47 +8,47 @@ from fastapi import APIRouter, Response
 from comms.identity.service_accounts import queries
 from comms.identity.service_accounts.queries import NewServiceAccount, ServiceAccount, ServiceAccountWithKey
 from comms.identity.users.queries import close_user
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Actor
-from comms.web.dependencies import Acting, InHouse, acting_with, allowed
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, ContextDep, actor_with, authorised_for
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 
 router = APIRouter(prefix="/api/service-accounts", tags=["identity"])
 
-Administrator = Annotated[Acting, acting_with("service_accounts.manage")]
+ManageAccess = Annotated[AuthorisedRequest, authorised_for("service_accounts.manage")]
 
 
 @router.post("", status_code=201)
 async def create_service_account(
-    new: NewServiceAccount, acting: Administrator, response: Response
+    new: NewServiceAccount, authorised: ManageAccess, response: Response
 ) -> ServiceAccountWithKey:
     """Makes one and answers its key, once."""
-    made = await queries.create_service_account(acting.conn, acting.actor, new)
+    made = await queries.create_service_account(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/service-accounts/{made.id}"
     return made
 
 
 @router.get("")
 async def list_service_accounts(
-    acting: Administrator, cursor: Cursor = None, limit: Limit = 50
+    authorised: ManageAccess, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ServiceAccount]:
     """All of them, closed ones too, newest first."""
-    found = await queries.list_service_accounts(acting.conn, before=cursor or LAST_ID, limit=limit + 1)
+    found = await queries.list_service_accounts(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.get("/{account_id}")
-async def read_service_account(account_id: UUID, acting: Administrator) -> ServiceAccount:
+async def read_service_account(account_id: UUID, authorised: ManageAccess) -> ServiceAccount:
     """One of them, without its key."""
-    return await queries.read_service_account(acting.conn, account_id)
+    return await queries.read_service_account(authorised.conn, account_id)
 
 
 @router.delete("/{account_id}", status_code=204)
 async def close_service_account(
-    account_id: UUID, house: InHouse, actor: Annotated[Actor, allowed("service_accounts.manage")]
+    account_id: UUID, ctx: ContextDep, actor: Annotated[Actor, actor_with("service_accounts.manage")]
 ) -> None:
     """Closes it: its key is good no more, its open sockets are closed, what waits for it is withdrawn."""
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         await queries.read_service_account(conn, account_id)
-    async with house.database.acting_as(door(actor.tenant_id, actor.user_id, actor.origin)) as conn:
+    async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         await close_user(conn, actor, account_id)

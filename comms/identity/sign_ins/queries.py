@@ -2,7 +2,7 @@
 
 An access token names its sign-in (claim `sid`); the door asks in the same query as for the account whether it still
 stands (`comms/web/credentials.refuse_inactive`). Whatever ends one says so on the channel `revoked`, without
-payload, in the same transaction: open sockets then ask `gone`.
+payload, in the same transaction: open sockets then ask `find_ended`.
 """
 
 from collections.abc import Collection
@@ -16,10 +16,10 @@ from comms.kernel.database import Actor, Connection, one
 from models.contract.errors import missing
 from models.contract.records import Record
 
-REVOKED: Final = "revoked"
+REVOKED_CHANNEL: Final = "revoked"
 
 SignInKind = Literal["local", "oidc", "guest"]
-EndedBecause = Literal[
+EndReason = Literal[
     "signed_out", "signed_out_everywhere", "signed_out_by_administrator", "account_changed", "password_changed",
     "refresh_reused",
 ]  # fmt: skip
@@ -38,7 +38,7 @@ class SignIn(Record):
 
 
 _COLUMNS: Final = "id, user_id, role, kind, created_at, last_seen_at, expires_at"
-_STANDING: Final = "ended_at is null and expires_at > now()"
+_IS_OPEN: Final = "ended_at is null and expires_at > now()"
 
 
 async def open_sign_in(conn: Connection, person: Actor, kind: SignInKind, lifetime_seconds: float) -> Actor:
@@ -56,48 +56,48 @@ async def open_sign_in(conn: Connection, person: Actor, kind: SignInKind, lifeti
 async def list_sign_ins(conn: Connection, user_id: UUID, *, before: UUID, limit: int) -> list[SignIn]:
     """The person's sign-ins that still stand, newest first, from before the id."""
     found = await conn.execute(
-        f"select {_COLUMNS} from sign_ins where user_id = %s and id < %s and {_STANDING} "  # noqa: S608 (constants)
+        f"select {_COLUMNS} from sign_ins where user_id = %s and id < %s and {_IS_OPEN} "  # noqa: S608 (constants)
         "order by id desc limit %s",
         (user_id, before, limit),
     )
     return [SignIn.model_validate(row) for row in await found.fetchall()]
 
 
-async def end_sign_in(conn: Connection, actor: Actor, user_id: UUID, sign_in_id: UUID, because: EndedBecause) -> None:
+async def end_sign_in(conn: Connection, actor: Actor, user_id: UUID, sign_in_id: UUID, reason: EndReason) -> None:
     """Ends one sign-in of that person's; raises `missing` where it is not theirs or has ended already."""
     ended = await conn.execute(
         "update sign_ins set ended_at = now(), ended_because = %s "
         "where id = %s and user_id = %s and ended_at is null returning id",
-        (because, sign_in_id, user_id),
+        (reason, sign_in_id, user_id),
     )
     if await ended.fetchone() is None:
         raise missing("sign-in")
-    await record_act(conn, actor, "sign_in.ended", ("sign_in", sign_in_id), {"because": because})
-    await conn.execute(f"notify {REVOKED}".encode())
+    await record_act(conn, actor, "sign_in.ended", ("sign_in", sign_in_id), {"because": reason})
+    await conn.execute(f"notify {REVOKED_CHANNEL}".encode())
 
 
 async def end_all_sign_ins(
-    conn: Connection, actor: Actor, user_id: UUID, because: EndedBecause, *, spare: UUID | None = None
+    conn: Connection, actor: Actor, user_id: UUID, reason: EndReason, *, spare: UUID | None = None
 ) -> None:
     """Ends every sign-in of the person, but the one to `spare`; open sockets are told even where there was none."""
     ended = await conn.execute(
         "update sign_ins set ended_at = now(), ended_because = %s "
         "where user_id = %s and ended_at is null and id is distinct from %s returning id",
-        (because, user_id, spare),
+        (reason, user_id, spare),
     )
     for row in await ended.fetchall():
-        await record_act(conn, actor, "sign_in.ended", ("sign_in", row["id"]), {"because": because})
-    await conn.execute(f"notify {REVOKED}".encode())
+        await record_act(conn, actor, "sign_in.ended", ("sign_in", row["id"]), {"because": reason})
+    await conn.execute(f"notify {REVOKED_CHANNEL}".encode())
 
 
-async def gone(conn: Connection, sign_ins: Collection[UUID], users: Collection[UUID]) -> set[UUID]:
+async def find_ended(conn: Connection, sign_ins: Collection[UUID], users: Collection[UUID]) -> set[UUID]:
     """Which of these sign-ins and people of one tenant are no longer good; unknown ones are not either.
 
     `conn` acts as that tenant's door (`comms/kernel/access/system_actor.py`): no other role sees everybody's sign-ins.
     """
     found = await conn.execute(
         f"select id from unnest(%s::uuid[]) as asked(id) where not exists "  # noqa: S608 (constants)
-        f"(select 1 from sign_ins s where s.id = asked.id and {_STANDING}) "
+        f"(select 1 from sign_ins s where s.id = asked.id and {_IS_OPEN}) "
         "union select id from unnest(%s::uuid[]) as asked(id) where not exists "
         "(select 1 from users u where u.id = asked.id and u.active)",
         (list(sign_ins), list(users)),

@@ -97,7 +97,7 @@ class Provider:
             answer = await self._http.post(endpoint, data=form, auth=auth)
             given = answer.json() if answer.is_success else None
         except (httpx.HTTPError, ValueError) as error:
-            raise _silent(error) from None
+            raise _provider_unreachable(error) from None
         if not isinstance(given, dict):
             raise invalid_sign_on(f"token-endpoint-{answer.status_code}")
         return given
@@ -153,9 +153,9 @@ class Provider:
         try:
             found = (await self._http.get(url)).raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
-            raise _silent(error) from None
+            raise _provider_unreachable(error) from None
         if not isinstance(found, dict):
-            raise _silent(TypeError())
+            raise _provider_unreachable(TypeError())
         return found
 
 
@@ -182,6 +182,6 @@ def _refuse_other_token(at_hash: object, access_token: object, algorithm: str) -
         raise ValueError("made for another access token")
 
 
-def _silent(error: Exception) -> WriteCareError:
+def _provider_unreachable(error: Exception) -> WriteCareError:
     _log.warning("sign-on provider did not answer", error=type(error).__name__)
     return unavailable("sign-on-provider-silent", "The provider of single sign-on does not answer: try again shortly.")

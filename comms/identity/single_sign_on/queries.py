@@ -12,25 +12,25 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from comms.identity.account_changes.queries import note_change
+from comms.identity.account_changes.queries import record_change
 from comms.identity.sign_ins.queries import end_all_sign_ins
 from comms.identity.single_sign_on.assurance import has_two_factors
-from comms.identity.users.queries import ask_whether_same
+from comms.identity.users.queries import propose_same_person
 from comms.kernel.access.roles import PRIVILEGED, Role
-from comms.kernel.access.system_actor import NOBODY, door
+from comms.kernel.access.system_actor import NIL_UUID, system_actor
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, Database
 from comms.kernel.settings import Settings
 from comms.kernel.text_types import shown_name
 from models.contract.errors import WriteCareError, refused
 
-JOURNEY_SECONDS: Final = 600
+LOGIN_FLOW_SECONDS: Final = 600
 _LONGEST_EMAIL: Final = 254
 _UNFIT: Final = re.compile(r"[^a-z0-9_-]+")
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedIdentity:
     """What the provider says of a person, in our words."""
 
     issuer: str
@@ -45,7 +45,7 @@ class Claimed:
         return f"Claimed(role={self.role!r})"
 
 
-def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
+def read_claims(settings: Settings, claims: Mapping[str, Any]) -> ClaimedIdentity:
     """Raises `refused` where a claim lacks, or the settings' table has no one role for it (`sign-on-claims`), and where
     the role wants two factors and the provider does not say that it asked for them (`sign-on-one-factor`)."""
     tenant, user = claims.get(settings.oidc_tenant_claim), claims.get(settings.oidc_user_claim)
@@ -65,40 +65,40 @@ def read_claims(settings: Settings, claims: Mapping[str, Any]) -> Claimed:
     name = claims.get(settings.oidc_name_claim)
     shown = shown_name(name)[:255].strip() if isinstance(name, str) else ""
     email = claims.get("email") if claims.get("email_verified") is True else None
-    return Claimed(
+    return ClaimedIdentity(
         str(settings.oidc_issuer), str(claims["sub"])[:255], tenant, slug, role, shown or slug,
         email if isinstance(email, str) and len(email) <= _LONGEST_EMAIL else None,
     )  # fmt: skip
 
 
-async def person_of(database: Database, claimed: Claimed) -> Actor:
+async def person_of(database: Database, identity: ClaimedIdentity) -> Actor:
     """The person, made at their first sign-on, brought up to what the provider says at every other.
 
     Raises `refused`: no such tenant (`sign-on-claims`), a name that is somebody else's (`sign-on-name-taken`), a closed
     account (`account-closed`).
     """
-    async with database.acting_as(door()) as conn:
-        tenant = await (await conn.execute("select id from tenants where slug = %s", (claimed.tenant,))).fetchone()
+    async with database.acting_as(system_actor()) as conn:
+        tenant = await (await conn.execute("select id from tenants where slug = %s", (identity.tenant,))).fetchone()
     if tenant is None:
         raise _unknown()
-    here = door(tenant["id"])
-    async with database.acting_as(here) as conn:
-        user_id = await _bound(conn, claimed) or await _bind(conn, here, claimed)
-        await _bring_up(conn, here, user_id, claimed)
-    return Actor(tenant["id"], user_id, claimed.role)
+    tenant_actor = system_actor(tenant["id"])
+    async with database.acting_as(tenant_actor) as conn:
+        user_id = await _linked_user(conn, identity) or await _link_user(conn, tenant_actor, identity)
+        await _update_user(conn, tenant_actor, user_id, identity)
+    return Actor(tenant["id"], user_id, identity.role)
 
 
-async def begin_journey(conn: Connection, state: str) -> None:
+async def start_login_flow(conn: Connection, state: str) -> None:
     """Keeps the state's hash until it comes back; sweeps those that never did. `conn` acts as nobody's door."""
     await conn.execute("delete from sso_journeys where expires_at < now()")
     await conn.execute(
         "insert into sso_journeys (tenant_id, state_hash, expires_at) "
         "values (%s, %s, now() + make_interval(secs => %s))",
-        (NOBODY, _hash(state), JOURNEY_SECONDS),
+        (NIL_UUID, _hash(state), LOGIN_FLOW_SECONDS),
     )
 
 
-async def end_journey(conn: Connection, state: str) -> bool:
+async def finish_login_flow(conn: Connection, state: str) -> bool:
     """Whether the state was awaited; it is used up thereby. `conn` acts as nobody's door."""
     found = await conn.execute(
         "delete from sso_journeys where state_hash = %s and expires_at > now() returning 1", (_hash(state),)
@@ -106,40 +106,40 @@ async def end_journey(conn: Connection, state: str) -> bool:
     return await found.fetchone() is not None
 
 
-async def _bound(conn: Connection, claimed: Claimed) -> UUID | None:
+async def _linked_user(conn: Connection, identity: ClaimedIdentity) -> UUID | None:
     row = await (
         await conn.execute(
-            "select user_id from sso_subjects where issuer = %s and subject = %s", (claimed.issuer, claimed.subject)
+            "select user_id from sso_subjects where issuer = %s and subject = %s", (identity.issuer, identity.subject)
         )
     ).fetchone()
     return None if row is None else row["user_id"]
 
 
-async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
+async def _link_user(conn: Connection, tenant_actor: Actor, identity: ClaimedIdentity) -> UUID:
     made = await conn.execute(
         "insert into users (tenant_id, slug, display_name, role, email, person_id) "
         "values (%(tenant)s, %(slug)s, %(name)s, %(role)s, %(email)s, coalesce((select u.person_id from users u "
         "where lower(u.email) = lower(%(email)s) and u.role = any (%(two_people)s) order by u.id limit 1), uuidv7())) "
         "on conflict (tenant_id, slug) do nothing returning id",
         {
-            "tenant": here.tenant_id,
-            "slug": claimed.user,
-            "name": claimed.display_name,
-            "role": claimed.role,
-            "email": claimed.email,
+            "tenant": tenant_actor.tenant_id,
+            "slug": identity.user,
+            "name": identity.display_name,
+            "role": identity.role,
+            "email": identity.email,
             # the addresses of these accounts were seen by two people, the new one by the provider
             "two_people": list(PRIVILEGED),
         },
     )
     if (row := await made.fetchone()) is not None:
-        await record_act(conn, here, "user.created", ("user", row["id"]), {"role": claimed.role})
-        await note_change(conn, here, row["id"], "account", claimed.role)
-        await ask_whether_same(conn, here, row["id"])
+        await record_act(conn, tenant_actor, "user.created", ("user", row["id"]), {"role": identity.role})
+        await record_change(conn, tenant_actor, row["id"], "account", identity.role)
+        await propose_same_person(conn, tenant_actor, row["id"])
     else:
         found = await conn.execute(
             "select u.id from users u where u.slug = %s and u.role <> 'service' "
             "and not exists (select 1 from passwords p where p.tenant_id = u.tenant_id and p.user_id = u.id)",
-            (claimed.user,),
+            (identity.user,),
         )
         row = await found.fetchone()
     if row is None:
@@ -147,24 +147,24 @@ async def _bind(conn: Connection, here: Actor, claimed: Claimed) -> UUID:
     bound = await conn.execute(
         "insert into sso_subjects (tenant_id, user_id, issuer, subject) values (%s, %s, %s, %s) "
         "on conflict do nothing returning 1",
-        (here.tenant_id, row["id"], claimed.issuer, claimed.subject),
+        (tenant_actor.tenant_id, row["id"], identity.issuer, identity.subject),
     )
-    if await bound.fetchone() is None and await _bound(conn, claimed) != row["id"]:
+    if await bound.fetchone() is None and await _linked_user(conn, identity) != row["id"]:
         raise _taken()
     return UUID(str(row["id"]))
 
 
-async def _bring_up(conn: Connection, here: Actor, user_id: UUID, claimed: Claimed) -> None:
+async def _update_user(conn: Connection, tenant_actor: Actor, user_id: UUID, identity: ClaimedIdentity) -> None:
     row = await (await conn.execute("select active, role from users where id = %s for update", (user_id,))).fetchone()
     if row is None or not row["active"]:
         raise refused("account-closed", "This account is closed: ask whoever manages it.")
     await conn.execute(
-        "update users set role = %s, display_name = %s where id = %s", (claimed.role, claimed.display_name, user_id)
+        "update users set role = %s, display_name = %s where id = %s", (identity.role, identity.display_name, user_id)
     )
-    if row["role"] != claimed.role:
-        await record_act(conn, here, "user.changed", ("user", user_id), {"active": True, "role": claimed.role})
-        await note_change(conn, here, user_id, "role", claimed.role)
-        await end_all_sign_ins(conn, here, user_id, "account_changed")
+    if row["role"] != identity.role:
+        await record_act(conn, tenant_actor, "user.changed", ("user", user_id), {"active": True, "role": identity.role})
+        await record_change(conn, tenant_actor, user_id, "role", identity.role)
+        await end_all_sign_ins(conn, tenant_actor, user_id, "account_changed")
 
 
 def _hash(state: str) -> bytes:

@@ -18,14 +18,17 @@ from comms.identity.authentication.refresh_tokens import start_sign_in
 from comms.identity.authentication.routes import keep_in_cookie
 from comms.identity.single_sign_on import queries
 from comms.identity.single_sign_on.oidc_client import Provider, invalid_sign_on
-from comms.identity.single_sign_on.queries import JOURNEY_SECONDS
-from comms.kernel.access.system_actor import door
+from comms.identity.single_sign_on.queries import LOGIN_FLOW_SECONDS
+from comms.kernel.access.system_actor import system_actor
 from comms.web.cookies import forget_cookie, read_cookie, set_cookie
-from comms.web.dependencies import FROM_ANYBODY, InHouse
+from comms.web.dependencies import RATE_LIMIT_BY_ADDRESS, ContextDep
 from comms.web.problems import problem_responses
 
 router = APIRouter(
-    prefix="/api/auth/oidc", tags=["identity"], default_response_class=RedirectResponse, dependencies=[FROM_ANYBODY]
+    prefix="/api/auth/oidc",
+    tags=["identity"],
+    default_response_class=RedirectResponse,
+    dependencies=[RATE_LIMIT_BY_ADDRESS],
 )
 
 _COOKIE: Final = "wcc_sso"
@@ -41,51 +44,51 @@ SignOnProvider = Annotated[Provider, Depends(provider_of)]
 
 
 @router.get("/start", status_code=303, responses=problem_responses(404, 503))
-async def start_sign_on(house: InHouse, provider: SignOnProvider) -> RedirectResponse:
+async def start_sign_on(ctx: ContextDep, provider: SignOnProvider) -> RedirectResponse:
     """Sends the browser to the provider."""
     secret = secrets.token_urlsafe(32)
-    state = _derived(secret, "state")
+    state = _derive(secret, "state")
     url = await provider.authorization_url(
-        state=state, nonce=_derived(secret, "nonce"), challenge=_challenge(_derived(secret, "verifier"))
+        state=state, nonce=_derive(secret, "nonce"), challenge=_challenge(_derive(secret, "verifier"))
     )
-    async with house.database.acting_as(door()) as conn:
-        await queries.begin_journey(conn, state)
+    async with ctx.database.acting_as(system_actor()) as conn:
+        await queries.start_login_flow(conn, state)
     response = RedirectResponse(url, status_code=303)
     # lax: the browser comes back from another site
-    set_cookie(response, house.settings, _COOKIE, secret, JOURNEY_SECONDS, same_site="lax")
+    set_cookie(response, ctx.settings, _COOKIE, secret, LOGIN_FLOW_SECONDS, same_site="lax")
     return response
 
 
 @router.get("/callback", status_code=303)
 async def finish_sign_on(
     request: Request,
-    house: InHouse,
+    ctx: ContextDep,
     provider: SignOnProvider,
     state: Annotated[str, Query(max_length=255)] = "",
     code: Annotated[str, Query(max_length=4096)] = "",
 ) -> RedirectResponse:
     """Back from the provider: signs the person in, then sends the browser home, where it asks for its first token
     (`POST /api/auth/refresh`)."""
-    secret = read_cookie(request, house.settings, _COOKIE) or ""
-    if not secret or not hmac.compare_digest(_derived(secret, "state").encode(), state.encode()):
+    secret = read_cookie(request, ctx.settings, _COOKIE) or ""
+    if not secret or not hmac.compare_digest(_derive(secret, "state").encode(), state.encode()):
         raise invalid_sign_on("other-browser")
-    async with house.database.acting_as(door()) as conn:
-        awaited = await queries.end_journey(conn, state)
+    async with ctx.database.acting_as(system_actor()) as conn:
+        awaited = await queries.finish_login_flow(conn, state)
     if not awaited:
         raise invalid_sign_on("state-used")
     if not code:
         raise invalid_sign_on("no-code")
-    claims = await provider.claims_for(code, verifier=_derived(secret, "verifier"), nonce=_derived(secret, "nonce"))
-    person = await queries.person_of(house.database, queries.read_claims(house.settings, claims))
-    async with house.database.acting_as(door(person.tenant_id, person.user_id)) as conn:
-        tokens = await start_sign_in(conn, house, person, "oidc")
+    claims = await provider.claims_for(code, verifier=_derive(secret, "verifier"), nonce=_derive(secret, "nonce"))
+    person = await queries.person_of(ctx.database, queries.read_claims(ctx.settings, claims))
+    async with ctx.database.acting_as(system_actor(person.tenant_id, person.user_id)) as conn:
+        tokens = await start_sign_in(conn, ctx, person, "oidc")
     response = RedirectResponse("/", status_code=303)
-    keep_in_cookie(response, house, tokens)
-    forget_cookie(response, house.settings, _COOKIE, same_site="lax")
+    keep_in_cookie(response, ctx, tokens)
+    forget_cookie(response, ctx.settings, _COOKIE, same_site="lax")
     return response
 
 
-def _derived(secret: str, purpose: str) -> str:
+def _derive(secret: str, purpose: str) -> str:
     return _base64url(hmac.digest(secret.encode(), purpose.encode(), "sha256"))
 
 

@@ -15,8 +15,8 @@ from comms.identity.tenants import queries
 from comms.identity.tenants.queries import NewTenant, Tenant
 from comms.identity.users.queries import NewUser, User, create_user
 from comms.kernel.database import Actor
-from comms.web.dependencies import Acting, InHouse, acting_with, allowed, claim_key
-from comms.web.pagination import LAST_ID, Cursor, Limit, Page, page_of
+from comms.web.dependencies import AuthorisedRequest, ContextDep, actor_with, authorised_for, claim_key
+from comms.web.pagination import MAX_UUID, Cursor, Limit, Page, page_of
 from comms.web.route_class import PlatformRoute
 
 router = APIRouter(prefix="/api/tenants", tags=["tenants"], route_class=PlatformRoute)
@@ -24,48 +24,52 @@ router = APIRouter(prefix="/api/tenants", tags=["tenants"], route_class=Platform
 
 @router.post("", status_code=201)
 async def create_tenant(
-    new: NewTenant, acting: Annotated[Acting, acting_with("tenants.create")], response: Response
+    new: NewTenant, authorised: Annotated[AuthorisedRequest, authorised_for("tenants.create")], response: Response
 ) -> Tenant:
     """Makes a tenant."""
-    tenant = await queries.create_tenant(acting.conn, acting.actor, new)
+    tenant = await queries.create_tenant(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/tenants/{tenant.id}"
     return tenant
 
 
 @router.get("")
 async def list_tenants(
-    acting: Annotated[Acting, acting_with("tenants.read")], cursor: Cursor = None, limit: Limit = 50
+    authorised: Annotated[AuthorisedRequest, authorised_for("tenants.read")], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Tenant]:
     """All tenants that the administrator sees, newest first."""
-    return page_of(await queries.list_tenants(acting.conn, before=cursor or LAST_ID, limit=limit + 1), limit)
+    return page_of(await queries.list_tenants(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
 @router.get("/{tenant_id}")
-async def read_tenant(tenant_id: UUID, acting: Annotated[Acting, acting_with("tenants.read")]) -> Tenant:
+async def read_tenant(
+    tenant_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("tenants.read")]
+) -> Tenant:
     """One tenant."""
-    return await queries.read_tenant(acting.conn, tenant_id)
+    return await queries.read_tenant(authorised.conn, tenant_id)
 
 
-async def _acting_inside(
-    request: Request, tenant_id: UUID, house: InHouse, administrator: Annotated[Actor, allowed("tenants.create")]
-) -> AsyncIterator[Acting]:
+async def _authorised_in_tenant(
+    request: Request, tenant_id: UUID, ctx: ContextDep, administrator: Annotated[Actor, actor_with("tenants.create")]
+) -> AsyncIterator[AuthorisedRequest]:
     """The administrator in a transaction of another tenant, in which they have no account to be checked.
 
     Raises `missing` for a tenant that the administrator does not see.
     """
-    async with house.database.acting_as(administrator) as conn:
+    async with ctx.database.acting_as(administrator) as conn:
         await queries.read_tenant(conn, tenant_id)
     inside = replace(administrator, tenant_id=tenant_id)
-    async with house.database.acting_as(inside) as conn:
+    async with ctx.database.acting_as(inside) as conn:
         await claim_key(request, conn, inside)
-        yield Acting(inside, conn, house)
+        yield AuthorisedRequest(inside, conn, ctx)
 
 
 @router.post("/{tenant_id}/users", status_code=201)
 async def create_first_users(
-    new: NewUser, acting: Annotated[Acting, Depends(_acting_inside, scope="function")], response: Response
+    new: NewUser,
+    authorised: Annotated[AuthorisedRequest, Depends(_authorised_in_tenant, scope="function")],
+    response: Response,
 ) -> User:
     """Adds a person to another tenant: how a new tenant gets the people who then add the others."""
-    user = await create_user(acting.conn, acting.actor, new)
+    user = await create_user(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/users/{user.id}"
     return user

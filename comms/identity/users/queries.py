@@ -7,10 +7,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from comms.identity.account_changes.queries import ChangeKind, ask_for_change, note_change, withdraw_changes
+from comms.identity.account_changes.queries import ChangeKind, record_change, request_change, withdraw_changes
 from comms.identity.homes.queries import read_home
 from comms.identity.sign_ins.queries import end_all_sign_ins
-from comms.kernel.access.roles import APPOINTS, PRIVILEGED, Role, may
+from comms.kernel.access.roles import APPOINTABLE_ROLES, PRIVILEGED, Role, role_has
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
 from comms.kernel.text_types import Name, Slug
@@ -54,7 +54,7 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
 
     Raises `refused` (`role-not-yours-to-give`), a conflict (`slug-taken`), `missing` for an unknown home.
     """
-    _refuse_unless_gives(actor, new.role)
+    _require_appointable(actor, new.role)
     if new.home_id is not None:
         await read_home(conn, new.home_id)
     slug = new.slug or f"p-{uuid.uuid4().hex}"
@@ -75,12 +75,12 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
     user = User.model_validate(row)
     await record_act(conn, actor, "user.created", ("user", user.id), {"role": user.role})
     if waits:
-        await ask_for_change(conn, actor, user.id, "account", user.role)
-    await ask_whether_same(conn, actor, user.id)
+        await request_change(conn, actor, user.id, "account", user.role)
+    await propose_same_person(conn, actor, user.id)
     return user
 
 
-async def ask_whether_same(conn: Connection, actor: Actor, user_id: UUID) -> None:
+async def propose_same_person(conn: Connection, actor: Actor, user_id: UUID) -> None:
     """Asks a second person whether a new account is that of the person who has an older one with its e-mail address.
 
     Whoever types an address could otherwise make somebody else's account and a new one those of one person.
@@ -92,7 +92,7 @@ async def ask_whether_same(conn: Connection, actor: Actor, user_id: UUID) -> Non
         (user_id, list(PRIVILEGED)),
     )
     if (row := await found.fetchone()) is not None:
-        await ask_for_change(conn, actor, user_id, "person", row["role"], same_as=row["id"])
+        await request_change(conn, actor, user_id, "person", row["role"], comparable_rows=row["id"])
 
 
 async def read_user(conn: Connection, user_id: UUID) -> User:
@@ -127,7 +127,7 @@ async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> Us
     if row is None:
         raise missing("person")
     user = User.model_validate(row)
-    manages = APPOINTS.get(actor.role, frozenset()) | _programs(actor)
+    manages = APPOINTABLE_ROLES.get(actor.role, frozenset()) | _programs(actor)
     if user.id == actor.user_id or user.role not in manages:
         raise refused(
             "person-not-yours-to-manage", "Accounts are managed by someone else, who may give the role that they have."
@@ -144,14 +144,14 @@ async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: Use
     """
     user = await read_managed_user(conn, actor, user_id)
     if change.role is not None and change.role != user.role:
-        _refuse_unless_gives(actor, change.role)
+        _require_appointable(actor, change.role)
     wanted = user.model_copy(update=change.model_dump(exclude_none=True))
     changed = wanted
     if wanted.role in PRIVILEGED and wanted.role != user.role:
-        await ask_for_change(conn, actor, user_id, "role", wanted.role)
+        await request_change(conn, actor, user_id, "role", wanted.role)
         changed = user.model_copy(update={"active": user.active and wanted.active})
     elif wanted.role in PRIVILEGED and wanted.active and not user.active:
-        await ask_for_change(conn, actor, user_id, "account", wanted.role)
+        await request_change(conn, actor, user_id, "account", wanted.role)
         changed = user
     if changed != user:
         await _make_change(conn, actor, user, changed)
@@ -171,16 +171,16 @@ async def _make_change(conn: Connection, actor: Actor, before: User, after: User
     details = {"active": after.active, "role": after.role}
     await record_act(conn, actor, "user.changed", ("user", before.id), details)
     kind: ChangeKind = "role" if after.role != before.role else "account"
-    await note_change(conn, actor, before.id, kind, after.role)
+    await record_change(conn, actor, before.id, kind, after.role)
     await end_all_sign_ins(conn, actor, before.id, "account_changed")
 
 
 def _programs(actor: Actor) -> frozenset[str]:
     """Programs are managed by who gives them their keys, and nobody gives their role to a person."""
-    return frozenset({"service"}) if may(actor.role, "service_accounts.manage") else frozenset()
+    return frozenset({"service"}) if role_has(actor.role, "service_accounts.manage") else frozenset()
 
 
-def _refuse_unless_gives(actor: Actor, role: Role) -> None:
-    if role not in APPOINTS.get(actor.role, frozenset()):
-        given = ", ".join(sorted(APPOINTS.get(actor.role, ()))) or "none"
+def _require_appointable(actor: Actor, role: Role) -> None:
+    if role not in APPOINTABLE_ROLES.get(actor.role, frozenset()):
+        given = ", ".join(sorted(APPOINTABLE_ROLES.get(actor.role, ()))) or "none"
         raise refused("role-not-yours-to-give", f"The role {actor.role} can give people these roles: {given}.")

@@ -19,8 +19,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from comms.kernel.access.password_strength import refuse_guessable
 from models.contract.errors import Kind, WriteCareError
 
-_AT_ONCE: Final = 2
-_NEW_AT_ONCE: Final = 1
+_THREADS: Final = 2
+_NEW_THREADS: Final = 1
 _SIGN_INS_WAITING: Final = 64  # about four seconds of work
 _NEW_WAITING: Final = 16
 _TRY_AGAIN_SECONDS: Final = 5
@@ -32,24 +32,24 @@ class _Queue:
     """So many at once, so many more that wait, and the rest refused."""
 
     def __init__(self, at_once: int, waiting: int) -> None:
-        self._turn = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(at_once)
         self._most = at_once + waiting
-        self._inside = 0
+        self._admitted = 0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Until it is one's turn; raises `unavailable` (`sign-ins-busy`) where the queue is full."""
-        if self._inside >= self._most:
+        if self._admitted >= self._most:
             raise WriteCareError(
                 Kind.UNAVAILABLE, "sign-ins-busy", "Too many people sign in at once: try again shortly.",
                 _TRY_AGAIN_SECONDS,
             )  # fmt: skip
-        self._inside += 1
+        self._admitted += 1
         try:
-            async with self._turn:
+            async with self._slots:
                 yield
         finally:
-            self._inside -= 1
+            self._admitted -= 1
 
 
 class PasswordHasher:
@@ -57,15 +57,15 @@ class PasswordHasher:
 
     def __init__(self, sign_ins_waiting: int = _SIGN_INS_WAITING, new_waiting: int = _NEW_WAITING) -> None:
         self._argon2 = argon2.PasswordHasher()
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="passwords")
-        self._sign_ins = _Queue(_AT_ONCE, sign_ins_waiting)
-        self._new = _Queue(_NEW_AT_ONCE, new_waiting)
-        self._nobodys = self._argon2.hash(secrets.token_urlsafe())
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
+        self._sign_ins = _Queue(_THREADS, sign_ins_waiting)
+        self._new = _Queue(_NEW_THREADS, new_waiting)
+        self._dummy_hash = self._argon2.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str) -> str:
         """The hash to be stored, with its parameters and salt; raises `unavailable` (`sign-ins-busy`)."""
-        async with self._new.turn():
-            return await self._in_thread(lambda: self._argon2.hash(_normal(password)))
+        async with self._new.slot():
+            return await self._in_thread(lambda: self._argon2.hash(_normalised(password)))
 
     async def hash_new(self, password: str, context: tuple[str, ...]) -> str:
         """The hash of a new password; `context` as for `refuse_guessable`. Raises `invalid` (`password-guessable`) and
@@ -73,9 +73,9 @@ class PasswordHasher:
 
         def checked() -> str:
             refuse_guessable(password, context)
-            return self._argon2.hash(_normal(password))
+            return self._argon2.hash(_normalised(password))
 
-        async with self._new.turn():
+        async with self._new.slot():
             return await self._in_thread(checked)
 
     async def matches(self, password: str, stored: str | None) -> bool:
@@ -83,8 +83,8 @@ class PasswordHasher:
 
         Raises `unavailable` (`sign-ins-busy`).
         """
-        async with self._sign_ins.turn():
-            same = await self._in_thread(lambda: self._matches(_normal(password), stored or self._nobodys))
+        async with self._sign_ins.slot():
+            same = await self._in_thread(lambda: self._matches(_normalised(password), stored or self._dummy_hash))
         return same and stored is not None
 
     def is_outdated(self, stored: str) -> bool:
@@ -101,6 +101,6 @@ class PasswordHasher:
             return False
 
 
-def _normal(password: str) -> str:
+def _normalised(password: str) -> str:
     """One keyboard composes é where another types e and ´: the same password (NIST SP 800-63B, 3.1.1.2)."""
     return unicodedata.normalize("NFKC", password)

@@ -32,17 +32,17 @@ async def read_context_words(conn: Connection, user_id: UUID) -> tuple[str, ...]
         (user_id,),
     )
     row = await found.fetchone()
-    return words_of(() if row is None else [value for value in row.values() if value is not None])
+    return split_words(() if row is None else [value for value in row.values() if value is not None])
 
 
-def words_of(texts: Iterable[str]) -> tuple[str, ...]:
+def split_words(texts: Iterable[str]) -> tuple[str, ...]:
     """The words of these texts and of the product's name, in small letters."""
     found = {word for text in texts for word in _WORD.findall(_plain(text)) if len(word) >= _LEAST_LETTERS}
     return tuple(sorted(found | set(_PRODUCT), key=len, reverse=True))
 
 
 def refuse_guessable(password: str, context: tuple[str, ...]) -> None:
-    """Raises `invalid` (`password-guessable`), with what to do about it; `context` as from `words_of`."""
+    """Raises `invalid` (`password-guessable`), with what to do about it; `context` as from `split_words`."""
     plain = _plain(password)
     rest = plain
     for word in context:

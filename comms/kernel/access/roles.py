@@ -94,7 +94,7 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
 _PEOPLE: Final = _EVERYONE - {"service"}
 
 # Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
-APPOINTS: Final[dict[str, frozenset[str]]] = {
+APPOINTABLE_ROLES: Final[dict[str, frozenset[str]]] = {
     "platform_admin": _PEOPLE,
     "care_manager": frozenset({"care_worker", "resident", "external"}),
     "safeguarding_lead": frozenset({"reviewer", "external"}),
@@ -107,7 +107,7 @@ PRIVILEGED: Final[frozenset[Role]] = frozenset(
 )
 
 # For accounts of which roles a role may be the second person.
-APPROVES: Final[dict[str, frozenset[str]]] = {
+APPROVABLE_ROLES: Final[dict[str, frozenset[str]]] = {
     "platform_admin": _EVERYONE,
     "data_protection_officer": _EVERYONE,
     "care_manager": frozenset({"care_worker", "resident", "external"}),
@@ -120,23 +120,23 @@ PRIVILEGED_SCOPES: Final[frozenset[RolePermission]] = frozenset(
 )
 
 
-def may(role: str, permission: RolePermission) -> bool:
+def role_has(role: str, permission: RolePermission) -> bool:
     """Whether the role holds the permission."""
     return role in PERMISSIONS[permission]
 
 
-def allows(actor: Actor, permission: RolePermission) -> bool:
+def actor_has(actor: Actor, permission: RolePermission) -> bool:
     """Whether the actor's role holds the permission and their scopes, where they have any, name it."""
-    return may(actor.role, permission) and (actor.scopes is None or permission in actor.scopes)
+    return role_has(actor.role, permission) and (actor.scopes is None or permission in actor.scopes)
 
 
 def refuse_unless(actor: Actor, permission: RolePermission) -> None:
     """Raises `refused` where the role lacks the permission (`role-lacks-permission`), or the actor was given less than
     their role holds (`scope-lacks-permission`)."""
-    if not may(actor.role, permission):
+    if not role_has(actor.role, permission):
         holders = ", ".join(sorted(PERMISSIONS[permission]))
         raise refused("role-lacks-permission", f"The role {actor.role} lacks {permission}; it is held by: {holders}.")
-    if not allows(actor, permission):
+    if not actor_has(actor, permission):
         raise refused(
             "scope-lacks-permission",
             f"This key or sign-in was not given {permission}: use a key that was, or set up your second factor.",

@@ -4,7 +4,7 @@ import hashlib
 from typing import Final
 from uuid import UUID
 
-from comms.kernel.access.system_actor import door
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Actor, Database
 from models.contract.errors import Kind, WriteCareError
 
@@ -15,15 +15,15 @@ SERVICE_ROLE: Final = "service"
 _USE_NOTED_EVERY: Final = "5 minutes"  # a write a request would cost more than it tells
 
 
-async def owner_of_key(database: Database, key: str) -> Actor:
+async def authenticate_key(database: Database, key: str) -> Actor:
     """Whom the key speaks for, within its scopes; raises `unauthenticated` (`key-invalid`) where it is not good (any
     more). Forged, expired and closed ones are answered alike."""
     try:
         ids, secret = key.removeprefix(KEY_PREFIX).split("_", 1)
         tenant_id, account_id = UUID(ids[:32]), UUID(ids[32:])
     except ValueError:
-        raise _not_good() from None
-    async with database.acting_as(door(tenant_id)) as conn:
+        raise _invalid_key() from None
+    async with database.acting_as(system_actor(tenant_id)) as conn:
         found = await conn.execute(
             "select a.scopes, coalesce(a.last_used_at < now() - %s::interval, true) as unnoted "
             "from service_accounts a join users u on u.tenant_id = a.tenant_id and u.id = a.id "
@@ -34,7 +34,7 @@ async def owner_of_key(database: Database, key: str) -> Actor:
         if row is not None and row["unnoted"]:
             await conn.execute("update service_accounts set last_used_at = now() where id = %s", (account_id,))
     if row is None:
-        raise _not_good()
+        raise _invalid_key()
     return Actor(tenant_id, account_id, SERVICE_ROLE, scopes=frozenset(row["scopes"]))
 
 
@@ -42,7 +42,7 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
 
 
-def _not_good() -> WriteCareError:
+def _invalid_key() -> WriteCareError:
     return WriteCareError(
         Kind.UNAUTHENTICATED, "key-invalid", "This key is not good (any more): ask the platform's administrator."
     )

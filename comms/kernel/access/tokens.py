@@ -102,7 +102,7 @@ class Issuer:
         if not private.exists():
             _make_key(keys_dir)
         key = OKPKey.import_key(json.loads(private.read_text()))
-        _write_whole(keys_dir / _PUBLIC, json.dumps({"keys": [key.as_dict(private=False)]}), mode=0o644)
+        _write_atomically(keys_dir / _PUBLIC, json.dumps({"keys": [key.as_dict(private=False)]}), mode=0o644)
         return cls(key, issuer)
 
     def sign(self, actor: Actor, lifetime: float) -> str:
@@ -143,7 +143,7 @@ def _make_key(keys_dir: Path) -> None:
     key = OKPKey.generate_key(
         "Ed25519", parameters={"alg": _ALGORITHM, "use": "sig", "kid": f"local-{time.time_ns():x}"}
     )
-    fresh = _write_beside(keys_dir / _PRIVATE, json.dumps(key.as_dict(private=True)), mode=0o600)
+    fresh = _write_temporary(keys_dir / _PRIVATE, json.dumps(key.as_dict(private=True)), mode=0o600)
     try:
         os.link(fresh, keys_dir / _PRIVATE)  # unlike a rename, a link fails where another process came first
     except FileExistsError:
@@ -152,7 +152,7 @@ def _make_key(keys_dir: Path) -> None:
         fresh.unlink()
 
 
-def _write_beside(file: Path, text: str, *, mode: int) -> Path:
+def _write_temporary(file: Path, text: str, *, mode: int) -> Path:
     fresh = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as out:
         out.write(text)
@@ -161,9 +161,9 @@ def _write_beside(file: Path, text: str, *, mode: int) -> Path:
     return fresh
 
 
-def _write_whole(file: Path, text: str, *, mode: int) -> None:
+def _write_atomically(file: Path, text: str, *, mode: int) -> None:
     if not file.exists() or file.read_text() != text:
-        _write_beside(file, text, mode=mode).rename(file)
+        _write_temporary(file, text, mode=mode).rename(file)
 
 
 def invitation_invalid() -> WriteCareError:

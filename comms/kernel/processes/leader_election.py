@@ -17,35 +17,35 @@ _LOST: Final[tuple[type[Exception], ...]] = (OperationalError, InterfaceError)
 _log = structlog.get_logger(__name__)
 
 
-async def in_turn(
+async def run_as_leader(
     name: str,
     url: str,
     lock: int,
     work: Callable[[Connection], Awaitable[None]],
     stopping: asyncio.Event,
     *,
-    survives: tuple[type[Exception], ...] = (),
+    retry_on: tuple[type[Exception], ...] = (),
     options: str = "",
 ) -> None:
     """Does `work` once it is this process's turn, until `stopping` is set; `lock` is the work's own.
 
-    A lost connection is made anew, with growing pauses, and so it is where `work` raises one of `survives`. `options`
+    A lost connection is made anew, with growing pauses, and so it is where `work` raises one of `retry_on`. `options`
     are the connection's settings, as libpq takes them.
     """
     failures = 0
     while not stopping.is_set():
         try:
             async with await _connected(name, url, options) as conn:
-                if await take_turn(conn, lock, stopping):
+                if await acquire_leadership(conn, lock, stopping):
                     _log.info("takes its turn", work=name)
                     failures = 0
                     await work(conn)
-        except _LOST + survives as error:
+        except _LOST + retry_on as error:
             # the class alone: a driver's message may carry the values of a statement
             seconds = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
             _log.warning("lost its server", work=name, error=type(error).__name__, pause_seconds=seconds)
             failures += 1
-            await pause(stopping, seconds)
+            await sleep_unless_stopping(stopping, seconds)
 
 
 async def _connected(name: str, url: str, options: str) -> Connection:
@@ -55,7 +55,7 @@ async def _connected(name: str, url: str, options: str) -> Connection:
     )  # fmt: skip
 
 
-async def take_turn(conn: Connection, lock: int, stopping: asyncio.Event) -> bool:
+async def acquire_leadership(conn: Connection, lock: int, stopping: asyncio.Event) -> bool:
     """Waits for the advisory lock, which is the connection's until it is closed; False where told to stop before.
 
     Tried again and again rather than waited for, so that a signal is heard in between.
@@ -64,11 +64,11 @@ async def take_turn(conn: Connection, lock: int, stopping: asyncio.Event) -> boo
         row = await (await conn.execute("select pg_try_advisory_lock(%s) as ours", (lock,))).fetchone()
         if row is not None and row["ours"]:
             return True
-        await pause(stopping, _WAIT_SECONDS)
+        await sleep_unless_stopping(stopping, _WAIT_SECONDS)
     return False
 
 
-async def pause(stopping: asyncio.Event, seconds: float) -> None:
+async def sleep_unless_stopping(stopping: asyncio.Event, seconds: float) -> None:
     """Waits so long, or until told to stop."""
     try:
         async with asyncio.timeout(seconds):

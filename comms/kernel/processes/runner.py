@@ -14,7 +14,7 @@ _log = structlog.get_logger(__name__)
 Work = Callable[[Settings, str, asyncio.Event], Awaitable[None]]
 
 
-def run_until_told(work: Work) -> int:
+def run_until_signalled(work: Work) -> int:
     """Runs `work(settings, database url, stopping)`; the event is set when the process is told to stop.
 
     Exit code 0 when told to stop, 2 where it was not told which database.
@@ -24,11 +24,11 @@ def run_until_told(work: Work) -> int:
     if settings.role_database_url is None:
         _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
         return 2
-    asyncio.run(_listening(work, settings, settings.role_database_url.get_secret_value()))
+    asyncio.run(_run_with_signals(work, settings, settings.role_database_url.get_secret_value()))
     return 0
 
 
-async def _listening(work: Work, settings: Settings, url: str) -> None:
+async def _run_with_signals(work: Work, settings: Settings, url: str) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -62,7 +62,7 @@ class LocalKeyFile:
         file = keys_dir / _FILE
         if not file.exists():
             keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = _written_beside(file, {})
+            fresh = _write_new_version(file, {})
             try:
                 os.link(fresh, file)  # unlike a rename, a link fails where another process came first
             except FileExistsError:
@@ -76,9 +76,9 @@ class LocalKeyFile:
 
         Two at once add one each: the second waits until the first has written its key.
         """
-        with _alone(self._file):
+        with _locked(self._file):
             self._read_if_replaced()
-            _written_beside(self._file, self._keys).rename(self._file)
+            _write_new_version(self._file, self._keys).rename(self._file)
             self._read_if_replaced()
         return self._current
 
@@ -110,7 +110,7 @@ class LocalKeyFile:
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
+def _locked(file: Path) -> Iterator[None]:
     """Whoever else changes the key file waits until the block ends."""
     with file.with_name(f"{file.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -122,7 +122,7 @@ def _read(file: Path) -> tuple[str, dict[str, bytes]]:
     return stored["current"], {key_id: base64.b64decode(key) for key_id, key in stored["keys"].items()}
 
 
-def _written_beside(file: Path, older: dict[str, bytes]) -> Path:
+def _write_new_version(file: Path, older: dict[str, bytes]) -> Path:
     """A key file with one more key, the new one current, not yet in its place."""
     key_id = f"local-{time.strftime('%Y%m%d')}-{secrets.token_hex(4)}"
     keys = {**older, key_id: secrets.token_bytes(KEY_BYTES)}

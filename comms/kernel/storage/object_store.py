@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from comms.kernel.settings import Settings
-from comms.kernel.storage.segment_encryption import Span
+from comms.kernel.storage.segment_encryption import ByteRange
 from models.contract.errors import WriteCareError, missing, unavailable
 
 _PIECE_BYTES: Final = 1 << 20
@@ -56,10 +56,10 @@ class Objects:
         except BaseError as error:
             raise _unreachable(error) from None
 
-    async def get(self, key: str, span: Span) -> AsyncIterator[bytes]:
+    async def get(self, key: str, byte_range: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of the span, in pieces; raises `missing`, `unavailable`."""
         try:
-            found = await obstore.get_async(self._store, key, options={"range": (span.start, span.end)})
+            found = await obstore.get_async(self._store, key, options={"range": (byte_range.start, byte_range.end)})
             async for piece in found.stream(min_chunk_size=_PIECE_BYTES):
                 yield bytes(piece)
         except FileNotFoundError:
@@ -76,7 +76,7 @@ class Objects:
         except BaseError as error:
             raise _unreachable(error) from None
 
-    async def below(self, folder: str) -> AsyncIterator[StoredObject]:
+    async def list_under(self, folder: str) -> AsyncIterator[StoredObject]:
         """All objects whose key begins with `folder/`; raises `unavailable`."""
         try:
             async for batch in obstore.list(self._store, folder):
@@ -94,14 +94,14 @@ class Objects:
 
         try:
             await self.put(key, pieces())
-            read = b"".join([piece async for piece in self.get(key, Span(0, len(expected)))])
+            read = b"".join([piece async for piece in self.get(key, ByteRange(0, len(expected)))])
             await self.delete(key)
         except OSError as error:
             raise _unreachable(error) from None
         if read != expected:
             raise unavailable("storage-unreachable", "The storage gives back other bytes than it was given.")
 
-    def remove_half_written(self, folder: str, before: datetime) -> int:
+    def delete_partial_files(self, folder: str, before: datetime) -> int:
         """Removes files in `folder` that a killed process left before their rename; clouds drop theirs themselves."""
         removed = 0
         for file in (self._folder / folder).rglob("*.sealed#*") if self._folder is not None else ():

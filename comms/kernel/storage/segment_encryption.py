@@ -20,7 +20,7 @@ TAG_BYTES: Final = 16
 _SEALED_SEGMENT_BYTES: Final = SEGMENT_BYTES + TAG_BYTES
 
 
-class Bound(Protocol):
+class SealedObjectRef(Protocol):
     """What a sealed object is bound to, so that it cannot stand in for another."""
 
     def context(self) -> str:
@@ -33,7 +33,7 @@ class Bound(Protocol):
 
 
 @dataclass(frozen=True)
-class Belonging:
+class TrackObjectRef:
     """Whose a sealed track is."""
 
     tenant_id: UUID
@@ -54,7 +54,7 @@ class Belonging:
 
 
 @dataclass(frozen=True)
-class Span:
+class ByteRange:
     """Bytes `start` (included) to `end` (excluded)."""
 
     start: int
@@ -71,7 +71,7 @@ def sealed_size(size: int) -> int:
     return size + segments_of(size) * TAG_BYTES
 
 
-async def seal(pieces: AsyncIterator[bytes], key: bytes, belonging: Bound) -> AsyncIterator[bytes]:
+async def seal(pieces: AsyncIterator[bytes], key: bytes, object_ref: SealedObjectRef) -> AsyncIterator[bytes]:
     """The plain pieces (of any lengths) as sealed segments."""
     cipher = AESGCM(key)
     held = bytearray()
@@ -79,21 +79,21 @@ async def seal(pieces: AsyncIterator[bytes], key: bytes, belonging: Bound) -> As
     async for piece in pieces:
         held += piece
         while len(held) > SEGMENT_BYTES:  # one segment is held back: only the end shows which is the last
-            yield _seal_segment(cipher, bytes(held[:SEGMENT_BYTES]), belonging, index, last=False)
+            yield _seal_segment(cipher, bytes(held[:SEGMENT_BYTES]), object_ref, index, last=False)
             del held[:SEGMENT_BYTES]
             index += 1
-    yield _seal_segment(cipher, bytes(held), belonging, index, last=True)
+    yield _seal_segment(cipher, bytes(held), object_ref, index, last=True)
 
 
-def sealed_span(size: int, wanted: Span) -> Span:
+def sealed_range(size: int, wanted: ByteRange) -> ByteRange:
     """Which stored bytes must be fetched for the plain bytes `wanted` of an object of `size` plain bytes."""
     first = wanted.start // SEGMENT_BYTES
     beyond = max(first + 1, -(-wanted.end // SEGMENT_BYTES))
-    return Span(first * _SEALED_SEGMENT_BYTES, min(beyond * _SEALED_SEGMENT_BYTES, sealed_size(size)))
+    return ByteRange(first * _SEALED_SEGMENT_BYTES, min(beyond * _SEALED_SEGMENT_BYTES, sealed_size(size)))
 
 
 async def unseal(
-    pieces: AsyncIterator[bytes], key: bytes, belonging: Bound, size: int, wanted: Span
+    pieces: AsyncIterator[bytes], key: bytes, object_ref: SealedObjectRef, size: int, wanted: ByteRange
 ) -> AsyncIterator[bytes]:
     """The plain bytes `wanted`, from the stored bytes of `sealed_span(size, wanted)` in pieces of any lengths.
 
@@ -108,30 +108,30 @@ async def unseal(
         held += piece
         while index < beyond and len(held) >= _sealed_length(size, index):
             length = _sealed_length(size, index)
-            plain = _open_segment(cipher, bytes(held[:length]), belonging, index, last=index == last)
+            plain = _open_segment(cipher, bytes(held[:length]), object_ref, index, last=index == last)
             del held[:length]
             offset = index * SEGMENT_BYTES
             if part := plain[max(0, wanted.start - offset) : wanted.end - offset]:
                 yield part
             index += 1
     if index < beyond or held:
-        raise belonging.damaged()
+        raise object_ref.damaged()
 
 
 def _sealed_length(size: int, index: int) -> int:
     return min(SEGMENT_BYTES, size - index * SEGMENT_BYTES) + TAG_BYTES
 
 
-def _associated(belonging: Bound, index: int, last: bool) -> bytes:
-    return f"{belonging.context()}|{index}|{int(last)}".encode()
+def _associated(object_ref: SealedObjectRef, index: int, last: bool) -> bytes:
+    return f"{object_ref.context()}|{index}|{int(last)}".encode()
 
 
-def _seal_segment(cipher: AESGCM, plain: bytes, belonging: Bound, index: int, *, last: bool) -> bytes:
-    return cipher.encrypt(index.to_bytes(12, "big"), plain, _associated(belonging, index, last))
+def _seal_segment(cipher: AESGCM, plain: bytes, object_ref: SealedObjectRef, index: int, *, last: bool) -> bytes:
+    return cipher.encrypt(index.to_bytes(12, "big"), plain, _associated(object_ref, index, last))
 
 
-def _open_segment(cipher: AESGCM, sealed: bytes, belonging: Bound, index: int, *, last: bool) -> bytes:
+def _open_segment(cipher: AESGCM, sealed: bytes, object_ref: SealedObjectRef, index: int, *, last: bool) -> bytes:
     try:
-        return cipher.decrypt(index.to_bytes(12, "big"), sealed, _associated(belonging, index, last))
+        return cipher.decrypt(index.to_bytes(12, "big"), sealed, _associated(object_ref, index, last))
     except InvalidTag:
-        raise belonging.damaged() from None
+        raise object_ref.damaged() from None

@@ -17,168 +17,176 @@ from uuid import UUID
 import structlog
 import uuid_utils.compat as uuid_utils
 
-from comms.kernel.access.system_actor import NOBODY
+from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.database import Actor, Connection, Database
-from comms.live.presence.leases import Place, Present, enter, leave, present, renew, type_for
+from comms.live.presence.leases import (
+    PresenceScope,
+    PresenceState,
+    delete_lease,
+    insert_lease,
+    present,
+    renew_leases,
+    set_typing,
+)
 from comms.live.presence.receipts import FreshReceipt, fresh_receipts
 from models.contract.errors import WriteCareError
 
 LEASE_SECONDS: Final = 6.0
-_LOOK_SECONDS: Final = 0.5
+_UPDATE_SECONDS: Final = 0.5
 _TYPING_SECONDS: Final = 5.0
-_TYPING_AGAIN_SECONDS: Final = 2.0  # said more often than this, it is not written again
+_TYPING_WRITE_SECONDS: Final = 2.0  # said more often than this, it is not written again
 
 _log = structlog.get_logger(__name__)
 
 
-async def _anybody(_conn: Connection) -> None:
+async def _allow_all(_conn: Connection) -> None:
     """Lets everybody in who has come this far."""
 
 
 @dataclass(eq=False)
-class Seat:
-    """A socket at a place; `knows` is what it was told of, None before it was told anything."""
+class PresenceLease:
+    """A socket at a place; `last_sent` is what it was told of, None before it was told anything."""
 
     id: UUID
-    place: Place
+    scope: PresenceScope
     actor: Actor
-    say: Callable[[str], None]
-    knows: Present | None = field(default=None, repr=False)
+    enqueue: Callable[[str], None]
+    last_sent: PresenceState | None = field(default=None, repr=False)
     receipts: set[FreshReceipt] = field(default_factory=set, repr=False)
-    typed_at: float = 0.0
+    typing_noted_at: float = 0.0
 
 
-class Roll:
-    """One a process. `changed` is called when somebody of this process came or went, so that others look too."""
+class PresenceTracker:
+    """One a process. `on_change` is called when somebody of this process came or went, so that others look too."""
 
     def __init__(
-        self, database: Database, changed: Callable[[UUID], None], lease_seconds: float = LEASE_SECONDS
+        self, database: Database, on_change: Callable[[UUID], None], lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self._database = database
-        self._changed = changed
+        self._on_change = on_change
         self._lease_seconds = lease_seconds
-        self._seats: defaultdict[UUID, set[Seat]] = defaultdict(set)
-        self._telling = asyncio.Lock()
+        self._leases: defaultdict[UUID, set[PresenceLease]] = defaultdict(set)
+        self._update_lock = asyncio.Lock()
         self._renewed = 0.0
-        self._called: set[UUID] = set()
-        self._call = asyncio.Event()
+        self._tenants_to_update: set[UUID] = set()
+        self._update_requested = asyncio.Event()
 
     @asynccontextmanager
-    async def at(
+    async def open_lease(
         self,
         actor: Actor,
-        place: Place,
-        say: Callable[[str], None],
-        refuse: Callable[[Connection], Awaitable[None]] = _anybody,
-    ) -> AsyncIterator[Seat]:
-        """`actor` is present until the block ends; `say` is given the list of all, then each who comes and goes.
+        scope: PresenceScope,
+        enqueue: Callable[[str], None],
+        refuse: Callable[[Connection], Awaitable[None]] = _allow_all,
+    ) -> AsyncIterator[PresenceLease]:
+        """`actor` is present until the block ends; `enqueue` is given the list of all, then each who comes and goes.
 
         Raises what `refuse` raises, which is asked in the transaction that lets them in.
         """
-        seat = Seat(uuid_utils.uuid7(), place, actor, say)
+        lease = PresenceLease(uuid_utils.uuid7(), scope, actor, enqueue)
         async with self._database.acting_as(actor) as conn:
             await refuse(conn)
-            await enter(conn, actor, seat.id, place, self._lease_seconds)
-        self._seats[actor.tenant_id].add(seat)
+            await insert_lease(conn, actor, lease.id, scope, self._lease_seconds)
+        self._leases[actor.tenant_id].add(lease)
         try:
-            await self._tell(actor.tenant_id, lambda other: other.place == place)
-            self._changed(actor.tenant_id)
-            yield seat
+            await self._send_updates(actor.tenant_id, lambda other: other.scope == scope)
+            self._on_change(actor.tenant_id)
+            yield lease
         finally:
-            self._seats[actor.tenant_id].discard(seat)
-            await self._leave(seat)
+            self._leases[actor.tenant_id].discard(lease)
+            await self._release(lease)
 
-    async def typing(self, seat: Seat) -> None:
+    async def typing(self, lease: PresenceLease) -> None:
         """Somebody types at the seat; the others at the place are told, and when it has passed."""
         now = asyncio.get_running_loop().time()
-        if now - seat.typed_at >= _TYPING_AGAIN_SECONDS:
-            seat.typed_at = now
-            async with self._database.acting_as(seat.actor) as conn:
-                await type_for(conn, seat.id, _TYPING_SECONDS)
+        if now - lease.typing_noted_at >= _TYPING_WRITE_SECONDS:
+            lease.typing_noted_at = now
+            async with self._database.acting_as(lease.actor) as conn:
+                await set_typing(conn, lease.id, _TYPING_SECONDS)
 
-    def shut_out(self, tenant_id: UUID, place: Place, user_id: UUID) -> None:
+    def drop_leases(self, tenant_id: UUID, scope: PresenceScope, user_id: UUID) -> None:
         """The person's seats at the place are told nothing more."""
-        seats = self._seats[tenant_id]
-        seats -= {seat for seat in seats if seat.place == place and seat.actor.user_id == user_id}
+        leases = self._leases[tenant_id]
+        leases -= {lease for lease in leases if lease.scope == scope and lease.actor.user_id == user_id}
 
-    def call(self, tenants: Collection[UUID]) -> None:
+    def request_update(self, tenants: Collection[UUID]) -> None:
         """Has `run` look now at these tenants' places; at all, where none is named."""
-        self._called |= (set(tenants) or self._seats.keys()) & self._seats.keys()
-        self._call.set()
+        self._tenants_to_update |= (set(tenants) or self._leases.keys()) & self._leases.keys()
+        self._update_requested.set()
 
     async def run(self) -> None:
         """Until cancelled: tells every socket of this process what has changed at its place, and renews the leases."""
         clock = asyncio.get_running_loop().time
-        looked_at = clock()
+        updated_at = clock()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(looked_at + _LOOK_SECONDS):
-                    await self._call.wait()
-            self._call.clear()
-            called, self._called = self._called, set()
-            if clock() >= looked_at + _LOOK_SECONDS:
-                called, looked_at = set(self._seats), clock()
+                async with asyncio.timeout_at(updated_at + _UPDATE_SECONDS):
+                    await self._update_requested.wait()
+            self._update_requested.clear()
+            tenants_to_update, self._tenants_to_update = self._tenants_to_update, set()
+            if clock() >= updated_at + _UPDATE_SECONDS:
+                tenants_to_update, updated_at = set(self._leases), clock()
             try:
-                await self._renew()
-                for tenant_id in called:
-                    if self._seats.get(tenant_id):
-                        await self._tell(tenant_id, lambda _: True)
+                await self._renew_leases()
+                for tenant_id in tenants_to_update:
+                    if self._leases.get(tenant_id):
+                        await self._send_updates(tenant_id, lambda _: True)
             except WriteCareError as error:
                 _log.warning("roll cannot look who is there", problem=error.slug)
 
-    async def _renew(self) -> None:
+    async def _renew_leases(self) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._renewed >= self._lease_seconds / 3:
             self._renewed = now
-            for tenant_id, seats in list(self._seats.items()):
-                if seats:
-                    async with self._database.acting_as(Actor(tenant_id, NOBODY, "service")) as conn:
-                        await renew(conn, [seat.id for seat in seats], self._lease_seconds)
+            for tenant_id, leases in list(self._leases.items()):
+                if leases:
+                    async with self._database.acting_as(Actor(tenant_id, NIL_UUID, "service")) as conn:
+                        await renew_leases(conn, [lease.id for lease in leases], self._lease_seconds)
 
-    async def _tell(self, tenant_id: UUID, chosen: Callable[[Seat], bool]) -> None:
-        async with self._telling:  # one reading after the other, so that none is told of an older state
-            seats = [seat for seat in self._seats[tenant_id] if chosen(seat)]
-            places = {seat.place for seat in seats}
-            async with self._database.acting_as(Actor(tenant_id, NOBODY, "service")) as conn:
-                there = await present(conn, places)
-                receipts = await fresh_receipts(conn, [place.id for place in places if place.kind == "conversation"])
-            for seat in seats:
-                if seat in self._seats[tenant_id]:  # who was shut out meanwhile is told nothing
-                    _say_changes(seat, there[seat.place])
-                    _say_receipts(seat, receipts.get(seat.place.id, set()))
+    async def _send_updates(self, tenant_id: UUID, selects: Callable[[PresenceLease], bool]) -> None:
+        async with self._update_lock:  # one reading after the other, so that none is told of an older state
+            leases = [lease for lease in self._leases[tenant_id] if selects(lease)]
+            scopes = {lease.scope for lease in leases}
+            async with self._database.acting_as(Actor(tenant_id, NIL_UUID, "service")) as conn:
+                state = await present(conn, scopes)
+                receipts = await fresh_receipts(conn, [scope.id for scope in scopes if scope.kind == "conversation"])
+            for lease in leases:
+                if lease in self._leases[tenant_id]:  # who was shut out meanwhile is told nothing
+                    _send_changes(lease, state[lease.scope])
+                    _send_receipts(lease, receipts.get(lease.scope.id, set()))
 
-    async def _leave(self, seat: Seat) -> None:
+    async def _release(self, lease: PresenceLease) -> None:
         try:
-            async with self._database.acting_as(seat.actor) as conn:
-                await leave(conn, seat.id)
-            self._changed(seat.actor.tenant_id)
+            async with self._database.acting_as(lease.actor) as conn:
+                await delete_lease(conn, lease.id)
+            self._on_change(lease.actor.tenant_id)
         except WriteCareError as error:
             _log.warning("a socket's lease is left to lapse", problem=error.slug)
 
 
-def _say_changes(seat: Seat, there: Present) -> None:
-    known = seat.knows
-    seat.knows = there
+def _send_changes(lease: PresenceLease, state: PresenceState) -> None:
+    known = lease.last_sent
+    lease.last_sent = state
     if known is None:
-        _say(seat, "presence", present=sorted(map(str, there.people)))
-        known = Present(there.people)
-    _say_each(seat, "presence.joined", there.people - known.people)
-    _say_each(seat, "presence.left", known.people - there.people)
-    _say_each(seat, "typing.started", there.typing - known.typing - {seat.actor.user_id})
-    _say_each(seat, "typing.stopped", known.typing - there.typing - {seat.actor.user_id})
+        _send(lease, "presence", present=sorted(map(str, state.people)))
+        known = PresenceState(state.people)
+    _send_each(lease, "presence.joined", state.people - known.people)
+    _send_each(lease, "presence.left", known.people - state.people)
+    _send_each(lease, "typing.started", state.typing - known.typing - {lease.actor.user_id})
+    _send_each(lease, "typing.stopped", known.typing - state.typing - {lease.actor.user_id})
 
 
-def _say_receipts(seat: Seat, fresh: set[FreshReceipt]) -> None:
-    for receipt in sorted(fresh - seat.receipts):
-        if receipt.user_id != seat.actor.user_id:
-            _say(seat, f"receipt.{receipt.kind}", user_id=str(receipt.user_id), up_to=str(receipt.up_to))
-    seat.receipts = fresh
+def _send_receipts(lease: PresenceLease, fresh: set[FreshReceipt]) -> None:
+    for receipt in sorted(fresh - lease.receipts):
+        if receipt.user_id != lease.actor.user_id:
+            _send(lease, f"receipt.{receipt.kind}", user_id=str(receipt.user_id), up_to=str(receipt.up_to))
+    lease.receipts = fresh
 
 
-def _say_each(seat: Seat, type: str, people: Iterable[UUID]) -> None:
+def _send_each(lease: PresenceLease, type: str, people: Iterable[UUID]) -> None:
     for user_id in sorted(people):
-        _say(seat, type, user_id=str(user_id))
+        _send(lease, type, user_id=str(user_id))
 
 
-def _say(seat: Seat, type: str, **what: Any) -> None:
-    seat.say(json.dumps({"type": type, f"{seat.place.kind}_id": str(seat.place.id), **what}))
+def _send(lease: PresenceLease, type: str, **what: Any) -> None:
+    lease.enqueue(json.dumps({"type": type, f"{lease.scope.kind}_id": str(lease.scope.id), **what}))

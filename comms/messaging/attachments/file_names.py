@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import PurePosixPath
 from typing import Final
 
-from comms.messaging.attachments.media_types import KINDS
+from comms.messaging.attachments.media_types import FILE_KINDS
 from models.contract.errors import WriteCareError, invalid
 
 _MAX_CHARACTERS: Final = 150
@@ -26,11 +26,11 @@ def kept_name(sent: str | None, media_type: str) -> str:
     whole = _UNWRITABLE.sub("_", " ".join(seen.split())).strip(" .")
     stem, dot, extension = whole.rpartition(".")
     if not dot or not _EXTENSION.fullmatch(extension):
-        stem, extension = whole, KINDS[media_type].extensions[0]
-    elif extension.lower() not in KINDS[media_type].extensions:
+        stem, extension = whole, FILE_KINDS[media_type].extensions[0]
+    elif extension.lower() not in FILE_KINDS[media_type].extensions:
         raise differs()
-    if extension.lower() in KINDS[media_type].renamed:
-        stem, extension = f"{stem}.{extension}", KINDS[media_type].extensions[0]
+    if extension.lower() in FILE_KINDS[media_type].renamed:
+        stem, extension = f"{stem}.{extension}", FILE_KINDS[media_type].extensions[0]
     stem = stem.rstrip(" .") or "file"
     if _RESERVED.fullmatch(stem.partition(".")[0].strip()):
         stem = f"_{stem}"
@@ -40,7 +40,7 @@ def kept_name(sent: str | None, media_type: str) -> str:
 def refuse_false_claim(claimed: str | None, media_type: str) -> None:
     """Raises `invalid` (`attachment-type-differs`) where the sender says that it is of another kind than it is."""
     said = (claimed or "").partition(";")[0].strip().lower()
-    if said not in {"", "application/octet-stream", media_type} | KINDS[media_type].also:
+    if said not in {"", "application/octet-stream", media_type} | FILE_KINDS[media_type].also:
         raise differs()
 
 

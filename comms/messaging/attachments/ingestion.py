@@ -28,17 +28,17 @@ from comms.kernel.storage.scratch_files import open_scratch
 from comms.kernel.storage.segment_encryption import SEGMENT_BYTES, seal
 from comms.messaging.attachments import queries
 from comms.messaging.attachments.file_names import kept_name, refuse_false_claim
-from comms.messaging.attachments.queries import AttachmentBelonging, SealedAttachment
+from comms.messaging.attachments.queries import AttachmentObjectRef, SealedAttachment
 from comms.messaging.attachments.records import Attachment
 from comms.messaging.attachments.sanitising.inspection import Contents, read_contents
-from comms.web.context import House
-from comms.web.idempotency.attempts import attempt_of
-from comms.web.idempotency.uploads import UNKEYED, Once
-from comms.web.multipart_forms import FormShape, SentFile, received_form
+from comms.web.context import AppContext
+from comms.web.idempotency.attempts import keyed_request_of
+from comms.web.idempotency.uploads import UNKEYED_UPLOAD, KeyedUpload
+from comms.web.multipart_forms import FormLimits, UploadedFormFile, parse_form
 from models.audio import decoder
 from models.contract.errors import WriteCareError, invalid, too_large
 
-_SHAPE: Final = FormShape(files=frozenset({"file"}), fields=frozenset(), most=1, too_many="upload-too-many-files")
+_SHAPE: Final = FormLimits(files=frozenset({"file"}), fields=frozenset(), most=1, too_many="upload-too-many-files")
 # A picture made anew may take more room than it did; what takes many times more was made to.
 _MOST_GROWTH: Final = 4
 _log = structlog.get_logger(__name__)
@@ -54,28 +54,32 @@ class _Inspected:
     scanned_by: str | None
 
 
-async def take_in(
-    house: House, actor: Actor, conversation_id: UUID, request: Request, answer: Callable[[Attachment], Response]
+async def store_upload(
+    ctx: AppContext, actor: Actor, conversation_id: UUID, request: Request, answer: Callable[[Attachment], Response]
 ) -> Attachment:
-    """Keeps the file of the request's form, as `take_in_file`; `answer` is the route's, for a request that is repeated.
+    """Keeps the file of the request's form, as `store_file`; `answer` is the route's, for a request that is repeated.
 
-    Raises what `received_form` does, too.
+    Raises what `parse_form` does, too.
     """
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         await queries.refuse_uploader(conn, actor, conversation_id)  # before a byte of it is read
-    async with received_form(request, house.settings.data_dir, _SHAPE) as form:
+    async with parse_form(request, ctx.settings.data_dir, _SHAPE) as form:
         if not form.files:
             raise invalid("attachment-empty", "The form has no `file`: send the attachment as that.")
         [sent] = form.files
         _, digest = await asyncio.to_thread(_measured, sent.file)
-        once = Once(attempt_of(request), digest, answer)
-        async with house.database.acting_as(actor) as conn:
-            await once.claim(conn, actor)
-        return await take_in_file(house, actor, conversation_id, sent, once)
+        keyed_upload = KeyedUpload(keyed_request_of(request), digest, answer)
+        async with ctx.database.acting_as(actor) as conn:
+            await keyed_upload.claim(conn, actor)
+        return await store_file(ctx, actor, conversation_id, sent, keyed_upload)
 
 
-async def take_in_file(
-    house: House, actor: Actor, conversation_id: UUID, sent: SentFile, once: Once[Attachment] = UNKEYED
+async def store_file(
+    ctx: AppContext,
+    actor: Actor,
+    conversation_id: UUID,
+    sent: UploadedFormFile,
+    keyed_upload: KeyedUpload[Attachment] = UNKEYED_UPLOAD,
 ) -> Attachment:
     """Keeps the file for a message that is yet to be sent.
 
@@ -83,13 +87,13 @@ async def take_in_file(
     (`attachment-empty`, `attachment-infected`), `too_large` (`attachment-too-large`), a conflict
     (`attachments-unsent`), `unavailable`; then database and storage are as they were.
     """
-    _refuse_size(house, sent.file)
-    scanned_by = await _scanned(house, actor, conversation_id, sent.file)
-    with open_scratch(house.settings.data_dir) as kept:
-        inspect = partial(_inspected, house.settings, sent, kept, scanned_by)
-        inspected = await house.attachment_decoders.run(actor.tenant_id, inspect)
-        belonging = AttachmentBelonging(actor.tenant_id, conversation_id, uuid_utils.uuid7())
-        return await _keep(house, actor, belonging, inspected, once)
+    _refuse_size(ctx, sent.file)
+    scanned_by = await _scanned(ctx, actor, conversation_id, sent.file)
+    with open_scratch(ctx.settings.data_dir) as kept:
+        inspect = partial(_inspected, ctx.settings, sent, kept, scanned_by)
+        inspected = await ctx.attachment_decoders.run(actor.tenant_id, inspect)
+        object_ref = AttachmentObjectRef(actor.tenant_id, conversation_id, uuid_utils.uuid7())
+        return await _keep(ctx, actor, object_ref, inspected, keyed_upload)
 
 
 def _measured(file: BinaryIO) -> tuple[int, bytes]:
@@ -103,8 +107,8 @@ def _measured(file: BinaryIO) -> tuple[int, bytes]:
     return size, digest.digest()
 
 
-def _refuse_size(house: House, file: BinaryIO) -> None:
-    size, most = file.seek(0, os.SEEK_END), house.settings.max_attachment_bytes
+def _refuse_size(ctx: AppContext, file: BinaryIO) -> None:
+    size, most = file.seek(0, os.SEEK_END), ctx.settings.max_attachment_bytes
     file.seek(0)
     if size == 0:
         raise invalid("attachment-empty", "The file is empty.")
@@ -112,18 +116,18 @@ def _refuse_size(house: House, file: BinaryIO) -> None:
         raise too_large("attachment-too-large", f"The file has {size} bytes; at most {most} are taken.")
 
 
-async def _scanned(house: House, actor: Actor, conversation_id: UUID, file: BinaryIO) -> str | None:
+async def _scanned(ctx: AppContext, actor: Actor, conversation_id: UUID, file: BinaryIO) -> str | None:
     """Who found nothing in it; what is found is logged, and nothing of the file kept."""
     try:
-        return await house.scanner.scan(file)
+        return await ctx.scanner.scan(file)
     except Infected as infected:
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             found = {"signature": infected.signature}
             await record_act(conn, actor, "attachment.infected", ("conversation", conversation_id), found)
         raise invalid("attachment-infected", "The scanner found malware in the file: nothing of it was kept.") from None
 
 
-def _inspected(settings: Settings, sent: SentFile, kept: BinaryIO, scanned_by: str | None) -> _Inspected:
+def _inspected(settings: Settings, sent: UploadedFormFile, kept: BinaryIO, scanned_by: str | None) -> _Inspected:
     """Opens the file in a confined child, twice where it is sound. Takes its time: for a thread."""
     allow_unconfined = settings.allow_unconfined_decoding
     most = settings.max_attachment_bytes * _MOST_GROWTH
@@ -139,30 +143,34 @@ def _inspected(settings: Settings, sent: SentFile, kept: BinaryIO, scanned_by: s
 
 
 async def _keep(
-    house: House, actor: Actor, belonging: AttachmentBelonging, inspected: _Inspected, once: Once[Attachment]
+    ctx: AppContext,
+    actor: Actor,
+    object_ref: AttachmentObjectRef,
+    inspected: _Inspected,
+    keyed_upload: KeyedUpload[Attachment],
 ) -> Attachment:
     try:
-        sealed = await _store(house, belonging, inspected)
-        async with house.database.acting_as(actor) as conn:
-            await once.claim(conn, actor)
-            await queries.refuse_uploader(conn, actor, belonging.conversation_id)  # again: it took a while
+        sealed = await _store(ctx, object_ref, inspected)
+        async with ctx.database.acting_as(actor) as conn:
+            await keyed_upload.claim(conn, actor)
+            await queries.refuse_uploader(conn, actor, object_ref.conversation_id)  # again: it took a while
             attachment = await queries.keep(conn, actor, sealed)
-            await once.keep(attachment)
+            await keyed_upload.keep(attachment)
     except BaseException:
         # even where the request was cancelled: ciphertext without a row is of no use to anybody
-        await asyncio.shield(_remove_unless_kept(house, actor, belonging))
+        await asyncio.shield(_remove_unless_kept(ctx, actor, object_ref))
         raise
     return attachment
 
 
-async def _store(house: House, belonging: AttachmentBelonging, inspected: _Inspected) -> SealedAttachment:
+async def _store(ctx: AppContext, object_ref: AttachmentObjectRef, inspected: _Inspected) -> SealedAttachment:
     contents = inspected.contents
     size, digest = await asyncio.to_thread(_measured, contents.file)
     key = secrets.token_bytes(KEY_BYTES)
-    wrapped = await house.keys.wrap(key, belonging.context())
-    await house.objects.put(belonging.object_key(), seal(_pieces(contents.file), key, belonging))
+    wrapped = await ctx.keys.wrap(key, object_ref.context())
+    await ctx.objects.put(object_ref.object_key(), seal(_pieces(contents.file), key, object_ref))
     return SealedAttachment(
-        belonging=belonging, name=inspected.name, media_type=contents.media_type, size_bytes=size,
+        object_ref=object_ref, name=inspected.name, media_type=contents.media_type, size_bytes=size,
         duration_seconds=inspected.duration_seconds, sha256=digest, key=wrapped, text=contents.text,
         text_cut=contents.text_cut, scanned_by=inspected.scanned_by,
     )  # fmt: skip
@@ -173,13 +181,13 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _remove_unless_kept(house: House, actor: Actor, belonging: AttachmentBelonging) -> None:
+async def _remove_unless_kept(ctx: AppContext, actor: Actor, object_ref: AttachmentObjectRef) -> None:
     """A commit whose answer was lost may have kept the row: it is asked. What fails here, the sweep does later."""
-    object_key = belonging.object_key()
+    object_key = object_ref.object_key()
     try:
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             kept = await queries.kept_objects(conn, [object_key])
         if not kept:
-            await house.objects.delete(object_key)
+            await ctx.objects.delete(object_key)
     except WriteCareError as error:
         _log.warning("an object without a row is left to the sweep", problem=error.slug)

@@ -5,7 +5,7 @@ from typing import Final
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """`extensions`: how such a file may be called, the usual one first; `also`: other names of its media type.
 
     `renamed`: extensions behind which the usual one is put, because a program would do more than show what is opened.
@@ -26,26 +26,26 @@ DOCX: Final = f"{_OFFICE}.wordprocessingml.document"
 XLSX: Final = f"{_OFFICE}.spreadsheetml.sheet"
 ODT: Final = "application/vnd.oasis.opendocument.text"
 
-KINDS: Final[dict[str, Kind]] = {
-    JPEG: Kind(("jpg", "jpeg", "jpe", "jfif"), frozenset({"image/jpg", "image/pjpeg"})),
-    PNG: Kind(("png",)),
-    WEBP: Kind(("webp",)),
-    PDF: Kind(("pdf",), frozenset({"application/x-pdf"})),
+FILE_KINDS: Final[dict[str, FileKind]] = {
+    JPEG: FileKind(("jpg", "jpeg", "jpe", "jfif"), frozenset({"image/jpg", "image/pjpeg"})),
+    PNG: FileKind(("png",)),
+    WEBP: FileKind(("webp",)),
+    PDF: FileKind(("pdf",), frozenset({"application/x-pdf"})),
     # a spreadsheet would work out what stands in the fields of a table in plain text; an editor shows it
-    TEXT: Kind(
+    TEXT: FileKind(
         ("txt", "text", "log", "md", "csv"),
         frozenset({"text/csv", "text/markdown", "application/csv"}),
         renamed=frozenset({"csv"}),
     ),
-    DOCX: Kind(("docx",)),
-    XLSX: Kind(("xlsx",)),
-    ODT: Kind(("odt",)),
-    "audio/wav": Kind(("wav",), frozenset({"audio/x-wav", "audio/wave", "audio/vnd.wave"})),
-    "audio/flac": Kind(("flac",), frozenset({"audio/x-flac"})),
-    "audio/mpeg": Kind(("mp3",), frozenset({"audio/mp3", "audio/x-mp3"})),
-    "audio/ogg": Kind(("ogg", "oga", "opus"), frozenset({"audio/opus", "application/ogg"})),
+    DOCX: FileKind(("docx",)),
+    XLSX: FileKind(("xlsx",)),
+    ODT: FileKind(("odt",)),
+    "audio/wav": FileKind(("wav",), frozenset({"audio/x-wav", "audio/wave", "audio/vnd.wave"})),
+    "audio/flac": FileKind(("flac",), frozenset({"audio/x-flac"})),
+    "audio/mpeg": FileKind(("mp3",), frozenset({"audio/mp3", "audio/x-mp3"})),
+    "audio/ogg": FileKind(("ogg", "oga", "opus"), frozenset({"audio/opus", "application/ogg"})),
     # recorders of browsers call the sound of a voice message after the container, also where there is no picture
-    "audio/mp4": Kind(("m4a", "mp4"), frozenset({"audio/x-m4a", "audio/m4a", "audio/aac", "video/mp4"})),
-    "audio/webm": Kind(("webm", "weba"), frozenset({"video/webm"})),
+    "audio/mp4": FileKind(("m4a", "mp4"), frozenset({"audio/x-m4a", "audio/m4a", "audio/aac", "video/mp4"})),
+    "audio/webm": FileKind(("webm", "weba"), frozenset({"video/webm"})),
 }
-TAKEN: Final = "JPEG, PNG, WebP, PDF, plain text, Word (docx), Excel (xlsx), OpenDocument text and sound"
+ACCEPTED_MEDIA_TYPES: Final = "JPEG, PNG, WebP, PDF, plain text, Word (docx), Excel (xlsx), OpenDocument text and sound"

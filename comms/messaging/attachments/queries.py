@@ -11,9 +11,9 @@ from uuid import UUID
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from comms.kernel.storage.key_service import WrappedKey
-from comms.kernel.storage.segment_encryption import Span, sealed_span, unseal
+from comms.kernel.storage.segment_encryption import ByteRange, sealed_range, unseal
 from comms.messaging.attachments.records import Attachment
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import WriteCareError, conflict, missing
 
 MAX_UNSENT: Final = 50  # of one person: whoever has so many sends some, or waits for the sweep
@@ -43,7 +43,7 @@ _OPEN: Final = (
 
 
 @dataclass(frozen=True)
-class AttachmentBelonging:
+class AttachmentObjectRef:
     """Whose a sealed attachment is."""
 
     tenant_id: UUID
@@ -68,7 +68,7 @@ class AttachmentBelonging:
 class SealedAttachment:
     """An attachment that has been written to storage, with what a row needs to say of it."""
 
-    belonging: AttachmentBelonging
+    object_ref: AttachmentObjectRef
     name: str = field(repr=False)
     media_type: str
     size_bytes: int
@@ -85,14 +85,14 @@ class OpenedAttachment:
     """An attachment and the key to it; `read` needs no database any more."""
 
     attachment: Attachment
-    belonging: AttachmentBelonging
+    object_ref: AttachmentObjectRef
     _key: bytes = field(repr=False)
 
-    def read(self, house: House, span: Span) -> AsyncIterator[bytes]:
+    def read(self, ctx: AppContext, byte_range: ByteRange) -> AsyncIterator[bytes]:
         """The plain bytes of the span, in pieces; raises a conflict (as `damaged`), `missing`, `unavailable`."""
         size = self.attachment.size_bytes
-        stored = house.objects.get(self.belonging.object_key(), sealed_span(size, span))
-        return unseal(stored, self._key, self.belonging, size, span)
+        stored = ctx.objects.get(self.object_ref.object_key(), sealed_range(size, byte_range))
+        return unseal(stored, self._key, self.object_ref, size, byte_range)
 
 
 def folder_of(tenant_id: UUID) -> str:
@@ -117,17 +117,17 @@ async def refuse_uploader(conn: Connection, actor: Actor, conversation_id: UUID)
 
 async def keep(conn: Connection, actor: Actor, sealed: SealedAttachment) -> Attachment:
     """A row for an attachment that lies in storage, in no message yet."""
-    belonging = sealed.belonging
+    object_ref = sealed.object_ref
     kept = await conn.execute(
         _KEEP,
         (
-            actor.tenant_id, belonging.attachment_id, belonging.conversation_id, actor.user_id, sealed.name,
-            sealed.media_type, sealed.size_bytes, sealed.duration_seconds, sealed.sha256, belonging.object_key(),
+            actor.tenant_id, object_ref.attachment_id, object_ref.conversation_id, actor.user_id, sealed.name,
+            sealed.media_type, sealed.size_bytes, sealed.duration_seconds, sealed.sha256, object_ref.object_key(),
             sealed.key.wrapped, sealed.key.key_id, sealed.text, sealed.text_cut, sealed.scanned_by,
         ),
     )  # fmt: skip
     attachment = Attachment.model_validate(one(await kept.fetchone()))
-    uploaded = {"conversation_id": str(belonging.conversation_id), "media_type": sealed.media_type}
+    uploaded = {"conversation_id": str(object_ref.conversation_id), "media_type": sealed.media_type}
     await record_act(conn, actor, "attachment.uploaded", ("attachment", attachment.id), uploaded)
     return attachment
 
@@ -151,7 +151,7 @@ async def attach(
     return tuple(Attachment.model_validate(row) for row in rows)
 
 
-async def open_attachment(house: House, conn: Connection, actor: Actor, attachment_id: UUID) -> OpenedAttachment:
+async def open_attachment(ctx: AppContext, conn: Connection, actor: Actor, attachment_id: UUID) -> OpenedAttachment:
     """The attachment with what opens it; of a deleted message, for the officers, logged. Raises `missing`."""
     row = await (await conn.execute(_OPEN, (attachment_id,))).fetchone()
     if row is None:
@@ -159,10 +159,10 @@ async def open_attachment(house: House, conn: Connection, actor: Actor, attachme
     if (message_id := row.pop("of_deleted")) is not None:
         details = {"attachment_id": str(attachment_id)}
         await record_act(conn, actor, "message.deleted-read", ("message", message_id), details)
-    belonging = AttachmentBelonging(actor.tenant_id, row.pop("conversation_id"), attachment_id)
+    object_ref = AttachmentObjectRef(actor.tenant_id, row.pop("conversation_id"), attachment_id)
     wrapped = WrappedKey(row.pop("key_id"), bytes(row.pop("wrapped_key")))
-    key = await house.keys.unwrap(wrapped, belonging.context())
-    return OpenedAttachment(Attachment.model_validate(row), belonging, key)
+    key = await ctx.keys.unwrap(wrapped, object_ref.context())
+    return OpenedAttachment(Attachment.model_validate(row), object_ref, key)
 
 
 async def kept_objects(conn: Connection, object_keys: Sequence[str]) -> frozenset[str]:

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from comms.kernel.database import Actor
 from comms.messaging.attachments import ingestion, queries
-from comms.messaging.attachments.media_types import KINDS
+from comms.messaging.attachments.media_types import FILE_KINDS
 from comms.messaging.attachments.records import Attachment
-from comms.web.byte_ranges import Asked, StoredBytes, answer_range
-from comms.web.dependencies import Acting, InHouse, acting_with, allowed
+from comms.web.byte_ranges import RangeDep, StoredBytes, answer_range
+from comms.web.dependencies import AuthorisedRequest, ContextDep, actor_with, authorised_for
 from comms.web.problems import problem_responses
 from comms.web.route_class import UNCHANGED, PlatformRoute
 
@@ -27,17 +27,17 @@ _FORM: Final[dict[str, Any]] = {
 _TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 # Opened by itself in a browser, it may load nothing and do nothing.
 _SHUT: Final = "sandbox; default-src 'none'; frame-ancestors 'none'"
-_CONTENT: Final[dict[str, Any]] = {media_type: {} for media_type in KINDS}
+_CONTENT: Final[dict[str, Any]] = {media_type: {} for media_type in FILE_KINDS}
 
 
 @router.post(
     "", status_code=201, response_model=Attachment, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
 async def upload_attachment(
-    conversation_id: UUID, request: Request, house: InHouse, actor: Annotated[Actor, allowed("messages.write")]
+    conversation_id: UUID, request: Request, ctx: ContextDep, actor: Annotated[Actor, actor_with("messages.write")]
 ) -> Response:
     """Takes in one file for a message to this conversation; what is in no message within a day is forgotten."""
-    return _created(await ingestion.take_in(house, actor, conversation_id, request, _created))
+    return _created(await ingestion.store_upload(ctx, actor, conversation_id, request, _created))
 
 
 @router.get(
@@ -52,18 +52,18 @@ async def upload_attachment(
 )
 async def download_attachment(
     attachment_id: UUID,
-    acting: Annotated[Acting, acting_with("messages.read")],
-    asked: Asked,
+    authorised: Annotated[AuthorisedRequest, authorised_for("messages.read")],
+    asked: RangeDep,
 ) -> Response:
     """The file, whole or in ranges, for whoever sees its message; of a deleted one, for the officers, logged."""
-    opened = await queries.open_attachment(acting.house, acting.conn, acting.actor, attachment_id)
+    opened = await queries.open_attachment(authorised.ctx, authorised.conn, authorised.actor, attachment_id)
     attachment = opened.attachment
     headers = {"Content-Disposition": _disposition(attachment.name), "Content-Security-Policy": _SHUT}
     return await answer_range(
         asked,
         StoredBytes(
             attachment.size_bytes, attachment.media_type, f'"{attachment_id}"',
-            lambda span: opened.read(acting.house, span),
+            lambda span: opened.read(authorised.ctx, span),
         ),
         headers,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import structlog
 from comms.identity.bootstrap import BOOTSTRAP
 from comms.kernel.database import Actor
 from comms.messaging.attachments import queries
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import WriteCareError
 
 # Longer than any upload may lie between its object and its row.
@@ -23,40 +23,40 @@ _BATCH: Final = 500
 _log = structlog.get_logger(__name__)
 
 
-async def sweep_attachments_for_ever(house: House) -> None:
+async def sweep_attachments_forever(ctx: AppContext) -> None:
     """Until cancelled: sweeps now and every hour; a failure is logged and the next round tries again."""
     while True:
         try:
-            if removed := await sweep_attachments(house, PATIENCE):
+            if removed := await sweep_attachments(ctx, PATIENCE):
                 _log.info("removed attachments that are in no message", removed=removed)
         except (WriteCareError, OSError) as error:
             _log.warning("sweep failed", error=type(error).__name__, problem=getattr(error, "slug", None))
         await asyncio.sleep(PATIENCE.total_seconds())
 
 
-async def sweep_attachments(house: House, older_than: timedelta) -> int:
+async def sweep_attachments(ctx: AppContext, older_than: timedelta) -> int:
     """Forgets what nobody sent within a day, and deletes objects older than that which no row opens; returns how many.
 
     Only below the tenants of this database, as `comms/calls/recordings/sweep.py` has it.
     """
     before = datetime.now(UTC) - older_than
-    async with house.database.acting_as(BOOTSTRAP) as conn:
+    async with ctx.database.acting_as(BOOTSTRAP) as conn:
         tenants: list[UUID] = [row["id"] for row in await (await conn.execute("select id from tenants")).fetchall()]
-    return sum([await _sweep_tenant(house, tenant_id, before) for tenant_id in tenants])
+    return sum([await _sweep_tenant(ctx, tenant_id, before) for tenant_id in tenants])
 
 
-async def _sweep_tenant(house: House, tenant_id: UUID, before: datetime) -> int:
+async def _sweep_tenant(ctx: AppContext, tenant_id: UUID, before: datetime) -> int:
     folder = queries.folder_of(tenant_id)
     sweeper = Actor(tenant_id, UUID(int=0), "service")
-    async with house.database.acting_as(sweeper) as conn:
+    async with ctx.database.acting_as(sweeper) as conn:
         unneeded = await queries.drop_unsent(conn)
-    old = [stored.key async for stored in house.objects.below(folder) if stored.changed_at < before]
+    old = [stored.key async for stored in ctx.objects.list_under(folder) if stored.changed_at < before]
     for start in range(0, len(old), _BATCH):
         asked = old[start : start + _BATCH]
-        async with house.database.acting_as(sweeper) as conn:
+        async with ctx.database.acting_as(sweeper) as conn:
             kept = await queries.kept_objects(conn, asked)
         unneeded += [key for key in asked if key not in kept]
     for key in set(unneeded):
-        await house.objects.delete(key)
-    await asyncio.to_thread(house.objects.remove_half_written, folder, before)
+        await ctx.objects.delete(key)
+    await asyncio.to_thread(ctx.objects.delete_partial_files, folder, before)
     return len(set(unneeded))

@@ -12,7 +12,7 @@ from comms.kernel.access.roles import PERMISSIONS, refuse_unless
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
 from comms.kernel.optimistic_locking import refuse_stale
-from comms.messaging.conversation_clock import BEFORE_ALL, Moment, take_moment
+from comms.messaging.conversation_clock import BEGINNING, ClockTick, advance_clock
 from comms.messaging.conversations.queries import (
     Conversation,
     ConversationMember,
@@ -52,10 +52,10 @@ async def make_conversation(conn: Connection, actor: Actor, new: NewConversation
         await _refuse_unfit(conn, others, new.conversation_type)
     conversation_id = await insert_conversation(conn, actor, new)
     await _insert_members(conn, actor, conversation_id, others, after=conversation_id)
-    moment = await take_moment(conn, actor, conversation_id)
-    data = {"conversation_id": str(conversation_id), "moment": str(moment.id)}
+    tick = await advance_clock(conn, actor, conversation_id)
+    data = {"conversation_id": str(conversation_id), "moment": str(tick.id)}
     of = ("conversation", conversation_id)
-    await emit(conn, actor, "conversation.created", aggregate=of, version=moment.event_version, data=data)
+    await emit(conn, actor, "conversation.created", aggregate=of, version=tick.event_version, data=data)
     return await read_conversation(conn, conversation_id), True
 
 
@@ -65,16 +65,16 @@ async def add_member(conn: Connection, actor: Actor, conversation_id: UUID, new:
     Their stay begins just before this moment, so that they see and hear that they joined. Raises `missing`
     (conversation, person), `invalid` (`member-role`), a conflict (`direct-conversation`, `already-member`).
     """
-    moment = await take_moment(conn, actor, conversation_id)
+    tick = await advance_clock(conn, actor, conversation_id)
     conversation = await read_conversation(conn, conversation_id)
     _refuse_direct(conversation)
     if any(member.user_id == new.user_id for member in conversation.members):
         raise conflict("already-member", "This person is in the conversation already.")
     await _refuse_unfit(conn, {new.user_id}, conversation.conversation_type)
-    after = BEFORE_ALL if conversation.settings.history == "whole" else moment.before
+    after = BEGINNING if conversation.settings.history == "whole" else tick.before
     await _insert_members(conn, actor, conversation_id, {new.user_id}, after=after)
     await _raise_version(conn, conversation_id)
-    await _tell(conn, actor, "conversation.member.joined", moment, conversation_id=conversation_id, user_id=new.user_id)
+    await _emit(conn, actor, "conversation.member.joined", tick, conversation_id=conversation_id, user_id=new.user_id)
     return await read_member(conn, conversation_id, new.user_id)
 
 
@@ -86,8 +86,8 @@ async def remove_member(
     Raises `missing` (conversation, member), `refused`, a conflict (`version-stale`, `direct-conversation`,
     `last-of-staff`).
     """
-    moment = await take_moment(conn, actor, conversation_id)
-    refuse_stale(moment.version, expected)
+    tick = await advance_clock(conn, actor, conversation_id)
+    refuse_stale(tick.version, expected)
     conversation = await read_conversation(conn, conversation_id)
     if user_id != actor.user_id:
         refuse_unless(actor, "conversations.write")
@@ -103,16 +103,16 @@ async def remove_member(
     await conn.execute(
         "update conversation_members set until_id = %s, left_at = now() "
         "where conversation_id = %s and user_id = %s and until_id is null",
-        (moment.id, conversation_id, user_id),
+        (tick.id, conversation_id, user_id),
     )
     await conn.execute(  # nor are they present there any longer, with whatever socket
         "delete from presences where place_type = 'conversation' and place_id = %s and user_id = %s",
         (conversation_id, user_id),
     )
-    await _tell(conn, actor, "conversation.member.left", moment, conversation_id=conversation_id, user_id=user_id)
+    await _emit(conn, actor, "conversation.member.left", tick, conversation_id=conversation_id, user_id=user_id)
 
 
-async def refuse_strangers(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
+async def require_member(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
     """Raises `missing` where the actor is not in the conversation; else they are, until the transaction ends."""
     found = await conn.execute(
         "select 1 from conversation_members where conversation_id = %s and user_id = %s and until_id is null for share",
@@ -143,15 +143,15 @@ async def _insert_members(
         await record_act(conn, actor, "conversation.member.added", ("conversation", conversation_id), added)
 
 
-async def _tell(
-    conn: Connection, actor: Actor, what: EventType, moment: Moment, *, conversation_id: UUID, user_id: UUID
+async def _emit(
+    conn: Connection, actor: Actor, what: EventType, tick: ClockTick, *, conversation_id: UUID, user_id: UUID
 ) -> None:
     """`message_id`: what the house says of it in the conversation (comms/migrations/0016_live_messaging.sql)."""
     data = {
-        "conversation_id": str(conversation_id), "moment": str(moment.id), "message_id": str(moment.id),
+        "conversation_id": str(conversation_id), "moment": str(tick.id), "message_id": str(tick.id),
         "user_id": str(user_id),
     }  # fmt: skip
-    await emit(conn, actor, what, aggregate=("conversation", conversation_id), version=moment.event_version, data=data)
+    await emit(conn, actor, what, aggregate=("conversation", conversation_id), version=tick.event_version, data=data)
 
 
 async def _raise_version(conn: Connection, conversation_id: UUID) -> None:

@@ -15,7 +15,7 @@ from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from comms.kernel.optimistic_locking import refuse_stale
 from comms.kernel.text_types import Name
-from comms.messaging.conversation_clock import take_moment
+from comms.messaging.conversation_clock import advance_clock
 from comms.messaging.message_records import About, MessageType
 from comms.outbox.queries import emit
 from models.contract.errors import missing
@@ -179,8 +179,8 @@ async def change_conversation(
     conn: Connection, actor: Actor, conversation_id: UUID, change: ConversationChange, expected: int | None
 ) -> Conversation:
     """Applies what the change names; raises `missing` (conversation, resident), a conflict (`version-stale`)."""
-    moment = await take_moment(conn, actor, conversation_id)
-    refuse_stale(moment.version, expected)
+    tick = await advance_clock(conn, actor, conversation_id)
+    refuse_stale(tick.version, expected)
     incidents = list(change.care_context.incidents) if change.care_context is not None else None
     await conn.execute(
         "update conversations set title = case when %(retitle)s then %(title)s else title end, "
@@ -195,9 +195,9 @@ async def change_conversation(
         await _write_residents(conn, actor, conversation_id, change.care_context)
     fields: dict[str, Any] = {"fields": sorted(change.model_fields_set)}
     await record_act(conn, actor, "conversation.changed", ("conversation", conversation_id), fields)
-    data = {"conversation_id": str(conversation_id), "moment": str(moment.id), **fields}
+    data = {"conversation_id": str(conversation_id), "moment": str(tick.id), **fields}
     of = ("conversation", conversation_id)
-    await emit(conn, actor, "conversation.changed", aggregate=of, version=moment.event_version, data=data)
+    await emit(conn, actor, "conversation.changed", aggregate=of, version=tick.event_version, data=data)
     return await read_conversation(conn, conversation_id)
 
 

@@ -9,7 +9,7 @@ from comms.messaging.message_records import Message
 from models.contract.records import Record
 
 
-class ReadingOutlook(Record):
+class AssessmentForecast(Record):
     """Whether the models will read the message; it may change with the grounds and with the sender's consent.
 
     Where not, `lacking` says what for: the organisation's lawful `ground`, or the `consent` of `user_id`.
@@ -24,16 +24,16 @@ class ReadingOutlook(Record):
 class SentMessage(Message):
     """A message as its sender is answered, with whether it will be read."""
 
-    reading: ReadingOutlook
+    reading: AssessmentForecast
 
 
-async def as_sent(conn: Connection, actor: Actor, message: Message) -> SentMessage:
+async def with_forecast(conn: Connection, actor: Actor, message: Message) -> SentMessage:
     """The actor's own message with what will become of it."""
     answer = await permits(conn, actor.user_id, "analyse")
     lacking: Literal["ground", "consent"] | None = None
     if not answer.permitted:
         lacking = "ground" if answer.reason == "no-lawful-basis" else "consent"
-    outlook = ReadingOutlook(
+    outlook = AssessmentForecast(
         will_be_read=answer.permitted, reason=answer.reason, lacking=lacking,
         user_id=actor.user_id if lacking == "consent" else None,
     )  # fmt: skip

@@ -28,7 +28,7 @@ def folded_length(character: str) -> int:
     return len(_LOST.sub("", unicodedata.normalize("NFKD", character)))
 
 
-class Places:
+class FoldedOffsets:
     """The places of one text."""
 
     def __init__(self, written: str) -> None:

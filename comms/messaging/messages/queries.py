@@ -12,7 +12,7 @@ from comms.kernel.database import Actor, Connection, one
 from comms.kernel.optimistic_locking import refuse_stale
 from comms.messaging.attachments.queries import ATTACHED, attach
 from comms.messaging.attachments.records import Attachment
-from comms.messaging.conversation_clock import Moment, take_moment
+from comms.messaging.conversation_clock import ClockTick, advance_clock
 from comms.messaging.message_records import Message, MessageChange, NewFileMessage, NewMessage
 from comms.outbox.queries import emit
 from models.contract.errors import conflict, invalid, missing, refused
@@ -62,33 +62,33 @@ async def list_messages(
 async def send_message(conn: Connection, actor: Actor, new: NewMessage | NewFileMessage) -> Message:
     """Sends it; raises `missing` (conversation, message replied to, attachment), `invalid` (`mention-not-member`,
     `voice-not-sound`)."""
-    moment = await take_moment(conn, actor, new.conversation_id)
+    tick = await advance_clock(conn, actor, new.conversation_id)
     if new.reply_to is not None:
         await _refuse_unseen(conn, new.conversation_id, new.reply_to)
     if new.mentions:
-        await _refuse_strangers(conn, new.conversation_id, new.mentions)
+        await _require_members(conn, new.conversation_id, new.mentions)
     sender_type: Literal["user", "integration"] = "integration" if actor.role == "service" else "user"
     await conn.execute(
         "insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, message_type, content, "
         "reply_to, changed_id) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
-            actor.tenant_id, moment.id, new.conversation_id, actor.user_id, sender_type, new.message_type,
-            new.content or "", new.reply_to, moment.id,
+            actor.tenant_id, tick.id, new.conversation_id, actor.user_id, sender_type, new.message_type,
+            new.content or "", new.reply_to, tick.id,
         ),
     )  # fmt: skip
-    attachments = await _attached(conn, actor, new, moment) if isinstance(new, NewFileMessage) else ()
+    attachments = await _attached(conn, actor, new, tick) if isinstance(new, NewFileMessage) else ()
     mentions = sorted(set(new.mentions))
     if mentions:
         await conn.execute(
             "insert into message_mentions (tenant_id, message_id, user_id) select %s, %s, unnest(%s::uuid[])",
-            (actor.tenant_id, moment.id, mentions),
+            (actor.tenant_id, tick.id, mentions),
         )
     message = Message(
-        id=moment.id, conversation_id=new.conversation_id, sender_id=actor.user_id, sender_type=sender_type,
+        id=tick.id, conversation_id=new.conversation_id, sender_id=actor.user_id, sender_type=sender_type,
         message_type=new.message_type, content=new.content or "", reply_to=new.reply_to, mentions=tuple(mentions),
-        attachments=attachments, version=1, edited_at=None, deleted_at=None, created_at=moment.at,
+        attachments=attachments, version=1, edited_at=None, deleted_at=None, created_at=tick.at,
     )  # fmt: skip
-    await _tell(conn, actor, "message.sent", message, moment)
+    await _emit(conn, actor, "message.sent", message, tick)
     return message
 
 
@@ -100,21 +100,21 @@ async def edit_message(
     None where `expected` is not the version that stands: then these words are kept beside it as a competing version,
     so that neither editor's are lost. Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`).
     """
-    message, moment = await _take(conn, actor, message_id)
+    message, tick = await _lock_own_message(conn, actor, message_id)
     if expected is not None and expected != message.version:
         await conn.execute(
             "insert into message_versions (tenant_id, message_id, standing, version, content, written_by, written_at) "
             "values (%s, %s, 'competing', %s, %s, %s, now())",
             (actor.tenant_id, message_id, max(expected, 1), change.content, actor.user_id),
         )
-        await conn.execute("update messages set changed_id = %s where id = %s", (moment.id, message_id))
+        await conn.execute("update messages set changed_id = %s where id = %s", (tick.id, message_id))
         await record_act(conn, actor, "message.edit-competed", ("message", message_id))
         return None
     await conn.execute(
         "update messages set content = %s, version = version + 1, changed_id = %s, edited_at = now() where id = %s",
-        (change.content, moment.id, message_id),
+        (change.content, tick.id, message_id),
     )
-    await _tell(conn, actor, "message.edited", message, moment)
+    await _emit(conn, actor, "message.edited", message, tick)
     return await read_message(conn, message_id)
 
 
@@ -123,27 +123,27 @@ async def delete_message(conn: Connection, actor: Actor, message_id: UUID, expec
 
     Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`, `version-stale`).
     """
-    message, moment = await _take(conn, actor, message_id)
+    message, tick = await _lock_own_message(conn, actor, message_id)
     refuse_stale(message.version, expected)
     await conn.execute(
         "update messages set content = null, version = version + 1, changed_id = %s, deleted_at = now() where id = %s",
-        (moment.id, message_id),
+        (tick.id, message_id),
     )
-    await _tell(conn, actor, "message.deleted", message, moment)
+    await _emit(conn, actor, "message.deleted", message, tick)
 
 
-async def _take(conn: Connection, actor: Actor, message_id: UUID) -> tuple[Message, Moment]:
+async def _lock_own_message(conn: Connection, actor: Actor, message_id: UUID) -> tuple[Message, ClockTick]:
     """The actor's own message, its conversation's row taken, and the moment at which it is changed."""
     message = await read_message(conn, message_id)
     if message.sender_id != actor.user_id:
         raise refused("message-anothers", "Only who sent a message changes it.")
-    moment = await take_moment(conn, actor, message.conversation_id)
-    if message_id <= moment.after_id:  # of an earlier stay: seen as it was when that ended, and left so
+    tick = await advance_clock(conn, actor, message.conversation_id)
+    if message_id <= tick.after_id:  # of an earlier stay: seen as it was when that ended, and left so
         raise missing("message")
     message = await read_message(conn, message_id)  # again: it may have changed while its conversation was waited for
     if message.deleted_at is not None:
         raise conflict("message-deleted", "The message was deleted: it cannot be changed any more.")
-    return message, moment
+    return message, tick
 
 
 async def _refuse_unseen(conn: Connection, conversation_id: UUID, message_id: UUID) -> None:
@@ -154,14 +154,14 @@ async def _refuse_unseen(conn: Connection, conversation_id: UUID, message_id: UU
         raise missing("message")
 
 
-async def _attached(conn: Connection, actor: Actor, new: NewFileMessage, moment: Moment) -> tuple[Attachment, ...]:
-    attachments = await attach(conn, actor, new.conversation_id, moment.id, new.attachments)
+async def _attached(conn: Connection, actor: Actor, new: NewFileMessage, tick: ClockTick) -> tuple[Attachment, ...]:
+    attachments = await attach(conn, actor, new.conversation_id, tick.id, new.attachments)
     if new.message_type == "voice" and [file.media_type.startswith("audio/") for file in attachments] != [True]:
         raise invalid("voice-not-sound", "A voice message is one sound: send other files as `file`.")
     return attachments
 
 
-async def _refuse_strangers(conn: Connection, conversation_id: UUID, people: tuple[UUID, ...]) -> None:
+async def _require_members(conn: Connection, conversation_id: UUID, people: tuple[UUID, ...]) -> None:
     found = await conn.execute(
         "select count(*) as n from conversation_members "
         "where conversation_id = %s and user_id = any(%s) and until_id is null",
@@ -171,16 +171,16 @@ async def _refuse_strangers(conn: Connection, conversation_id: UUID, people: tup
         raise invalid("mention-not-member", "Only members of the conversation can be mentioned.")
 
 
-async def _tell(
+async def _emit(
     conn: Connection,
     actor: Actor,
     what: Literal["message.sent", "message.edited", "message.deleted"],
     message: Message,
-    moment: Moment,
+    tick: ClockTick,
 ) -> None:
     data: dict[str, Any] = {
-        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(moment.id),
+        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(tick.id),
     }  # fmt: skip
     aggregate = ("conversation", message.conversation_id)
-    await emit(conn, actor, what, aggregate=aggregate, version=moment.event_version, data=data)
+    await emit(conn, actor, what, aggregate=aggregate, version=tick.event_version, data=data)
     await record_act(conn, actor, what, ("message", message.id), {"conversation_id": str(message.conversation_id)})

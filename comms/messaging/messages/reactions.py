@@ -10,7 +10,7 @@ from pydantic import Field
 
 from comms.kernel.database import Actor, Connection
 from comms.kernel.text_types import Name
-from comms.messaging.conversation_clock import Moment, take_moment
+from comms.messaging.conversation_clock import ClockTick, advance_clock
 from comms.messaging.message_records import Message
 from comms.messaging.messages.queries import read_message
 from comms.outbox.queries import emit
@@ -28,7 +28,7 @@ async def add_reaction(conn: Connection, actor: Actor, message_id: UUID, new: Ne
     """The message with the actor's reaction; given twice it is there once. Raises `missing`, a conflict
     (`message-deleted`)."""
     message = await read_message(conn, message_id)
-    moment = await take_moment(conn, actor, message.conversation_id)
+    tick = await advance_clock(conn, actor, message.conversation_id)
     message = await read_message(conn, message_id)  # again: it may have changed while its conversation was waited for
     if message.deleted_at is not None:
         raise conflict("message-deleted", "The message was deleted: nobody can react to it any more.")
@@ -38,33 +38,33 @@ async def add_reaction(conn: Connection, actor: Actor, message_id: UUID, new: Ne
         (actor.tenant_id, message_id, actor.user_id, new.reaction, message.conversation_id),
     )
     if await added.fetchone() is not None:
-        await _tell(conn, actor, "message.reaction.added", message, moment)
+        await _emit(conn, actor, "message.reaction.added", message, tick)
     return await read_message(conn, message_id)
 
 
 async def take_reaction_back(conn: Connection, actor: Actor, message_id: UUID, reaction: str) -> None:
     """Takes the actor's own away; one that is not there is no error. Raises `missing` (message, conversation)."""
     message = await read_message(conn, message_id)
-    moment = await take_moment(conn, actor, message.conversation_id)
+    tick = await advance_clock(conn, actor, message.conversation_id)
     taken = await conn.execute(
         "delete from message_reactions where message_id = %s and user_id = %s and reaction = %s returning 1",
         (message_id, actor.user_id, reaction),
     )
     if await taken.fetchone() is not None:
-        await _tell(conn, actor, "message.reaction.removed", message, moment)
+        await _emit(conn, actor, "message.reaction.removed", message, tick)
 
 
-async def _tell(
+async def _emit(
     conn: Connection,
     actor: Actor,
     what: Literal["message.reaction.added", "message.reaction.removed"],
     message: Message,
-    moment: Moment,
+    tick: ClockTick,
 ) -> None:
     """Which sign it is, the event does not say: it may be a word."""
     data = {
-        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(moment.id),
+        "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(tick.id),
         "user_id": str(actor.user_id),
     }  # fmt: skip
     of = ("conversation", message.conversation_id)
-    await emit(conn, actor, what, aggregate=of, version=moment.event_version, data=data)
+    await emit(conn, actor, what, aggregate=of, version=tick.event_version, data=data)

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from comms.kernel.database import Connection, one
-from comms.messaging.messages.folded_offsets import Places
+from comms.messaging.messages.folded_offsets import FoldedOffsets
 from comms.messaging.messages.queries import COLUMNS
 from comms.messaging.messages.search_records import (
-    KINDS,
+    RESULT_KINDS,
     AnyFound,
     FoundAttachment,
     FoundBy,
@@ -23,12 +23,12 @@ from comms.messaging.messages.search_records import (
     FoundUtterance,
     Highlight,
     Hint,
-    Kind,
+    ResultKind,
     Scores,
     Search,
 )
-from comms.web.pagination import LAST_ID
-from models.contract.endpoints import QuestionVector
+from comms.web.pagination import MAX_UUID
+from models.contract.endpoints import SearchVector
 from models.search.rank_fusion import RANK_CONSTANT, reciprocal_rank_fusion
 
 Key = TypeVar("Key", bound=Hashable)
@@ -44,13 +44,13 @@ _UNMARKED: Final = str.maketrans("", "", _MARKS)
 _EXCERPT: Final = 400  # characters of a file's words where the place of what was found is not known
 
 
-_RECORDS: Final[dict[Kind, type[AnyFound]]] = {
+_RECORDS: Final[dict[ResultKind, type[AnyFound]]] = {
     "message": FoundMessage, "attachment": FoundAttachment, "utterance": FoundUtterance,
 }  # fmt: skip
 
 
 async def search(
-    conn: Connection, wanted: Search, question: QuestionVector | None, *, cursor: UUID | None, limit: int
+    conn: Connection, wanted: Search, question: SearchVector | None, *, cursor: UUID | None, limit: int
 ) -> FoundPage:
     """A page of what the actor may see and looks for, after the item with the id `cursor`.
 
@@ -58,7 +58,7 @@ async def search(
     """
     await conn.execute(ONE_PLAN)
     if wanted.mode == "words":
-        found = await _newest(conn, wanted, cursor or LAST_ID, limit + 1)
+        found = await _newest(conn, wanted, cursor or MAX_UUID, limit + 1)
     else:
         found = await _ranked(conn, wanted, question, cursor, limit + 1)
     items = tuple(found[:limit])
@@ -87,7 +87,7 @@ _EMPTY: Final = (
     b"numnode(app.search_query(%(words)s)) = 0 as lacks_words"
 )
 _MARKED: Final = "ts_headline('english', app.search_letters({text}), q.query, {options}) as marked "
-_SELECTS: Final[dict[Kind, str]] = {
+_SELECTS: Final[dict[ResultKind, str]] = {
     "message": f"select {COLUMNS}, {_MARKED.format(text='m.content', options='%(whole)s')}",
     "attachment": "select a.id, a.message_id, a.conversation_id, a.name, a.media_type, a.created_at, "
     "a.text as content, " + _MARKED.format(text="a.text", options="%(around)s"),
@@ -95,7 +95,7 @@ _SELECTS: Final[dict[Kind, str]] = {
     "u.end_seconds, r.started_at as recorded_at, u.text as content, "
     + _MARKED.format(text="u.text", options="%(whole)s"),
 }
-_JOINS: Final[dict[Kind, str]] = {
+_JOINS: Final[dict[ResultKind, str]] = {
     "message": "join messages m on m.id = f.id",
     "attachment": "join message_attachments a on a.id = f.id",
     "utterance": "join utterances u on u.id = f.id "
@@ -104,7 +104,7 @@ _JOINS: Final[dict[Kind, str]] = {
 }
 
 
-def _placed(kind: Kind, statement: str) -> bytes:
+def _placed(kind: ResultKind, statement: str) -> bytes:
     """The statement; of a file, of which a piece is shown, with the place where that begins."""
     if kind != "attachment":
         return statement.encode()
@@ -114,18 +114,18 @@ def _placed(kind: Kind, statement: str) -> bytes:
 
 _FILTERS: Final = "%(conversation_id)s, %(sender_id)s, %(from_time)s, %(to_time)s, %(has_attachment)s"
 # The functions find (comms/migrations/0011_messaging.sql says why they must), row-level security decides once more.
-_NEWEST: Final[dict[Kind, bytes]] = {
+_NEWEST: Final[dict[ResultKind, bytes]] = {
     kind: _placed(
         kind, f"{_SELECTS[kind]} from app.search_query(%(words)s) q(query), "
         f"app.search_{kind}s(q.query, {_FILTERS}, %(before)s, %(limit)s) f(id) {_JOINS[kind]}",
     )
-    for kind in KINDS
+    for kind in RESULT_KINDS
 }  # fmt: skip
-_CHOSEN: Final[dict[Kind, bytes]] = {
+_CHOSEN: Final[dict[ResultKind, bytes]] = {
     kind: _placed(
         kind, f"{_SELECTS[kind]} from app.any_word(%(words)s) q(query), unnest(%(ids)s::uuid[]) f(id) {_JOINS[kind]}"
     )
-    for kind in KINDS
+    for kind in RESULT_KINDS
 }  # fmt: skip
 # Planned anew for every search, statements over many months and policies take longer to plan than to answer.
 ONE_PLAN: Final = b"select set_config('plan_cache_mode', 'force_generic_plan', true)"
@@ -152,11 +152,11 @@ async def _newest(conn: Connection, wanted: Search, before: UUID, limit: int) ->
 
 
 async def _ranked(
-    conn: Connection, wanted: Search, question: QuestionVector | None, cursor: UUID | None, limit: int
+    conn: Connection, wanted: Search, question: SearchVector | None, cursor: UUID | None, limit: int
 ) -> list[AnyFound]:
     """The best of both rankings, or of the one that is asked for and can be had, after the id `cursor`."""
     rankings = await rank(conn, wanted, question)
-    order = fuse(rankings)
+    order = fuse_rankings(rankings)
     if cursor is not None:
         order = order[next((at for at, (_, id) in enumerate(order, start=1) if id == cursor), len(order)) :]
     chosen = order[:limit]
@@ -174,8 +174,8 @@ async def _ranked(
 
 
 async def rank(
-    conn: Connection, wanted: Search, question: QuestionVector | None, floor: float = FLOOR
-) -> dict[FoundBy, dict[tuple[Kind, UUID], float]]:
+    conn: Connection, wanted: Search, question: SearchVector | None, floor: float = FLOOR
+) -> dict[FoundBy, dict[tuple[ResultKind, UUID], float]]:
     """What is nearest in words and in meaning with its scores, each best first, as far as asked for and to be had."""
     asked = _values(wanted) | {"depth": DEPTH}
     answers: dict[FoundBy, Any] = {}
@@ -194,7 +194,7 @@ async def rank(
     }
 
 
-def fuse(rankings: Mapping[FoundBy, Iterable[Key]], constant: float = RANK_CONSTANT) -> list[Key]:
+def fuse_rankings(rankings: Mapping[FoundBy, Iterable[Key]], constant: float = RANK_CONSTANT) -> list[Key]:
     """What is in any of the rankings, best first."""
     return [key for key, _ in reciprocal_rank_fusion(list(map(list, rankings.values())), constant=constant)]
 
@@ -207,23 +207,23 @@ def _values(wanted: Search) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _found(kind: Kind, row: dict[str, Any], found_by: Sequence[FoundBy], scores: Scores) -> AnyFound:
+def _found(kind: ResultKind, row: dict[str, Any], found_by: Sequence[FoundBy], scores: Scores) -> AnyFound:
     """The record, with the marks of the folded text laid over what was written."""
     marked, written = row.pop("marked"), row["content"]
     begin = row.pop("begin", 1) - 1  # of what is marked, in all that was written
-    places, end = Places(written), begin + len(marked.translate(_UNMARKED))
+    places, end = FoldedOffsets(written), begin + len(marked.translate(_UNMARKED))
     known = begin >= 0 and end <= places.folded_length
     shown = range(places.start(begin), places.end(end)) if known else range(_EXCERPT)
     if kind == "attachment":
         row["content"] = written[shown.start : shown.stop]
     highlights = tuple(
         Highlight(start=places.start(begin + first) - shown.start, end=places.end(begin + last) - shown.start)
-        for first, last in (_places(marked) if known else ())
+        for first, last in (_highlight_ranges(marked) if known else ())
     )
     return _RECORDS[kind].model_validate({**row, "found_by": found_by, "scores": scores, "highlights": highlights})
 
 
-def _places(marked: str) -> Iterator[tuple[int, int]]:
+def _highlight_ranges(marked: str) -> Iterator[tuple[int, int]]:
     """Where the marks lie, counted without the marks themselves."""
     pieces = marked.split(_MARKS[0])
     at = len(pieces[0])

@@ -11,8 +11,8 @@ from comms.messaging.message_records import Message
 from models.contract.records import Record
 
 Mode = Literal["words", "meaning", "both"]
-Kind = Literal["message", "attachment", "utterance"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+ResultKind = Literal["message", "attachment", "utterance"]
+RESULT_KINDS: Final[tuple[ResultKind, ...]] = get_args(ResultKind)
 FoundBy = Literal["words", "meaning"]
 
 
@@ -24,7 +24,7 @@ class Search(Record):
 
     words: str = Field(repr=False)
     mode: Mode = "words"
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[ResultKind, ...] = RESULT_KINDS
     conversation_id: UUID | None = None
     sender_id: UUID | None = None
     from_time: Time | None = None

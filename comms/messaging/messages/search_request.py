@@ -5,12 +5,12 @@ from uuid import UUID
 
 from fastapi import Depends, Query, Request
 
-from comms.ai.model_client import model_door_of
+from comms.ai.model_client import model_client_of
 from comms.kernel.access.roles import refuse_unless
 from comms.kernel.time_types import Time
-from comms.messaging.messages.search_records import KINDS, Kind, Mode, Search
-from comms.web.dependencies import SignedIn
-from models.contract.endpoints import Question, QuestionVector
+from comms.messaging.messages.search_records import RESULT_KINDS, Mode, ResultKind, Search
+from comms.web.dependencies import AuthenticatedActor
+from models.contract.endpoints import SearchQuestion, SearchVector
 
 _WORDS: Final = (
     'Words; "quoted", or, -not are understood. Accents may be left out. A number, an address or a reference is found '
@@ -22,11 +22,11 @@ _MODES: Final = (
 )
 
 
-async def _wanted(
+async def _search_query(
     q: Annotated[str, Query(min_length=1, max_length=500, description=_WORDS)],
     *,
     mode: Annotated[Mode, Query(description=_MODES)] = "words",
-    kind: Annotated[frozenset[Kind] | None, Query(description="Once a kind; all where none is named.")] = None,
+    kind: Annotated[frozenset[ResultKind] | None, Query(description="Once a kind; all where none is named.")] = None,
     conversation_id: UUID | None = None,
     sender_id: Annotated[UUID | None, Query(description="Who sent it, or is known to have said it.")] = None,
     from_time: Annotated[Time | None, Query(alias="from")] = None,
@@ -34,22 +34,22 @@ async def _wanted(
     has_attachment: Annotated[bool | None, Query(description="Messages that came with a file, or without.")] = None,
 ) -> Search:
     return Search(
-        words=q, mode=mode, kinds=tuple(one for one in KINDS if kind is None or one in kind),
+        words=q, mode=mode, kinds=tuple(one for one in RESULT_KINDS if kind is None or one in kind),
         conversation_id=conversation_id, sender_id=sender_id, from_time=from_time, to_time=to_time,
         has_attachment=has_attachment,
     )  # fmt: skip
 
 
-Wanted = Annotated[Search, Depends(_wanted)]
+SearchDep = Annotated[Search, Depends(_search_query)]
 
 
-async def _meaning(wanted: Wanted, request: Request, actor: SignedIn) -> QuestionVector | None:
+async def _query_vector(wanted: SearchDep, request: Request, actor: AuthenticatedActor) -> SearchVector | None:
     refuse_unless(actor, "messages.read")  # before the models are asked
     if wanted.mode == "words":
         return None
-    question = Question(text=wanted.words)
-    return await model_door_of(request).lay_question(question, request.headers["authorization"])
+    question = SearchQuestion(text=wanted.words)
+    return await model_client_of(request).embed_question(question, request.headers["authorization"])
 
 
 # None: not asked for, or the models do not answer at once.
-Meaning = Annotated[QuestionVector | None, Depends(_meaning)]
+QueryVectorDep = Annotated[SearchVector | None, Depends(_query_vector)]

@@ -16,96 +16,98 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter, ValidationError
 
 from comms.kernel.database import Connection, Database
-from comms.live.presence.leases import Place
-from comms.live.presence.tracker import Roll, Seat
+from comms.live.presence.leases import PresenceScope
+from comms.live.presence.tracker import PresenceLease, PresenceTracker
 from comms.live.subscription import Subscription
-from comms.messaging.conversations.members import refuse_strangers
+from comms.messaging.conversations.members import require_member
 from comms.messaging.conversations.receipts import note_delivered
 from models.contract.errors import WriteCareError, conflict, invalid
 from models.contract.records import Record
 
-MOST_OPEN: Final = 10  # conversations that one socket has open
+MAX_OPEN_CONVERSATIONS: Final = 10  # conversations that one socket has open
 
 
-class _OfConversation(Record):
+class _ConversationCommand(Record):
     """Somebody opens or closes a conversation, or types in it."""
 
     type: Literal["enter", "leave", "typing"]
     conversation_id: UUID
 
 
-class _Delivered(Record):
+class _DeliveredCommand(Record):
     """Everything up to this position has arrived."""
 
     type: Literal["delivered"]
     position: int = Field(ge=0, le=2**63 - 1)
 
 
-_SAID: Final[TypeAdapter[_OfConversation | _Delivered]] = TypeAdapter(
-    Annotated[_OfConversation | _Delivered, Field(discriminator="type")]
+_COMMAND_ADAPTER: Final[TypeAdapter[_ConversationCommand | _DeliveredCommand]] = TypeAdapter(
+    Annotated[_ConversationCommand | _DeliveredCommand, Field(discriminator="type")]
 )
 
 
-class Visits:
+class MessagingSocketHandler:
     """One a socket: the conversations that it has open, and up to where it has said that events arrived."""
 
-    def __init__(self, database: Database, roll: Roll, subscription: Subscription, arrived: int) -> None:
+    def __init__(
+        self, database: Database, presence_tracker: PresenceTracker, subscription: Subscription, delivered_until: int
+    ) -> None:
         self._database = database
-        self._roll = roll
+        self._roll = presence_tracker
         self._actor = subscription.actor
-        self._say = subscription.say
-        self._arrived = arrived
-        self._seats: dict[UUID, tuple[Seat, AsyncExitStack]] = {}
+        self._enqueue = subscription.enqueue
+        self._delivered_until = delivered_until
+        self._leases: dict[UUID, tuple[PresenceLease, AsyncExitStack]] = {}
 
-    async def hear(self, text: str) -> None:
+    async def on_message(self, text: str) -> None:
         """Does what the client says; one thing after the other, so that who says much waits for themselves alone."""
         about: str | None = None
         try:
-            said = _understood(text)
-            about = said.type
-            await self._do(said)
+            command = _parse_command(text)
+            about = command.type
+            await self._execute(command)
         except WriteCareError as error:
-            self._say(json.dumps({"type": "problem", "problem": error.slug, "about": about}))
+            self._enqueue(json.dumps({"type": "problem", "problem": error.slug, "about": about}))
 
     async def end(self) -> None:
         """The socket is gone: it has nothing open any more."""
-        for conversation_id in list(self._seats):
-            await self._leave(conversation_id)
+        for conversation_id in list(self._leases):
+            await self._close_conversation(conversation_id)
 
-    async def _do(self, said: _OfConversation | _Delivered) -> None:
-        if isinstance(said, _Delivered):
+    async def _execute(self, command: _ConversationCommand | _DeliveredCommand) -> None:
+        if isinstance(command, _DeliveredCommand):
             async with self._database.acting_as(self._actor) as conn:
-                await note_delivered(conn, self._actor, after=self._arrived, until=said.position)
-            self._arrived = max(self._arrived, said.position)
-        elif said.type == "enter":
-            await self._enter(said.conversation_id)
-        elif said.type == "leave":
-            await self._leave(said.conversation_id)
-        elif said.conversation_id in self._seats:
-            await self._roll.typing(self._seats[said.conversation_id][0])
+                await note_delivered(conn, self._actor, after=self._delivered_until, until=command.position)
+            self._delivered_until = max(self._delivered_until, command.position)
+        elif command.type == "enter":
+            await self._open_conversation(command.conversation_id)
+        elif command.type == "leave":
+            await self._close_conversation(command.conversation_id)
+        elif command.conversation_id in self._leases:
+            await self._roll.typing(self._leases[command.conversation_id][0])
         else:
             raise conflict("conversation-not-open", "Enter the conversation before you type in it.")
 
-    async def _enter(self, conversation_id: UUID) -> None:
+    async def _open_conversation(self, conversation_id: UUID) -> None:
         async def refuse(conn: Connection) -> None:
-            await refuse_strangers(conn, self._actor, conversation_id)
+            await require_member(conn, self._actor, conversation_id)
 
-        await self._leave(conversation_id)  # opened twice, it is told the list anew
-        if len(self._seats) >= MOST_OPEN:
+        await self._close_conversation(conversation_id)  # opened twice, it is told the list anew
+        if len(self._leases) >= MAX_OPEN_CONVERSATIONS:
             raise conflict("too-many-open", "Leave a conversation before you enter another.")
-        place = Place("conversation", conversation_id)
+        scope = PresenceScope("conversation", conversation_id)
         async with AsyncExitStack() as stack:
-            seat = await stack.enter_async_context(self._roll.at(self._actor, place, self._say, refuse))
-            self._seats[conversation_id] = (seat, stack.pop_all())
+            lease = await stack.enter_async_context(self._roll.open_lease(self._actor, scope, self._enqueue, refuse))
+            self._leases[conversation_id] = (lease, stack.pop_all())
 
-    async def _leave(self, conversation_id: UUID) -> None:
-        if conversation_id in self._seats:
-            _, stack = self._seats.pop(conversation_id)
+    async def _close_conversation(self, conversation_id: UUID) -> None:
+        if conversation_id in self._leases:
+            _, stack = self._leases.pop(conversation_id)
             await stack.aclose()
 
 
-def _understood(text: str) -> _OfConversation | _Delivered:
+def _parse_command(text: str) -> _ConversationCommand | _DeliveredCommand:
     try:
-        return _SAID.validate_json(text)
+        return _COMMAND_ADAPTER.validate_json(text)
     except ValidationError:
         raise invalid("said-invalid", "This is none of what can be said here: see the documentation.") from None

@@ -5,34 +5,38 @@ from typing import Final
 
 from fastapi import APIRouter, WebSocket
 
-from comms.live.fan_out import Feed
-from comms.live.routes import After, feed_of
-from comms.live.websockets import Channel, admit, push
-from comms.messaging.socket.client_messages import Visits
-from comms.outbox.queries import OF_CONVERSATIONS
-from comms.web.context import House
-from comms.web.dependencies import house_of
+from comms.live.fan_out import EventFanOut
+from comms.live.routes import After, fan_out_of
+from comms.live.websockets import SocketChannel, authorise_socket, push_events
+from comms.messaging.socket.client_messages import MessagingSocketHandler
+from comms.outbox.queries import CONVERSATION_EVENTS
+from comms.web.context import AppContext
+from comms.web.dependencies import context_of
 from comms.web.problems import problem_of
 from models.contract.errors import WriteCareError
 
 router = APIRouter(tags=["live events"])
 
-MESSAGING: Final = Channel("messages.read", OF_CONVERSATIONS)
+MESSAGING: Final = SocketChannel("messages.read", CONVERSATION_EVENTS)
 
 
-async def converse(websocket: WebSocket, house: House, feed: Feed, *, ticket: str, after: int | None) -> None:
-    """As `tell`, of the conversations that one is in; what the client says is heard."""
+async def serve_messaging(
+    websocket: WebSocket, ctx: AppContext, fan_out: EventFanOut, *, ticket: str, after: int | None
+) -> None:
+    """As `serve_events`, of the conversations that one is in; what the client says is heard."""
     async with AsyncExitStack() as stack:
         try:
-            actor = await admit(websocket, house.database, MESSAGING, ticket)
-            subscription = await stack.enter_async_context(feed.subscribe(actor, MESSAGING.types))
+            actor = await authorise_socket(websocket, ctx.database, MESSAGING, ticket)
+            subscription = await stack.enter_async_context(fan_out.subscribe(actor, MESSAGING.types))
         except WriteCareError as error:
             await websocket.send_denial_response(problem_of(error))
             return
         await websocket.accept()
-        visits = Visits(house.database, feed.roll, subscription, subscription.start if after is None else after)
-        stack.push_async_callback(visits.end)
-        await push(websocket, feed, subscription, after, visits.hear, metrics=house.metrics)
+        handler = MessagingSocketHandler(
+            ctx.database, fan_out.presence_tracker, subscription, subscription.start if after is None else after
+        )
+        stack.push_async_callback(handler.end)
+        await push_events(websocket, fan_out, subscription, after, handler.on_message, metrics=ctx.metrics)
 
 
 @router.websocket("/ws/messaging")
@@ -42,4 +46,4 @@ async def push_messaging(websocket: WebSocket, ticket: str = "", after: After = 
     What a client may say, and what it is then told of a conversation that it has open:
     `comms/messaging/socket/client_messages.py`.
     """
-    await converse(websocket, house_of(websocket), feed_of(websocket), ticket=ticket, after=after)
+    await serve_messaging(websocket, context_of(websocket), fan_out_of(websocket), ticket=ticket, after=after)

@@ -16,15 +16,15 @@ from psycopg.types.json import Jsonb
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, one
 from comms.safeguarding.alerts.queries import alert_of
-from comms.safeguarding.alerts.recording_alerts import tell_of
+from comms.safeguarding.alerts.recording_alerts import emit_alert_events
 from comms.safeguarding.alerts.records import OPEN_STATES, Alert, NewMessageEvidence
-from comms.safeguarding.alerts.subjects import presume
+from comms.safeguarding.alerts.subjects import presume_from_query
 from models.contract.records import SEVERITIES
 
 _RECENT: Final = "1 day"  # since the last concern that joined
 
 
-async def raise_in_conversation(
+async def add_concerns(
     conn: Connection,
     actor: Actor,
     conversation_id: UUID,
@@ -32,23 +32,23 @@ async def raise_in_conversation(
     models: dict[str, str],
 ) -> Alert:
     """Puts the evidence before the safeguarding team; the caller holds the tenant's readings and consent for itself."""
-    before = await _open_alert(conn, conversation_id)
+    before = await _find_open_alert(conn, conversation_id)
     if before is None:
         alert, act = await _insert(conn, actor, conversation_id, evidence, models), "alert.raised"
     else:
-        alert, act = await _join(conn, before, evidence, models), "alert.joined"
+        alert, act = await _update_alert(conn, before, evidence, models), "alert.joined"
     await _insert_evidence(conn, actor, alert.id, evidence)
     await _presume_senders(conn, actor, alert.id)
     await record_act(conn, actor, act, ("alert", alert.id), {"conversation_id": str(conversation_id)})
-    told = {
+    data = {
         "alert_id": str(alert.id), "conversation_id": str(conversation_id), "severity": alert.severity,
         "message_ids": sorted({str(piece.message_id) for piece in evidence}),
     }  # fmt: skip
-    await tell_of(conn, actor, alert, told, before=None if before is None else before.severity)
+    await emit_alert_events(conn, actor, alert, data, before=None if before is None else before.severity)
     return alert
 
 
-async def _open_alert(conn: Connection, conversation_id: UUID) -> Alert | None:
+async def _find_open_alert(conn: Connection, conversation_id: UUID) -> Alert | None:
     # an id of evidence says when it was added
     found = await conn.execute(
         "select * from alerts a where a.conversation_id = %s and a.state = any(%s) and exists ("
@@ -78,7 +78,7 @@ async def _insert(
     return alert_of(one(await made.fetchone()))
 
 
-async def _join(
+async def _update_alert(
     conn: Connection, before: Alert, evidence: Sequence[NewMessageEvidence], models: dict[str, str]
 ) -> Alert:
     severities = (before.severity, *(piece.severity for piece in evidence))
@@ -120,7 +120,7 @@ async def _insert_evidence(
 
 async def _presume_senders(conn: Connection, actor: Actor, alert_id: UUID) -> None:
     """As of calls: who wrote what is cited is presumed to be meant."""
-    await presume(
+    await presume_from_query(
         conn, actor, alert_id,
         "select m.sender_id from alert_evidence e "
         "join messages m on m.tenant_id = e.tenant_id and m.id = e.message_id",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from comms.kernel.database import Connection
 from comms.safeguarding.alerts.records import ContextMessage, MessageEvidence
-from comms.safeguarding.message_text import all_words, words_inside
+from comms.safeguarding.message_text import attachment_texts, with_attachment_text
 
 
 async def open_messages(conn: Connection, alert_id: UUID) -> None:
@@ -30,9 +30,10 @@ async def list_message_evidence(conn: Connection, alert_id: UUID) -> tuple[Messa
         (alert_id,),
     )
     cited = await rows.fetchall()
-    inside = await words_inside(conn, {row["message_id"] for row in cited})
+    inside = await attachment_texts(conn, {row["message_id"] for row in cited})
     return tuple(
-        MessageEvidence(**row | {"text": all_words(row["text"] or "", inside.get(row["message_id"]))}) for row in cited
+        MessageEvidence(**row | {"text": with_attachment_text(row["text"] or "", inside.get(row["message_id"]))})
+        for row in cited
     )
 
 

@@ -31,7 +31,7 @@ _HIGHEST_RANK: Final = 2**31 - 1  # of the column's type
 _CONTEXT_TURNS: Final = 3  # on either side: enough to see a denial or a joke, little enough to read at a glance
 
 # A decision may be taken further, never back: `reopen` is an act of its own.
-_MAY_FOLLOW: Final[dict[AlertState, frozenset[AlertState]]] = {
+_ALLOWED_TRANSITIONS: Final[dict[AlertState, frozenset[AlertState]]] = {
     **dict.fromkeys(OPEN_STATES, frozenset({"confirmed", "dismissed", "escalated", "referred"})),
     "confirmed": frozenset({"escalated", "referred"}),
     "dismissed": frozenset(),
@@ -64,7 +64,7 @@ async def list_alerts(
     limit: int = 50,
 ) -> QueuePage:
     """Open alerts first, each part by severity, then the longest waiting; raises `invalid` for a bad cursor."""
-    closed, rank, last = _place_of(cursor) if cursor is not None else (None, None, None)
+    closed, rank, last = _parse_cursor(cursor) if cursor is not None else (None, None, None)
     rows = await (
         await conn.execute(
             "select *, (state <> all(%(open)s))::int as closed from alerts "
@@ -88,18 +88,18 @@ async def list_alerts(
     )
 
 
-def _place_of(cursor: str) -> tuple[int, int, UUID]:
+def _parse_cursor(cursor: str) -> tuple[int, int, UUID]:
     try:
         closed, rank, last = cursor.split(".")
         place = int(closed), int(rank), UUID(last)
     except ValueError:
-        raise _not_ours() from None
+        raise _invalid_cursor() from None
     if not (0 <= place[0] <= 1 and 0 <= place[1] <= _HIGHEST_RANK):
-        raise _not_ours()
+        raise _invalid_cursor()
     return place
 
 
-def _not_ours() -> WriteCareError:
+def _invalid_cursor() -> WriteCareError:
     return invalid("cursor-invalid", "This cursor is not one of ours: start again without one.")
 
 
@@ -126,12 +126,12 @@ async def load_alert(conn: Connection, alert_id: UUID) -> AlertDetail:
         (alert_id,),
     )
     alert = alert_of(row)
-    told: dict[str, Any] = alert.model_dump() | {"reviews": tuple([Review(**review) async for review in reviews])}
+    fields: dict[str, Any] = alert.model_dump() | {"reviews": tuple([Review(**review) async for review in reviews])}
     if alert.conversation_id is None:
-        return AlertDetail(**told, evidence=await _evidence(conn, alert_id), context=await _context(conn, alert_id))
+        return AlertDetail(**fields, evidence=await _evidence(conn, alert_id), context=await _context(conn, alert_id))
     await open_messages(conn, alert_id)
     return AlertDetail(
-        **told,
+        **fields,
         message_evidence=await list_message_evidence(conn, alert_id),
         message_context=await list_message_context(conn),
     )
@@ -171,13 +171,13 @@ async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, seen_versi
 
     Raises `missing`, and a conflict where another reviewer has it, where it is decided, or where the version is stale.
     """
-    alert = await _locked(conn, alert_id)
+    alert = await _lock_alert(conn, alert_id)
     if alert.claimed_by == actor.user_id and alert.state == "claimed":
         return alert
     refuse_stale(alert.version, seen_version)
-    _refuse_anothers(alert, actor)
+    _refuse_claimed_by_other(alert, actor)
     if alert.state not in OPEN_STATES:
-        raise _decided(alert)
+        raise _already_decided(alert)
     row = await conn.execute(
         "update alerts set state = 'claimed', claimed_by = %s, claimed_at = now(), version = version + 1 "
         "where id = %s returning *",
@@ -195,12 +195,12 @@ async def review_alert(
     Raises `missing`, and a conflict where another reviewer has it, where the decision cannot follow the state, or
     where the version is stale.
     """
-    alert = await _locked(conn, alert_id)
+    alert = await _lock_alert(conn, alert_id)
     refuse_stale(alert.version, seen_version)
-    _refuse_anothers(alert, actor)
+    _refuse_claimed_by_other(alert, actor)
     state = STATE_AFTER[said.decision]
-    if state not in _MAY_FOLLOW[alert.state]:
-        raise _decided(alert)
+    if state not in _ALLOWED_TRANSITIONS[alert.state]:
+        raise _already_decided(alert)
     # Escalating hands the alert up: whoever leads the team can claim it then.
     holder = None if state == "escalated" else actor.user_id
     updated = await conn.execute(
@@ -216,16 +216,16 @@ async def review_alert(
         (actor.tenant_id, alert_id, said.decision, said.reason, actor.user_id),
     )
     review = Review(**one(await added.fetchone()))
-    told = {"review_id": str(review.id), "decision": review.decision}
-    await record_act(conn, actor, "alert.reviewed", ("alert", alert_id), {**told, "from": alert.state, "to": state})
+    fields = {"review_id": str(review.id), "decision": review.decision}
+    await record_act(conn, actor, "alert.reviewed", ("alert", alert_id), {**fields, "from": alert.state, "to": state})
     await emit(
         conn, actor, "alert.reviewed", aggregate=("alert", alert_id), version=after.version,
-        data={"alert_id": str(alert_id), "severity": after.severity, "state": state, **told},
+        data={"alert_id": str(alert_id), "severity": after.severity, "state": state, **fields},
     )  # fmt: skip
     return review, after
 
 
-async def _locked(conn: Connection, alert_id: UUID) -> Alert:
+async def _lock_alert(conn: Connection, alert_id: UUID) -> Alert:
     found = await conn.execute("select * from alerts where id = %s for update", (alert_id,))
     row = await found.fetchone()
     if row is None:
@@ -233,10 +233,10 @@ async def _locked(conn: Connection, alert_id: UUID) -> Alert:
     return alert_of(row)
 
 
-def _refuse_anothers(alert: Alert, actor: Actor) -> None:
+def _refuse_claimed_by_other(alert: Alert, actor: Actor) -> None:
     if alert.claimed_by is not None and alert.claimed_by != actor.user_id:
         raise conflict("alert-claimed", "Another reviewer has claimed this alert: speak to them, or take the next one.")
 
 
-def _decided(alert: Alert) -> Exception:
+def _already_decided(alert: Alert) -> Exception:
     return conflict("alert-decided", f"This alert is already {alert.state}: read it again before you decide.")

@@ -15,7 +15,7 @@ from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
 from comms.outbox.queries import emit
 from comms.safeguarding.alerts.queries import alert_of
-from comms.safeguarding.alerts.records import Alert, NewAlert, NewEvidence, Span
+from comms.safeguarding.alerts.records import Alert, EvidenceSpan, NewAlert, NewEvidence
 from comms.safeguarding.alerts.subjects import presume_subjects
 from models.contract.errors import invalid, missing
 from models.contract.records import SEVERITIES, Severity
@@ -29,11 +29,11 @@ async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | 
     Evidence in the words of somebody who may not be analysed (any more) is left out; None where none is left.
     Raises `missing` for an unknown recording and `invalid` where evidence cites an utterance that is not there.
     """
-    if (standing := await find_alert(conn, new.analysis_id)) is not None:
-        return standing
-    cited = await _cited(conn, new)
+    if (existing := await find_alert(conn, new.analysis_id)) is not None:
+        return existing
+    cited = await _load_cited_utterances(conn, new)
     permitted = await _permitted_positions(conn, cited)
-    evidence = tuple(_within(piece, permitted) for piece in new.evidence if piece.utterance in permitted)
+    evidence = tuple(_keep_permitted_spans(piece, permitted) for piece in new.evidence if piece.utterance in permitted)
     if not evidence:
         return None
     alert = await _insert(conn, actor, new, evidence)
@@ -42,23 +42,23 @@ async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | 
     await _insert_evidence(conn, actor, alert.id, evidence, {row["position"]: row["id"] for row in cited})
     await presume_subjects(conn, actor, alert.id)
     await record_act(conn, actor, "alert.raised", ("alert", alert.id), {"analysis_id": str(new.analysis_id)})
-    told = {
+    data = {
         "alert_id": str(alert.id), "session_id": str(alert.session_id), "recording_id": str(alert.recording_id),
         "severity": alert.severity,
     }  # fmt: skip
-    await tell_of(conn, actor, alert, told, before=None)
+    await emit_alert_events(conn, actor, alert, data, before=None)
     return alert
 
 
-async def tell_of(
-    conn: Connection, actor: Actor, alert: Alert, told: dict[str, Any], *, before: Severity | None
+async def emit_alert_events(
+    conn: Connection, actor: Actor, alert: Alert, data: dict[str, Any], *, before: Severity | None
 ) -> None:
     """Tells the queue of the alert at its version; louder where it is grave and was not so (or not there) `before`."""
-    await emit(conn, actor, "safeguarding.alert", aggregate=("alert", alert.id), version=alert.version, data=told)
+    await emit(conn, actor, "safeguarding.alert", aggregate=("alert", alert.id), version=alert.version, data=data)
     if alert.severity != before and alert.severity in _HIGH_PRIORITY:
         await emit(
             conn, actor, "safeguarding.alert.high_priority", aggregate=("alert", alert.id), version=alert.version,
-            data=told,
+            data=data,
         )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ async def find_alert(conn: Connection, analysis_id: UUID) -> Alert | None:
     return None if row is None else alert_of(row)
 
 
-async def _cited(conn: Connection, new: NewAlert) -> list[dict[str, Any]]:
+async def _load_cited_utterances(conn: Connection, new: NewAlert) -> list[dict[str, Any]]:
     """Every utterance that the evidence or its spans point at, with who spoke it, as far as that is known."""
     positions = {piece.utterance for piece in new.evidence}
     positions |= {span.utterance for piece in new.evidence for span in piece.spans}
@@ -91,8 +91,8 @@ async def _permitted_positions(conn: Connection, cited: Sequence[dict[str, Any]]
     return frozenset(row["position"] for row in cited if row["user_id"] not in barred)
 
 
-def _within(piece: NewEvidence, permitted: frozenset[int]) -> NewEvidence:
-    spans: tuple[Span, ...] = tuple(span for span in piece.spans if span.utterance in permitted)
+def _keep_permitted_spans(piece: NewEvidence, permitted: frozenset[int]) -> NewEvidence:
+    spans: tuple[EvidenceSpan, ...] = tuple(span for span in piece.spans if span.utterance in permitted)
     return piece.model_copy(update={"spans": spans})
 
 

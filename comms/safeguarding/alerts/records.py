@@ -21,7 +21,7 @@ STATE_AFTER: Final[dict[Decision, AlertState]] = {
 }
 
 
-class Span(Record):
+class EvidenceSpan(Record):
     """Characters `start:end` of the text of utterance `utterance`, and how far they moved the probability."""
 
     utterance: int = Field(ge=0)
@@ -40,7 +40,7 @@ class NewEvidence(Record):
     threshold: Probability
     model: str
     model_version: str
-    spans: tuple[Span, ...] = ()
+    spans: tuple[EvidenceSpan, ...] = ()
 
 
 class MessageSpan(Record):
@@ -120,7 +120,7 @@ class AlertEvidence(ContextTurn):
     threshold: Probability
     model: str
     model_version: str
-    spans: tuple[Span, ...]
+    spans: tuple[EvidenceSpan, ...]
 
 
 class MessageEvidence(NewMessageEvidence):

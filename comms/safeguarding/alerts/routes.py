@@ -5,27 +5,27 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from comms.governance.break_glass.queries import refuse_unless_broken
+from comms.governance.break_glass.queries import require_permission_or_glass
 from comms.safeguarding.alerts import queries, subjects
 from comms.safeguarding.alerts.records import Alert, AlertDetail, AlertState, NewReview, Review
 from comms.safeguarding.alerts.subjects import AlertSubject, AlertSubjects, NewAlertSubject
-from comms.web.dependencies import Acting, SeenVersion, acting, acting_with, tag
+from comms.web.dependencies import AuthorisedRequest, SeenVersion, authorised, authorised_for, set_etag
 from comms.web.problems import problem_responses
 from comms.web.route_class import PlatformRoute
 from models.contract.records import Category, Severity
 
 router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=PlatformRoute)
 
-_UNEXPLAINED: Final = "w"  # of a view whose spans are waited for: who has it asks again and is not answered 304
+_UNEXPLAINED_SUFFIX: Final = "w"  # of a view whose spans are waited for: who has it asks again and is not answered 304
 
-Reading = Annotated[Acting, acting_with("alerts.read")]
-Deciding = Annotated[Acting, acting_with("alerts.decide")]
-Overseeing = Annotated[Acting, acting_with("alerts.oversee")]
+ReadAccess = Annotated[AuthorisedRequest, authorised_for("alerts.read")]
+DecideAccess = Annotated[AuthorisedRequest, authorised_for("alerts.decide")]
+OverseeAccess = Annotated[AuthorisedRequest, authorised_for("alerts.oversee")]
 
 
 @router.get("")
 async def list_alerts(
-    acting: Reading,
+    authorised: ReadAccess,
     *,
     state: Annotated[list[AlertState], Query()] = [],  # noqa: B006 (FastAPI copies defaults)
     severity: Annotated[list[Severity], Query()] = [],  # noqa: B006
@@ -35,73 +35,77 @@ async def list_alerts(
 ) -> queries.QueuePage:
     """The queue: open alerts first, by severity, then the longest waiting."""
     return await queries.list_alerts(
-        acting.conn, states=state, severities=severity, category=category, cursor=cursor, limit=limit
+        authorised.conn, states=state, severities=severity, category=category, cursor=cursor, limit=limit
     )
 
 
 @router.get("/{alert_id}")
-async def read_alert(acting: Annotated[Acting, acting()], alert_id: UUID, response: Response) -> AlertDetail:
+async def read_alert(
+    authorised: Annotated[AuthorisedRequest, authorised()], alert_id: UUID, response: Response
+) -> AlertDetail:
     """One alert: the exact words in their context, where they are in the audio, the model's reasons. Logged.
 
     For those who may read alerts, and for whoever broke this one's glass. Of messages the words that moved the model
     come a little after the alert: `explained` says whether they are there. They change its ETag, not its version.
     """
-    await refuse_unless_broken(acting.conn, acting.actor, alert_id, "alerts.read")
-    detail = await queries.view_alert(acting.conn, acting.actor, alert_id)
-    tag(response, detail.version, "" if detail.is_explained() else _UNEXPLAINED)
+    await require_permission_or_glass(authorised.conn, authorised.actor, alert_id, "alerts.read")
+    detail = await queries.view_alert(authorised.conn, authorised.actor, alert_id)
+    set_etag(response, detail.version, "" if detail.is_explained() else _UNEXPLAINED_SUFFIX)
     return detail
 
 
 @router.post("/{alert_id}/claim", responses=problem_responses(412, 428))
-async def claim_alert(acting: Deciding, alert_id: UUID, response: Response, seen: SeenVersion) -> Alert:
+async def claim_alert(authorised: DecideAccess, alert_id: UUID, response: Response, seen: SeenVersion) -> Alert:
     """Takes the alert as it was seen, so that no two people work on it; asking twice does no harm."""
-    alert = await queries.claim_alert(acting.conn, acting.actor, alert_id, seen)
-    tag(response, alert.version)
+    alert = await queries.claim_alert(authorised.conn, authorised.actor, alert_id, seen)
+    set_etag(response, alert.version)
     return alert
 
 
 @router.post("/{alert_id}/review", status_code=201, responses=problem_responses(412, 428))
 async def review_alert(
-    acting: Deciding, alert_id: UUID, said: NewReview, response: Response, seen: SeenVersion
+    authorised: DecideAccess, alert_id: UUID, said: NewReview, response: Response, seen: SeenVersion
 ) -> Review:
     """A person's decision on the alert as they saw it, with the reason; it stays for good.
 
     `If-Match` names what was seen: where somebody has decided meanwhile, it is 412. The ETag of the answer is the
     alert's new version.
     """
-    review, alert = await queries.review_alert(acting.conn, acting.actor, alert_id, said, seen)
-    tag(response, alert.version)
+    review, alert = await queries.review_alert(authorised.conn, authorised.actor, alert_id, said, seen)
+    set_etag(response, alert.version)
     response.headers["Location"] = f"/api/alerts/{alert_id}"
     return review
 
 
 @router.get("/{alert_id}/subjects")
-async def list_subjects(acting: Reading, alert_id: UUID) -> AlertSubjects:
+async def list_subjects(authorised: ReadAccess, alert_id: UUID) -> AlertSubjects:
     """Whom the alert is about: named by a person, presumed because they spoke words that it cites, or cleared.
 
     Proposed ones wait for a second person; nobody sees that they themselves are proposed.
     """
-    return await subjects.list_subjects(acting.conn, alert_id)
+    return await subjects.list_subjects(authorised.conn, alert_id)
 
 
 @router.post("/{alert_id}/subjects", status_code=201)
-async def name_subject(acting: Deciding, alert_id: UUID, new: NewAlertSubject, response: Response) -> AlertSubject:
+async def name_subject(
+    authorised: DecideAccess, alert_id: UUID, new: NewAlertSubject, response: Response
+) -> AlertSubject:
     """The alert is about this person: from now on neither it nor what it rests on is to be seen by them.
 
     Where fewer than two other people would be left who are able to read it, the answer's `standing` is `proposed`, and
     nothing is withheld before a second person confirms it.
     """
     response.headers["Location"] = f"/api/alerts/{alert_id}/subjects"
-    return await subjects.name_subject(acting.conn, acting.actor, alert_id, new.user_id)
+    return await subjects.name_subject(authorised.conn, authorised.actor, alert_id, new.user_id)
 
 
 @router.post("/{alert_id}/subjects/{user_id}/confirm")
-async def confirm_subject(acting: Overseeing, alert_id: UUID, user_id: UUID) -> AlertSubject:
+async def confirm_subject(authorised: OverseeAccess, alert_id: UUID, user_id: UUID) -> AlertSubject:
     """Confirms, as a second person, that the alert is about the person whom somebody else proposed."""
-    return await subjects.confirm_subject(acting.conn, acting.actor, alert_id, user_id)
+    return await subjects.confirm_subject(authorised.conn, authorised.actor, alert_id, user_id)
 
 
 @router.delete("/{alert_id}/subjects/{user_id}", status_code=204)
-async def clear_subject(acting: Deciding, alert_id: UUID, user_id: UUID) -> None:
+async def clear_subject(authorised: DecideAccess, alert_id: UUID, user_id: UUID) -> None:
     """The alert is not about this person, whatever was said or presumed before; or a proposal is declined."""
-    await subjects.clear_subject(acting.conn, acting.actor, alert_id, user_id)
+    await subjects.clear_subject(authorised.conn, authorised.actor, alert_id, user_id)

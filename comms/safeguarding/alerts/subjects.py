@@ -21,11 +21,11 @@ from comms.outbox.queries import emit
 from models.contract.errors import WriteCareError, conflict, missing, refused
 from models.contract.records import Record
 
-Standing = Literal["named", "presumed", "cleared", "proposed"]
-Needs = Literal["nothing", "second_person", "overseer"]
+SubjectStatus = Literal["named", "presumed", "cleared", "proposed"]
+NamingRequirement = Literal["nothing", "second_person", "overseer"]
 
 _RECENT: Final = "14 days"
-_STANDINGS: Final = (
+_SELECT_SUBJECTS: Final = (
     "select alert_id, user_id, standing, decided_by, decided_at from alert_subjects where alert_id = %(alert)s "
     "union all select alert_id, user_id, 'proposed', proposed_by, proposed_at from alert_subject_proposals "
     "where alert_id = %(alert)s order by decided_at, user_id"
@@ -46,7 +46,7 @@ class AlertSubject(NewAlertSubject):
     """
 
     alert_id: UUID
-    standing: Standing
+    standing: SubjectStatus
     decided_by: UUID | None
     decided_at: datetime
 
@@ -71,7 +71,7 @@ async def list_subjects(conn: Connection, alert_id: UUID) -> AlertSubjects:
     """Raises `missing` for an alert that is not there or not the asker's to see."""
     if await (await conn.execute("select 1 from alerts where id = %s", (alert_id,))).fetchone() is None:
         raise missing("alert")
-    found = await conn.execute(_STANDINGS, {"alert": alert_id})
+    found = await conn.execute(_SELECT_SUBJECTS, {"alert": alert_id})
     return AlertSubjects(items=tuple([AlertSubject(**row) async for row in found]))
 
 
@@ -106,7 +106,7 @@ async def name_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id: 
     await _lock_alert(conn, alert_id)
     if await (await conn.execute("select 1 from users where id = %s", (user_id,))).fetchone() is None:
         raise missing("person")
-    needs = await _needs(conn, alert_id, user_id)
+    needs = await _requirement(conn, alert_id, user_id)
     if needs == "overseer":
         raise _needs_overseer()
     if needs == "second_person":
@@ -127,7 +127,7 @@ async def confirm_subject(conn: Connection, actor: Actor, alert_id: UUID, user_i
     )
     if await found.fetchone() is None:
         raise missing("proposal")
-    needs = await _needs(conn, alert_id, user_id)
+    needs = await _requirement(conn, alert_id, user_id)
     if needs == "overseer":
         raise _needs_overseer()
     if needs == "second_person":
@@ -145,14 +145,14 @@ async def clear_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id:
     if await found.fetchone() is not None:
         await _decide(conn, actor, alert_id, user_id, "cleared")
     elif await _end_proposal(conn, alert_id, user_id) is not None:
-        await _tell(conn, actor, alert_id, "declined", {"user_id": str(user_id)})
+        await _record_and_emit(conn, actor, alert_id, "declined", {"user_id": str(user_id)})
     else:
         raise missing("subject")
 
 
 async def presume_subjects(conn: Connection, actor: Actor, alert_id: UUID) -> None:
     """Notes of a new alert who spoke what it cites, as far as speakers are known to be persons; for the worker."""
-    await presume(
+    await presume_from_query(
         conn, actor, alert_id,
         "select p.user_id from alert_evidence e "
         "join utterances u on u.tenant_id = e.tenant_id and u.id = e.utterance_id "
@@ -160,7 +160,7 @@ async def presume_subjects(conn: Connection, actor: Actor, alert_id: UUID) -> No
     )  # fmt: skip
 
 
-async def presume(conn: Connection, actor: Actor, alert_id: UUID, speakers: LiteralString) -> None:
+async def presume_from_query(conn: Connection, actor: Actor, alert_id: UUID, speakers: LiteralString) -> None:
     """Presumes that whoever the query of `alert_evidence e` finds is meant; what a person said of it before stands.
 
     Those who watch over alerts come last: the last one who is left is only proposed (`app.guard_naming`).
@@ -175,9 +175,9 @@ async def presume(conn: Connection, actor: Actor, alert_id: UUID, speakers: Lite
     )
 
 
-async def _needs(conn: Connection, alert_id: UUID, user_id: UUID) -> Needs:
+async def _requirement(conn: Connection, alert_id: UUID, user_id: UUID) -> NamingRequirement:
     found = await conn.execute("select app.naming_needs(%s, %s) as needs", (alert_id, user_id))
-    needs: Needs = one(await found.fetchone())["needs"]
+    needs: NamingRequirement = one(await found.fetchone())["needs"]
     return needs
 
 
@@ -190,7 +190,7 @@ async def _propose(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID
     )
     row = await made.fetchone()
     if row is not None:
-        await _tell(conn, actor, alert_id, "proposed", {"user_id": str(user_id)})
+        await _record_and_emit(conn, actor, alert_id, "proposed", {"user_id": str(user_id)})
         return AlertSubject(**row)
     standing = await conn.execute(
         "select alert_id, user_id, 'proposed' as standing, proposed_by as decided_by, proposed_at as decided_at "
@@ -210,7 +210,9 @@ async def _name(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID) -
     return await _decide(conn, actor, alert_id, user_id, "named")
 
 
-async def _decide(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID, standing: Standing) -> AlertSubject:
+async def _decide(
+    conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID, standing: SubjectStatus
+) -> AlertSubject:
     decided = await conn.execute(
         "insert into alert_subjects (tenant_id, alert_id, user_id, standing, decided_by) values (%s, %s, %s, %s, %s) "
         "on conflict (tenant_id, alert_id, user_id) do update set standing = excluded.standing, "
@@ -220,10 +222,10 @@ async def _decide(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID,
     )
     subject = AlertSubject(**one(await decided.fetchone()))
     proposal = await _end_proposal(conn, alert_id, user_id)
-    told = {"user_id": str(user_id)}
+    details = {"user_id": str(user_id)}
     if proposal is not None and proposal["proposed_by"] is not None:
-        told["proposed_by"] = str(proposal["proposed_by"])
-    await _tell(conn, actor, alert_id, standing, told)
+        details["proposed_by"] = str(proposal["proposed_by"])
+    await _record_and_emit(conn, actor, alert_id, standing, details)
     return subject
 
 
@@ -235,13 +237,15 @@ async def _end_proposal(conn: Connection, alert_id: UUID, user_id: UUID) -> dict
     return await ended.fetchone()
 
 
-async def _tell(conn: Connection, actor: Actor, alert_id: UUID, change: str, told: dict[str, str]) -> None:
+async def _record_and_emit(
+    conn: Connection, actor: Actor, alert_id: UUID, change: str, details: dict[str, str]
+) -> None:
     """Every change of whom an alert is about is an act in the log and an event to those who read alerts."""
-    await record_act(conn, actor, f"alert.subject.{change}", ("alert", alert_id), told)
+    await record_act(conn, actor, f"alert.subject.{change}", ("alert", alert_id), details)
     # an aggregate of its own: the alert's version is what reviewers decide on, and stays
     await emit(
         conn, actor, "alert.subject.changed", aggregate=("alert_subject", uuid_utils.uuid7()), version=1,
-        data={"alert_id": str(alert_id), "user_id": told["user_id"], "change": change},
+        data={"alert_id": str(alert_id), "user_id": details["user_id"], "change": change},
     )  # fmt: skip
 
 

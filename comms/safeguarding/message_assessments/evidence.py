@@ -16,13 +16,13 @@ from comms.safeguarding.alerts.records import MessageSpan
 from comms.safeguarding.message_assessments.records import UnexplainedEvidence
 
 # A phrase taken away is a turn read, a dozen for each: what is judged meanwhile waits no longer than for these.
-_AT_ONCE: Final = 4
+_BATCH: Final = 4
 _WHILE_MESSAGES_WAIT: Final = 1
 _LEASE_SECONDS: Final = 30.0
 _LONGEST_LEASE_SECONDS: Final = 86_400.0  # of what its sender does not permit to be read any more
 
 
-async def take_unexplained(conn: Connection) -> list[UnexplainedEvidence]:
+async def lease_unexplained_evidence(conn: Connection) -> list[UnexplainedEvidence]:
     """The newest evidence that waits for its spans; nobody else is given it before its lease ends.
 
     Just one while messages of the tenant wait to be read.
@@ -36,18 +36,18 @@ async def take_unexplained(conn: Connection) -> list[UnexplainedEvidence]:
         "    and e.spans_due_at <= now() and m.tenant_id = e.tenant_id and m.id = e.message_id "
         "returning e.id, e.message_id, e.message_version as version, m.sender_id, e.spans_tries as tries, "
         "    e.category, e.severity, e.probability, e.threshold, e.model_version",
-        (_WHILE_MESSAGES_WAIT, _AT_ONCE, _LONGEST_LEASE_SECONDS, _LEASE_SECONDS),
+        (_WHILE_MESSAGES_WAIT, _BATCH, _LONGEST_LEASE_SECONDS, _LEASE_SECONDS),
     )
     return [UnexplainedEvidence(**row) async for row in taken]
 
 
-async def messages_wait(conn: Connection) -> bool:
+async def has_waiting_messages(conn: Connection) -> bool:
     """Whether a message of the tenant waits to be read, and nobody reads it."""
     found = await conn.execute("select exists (select from message_readings_due where due_at <= now()) as waits")
     return bool((await found.fetchall())[0]["waits"])
 
 
-async def keep_spans(conn: Connection, spans: Mapping[UUID, Sequence[MessageSpan]]) -> int:
+async def save_spans(conn: Connection, spans: Mapping[UUID, Sequence[MessageSpan]]) -> int:
     """Lays the spans beside the evidence of that id; what another worker explained first stays. Returns how many."""
     kept = await conn.execute(
         "update alert_evidence e set spans = given.spans, spans_due_at = null "
@@ -58,7 +58,7 @@ async def keep_spans(conn: Connection, spans: Mapping[UUID, Sequence[MessageSpan
     return len(await kept.fetchall())
 
 
-async def list_tenants_unexplained(conn: Connection) -> list[UUID]:
+async def tenants_with_unexplained(conn: Connection) -> list[UUID]:
     """The tenants in which evidence waits for its spans and nobody looks for them."""
     found = await conn.execute("select app.tenants_with_unexplained_evidence() as id")
     return [row["id"] async for row in found]

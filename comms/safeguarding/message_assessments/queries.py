@@ -8,18 +8,18 @@ from psycopg.types.json import Jsonb
 
 from comms.governance.consent.permissions import lock_permissions
 from comms.kernel.database import Actor, Connection
-from comms.safeguarding.alerts.conversation_alerts import raise_in_conversation
-from comms.safeguarding.message_assessments.queue import take_away
-from comms.safeguarding.message_assessments.records import DueMessage, MessageReading, MessageTurn
+from comms.safeguarding.alerts.conversation_alerts import add_concerns
+from comms.safeguarding.message_assessments.queue import dequeue
+from comms.safeguarding.message_assessments.records import DueMessage, MessageAssessment, MessageTurn
 from comms.safeguarding.message_assessments.vectors import save_vectors
-from comms.safeguarding.message_text import all_words, words_inside
+from comms.safeguarding.message_text import attachment_texts, with_attachment_text
 
 # What the models are shown of the talk around a message; each costs as much as one to read. What is read as it comes
 # has nothing after it: hence the last two before it are read again (docs/decisions/0025 has the figures).
 _TURNS_BEFORE: Final = 4
 _TURNS_AFTER: Final = 2
-_READ_AGAIN: Final = 2
-_KEEPING: Final = "message_readings"
+_REASSESSED: Final = 2
+_SAVE_LOCK: Final = "message_readings"
 
 
 async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[MessageTurn]:
@@ -40,10 +40,10 @@ async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[Messag
     )
     wanted = [MessageTurn(**row) async for row in found if row["text"] is not None]
     present = {(one.message_id, one.version) for one in wanted}
-    around = [one for one in await _around(conn, wanted) if (one.message_id, one.version) not in present]
-    inside = await words_inside(conn, {one.message_id for one in (*wanted, *around) if one.due or one.again})
+    around = [one for one in await _load_context(conn, wanted) if (one.message_id, one.version) not in present]
+    inside = await attachment_texts(conn, {one.message_id for one in (*wanted, *around) if one.due or one.again})
     turns = [
-        one.model_copy(update={"text": all_words(one.text, inside[one.message_id])})
+        one.model_copy(update={"text": with_attachment_text(one.text, inside[one.message_id])})
         if one.message_id in inside
         else one
         for one in (*wanted, *around)
@@ -51,7 +51,7 @@ async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[Messag
     return sorted(turns, key=lambda turn: (turn.message_id, turn.version))
 
 
-async def _around(conn: Connection, wanted: Sequence[MessageTurn]) -> list[MessageTurn]:
+async def _load_context(conn: Connection, wanted: Sequence[MessageTurn]) -> list[MessageTurn]:
     found = await conn.execute(
         "select c.conversation_id, c.id as message_id, c.version, c.sender_id, u.role, false as due, "
         "    bool_or(c.again and c.sender_id is not null) as again, true as current, c.content as text "
@@ -67,17 +67,17 @@ async def _around(conn: Connection, wanted: Sequence[MessageTurn]) -> list[Messa
         "group by c.conversation_id, c.id, c.version, c.sender_id, u.role, c.content",
         {
             "ids": [one.message_id for one in wanted], "conversations": [one.conversation_id for one in wanted],
-            "before": _TURNS_BEFORE, "after": _TURNS_AFTER, "again": _READ_AGAIN,
+            "before": _TURNS_BEFORE, "after": _TURNS_AFTER, "again": _REASSESSED,
         },
     )  # fmt: skip
     return [MessageTurn(**row) async for row in found]
 
 
-async def keep_readings(
+async def save_assessments(
     conn: Connection,
     actor: Actor,
     due: Sequence[DueMessage],
-    readings: Sequence[MessageReading],
+    assessments: Sequence[MessageAssessment],
     shown: Sequence[MessageTurn],
 ) -> int:
     """Keeps the readings of what is due, raises what they call for, and returns how many it kept.
@@ -88,51 +88,51 @@ async def keep_readings(
     conversation; it may raise what the first did not, and takes nothing back.
     """
     # one after the other within a tenant, so that two concerns of a conversation find one another's alert
-    await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{_KEEPING}:{actor.tenant_id}",))
-    changed = await _conversations_changed(conn, shown)
+    await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{_SAVE_LOCK}:{actor.tenant_id}",))
+    changed = await _conversations_barred(conn, shown)
     conversation_of = {(turn.message_id, turn.version): turn.conversation_id for turn in shown if turn.due}
     done = [
         (one.message_id, one.version)
         for one in due
         if conversation_of.get((one.message_id, one.version)) not in changed
     ]
-    ours = await take_away(conn, done)
-    first = [reading for reading in readings if (reading.message_id, reading.version) in ours]
-    followed = {reading.conversation_id for reading in first}
-    again = [reading for reading in readings if reading.again and reading.conversation_id in followed]
+    ours = await dequeue(conn, done)
+    first = [assessment for assessment in assessments if (assessment.message_id, assessment.version) in ours]
+    followed = {assessment.conversation_id for assessment in first}
+    again = [assessment for assessment in assessments if assessment.again and assessment.conversation_id in followed]
     kept = await _insert(conn, actor, [*first, *again])
-    await _raise(conn, actor, kept)
+    await _raise_alerts(conn, actor, kept)
     await _save_vectors(conn, actor, first)
     return len(first)
 
 
-async def _raise(conn: Connection, actor: Actor, kept: Sequence[MessageReading]) -> None:
+async def _raise_alerts(conn: Connection, actor: Actor, kept: Sequence[MessageAssessment]) -> None:
     """Puts concerns before the safeguarding team, but for those that an alert, decided or not, cites already."""
-    concerning = sorted({piece.message_id for reading in kept for piece in reading.concerns})
+    concerning = sorted({piece.message_id for assessment in kept for piece in assessment.concerns})
     if not concerning:
         return
     found = await conn.execute(
         "select message_id, message_version, category from alert_evidence where message_id = any(%s)", (concerning,)
     )
     cited = {(row["message_id"], row["message_version"], row["category"]) async for row in found}
-    for conversation_id in dict.fromkeys(reading.conversation_id for reading in kept):
-        of_it = [reading for reading in kept if reading.conversation_id == conversation_id]
-        pieces = [piece for reading in of_it for piece in reading.concerns]
+    for conversation_id in dict.fromkeys(assessment.conversation_id for assessment in kept):
+        of_it = [assessment for assessment in kept if assessment.conversation_id == conversation_id]
+        pieces = [piece for assessment in of_it for piece in assessment.concerns]
         evidence = [piece for piece in pieces if (piece.message_id, piece.version, piece.category) not in cited]
         if evidence:
-            await raise_in_conversation(conn, actor, conversation_id, evidence, of_it[0].models)
+            await add_concerns(conn, actor, conversation_id, evidence, of_it[0].models)
 
 
-async def _conversations_changed(conn: Connection, shown: Sequence[MessageTurn]) -> set[UUID]:
+async def _conversations_barred(conn: Connection, shown: Sequence[MessageTurn]) -> set[UUID]:
     people = sorted({turn.sender_id for turn in shown if turn.sender_id is not None and turn.text})
     answers = await lock_permissions(conn, people, "analyse") if people else ()
     barred = {answer.user_id for answer in answers if not answer.permitted}
     return {turn.conversation_id for turn in shown if turn.text and turn.sender_id in barred}
 
 
-async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> list[MessageReading]:
+async def _insert(conn: Connection, actor: Actor, assessments: Sequence[MessageAssessment]) -> list[MessageAssessment]:
     """Writes the readings; of those read again the ones that have a first. Returns what was written."""
-    if not readings:
+    if not assessments:
         return []
     written = await conn.execute(
         "insert into message_readings (tenant_id, conversation_id, message_id, version, turns_before, turns_after, "
@@ -147,33 +147,33 @@ async def _insert(conn: Connection, actor: Actor, readings: Sequence[MessageRead
             actor.tenant_id,
             *map(list, zip(*(
                 (
-                    reading.conversation_id, reading.message_id, reading.version, reading.turns_before,
-                    reading.turns_after, reading.again, reading.probability, Jsonb(_found(reading)),
-                    reading.sentiment, Jsonb(reading.models), reading.unread_language,
+                    assessment.conversation_id, assessment.message_id, assessment.version, assessment.turns_before,
+                    assessment.turns_after, assessment.again, assessment.probability, Jsonb(_stored_concerns(assessment)),
+                    assessment.sentiment, Jsonb(assessment.models), assessment.unread_language,
                 )
-                for reading in readings
+                for assessment in assessments
             ), strict=True)),
         ),
     )  # fmt: skip
     there = {(row["message_id"], row["version"]) async for row in written}
-    return [reading for reading in readings if (reading.message_id, reading.version) in there]
+    return [assessment for assessment in assessments if (assessment.message_id, assessment.version) in there]
 
 
-async def _save_vectors(conn: Connection, actor: Actor, readings: Sequence[MessageReading]) -> None:
+async def _save_vectors(conn: Connection, actor: Actor, assessments: Sequence[MessageAssessment]) -> None:
     """Lays the vectors of those whose words still stand, locked: an edit from now on takes its vector along."""
-    made = {reading.message_id: reading for reading in readings if reading.vector is not None}
+    made = {assessment.message_id: assessment for assessment in assessments if assessment.vector is not None}
     if not made:
         return
-    standing = await conn.execute(
+    still_current = await conn.execute(
         "select m.id from messages m join unnest(%s::uuid[], %s::int[]) as given (id, version) "
         "on m.id = given.id and m.version = given.version order by m.id for share of m",
-        (list(made), [reading.version for reading in made.values()]),
+        (list(made), [assessment.version for assessment in made.values()]),
     )
-    vectors = [(row["id"], list(made[row["id"]].vector or ())) async for row in standing]
+    vectors = [(row["id"], list(made[row["id"]].vector or ())) async for row in still_current]
     if vectors:
-        await save_vectors(conn, actor, vectors, readings[0].models["embedding"])
+        await save_vectors(conn, actor, vectors, assessments[0].models["embedding"])
 
 
-def _found(reading: MessageReading) -> list[dict[str, Any]]:
-    told = {"category", "severity", "probability", "threshold"}
-    return [piece.model_dump(mode="json", include=told) for piece in reading.concerns]
+def _stored_concerns(assessment: MessageAssessment) -> list[dict[str, Any]]:
+    included = {"category", "severity", "probability", "threshold"}
+    return [piece.model_dump(mode="json", include=included) for piece in assessment.concerns]

@@ -29,7 +29,7 @@ _SENDERS_WITHHELD: Final = (
 )
 
 
-async def take_due(conn: Connection) -> list[DueMessage]:
+async def lease_due_messages(conn: Connection) -> list[DueMessage]:
     """What is to be read next, in order; nobody else is given it before its lease ends, which grows with each try."""
     taken = await conn.execute(
         "with chosen as ("
@@ -47,7 +47,7 @@ async def take_due(conn: Connection) -> list[DueMessage]:
     return sorted(found, key=lambda due: (due.message_id, due.version))
 
 
-async def withhold(conn: Connection, due: Sequence[DueMessage], reasons: Mapping[UUID, str]) -> None:
+async def postpone(conn: Connection, due: Sequence[DueMessage], reasons: Mapping[UUID, str]) -> None:
     """Puts off what senders do not permit to be read, with the reason (a code) for each sender."""
     await conn.execute(
         "update message_readings_due d set due_at = 'infinity', tries = 0, waits_for = given.reason "
@@ -71,7 +71,7 @@ async def release_permitted(conn: Connection) -> None:
         )
 
 
-async def take_away(conn: Connection, versions: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
+async def dequeue(conn: Connection, versions: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
     """Those of the messages' versions that still waited, and from now on do not: who takes one away keeps its reading.
 
     Of two workers that read the same, the second waits here for the first and is given nothing.
@@ -84,7 +84,7 @@ async def take_away(conn: Connection, versions: Sequence[tuple[UUID, int]]) -> s
     return {(row["message_id"], row["version"]) async for row in gone}
 
 
-async def list_tenants_waiting(conn: Connection) -> list[UUID]:
+async def tenants_with_unassessed(conn: Connection) -> list[UUID]:
     """The tenants in which a message waits to be read, be it for its sender's permission."""
     found = await conn.execute("select app.tenants_with_unread_messages() as id")
     return [row["id"] async for row in found]

@@ -47,7 +47,7 @@ class MessageTurn(Record):
     again: bool = False
 
 
-class MessageReading(Record):
+class MessageAssessment(Record):
     """What the models say of a message at a version, and how many turns they were shown before and after it.
 
     `again`: the message was read before, without what came after it. `vector`: of its words as they stand, where they

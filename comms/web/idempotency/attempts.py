@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from starlette.requests import HTTPConnection
 
 from comms.kernel.database import Actor, Connection
-from comms.web.idempotency.stored_answers import Claim, KeptAnswer, claim_key, ids_in, keep_answer
+from comms.web.idempotency.stored_answers import KeptAnswer, KeyClaim, claim_key, ids_in, keep_answer
 from models.contract.errors import invalid
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -37,7 +37,7 @@ PARAMETER: Final[dict[str, Any]] = {
 }
 
 
-class AlreadyAnswered(Exception):
+class ReplayAnswer(Exception):
     """Raised in place of a second run: carries the first answer to the route."""
 
     def __init__(self, answer: KeptAnswer) -> None:
@@ -45,25 +45,25 @@ class AlreadyAnswered(Exception):
         self.answer = answer
 
 
-class Attempt:
+class KeyedRequest:
     """A request under an Idempotency-Key, from its arrival to its kept answer."""
 
     def __init__(self, key: str, address: bytes) -> None:
         self._key = key
         self._address = address
-        self._claimed: tuple[Connection, Actor, bytes, Claim] | None = None
+        self._claimed: tuple[Connection, Actor, bytes, KeyClaim] | None = None
         self.kept = False
 
     async def claim(self, conn: Connection, actor: Actor, body: bytes) -> None:
         """Takes the key in this transaction; `body` is what was asked, or a digest of it.
 
-        Raises `AlreadyAnswered`, and as `claim_key`.
+        Raises `ReplayAnswer`, and as `claim_key`.
         """
         request_hash = hashlib.sha256(self._address + body).digest()
         named = ids_in(self._address.decode(errors="replace"), body.decode(errors="replace"))
         before = await claim_key(conn, actor, self._key, request_hash, named)
         if isinstance(before, KeptAnswer):
-            raise AlreadyAnswered(before)
+            raise ReplayAnswer(before)
         self._claimed = (conn, actor, request_hash, before)
 
     async def keep(self, response: Response) -> None:
@@ -78,33 +78,33 @@ class Attempt:
         self.kept = True
 
 
-def attempt_of(connection: HTTPConnection) -> Attempt | None:
+def keyed_request_of(connection: HTTPConnection) -> KeyedRequest | None:
     """The attempt that the route noted on the request; None without a key."""
-    found: Attempt | None = getattr(connection.state, "attempt", None)
+    found: KeyedRequest | None = getattr(connection.state, "keyed_request", None)
     return found
 
 
-def answering_once(answer: Handler) -> Handler:
+def with_idempotency_key(answer: Handler) -> Handler:
     """The route's handler, under its key where the request has one; raises `invalid` (`idempotency-key-invalid`)."""
 
-    async def answer_once(request: Request) -> Response:
+    async def handle_keyed(request: Request) -> Response:
         key = request.headers.get(HEADER)
         if key is None:
             return await answer(request)
-        request.state.attempt = attempt = Attempt(_checked(key), _address(request))
+        request.state.keyed_request = keyed_request = KeyedRequest(_validated_key(key), _address(request))
         try:
             response = await answer(request)
-        except AlreadyAnswered as before:
+        except ReplayAnswer as before:
             return _replayed(before.answer)
         # what failed is undone, and may be tried again under its key
-        if response.status_code < 300 and not attempt.kept:
-            await attempt.keep(response)
+        if response.status_code < 300 and not keyed_request.kept:
+            await keyed_request.keep(response)
         return response
 
-    return answer_once
+    return handle_keyed
 
 
-def _checked(key: str) -> str:
+def _validated_key(key: str) -> str:
     bare = key.strip().strip('"')  # the draft's form is a quoted string; most clients send it bare
     if not (0 < len(bare) <= _LONGEST_KEY and all("!" <= letter <= "~" for letter in bare)):
         raise invalid("idempotency-key-invalid", f"A key is 1 to {_LONGEST_KEY} visible ASCII characters, e.g. a UUID.")

@@ -35,7 +35,7 @@ class KeptAnswer(Record):
     refers_to: tuple[str, ...] = ()
 
 
-class Claim(Record):
+class KeyClaim(Record):
     """A key that is the actor's until the commit; `refers_to`: what the request names and they see (`table:id`)."""
 
     refers_to: tuple[str, ...]
@@ -43,7 +43,7 @@ class Claim(Record):
 
 async def claim_key(
     conn: Connection, actor: Actor, key: str, request_hash: bytes, named: Collection[UUID] = ()
-) -> KeptAnswer | Claim:
+) -> KeptAnswer | KeyClaim:
     """The answer to the actor's request of this key, or a claim where it is new; `named`: the ids in the request.
 
     Raises a conflict (`request-in-progress`) while the first request runs, `invalid` (`idempotency-key-reused`) where
@@ -71,7 +71,7 @@ async def claim_key(
         raise _in_progress()
     row = await found.fetchone()
     if row is None:
-        return Claim(refers_to=() if seen is None else one(await seen.fetchone())["seen"])
+        return KeyClaim(refers_to=() if seen is None else one(await seen.fetchone())["seen"])
     if bytes(row["request_hash"]) != request_hash:
         raise invalid(
             "idempotency-key-reused", "This Idempotency-Key was another request's: use a new one for a new request."
@@ -105,7 +105,7 @@ def ids_in(*texts: str) -> frozenset[UUID]:
     return frozenset(UUID(found) for text in texts for found in _ID.findall(text))
 
 
-async def forget_expired(conn: Connection) -> int:
+async def delete_expired_answers(conn: Connection) -> int:
     """Deletes every tenant's answers that are over a day old; returns how many."""
     row = await (await conn.execute("select app.forget_kept_answers() as forgotten")).fetchone()
     return int(one(row)["forgotten"])

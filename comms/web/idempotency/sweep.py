@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from comms.kernel.database import Database
-from comms.web.idempotency.stored_answers import forget_expired
+from comms.web.idempotency.stored_answers import delete_expired_answers
 from models.contract.errors import WriteCareError
 
 _PAUSE_SECONDS: Final = 600.0
@@ -14,12 +14,12 @@ _PAUSE_SECONDS: Final = 600.0
 _log = structlog.get_logger(__name__)
 
 
-async def forget_for_ever(database: Database) -> None:
+async def delete_expired_answers_forever(database: Database) -> None:
     """Until cancelled: forgets what has expired, every ten minutes."""
     while True:
         try:
-            async with database.acting_for_nobody() as conn:
-                forgotten = await forget_expired(conn)
+            async with database.without_tenant() as conn:
+                forgotten = await delete_expired_answers(conn)
             if forgotten:
                 _log.info("forgot expired answers", forgotten=forgotten)
         except WriteCareError as error:

@@ -34,11 +34,11 @@ class ClientAddresses:
         if self._proxies and scope["type"] in ("http", "websocket") and scope.get("client") is not None:
             host, port = scope["client"]
             said = b",".join(value for name, value in scope["headers"] if name == self._header).decode("latin-1")
-            scope["client"] = (caller(host, _hops(said, forwarded=self._forwarded), self._proxies), port)
+            scope["client"] = (client_address(host, _hops(said, forwarded=self._forwarded), self._proxies), port)
         await self._app(scope, receive, send)
 
 
-def caller(peer: str, hops: Sequence[str], proxies: Sequence[Network]) -> str:
+def client_address(peer: str, hops: Sequence[str], proxies: Sequence[Network]) -> str:
     """The caller's address: the peer's where it is no proxy of ours, else the last hop that is none."""
     if not _is_within(peer, proxies):
         return peer

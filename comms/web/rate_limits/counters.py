@@ -20,14 +20,14 @@ _PREFIX: Final = "writecare:requests"
 _log = structlog.get_logger(__name__)
 
 
-class Tally(Protocol):
+class RequestCounter(Protocol):
     """Counts of requests in a window."""
 
     async def add(self, window: int, names: Sequence[str]) -> list[int]:
         """Adds one to each count of the window (its number) and returns them."""
 
 
-class MemoryTally:
+class MemoryRequestCounter:
     """Counts of this process alone; those of a window that is over are forgotten all at once."""
 
     def __init__(self) -> None:
@@ -42,12 +42,12 @@ class MemoryTally:
         return [self._counts[name] for name in names]
 
 
-class RedisTally:
+class RedisRequestCounter:
     """Counts of all processes together. While Redis does not answer, this process counts for itself."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._alone = MemoryTally()
+        self._alone = MemoryRequestCounter()
 
     async def add(self, window: int, names: Sequence[str]) -> list[int]:
         keys = [f"{_PREFIX}:{window}:{name}" for name in names]
@@ -64,13 +64,13 @@ class RedisTally:
 
 
 @asynccontextmanager
-async def open_tally(redis_url: str | None) -> AsyncIterator[Tally]:
+async def open_request_counter(redis_url: str | None) -> AsyncIterator[RequestCounter]:
     """The tally until the block ends: in Redis where it is named, else in memory. Connects at the first count."""
     if redis_url is None:
-        yield MemoryTally()
+        yield MemoryRequestCounter()
         return
     redis: Redis = Redis.from_url(redis_url, socket_timeout=_PATIENCE_SECONDS, socket_connect_timeout=_PATIENCE_SECONDS)
     try:
-        yield RedisTally(redis)
+        yield RedisRequestCounter(redis)
     finally:
         await redis.aclose()

@@ -14,7 +14,7 @@ from typing import Final
 from comms.kernel.database import Actor
 from comms.kernel.settings import Settings
 from comms.web.rate_limits.client_addresses import network_of
-from comms.web.rate_limits.counters import Tally, open_tally
+from comms.web.rate_limits.counters import RequestCounter, open_request_counter
 from models.contract.errors import Kind, WriteCareError, unavailable
 
 WINDOW_SECONDS: Final = 60
@@ -25,36 +25,36 @@ SLUG: Final = "too-many-requests"
 class RequestLimits:
     """One a process: the tally and the quotas, requests a minute."""
 
-    tally: Tally
-    a_user: int
-    a_tenant: int
-    an_address: int
+    counter: RequestCounter
+    per_user: int
+    per_tenant: int
+    per_address: int
 
     async def count(self, actor: Actor) -> tuple[dict[str, str], WriteCareError | None]:
         """Counts a request of the actor: headers for its answer, and what to raise where a quota is used up."""
         names = (f"u:{actor.tenant_id}:{actor.user_id}", f"t:{actor.tenant_id}")
         window, passed = divmod(int(time.time()), WINDOW_SECONDS)
-        by_user, by_tenant = await self.tally.add(window, names)
+        by_user, by_tenant = await self.counter.add(window, names)
         seconds = WINDOW_SECONDS - passed
         headers = {
-            "RateLimit-Policy": f'"user";q={self.a_user};w={WINDOW_SECONDS}, '
-            f'"tenant";q={self.a_tenant};w={WINDOW_SECONDS}',
-            "RateLimit": f'"user";r={max(0, self.a_user - by_user)};t={seconds}, '
-            f'"tenant";r={max(0, self.a_tenant - by_tenant)};t={seconds}',
+            "RateLimit-Policy": f'"user";q={self.per_user};w={WINDOW_SECONDS}, '
+            f'"tenant";q={self.per_tenant};w={WINDOW_SECONDS}',
+            "RateLimit": f'"user";r={max(0, self.per_user - by_user)};t={seconds}, '
+            f'"tenant";r={max(0, self.per_tenant - by_tenant)};t={seconds}',
         }
-        if by_user <= self.a_user and by_tenant <= self.a_tenant:
+        if by_user <= self.per_user and by_tenant <= self.per_tenant:
             return headers, None
-        whose, quota = ("You", self.a_user) if by_user > self.a_user else ("Your organisation", self.a_tenant)
+        whose, quota = ("You", self.per_user) if by_user > self.per_user else ("Your organisation", self.per_tenant)
         detail = f"{whose} may ask {quota} times a minute: go on in {seconds} seconds."
         return headers | {"Retry-After": str(seconds)}, unavailable(SLUG, detail)
 
-    async def count_stranger(self, address: str | None) -> None:
+    async def count_anonymous(self, address: str | None) -> None:
         """Counts a request without a token; raises 429 (`too-many-requests`) where its address has made too many."""
         window, passed = divmod(int(time.time()), WINDOW_SECONDS)
-        (count,) = await self.tally.add(window, (f"a:{network_of(address)}",))
-        if count > self.an_address:
+        (count,) = await self.counter.add(window, (f"a:{network_of(address)}",))
+        if count > self.per_address:
             seconds = WINDOW_SECONDS - passed
-            detail = f"From one address {self.an_address} requests a minute are answered: go on in {seconds} seconds."
+            detail = f"From one address {self.per_address} requests a minute are answered: go on in {seconds} seconds."
             raise WriteCareError(Kind.UNAVAILABLE, SLUG, detail, seconds)
 
 
@@ -62,8 +62,8 @@ class RequestLimits:
 async def open_limits(settings: Settings) -> AsyncIterator[RequestLimits]:
     """The limits that the settings name, until the block ends; Redis is reached for at the first count."""
     url = settings.limits_redis_url
-    async with open_tally(url.get_secret_value() if url is not None else None) as tally:
+    async with open_request_counter(url.get_secret_value() if url is not None else None) as counter:
         yield RequestLimits(
-            tally, settings.requests_a_minute_user, settings.requests_a_minute_tenant,
+            counter, settings.requests_a_minute_user, settings.requests_a_minute_tenant,
             settings.requests_a_minute_address,
         )  # fmt: skip

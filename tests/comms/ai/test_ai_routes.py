@@ -14,18 +14,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from comms.ai.lawful_use import check_ground
-from comms.ai.model_client import open_model_door
+from comms.ai.lawful_use import check_lawful_basis
+from comms.ai.model_client import open_model_client
 from comms.app.application import create_app
 from comms.governance.consent.lawful_grounds import end_ground
-from comms.governance.consent.queries import ConsentChange, Origin, grant_consent, withdraw_consent
+from comms.governance.consent.queries import ConsentChange, ConsentOrigin, grant_consent, withdraw_consent
 from comms.kernel.database import Actor
-from comms.web.context import House
-from models.contract.endpoints import ENDPOINTS, Call, Ground
+from comms.web.context import AppContext
+from models.contract.endpoints import ENDPOINTS, EndpointName, LawfulBasisRef
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
-from tests.comms import walked
-from tests.comms.served import served
+from tests.comms import recording_fixtures
+from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
 
@@ -93,11 +93,11 @@ async def models() -> ModelServer:
 
 
 @pytest.fixture
-async def door(house: House, models: ModelServer) -> AsyncIterator[httpx.AsyncClient]:
+async def api(ctx: AppContext, models: ModelServer) -> AsyncIterator[httpx.AsyncClient]:
     """Our application behind a port of its own, forwarding to the model server behind another."""
-    app = create_app(house.settings)
-    async with served(models.app) as serving, open_model_door(f"http://{serving}") as opened:
-        app.state.house, app.state.models = house, opened
+    app = create_app(ctx.settings)
+    async with served(models.app) as serving, open_model_client(f"http://{serving}") as opened:
+        app.state.ctx, app.state.models = ctx, opened
         async with (
             served(app) as address,
             httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, timeout=60) as client,
@@ -105,8 +105,8 @@ async def door(house: House, models: ModelServer) -> AsyncIterator[httpx.AsyncCl
             yield client
 
 
-async def caller(house: House, role: str = "service") -> dict[str, str]:
-    return factories.bearer(house, await factories.make_actor(house, role))
+async def caller(ctx: AppContext, role: str = "service") -> dict[str, str]:
+    return factories.bearer(ctx, await factories.make_actor(ctx, role))
 
 
 def slug_of(answer: httpx.Response) -> str:
@@ -116,9 +116,9 @@ def slug_of(answer: httpx.Response) -> str:
 # --- forwarding ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_goes_on_as_it_came_with_its_token(door: httpx.AsyncClient, house: House) -> None:
-    headers = await caller(house)
-    answer = await door.post("/api/ai/embed?x=1&x=2", content=b'{"texts": ["a"]}', headers=headers)
+async def test_a_call_goes_on_as_it_came_with_its_token(api: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = await caller(ctx)
+    answer = await api.post("/api/ai/embed?x=1&x=2", content=b'{"texts": ["a"]}', headers=headers)
     assert answer.status_code == 200
     arrived = answer.json()
     assert (arrived["path"], arrived["query"], arrived["body"]) == ("/api/ai/embed", "x=1&x=2", '{"texts": ["a"]}')
@@ -128,9 +128,9 @@ async def test_a_call_goes_on_as_it_came_with_its_token(door: httpx.AsyncClient,
 
 
 async def test_an_answer_is_passed_on_before_it_is_complete(
-    door: httpx.AsyncClient, house: House, models: ModelServer
+    api: httpx.AsyncClient, ctx: AppContext, models: ModelServer
 ) -> None:
-    async with door.stream("POST", "/api/ai/analyze-transcript", json={}, headers=await caller(house)) as answer:
+    async with api.stream("POST", "/api/ai/analyze-transcript", json={}, headers=await caller(ctx)) as answer:
         parts = answer.aiter_raw()
         assert await anext(parts) == b'{"first": 1,'
         models.second_half.set()  # the server waits for this: a door that gathered the answer would wait for ever
@@ -138,61 +138,61 @@ async def test_an_answer_is_passed_on_before_it_is_complete(
 
 
 async def test_a_caller_that_goes_away_frees_the_models(
-    door: httpx.AsyncClient, house: House, models: ModelServer
+    api: httpx.AsyncClient, ctx: AppContext, models: ModelServer
 ) -> None:
-    async with door.stream("POST", "/api/ai/analyze-transcript", json={}, headers=await caller(house)) as answer:
+    async with api.stream("POST", "/api/ai/analyze-transcript", json={}, headers=await caller(ctx)) as answer:
         await anext(answer.aiter_raw())
     await models.left_alone.wait()
     assert not models.second_half.is_set()
 
 
 async def test_an_upload_is_passed_on_before_it_is_complete(
-    door: httpx.AsyncClient, house: House, models: ModelServer
+    api: httpx.AsyncClient, ctx: AppContext, models: ModelServer
 ) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"a" * 1000
         await models.first_part_arrived.wait()
         yield b"b" * 1000
 
-    answer = await door.post("/api/ai/transcribe", content=body(), headers=await caller(house))
+    answer = await api.post("/api/ai/transcribe", content=body(), headers=await caller(ctx))
     assert answer.json() == {"bytes": 2000}
 
 
-async def test_the_models_own_problems_come_back_unchanged(door: httpx.AsyncClient, house: House) -> None:
-    answer = await door.post("/api/ai/sentiment-analysis", json={}, headers=await caller(house))
+async def test_the_models_own_problems_come_back_unchanged(api: httpx.AsyncClient, ctx: AppContext) -> None:
+    answer = await api.post("/api/ai/sentiment-analysis", json={}, headers=await caller(ctx))
     assert (answer.status_code, slug_of(answer)) == (422, "request-invalid")
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_without_a_token_or_the_permission_nothing_reaches_the_models(
-    door: httpx.AsyncClient, house: House, models: ModelServer
+    api: httpx.AsyncClient, ctx: AppContext, models: ModelServer
 ) -> None:
-    assert (await door.post("/api/ai/embed", json={})).status_code == 401
-    expired = factories.bearer(house, await factories.make_actor(house, "service"), lifetime=-60)
-    assert slug_of(await door.post("/api/ai/embed", json={}, headers=expired)) == "token-expired"
+    assert (await api.post("/api/ai/embed", json={})).status_code == 401
+    expired = factories.bearer(ctx, await factories.make_actor(ctx, "service"), lifetime=-60)
+    assert slug_of(await api.post("/api/ai/embed", json={}, headers=expired)) == "token-expired"
     for role in ("resident", "external", "care_worker"):
-        assert (await door.post("/api/ai/embed", json={}, headers=await caller(house, role))).status_code == 403
+        assert (await api.post("/api/ai/embed", json={}, headers=await caller(ctx, role))).status_code == 403
     assert models.calls == []
 
 
-async def test_models_that_are_still_starting_are_unavailable(door: httpx.AsyncClient, house: House) -> None:
-    answer = await door.post("/api/ai/generate-summary", json={}, headers=await caller(house))
+async def test_models_that_are_still_starting_are_unavailable(api: httpx.AsyncClient, ctx: AppContext) -> None:
+    answer = await api.post("/api/ai/generate-summary", json={}, headers=await caller(ctx))
     assert (answer.status_code, slug_of(answer)) == (503, "models-unavailable")
 
 
 async def test_models_that_are_down_or_were_never_named_are_unavailable(
-    client: httpx.AsyncClient, house: House, models: ModelServer
+    client: httpx.AsyncClient, ctx: AppContext, models: ModelServer
 ) -> None:
-    never_named = await client.post("/api/ai/embed", json={}, headers=await caller(house))
+    never_named = await client.post("/api/ai/embed", json={}, headers=await caller(ctx))
     assert (never_named.status_code, slug_of(never_named)) == (503, "models-unavailable")
     async with served(models.app) as gone:
         pass
-    app = create_app(house.settings)
-    async with open_model_door(f"http://{gone}") as opened:
-        app.state.house, app.state.models = house, opened
+    app = create_app(ctx.settings)
+    async with open_model_client(f"http://{gone}") as opened:
+        app.state.ctx, app.state.models = ctx, opened
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as asking:
-            down = await asking.post("/api/ai/embed", json={}, headers=await caller(house))
+            down = await asking.post("/api/ai/embed", json={}, headers=await caller(ctx))
     assert (down.status_code, slug_of(down)) == (503, "models-unavailable")
     assert down.headers["retry-after"] == "5"
 
@@ -210,25 +210,29 @@ async def test_every_model_call_is_described_with_its_bodies(app: FastAPI) -> No
 # --- grounds --------------------------------------------------------------------------------------------------------
 
 
-async def checked(house: House, actor: Actor, call: Call = "detect-safeguarding", **ground: uuid.UUID) -> None:
-    async with house.database.acting_as(actor) as conn:
-        await check_ground(conn, actor, Ground(**ground), call)
+async def checked(
+    ctx: AppContext, actor: Actor, call: EndpointName = "detect-safeguarding", **ground: uuid.UUID
+) -> None:
+    async with ctx.database.acting_as(actor) as conn:
+        await check_lawful_basis(conn, actor, LawfulBasisRef(**ground), call)
 
 
-async def refusal(house: House, actor: Actor, call: Call = "detect-safeguarding", **ground: uuid.UUID) -> Any:
+async def refusal(
+    ctx: AppContext, actor: Actor, call: EndpointName = "detect-safeguarding", **ground: uuid.UUID
+) -> Any:
     with pytest.raises(WriteCareError) as refused:
-        await checked(house, actor, call, **ground)
+        await checked(ctx, actor, call, **ground)
     return refused.value.kind, refused.value.slug
 
 
 async def test_a_call_on_a_recording_whose_people_permit_it_is_made_and_logged(
-    house: House, worker_house: House
+    ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made = await walked.make_recording(house)
-    for each in (house, worker_house):  # whichever role the door's process has in the database
+    made = await recording_fixtures.make_recording(ctx)
+    for each in (ctx, worker_ctx):  # whichever role the door's process has in the database
         await checked(each, made.lead, recording_id=made.recording_id)
     acts = await factories.rows(
-        house,
+        ctx,
         made.lead,
         "select object_type, object_id, actor_id from audit_log where action = 'ai.detect-safeguarding'",
     )
@@ -236,32 +240,34 @@ async def test_a_call_on_a_recording_whose_people_permit_it_is_made_and_logged(
     assert acts == [logged, logged]
 
 
-async def test_one_persons_no_is_a_no_to_the_whole_recording(house: House) -> None:
-    made = await walked.make_recording(house)
+async def test_one_persons_no_is_a_no_to_the_whole_recording(ctx: AppContext) -> None:
+    made = await recording_fixtures.make_recording(ctx)
     resident = made.people["S2"]
-    async with house.database.acting_as(resident) as conn:
-        await withdraw_consent(conn, resident, ConsentChange(user_id=resident.user_id, purpose="analyse"), Origin())
-    assert await refusal(house, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
-    await checked(house, made.lead, "transcribe", recording_id=made.recording_id)  # the no was to 'analyse'
-    acts = await factories.rows(house, made.lead, "select action from audit_log where action like 'ai.%%'")
+    async with ctx.database.acting_as(resident) as conn:
+        await withdraw_consent(
+            conn, resident, ConsentChange(user_id=resident.user_id, purpose="analyse"), ConsentOrigin()
+        )
+    assert await refusal(ctx, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
+    await checked(ctx, made.lead, "transcribe", recording_id=made.recording_id)  # the no was to 'analyse'
+    acts = await factories.rows(ctx, made.lead, "select action from audit_log where action like 'ai.%%'")
     assert [act["action"] for act in acts] == ["ai.transcribe"]
 
 
-async def test_on_a_basis_of_consent_everybody_who_can_be_heard_must_have_granted_it(house: House) -> None:
-    made = await walked.make_recording(house, basis="consent")
+async def test_on_a_basis_of_consent_everybody_who_can_be_heard_must_have_granted_it(ctx: AppContext) -> None:
+    made = await recording_fixtures.make_recording(ctx, basis="consent")
     for speaker, person in made.people.items():
-        assert await refusal(house, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
-        async with house.database.acting_as(person) as conn:
+        assert await refusal(ctx, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
+        async with ctx.database.acting_as(person) as conn:
             change = ConsentChange(user_id=person.user_id, purpose="analyse", consent_method="spoken")
-            await grant_consent(conn, person, change, Origin())
+            await grant_consent(conn, person, change, ConsentOrigin())
         assert speaker in made.participants
-    await checked(house, made.lead, recording_id=made.recording_id)
+    await checked(ctx, made.lead, recording_id=made.recording_id)
 
 
-async def test_whose_track_is_not_in_the_recording_is_not_asked(house: House) -> None:
-    made = await walked.make_recording(house)
+async def test_whose_track_is_not_in_the_recording_is_not_asked(ctx: AppContext) -> None:
+    made = await recording_fixtures.make_recording(ctx)
     resident = made.people["S2"]
-    async with house.database.acting_as(made.people["S1"]) as conn:
+    async with ctx.database.acting_as(made.people["S1"]) as conn:
         await conn.execute(
             "insert into recordings (tenant_id, session_id, status, duration_seconds, started_by, id) "
             "select tenant_id, session_id, 'ready', 5, started_by, %s from recordings where id = %s",
@@ -272,49 +278,51 @@ async def test_whose_track_is_not_in_the_recording_is_not_asked(house: House) ->
             "size_bytes, duration_seconds, wrapped_key, key_id) values (%s, %s, 0, %s, %s, 'audio/wav', 1, 5, '', 'k')",
             (made.tenant_id, own, made.participants["S1"], str(own)),
         )
-    async with house.database.acting_as(resident) as conn:
-        await withdraw_consent(conn, resident, ConsentChange(user_id=resident.user_id, purpose="analyse"), Origin())
-    await checked(house, made.lead, recording_id=own)
-    assert await refusal(house, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
+    async with ctx.database.acting_as(resident) as conn:
+        await withdraw_consent(
+            conn, resident, ConsentChange(user_id=resident.user_id, purpose="analyse"), ConsentOrigin()
+        )
+    await checked(ctx, made.lead, recording_id=own)
+    assert await refusal(ctx, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
 
 
-async def test_what_is_not_there_or_another_tenants_is_missing(house: House) -> None:
-    made = await walked.make_recording(house)
-    stranger = await factories.make_actor(house, "safeguarding_lead")
-    activity = await walked.decide(house, made.tenant_id, "analyse")
+async def test_what_is_not_there_or_another_tenants_is_missing(ctx: AppContext) -> None:
+    made = await recording_fixtures.make_recording(ctx)
+    stranger = await factories.make_actor(ctx, "safeguarding_lead")
+    activity = await recording_fixtures.put_activity_in_force(ctx, made.tenant_id, "analyse")
     gone = (Kind.MISSING, "not-found")
-    assert await refusal(house, stranger, recording_id=made.recording_id) == gone
-    assert await refusal(house, stranger, processing_id=activity.id) == gone
-    assert await refusal(house, made.lead, recording_id=uuid.uuid4()) == gone
-    assert await refusal(house, made.lead, conversation_id=uuid.uuid4()) == gone
+    assert await refusal(ctx, stranger, recording_id=made.recording_id) == gone
+    assert await refusal(ctx, stranger, processing_id=activity.id) == gone
+    assert await refusal(ctx, made.lead, recording_id=uuid.uuid4()) == gone
+    assert await refusal(ctx, made.lead, conversation_id=uuid.uuid4()) == gone
 
 
-async def test_a_processing_activity_carries_its_own_purpose_while_it_is_in_force(house: House) -> None:
-    actor = await factories.make_actor(house, "service")
-    activity = await walked.decide(house, actor.tenant_id, "analyse")
-    await checked(house, actor, processing_id=activity.id)
-    assert await refusal(house, actor, "transcribe", processing_id=activity.id) == (
+async def test_a_processing_activity_carries_its_own_purpose_while_it_is_in_force(ctx: AppContext) -> None:
+    actor = await factories.make_actor(ctx, "service")
+    activity = await recording_fixtures.put_activity_in_force(ctx, actor.tenant_id, "analyse")
+    await checked(ctx, actor, processing_id=activity.id)
+    assert await refusal(ctx, actor, "transcribe", processing_id=activity.id) == (
         Kind.REFUSED, "ground-other-purpose",
     )  # fmt: skip
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         await end_ground(conn, actor, activity.id)
-    assert await refusal(house, actor, processing_id=activity.id) == (Kind.REFUSED, "ground-ended")
+    assert await refusal(ctx, actor, processing_id=activity.id) == (Kind.REFUSED, "ground-ended")
 
 
-async def test_consent_in_general_is_no_ground_for_words_of_nobody_in_particular(house: House) -> None:
-    actor = await factories.make_actor(house, "service")
-    activity = await walked.decide(house, actor.tenant_id, "analyse", "consent")
-    assert await refusal(house, actor, processing_id=activity.id) == (Kind.REFUSED, "ground-needs-people")
+async def test_consent_in_general_is_no_ground_for_words_of_nobody_in_particular(ctx: AppContext) -> None:
+    actor = await factories.make_actor(ctx, "service")
+    activity = await recording_fixtures.put_activity_in_force(ctx, actor.tenant_id, "analyse", "consent")
+    assert await refusal(ctx, actor, processing_id=activity.id) == (Kind.REFUSED, "ground-needs-people")
 
 
 # --- answered here --------------------------------------------------------------------------------------------------
 
 
 async def test_communication_patterns_count_who_was_heard(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, _ = await walked.make_alert(house, worker_house)
-    shown = (await client.get("/api/ai/communication-patterns", headers=factories.bearer(house, made.lead))).json()
+    made, _ = await recording_fixtures.make_alert(ctx, worker_ctx)
+    shown = (await client.get("/api/ai/communication-patterns", headers=factories.bearer(ctx, made.lead))).json()
     assert shown["sessions"] == [
         {"session_type": "audio_call", "sessions": 1, "cancelled": 0, "recordings": 1, "recorded_seconds": 20.0}
     ]
@@ -325,11 +333,11 @@ async def test_communication_patterns_count_who_was_heard(
 
 
 async def test_risk_indicators_count_concerns_beside_the_period_before(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, _ = await walked.make_alert(house, worker_house, categories=("neglect", "physical_abuse"))
-    _, dismissed = await walked.make_alert(house, worker_house, made.tenant_id, "critical")
-    headers = factories.bearer(house, made.lead)
+    made, _ = await recording_fixtures.make_alert(ctx, worker_ctx, categories=("neglect", "physical_abuse"))
+    _, dismissed = await recording_fixtures.make_alert(ctx, worker_ctx, made.tenant_id, "critical")
+    headers = factories.bearer(ctx, made.lead)
     review = {"decision": "dismiss", "reason": "A card game."}
     await client.post(f"/api/alerts/{dismissed.id}/review", json=review, headers=headers | {"If-Match": '"1"'})
     shown = (await client.get("/api/ai/risk-indicators", headers=headers)).json()
@@ -344,7 +352,7 @@ async def test_risk_indicators_count_concerns_beside_the_period_before(
             "highest_severity": "high",
         },
     ]  # fmt: skip
-    made_at = (await factories.rows(house, made.lead, "select max(created_at) as at from alerts"))[0]["at"]
+    made_at = (await factories.rows(ctx, made.lead, "select max(created_at) as at from alerts"))[0]["at"]
     later = {"since": "2100-01-01T00:00:00Z", "until": "2101-01-01T00:00:00Z"}
     assert made_at.year < 2100
     empty = (await client.get("/api/ai/risk-indicators", params=later, headers=headers)).json()
@@ -352,11 +360,11 @@ async def test_risk_indicators_count_concerns_beside_the_period_before(
 
 
 async def test_as_a_member_of_another_tenant_or_another_team_learns_nothing(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, _ = await walked.make_alert(house, worker_house)
-    stranger = factories.bearer(house, await factories.make_actor(house, "safeguarding_lead"))
-    carer = factories.bearer(house, made.people["S1"])
+    made, _ = await recording_fixtures.make_alert(ctx, worker_ctx)
+    stranger = factories.bearer(ctx, await factories.make_actor(ctx, "safeguarding_lead"))
+    carer = factories.bearer(ctx, made.people["S1"])
     for name in ("communication-patterns", "risk-indicators"):
         assert (await client.get(f"/api/ai/{name}", headers=carer)).status_code == 403
         shown = (await client.get(f"/api/ai/{name}", headers=stranger)).json()
@@ -368,8 +376,8 @@ async def test_as_a_member_of_another_tenant_or_another_team_learns_nothing(
     "period", [{"since": "2030-01-01T00:00:00Z", "until": "2029-01-01T00:00:00Z"}, {"since": "2001-01-01T00:00:00Z"}]
 )
 async def test_a_period_that_is_none_is_invalid(
-    client: httpx.AsyncClient, house: House, period: dict[str, str]
+    client: httpx.AsyncClient, ctx: AppContext, period: dict[str, str]
 ) -> None:
-    headers = await caller(house, "safeguarding_lead")
+    headers = await caller(ctx, "safeguarding_lead")
     answer = await client.get("/api/ai/risk-indicators", params=period, headers=headers)
     assert (answer.status_code, slug_of(answer)) == (422, "period-invalid")

@@ -11,7 +11,7 @@ from comms.app.application import create_app
 from comms.kernel.access.operations_token import OperationsToken
 from comms.kernel.access.roles import PERMISSIONS, ROLES
 from comms.kernel.settings import Settings
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
 from tests.comms.web.test_middleware import assert_problem
 
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.anyio
 PATHS = ("/metrics", "/health/detailed")
 
 
-async def test_without_a_token_only_that_it_stands_is_told(client: httpx.AsyncClient, house: House) -> None:
+async def test_without_a_token_only_that_it_stands_is_told(client: httpx.AsyncClient, ctx: AppContext) -> None:
     assert (await client.get("/health")).status_code == 200
-    token = factories.operator(house)["Authorization"]
+    token = factories.operator(ctx)["Authorization"]
     for path in PATHS:
         assert_problem(await client.get(path), 401, "token-missing")
         for wrong in ("Bearer x", f"{token}x", token[:-1], token.replace("Bearer", "Basic"), "Bearer é"):
@@ -31,16 +31,16 @@ async def test_without_a_token_only_that_it_stands_is_told(client: httpx.AsyncCl
             assert "python" not in answer.text
 
 
-async def test_the_operations_token_opens_them_and_nothing_else(client: httpx.AsyncClient, house: House) -> None:
+async def test_the_operations_token_opens_them_and_nothing_else(client: httpx.AsyncClient, ctx: AppContext) -> None:
     for path in PATHS:
-        assert (await client.get(path, headers=factories.operator(house))).status_code == 200
+        assert (await client.get(path, headers=factories.operator(ctx))).status_code == 200
     for path in ("/api/me", "/api/tenants", "/api/audit"):
-        assert (await client.get(path, headers=factories.operator(house))).status_code == 401, path
+        assert (await client.get(path, headers=factories.operator(ctx))).status_code == 401, path
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_of_people_those_whose_role_may_are_let_in(client: httpx.AsyncClient, house: House, role: str) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, role))
+async def test_of_people_those_whose_role_may_are_let_in(client: httpx.AsyncClient, ctx: AppContext, role: str) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, role))
     for path in PATHS:
         answer = await client.get(path, headers=headers)
         if role in PERMISSIONS["operations.read"]:
@@ -49,8 +49,8 @@ async def test_of_people_those_whose_role_may_are_let_in(client: httpx.AsyncClie
             assert_problem(answer, 403, "role-lacks-permission")
 
 
-async def test_a_key_opens_them_by_its_scope_alone(client: httpx.AsyncClient, house: House) -> None:
-    admin = factories.bearer(house, await factories.make_actor(house, "platform_admin"))
+async def test_a_key_opens_them_by_its_scope_alone(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    admin = factories.bearer(ctx, await factories.make_actor(ctx, "platform_admin"))
     for scope, status in (("operations.read", 200), ("homes.read", 403)):
         new = {"name": "Prometheus", "scopes": [scope], "expires_at": factories.soon()}
         made = await client.post("/api/service-accounts", json=new, headers=admin)
@@ -59,14 +59,14 @@ async def test_a_key_opens_them_by_its_scope_alone(client: httpx.AsyncClient, ho
             assert (await client.get(path, headers=key)).status_code == status
 
 
-async def test_measurements_need_no_database_to_be_opened(settings: Settings, house: House) -> None:
+async def test_measurements_need_no_database_to_be_opened(settings: Settings, ctx: AppContext) -> None:
     """What is down is what a supervisor wants to see."""
     away = create_app(settings)
     async with away.router.lifespan_context(away):
-        await away.state.house.database.close()
+        await away.state.ctx.database.close()
         transport = httpx.ASGITransport(app=away, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as caller:
-            health = await caller.get("/health/detailed", headers=factories.operator(house))
+            health = await caller.get("/health/detailed", headers=factories.operator(ctx))
     assert (health.status_code, health.json()["database"]["status"]) == (503, "down")
 
 

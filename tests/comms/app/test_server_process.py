@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from comms.kernel.metrics import SHARED
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms.served import free_port
+from tests.comms.http_server import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -102,12 +102,12 @@ def homes_asked(data_dir: Path, address: str) -> float:
 
 
 async def test_a_call_is_recorded_over_a_real_socket_and_the_log_is_json_without_ids_of_people(
-    start_api: Start, house: House
+    start_api: Start, ctx: AppContext
 ) -> None:
     process, address = start_api()
-    manager, resident, session_id = await factories.make_call(house)
+    manager, resident, session_id = await factories.make_call(ctx)
     sound = factories.wav(70.0)  # over two mebibytes: several reads
-    signed_in = factories.bearer(house, manager)
+    signed_in = factories.bearer(ctx, manager)
     async with httpx.AsyncClient(base_url=address, headers=signed_in, trust_env=False, timeout=30) as caller:
         taken = await caller.post("/api/recordings", params={"session_id": str(session_id)}, files={"file": sound})
         assert taken.status_code == 201
@@ -126,18 +126,18 @@ async def test_a_call_is_recorded_over_a_real_socket_and_the_log_is_json_without
     assert str(resident.user_id) not in errors.decode()
 
 
-async def test_killed_in_the_middle_of_an_upload_it_leaves_nothing_behind(start_api: Start, house: House) -> None:
+async def test_killed_in_the_middle_of_an_upload_it_leaves_nothing_behind(start_api: Start, ctx: AppContext) -> None:
     process, address = start_api()
-    manager, _, session_id = await factories.make_call(house)
-    before = named_files(house)
-    half_uploaded(address, session_id, factories.bearer(house, manager)["Authorization"])
+    manager, _, session_id = await factories.make_call(ctx)
+    before = named_files(ctx)
+    half_uploaded(address, session_id, factories.bearer(ctx, manager)["Authorization"])
     process.kill()
     process.wait()
-    assert named_files(house) == before
-    assert await factories.rows(house, manager, "select 1 from recordings") == []
+    assert named_files(ctx) == before
+    assert await factories.rows(ctx, manager, "select 1 from recordings") == []
     _, address = start_api()
     async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as caller:
-        assert (await caller.get("/health/detailed", headers=factories.operator(house))).status_code == 200
+        assert (await caller.get("/health/detailed", headers=factories.operator(ctx))).status_code == 200
 
 
 def half_uploaded(address: str, session_id: UUID, authorization: str) -> None:
@@ -154,7 +154,7 @@ def half_uploaded(address: str, session_id: UUID, authorization: str) -> None:
         time.sleep(0.5)
 
 
-def named_files(house: House) -> set[Path]:
+def named_files(ctx: AppContext) -> set[Path]:
     """Every file under a name where audio could lie."""
-    roots = (house.settings.data_dir / "recordings", house.settings.data_dir / "scratch")
+    roots = (ctx.settings.data_dir / "recordings", ctx.settings.data_dir / "scratch")
     return {path for root in roots for path in root.rglob("*") if path.is_file()}

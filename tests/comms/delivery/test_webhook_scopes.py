@@ -12,17 +12,17 @@ from starlette.responses import Response
 from comms.identity.account_changes.approval import approve
 from comms.identity.account_changes.queries import list_changes
 from comms.identity.service_accounts.queries import NewServiceAccount, create_service_account
-from comms.kernel.access.roles import PRIVILEGED_SCOPES, RolePermission, may
-from comms.kernel.access.system_actor import door as door_of
+from comms.kernel.access.roles import PRIVILEGED_SCOPES, RolePermission, role_has
+from comms.kernel.access.system_actor import system_actor
 from comms.kernel.database import Actor
 from comms.outbox.queries import EventType
-from comms.web.context import House
-from comms.web.pagination import LAST_ID
+from comms.web.context import AppContext
+from comms.web.pagination import MAX_UUID
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import relays, walked
-from tests.comms.messaging_fixtures import Talk, told
-from tests.comms.receivers import Message, Receiver, reaching_loopback, receiving, sending
+from tests.comms import recording_fixtures, outbox_helpers
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
+from tests.comms.webhook_receiver import Message, Receiver, reaching_loopback, receiving, sending
 
 pytestmark = pytest.mark.anyio
 
@@ -30,9 +30,9 @@ ALERTS = ("safeguarding.alert", "safeguarding.alert.high_priority", "alert.revie
 
 
 @pytest.fixture(scope="module")
-async def door(house: House, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
+async def api(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
     """The application whose settings let webhooks reach loopback, with a relay that sends."""
-    async with reaching_loopback(house, databases) as opened:
+    async with reaching_loopback(ctx, databases) as opened:
         yield opened
 
 
@@ -44,25 +44,25 @@ class Program:
         self.headers = {"Authorization": f"Bearer {key}"}
 
 
-async def program(house: House, tenant_id: uuid.UUID, *scopes: RolePermission) -> Program:
-    admin = await factories.make_user(house, tenant_id, "platform_admin")
+async def program(ctx: AppContext, tenant_id: uuid.UUID, *scopes: RolePermission) -> Program:
+    admin = await factories.make_user(ctx, tenant_id, "platform_admin")
     expires = datetime.now(UTC) + timedelta(days=1)
-    async with house.database.acting_as(admin) as conn:
+    async with ctx.database.acting_as(admin) as conn:
         new = NewServiceAccount(name="Program", scopes=frozenset(scopes), expires_at=expires)
         made = await create_service_account(conn, admin, new)
     if scopes and PRIVILEGED_SCOPES & set(scopes):
-        second = await factories.make_user(house, tenant_id, "data_protection_officer")
-        async with house.database.acting_as(second) as conn:
-            waiting = await list_changes(conn, state="waiting", before=LAST_ID, limit=200)
+        second = await factories.make_user(ctx, tenant_id, "data_protection_officer")
+        async with ctx.database.acting_as(second) as conn:
+            waiting = await list_changes(conn, state="waiting", before=MAX_UUID, limit=200)
         [change] = [one for one in waiting if one.user_id == made.id]
-        async with house.database.acting_as(door_of(tenant_id, second.user_id)) as conn:
+        async with ctx.database.acting_as(system_actor(tenant_id, second.user_id)) as conn:
             await approve(conn, second, change.id, by_email=False)
     return Program(made.id, made.key)
 
 
 async def webhook_of(databases: Databases, tenant_id: uuid.UUID, owner: uuid.UUID, url: str, *types: str) -> uuid.UUID:
     """A webhook as an earlier version let anybody make it who manages webhooks; nothing signs what goes there."""
-    made = await relays.look(
+    made = await outbox_helpers.query_as_admin(
         databases,
         "insert into webhooks (tenant_id, url, event_types, created_by) values (%s, %s, %s, %s) returning id",
         tenant_id, url, list(types), owner,
@@ -71,57 +71,60 @@ async def webhook_of(databases: Databases, tenant_id: uuid.UUID, owner: uuid.UUI
     return id
 
 
-async def make(door: httpx.AsyncClient, owner: Program, receiver: Receiver, *types: str) -> httpx.Response:
-    return await door.post(
+async def make(api: httpx.AsyncClient, owner: Program, receiver: Receiver, *types: str) -> httpx.Response:
+    return await api.post(
         "/api/webhooks", json={"url": receiver.url, "event_types": list(types)}, headers=owner.headers
     )
 
 
 async def deliveries(databases: Databases, webhook_id: object) -> list[dict[str, Any]]:
-    return await relays.look(databases, "select * from webhook_deliveries where webhook_id = %s", webhook_id)
+    return await outbox_helpers.query_as_admin(databases, "select * from webhook_deliveries where webhook_id = %s", webhook_id)
 
 
 async def everything_sent(databases: Databases) -> None:
     async def none_waits() -> bool:
-        return await relays.unsent(databases) == 0
+        return await outbox_helpers.unsent(databases) == 0
 
-    await relays.until(none_waits)
+    await outbox_helpers.until(none_waits)
 
 
 async def test_who_manages_webhooks_alone_is_sent_nothing_of_alerts_and_replays_nothing(
-    door: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    tenant_id = await factories.make_tenant(house)
-    narrow = await program(house, tenant_id, "webhooks.manage", "webhooks.read")
-    reader = await program(house, tenant_id, "webhooks.manage", "webhooks.read", "alerts.read")
-    async with receiving() as theirs, receiving() as ours, sending(house, databases):
-        refused = await make(door, narrow, theirs, *ALERTS)
-        assert told(refused) == (403, "event-not-yours-to-read")
+    tenant_id = await factories.make_tenant(ctx)
+    narrow = await program(ctx, tenant_id, "webhooks.manage", "webhooks.read")
+    reader = await program(ctx, tenant_id, "webhooks.manage", "webhooks.read", "alerts.read")
+    async with receiving() as theirs, receiving() as ours, sending(ctx, databases):
+        refused = await make(api, narrow, theirs, *ALERTS)
+        assert status_and_slug(refused) == (403, "event-not-yours-to-read")
         of_before = await webhook_of(databases, tenant_id, narrow.id, theirs.url, *ALERTS)
-        assert (await make(door, reader, ours, *ALERTS)).status_code == 201
-        _, alert = await walked.make_alert(house, worker_house, tenant_id)
+        assert (await make(api, reader, ours, *ALERTS)).status_code == 201
+        _, alert = await recording_fixtures.make_alert(ctx, worker_ctx, tenant_id)
 
         async def arrived() -> bool:
             return len(ours.messages) == 2  # it is grave
 
-        await relays.until(arrived)
+        await outbox_helpers.until(arrived)
         assert {message.event["data"]["alert_id"] for message in ours.messages} == {str(alert.id)}
         assert await deliveries(databases, of_before) == []
         path, whole = f"/api/webhooks/{of_before}/replay", {"after": 0, "until": 2**62}
-        assert told(await door.post(path, json=whole, headers=narrow.headers)) == (403, "event-not-yours-to-read")
-        again = await door.post(path, json=whole, headers=reader.headers)
+        assert status_and_slug(await api.post(path, json=whole, headers=narrow.headers)) == (
+            403,
+            "event-not-yours-to-read",
+        )
+        again = await api.post(path, json=whole, headers=reader.headers)
         assert (again.status_code, again.json()) == (200, {"deliveries": 0})
     assert theirs.messages == []
 
 
 async def test_a_narrow_key_neither_repoints_nor_replays_nor_signs_anothers_webhook(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    tenant_id = await factories.make_tenant(house)
-    narrow = await program(house, tenant_id, "webhooks.manage", "recordings.read")
-    reader = await program(house, tenant_id, "webhooks.manage", "alerts.read", "recordings.read")
+    tenant_id = await factories.make_tenant(ctx)
+    narrow = await program(ctx, tenant_id, "webhooks.manage", "recordings.read")
+    reader = await program(ctx, tenant_id, "webhooks.manage", "alerts.read", "recordings.read")
     async with receiving() as receiver:
-        made = (await make(door, reader, receiver, "alert.reviewed", "recording.processed")).json()
+        made = (await make(api, reader, receiver, "alert.reviewed", "recording.processed")).json()
         path = f"/api/webhooks/{made['id']}"
         for method, address, body in (
             ("PUT", path, {"url": receiver.url}),
@@ -130,21 +133,21 @@ async def test_a_narrow_key_neither_repoints_nor_replays_nor_signs_anothers_webh
             ("POST", f"{path}/replay", {"after": 0, "until": 1}),
             ("POST", f"{path}/deliveries/{uuid.uuid4()}/replay", None),
         ):
-            answer = await door.request(method, address, json=body, headers=narrow.headers)
-            assert told(answer) == (403, "event-not-yours-to-read"), (method, address)
+            answer = await api.request(method, address, json=body, headers=narrow.headers)
+            assert status_and_slug(answer) == (403, "event-not-yours-to-read"), (method, address)
         # what it may read itself, and that it is to be quiet, it may say
-        paused = await door.put(path, json={"state": "paused"}, headers=narrow.headers)
+        paused = await api.put(path, json={"state": "paused"}, headers=narrow.headers)
         assert (paused.status_code, paused.json()["state"]) == (200, "paused")
-        fewer = await door.put(path, json={"event_types": ["recording.processed"]}, headers=narrow.headers)
+        fewer = await api.put(path, json={"event_types": ["recording.processed"]}, headers=narrow.headers)
         assert fewer.status_code == 200
 
 
 @pytest.mark.parametrize("loss", ["scope", "account", "key"])
 async def test_what_an_owner_loses_takes_effect_before_the_next_try(
-    door: httpx.AsyncClient, house: House, databases: Databases, loss: str
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases, loss: str
 ) -> None:
-    tenant_id = await factories.make_tenant(house)
-    owner = await program(house, tenant_id, "webhooks.manage", "recordings.read")
+    tenant_id = await factories.make_tenant(ctx)
+    owner = await program(ctx, tenant_id, "webhooks.manage", "recordings.read")
     take_away = {
         "scope": "update service_accounts set scopes = '{webhooks.manage}' where id = %s returning 1 as done",
         "account": "update users set active = false where id = %s returning 1 as done",
@@ -152,61 +155,61 @@ async def test_what_an_owner_loses_takes_effect_before_the_next_try(
     }[loss]
 
     async def fail(_: Message) -> Response:
-        await relays.look(databases, take_away, owner.id)
+        await outbox_helpers.query_as_admin(databases, take_away, owner.id)
         return Response(status_code=503)
 
-    async with receiving(fail) as receiver, sending(house, databases):
-        made = (await make(door, owner, receiver, "recording.processed")).json()
-        writer = await factories.make_user(house, tenant_id)
+    async with receiving(fail) as receiver, sending(ctx, databases):
+        made = (await make(api, owner, receiver, "recording.processed")).json()
+        writer = await factories.make_user(ctx, tenant_id)
         recording = uuid.uuid4()
         data = {"recording_id": str(recording)}
-        await relays.write(house, writer, ("recording.processed", recording, 1, data))
+        await outbox_helpers.write(ctx, writer, ("recording.processed", recording, 1, data))
 
         async def over() -> bool:
             return [d["state"] for d in await deliveries(databases, made["id"])] == ["dead"]
 
-        await relays.until(over)
-        await relays.write(house, writer, ("recording.processed", recording, 2, data))
+        await outbox_helpers.until(over)
+        await outbox_helpers.write(ctx, writer, ("recording.processed", recording, 2, data))
         await everything_sent(databases)
     (delivery,) = await deliveries(databases, made["id"])
     assert (delivery["last_failure"], delivery["last_status"]) == ("owner-may-not-read", None)
     assert len(receiver.messages) == 1
-    kept = await relays.look(databases, "select state, dead_in_a_row from webhooks where id = %s", made["id"])
+    kept = await outbox_helpers.query_as_admin(databases, "select state, dead_in_a_row from webhooks where id = %s", made["id"])
     assert kept == [{"state": "active", "dead_in_a_row": 0}]  # it was not the receiver that failed
 
 
 async def test_an_owner_is_sent_nothing_of_an_alert_about_themselves(
-    door: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    made, alert = await walked.make_alert(house, worker_house)
-    owner = await program(house, made.tenant_id, "webhooks.manage", "alerts.read")
-    other = await program(house, made.tenant_id, "webhooks.manage", "alerts.read")
-    lead = factories.bearer(house, made.lead)
-    named = await door.post(f"/api/alerts/{alert.id}/subjects", json={"user_id": str(owner.id)}, headers=lead)
+    made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
+    owner = await program(ctx, made.tenant_id, "webhooks.manage", "alerts.read")
+    other = await program(ctx, made.tenant_id, "webhooks.manage", "alerts.read")
+    lead = factories.bearer(ctx, made.lead)
+    named = await api.post(f"/api/alerts/{alert.id}/subjects", json={"user_id": str(owner.id)}, headers=lead)
     assert named.status_code == 201
-    async with receiving() as theirs, receiving() as ours, sending(house, databases):
-        assert (await make(door, owner, theirs, "alert.reviewed")).status_code == 201
-        assert (await make(door, other, ours, "alert.reviewed")).status_code == 201
+    async with receiving() as theirs, receiving() as ours, sending(ctx, databases):
+        assert (await make(api, owner, theirs, "alert.reviewed")).status_code == 201
+        assert (await make(api, other, ours, "alert.reviewed")).status_code == 201
         said = {"decision": "confirm", "reason": "It is so."}
-        saw = lead | await walked.seen(house, made.lead, alert.id)
-        assert (await door.post(f"/api/alerts/{alert.id}/review", json=said, headers=saw)).status_code == 201
+        saw = lead | await recording_fixtures.seen(ctx, made.lead, alert.id)
+        assert (await api.post(f"/api/alerts/{alert.id}/review", json=said, headers=saw)).status_code == 201
 
         async def arrived() -> bool:
             return len(ours.messages) == 1
 
-        await relays.until(arrived)
+        await outbox_helpers.until(arrived)
     assert theirs.messages == []
 
 
 async def test_of_conversations_a_webhook_is_sent_what_its_owner_is_a_member_of(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    talk = Talk(door, house)
-    manager = await factories.make_actor(house, "care_manager")
-    owner = await program(house, manager.tenant_id, "webhooks.manage", "messages.read", "conversations.read")
+    talk = MessagingClient(api, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
+    owner = await program(ctx, manager.tenant_id, "webhooks.manage", "messages.read", "conversations.read")
     member = Actor(manager.tenant_id, owner.id, "service")
-    async with receiving() as receiver, sending(house, databases):
-        assert (await make(door, owner, receiver, "message.sent", "conversation.created")).status_code == 201
+    async with receiving() as receiver, sending(ctx, databases):
+        assert (await make(api, owner, receiver, "message.sent", "conversation.created")).status_code == 201
         among_themselves = await talk.begin(manager, await talk.person(manager))
         await talk.say(manager, among_themselves, "Not for a program.")
         with_it = await talk.begin(manager, member)
@@ -215,14 +218,14 @@ async def test_of_conversations_a_webhook_is_sent_what_its_owner_is_a_member_of(
         async def arrived() -> bool:
             return sent["id"] in [message.event["data"].get("message_id") for message in receiver.messages]
 
-        await relays.until(arrived)
+        await outbox_helpers.until(arrived)
         await everything_sent(databases)
     subjects = {message.event["subject"].rpartition("/")[2] for message in receiver.messages}
     assert subjects == {with_it.rpartition("/")[2]}
 
 
 async def test_every_event_names_a_permission_that_a_key_can_have(databases: Databases) -> None:
-    found = await relays.look(
+    found = await outbox_helpers.query_as_admin(
         databases, "select type, app.event_scope(type) as scope from unnest(%s::text[]) as type",
         [*get_args(EventType), "made.up"],
     )  # fmt: skip
@@ -230,6 +233,6 @@ async def test_every_event_names_a_permission_that_a_key_can_have(databases: Dat
     assert scopes.pop("made.up") == "unknown"
     for type, scope in scopes.items():
         assert scope in get_args(RolePermission), type
-        assert may("service", scope), type
+        assert role_has("service", scope), type
         # as app.account_may has it of the platform's administrator
-        assert may("platform_admin", scope) == (scope == "webhooks.manage"), type
+        assert role_has("platform_admin", scope) == (scope == "webhooks.manage"), type

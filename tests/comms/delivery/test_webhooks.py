@@ -14,47 +14,47 @@ from starlette.responses import RedirectResponse, Response
 
 from comms.delivery.webhooks.destinations import SystemResolver, destination, is_public
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import WriteCareError
 from tests import factories
-from tests.comms import relays
-from tests.comms.receivers import PATIENT, Message, reaching_loopback, receiving, sending, start_sender
+from tests.comms import outbox_helpers
+from tests.comms.webhook_receiver import FAST_RETRIES, Message, reaching_loopback, receiving, sending, start_sender
 
 pytestmark = pytest.mark.anyio
 
-STUBBORN = replace(PATIENT, attempts=1000, dead_in_a_row=1000)
+STUBBORN = replace(FAST_RETRIES, attempts=1000, dead_in_a_row=1000)
 
 
 @pytest.fixture(scope="module")
-async def door(house: House, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
+async def api(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
     """The application whose settings let webhooks reach loopback, with a relay that sends."""
-    async with reaching_loopback(house, databases) as opened:
+    async with reaching_loopback(ctx, databases) as opened:
         yield opened
 
 
 async def made(
-    door: httpx.AsyncClient, house: House, url: str, actor: Actor | None = None
+    api: httpx.AsyncClient, ctx: AppContext, url: str, actor: Actor | None = None
 ) -> tuple[Actor, dict[str, Any]]:
     """A webhook that wants recordings, and its owner."""
-    actor = actor or await factories.make_actor(house, "service")
+    actor = actor or await factories.make_actor(ctx, "service")
     body = {"url": url, "event_types": ["recording.processed"]}
-    answer = await door.post("/api/webhooks", json=body, headers=factories.bearer(house, actor))
+    answer = await api.post("/api/webhooks", json=body, headers=factories.bearer(ctx, actor))
     assert answer.status_code == 201, answer.text
     return actor, answer.json()
 
 
-async def tell(house: House, actor: Actor, versions: Sequence[int], recording: uuid.UUID | None = None) -> uuid.UUID:
+async def tell(ctx: AppContext, actor: Actor, versions: Sequence[int], recording: uuid.UUID | None = None) -> uuid.UUID:
     recording = recording or uuid.uuid4()
     data = {"recording_id": str(recording)}
     for version in versions:
-        await relays.write(house, actor, ("recording.processed", recording, version, data))
+        await outbox_helpers.write(ctx, actor, ("recording.processed", recording, version, data))
     return recording
 
 
 async def deliveries(databases: Databases, webhook: dict[str, Any], state: str | None = None) -> list[dict[str, Any]]:
     """What the administrator sees of the webhook's deliveries, in the order of their events."""
-    return await relays.look(
+    return await outbox_helpers.query_as_admin(
         databases,
         "select * from webhook_deliveries where webhook_id = %s and (%s::text is null or state = %s) order by position",
         webhook["id"], state, state,
@@ -67,7 +67,7 @@ async def reach(databases: Databases, webhook: dict[str, Any], state: str, how_m
     async def there() -> bool:
         return len(await deliveries(databases, webhook, state)) >= how_many
 
-    await relays.until(there)
+    await outbox_helpers.until(there)
     return await deliveries(databases, webhook, state)
 
 
@@ -75,12 +75,12 @@ async def reach(databases: Databases, webhook: dict[str, Any], state: str, how_m
 
 
 async def test_an_event_arrives_signed_as_the_standard_says_with_ids_alone(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    async with receiving() as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
-        recording = await tell(house, actor, [1])
-        await relays.write(house, actor, ("transcript.ready", recording, 2, {}))  # not asked for
+    async with receiving() as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
+        recording = await tell(ctx, actor, [1])
+        await outbox_helpers.write(ctx, actor, ("transcript.ready", recording, 2, {}))  # not asked for
         found = await reach(databases, webhook, "delivered", 1)
     (message,) = receiver.messages
     assert message.signed_with(webhook["secret"])
@@ -92,7 +92,7 @@ async def test_an_event_arrives_signed_as_the_standard_says_with_ids_alone(
 
 
 async def test_events_of_an_aggregate_arrive_in_order_though_the_receiver_fails_now_and_then(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     answered = 0
 
@@ -102,10 +102,10 @@ async def test_events_of_an_aggregate_arrive_in_order_though_the_receiver_fails_
         return Response(status_code=500 if answered % 3 == 0 else 200)
 
     # As many tries as it takes: two aggregates in turn may meet the third answer again and again.
-    async with receiving(every_third_fails) as receiver, sending(house, databases, patience=STUBBORN):
-        actor, webhook = await made(door, house, receiver.url)
-        first = await tell(house, actor, range(1, 8))
-        second = await tell(house, actor, range(1, 8))
+    async with receiving(every_third_fails) as receiver, sending(ctx, databases, retry_policy=STUBBORN):
+        actor, webhook = await made(api, ctx, receiver.url)
+        first = await tell(ctx, actor, range(1, 8))
+        second = await tell(ctx, actor, range(1, 8))
         await reach(databases, webhook, "delivered", 14)
     for recording in (first, second):
         mine = [m.event["version"] for m in receiver.messages if m.event["subject"] == f"recording/{recording}"]
@@ -114,7 +114,7 @@ async def test_events_of_an_aggregate_arrive_in_order_though_the_receiver_fails_
 
 
 async def test_a_try_that_failed_is_repeated_under_the_same_id_until_it_arrives(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     async def third_time_lucky(_: Message) -> Response:
         if len(receiver.messages) == 1:
@@ -123,28 +123,28 @@ async def test_a_try_that_failed_is_repeated_under_the_same_id_until_it_arrives(
 
     async with receiving(third_time_lucky) as receiver, sending(
         # As many tries as it takes: on a busy machine a good answer may come after the sender's short wait, too.
-        house, databases, patience=STUBBORN, timeout_seconds=0.3,
+        ctx, databases, retry_policy=STUBBORN, timeout_seconds=0.3,
     ):  # fmt: skip
-        actor, webhook = await made(door, house, receiver.url)
-        await tell(house, actor, [1])
+        actor, webhook = await made(api, ctx, receiver.url)
+        await tell(ctx, actor, [1])
         found = await reach(databases, webhook, "delivered", 1)
     assert found[0]["attempts"] >= 3
     assert len({message.headers["webhook-id"] for message in receiver.messages}) == 1
 
 
 async def test_a_receiver_that_never_answers_holds_up_no_other(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     async def sleep(_: Message) -> Response:
         await asyncio.sleep(600)
         return Response()
 
-    async with receiving(sleep) as slow, receiving() as quick, sending(house, databases, timeout_seconds=300):
-        theirs, stuck = await made(door, house, slow.url)
-        ours, webhook = await made(door, house, quick.url)
+    async with receiving(sleep) as slow, receiving() as quick, sending(ctx, databases, timeout_seconds=300):
+        theirs, stuck = await made(api, ctx, slow.url)
+        ours, webhook = await made(api, ctx, quick.url)
         for _ in range(10):
-            await tell(house, theirs, [1])
-        await tell(house, ours, range(1, 4))
+            await tell(ctx, theirs, [1])
+        await tell(ctx, ours, range(1, 4))
         await reach(databases, webhook, "delivered", 3)
         assert len(await deliveries(databases, stuck, "waiting")) == 10
 
@@ -153,21 +153,21 @@ async def test_a_receiver_that_never_answers_holds_up_no_other(
 
 
 async def test_a_delivery_that_keeps_failing_is_given_up_and_the_webhook_after_it_which_the_log_tells(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     async def fail(_: Message) -> Response:
         return Response(status_code=503)
 
-    async with receiving(fail) as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
+    async with receiving(fail) as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
         for _ in range(3):
-            await tell(house, actor, [1])
+            await tell(ctx, actor, [1])
         dead = await reach(databases, webhook, "dead", 2)
-        headers = factories.bearer(house, actor)
-        shown = (await door.get(f"/api/webhooks/{webhook['id']}", headers=headers)).json()
+        headers = factories.bearer(ctx, actor)
+        shown = (await api.get(f"/api/webhooks/{webhook['id']}", headers=headers)).json()
         assert shown["state"] == "disabled"
         assert {(delivery["attempts"], delivery["last_status"]) for delivery in dead[:2]} == {(4, 503)}
-        acts = await relays.look(
+        acts = await outbox_helpers.query_as_admin(
             databases, "select details from audit_log where action = 'webhook.disabled' and object_id = %s",
             webhook["id"],
         )  # fmt: skip
@@ -175,51 +175,51 @@ async def test_a_delivery_that_keeps_failing_is_given_up_and_the_webhook_after_i
 
 
 async def test_what_was_missed_while_disabled_is_replayed_as_a_range(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     async def fail(_: Message) -> Response:
         return Response(status_code=410 if len(receiver.messages) == 1 else 200)
 
-    async with receiving(fail) as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
-        headers, path = factories.bearer(house, actor), f"/api/webhooks/{webhook['id']}"
-        await tell(house, actor, [1])
+    async with receiving(fail) as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
+        headers, path = factories.bearer(ctx, actor), f"/api/webhooks/{webhook['id']}"
+        await tell(ctx, actor, [1])
         await reach(databases, webhook, "dead", 1)  # 410: the receiver wants no more
-        await tell(house, actor, [2, 3])
+        await tell(ctx, actor, [2, 3])
 
         async def sent() -> bool:
-            return await relays.unsent(databases) == 0
+            return await outbox_helpers.unsent(databases) == 0
 
-        await relays.until(sent)
+        await outbox_helpers.until(sent)
         assert len(await deliveries(databases, webhook)) == 1
-        await door.put(path, json={"state": "active"}, headers=headers)
-        answer = await door.post(f"{path}/replay", json={"after": 0, "until": 2**62}, headers=headers)
+        await api.put(path, json={"state": "active"}, headers=headers)
+        answer = await api.post(f"{path}/replay", json={"after": 0, "until": 2**62}, headers=headers)
         assert answer.json() == {"deliveries": 3}
         await reach(databases, webhook, "delivered", 3)
     assert sorted(receiver.versions) == [1, 1, 2, 3]
 
 
 async def test_one_delivery_is_replayed_under_its_old_id(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    async with receiving() as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
-        headers, path = factories.bearer(house, actor), f"/api/webhooks/{webhook['id']}/deliveries"
-        await tell(house, actor, [1])
+    async with receiving() as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
+        headers, path = factories.bearer(ctx, actor), f"/api/webhooks/{webhook['id']}/deliveries"
+        await tell(ctx, actor, [1])
         await reach(databases, webhook, "delivered", 1)
-        (shown,) = (await door.get(path, headers=headers)).json()["items"]
-        again = await door.post(f"{path}/{shown['id']}/replay", headers=headers)
+        (shown,) = (await api.get(path, headers=headers)).json()["items"]
+        again = await api.post(f"{path}/{shown['id']}/replay", headers=headers)
         assert (again.status_code, again.json()["state"], again.json()["attempts"]) == (200, "waiting", 0)
 
         async def twice() -> bool:
             return len(receiver.messages) == 2
 
-        await relays.until(twice)
+        await outbox_helpers.until(twice)
     assert len({message.headers["webhook-id"] for message in receiver.messages}) == 1
 
 
 async def test_a_sender_killed_in_the_middle_of_a_try_loses_nothing(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     async def hang_at_first(_: Message) -> Response:
         if len(receiver.messages) == 1:
@@ -227,20 +227,20 @@ async def test_a_sender_killed_in_the_middle_of_a_try_loses_nothing(
         return Response()
 
     async with receiving(hang_at_first) as receiver:
-        actor, webhook = await made(door, house, receiver.url)
-        victim = start_sender(house, databases)
+        actor, webhook = await made(api, ctx, receiver.url)
+        victim = start_sender(ctx, databases)
         try:
-            await tell(house, actor, [1, 2])
+            await tell(ctx, actor, [1, 2])
 
             async def under_way() -> bool:
                 assert victim.poll() is None
                 return len(receiver.messages) == 1
 
-            await relays.until(under_way)
+            await outbox_helpers.until(under_way)
         finally:
             victim.send_signal(signal.SIGKILL)
             victim.wait()
-        successor = start_sender(house, databases)
+        successor = start_sender(ctx, databases)
         try:
             await reach(databases, webhook, "delivered", 2)
         finally:
@@ -322,38 +322,38 @@ async def test_a_name_is_refused_where_any_of_its_addresses_lies_inside() -> Non
 
 
 async def test_nothing_is_sent_to_a_name_that_leads_inside_and_the_delivery_says_why(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
     names = Names(rebound=["127.0.0.1"])
-    async with receiving() as receiver, sending(house, databases, resolver=names, networks=()):
+    async with receiving() as receiver, sending(ctx, databases, resolver=names, networks=()):
         port = receiver.url.split(":")[2].split("/")[0]
-        actor, webhook = await made(door, house, f"https://rebound.example:{port}/hook")
-        await tell(house, actor, [1])
+        actor, webhook = await made(api, ctx, f"https://rebound.example:{port}/hook")
+        await tell(ctx, actor, [1])
         dead = await reach(databases, webhook, "dead", 1)
     assert (dead[0]["last_failure"], dead[0]["last_status"]) == ("webhook-address-refused", None)
     assert receiver.messages == []
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    async with receiving() as receiver, sending(house, databases, resolver=Names(care=["127.0.0.1"])):
+    async with receiving() as receiver, sending(ctx, databases, resolver=Names(care=["127.0.0.1"])):
         port = receiver.url.split(":")[2].split("/")[0]
-        actor, webhook = await made(door, house, f"http://care.example:{port}/hook")
-        await tell(house, actor, [1])
+        actor, webhook = await made(api, ctx, f"http://care.example:{port}/hook")
+        await tell(ctx, actor, [1])
         await reach(databases, webhook, "delivered", 1)
     assert receiver.messages[0].headers["host"] == f"care.example:{port}"
 
 
-async def test_a_redirect_is_not_followed(door: httpx.AsyncClient, house: House, databases: Databases) -> None:
+async def test_a_redirect_is_not_followed(api: httpx.AsyncClient, ctx: AppContext, databases: Databases) -> None:
     async with receiving() as elsewhere:
 
         async def lead_on(_: Message) -> Response:
             return RedirectResponse(elsewhere.url, status_code=307)
 
-        async with receiving(lead_on) as receiver, sending(house, databases):
-            actor, webhook = await made(door, house, receiver.url)
-            await tell(house, actor, [1])
+        async with receiving(lead_on) as receiver, sending(ctx, databases):
+            actor, webhook = await made(api, ctx, receiver.url)
+            await tell(ctx, actor, [1])
             dead = await reach(databases, webhook, "dead", 1)
         assert dead[0]["last_status"] == 307
         assert elsewhere.messages == []
@@ -365,11 +365,11 @@ async def test_a_redirect_is_not_followed(door: httpx.AsyncClient, house: House,
      "https://care.example:99999/", "https://care.example/\r\nX: y", "https://cäre.example/", "javascript:alert(1)"],
 )  # fmt: skip
 async def test_an_address_that_can_be_none_is_refused_when_it_is_given(
-    client: httpx.AsyncClient, house: House, url: str
+    client: httpx.AsyncClient, ctx: AppContext, url: str
 ) -> None:
-    actor = await factories.make_actor(house, "platform_admin")
+    actor = await factories.make_actor(ctx, "platform_admin")
     body = {"url": url, "event_types": ["recording.processed"]}
-    answer = await client.post("/api/webhooks", json=body, headers=factories.bearer(house, actor))
+    answer = await client.post("/api/webhooks", json=body, headers=factories.bearer(ctx, actor))
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "webhook-url-invalid")
 
 
@@ -377,11 +377,11 @@ async def test_an_address_that_can_be_none_is_refused_when_it_is_given(
     "host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "[fec0::1]"]
 )
 async def test_an_address_inside_that_is_spelt_out_is_refused_when_it_is_given(
-    client: httpx.AsyncClient, house: House, host: str
+    client: httpx.AsyncClient, ctx: AppContext, host: str
 ) -> None:
-    actor = await factories.make_actor(house, "platform_admin")
+    actor = await factories.make_actor(ctx, "platform_admin")
     body = {"url": f"https://{host}/hook", "event_types": ["recording.processed"]}
-    answer = await client.post("/api/webhooks", json=body, headers=factories.bearer(house, actor))
+    answer = await client.post("/api/webhooks", json=body, headers=factories.bearer(ctx, actor))
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "webhook-address-refused")
 
 
@@ -389,16 +389,16 @@ async def test_an_address_inside_that_is_spelt_out_is_refused_when_it_is_given(
 
 
 async def test_a_rotated_secret_signs_beside_the_one_before_it(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    async with receiving() as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
+    async with receiving() as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
         path = f"/api/webhooks/{webhook['id']}/secret"
-        second = (await door.post(path, headers=factories.bearer(house, actor))).json()["secret"]
-        await tell(house, actor, [1])
+        second = (await api.post(path, headers=factories.bearer(ctx, actor))).json()["secret"]
+        await tell(ctx, actor, [1])
         await reach(databases, webhook, "delivered", 1)
-        third = (await door.post(path, headers=factories.bearer(house, actor))).json()["secret"]
-        await tell(house, actor, [1])
+        third = (await api.post(path, headers=factories.bearer(ctx, actor))).json()["secret"]
+        await tell(ctx, actor, [1])
         await reach(databases, webhook, "delivered", 2)
     before, after = receiver.messages
     assert [before.signed_with(secret) for secret in (webhook["secret"], second, third)] == [True, True, False]
@@ -406,58 +406,60 @@ async def test_a_rotated_secret_signs_beside_the_one_before_it(
 
 
 async def test_the_secret_is_shown_once_and_kept_wrapped(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    actor, webhook = await made(door, house, "https://care.example/hook")
-    headers = factories.bearer(house, actor)
+    actor, webhook = await made(api, ctx, "https://care.example/hook")
+    headers = factories.bearer(ctx, actor)
     for path in ("", f"/{webhook['id']}"):
-        assert webhook["secret"] not in (await door.get(f"/api/webhooks{path}", headers=headers)).text
-    (kept,) = await relays.look(databases, "select wrapped from webhook_secrets where webhook_id = %s", webhook["id"])
+        assert webhook["secret"] not in (await api.get(f"/api/webhooks{path}", headers=headers)).text
+    (kept,) = await outbox_helpers.query_as_admin(
+        databases, "select wrapped from webhook_secrets where webhook_id = %s", webhook["id"]
+    )
     assert len(bytes(kept["wrapped"])) == 12 + 32 + 16  # nonce, sealed key, tag
 
 
 @pytest.mark.parametrize("role", ["care_manager", "safeguarding_lead", "resident", "data_scientist"])
-async def test_other_roles_neither_see_nor_make_webhooks(client: httpx.AsyncClient, house: House, role: str) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, role))
+async def test_other_roles_neither_see_nor_make_webhooks(client: httpx.AsyncClient, ctx: AppContext, role: str) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, role))
     body = {"url": "https://care.example/", "event_types": ["recording.processed"]}
     assert (await client.get("/api/webhooks", headers=headers)).status_code == 403
     assert (await client.post("/api/webhooks", json=body, headers=headers)).status_code == 403
 
 
-async def test_the_officer_sees_where_events_go_and_cannot_change_it(door: httpx.AsyncClient, house: House) -> None:
-    actor, webhook = await made(door, house, "https://care.example/hook")
-    officer = await factories.make_user(house, actor.tenant_id, "data_protection_officer")
-    headers, path = factories.bearer(house, officer), f"/api/webhooks/{webhook['id']}"
-    assert (await door.get(path, headers=headers)).json()["url"] == "https://care.example/hook"
-    assert (await door.put(path, json={"state": "paused"}, headers=headers)).status_code == 403
+async def test_the_officer_sees_where_events_go_and_cannot_change_it(api: httpx.AsyncClient, ctx: AppContext) -> None:
+    actor, webhook = await made(api, ctx, "https://care.example/hook")
+    officer = await factories.make_user(ctx, actor.tenant_id, "data_protection_officer")
+    headers, path = factories.bearer(ctx, officer), f"/api/webhooks/{webhook['id']}"
+    assert (await api.get(path, headers=headers)).json()["url"] == "https://care.example/hook"
+    assert (await api.put(path, json={"state": "paused"}, headers=headers)).status_code == 403
 
 
 async def test_as_a_member_of_another_tenant_sees_no_webhook_and_no_delivery(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    async with receiving() as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
-        stranger, _ = await made(door, house, receiver.url)
-        await tell(house, actor, [1])
+    async with receiving() as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
+        stranger, _ = await made(api, ctx, receiver.url)
+        await tell(ctx, actor, [1])
         await reach(databases, webhook, "delivered", 1)
-        headers, path = factories.bearer(house, stranger), f"/api/webhooks/{webhook['id']}"
+        headers, path = factories.bearer(ctx, stranger), f"/api/webhooks/{webhook['id']}"
         for address in (path, f"{path}/deliveries"):
-            assert (await door.get(address, headers=headers)).status_code == 404
-        assert (await door.delete(path, headers=headers)).status_code == 404
-        assert len(await factories.rows(house, stranger, "select 1 from webhooks")) == 1
-        assert await factories.rows(house, stranger, "select 1 from webhook_deliveries") == []
+            assert (await api.get(address, headers=headers)).status_code == 404
+        assert (await api.delete(path, headers=headers)).status_code == 404
+        assert len(await factories.rows(ctx, stranger, "select 1 from webhooks")) == 1
+        assert await factories.rows(ctx, stranger, "select 1 from webhook_deliveries") == []
 
 
 async def test_a_deleted_webhook_is_sent_nothing_more(
-    door: httpx.AsyncClient, house: House, databases: Databases
+    api: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    async with receiving() as receiver, sending(house, databases):
-        actor, webhook = await made(door, house, receiver.url)
-        _, beside = await made(door, house, receiver.url, actor)
-        headers, path = factories.bearer(house, actor), f"/api/webhooks/{webhook['id']}"
-        assert (await door.delete(path, headers=headers)).status_code == 204
-        assert (await door.get(path, headers=headers)).status_code == 404
-        await tell(house, actor, [1])
+    async with receiving() as receiver, sending(ctx, databases):
+        actor, webhook = await made(api, ctx, receiver.url)
+        _, beside = await made(api, ctx, receiver.url, actor)
+        headers, path = factories.bearer(ctx, actor), f"/api/webhooks/{webhook['id']}"
+        assert (await api.delete(path, headers=headers)).status_code == 204
+        assert (await api.get(path, headers=headers)).status_code == 404
+        await tell(ctx, actor, [1])
         await reach(databases, beside, "delivered", 1)
     assert await deliveries(databases, webhook) == []
     assert len(receiver.messages) == 1

@@ -9,32 +9,30 @@ import psycopg
 import pytest
 
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms import walked
+from tests.comms import recording_fixtures
 
 pytestmark = pytest.mark.anyio
 
 ABOUT = "Fall in the night, family is worried"
 
 
-async def make_home(house: House, manager: Actor) -> uuid.UUID:
+async def make_home(ctx: AppContext, manager: Actor) -> uuid.UUID:
     found = await factories.rows(
-        house, manager, "insert into homes (tenant_id, name) values (%s, %s) returning id", manager.tenant_id,
+        ctx, manager, "insert into homes (tenant_id, name) values (%s, %s) returning id", manager.tenant_id,
         factories.new_slug("home"),
     )  # fmt: skip
     home: uuid.UUID = found[0]["id"]
     return home
 
 
-async def work_in(house: House, person: Actor, home: uuid.UUID) -> None:
-    await factories.rows(
-        house, person, "update users set home_id = %s where id = %s returning id", home, person.user_id
-    )
+async def work_in(ctx: AppContext, person: Actor, home: uuid.UUID) -> None:
+    await factories.rows(ctx, person, "update users set home_id = %s where id = %s returning id", home, person.user_id)
 
 
-async def ask(client: httpx.AsyncClient, house: House, actor: Actor, path: str) -> httpx.Response:
-    return await client.get(path, headers=factories.bearer(house, actor))
+async def ask(client: httpx.AsyncClient, ctx: AppContext, actor: Actor, path: str) -> httpx.Response:
+    return await client.get(path, headers=factories.bearer(ctx, actor))
 
 
 class Care:
@@ -45,14 +43,14 @@ class Care:
 
 
 @pytest.fixture
-async def care(client: httpx.AsyncClient, house: House) -> Care:
-    maker = await factories.make_actor(house, "care_worker")
+async def care(client: httpx.AsyncClient, ctx: AppContext) -> Care:
+    maker = await factories.make_actor(ctx, "care_worker")
     tenant = maker.tenant_id
-    resident = await factories.make_user(house, tenant, "resident")
-    carer = await factories.make_user(house, tenant, "care_worker")
-    manager = await factories.make_user(house, tenant, "care_manager")
-    home = await make_home(house, manager)
-    await work_in(house, manager, home)
+    resident = await factories.make_user(ctx, tenant, "resident")
+    carer = await factories.make_user(ctx, tenant, "care_worker")
+    manager = await factories.make_user(ctx, tenant, "care_manager")
+    home = await make_home(ctx, manager)
+    await work_in(ctx, manager, home)
     made = await client.post(
         "/api/sessions",
         json={
@@ -60,7 +58,7 @@ async def care(client: httpx.AsyncClient, house: House) -> Care:
             "care_context": {"residents": [str(resident.user_id)], "incidents": ["INC-2025-17"]},
             "participants": [{"user_id": str(carer.user_id), "participant_type": "staff"}],
         },
-        headers=factories.bearer(house, maker),
+        headers=factories.bearer(ctx, maker),
     )  # fmt: skip
     assert made.status_code == 201, made.text
     session_id = uuid.UUID(made.json()["id"])
@@ -69,12 +67,12 @@ async def care(client: httpx.AsyncClient, house: House) -> Care:
     )
 
 
-async def is_shown(client: httpx.AsyncClient, house: House, care: Care, actor: Actor) -> bool:
+async def is_shown(client: httpx.AsyncClient, ctx: AppContext, care: Care, actor: Actor) -> bool:
     """Whether the actor sees what the session is about, alike in the session, in the list and in the database."""
-    session = (await ask(client, house, actor, care.path)).json()
-    listed = (await ask(client, house, actor, "/api/sessions")).json()["items"]
+    session = (await ask(client, ctx, actor, care.path)).json()
+    listed = (await ask(client, ctx, actor, "/api/sessions")).json()["items"]
     assert [item for item in listed if item["id"] == session["id"]] == [session]
-    rows = await factories.rows(house, actor, "select incidents from care_contexts")
+    rows = await factories.rows(ctx, actor, "select incidents from care_contexts")
     shown = not session["care_context_withheld"]
     if shown:
         assert session["description"] == ABOUT
@@ -85,53 +83,53 @@ async def is_shown(client: httpx.AsyncClient, house: House, care: Care, actor: A
         assert (session["description"], session["care_context"]) == (None, None)
         assert session["title"] == "Tuesday call"
     assert len(rows) == shown
-    assert len(await factories.rows(house, actor, "select user_id from care_context_residents")) == shown
+    assert len(await factories.rows(ctx, actor, "select user_id from care_context_residents")) == shown
     return shown
 
 
 async def test_as_who_made_it_takes_part_or_manages_its_home_sees_what_a_session_is_about(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
     for who in ("maker", "carer", "manager"):
-        assert await is_shown(client, house, care, care.people[who]), who
+        assert await is_shown(client, ctx, care, care.people[who]), who
 
 
 @pytest.mark.parametrize("role", ["safeguarding_lead", "reviewer", "data_protection_officer", "service"])
 async def test_as_who_answers_for_safeguarding_sees_what_every_session_is_about(
-    client: httpx.AsyncClient, house: House, care: Care, role: str
+    client: httpx.AsyncClient, ctx: AppContext, care: Care, role: str
 ) -> None:
-    assert await is_shown(client, house, care, await factories.make_user(house, care.people["maker"].tenant_id, role))
+    assert await is_shown(client, ctx, care, await factories.make_user(ctx, care.people["maker"].tenant_id, role))
 
 
 async def test_as_a_care_worker_or_the_manager_of_another_home_sees_the_session_without_its_care_context(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
     for role in ("care_worker", "care_manager"):
-        other = await factories.make_user(house, care.people["maker"].tenant_id, role)
-        await work_in(house, other, await make_home(house, care.people["manager"]))
-        assert not await is_shown(client, house, care, other), role
+        other = await factories.make_user(ctx, care.people["maker"].tenant_id, role)
+        await work_in(ctx, other, await make_home(ctx, care.people["manager"]))
+        assert not await is_shown(client, ctx, care, other), role
 
 
 async def test_as_a_care_worker_of_the_same_home_who_takes_no_part_sees_it_without_too(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
-    colleague = await factories.make_user(house, care.people["maker"].tenant_id)
-    await work_in(house, colleague, care.home)
-    assert not await is_shown(client, house, care, colleague)
+    colleague = await factories.make_user(ctx, care.people["maker"].tenant_id)
+    await work_in(ctx, colleague, care.home)
+    assert not await is_shown(client, ctx, care, colleague)
 
 
 async def test_who_does_not_see_a_context_does_not_change_it_but_the_rest_of_the_session(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
-    other = await factories.make_user(house, care.people["maker"].tenant_id)
-    headers = factories.bearer(house, other)
+    other = await factories.make_user(ctx, care.people["maker"].tenant_id)
+    headers = factories.bearer(ctx, other)
     changes: tuple[dict[str, Any], ...] = ({"care_context": {}}, {"description": None}, {"home_id": None})
     for change in changes:
         refused = await client.put(care.path, json=change, headers=headers)
         assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (403, "care-context-withheld")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         await factories.rows(
-            house, other, "insert into care_contexts (tenant_id, session_id) values (%s, %s) on conflict do nothing "
+            ctx, other, "insert into care_contexts (tenant_id, session_id) values (%s, %s) on conflict do nothing "
             "returning session_id", other.tenant_id, care.session_id,
         )  # fmt: skip
     moved = await client.put(care.path, json={"title": "Wednesday call"}, headers=headers)
@@ -139,11 +137,11 @@ async def test_who_does_not_see_a_context_does_not_change_it_but_the_rest_of_the
 
 
 async def test_who_has_no_need_to_know_comes_by_none_by_adding_themselves_or_inviting_somebody(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
     for role in ("care_worker", "care_manager"):
-        other = await factories.make_user(house, care.people["maker"].tenant_id, role)
-        headers = factories.bearer(house, other)
+        other = await factories.make_user(ctx, care.people["maker"].tenant_id, role)
+        headers = factories.bearer(ctx, other)
         person = {"user_id": str(other.user_id), "participant_type": "staff"}
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
         guest = {"display_name": "A", "participant_type": "guest", "expires_at": tomorrow}
@@ -154,16 +152,16 @@ async def test_who_has_no_need_to_know_comes_by_none_by_adding_themselves_or_inv
             assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (403, "care-context-withheld")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await factories.rows(
-                house, other, "insert into session_participants (tenant_id, session_id, user_id, participant_type) "
+                ctx, other, "insert into session_participants (tenant_id, session_id, user_id, participant_type) "
                 "values (%s, %s, %s, 'staff') returning id", other.tenant_id, care.session_id, other.user_id,
             )  # fmt: skip
-        assert not await is_shown(client, house, care, other)
+        assert not await is_shown(client, ctx, care, other)
 
 
 async def test_a_context_is_replaced_as_a_whole_and_a_description_by_itself(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
-    headers = factories.bearer(house, care.people["manager"])
+    headers = factories.bearer(ctx, care.people["manager"])
     emptied = await client.put(care.path, json={"care_context": {"incidents": ["INC-9"]}}, headers=headers)
     assert emptied.json()["care_context"] == {"residents": [], "incidents": ["INC-9"], "earlier": None}
     assert emptied.json()["description"] == ABOUT
@@ -172,125 +170,127 @@ async def test_a_context_is_replaced_as_a_whole_and_a_description_by_itself(
 
 
 async def test_a_context_names_residents_of_this_tenant_and_nobody_else(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    strangers = await factories.make_actor(house, "resident")
+    manager = await factories.make_actor(ctx, "care_manager")
+    strangers = await factories.make_actor(ctx, "resident")
     for person in (manager.user_id, strangers.user_id, uuid.uuid4()):
         body = {"session_type": "meeting", "title": "x", "care_context": {"residents": [str(person)]}}
-        answer = await client.post("/api/sessions", json=body, headers=factories.bearer(house, manager))
+        answer = await client.post("/api/sessions", json=body, headers=factories.bearer(ctx, manager))
         assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (404, "not-found"), person
     contexts: tuple[dict[str, Any], ...] = ({"incidents": ["She fell down"]}, {"note": "free"}, {"earlier": {}})
     for context in contexts:
         body = {"session_type": "meeting", "title": "x", "care_context": context}
-        answer = await client.post("/api/sessions", json=body, headers=factories.bearer(house, manager))
+        answer = await client.post("/api/sessions", json=body, headers=factories.bearer(ctx, manager))
         assert answer.status_code == 422, context
-    assert (await ask(client, house, manager, "/api/sessions")).json()["items"] == []
+    assert (await ask(client, ctx, manager, "/api/sessions")).json()["items"] == []
 
 
 # --- break-glass ---------------------------------------------------------------------------------------------------
 
 
 async def breaks(
-    client: httpx.AsyncClient, house: House, actor: Actor, kind: str, id: object, **fields: Any
+    client: httpx.AsyncClient, ctx: AppContext, actor: Actor, kind: str, id: object, **fields: Any
 ) -> httpx.Response:
     body = {"object_kind": kind, "object_id": str(id), "reason": "The ambulance is here.", "minutes": 15} | fields
-    return await client.post("/api/break-glass", json=body, headers=factories.bearer(house, actor))
+    return await client.post("/api/break-glass", json=body, headers=factories.bearer(ctx, actor))
 
 
 async def test_who_breaks_the_glass_sees_the_one_context_and_everybody_responsible_is_told(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
     tenant = care.people["maker"].tenant_id
-    other = await factories.make_user(house, tenant)
-    officer = await factories.make_user(house, tenant, "data_protection_officer")
-    broken = await breaks(client, house, other, "care_context", care.session_id)
+    other = await factories.make_user(ctx, tenant)
+    officer = await factories.make_user(ctx, tenant, "data_protection_officer")
+    broken = await breaks(client, ctx, other, "care_context", care.session_id)
     assert broken.status_code == 201
-    assert await is_shown(client, house, care, other)
-    assert not await is_shown(client, house, care, await factories.make_user(house, tenant))
-    waiting = (await ask(client, house, officer, "/api/break-glass?acknowledged=false")).json()["items"]
+    assert await is_shown(client, ctx, care, other)
+    assert not await is_shown(client, ctx, care, await factories.make_user(ctx, tenant))
+    waiting = (await ask(client, ctx, officer, "/api/break-glass?acknowledged=false")).json()["items"]
     assert waiting == [broken.json()]
     assert (waiting[0]["user_id"], waiting[0]["reason"]) == (str(other.user_id), "The ambulance is here.")
     acts = await factories.rows(
-        house, officer, "select actor_id, object_id, details::text from audit_log where action = 'glass.broken'"
+        ctx, officer, "select actor_id, object_id, details::text from audit_log where action = 'glass.broken'"
     )
     assert [(act["actor_id"], act["object_id"]) for act in acts] == [(other.user_id, care.session_id)]
-    told = await factories.rows(house, officer, "select data::text from events where type = 'glass.broken'")
+    told = await factories.rows(ctx, officer, "select data::text from events where type = 'glass.broken'")
     assert len(told) == 1
     assert "ambulance" not in acts[0]["details"] + told[0]["data"]
 
 
 async def test_who_breaks_the_glass_is_not_told_that_what_they_saw_without_it_is_unchanged(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
-    other = await factories.make_user(house, care.people["maker"].tenant_id)
-    seen = (await ask(client, house, other, care.path)).headers["etag"]
-    headers = factories.bearer(house, other) | {"If-None-Match": seen}
+    other = await factories.make_user(ctx, care.people["maker"].tenant_id)
+    seen = (await ask(client, ctx, other, care.path)).headers["etag"]
+    headers = factories.bearer(ctx, other) | {"If-None-Match": seen}
     assert (await client.get(care.path, headers=headers)).status_code == 304
-    await breaks(client, house, other, "care_context", care.session_id)
+    await breaks(client, ctx, other, "care_context", care.session_id)
     assert (await client.get(care.path, headers=headers)).json()["care_context_withheld"] is False
     change = await client.put(
-        care.path, json={"title": "Another call"}, headers=factories.bearer(house, other) | {"If-Match": seen}
+        care.path, json={"title": "Another call"}, headers=factories.bearer(ctx, other) | {"If-Match": seen}
     )
     assert change.status_code == 200
 
 
-async def test_broken_glass_mends_itself(client: httpx.AsyncClient, house: House, care: Care) -> None:
-    other = await factories.make_user(house, care.people["maker"].tenant_id)
+async def test_broken_glass_mends_itself(client: httpx.AsyncClient, ctx: AppContext, care: Care) -> None:
+    other = await factories.make_user(ctx, care.people["maker"].tenant_id)
     await factories.rows(
-        house, other,
+        ctx, other,
         "insert into broken_glass (tenant_id, user_id, session_id, reason, expires_at) "
         "values (%s, %s, %s, 'x', now()) returning id",
         other.tenant_id, other.user_id, care.session_id,
     )  # fmt: skip
-    assert not await is_shown(client, house, care, other)
+    assert not await is_shown(client, ctx, care, other)
 
 
 async def test_a_notice_stays_until_somebody_else_who_is_responsible_acknowledges_it(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
     tenant = care.people["maker"].tenant_id
-    lead = await factories.make_user(house, tenant, "safeguarding_lead")
-    officer = await factories.make_user(house, tenant, "data_protection_officer")
-    glass = (await breaks(client, house, lead, "care_context", care.session_id)).json()["id"]
+    lead = await factories.make_user(ctx, tenant, "safeguarding_lead")
+    officer = await factories.make_user(ctx, tenant, "data_protection_officer")
+    glass = (await breaks(client, ctx, lead, "care_context", care.session_id)).json()["id"]
     path = f"/api/break-glass/{glass}/acknowledge"
-    own = await client.post(path, headers=factories.bearer(house, lead))
+    own = await client.post(path, headers=factories.bearer(ctx, lead))
     assert (own.status_code, own.json()["type"].rpartition("/")[2]) == (403, "glass-your-own")
     for _ in range(2):
-        seen = await client.post(path, headers=factories.bearer(house, officer))
+        seen = await client.post(path, headers=factories.bearer(ctx, officer))
         assert (seen.status_code, seen.json()["acknowledged_by"]) == (200, str(officer.user_id))
-    assert (await ask(client, house, lead, "/api/break-glass?acknowledged=false")).json()["items"] == []
-    assert len((await ask(client, house, lead, "/api/break-glass")).json()["items"]) == 1
+    assert (await ask(client, ctx, lead, "/api/break-glass?acknowledged=false")).json()["items"] == []
+    assert len((await ask(client, ctx, lead, "/api/break-glass")).json()["items"]) == 1
 
 
 async def test_glass_is_broken_by_staff_for_an_hour_at_most_with_a_reason_on_what_is_there(
-    client: httpx.AsyncClient, house: House, care: Care
+    client: httpx.AsyncClient, ctx: AppContext, care: Care
 ) -> None:
     tenant = care.people["maker"].tenant_id
-    carer = await factories.make_user(house, tenant)
+    carer = await factories.make_user(ctx, tenant)
     invalid: tuple[dict[str, Any], ...] = ({"minutes": 61}, {"minutes": 0}, {"reason": ""})
     for fields in invalid:
-        answer = await breaks(client, house, carer, "care_context", care.session_id, **fields)
+        answer = await breaks(client, ctx, carer, "care_context", care.session_id, **fields)
         assert answer.status_code == 422, fields
-    stranger = await factories.make_actor(house)
+    stranger = await factories.make_actor(ctx)
     for actor, kind, id in (
         (carer, "care_context", uuid.uuid4()),
         (carer, "alert", care.session_id),
         (stranger, "care_context", care.session_id),
     ):
-        assert (await breaks(client, house, actor, kind, id)).status_code == 404, kind
+        assert (await breaks(client, ctx, actor, kind, id)).status_code == 404, kind
     for role in ("resident", "external", "data_scientist", "platform_admin", "service"):
-        outsider = await factories.make_user(house, tenant, role)
-        assert (await breaks(client, house, outsider, "care_context", care.session_id)).status_code == 403, role
+        outsider = await factories.make_user(ctx, tenant, role)
+        assert (await breaks(client, ctx, outsider, "care_context", care.session_id)).status_code == 403, role
     for role in ("care_worker", "care_manager", "reviewer"):
-        watcher = await factories.make_user(house, tenant, role)
-        assert (await ask(client, house, watcher, "/api/break-glass")).status_code == 403, role
+        watcher = await factories.make_user(ctx, tenant, role)
+        assert (await ask(client, ctx, watcher, "/api/break-glass")).status_code == 403, role
 
 
 # --- the words of a call ---------------------------------------------------------------------------------------------
 
 
-async def comes_by(client: httpx.AsyncClient, house: House, actor: Actor, made: walked.Walked) -> set[str]:
+async def comes_by(
+    client: httpx.AsyncClient, ctx: AppContext, actor: Actor, made: recording_fixtures.RecordingFixture
+) -> set[str]:
     """By which ways the actor comes by sound, words or models' readings of the call."""
     recording = f"/api/recordings/{made.recording_id}"
     ways = {
@@ -298,15 +298,15 @@ async def comes_by(client: httpx.AsyncClient, house: House, actor: Actor, made: 
         "text": f"{recording}/transcript?format=text", "sound": f"{recording}/download",
         "analysis": f"{recording}/analysis",
     }  # fmt: skip
-    statuses = {way: (await ask(client, house, actor, path)).status_code for way, path in ways.items()}
+    statuses = {way: (await ask(client, ctx, actor, path)).status_code for way, path in ways.items()}
     # 503: the track was never sealed, and its key was looked for
     found = {way for way, status in statuses.items() if status in (200, 503)}
-    shown = (await ask(client, house, actor, recording)).json()
+    shown = (await ask(client, ctx, actor, recording)).json()
     found |= {"tracks"} if shown.get("tracks") else set()
-    searched = await ask(client, house, actor, "/api/messages/search?q=grabbed&mode=words")
+    searched = await ask(client, ctx, actor, "/api/messages/search?q=grabbed&mode=words")
     found |= {"search"} if searched.json()["items"] else set()
     for table in ("recording_tracks", "transcriptions", "utterances", "analyses"):
-        found |= {table} if await factories.rows(house, actor, f"select 1 from {table}") else set()
+        found |= {table} if await factories.rows(ctx, actor, f"select 1 from {table}") else set()
     return found
 
 
@@ -315,39 +315,39 @@ HEARD = {"transcript", "captions", "text", "sound", "tracks", "search", "recordi
 
 
 async def test_who_may_not_know_what_a_session_is_about_comes_by_no_word_of_its_recordings(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, _ = await walked.make_alert(house, worker_house)
+    made, _ = await recording_fixtures.make_alert(ctx, worker_ctx)
     near = made.people["S1"]
     for role in ("care_worker", "care_manager"):
-        far = await factories.make_user(house, made.tenant_id, role)
-        session = (await ask(client, house, far, f"/api/sessions/{made.session_id}")).json()
+        far = await factories.make_user(ctx, made.tenant_id, role)
+        session = (await ask(client, ctx, far, f"/api/sessions/{made.session_id}")).json()
         assert session["care_context_withheld"] is True
-        assert await comes_by(client, house, far, made) == set(), role
-        recording = await ask(client, house, far, f"/api/recordings/{made.recording_id}")
+        assert await comes_by(client, ctx, far, made) == set(), role
+        recording = await ask(client, ctx, far, f"/api/recordings/{made.recording_id}")
         assert (recording.status_code, recording.json()["tracks"]) == (200, [])
         for way in ("transcript", "download"):
-            closed = await ask(client, house, far, f"/api/recordings/{made.recording_id}/{way}")
+            closed = await ask(client, ctx, far, f"/api/recordings/{made.recording_id}/{way}")
             assert (closed.status_code, closed.json()["type"].rpartition("/")[2]) == (404, "not-found"), way
-        broken = await breaks(client, house, far, "care_context", made.session_id)
+        broken = await breaks(client, ctx, far, "care_context", made.session_id)
         assert broken.status_code == 201
-        assert await comes_by(client, house, far, made) == HEARD, role
-    assert await comes_by(client, house, near, made) == HEARD
+        assert await comes_by(client, ctx, far, made) == HEARD, role
+    assert await comes_by(client, ctx, near, made) == HEARD
     for role in ("safeguarding_lead", "reviewer", "data_protection_officer"):
-        answering = await factories.make_user(house, made.tenant_id, role)
-        assert await comes_by(client, house, answering, made) == HEARD | {"analysis", "analyses"}, role
+        answering = await factories.make_user(ctx, made.tenant_id, role)
+        assert await comes_by(client, ctx, answering, made) == HEARD | {"analysis", "analyses"}, role
 
 
 async def test_the_manager_of_the_home_hears_its_calls_and_no_others(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, _ = await walked.make_alert(house, worker_house)
-    manager = await factories.make_user(house, made.tenant_id, "care_manager")
-    home = await make_home(house, manager)
-    await work_in(house, manager, home)
-    assert await comes_by(client, house, manager, made) == set()
+    made, _ = await recording_fixtures.make_alert(ctx, worker_ctx)
+    manager = await factories.make_user(ctx, made.tenant_id, "care_manager")
+    home = await make_home(ctx, manager)
+    await work_in(ctx, manager, home)
+    assert await comes_by(client, ctx, manager, made) == set()
     await factories.rows(
-        house, made.lead, "update communication_sessions set home_id = %s where id = %s returning id", home,
+        ctx, made.lead, "update communication_sessions set home_id = %s where id = %s returning id", home,
         made.session_id,
     )  # fmt: skip
-    assert await comes_by(client, house, manager, made) == HEARD
+    assert await comes_by(client, ctx, manager, made) == HEARD

@@ -6,11 +6,11 @@ import uuid
 import psycopg
 import pytest
 
-from comms.governance.retention.partitions import drop_empty_months, make_months
-from comms.web.context import House
+from comms.governance.retention.partitions import create_month_partitions, drop_empty_partitions
+from comms.web.context import AppContext
 from instance.provisioning import ROLES, Databases, provision
 from tests import factories
-from tests.comms import sealing
+from tests.comms import audit_helpers
 
 pytestmark = pytest.mark.anyio
 
@@ -47,8 +47,8 @@ async def test_what_only_grows_lies_in_months(administrator: Administrator) -> N
 
 
 async def test_months_to_come_are_there_and_made_once(databases: Databases) -> None:
-    async with sealing.connected(databases.keeper) as conn:
-        assert await make_months(conn) == 0  # provisioning made them
+    async with audit_helpers.connected(databases.keeper) as conn:
+        assert await create_month_partitions(conn) == 0  # provisioning made them
     with psycopg.connect(databases.keeper) as keeper, psycopg.connect(databases.administrator) as administrator:
         tables = len(administrator.execute(LAID_IN_MONTHS.encode()).fetchall())
         before = len(partitions(keeper))
@@ -97,14 +97,14 @@ async def test_the_owner_sees_nothing_in_a_partition_and_empties_no_month_of_act
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 async def test_provisioning_makes_months_that_are_missing(
-    databases: Databases, administrator: Administrator, house: House, table: str
+    databases: Databases, administrator: Administrator, ctx: AppContext, table: str
 ) -> None:
     latest = max(name for name in partitions(administrator, table) if not name.endswith("_before"))
 
     def lose_and_provision() -> None:
         administrator.execute(f"alter table {table} detach partition {latest}".encode())
         administrator.execute(f"drop table {latest}".encode())
-        provision(databases.administrator, house.settings.data_dir / "keys")
+        provision(databases.administrator, ctx.settings.data_dir / "keys")
 
     await asyncio.to_thread(lose_and_provision)  # waits for locks that the house's own sweeps may hold a moment
     assert latest in partitions(administrator, table)
@@ -128,9 +128,9 @@ async def test_a_key_that_lacks_the_id_holds_within_every_month(administrator: A
 
 
 async def test_a_month_is_dropped_when_it_is_past_and_empty_and_not_before(
-    databases: Databases, administrator: Administrator, house: House
+    databases: Databases, administrator: Administrator, ctx: AppContext
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     month = made_month(administrator, "messages", "2020-05")
     kept = "01720000-0000-7000-8000-000000000000"  # of May 2020
     with administrator.transaction():
@@ -140,15 +140,15 @@ async def test_a_month_is_dropped_when_it_is_past_and_empty_and_not_before(
             "values (%s, %s, %s, 'system', 'x', %s)",
             (actor.tenant_id, kept, uuid.uuid4(), kept),
         )
-    async with sealing.connected(databases.keeper) as keeper:
-        await drop_empty_months(keeper)
+    async with audit_helpers.connected(databases.keeper) as keeper:
+        await drop_empty_partitions(keeper)
         assert month in partitions(administrator)
         forced = administrator.execute(
             "select relforcerowsecurity from pg_class where oid = %s::regclass", (month,)
         ).fetchone()
         assert forced == (True,)
         administrator.execute("delete from messages where tenant_id = %s", (actor.tenant_id,))
-        assert await drop_empty_months(keeper) >= 1
+        assert await drop_empty_partitions(keeper) >= 1
     assert month not in partitions(administrator)
     assert len(partitions(administrator, "messages")) >= 5  # the month before this one and those to come stay
 

@@ -11,15 +11,15 @@ import psycopg
 import pytest
 
 from comms.governance.audit.verification import verify_chain
-from comms.governance.retention.erasure import count_held, erase_batch, sweep
-from comms.governance.retention.keeper import keep_for_ever
-from comms.kernel.access.system_actor import NOBODY
+from comms.governance.retention.erasure import count_held, erase_batch, erase_due
+from comms.governance.retention.keeper import run_retention_forever
+from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.database import Actor, Database
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import ROLES, Databases
 from tests import factories
-from tests.comms import relays, sealing
-from tests.comms.messaging_fixtures import Talk
+from tests.comms import outbox_helpers, audit_helpers
+from tests.comms.messaging_fixtures import MessagingClient
 
 pytestmark = pytest.mark.anyio
 
@@ -28,8 +28,8 @@ LONG_AGO = "2020-05-17T00:00:00Z"
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ class Past:
 
     @property
     def keeper(self) -> Actor:
-        return Actor(self.writer.tenant_id, NOBODY, "service")
+        return Actor(self.writer.tenant_id, NIL_UUID, "service")
 
 
-async def a_past(talk: Talk, house: House, administrator: Administrator, count: int = 3) -> Past:
+async def a_past(talk: MessagingClient, ctx: AppContext, administrator: Administrator, count: int = 3) -> Past:
     """In a tenant of its own, whose rule lets messages go after thirty days."""
-    writer = await factories.make_actor(house, "care_manager")
+    writer = await factories.make_actor(ctx, "care_manager")
     other = await talk.person(writer)
     past = Past(writer, await talk.begin(writer, other), [])
     administrator.execute("select set_config('app.tenant_id', %s, false)", (str(writer.tenant_id),))  # for triggers
@@ -122,9 +122,9 @@ async def keepers(databases: Databases) -> AsyncIterator[Database]:
 
 
 async def test_messages_go_when_their_time_is_over_with_all_that_belongs_to_them(
-    talk: Talk, house: House, administrator: Administrator, keepers: Database
+    talk: MessagingClient, ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    past = await a_past(talk, house, administrator)
+    past = await a_past(talk, ctx, administrator)
     tenant, writer, old = past.writer.tenant_id, past.writer.user_id, past.messages
     young = await talk.say(past.writer, past.path, "of today")
     administrator.execute("update messages set content = 'long ago', reply_to = %s where id = %s", (old[0], old[1]))
@@ -139,7 +139,7 @@ async def test_messages_go_when_their_time_is_over_with_all_that_belongs_to_them
         "values (%s, %s, %s, 'read', %s)",
         (tenant, past.conversation_id, writer, old[2]),
     )
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     assert await talk.read(past.writer, past.path) == ["of today"]
     assert (await talk.ask(past.writer, "GET", f"/api/messages/{young['id']}")).json()["reply_to"] is None
     for table in ("message_versions", "message_mentions", "message_reactions", "conversation_receipts"):
@@ -151,23 +151,23 @@ async def test_messages_go_when_their_time_is_over_with_all_that_belongs_to_them
 
 
 async def test_each_tenant_keeps_by_its_own_rule_and_by_the_houses_where_it_has_none(
-    talk: Talk, house: House, administrator: Administrator, keepers: Database
+    talk: MessagingClient, ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    short, long, none = [await a_past(talk, house, administrator) for _ in range(3)]
+    short, long, none = [await a_past(talk, ctx, administrator) for _ in range(3)]
     administrator.execute("update retention_rules set days = 36500 where tenant_id = %s", (long.writer.tenant_id,))
     administrator.execute("delete from retention_rules where tenant_id = %s", (none.writer.tenant_id,))
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     assert [len(left(administrator, past)) for past in (short, long, none)] == [0, 3, 3]
     assert swept(administrator, long.writer) == swept(administrator, none.writer) == []
 
 
 async def test_what_a_hold_names_stays_until_it_is_released_and_is_counted(
-    talk: Talk, house: House, administrator: Administrator, keepers: Database
+    talk: MessagingClient, ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    message, whole = [await a_past(talk, house, administrator) for _ in range(2)]
+    message, whole = [await a_past(talk, ctx, administrator) for _ in range(2)]
     hold(administrator, message, message.messages[1])
     hold(administrator, whole, None)
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     assert left(administrator, message) == [message.messages[1]]
     assert left(administrator, whole) == whole.messages
     for past, held in ((message, 1), (whole, 3)):
@@ -177,14 +177,14 @@ async def test_what_a_hold_names_stays_until_it_is_released_and_is_counted(
         "update retention_holds set released_at = now(), released_by = placed_by where tenant_id = any(%s)",
         ([message.writer.tenant_id, whole.writer.tenant_id],),
     )
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     assert left(administrator, message) == left(administrator, whole) == []
 
 
 async def test_what_an_alert_cites_stays_until_it_is_dismissed(
-    talk: Talk, house: House, administrator: Administrator, keepers: Database
+    talk: MessagingClient, ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    past = await a_past(talk, house, administrator)
+    past = await a_past(talk, ctx, administrator)
     tenant = past.writer.tenant_id
     alert = administrator.execute(
         "insert into alerts (tenant_id, conversation_id, severity, categories, probability, models) "
@@ -199,18 +199,18 @@ async def test_what_an_alert_cites_stays_until_it_is_dismissed(
     )
     for state in ("new", "claimed", "confirmed", "escalated", "referred"):
         administrator.execute("update alerts set state = %s where id = %s", (state, alert[0]))
-        await sweep(keepers, asyncio.Event())
+        await erase_due(keepers, asyncio.Event())
         assert left(administrator, past) == [past.messages[0]], state
     administrator.execute("update alerts set state = 'dismissed' where id = %s", (alert[0],))
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     assert left(administrator, past) == []
     assert administrator.execute("select count(*) from alerts where id = %s", (alert[0],)).fetchone() == (1,)
 
 
 async def test_a_keeper_killed_in_a_batch_has_erased_and_logged_nothing_of_it(
-    talk: Talk, house: House, administrator: Administrator, keepers: Database
+    talk: MessagingClient, ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    past = await a_past(talk, house, administrator)
+    past = await a_past(talk, ctx, administrator)
 
     async def killed_before_its_commit() -> None:
         async with keepers.acting_as(past.keeper) as conn:
@@ -222,29 +222,29 @@ async def test_a_keeper_killed_in_a_batch_has_erased_and_logged_nothing_of_it(
     assert (left(administrator, past), swept(administrator, past.writer)) == (past.messages, [])
     async with keepers.acting_as(past.keeper) as conn:  # the first of several batches
         assert await erase_batch(conn, past.keeper, "messages", most=2) == 2
-    await sweep(keepers, asyncio.Event())  # the next keeper goes on
+    await erase_due(keepers, asyncio.Event())  # the next keeper goes on
     assert left(administrator, past) == []
     assert [told["erased"] for told in swept(administrator, past.writer)] == [2, 1]
 
 
 async def test_a_chain_is_whole_after_a_sweep(
-    talk: Talk, house: House, databases: Databases, administrator: Administrator, keepers: Database
+    talk: MessagingClient, ctx: AppContext, databases: Databases, administrator: Administrator, keepers: Database
 ) -> None:
-    past = await a_past(talk, house, administrator)
+    past = await a_past(talk, ctx, administrator)
     await talk.say(past.writer, past.path, "of today")
-    await sealing.seal(house, databases)
-    await sweep(keepers, asyncio.Event())
-    await sealing.seal(house, databases)
-    async with sealing.connected(databases.sealer) as conn:
-        found = await verify_chain(conn, sealing.book_of(house), past.writer.tenant_id)
+    await audit_helpers.seal(ctx, databases)
+    await erase_due(keepers, asyncio.Event())
+    await audit_helpers.seal(ctx, databases)
+    async with audit_helpers.connected(databases.sealer) as conn:
+        found = await verify_chain(conn, audit_helpers.anchor_store_of(ctx), past.writer.tenant_id)
     assert found.whole
     assert found.sealed == found.anchored > 0
 
 
 async def test_events_go_once_they_were_sent_and_no_delivery_names_them(
-    house: House, administrator: Administrator, keepers: Database
+    ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    officer = await factories.make_actor(house, "platform_admin")
+    officer = await factories.make_actor(ctx, "platform_admin")
     tenant = officer.tenant_id
     sent, unsent, named, waiting = (first_id(administrator, LONG_AGO) for _ in range(4))
     webhook = administrator.execute(
@@ -266,18 +266,18 @@ async def test_events_go_once_they_were_sent_and_no_delivery_names_them(
             "ended_at) values (%s, %s, %s, %s, %s, 1, %s, %s)",
             (tenant, first_id(administrator, LONG_AGO), webhook[0], event, tenant, state, ended),
         )
-    keeper = Actor(tenant, NOBODY, "service")
+    keeper = Actor(tenant, NIL_UUID, "service")
     async with keepers.acting_as(keeper) as conn:
         assert await erase_batch(conn, keeper, "events") == 1  # `named` and `waiting` are on record with the webhook
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     stand = administrator.execute("select id from events where tenant_id = %s order by aggregate_version", (tenant,))
     assert stand.fetchall() == [(unsent,), (waiting,)]
 
 
 async def test_sign_ins_go_when_they_have_been_over_for_long(
-    house: House, administrator: Administrator, keepers: Database
+    ctx: AppContext, administrator: Administrator, keepers: Database
 ) -> None:
-    person = await factories.make_actor(house)
+    person = await factories.make_actor(ctx)
     long_over, running_long = (first_id(administrator, LONG_AGO) for _ in range(2))
     for sign_in, expires in ((long_over, LONG_AGO), (running_long, "2100-01-01T00:00:00Z")):
         administrator.execute(
@@ -290,15 +290,15 @@ async def test_sign_ins_go_when_they_have_been_over_for_long(
         "values (%s, %s, '', '', now())",
         (person.tenant_id, long_over),
     )
-    await sweep(keepers, asyncio.Event())
+    await erase_due(keepers, asyncio.Event())
     stand = administrator.execute("select id from sign_ins where tenant_id = %s", (person.tenant_id,))
     assert stand.fetchall() == [(running_long,)]
 
 
 async def test_no_login_deletes_a_message_and_the_owner_none_that_its_rule_keeps(
-    talk: Talk, house: House, databases: Databases, administrator: Administrator
+    talk: MessagingClient, ctx: AppContext, databases: Databases, administrator: Administrator
 ) -> None:
-    past = await a_past(talk, house, administrator)
+    past = await a_past(talk, ctx, administrator)
     hold(administrator, past, past.messages[0])
     for role in ROLES:
         may = administrator.execute("select has_table_privilege(%s, 'messages', 'delete')", (role,)).fetchone()
@@ -312,8 +312,10 @@ async def test_no_login_deletes_a_message_and_the_owner_none_that_its_rule_keeps
     assert (await talk.ask(past.writer, "GET", f"/api/messages/{young['id']}")).status_code == 200
 
 
-async def test_a_version_goes_with_its_message_alone(talk: Talk, house: House, administrator: Administrator) -> None:
-    past = await a_past(talk, house, administrator, count=0)
+async def test_a_version_goes_with_its_message_alone(
+    talk: MessagingClient, ctx: AppContext, administrator: Administrator
+) -> None:
+    past = await a_past(talk, ctx, administrator, count=0)
     message = await talk.say(past.writer, past.path, "first")
     await talk.ask(past.writer, "PUT", f"/api/messages/{message['id']}", json={"content": "second"})
     for statement in ("delete from message_versions", "update message_versions set content = 'other'"):
@@ -330,16 +332,18 @@ async def test_what_points_at_a_message_gives_way_when_it_goes(administrator: Ad
 
 
 async def test_a_keeper_sweeps_and_ends_when_told(
-    talk: Talk, house: House, databases: Databases, administrator: Administrator
+    talk: MessagingClient, ctx: AppContext, databases: Databases, administrator: Administrator
 ) -> None:
-    past = await a_past(talk, house, administrator)
+    past = await a_past(talk, ctx, administrator)
     stopping = asyncio.Event()
-    both = [asyncio.create_task(keep_for_ever(databases.keeper, stopping)) for _ in range(2)]  # one waits for its turn
+    both = [
+        asyncio.create_task(run_retention_forever(databases.keeper, stopping)) for _ in range(2)
+    ]  # one waits for its turn
 
     async def erased() -> bool:
         return left(administrator, past) == []
 
-    await relays.until(erased)
+    await outbox_helpers.until(erased)
     stopping.set()
     await asyncio.gather(*both)
     assert swept(administrator, past.writer) == [{"category": "messages", "erased": 3}]

@@ -8,12 +8,12 @@ import psycopg
 import pytest
 
 from comms.governance.retention.erasure import erase_batch
-from comms.kernel.access.system_actor import NOBODY
+from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.database import Actor, Database
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms.messaging_fixtures import Talk
+from tests.comms.messaging_fixtures import MessagingClient
 
 pytestmark = pytest.mark.anyio
 
@@ -22,22 +22,22 @@ HOLDS = "/api/retention/holds"
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
 @pytest.fixture
-async def officer(house: House) -> Actor:
-    return await factories.make_actor(house, "data_protection_officer")
+async def officer(ctx: AppContext) -> Actor:
+    return await factories.make_actor(ctx, "data_protection_officer")
 
 
-async def asked(talk: Talk, actor: Actor, method: str, path: str, status: int, **more: Any) -> Any:
+async def asked(talk: MessagingClient, actor: Actor, method: str, path: str, status: int, **more: Any) -> Any:
     answer = await talk.ask(actor, method, path, **more)
     assert answer.status_code == status, answer.text
     return answer.json() if answer.content else None
 
 
-async def test_where_nobody_has_decided_the_houses_own_days_are_told(talk: Talk, officer: Actor) -> None:
+async def test_where_nobody_has_decided_the_houses_own_days_are_told(talk: MessagingClient, officer: Actor) -> None:
     told = (await asked(talk, officer, "GET", RULES, 200))["items"]
     assert {rule["category"]: (rule["days"], rule["version"], rule["decided_by"]) for rule in told} == {
         "messages": (2922, 0, None), "webhook_deliveries": (90, 0, None), "events": (90, 0, None),
@@ -46,7 +46,7 @@ async def test_where_nobody_has_decided_the_houses_own_days_are_told(talk: Talk,
 
 
 async def test_an_officer_decides_and_who_and_what_was_before_is_logged(
-    talk: Talk, house: House, officer: Actor
+    talk: MessagingClient, ctx: AppContext, officer: Actor
 ) -> None:
     first = await talk.ask(officer, "PUT", f"{RULES}/messages", json={"days": 3650}, headers={"If-Match": '"0"'})
     assert (first.status_code, first.headers["etag"]) == (200, '"1"')
@@ -54,14 +54,14 @@ async def test_an_officer_decides_and_who_and_what_was_before_is_logged(
     second = await asked(talk, officer, "PUT", f"{RULES}/messages", 200, json={"days": 4000})
     assert (second["days"], second["version"]) == (4000, 2)
     acts = "select details from audit_log where action = 'retention.decided' order by id"
-    assert [row["details"] for row in await factories.rows(house, officer, acts)] == [
+    assert [row["details"] for row in await factories.rows(ctx, officer, acts)] == [
         {"category": "messages", "days_before": 2922, "days": 3650},
         {"category": "messages", "days_before": 3650, "days": 4000},
     ]
 
 
 async def test_of_two_officers_the_second_sees_what_the_first_decided_before_changing_it(
-    talk: Talk, officer: Actor
+    talk: MessagingClient, officer: Actor
 ) -> None:
     await asked(talk, officer, "PUT", f"{RULES}/events", 200, json={"days": 100}, headers={"If-Match": '"0"'})
     stale = await asked(talk, officer, "PUT", f"{RULES}/events", 412, json={"days": 50}, headers={"If-Match": '"0"'})
@@ -69,12 +69,14 @@ async def test_of_two_officers_the_second_sees_what_the_first_decided_before_cha
     assert (await asked(talk, officer, "GET", f"{RULES}/events", 200))["days"] == 100
 
 
-async def test_a_rule_of_less_than_a_month_or_of_no_category_is_refused(talk: Talk, officer: Actor) -> None:
+async def test_a_rule_of_less_than_a_month_or_of_no_category_is_refused(talk: MessagingClient, officer: Actor) -> None:
     await asked(talk, officer, "PUT", f"{RULES}/messages", 422, json={"days": 29})
     await asked(talk, officer, "PUT", f"{RULES}/recordings", 422, json={"days": 90})
 
 
-async def test_the_lead_holds_and_sees_but_does_not_decide_and_others_do_neither(talk: Talk, officer: Actor) -> None:
+async def test_the_lead_holds_and_sees_but_does_not_decide_and_others_do_neither(
+    talk: MessagingClient, officer: Actor
+) -> None:
     lead, manager = await talk.person(officer, "safeguarding_lead"), await talk.person(officer, "care_manager")
     await asked(talk, lead, "GET", RULES, 200)
     await asked(talk, lead, "PUT", f"{RULES}/messages", 403, json={"days": 100})
@@ -83,7 +85,7 @@ async def test_the_lead_holds_and_sees_but_does_not_decide_and_others_do_neither
 
 
 async def test_what_is_held_is_not_erased_before_it_is_released(
-    talk: Talk, house: House, officer: Actor, databases: Databases
+    talk: MessagingClient, ctx: AppContext, officer: Actor, databases: Databases
 ) -> None:
     manager = await talk.person(officer, "care_manager")
     path = await talk.begin(manager, await talk.person(officer))
@@ -107,14 +109,14 @@ async def test_what_is_held_is_not_erased_before_it_is_released(
     assert (seen["reference"], seen["released_by"]) == ("case-17", str(officer.user_id))
     assert (await asked(talk, officer, "GET", HOLDS, 200, params={"standing": "true"}))["items"] == []
     acts = "select action from audit_log where object_type = 'hold' order by id"
-    assert [row["action"] for row in await factories.rows(house, officer, acts)] == ["hold.placed", "hold.released"]
+    assert [row["action"] for row in await factories.rows(ctx, officer, acts)] == ["hold.placed", "hold.released"]
 
 
 async def erased(databases: Databases, officer: Actor) -> int:
     """How many messages a round of the keeper erases."""
     database = Database(databases.keeper, most=1)
     await database.open()
-    keeper = Actor(officer.tenant_id, NOBODY, "service")
+    keeper = Actor(officer.tenant_id, NIL_UUID, "service")
     try:
         async with database.acting_as(keeper) as conn:
             return await erase_batch(conn, keeper, "messages")
@@ -123,12 +125,12 @@ async def erased(databases: Databases, officer: Actor) -> int:
 
 
 async def test_a_message_is_held_that_is_there_and_of_that_conversation(
-    talk: Talk, house: House, officer: Actor
+    talk: MessagingClient, ctx: AppContext, officer: Actor
 ) -> None:
     manager = await talk.person(officer, "care_manager")
     path, elsewhere = [await talk.begin(manager, await talk.person(officer)) for _ in range(2)]
     message = (await talk.say(manager, path, "Tea?"))["id"]
-    stranger = await factories.make_actor(house, "care_manager")
+    stranger = await factories.make_actor(ctx, "care_manager")
     their_path = await talk.begin(stranger, await talk.person(stranger))
     theirs = (await talk.say(stranger, their_path, "Tea?"))["id"]
     for of, held in ((path, str(uuid.uuid4())), (path, theirs), (elsewhere, message)):
@@ -136,7 +138,7 @@ async def test_a_message_is_held_that_is_there_and_of_that_conversation(
         await asked(talk, officer, "POST", HOLDS, 404, json=body)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await factories.rows(
-                house, officer, "insert into retention_holds (tenant_id, conversation_id, message_id, reference, "
+                ctx, officer, "insert into retention_holds (tenant_id, conversation_id, message_id, reference, "
                 "placed_by) values (%s, %s, %s, 'case-1', %s) returning id",
                 officer.tenant_id, uuid.UUID(of.rpartition("/")[2]), uuid.UUID(held), officer.user_id,
             )  # fmt: skip
@@ -146,7 +148,7 @@ async def test_a_message_is_held_that_is_there_and_of_that_conversation(
 
 
 async def test_nobody_sees_or_releases_anothers_hold_on_their_own_message_nor_acts_on_it(
-    talk: Talk, house: House, officer: Actor
+    talk: MessagingClient, ctx: AppContext, officer: Actor
 ) -> None:
     lead = await talk.person(officer, "safeguarding_lead")
     path = await talk.begin(lead, await talk.person(officer))
@@ -162,8 +164,10 @@ async def test_nobody_sees_or_releases_anothers_hold_on_their_own_message_nor_ac
     assert [act["action"] for act in acts] == ["hold.placed"]
 
 
-async def test_nothing_is_held_that_is_not_there_or_is_anothers(talk: Talk, house: House, officer: Actor) -> None:
-    stranger = await factories.make_actor(house, "care_manager")
+async def test_nothing_is_held_that_is_not_there_or_is_anothers(
+    talk: MessagingClient, ctx: AppContext, officer: Actor
+) -> None:
+    stranger = await factories.make_actor(ctx, "care_manager")
     theirs = (await talk.begin(stranger, await talk.person(stranger))).rpartition("/")[2]
     for conversation in (str(uuid.uuid4()), theirs):
         body = {"conversation_id": conversation, "reference": "case-1"}

@@ -11,10 +11,10 @@ from comms.identity.accounts.operator_enrolment import enrol
 from comms.kernel.access.roles import PRIVILEGED
 from comms.kernel.database import Actor
 from comms.kernel.settings import Settings
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms import walked
-from tests.comms.mailed import Letters, letters
+from tests.comms import recording_fixtures
+from tests.comms.fake_smtp import MailServer, mail_server
 
 pytestmark = pytest.mark.anyio
 
@@ -25,10 +25,10 @@ def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-async def names(house: House, actor: Actor) -> dict[str, str]:
+async def names(ctx: AppContext, actor: Actor) -> dict[str, str]:
     """The slugs that the person comes in with."""
     found = await factories.rows(
-        house, actor, "select t.slug as tenant, u.slug as user from tenants t join users u on u.tenant_id = t.id "
+        ctx, actor, "select t.slug as tenant, u.slug as user from tenants t join users u on u.tenant_id = t.id "
         "where u.id = %s", actor.user_id,
     )  # fmt: skip
     return found[0]
@@ -37,15 +37,15 @@ async def names(house: House, actor: Actor) -> dict[str, str]:
 class Staff:
     """A tenant with the people who manage and approve, and the client that speaks for each of them."""
 
-    def __init__(self, client: httpx.AsyncClient, house: House, people: dict[str, Actor]) -> None:
-        self.client, self.house, self.people = client, house, people
+    def __init__(self, client: httpx.AsyncClient, ctx: AppContext, people: dict[str, Actor]) -> None:
+        self.client, self.ctx, self.people = client, ctx, people
 
     def __getitem__(self, role: str) -> Actor:
         return self.people[role]
 
     async def ask(self, role: str | Actor, method: str, path: str, json: Any = None) -> httpx.Response:
         actor = self.people[role] if isinstance(role, str) else role
-        return await self.client.request(method, path, json=json, headers=factories.bearer(self.house, actor))
+        return await self.client.request(method, path, json=json, headers=factories.bearer(self.ctx, actor))
 
     async def waiting(self, role: str) -> list[dict[str, Any]]:
         answer = await self.ask(role, "GET", "/api/account-changes?state=waiting")
@@ -58,19 +58,19 @@ class Staff:
 
 
 @pytest.fixture
-async def staff(client: httpx.AsyncClient, house: House) -> Staff:
-    return await make_staff(client, house)
+async def staff(client: httpx.AsyncClient, ctx: AppContext) -> Staff:
+    return await make_staff(client, ctx)
 
 
-async def make_staff(client: httpx.AsyncClient, house: House) -> Staff:
-    admin = await factories.make_actor(house, "platform_admin")
+async def make_staff(client: httpx.AsyncClient, ctx: AppContext) -> Staff:
+    admin = await factories.make_actor(ctx, "platform_admin")
     roles = ("data_protection_officer", "safeguarding_lead", "reviewer", "care_manager", "care_worker")
-    people = {role: await factories.make_user(house, admin.tenant_id, role) for role in roles}
-    return Staff(client, house, {**people, "platform_admin": admin})
+    people = {role: await factories.make_user(ctx, admin.tenant_id, role) for role in roles}
+    return Staff(client, ctx, {**people, "platform_admin": admin})
 
 
-async def redeem(client: httpx.AsyncClient, house: House, person: Actor, code: str) -> httpx.Response:
-    sent = {**await names(house, person), "code": code, "new_password": PASSWORD}
+async def redeem(client: httpx.AsyncClient, ctx: AppContext, person: Actor, code: str) -> httpx.Response:
+    sent = {**await names(ctx, person), "code": code, "new_password": PASSWORD}
     return await client.post("/api/auth/password-reset", json=sent)
 
 
@@ -78,23 +78,23 @@ async def redeem(client: httpx.AsyncClient, house: House, person: Actor, code: s
 
 
 async def test_a_printed_code_has_two_halves_and_neither_opens_anything_alone(
-    client: httpx.AsyncClient, house: House, staff: Staff
+    client: httpx.AsyncClient, ctx: AppContext, staff: Staff
 ) -> None:
     carer = staff["care_worker"]
     made = await staff.ask("care_manager", "POST", f"/api/users/{carer.user_id}/password-reset")
     assert (made.status_code, made.json()["change"]["state"]) == (201, "waiting")
     first = made.json()["first_half"]
-    before = await redeem(client, house, carer, f"{first} {first}")
+    before = await redeem(client, ctx, carer, f"{first} {first}")
     assert (before.status_code, slug_of(before)) == (401, "reset-invalid")
     assert slug_of(await staff.approve("care_manager", made.json()["change"])) == "change-asked-by-you"
     approved = await staff.approve("safeguarding_lead", made.json()["change"])
     assert approved.status_code == 200, approved.text
     second = approved.json()["second_half"]
     for guess in (f"{first} {first}", f"{second} {second}", first, second, ""):
-        assert (await redeem(client, house, carer, guess)).status_code == 401, guess
-    assert (await redeem(client, house, carer, f"{second.upper()} {first}")).status_code == 204
-    assert (await redeem(client, house, carer, f"{first} {second}")).status_code == 401  # once
-    signed_in = await client.post("/api/auth/sign-in", json={**await names(house, carer), "password": PASSWORD})
+        assert (await redeem(client, ctx, carer, guess)).status_code == 401, guess
+    assert (await redeem(client, ctx, carer, f"{second.upper()} {first}")).status_code == 204
+    assert (await redeem(client, ctx, carer, f"{first} {second}")).status_code == 401  # once
+    signed_in = await client.post("/api/auth/sign-in", json={**await names(ctx, carer), "password": PASSWORD})
     assert signed_in.status_code == 200
     told = await staff.ask("care_worker", "GET", "/api/me/account-changes")
     assert [(item["kind"], item["state"], item["asked_by"], item["decided_by"]) for item in told.json()["items"]] == [
@@ -102,12 +102,12 @@ async def test_a_printed_code_has_two_halves_and_neither_opens_anything_alone(
     ]
     officers = await staff.ask("data_protection_officer", "GET", "/api/account-changes")
     assert officers.json()["items"] == told.json()["items"]
-    page = await client.get("/", headers=factories.bearer(house, carer))
+    page = await client.get("/", headers=factories.bearer(ctx, carer))
     assert "Your account was changed" in page.text
 
 
 async def test_a_newer_reset_takes_the_place_of_the_older_and_a_withdrawn_one_opens_nothing(
-    client: httpx.AsyncClient, house: House, staff: Staff
+    client: httpx.AsyncClient, ctx: AppContext, staff: Staff
 ) -> None:
     path = f"/api/users/{staff['care_worker'].user_id}/password-reset"
     older, newer = await staff.ask("care_manager", "POST", path), await staff.ask("care_manager", "POST", path)
@@ -116,32 +116,32 @@ async def test_a_newer_reset_takes_the_place_of_the_older_and_a_withdrawn_one_op
     withdrawn = await staff.ask("care_manager", "POST", f"/api/account-changes/{change['id']}/refuse")
     assert withdrawn.json()["state"] == "withdrawn"
     assert (await staff.approve("safeguarding_lead", change)).status_code == 404
-    kept = await factories.rows(house, staff["care_manager"], "select 1 from enrolments")
+    kept = await factories.rows(ctx, staff["care_manager"], "select 1 from enrolments")
     assert kept == []
 
 
-async def test_a_carer_does_not_see_what_was_changed_of_who_made_them(house: House, staff: Staff) -> None:
+async def test_a_carer_does_not_see_what_was_changed_of_who_made_them(ctx: AppContext, staff: Staff) -> None:
     manager = staff["care_manager"]
     made = await staff.ask("care_manager", "POST", "/api/users", {"display_name": "Bo", "role": "care_worker"})
     await staff.ask("platform_admin", "POST", f"/api/users/{manager.user_id}/password-reset")
     carer = Actor(manager.tenant_id, made.json()["id"], "care_worker")
     assert (await staff.ask(carer, "GET", "/api/me/account-changes")).json()["items"] == []
-    assert await factories.rows(house, carer, "select 1 from account_changes") == []
+    assert await factories.rows(ctx, carer, "select 1 from account_changes") == []
     assert len((await staff.ask("care_manager", "GET", "/api/me/account-changes")).json()["items"]) == 1
 
 
-async def test_a_release_ends_every_sign_in_of_the_person(house: House, staff: Staff) -> None:
-    inside = await factories.signed_in(house, staff["reviewer"])
+async def test_a_release_ends_every_sign_in_of_the_person(ctx: AppContext, staff: Staff) -> None:
+    inside = await factories.signed_in(ctx, staff["reviewer"])
     made = await staff.ask("safeguarding_lead", "POST", f"/api/users/{staff['reviewer'].user_id}/password-reset")
     assert (await staff.ask(inside, "GET", "/api/me")).status_code == 200
     assert (await staff.approve("data_protection_officer", made.json()["change"])).status_code == 200
     assert (await staff.ask(inside, "GET", "/api/me")).status_code == 401
 
 
-async def test_the_database_shows_codes_to_nobody(house: House, staff: Staff) -> None:
+async def test_the_database_shows_codes_to_nobody(ctx: AppContext, staff: Staff) -> None:
     await staff.ask("care_manager", "POST", f"/api/users/{staff['care_worker'].user_id}/password-reset")
     for actor in staff.people.values():
-        assert await factories.rows(house, actor, "select 1 from enrolments") == []
+        assert await factories.rows(ctx, actor, "select 1 from enrolments") == []
 
 
 # --- the second person ------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ async def test_the_database_shows_codes_to_nobody(house: House, staff: Staff) ->
 
 @pytest.mark.parametrize("role", sorted(PRIVILEGED))
 async def test_an_account_that_reads_alerts_or_manages_accounts_opens_when_a_second_person_approves(
-    house: House, staff: Staff, role: str
+    ctx: AppContext, staff: Staff, role: str
 ) -> None:
     made = await staff.ask("platform_admin", "POST", "/api/users", {"display_name": "New", "role": role})
     assert (made.status_code, made.json()["active"]) == (201, False)
@@ -164,7 +164,7 @@ async def test_an_account_that_reads_alerts_or_manages_accounts_opens_when_a_sec
     assert (await staff.ask(person, "GET", "/api/me")).status_code == 200
 
 
-async def test_a_role_is_raised_and_a_closed_account_opened_by_two(house: House, staff: Staff) -> None:
+async def test_a_role_is_raised_and_a_closed_account_opened_by_two(ctx: AppContext, staff: Staff) -> None:
     carer = staff["care_worker"]
     path = f"/api/users/{carer.user_id}"
     asked = await staff.ask("platform_admin", "PUT", path, {"role": "safeguarding_lead"})
@@ -182,26 +182,26 @@ async def test_a_role_is_raised_and_a_closed_account_opened_by_two(house: House,
     assert (await staff.ask("platform_admin", "GET", path)).json()["active"] is True
 
 
-async def test_a_second_factor_comes_off_a_privileged_account_by_two(house: House, staff: Staff) -> None:
+async def test_a_second_factor_comes_off_a_privileged_account_by_two(ctx: AppContext, staff: Staff) -> None:
     path = f"/api/users/{staff['reviewer'].user_id}/second-factor"
     asked = await staff.ask("safeguarding_lead", "DELETE", path)
     assert (asked.status_code, asked.json()["state"]) == (202, "waiting")
-    inside = await factories.signed_in(house, staff["reviewer"])
+    inside = await factories.signed_in(ctx, staff["reviewer"])
     assert (await staff.approve("data_protection_officer", asked.json())).status_code == 200
     assert (await staff.ask(inside, "GET", "/api/me")).status_code == 401
 
 
-async def test_nobody_approves_a_change_to_their_own_account(house: House, staff: Staff) -> None:
-    other = await factories.make_user(house, staff["platform_admin"].tenant_id, "platform_admin")
+async def test_nobody_approves_a_change_to_their_own_account(ctx: AppContext, staff: Staff) -> None:
+    other = await factories.make_user(ctx, staff["platform_admin"].tenant_id, "platform_admin")
     officer = staff["data_protection_officer"]
     made = await staff.ask(other, "POST", f"/api/users/{officer.user_id}/password-reset")
     assert slug_of(await staff.approve("data_protection_officer", made.json()["change"])) == "change-asked-by-you"
     assert (await staff.approve("platform_admin", made.json()["change"])).status_code == 200
 
 
-async def test_a_second_account_of_who_asked_is_no_second_person(house: House, staff: Staff) -> None:
+async def test_a_second_account_of_who_asked_is_no_second_person(ctx: AppContext, staff: Staff) -> None:
     admin = staff["platform_admin"]
-    other = await factories.make_user(house, admin.tenant_id, "data_protection_officer")
+    other = await factories.make_user(ctx, admin.tenant_id, "data_protection_officer")
     join = f"/api/users/{other.user_id}/person"
     joined = await staff.ask("platform_admin", "PUT", join, {"user_id": str(admin.user_id)})
     assert joined.status_code == 202
@@ -221,7 +221,7 @@ async def test_a_refused_account_stays_closed(staff: Staff) -> None:
     assert (await staff.ask("platform_admin", "GET", f"/api/users/{made.json()['id']}")).json()["active"] is False
 
 
-async def test_closing_an_account_withdraws_what_waits_for_it(house: House, staff: Staff) -> None:
+async def test_closing_an_account_withdraws_what_waits_for_it(ctx: AppContext, staff: Staff) -> None:
     path = f"/api/users/{staff['care_worker'].user_id}"
     await staff.ask("platform_admin", "PUT", path, {"role": "safeguarding_lead"})
     await staff.ask("platform_admin", "POST", f"{path}/password-reset")
@@ -231,7 +231,7 @@ async def test_closing_an_account_withdraws_what_waits_for_it(house: House, staf
     assert await staff.waiting("data_protection_officer") == []
     for change in waiting:
         assert (await staff.approve("data_protection_officer", change)).status_code == 404
-    assert await factories.rows(house, staff["care_manager"], "select 1 from enrolments") == []
+    assert await factories.rows(ctx, staff["care_manager"], "select 1 from enrolments") == []
     assert (await staff.ask("platform_admin", "GET", path)).json()["active"] is False
 
 
@@ -254,7 +254,7 @@ async def test_a_role_that_is_approved_opens_no_closed_account(staff: Staff) -> 
     assert (account["role"], account["active"]) == ("reviewer", False)
 
 
-async def test_a_change_that_nobody_approved_in_time_is_over(house: House, staff: Staff) -> None:
+async def test_a_change_that_nobody_approved_in_time_is_over(ctx: AppContext, staff: Staff) -> None:
     made = await staff.ask("care_manager", "POST", f"/api/users/{staff['care_worker'].user_id}/password-reset")
     assert made.status_code == 201
     change = made.json()["change"]
@@ -263,7 +263,7 @@ async def test_a_change_that_nobody_approved_in_time_is_over(house: House, staff
         "user_id, 'second_factor', role, 'waiting', asked_by, now() - interval '1 second' from account_changes "
         "where id = %s returning id"
     )
-    (row,) = await factories.rows(house, staff["care_manager"], overdue, change["id"])
+    (row,) = await factories.rows(ctx, staff["care_manager"], overdue, change["id"])
     assert (await staff.approve("data_protection_officer", {"id": row["id"]})).status_code == 404
     listed = await staff.ask("data_protection_officer", "GET", "/api/account-changes?state=expired")
     assert [item["id"] for item in listed.json()["items"]] == [str(row["id"])]
@@ -272,17 +272,17 @@ async def test_a_change_that_nobody_approved_in_time_is_over(house: House, staff
 # --- who is named -----------------------------------------------------------------------------------------------------
 
 
-async def name_in_an_alert(house: House, worker_house: House, client: httpx.AsyncClient, role: str) -> Staff:
+async def name_in_an_alert(ctx: AppContext, worker_ctx: AppContext, client: httpx.AsyncClient, role: str) -> Staff:
     """A tenant in which an open alert is about its person with this role."""
-    made, alert = await walked.make_alert(house, worker_house)
+    made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
     roles = ("platform_admin", "data_protection_officer", "reviewer", "care_manager", "safeguarding_lead")
-    people = {each: await factories.make_user(house, made.tenant_id, each) for each in roles}
+    people = {each: await factories.make_user(ctx, made.tenant_id, each) for each in roles}
     answer = await client.post(
         f"/api/alerts/{alert.id}/subjects", json={"user_id": str(people[role].user_id)},
-        headers=factories.bearer(house, made.lead),
+        headers=factories.bearer(ctx, made.lead),
     )  # fmt: skip
     assert answer.status_code < 300, answer.text
-    found = Staff(client, house, people)
+    found = Staff(client, ctx, people)
     found.people["other_lead"] = made.lead
     return found
 
@@ -294,9 +294,9 @@ async def alerts_seen(staff: Staff, actor: Actor) -> int:
 
 
 async def test_what_a_lead_asks_for_while_an_alert_is_about_her_comes_to_nothing_and_does_not_say_why(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    staff = await name_in_an_alert(house, worker_house, client, "safeguarding_lead")
+    staff = await name_in_an_alert(ctx, worker_ctx, client, "safeguarding_lead")
     assert await alerts_seen(staff, staff["other_lead"]) == 1
     assert await alerts_seen(staff, staff["safeguarding_lead"]) == 0
     made = await staff.ask("safeguarding_lead", "POST", "/api/users", {"display_name": "Me", "role": "reviewer"})
@@ -314,10 +314,10 @@ async def test_what_a_lead_asks_for_while_an_alert_is_about_her_comes_to_nothing
 
 
 async def test_a_second_account_of_a_person_whom_an_alert_is_about_does_not_see_it(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    staff = await name_in_an_alert(house, worker_house, client, "reviewer")
-    second = await factories.make_user(house, staff["reviewer"].tenant_id, "data_protection_officer")
+    staff = await name_in_an_alert(ctx, worker_ctx, client, "reviewer")
+    second = await factories.make_user(ctx, staff["reviewer"].tenant_id, "data_protection_officer")
     assert await alerts_seen(staff, second) == 1
     joined = await staff.ask(
         "platform_admin", "PUT", f"/api/users/{second.user_id}/person", {"user_id": str(staff["reviewer"].user_id)}
@@ -326,20 +326,20 @@ async def test_a_second_account_of_a_person_whom_an_alert_is_about_does_not_see_
     assert (await staff.approve("data_protection_officer", joined.json())).status_code == 200
     assert await alerts_seen(staff, second) == 0
     alert_events = "select 1 from events where type like 'safeguarding.alert%%'"
-    assert await factories.rows(house, second, alert_events) == []
+    assert await factories.rows(ctx, second, alert_events) == []
 
 
-async def persons(house: House, reader: Actor, *accounts: Any) -> int:
+async def persons(ctx: AppContext, reader: Actor, *accounts: Any) -> int:
     """How many people these accounts belong to."""
     found = await factories.rows(
-        house, reader, "select person_id from users where id = any(%s::uuid[])", [str(account) for account in accounts]
+        ctx, reader, "select person_id from users where id = any(%s::uuid[])", [str(account) for account in accounts]
     )
     assert len(found) == len(accounts)
     return len({row["person_id"] for row in found})
 
 
 async def test_an_account_with_the_same_address_is_the_same_persons_once_a_second_person_says_so(
-    house: House, staff: Staff
+    ctx: AppContext, staff: Staff
 ) -> None:
     both = {"display_name": "Ann", "email": "ann@oak.example"}
     first = await staff.ask("platform_admin", "POST", "/api/users", {**both, "role": "care_worker"})
@@ -347,27 +347,27 @@ async def test_an_account_with_the_same_address_is_the_same_persons_once_a_secon
         "platform_admin", "POST", "/api/users", {**both, "role": "reviewer", "email": "ANN@oak.example"}
     )
     accounts = (first.json()["id"], second.json()["id"])
-    assert await persons(house, staff["platform_admin"], *accounts) == 2
+    assert await persons(ctx, staff["platform_admin"], *accounts) == 2
     opening, joining = sorted(await staff.waiting("data_protection_officer"), key=lambda change: change["kind"])
     assert (joining["kind"], joining["user_id"], joining["same_as"]) == ("person", accounts[1], accounts[0])
     # the account is not opened before it is known whose it is
     early = await staff.approve("data_protection_officer", opening)
     assert (early.status_code, slug_of(early)) == (409, "person-undecided")
     assert (await staff.approve("data_protection_officer", joining)).status_code == 200
-    assert await persons(house, staff["platform_admin"], *accounts) == 1
+    assert await persons(ctx, staff["platform_admin"], *accounts) == 1
     assert (await staff.approve("data_protection_officer", opening)).status_code == 200
 
 
-async def test_nobody_joins_a_lead_to_a_carer_by_typing_her_address(house: House, staff: Staff) -> None:
+async def test_nobody_joins_a_lead_to_a_carer_by_typing_her_address(ctx: AppContext, staff: Staff) -> None:
     lead = staff["safeguarding_lead"]
     address = f"{factories.new_slug('lead')}@oak.example"
     await factories.rows(
-        house, staff["platform_admin"], "update users set email = %s where id = %s returning id", address, lead.user_id
+        ctx, staff["platform_admin"], "update users set email = %s where id = %s returning id", address, lead.user_id
     )
     new = {"display_name": "X", "role": "care_worker", "email": address}
     made = await staff.ask("care_manager", "POST", "/api/users", new)
     assert (made.status_code, made.json()["active"]) == (201, True)
-    assert await persons(house, lead, lead.user_id, made.json()["id"]) == 2
+    assert await persons(ctx, lead, lead.user_id, made.json()["id"]) == 2
     (joining,) = await staff.waiting("data_protection_officer")
     assert slug_of(await staff.approve("care_manager", joining)) == "change-not-yours-to-approve"
     assert slug_of(await staff.approve("safeguarding_lead", joining)) == "change-not-yours-to-approve"
@@ -377,9 +377,9 @@ async def test_nobody_joins_a_lead_to_a_carer_by_typing_her_address(house: House
 
 
 async def test_through_a_carer_whom_she_made_alone_a_manager_breaks_no_glass_of_an_alert_about_herself(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    staff = await name_in_an_alert(house, worker_house, client, "care_manager")
+    staff = await name_in_an_alert(ctx, worker_ctx, client, "care_manager")
     alert = (await staff.ask("other_lead", "GET", "/api/alerts")).json()["items"][0]["id"]
     made = await staff.ask("care_manager", "POST", "/api/users", {"display_name": "Me", "role": "care_worker"})
     other = await staff.ask("platform_admin", "POST", "/api/users", {"display_name": "Bo", "role": "care_worker"})
@@ -392,9 +392,9 @@ async def test_through_a_carer_whom_she_made_alone_a_manager_breaks_no_glass_of_
 
 
 async def test_a_key_that_reads_alerts_waits_for_a_second_person_and_does_not_see_what_is_about_its_maker(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    staff = await name_in_an_alert(house, worker_house, client, "care_manager")
+    staff = await name_in_an_alert(ctx, worker_ctx, client, "care_manager")
     made = await staff.ask("platform_admin", "POST", "/api/service-accounts", key_for("alerts.read"))
     assert (made.status_code, made.json()["active"]) == (201, False)
     key = {"Authorization": f"Bearer {made.json()['key']}"}
@@ -414,7 +414,7 @@ def key_for(*scopes: str) -> dict[str, Any]:
     return {"name": "Rota", "scopes": list(scopes), "expires_at": factories.tomorrow()}
 
 
-async def test_a_program_gets_no_password_and_nobody_gets_its_role(house: House, staff: Staff) -> None:
+async def test_a_program_gets_no_password_and_nobody_gets_its_role(ctx: AppContext, staff: Staff) -> None:
     made = await staff.ask("platform_admin", "POST", "/api/service-accounts", key_for("homes.read"))
     path = f"/api/users/{made.json()['id']}"
     reset = await staff.ask("platform_admin", "POST", f"{path}/password-reset")
@@ -429,7 +429,7 @@ async def test_a_program_gets_no_password_and_nobody_gets_its_role(house: House,
     assert (own.status_code, slug_of(own)) == (403, "service-has-no-password")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         await factories.rows(
-            house, program, "insert into passwords (tenant_id, user_id, hash) values (%s, %s, 'x') returning 1",
+            ctx, program, "insert into passwords (tenant_id, user_id, hash) values (%s, %s, 'x') returning 1",
             program.tenant_id, program.user_id,
         )  # fmt: skip
 
@@ -439,12 +439,12 @@ async def test_a_program_gets_no_password_and_nobody_gets_its_role(house: House,
 
 @pytest.fixture
 async def post() -> Any:
-    async with letters() as open_letters:
+    async with mail_server() as open_letters:
         yield open_letters
 
 
 async def test_where_e_mail_is_set_up_the_code_goes_to_the_person_and_to_nobody_else(
-    settings: Settings, house: House, post: Letters
+    settings: Settings, ctx: AppContext, post: MailServer
 ) -> None:
     mailing = create_app(settings.model_copy(update=post.settings))
     transport = httpx.ASGITransport(app=mailing, client=(factories.new_address(), 4711))
@@ -452,7 +452,7 @@ async def test_where_e_mail_is_set_up_the_code_goes_to_the_person_and_to_nobody_
         mailing.router.lifespan_context(mailing),
         httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as client,
     ):
-        staff = await make_staff(client, house)
+        staff = await make_staff(client, ctx)
         person = {"display_name": "Ann", "role": "care_worker", "email": "ann@oak.example"}
         made = (await staff.ask("care_manager", "POST", "/api/users", person)).json()
         carer = Actor(staff["care_manager"].tenant_id, made["id"], "care_worker")
@@ -462,7 +462,7 @@ async def test_where_e_mail_is_set_up_the_code_goes_to_the_person_and_to_nobody_
         assert letter["To"] == "ann@oak.example"
         code = letter.get_content().partition("Code")[2].split()[0]
         assert code not in reset.text
-        assert (await redeem(client, house, carer, code)).status_code == 204
+        assert (await redeem(client, ctx, carer, code)).status_code == 204
         # of a privileged account a second person has to approve first
         lead = {"display_name": "Bo", "role": "reviewer", "email": "bo@oak.example"}
         made = (await staff.ask("safeguarding_lead", "POST", "/api/users", lead)).json()
@@ -477,7 +477,7 @@ async def test_where_e_mail_is_set_up_the_code_goes_to_the_person_and_to_nobody_
         assert told == [("bo@oak.example", True), ("bo@oak.example", False)]
 
 
-async def test_a_server_that_does_not_take_the_e_mail_undoes_the_reset(settings: Settings, house: House) -> None:
+async def test_a_server_that_does_not_take_the_e_mail_undoes_the_reset(settings: Settings, ctx: AppContext) -> None:
     nowhere = {"smtp_host": "127.0.0.1", "smtp_port": 1, "smtp_security": "none"}
     mailing = create_app(settings.model_copy(update=nowhere))
     transport = httpx.ASGITransport(app=mailing, raise_app_exceptions=False)
@@ -485,7 +485,7 @@ async def test_a_server_that_does_not_take_the_e_mail_undoes_the_reset(settings:
         mailing.router.lifespan_context(mailing),
         httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as client,
     ):
-        staff = await make_staff(client, house)
+        staff = await make_staff(client, ctx)
         person = {"display_name": "Ann", "role": "care_worker", "email": "ann@oak.example"}
         made = (await staff.ask("care_manager", "POST", "/api/users", person)).json()
         reset = await staff.ask("care_manager", "POST", f"/api/users/{made['id']}/password-reset")
@@ -495,10 +495,10 @@ async def test_a_server_that_does_not_take_the_e_mail_undoes_the_reset(settings:
 
 
 async def test_whoever_runs_the_machine_lets_the_first_people_of_a_tenant_in(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
     tenant, user = factories.new_slug("tenant"), factories.new_slug("lead")
-    code = await enrol(house.database, tenant, user, "safeguarding_lead")
+    code = await enrol(ctx.database, tenant, user, "safeguarding_lead")
     sent = {"tenant": tenant, "user": user, "code": str(code), "new_password": PASSWORD}
     assert (await client.post("/api/auth/password-reset", json=sent)).status_code == 204
     inside = await client.post("/api/auth/sign-in", json={"tenant": tenant, "user": user, "password": PASSWORD})
@@ -508,10 +508,10 @@ async def test_whoever_runs_the_machine_lets_the_first_people_of_a_tenant_in(
     assert [(item["kind"], item["asked_by"]) for item in told] == [("password", None)]
 
 
-async def test_an_account_that_waits_is_opened_by_whoever_runs_the_machine(house: House, staff: Staff) -> None:
+async def test_an_account_that_waits_is_opened_by_whoever_runs_the_machine(ctx: AppContext, staff: Staff) -> None:
     new = {"display_name": "New", "role": "reviewer", "slug": factories.new_slug("new")}
     made = (await staff.ask("platform_admin", "POST", "/api/users", new)).json()
-    tenant = (await names(house, staff["platform_admin"]))["tenant"]
-    await enrol(house.database, tenant, new["slug"], "reviewer")
+    tenant = (await names(ctx, staff["platform_admin"]))["tenant"]
+    await enrol(ctx.database, tenant, new["slug"], "reviewer")
     assert (await staff.ask("platform_admin", "GET", f"/api/users/{made['id']}")).json()["active"] is True
     assert await staff.waiting("data_protection_officer") == []

@@ -10,8 +10,8 @@ import pytest
 from comms.kernel.access.roles import ROLES
 from comms.kernel.database import Actor
 from comms.live.tickets import redeem_ticket
-from comms.web.context import House
-from comms.web.credentials import owner_of
+from comms.web.context import AppContext
+from comms.web.credentials import authenticate
 from instance.provisioning import Databases
 from tests import factories
 
@@ -23,9 +23,11 @@ def new_account(*scopes: str, days: float = 30.0) -> dict[str, Any]:
     return {"name": "Rota", "scopes": scopes or ["homes.read"], "expires_at": expires_at.isoformat()}
 
 
-async def make_key(client: httpx.AsyncClient, house: House, admin: Actor, *scopes: str) -> tuple[dict[str, str], str]:
+async def make_key(
+    client: httpx.AsyncClient, ctx: AppContext, admin: Actor, *scopes: str
+) -> tuple[dict[str, str], str]:
     """The header with which the program calls, and where its account is found."""
-    made = await client.post("/api/service-accounts", json=new_account(*scopes), headers=factories.bearer(house, admin))
+    made = await client.post("/api/service-accounts", json=new_account(*scopes), headers=factories.bearer(ctx, admin))
     assert made.status_code == 201, made.text
     return {"Authorization": f"Bearer {made.json()['key']}"}, made.headers["location"]
 
@@ -34,9 +36,9 @@ def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-async def test_a_key_opens_what_its_scopes_name_and_nothing_else(client: httpx.AsyncClient, house: House) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
-    key, _ = await make_key(client, house, admin, "homes.read", "users.create")
+async def test_a_key_opens_what_its_scopes_name_and_nothing_else(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    admin = await factories.make_actor(ctx, "platform_admin")
+    key, _ = await make_key(client, ctx, admin, "homes.read", "users.create")
     me = (await client.get("/api/me", headers=key)).json()
     assert (me["tenant_id"], me["role"]) == (str(admin.tenant_id), "service")
     assert me["permissions"] == ["homes.read", "users.create"]
@@ -46,15 +48,17 @@ async def test_a_key_opens_what_its_scopes_name_and_nothing_else(client: httpx.A
 
 
 async def test_a_websockets_ticket_is_no_wider_than_the_key_it_was_fetched_with(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    key, _ = await make_key(client, house, await factories.make_actor(house, "platform_admin"))
+    key, _ = await make_key(client, ctx, await factories.make_actor(ctx, "platform_admin"))
     ticket = (await client.post("/api/ws/tickets", headers=key)).json()["ticket"]
-    assert (await redeem_ticket(house.database, ticket)).scopes == frozenset({"homes.read"})
+    assert (await redeem_ticket(ctx.database, ticket)).scopes == frozenset({"homes.read"})
 
 
-async def test_no_key_is_given_what_the_role_service_lacks_or_for_ever(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "platform_admin"))
+async def test_no_key_is_given_what_the_role_service_lacks_or_for_ever(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "platform_admin"))
     wrong = {
         "scope-not-a-services": [new_account("tenants.create"), new_account("homes.read", "audit.read")],
         "expiry-out-of-range": [new_account(days=-1), new_account(days=400)],
@@ -73,13 +77,13 @@ def naive() -> dict[str, Any]:
 
 
 async def test_a_closed_account_or_one_past_its_end_opens_nothing(
-    client: httpx.AsyncClient, house: House, databases: Databases
+    client: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
-    closed, path = await make_key(client, house, admin)
-    expired, _ = await make_key(client, house, admin)
-    assert (await client.delete(path, headers=factories.bearer(house, admin))).status_code == 204
-    assert (await client.get(path, headers=factories.bearer(house, admin))).json()["active"] is False
+    admin = await factories.make_actor(ctx, "platform_admin")
+    closed, path = await make_key(client, ctx, admin)
+    expired, _ = await make_key(client, ctx, admin)
+    assert (await client.delete(path, headers=factories.bearer(ctx, admin))).status_code == 204
+    assert (await client.get(path, headers=factories.bearer(ctx, admin))).json()["active"] is False
     assert slug_of(await client.get("/api/homes", headers=closed)) == "key-invalid"
     assert (await client.get("/api/homes", headers=expired)).status_code == 200
     expire_all(databases, admin)
@@ -96,11 +100,11 @@ def expire_all(databases: Databases, admin: Actor) -> None:
         )
 
 
-async def test_forged_keys_are_told_nothing(client: httpx.AsyncClient, house: House) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
-    key, _ = await make_key(client, house, admin)
+async def test_forged_keys_are_told_nothing(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    admin = await factories.make_actor(ctx, "platform_admin")
+    key, _ = await make_key(client, ctx, admin)
     real = key["Authorization"].removeprefix("Bearer ")
-    stranger = await factories.make_actor(house)
+    stranger = await factories.make_actor(ctx)
     forged = [
         real[:-1], real + "A", real.replace(admin.tenant_id.hex, stranger.tenant_id.hex),
         "wcc_", "wcc_x_y", "wcc_" + "z" * 99,
@@ -111,10 +115,12 @@ async def test_forged_keys_are_told_nothing(client: httpx.AsyncClient, house: Ho
     }
 
 
-async def test_a_key_is_shown_once_kept_as_a_hash_and_its_use_is_noted(client: httpx.AsyncClient, house: House) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
-    headers = factories.bearer(house, admin)
-    key, path = await make_key(client, house, admin)
+async def test_a_key_is_shown_once_kept_as_a_hash_and_its_use_is_noted(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    admin = await factories.make_actor(ctx, "platform_admin")
+    headers = factories.bearer(ctx, admin)
+    key, path = await make_key(client, ctx, admin)
     unused = (await client.get(path, headers=headers)).json()
     assert ("key" in unused, unused["last_used_at"]) == (False, None)
     await client.get("/api/homes", headers=key)
@@ -122,35 +128,35 @@ async def test_a_key_is_shown_once_kept_as_a_hash_and_its_use_is_noted(client: h
     assert noted is not None
     await client.get("/api/homes", headers=key)
     assert (await client.get("/api/service-accounts", headers=headers)).json()["items"][0]["last_used_at"] == noted
-    kept = await factories.rows(house, admin, "select to_jsonb(a)::text as row from service_accounts a")
+    kept = await factories.rows(ctx, admin, "select to_jsonb(a)::text as row from service_accounts a")
     assert key["Authorization"].rpartition("_")[2] not in kept[0]["row"]
 
 
 async def test_none_but_the_platforms_administrator_gives_reads_or_closes_keys(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
-    key, path = await make_key(client, house, admin)
+    admin = await factories.make_actor(ctx, "platform_admin")
+    key, path = await make_key(client, ctx, admin)
     for role in set(ROLES) - {"platform_admin"}:
-        headers = factories.bearer(house, await factories.make_user(house, admin.tenant_id, role))
+        headers = factories.bearer(ctx, await factories.make_user(ctx, admin.tenant_id, role))
         assert (await client.post("/api/service-accounts", json=new_account(), headers=headers)).status_code == 403
         assert (await client.delete(path, headers=headers)).status_code == 403
-    neighbour = factories.bearer(house, await factories.make_actor(house, "platform_admin"))
+    neighbour = factories.bearer(ctx, await factories.make_actor(ctx, "platform_admin"))
     assert (await client.get(path, headers=neighbour)).status_code == 404
     assert (await client.delete(path, headers=neighbour)).status_code == 404
     assert (await client.get("/api/homes", headers=key)).status_code == 200
 
 
-async def test_a_program_has_no_password(client: httpx.AsyncClient, house: House) -> None:
-    key, _ = await make_key(client, house, await factories.make_actor(house, "platform_admin"))
+async def test_a_program_has_no_password(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    key, _ = await make_key(client, ctx, await factories.make_actor(ctx, "platform_admin"))
     answer = await client.put("/api/me/password", json={"new_password": "correct horse battery"}, headers=key)
     assert (answer.status_code, slug_of(answer)) == (403, "service-has-no-password")
 
 
-async def test_tokens_and_keys_come_through_one_door(client: httpx.AsyncClient, house: House) -> None:
-    admin = await factories.make_actor(house, "platform_admin")
-    key, _ = await make_key(client, house, admin)
-    token = factories.bearer(house, admin)
+async def test_tokens_and_keys_come_through_one_door(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    admin = await factories.make_actor(ctx, "platform_admin")
+    key, _ = await make_key(client, ctx, admin)
+    token = factories.bearer(ctx, admin)
     for header, role in ((key, "service"), (token, "platform_admin")):
         credential = header["Authorization"].removeprefix("Bearer ")
-        assert (await owner_of(house.database, house.verifier, credential)).role == role
+        assert (await authenticate(ctx.database, ctx.verifier, credential)).role == role

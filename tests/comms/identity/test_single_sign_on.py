@@ -20,10 +20,10 @@ from comms.app.application import create_app
 from comms.identity.single_sign_on.oidc_client import open_provider
 from comms.identity.single_sign_on.queries import read_claims
 from comms.kernel.settings import Settings
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
-from tests.comms.providers import ProviderAtWork, provider_at_work, saying
+from tests.comms.fake_oidc_provider import FakeOidcProvider, fake_oidc_provider, with_claims
 
 pytestmark = pytest.mark.anyio
 
@@ -31,13 +31,13 @@ HERE = "http://writecare.test"
 
 
 @pytest.fixture
-def provider() -> Iterator[ProviderAtWork]:
-    with provider_at_work() as working:
+def provider() -> Iterator[FakeOidcProvider]:
+    with fake_oidc_provider() as working:
         yield working
 
 
 @pytest.fixture
-def signing_on(settings: Settings, provider: ProviderAtWork) -> Settings:
+def signing_on(settings: Settings, provider: FakeOidcProvider) -> Settings:
     return settings.model_copy(
         update={
             "public_url": HERE, "oidc_issuer": provider.issuer, "oidc_client_id": "connect",
@@ -94,10 +94,10 @@ class Known:
     reader: Any
 
 
-async def introduce(house: House, provider: ProviderAtWork, browser: Browser, **more: Any) -> Known:
+async def introduce(ctx: AppContext, provider: FakeOidcProvider, browser: Browser, **more: Any) -> Known:
     """Tells the provider who the browser's person is: someone of a tenant that is here."""
-    reader = await factories.make_actor(house, "care_manager")
-    tenant = (await factories.rows(house, reader, "select slug from tenants"))[0]["slug"]
+    reader = await factories.make_actor(ctx, "care_manager")
+    tenant = (await factories.rows(ctx, reader, "select slug from tenants"))[0]["slug"]
     user = factories.new_slug("ann")
     claims = {"tenant": tenant, "preferred_username": user, "name": "Ann", "role": "senior-carer", **more}
     await browser.there.put(f"{provider.issuer}/users/{browser.subject}", json=claims)
@@ -115,16 +115,14 @@ async def token_of(browser: Browser) -> dict[str, str]:
 
 
 async def test_a_person_signs_on_and_is_made_here_in_the_role_that_the_table_gives(
-    house: House, provider: ProviderAtWork, browser: Browser
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    known = await introduce(house, provider, browser)
+    known = await introduce(ctx, provider, browser)
     home = await browser.sign_on()
     assert (home.status_code, home.headers["location"]) == (303, "/")
     me = (await browser.here.get("/api/me", headers=await token_of(browser))).json()
     assert me["role"] == "care_worker"
-    made = await factories.rows(
-        house, known.reader, "select slug, display_name from users where id = %s", me["user_id"]
-    )
+    made = await factories.rows(ctx, known.reader, "select slug, display_name from users where id = %s", me["user_id"])
     assert made == [{"slug": known.user, "display_name": "Ann"}]
     again = await browser.sign_on()
     assert again.status_code == 303
@@ -143,14 +141,14 @@ async def test_the_browser_is_sent_with_pkce_and_its_cookie_is_out_of_scripts_re
 
 
 async def test_a_role_given_otherwise_by_the_provider_is_taken_over_and_ends_older_sign_ins(
-    house: House, provider: ProviderAtWork, browser: Browser
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    known = await introduce(house, provider, browser)
+    known = await introduce(ctx, provider, browser)
     await browser.sign_on()
     older = await token_of(browser)
     claims = {"tenant": known.tenant, "preferred_username": known.user, "role": ["staff", "lead"]}
     await browser.there.put(f"{provider.issuer}/users/{browser.subject}", json=claims)
-    provider.twist = saying(amr=["mfa"])
+    provider.twist = with_claims(amr=["mfa"])
     assert (await browser.sign_on()).status_code == 303
     assert (await browser.here.get("/api/me", headers=older)).status_code == 401
     assert (await browser.here.get("/api/me", headers=await token_of(browser))).json()["role"] == "safeguarding_lead"
@@ -167,22 +165,22 @@ async def test_a_role_given_otherwise_by_the_provider_is_taken_over_and_ends_old
     ],
 )
 async def test_what_the_table_does_not_name_lets_nobody_in(
-    house: House, provider: ProviderAtWork, browser: Browser, more: dict[str, Any]
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser, more: dict[str, Any]
 ) -> None:
-    known = await introduce(house, provider, browser, **more)
+    known = await introduce(ctx, provider, browser, **more)
     refused = await browser.sign_on()
     assert (refused.status_code, slug_of(refused)) == (403, "sign-on-claims")
-    assert await factories.rows(house, known.reader, "select 1 from users where slug = %s", known.user) == []
+    assert await factories.rows(ctx, known.reader, "select 1 from users where slug = %s", known.user) == []
 
 
 async def test_a_user_name_given_to_somebody_else_opens_nothing(
-    application: FastAPI, house: House, provider: ProviderAtWork, browser: Browser
+    application: FastAPI, ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    known = await introduce(house, provider, browser)
+    known = await introduce(ctx, provider, browser)
     assert (await browser.sign_on()).status_code == 303
     async with new_browser(application) as elsewhere:
         successor = Browser(elsewhere, browser.there, factories.new_slug("subject"))
-        provider.twist = saying(amr=["mfa"])
+        provider.twist = with_claims(amr=["mfa"])
         claims = {"tenant": known.tenant, "preferred_username": known.user, "role": "lead"}
         await browser.there.put(f"{provider.issuer}/users/{successor.subject}", json=claims)
         refused = await successor.sign_on()
@@ -191,22 +189,22 @@ async def test_a_user_name_given_to_somebody_else_opens_nothing(
 
 
 async def test_an_account_with_a_password_of_its_own_is_not_taken_over(
-    client: httpx.AsyncClient, house: House, provider: ProviderAtWork, browser: Browser
+    client: httpx.AsyncClient, ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    known = await introduce(house, provider, browser)
-    local = await factories.make_user(house, known.reader.tenant_id, "safeguarding_lead")
-    headers = factories.bearer(house, local)
+    known = await introduce(ctx, provider, browser)
+    local = await factories.make_user(ctx, known.reader.tenant_id, "safeguarding_lead")
+    headers = factories.bearer(ctx, local)
     await client.put("/api/me/password", json={"new_password": "correct horse battery"}, headers=headers)
-    slug = (await factories.rows(house, local, "select slug from users where id = %s", local.user_id))[0]["slug"]
+    slug = (await factories.rows(ctx, local, "select slug from users where id = %s", local.user_id))[0]["slug"]
     claims = {"tenant": known.tenant, "preferred_username": slug, "role": "senior-carer"}
     await browser.there.put(f"{provider.issuer}/users/{browser.subject}", json=claims)
     assert slug_of(await browser.sign_on()) == "sign-on-name-taken"
 
 
 async def test_whoever_signs_on_there_sets_no_password_here(
-    house: House, provider: ProviderAtWork, browser: Browser
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    await introduce(house, provider, browser)
+    await introduce(ctx, provider, browser)
     await browser.sign_on()
     password = {"new_password": "correct horse battery"}
     refused = await browser.here.put("/api/me/password", json=password, headers=await token_of(browser))
@@ -214,13 +212,13 @@ async def test_whoever_signs_on_there_sets_no_password_here(
 
 
 async def test_nobody_makes_a_local_password_for_who_signs_on_there(
-    application: FastAPI, house: House, provider: ProviderAtWork, browser: Browser
+    application: FastAPI, ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    known = await introduce(house, provider, browser)
+    known = await introduce(ctx, provider, browser)
     await browser.sign_on()
-    (person,) = await factories.rows(house, known.reader, "select id from users where slug = %s", known.user)
+    (person,) = await factories.rows(ctx, known.reader, "select id from users where slug = %s", known.user)
     path = f"/api/users/{person['id']}/password-reset"
-    refused = await browser.here.post(path, headers=factories.bearer(house, known.reader))
+    refused = await browser.here.post(path, headers=factories.bearer(ctx, known.reader))
     assert (refused.status_code, slug_of(refused)) == (403, "signs-on-elsewhere")
 
 
@@ -229,22 +227,22 @@ async def test_nobody_makes_a_local_password_for_who_signs_on_there(
     [(True, "reviewer", 1, 0), (True, "care_worker", 2, 1), (False, "reviewer", 2, 0), (False, "care_worker", 2, 0)],
 )
 async def test_an_address_that_the_provider_has_verified_says_whose_second_account_it_is(
-    house: House, provider: ProviderAtWork, browser: Browser, verified: bool, role: str, persons: int, waiting: int
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser, verified: bool, role: str, persons: int, waiting: int
 ) -> None:
     # at once where two people made the older account; what one person typed in waits for a second one
     email = f"{factories.new_slug('ann')}@oak.example"
-    known = await introduce(house, provider, browser, email=email, email_verified=verified)
-    admin = await factories.make_user(house, known.reader.tenant_id, "platform_admin")
+    known = await introduce(ctx, provider, browser, email=email, email_verified=verified)
+    admin = await factories.make_user(ctx, known.reader.tenant_id, "platform_admin")
     new = {"display_name": "Ann", "role": role, "email": email.upper()}
-    made = await browser.here.post("/api/users", json=new, headers=factories.bearer(house, admin))
+    made = await browser.here.post("/api/users", json=new, headers=factories.bearer(ctx, admin))
     assert made.status_code == 201
     await browser.sign_on()
     found = await factories.rows(
-        house, known.reader, "select person_id from users where slug = %s or id = %s", known.user, made.json()["id"]
+        ctx, known.reader, "select person_id from users where slug = %s or id = %s", known.user, made.json()["id"]
     )
     assert (len(found), len({row["person_id"] for row in found})) == (2, persons)
     asked = await factories.rows(
-        house, admin, "select same_as, asked_by from account_changes where kind = 'person' and state = 'waiting'"
+        ctx, admin, "select same_as, asked_by from account_changes where kind = 'person' and state = 'waiting'"
     )
     assert [(str(row["same_as"]), row["asked_by"]) for row in asked] == [(made.json()["id"], None)] * waiting
 
@@ -284,14 +282,14 @@ def test_who_reads_alerts_signs_on_with_two_factors_of_which_the_provider_says_s
 
 
 async def test_a_lead_with_one_factor_at_the_provider_is_not_let_in(
-    house: House, provider: ProviderAtWork, browser: Browser
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    known = await introduce(house, provider, browser, role="lead")
+    known = await introduce(ctx, provider, browser, role="lead")
     refused = await browser.sign_on()
     assert (refused.status_code, slug_of(refused)) == (403, "sign-on-one-factor")
     assert (await browser.here.post("/api/auth/refresh", json={})).status_code == 401
-    assert await factories.rows(house, known.reader, "select 1 from users where slug = %s", known.user) == []
-    provider.twist = saying(amr=["pwd", "otp"])
+    assert await factories.rows(ctx, known.reader, "select 1 from users where slug = %s", known.user) == []
+    provider.twist = with_claims(amr=["pwd", "otp"])
     assert (await browser.sign_on()).status_code == 303
 
 
@@ -302,12 +300,10 @@ async def test_the_provider_is_asked_for_the_kinds_of_sign_on_that_have_two_fact
     assert parse_qs(urlsplit(away.headers["location"]).query)["acr_values"] == ["urn:two urn:three"]
 
 
-async def test_a_closed_account_stays_closed(house: House, provider: ProviderAtWork, browser: Browser) -> None:
-    known = await introduce(house, provider, browser)
+async def test_a_closed_account_stays_closed(ctx: AppContext, provider: FakeOidcProvider, browser: Browser) -> None:
+    known = await introduce(ctx, provider, browser)
     await browser.sign_on()
-    await factories.rows(
-        house, known.reader, "update users set active = false where slug = %s returning id", known.user
-    )
+    await factories.rows(ctx, known.reader, "update users set active = false where slug = %s returning id", known.user)
     assert slug_of(await browser.sign_on()) == "account-closed"
 
 
@@ -315,21 +311,21 @@ async def test_a_closed_account_stays_closed(house: House, provider: ProviderAtW
 
 
 async def test_keys_that_the_provider_turned_over_are_fetched_anew(
-    application: FastAPI, signing_on: Settings, house: House, provider: ProviderAtWork, browser: Browser
+    application: FastAPI, signing_on: Settings, ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    await introduce(house, provider, browser)
+    await introduce(ctx, provider, browser)
     async with open_provider(signing_on, keys_again_seconds=0.0) as impatient:
         application.state.provider = impatient
         assert (await browser.sign_on()).status_code == 303
-        provider.turn_keys()
+        provider.rotate_keys()
         assert (await browser.sign_on()).status_code == 303
     assert provider.key_requests == 2
 
 
 async def test_forged_tokens_are_no_stream_of_requests_for_keys(
-    house: House, provider: ProviderAtWork, browser: Browser
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    await introduce(house, provider, browser)
+    await introduce(ctx, provider, browser)
     assert (await browser.sign_on()).status_code == 303
     stranger = RSAKey.generate_key(2048)
     provider.twist = lambda claims, _: jwt.encode({"alg": "RS256", "kid": "unknown"}, claims, stranger)
@@ -365,20 +361,20 @@ def signed_with_the_clients_secret(claims: dict[str, Any], _key: RSAKey) -> str:
 @pytest.mark.parametrize(
     "twist",
     [
-        saying(nonce="another-nonce"), saying(nonce=None),
-        saying(aud="another-client"), saying(aud=["connect", "another-client"]), saying(azp="another-client"),
-        saying(iss="https://elsewhere.example"), saying(sub=None),
-        saying(exp=int(time.time()) - 3600), saying(exp=None), saying(iat=int(time.time()) + 3600),
-        saying(at_hash="AAAAAAAAAAAAAAAAAAAAAA"),
+        with_claims(nonce="another-nonce"), with_claims(nonce=None),
+        with_claims(aud="another-client"), with_claims(aud=["connect", "another-client"]), with_claims(azp="another-client"),
+        with_claims(iss="https://elsewhere.example"), with_claims(sub=None),
+        with_claims(exp=int(time.time()) - 3600), with_claims(exp=None), with_claims(iat=int(time.time()) + 3600),
+        with_claims(at_hash="AAAAAAAAAAAAAAAAAAAAAA"),
         unsigned, signed_with_the_public_key, signed_with_the_clients_secret,
-        lambda claims, key: saying()(claims, key)[:-8] + "AAAAAAAA",
+        lambda claims, key: with_claims()(claims, key)[:-8] + "AAAAAAAA",
         lambda claims, key: "not-a-token",
     ],
 )  # fmt: skip
 async def test_a_token_that_is_not_for_this_journey_is_refused(
-    house: House, provider: ProviderAtWork, browser: Browser, twist: Any
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser, twist: Any
 ) -> None:
-    await introduce(house, provider, browser)
+    await introduce(ctx, provider, browser)
     provider.twist = twist
     refused = await browser.sign_on()
     assert (refused.status_code, slug_of(refused)) == (401, "sign-on-invalid")
@@ -386,14 +382,16 @@ async def test_a_token_that_is_not_for_this_journey_is_refused(
     assert (await browser.here.post("/api/auth/refresh", json={})).status_code == 401
 
 
-async def test_the_twist_alone_is_what_was_refused(house: House, provider: ProviderAtWork, browser: Browser) -> None:
-    await introduce(house, provider, browser)
-    provider.twist = saying(aud=["connect"], azp="connect")
+async def test_the_twist_alone_is_what_was_refused(
+    ctx: AppContext, provider: FakeOidcProvider, browser: Browser
+) -> None:
+    await introduce(ctx, provider, browser)
+    provider.twist = with_claims(aud=["connect"], azp="connect")
     assert (await browser.sign_on()).status_code == 303
 
 
-async def test_a_state_is_good_once(house: House, provider: ProviderAtWork, browser: Browser) -> None:
-    await introduce(house, provider, browser)
+async def test_a_state_is_good_once(ctx: AppContext, provider: FakeOidcProvider, browser: Browser) -> None:
+    await introduce(ctx, provider, browser)
     back = await browser.set_out()
     cookie = browser.here.cookies["wcc_sso"]
     assert (await browser.here.get(back)).status_code == 303
@@ -402,9 +400,9 @@ async def test_a_state_is_good_once(house: House, provider: ProviderAtWork, brow
 
 
 async def test_a_journey_ends_in_the_browser_that_it_began_in(
-    application: FastAPI, house: House, provider: ProviderAtWork, browser: Browser
+    application: FastAPI, ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    await introduce(house, provider, browser)
+    await introduce(ctx, provider, browser)
     back = await browser.set_out()
     async with new_browser(application) as victim:  # who was sent the attacker's address
         assert slug_of(await victim.get(back)) == "sign-on-invalid"
@@ -413,9 +411,9 @@ async def test_a_journey_ends_in_the_browser_that_it_began_in(
 
 
 async def test_a_code_stolen_on_the_way_is_no_use_without_the_verifier(
-    application: FastAPI, house: House, provider: ProviderAtWork, browser: Browser
+    application: FastAPI, ctx: AppContext, provider: FakeOidcProvider, browser: Browser
 ) -> None:
-    await introduce(house, provider, browser)
+    await introduce(ctx, provider, browser)
     stolen = parse_qs(urlsplit(await browser.set_out()).query)["code"][0]
     async with new_browser(application) as thief:
         away = await thief.get("/api/auth/oidc/start")

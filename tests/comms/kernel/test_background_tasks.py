@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from comms.kernel.processes.background_tasks import end
-from comms.live.fan_out import open_feed
-from comms.web.context import House
+from comms.live.fan_out import open_fan_out
+from comms.web.context import AppContext
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def test_what_a_task_raised_stays_with_it() -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_a_feed_that_is_woken_in_the_moment_of_its_end_ends(house: House) -> None:
-    async with open_feed(house) as feed:
+async def test_a_feed_that_is_woken_in_the_moment_of_its_end_ends(ctx: AppContext) -> None:
+    async with open_fan_out(ctx) as fan_out:
         await asyncio.sleep(0.1)  # its watch waits
-        feed.look()
+        fan_out.request_revocation_check()

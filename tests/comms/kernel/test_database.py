@@ -7,11 +7,11 @@ import psycopg
 import pytest
 
 from comms.kernel.database import Database
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import WriteCareError, missing
 from tests import factories
-from tests.comms.relays import look
+from tests.comms.outbox_helpers import query_as_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ async def lonely(databases: Databases) -> AsyncIterator[Database]:
 
 
 async def backend(database: Database) -> int:
-    async with database.acting_for_nobody() as conn:
+    async with database.without_tenant() as conn:
         row = await (await conn.execute("select pg_backend_pid() as pid")).fetchone()
     assert row is not None
     return int(row["pid"])
@@ -37,14 +37,14 @@ async def test_a_connection_that_the_server_closed_is_replaced_before_it_is_lent
 ) -> None:
     before = await backend(lonely)
     assert await backend(lonely) == before  # it is lent again as long as it lives
-    await look(databases, "select pg_terminate_backend(%s, 10000)", before)
+    await query_as_admin(databases, "select pg_terminate_backend(%s, 10000)", before)
     assert await backend(lonely) != before
 
 
 async def test_what_fails_is_undone_whole_and_the_connection_goes_on(
-    lonely: Database, house: House, databases: Databases
+    lonely: Database, ctx: AppContext, databases: Databases
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
+    manager = await factories.make_actor(ctx, "care_manager")
 
     async def build(*names: str) -> None:
         async with lonely.acting_as(manager) as conn:
@@ -57,15 +57,17 @@ async def test_what_fails_is_undone_whole_and_the_connection_goes_on(
         await build("Elm", "Elm")
     with pytest.raises(WriteCareError):
         await build("Oak", "nowhere")
-    assert await look(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == []
+    assert await query_as_admin(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == []
     await build("Ash")
-    assert await look(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == [{"name": "Ash"}]
+    assert await query_as_admin(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == [
+        {"name": "Ash"}
+    ]
 
 
 async def test_a_request_that_is_cut_off_leaves_nothing_behind_and_the_connection_goes_on(
-    lonely: Database, house: House, databases: Databases
+    lonely: Database, ctx: AppContext, databases: Databases
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
+    manager = await factories.make_actor(ctx, "care_manager")
 
     async def build_slowly() -> None:
         async with lonely.acting_as(manager) as conn:
@@ -78,7 +80,7 @@ async def test_a_request_that_is_cut_off_leaves_nothing_behind_and_the_connectio
         building.cancel()
         await asyncio.wait({building})
         assert building.cancelled()
-        async with lonely.acting_for_nobody() as conn:
+        async with lonely.without_tenant() as conn:
             row = await (await conn.execute("select app.tenant() as tenant")).fetchone()
         assert row == {"tenant": None}
-    assert await look(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == []
+    assert await query_as_admin(databases, "select name from homes where tenant_id = %s", manager.tenant_id) == []

@@ -15,14 +15,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from comms.app.application import create_app
 from comms.kernel.database import Actor
-from comms.kernel.decoder_slots import Decoders
+from comms.kernel.decoder_slots import DecoderPool
 from comms.kernel.settings import Settings
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
-from tests.comms.messaging_fixtures import Talk, told
-from tests.comms.processes import api_process
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
+from tests.comms.api_processes import api_process
 from tests.models.confinement.test_process import attacked, results_of
 
 pytestmark = pytest.mark.anyio
@@ -45,8 +45,8 @@ class Work:
 
 
 @contextmanager
-def opened(places: int, wait_seconds: float = LONG) -> Iterator[Decoders]:
-    decoders = Decoders(places, wait_seconds)
+def opened(slots: int, wait_seconds: float = LONG) -> Iterator[DecoderPool]:
+    decoders = DecoderPool(slots, wait_seconds)
     yield decoders
     decoders.close()
 
@@ -159,48 +159,48 @@ def slow_recording() -> bytes:
 
 
 async def send_recording(
-    caller: httpx.AsyncClient, house: House, call: tuple[Actor, uuid.UUID], file: bytes
+    caller: httpx.AsyncClient, ctx: AppContext, call: tuple[Actor, uuid.UUID], file: bytes
 ) -> httpx.Response:
     manager, session_id = call
     return await caller.post(
         "/api/recordings", params={"session_id": str(session_id)}, files={"file": ("call.aac", file)},
-        headers=factories.bearer(house, manager), timeout=300,
+        headers=factories.bearer(ctx, manager), timeout=300,
     )  # fmt: skip
 
 
-async def send_note(caller: httpx.AsyncClient, house: House, manager: Actor) -> httpx.Response:
-    talk = Talk(caller, house)
+async def send_note(caller: httpx.AsyncClient, ctx: AppContext, manager: Actor) -> httpx.Response:
+    talk = MessagingClient(caller, ctx)
     path = await talk.begin(manager, await talk.person(manager))
     return await caller.post(
         "/api/messages/attachments", params={"conversation_id": path.rpartition("/")[2]},
-        files={"file": ("note.txt", NOTE)}, headers=factories.bearer(house, manager), timeout=300,
+        files={"file": ("note.txt", NOTE)}, headers=factories.bearer(ctx, manager), timeout=300,
     )  # fmt: skip
 
 
-async def a_call(house: House) -> tuple[Actor, uuid.UUID]:
-    manager, _, session_id = await factories.make_call(house)
+async def a_call(ctx: AppContext) -> tuple[Actor, uuid.UUID]:
+    manager, _, session_id = await factories.make_call(ctx)
     return manager, session_id
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, House]]:
+async def serving(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, AppContext]]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as caller:
-            yield caller, app.state.house
+            yield caller, app.state.ctx
 
 
 async def test_while_a_tenant_floods_another_is_served_and_attachments_go_on(settings: Settings) -> None:
     few = settings.model_copy(update={"recording_decoders": 2, "decoder_wait_seconds": 300.0})
-    async with serving(few) as (caller, house):
-        flooding, other = await a_call(house), await a_call(house)
+    async with serving(few) as (caller, ctx):
+        flooding, other = await a_call(ctx), await a_call(ctx)
         file = slow_recording()
-        flood = [asyncio.create_task(send_recording(caller, house, flooding, file)) for _ in range(6)]
+        flood = [asyncio.create_task(send_recording(caller, ctx, flooding, file)) for _ in range(6)]
         try:
             await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)  # a place is held, and five wait for it
-            assert (await send_recording(caller, house, other, factories.wav())).status_code == 201
-            assert (await send_note(caller, house, flooding[0])).status_code == 201
+            assert (await send_recording(caller, ctx, other, factories.wav())).status_code == 201
+            assert (await send_note(caller, ctx, flooding[0])).status_code == 201
             assert not all(sent.done() for sent in flood)
         finally:
             for sent in flood:
@@ -210,13 +210,13 @@ async def test_while_a_tenant_floods_another_is_served_and_attachments_go_on(set
 
 async def test_a_place_that_does_not_come_free_is_503_with_when_to_try_again(settings: Settings) -> None:
     few = settings.model_copy(update={"recording_decoders": 2, "decoder_wait_seconds": 0.1})
-    async with serving(few) as (caller, house):
-        call, file = await a_call(house), slow_recording()
-        answers = await asyncio.gather(*(send_recording(caller, house, call, file) for _ in range(3)))
+    async with serving(few) as (caller, ctx):
+        call, file = await a_call(ctx), slow_recording()
+        answers = await asyncio.gather(*(send_recording(caller, ctx, call, file) for _ in range(3)))
         busy = [answer for answer in answers if answer.status_code == 503]
         assert busy
         for answer in busy:
-            assert (told(answer), answer.headers["retry-after"]) == ((503, "decoders-busy"), "1")
+            assert (status_and_slug(answer), answer.headers["retry-after"]) == ((503, "decoders-busy"), "1")
 
 
 async def test_a_child_that_was_taken_over_does_not_reach_postgresql(databases: Databases, tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ async def test_a_child_that_was_taken_over_does_not_reach_postgresql(databases: 
     path = f"{server['host']}/.s.PGSQL.{server['port']}"
     with socket.socket(socket.AF_UNIX) as reached:
         reached.connect(path)  # from here it can be reached
-    with attacked(tmp_path) as places:
-        results = await asyncio.to_thread(results_of, replace(places, unix_socket=path), b"a file from outside")
+    with attacked(tmp_path) as slots:
+        results = await asyncio.to_thread(results_of, replace(slots, unix_socket=path), b"a file from outside")
     assert results["connect to a socket with a path"] == "EPERM"
 
 
@@ -237,22 +237,22 @@ async def test_a_child_that_was_taken_over_does_not_reach_postgresql(databases: 
     [("false", (503, "decoding-unconfined"), (503, "down")), ("true", 201, (200, "degraded"))],
 )
 async def test_where_the_kernel_refuses_to_confine_uploads_are_refused_unless_that_is_allowed(
-    house: House, databases: Databases, allowed: str, taken: object, health: tuple[int, str]
+    ctx: AppContext, databases: Databases, allowed: str, taken: object, health: tuple[int, str]
 ) -> None:
     refused = ("seccomp", "landlock", "unshare", "chroot")
     setting = {"WRITECARE_ALLOW_UNCONFINED_DECODING": allowed}
-    call = await a_call(house)
+    call = await a_call(ctx)
     async with (
-        api_process(house, databases, refused, **setting) as api,
+        api_process(ctx, databases, refused, **setting) as api,
         httpx.AsyncClient(base_url=f"http://{api.address}", trust_env=False, timeout=300) as caller,
     ):
         for answer in (
-            await send_recording(caller, house, call, factories.wav()), await send_note(caller, house, call[0])
+            await send_recording(caller, ctx, call, factories.wav()), await send_note(caller, ctx, call[0])
         ):  # fmt: skip
-            assert (answer.status_code if answer.is_success else told(answer)) == taken
+            assert (answer.status_code if answer.is_success else status_and_slug(answer)) == taken
             assert answer.is_success or answer.headers["retry-after"] == "600"
-        told_health = await caller.get("/health/detailed", headers=factories.operator(house))
+        told_health = await caller.get("/health/detailed", headers=factories.operator(ctx))
         assert (told_health.status_code, told_health.json()["status"]) == health
         assert told_health.json()["confinement"]["processes"] is False
     if taken != 201:
-        assert await factories.rows(house, call[0], "select 1 from recordings") == []
+        assert await factories.rows(ctx, call[0], "select 1 from recordings") == []

@@ -3,14 +3,14 @@
 import httpx
 import pytest
 
-from comms.kernel.access.password_strength import refuse_guessable, words_of
-from comms.web.context import House
+from comms.kernel.access.password_strength import refuse_guessable, split_words
+from comms.web.context import AppContext
 from models.contract.errors import WriteCareError
 from tests import factories
 
 pytestmark = pytest.mark.anyio
 
-CONTEXT = words_of(["Ann Smith", "ann.smith@oak-house.example", "Elm Lodge", "oak"])
+CONTEXT = split_words(["Ann Smith", "ann.smith@oak-house.example", "Elm Lodge", "oak"])
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_a_few_unrelated_words_are_good(password: str) -> None:
     refuse_guessable(password, CONTEXT)
 
 
-async def test_setting_a_password_says_what_to_do_instead(client: httpx.AsyncClient, house: House) -> None:
-    person = await factories.make_actor(house)
-    headers = factories.bearer(house, person)
+async def test_setting_a_password_says_what_to_do_instead(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    person = await factories.make_actor(ctx)
+    headers = factories.bearer(ctx, person)
     answer = await client.put("/api/me/password", json={"new_password": "123456789012"}, headers=headers)
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "password-guessable")
     assert "words" in answer.json()["detail"]
     assert "123456789012" not in answer.text
-    assert await factories.rows(house, person, "select 1 from passwords") == []
+    assert await factories.rows(ctx, person, "select 1 from passwords") == []

@@ -21,11 +21,11 @@ from comms.kernel.storage.scratch_files import open_scratch
 from comms.kernel.storage.segment_encryption import (
     SEGMENT_BYTES,
     TAG_BYTES,
-    Belonging,
-    Span,
+    ByteRange,
+    TrackObjectRef,
     seal,
+    sealed_range,
     sealed_size,
-    sealed_span,
     unseal,
 )
 from models.contract.errors import Kind, WriteCareError
@@ -40,48 +40,50 @@ async def pieces_of(data: bytes, length: int = 100_000) -> AsyncIterator[bytes]:
         yield data[start : start + length]
 
 
-async def sealed(plain: bytes, key: bytes, belonging: Belonging) -> bytes:
-    return b"".join([piece async for piece in seal(pieces_of(plain), key, belonging)])
+async def sealed(plain: bytes, key: bytes, object_ref: TrackObjectRef) -> bytes:
+    return b"".join([piece async for piece in seal(pieces_of(plain), key, object_ref)])
 
 
-async def read(stored: bytes, key: bytes, belonging: Belonging, size: int, span: Span | None = None) -> bytes:
-    wanted = span or Span(0, size)
-    needed = sealed_span(size, wanted)
+async def read(
+    stored: bytes, key: bytes, object_ref: TrackObjectRef, size: int, span: ByteRange | None = None
+) -> bytes:
+    wanted = span or ByteRange(0, size)
+    needed = sealed_range(size, wanted)
     part = pieces_of(stored[needed.start : needed.end])
-    return b"".join([piece async for piece in unseal(part, key, belonging, size, wanted)])
+    return b"".join([piece async for piece in unseal(part, key, object_ref, size, wanted)])
 
 
 def files_under(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def new_belonging() -> Belonging:
-    return Belonging(uuid.uuid4(), uuid.uuid4(), uuid.uuid4())
+def new_object_ref() -> TrackObjectRef:
+    return TrackObjectRef(uuid.uuid4(), uuid.uuid4(), uuid.uuid4())
 
 
 @pytest.mark.parametrize("size", [0, 1, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 3 * SEGMENT_BYTES])
 async def test_what_was_sealed_comes_back(size: int) -> None:
-    key, belonging, plain = secrets.token_bytes(KEY_BYTES), new_belonging(), secrets.token_bytes(size)
-    stored = await sealed(plain, key, belonging)
+    key, object_ref, plain = secrets.token_bytes(KEY_BYTES), new_object_ref(), secrets.token_bytes(size)
+    stored = await sealed(plain, key, object_ref)
     assert len(stored) == sealed_size(size)
-    assert await read(stored, key, belonging, size) == plain
+    assert await read(stored, key, object_ref, size) == plain
 
 
 async def test_any_range_can_be_read_on_its_own() -> None:
-    key, belonging = secrets.token_bytes(KEY_BYTES), new_belonging()
+    key, object_ref = secrets.token_bytes(KEY_BYTES), new_object_ref()
     plain = secrets.token_bytes(2 * SEGMENT_BYTES + 777)
-    stored = await sealed(plain, key, belonging)
+    stored = await sealed(plain, key, object_ref)
     edges = [0, 1, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 2 * SEGMENT_BYTES, len(plain)]
     for start in edges:
         for end in edges:
             if start < end:
-                assert await read(stored, key, belonging, len(plain), Span(start, end)) == plain[start:end]
+                assert await read(stored, key, object_ref, len(plain), ByteRange(start, end)) == plain[start:end]
 
 
 async def test_every_change_is_noticed() -> None:
-    key, belonging = secrets.token_bytes(KEY_BYTES), new_belonging()
+    key, object_ref = secrets.token_bytes(KEY_BYTES), new_object_ref()
     plain = secrets.token_bytes(3 * SEGMENT_BYTES)
-    stored = await sealed(plain, key, belonging)
+    stored = await sealed(plain, key, object_ref)
     first, second, third = (stored[n * SEALED_SEGMENT : (n + 1) * SEALED_SEGMENT] for n in range(3))
     flipped = bytearray(stored)
     flipped[SEGMENT_BYTES // 2] ^= 1
@@ -97,34 +99,34 @@ async def test_every_change_is_noticed() -> None:
     }
     for what, bad in changed.items():
         with pytest.raises(WriteCareError) as noticed:
-            await unseal_all(bad, key, belonging, len(plain))
+            await unseal_all(bad, key, object_ref, len(plain))
         assert (noticed.value.kind, noticed.value.slug) == (Kind.CONFLICT, "recording-damaged"), what
 
 
-async def unseal_all(stored: bytes, key: bytes, belonging: Belonging, size: int) -> bytes:
-    return b"".join([piece async for piece in unseal(pieces_of(stored), key, belonging, size, Span(0, size))])
+async def unseal_all(stored: bytes, key: bytes, object_ref: TrackObjectRef, size: int) -> bytes:
+    return b"".join([piece async for piece in unseal(pieces_of(stored), key, object_ref, size, ByteRange(0, size))])
 
 
 async def test_a_shorter_size_in_the_row_does_not_pass_a_cut_object() -> None:
-    key, belonging = secrets.token_bytes(KEY_BYTES), new_belonging()
-    stored = await sealed(secrets.token_bytes(2 * SEGMENT_BYTES), key, belonging)
+    key, object_ref = secrets.token_bytes(KEY_BYTES), new_object_ref()
+    stored = await sealed(secrets.token_bytes(2 * SEGMENT_BYTES), key, object_ref)
     with pytest.raises(WriteCareError):
-        await unseal_all(stored[:SEALED_SEGMENT], key, belonging, SEGMENT_BYTES)
+        await unseal_all(stored[:SEALED_SEGMENT], key, object_ref, SEGMENT_BYTES)
 
 
 async def test_a_track_cannot_stand_in_for_another() -> None:
-    key, belonging = secrets.token_bytes(KEY_BYTES), new_belonging()
-    stored = await sealed(b"hello", key, belonging)
+    key, object_ref = secrets.token_bytes(KEY_BYTES), new_object_ref()
+    stored = await sealed(b"hello", key, object_ref)
     others = (
-        Belonging(uuid.uuid4(), belonging.recording_id, belonging.track_id),
-        Belonging(belonging.tenant_id, uuid.uuid4(), belonging.track_id),
-        Belonging(belonging.tenant_id, belonging.recording_id, uuid.uuid4()),
+        TrackObjectRef(uuid.uuid4(), object_ref.recording_id, object_ref.track_id),
+        TrackObjectRef(object_ref.tenant_id, uuid.uuid4(), object_ref.track_id),
+        TrackObjectRef(object_ref.tenant_id, object_ref.recording_id, uuid.uuid4()),
     )
     for other in others:
         with pytest.raises(WriteCareError):
             await read(stored, key, other, 5)
     with pytest.raises(WriteCareError):
-        await read(stored, secrets.token_bytes(KEY_BYTES), belonging, 5)
+        await read(stored, secrets.token_bytes(KEY_BYTES), object_ref, 5)
 
 
 @given(size=st.integers(0, 3 * SEGMENT_BYTES), start=st.integers(0), length=st.integers(1))
@@ -132,8 +134,8 @@ async def test_a_track_cannot_stand_in_for_another() -> None:
 def test_the_bytes_fetched_for_a_range_are_whole_segments_that_hold_it(size: int, start: int, length: int) -> None:
     if size == 0:
         return
-    wanted = Span(start % size, min(size, start % size + length))
-    needed = sealed_span(size, wanted)
+    wanted = ByteRange(start % size, min(size, start % size + length))
+    needed = sealed_range(size, wanted)
     assert needed.start % SEALED_SEGMENT == 0
     assert needed.start // SEALED_SEGMENT * SEGMENT_BYTES <= wanted.start
     assert needed.end == sealed_size(size) or needed.end % SEALED_SEGMENT == 0
@@ -206,14 +208,14 @@ async def test_an_object_is_put_whole_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         await objects.put("a/b/c.sealed", broken())
-    assert [stored async for stored in objects.below("a")] == []
+    assert [stored async for stored in objects.list_under("a")] == []
     assert files_under(tmp_path) == []
     await objects.put("a/b/c.sealed", pieces_of(b"0123456789", 3))
-    assert b"".join([piece async for piece in objects.get("a/b/c.sealed", Span(2, 5))]) == b"234"
+    assert b"".join([piece async for piece in objects.get("a/b/c.sealed", ByteRange(2, 5))]) == b"234"
     await objects.delete("a/b/c.sealed")
     await objects.delete("a/b/c.sealed")
     with pytest.raises(WriteCareError) as gone:
-        await anext(objects.get("a/b/c.sealed", Span(0, 1)))
+        await anext(objects.get("a/b/c.sealed", ByteRange(0, 1)))
     assert gone.value.kind == Kind.MISSING
 
 

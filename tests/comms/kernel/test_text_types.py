@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter, ValidationError
 
 from comms.kernel.text_types import Name, Words, shown_name
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.described import Operation, operations
+from tests.comms.openapi_requests import Operation, operations
 from tests.comms.web.test_middleware import assert_problem
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -118,10 +118,10 @@ def free_texts(operation: Operation, schema: dict[str, Any], place: tuple[str, .
 
 @pytest.mark.anyio
 async def test_no_text_of_any_body_is_taken_where_nothing_of_it_can_be_seen(
-    client: httpx.AsyncClient, app: FastAPI, house: House
+    client: httpx.AsyncClient, app: FastAPI, ctx: AppContext
 ) -> None:
     """The schemas are walked: a new field of text is found by itself."""
-    tenant_id = await factories.make_tenant(house)
+    tenant_id = await factories.make_tenant(ctx)
     found = set()
     for operation in operations(app.openapi()):
         schema = operation.body("application/json")
@@ -136,7 +136,7 @@ async def test_no_text_of_any_body_is_taken_where_nothing_of_it_can_be_seen(
             body: Any = "\u200b\u202e"
             for name in reversed(place):
                 body = {name: body}
-            slugs = {await refusal(client, house, operation.method, path, body, role, tenant_id) for role in ROLES}
+            slugs = {await refusal(client, ctx, operation.method, path, body, role, tenant_id) for role in ROLES}
             assert slugs == {"refused"} or "seen" in slugs, (str(operation), place, slugs)
             found.add((operation.path, place[-1]))
     assert {("/api/users", "display_name"), ("/api/messages", "content"), ("/api/homes", "name")} <= found
@@ -147,10 +147,10 @@ ROLES = ("care_manager", "safeguarding_lead", "data_protection_officer", "platfo
 
 
 async def refusal(
-    client: httpx.AsyncClient, house: House, method: str, path: str, body: Any, role: str, tenant_id: Any
+    client: httpx.AsyncClient, ctx: AppContext, method: str, path: str, body: Any, role: str, tenant_id: Any
 ) -> str:
     """`seen` where the answer names the field for what it is, `refused` where the role may not ask at all."""
-    headers = factories.bearer(house, await factories.make_user(house, tenant_id, role)) | {"If-Match": '"1"'}
+    headers = factories.bearer(ctx, await factories.make_user(ctx, tenant_id, role)) | {"If-Match": '"1"'}
     answer = await client.request(method, path, json=body, headers=headers)
     if answer.status_code in (403, 404):
         return "refused"
@@ -160,8 +160,8 @@ async def refusal(
 
 
 @pytest.mark.anyio
-async def test_a_name_that_is_refused_says_which_field_and_why(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_a_name_that_is_refused_says_which_field_and_why(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     sent = {"display_name": "\u202eadA", "role": "resident"}
     answer = await client.post("/api/users", json=sent, headers=headers)
     assert_problem(answer, 422, "text-invalid")

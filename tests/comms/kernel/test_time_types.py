@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter, ValidationError
 
 from comms.kernel.time_types import Time
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.described import Operation, operations
+from tests.comms.openapi_requests import Operation, operations
 from tests.comms.web.test_middleware import assert_problem
 
 TIME: TypeAdapter[datetime] = TypeAdapter(Time)
@@ -83,11 +83,11 @@ async def asked(client: httpx.AsyncClient, bearers: list[dict[str, str]], method
 
 @pytest.mark.anyio
 async def test_no_address_takes_a_bare_number_or_an_impossible_year_for_a_time(
-    client: httpx.AsyncClient, app: FastAPI, house: House
+    client: httpx.AsyncClient, app: FastAPI, ctx: AppContext
 ) -> None:
     """The schemas are walked: a new time is found by itself."""
-    tenant_id = await factories.make_tenant(house)
-    bearers = [factories.bearer(house, await factories.make_user(house, tenant_id, role)) for role in ROLES]
+    tenant_id = await factories.make_tenant(ctx)
+    bearers = [factories.bearer(ctx, await factories.make_user(ctx, tenant_id, role)) for role in ROLES]
     found = set()
     for operation in operations(app.openapi()):
         path = operation.path
@@ -113,8 +113,8 @@ async def test_no_address_takes_a_bare_number_or_an_impossible_year_for_a_time(
 
 
 @pytest.mark.anyio
-async def test_a_period_at_either_end_of_the_years_is_answered(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "safeguarding_lead"))
+async def test_a_period_at_either_end_of_the_years_is_answered(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "safeguarding_lead"))
     ends = [
         ("1900-01-01T00:00:00+00:00", "1901-12-01T00:00:00Z"), ("1900-01-01T00:00:00+14:00", "1900-01-02T00:00:00Z"),
         ("2198-01-01T00:00:00Z", "2199-12-31T23:59:59-14:00"),
@@ -128,8 +128,8 @@ async def test_a_period_at_either_end_of_the_years_is_answered(client: httpx.Asy
 
 
 @pytest.mark.anyio
-async def test_a_key_s_end_is_told_with_its_offset(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "platform_admin"))
+async def test_a_key_s_end_is_told_with_its_offset(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "platform_admin"))
     soon = datetime.now(UTC) + timedelta(days=1)
     new: dict[str, Any] = {"name": "Sync", "scopes": ["sessions.read"]}
     for value in (soon.replace(tzinfo=None).isoformat(), soon.timestamp(), int(soon.timestamp())):

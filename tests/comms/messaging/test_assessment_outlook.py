@@ -6,14 +6,14 @@ import httpx
 import pytest
 
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.messaging_fixtures import Talk
+from tests.comms.messaging_fixtures import MessagingClient
 
 pytestmark = pytest.mark.anyio
 
 
-async def said(talk: Talk, actor: Actor, conversation: str) -> tuple[dict[str, Any], dict[str, Any]]:
+async def said(talk: MessagingClient, actor: Actor, conversation: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a message's sending and its editing are answered of its reading."""
     new = {"conversation_id": conversation.rpartition("/")[2], "content": "He grabbed my arm."}
     sent = await talk.ask(actor, "POST", "/api/messages", json=new)
@@ -25,9 +25,9 @@ async def said(talk: Talk, actor: Actor, conversation: str) -> tuple[dict[str, A
     return sent.json()["reading"], edited.json()["reading"]
 
 
-async def test_without_a_ground_it_is_the_organisation_s_that_lacks(client: httpx.AsyncClient, house: House) -> None:
-    talk = Talk(client, house)
-    carer = await factories.make_actor(house)
+async def test_without_a_ground_it_is_the_organisation_s_that_lacks(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    talk = MessagingClient(client, ctx)
+    carer = await factories.make_actor(ctx)
     conversation = await talk.begin(carer, await talk.person(carer))
     expected = {"will_be_read": False, "reason": "no-lawful-basis", "lacking": "ground", "user_id": None}
     assert await said(talk, carer, conversation) == (expected, expected)
@@ -35,33 +35,33 @@ async def test_without_a_ground_it_is_the_organisation_s_that_lacks(client: http
 
 @pytest.mark.parametrize("role", ["care_worker", "resident", "external"])
 async def test_without_consent_it_is_the_sender_s_that_lacks_until_they_give_it(
-    client: httpx.AsyncClient, house: House, role: str
+    client: httpx.AsyncClient, ctx: AppContext, role: str
 ) -> None:
-    talk = Talk(client, house)
-    manager = await factories.make_actor(house, "care_manager")
+    talk = MessagingClient(client, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
     sender = await talk.person(manager, role)
     conversation = await talk.begin(manager, sender)
-    await factories.put_in_force(house, manager, "analyse")
+    await factories.put_in_force(ctx, manager, "analyse")
     expected = {
         "will_be_read": False, "reason": "consent-missing", "lacking": "consent", "user_id": str(sender.user_id),
     }  # fmt: skip
     assert await said(talk, sender, conversation) == (expected, expected)
-    await factories.grant(house, manager, sender, "analyse")
+    await factories.grant(ctx, manager, sender, "analyse")
     granted = {"will_be_read": True, "reason": "consent-granted", "lacking": None, "user_id": None}
     assert await said(talk, sender, conversation) == (granted, granted)
-    await factories.withdraw(house, manager, sender, "analyse")
+    await factories.withdraw(ctx, manager, sender, "analyse")
     withdrawn = expected | {"reason": "consent-withdrawn"}
     assert await said(talk, sender, conversation) == (withdrawn, withdrawn)
 
 
 async def test_another_member_s_lack_does_not_hold_up_one_s_own_message(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    talk = Talk(client, house)
-    manager = await factories.make_actor(house, "care_manager")
+    talk = MessagingClient(client, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
     colleague = await talk.person(manager)
     conversation = await talk.begin(manager, colleague)
-    await factories.put_in_force(house, manager, "analyse", "public_task")
-    await factories.withdraw(house, manager, colleague, "analyse")
+    await factories.put_in_force(ctx, manager, "analyse", "public_task")
+    await factories.withdraw(ctx, manager, colleague, "analyse")
     assert (await said(talk, manager, conversation))[0]["will_be_read"] is True
     assert (await said(talk, colleague, conversation))[0]["user_id"] == str(colleague.user_id)

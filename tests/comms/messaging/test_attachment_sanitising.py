@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from comms.messaging.attachments.file_names import kept_name, refuse_false_claim
-from comms.messaging.attachments.media_types import KINDS
+from comms.messaging.attachments.media_types import FILE_KINDS
 from comms.messaging.attachments.sanitising import inspection
 from comms.messaging.attachments.sanitising.inspection import Contents, read_contents
 from comms.messaging.attachments.sanitising.text_extraction import MAX_CHARACTERS
-from models.confinement.process import Limits, confined, descriptor_of
+from models.confinement.process import Limits, confined, open_descriptor
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
-from tests.comms import attached
+from tests.comms import attachment_samples
 
 MOST = 64 << 20
 
@@ -60,12 +60,12 @@ def refusal(content: bytes) -> str:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_is_kept_without_its_place_its_time_and_its_camera(format: str) -> None:
-    sent = attached.picture(format)
-    assert attached.CAMERA.encode() in sent
+    sent = attachment_samples.picture(format)
+    assert attachment_samples.CAMERA.encode() in sent
     assert b"GPSLatitude" in sent
     media_type, kept = kept_of(sent)
     assert media_type == f"image/{format.lower()}"
-    for told in (attached.CAMERA.encode(), b"GPS", b"Exif", b"xmpmeta", b"2026:11:23"):
+    for told in (attachment_samples.CAMERA.encode(), b"GPS", b"Exif", b"xmpmeta", b"2026:11:23"):
         assert told not in kept
     with Image.open(io.BytesIO(kept)) as shown:
         assert (shown.format, shown.size, dict(shown.getexif())) == (format, (64, 32), {})
@@ -74,7 +74,7 @@ def test_a_picture_is_kept_without_its_place_its_time_and_its_camera(format: str
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_that_was_taken_sideways_is_kept_upright(format: str) -> None:
-    _, kept = kept_of(attached.picture(format, size=(64, 32), orientation=6))  # 6: turned a quarter to the right
+    _, kept = kept_of(attachment_samples.picture(format, size=(64, 32), orientation=6))  # 6: turned a quarter to the right
     with Image.open(io.BytesIO(kept)) as shown:
         assert shown.size == (32, 64)
         seen = np.asarray(shown.convert("RGB")).astype(int)
@@ -83,8 +83,8 @@ def test_a_picture_that_was_taken_sideways_is_kept_upright(format: str) -> None:
 
 
 def test_what_is_hung_to_the_end_of_a_picture_is_not_kept() -> None:
-    archive = attached.packed({"stolen.txt": b"resident list"})
-    _, kept = kept_of(attached.picture() + archive)
+    archive = attachment_samples.packed({"stolen.txt": b"resident list"})
+    _, kept = kept_of(attachment_samples.picture() + archive)
     assert b"PK\x03\x04" not in kept
     assert not zipfile.is_zipfile(io.BytesIO(kept))
 
@@ -98,7 +98,7 @@ def test_transparency_and_colours_survive() -> None:
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
-    bomb = attached.bomb_png()
+    bomb = attachment_samples.bomb_png()
     assert len(bomb) < 10_000
     assert refusal(bomb) == "attachment-expands"
 
@@ -108,7 +108,7 @@ def test_a_picture_that_moves_is_refused_and_so_is_one_that_is_cut_off() -> None
     file = io.BytesIO()
     frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
     assert refusal(file.getvalue()) == "attachment-type-not-taken"
-    whole = attached.picture(size=(400, 400))
+    whole = attachment_samples.picture(size=(400, 400))
     assert refusal(whole[: len(whole) // 2]) == "attachment-unreadable"
 
 
@@ -116,17 +116,17 @@ def test_a_picture_that_moves_is_refused_and_so_is_one_that_is_cut_off() -> None
 
 
 def test_the_words_inside_documents_are_found() -> None:
-    assert text_of(attached.docx("She fell.", "Bruises on both arms.")) == "She fell.\nBruises on both arms."
-    assert text_of(attached.xlsx("Ada", "12 May")) == "Ada\n12 May"
-    assert text_of(attached.odt("Her arms were bruised")) == "Her arms were bruised"
-    assert text_of(attached.pdf("Ada fell at nine")) == "Ada fell at nine"
+    assert text_of(attachment_samples.docx("She fell.", "Bruises on both arms.")) == "She fell.\nBruises on both arms."
+    assert text_of(attachment_samples.xlsx("Ada", "12 May")) == "Ada\n12 May"
+    assert text_of(attachment_samples.odt("Her arms were bruised")) == "Her arms were bruised"
+    assert text_of(attachment_samples.pdf("Ada fell at nine")) == "Ada fell at nine"
     assert text_of(b"Ada fell at nine\r\n") == "Ada fell at nine"
-    assert text_of(attached.picture()) is None
-    assert text_of(attached.pdf()) is None
+    assert text_of(attachment_samples.picture()) is None
+    assert text_of(attachment_samples.pdf()) is None
 
 
 def test_notes_beside_the_text_are_words_too() -> None:
-    assert text_of(attached.docx_with_comment("All is well.", "Do not tell her son.")) == (
+    assert text_of(attachment_samples.docx_with_comment("All is well.", "Do not tell her son.")) == (
         "All is well.\nDo not tell her son."
     )
 
@@ -147,38 +147,38 @@ def test_more_words_than_are_kept_are_said_to_be_cut() -> None:
 
 
 def test_pictures_inside_a_document_lose_their_place_too() -> None:
-    _, kept = kept_of(attached.docx_with_picture(attached.picture()))
+    _, kept = kept_of(attachment_samples.docx_with_picture(attachment_samples.picture()))
     with zipfile.ZipFile(io.BytesIO(kept)) as document:
         picture = document.read("word/media/image1.jpg")
         assert b'r:embed="rId1"' in document.read("word/document.xml")
     assert picture.startswith(b"\xff\xd8\xff")
-    assert attached.CAMERA.encode() not in picture
+    assert attachment_samples.CAMERA.encode() not in picture
     assert b"GPS" not in picture
 
 
 def test_what_lies_around_a_document_is_not_kept() -> None:
-    sent = attached.docx("Plan") + b"MZ hidden behind the end"
+    sent = attachment_samples.docx("Plan") + b"MZ hidden behind the end"
     _, kept = kept_of(sent)
     assert b"hidden behind" not in kept
 
 
 def test_archives_are_not_taken_and_neither_are_archives_within_documents() -> None:
-    assert refusal(attached.packed({"a.txt": b"x", "b.jpg": attached.picture()})) == "attachment-type-not-taken"
-    assert refusal(attached.packed({})) == "attachment-type-not-taken"
-    inner = attached.packed({"inner.txt": b"x"})
+    assert refusal(attachment_samples.packed({"a.txt": b"x", "b.jpg": attachment_samples.picture()})) == "attachment-type-not-taken"
+    assert refusal(attachment_samples.packed({})) == "attachment-type-not-taken"
+    inner = attachment_samples.packed({"inner.txt": b"x"})
     for hidden in (inner, b"7z\xbc\xaf\x27\x1c" + bytes(20), b"\x1f\x8b\x08" + bytes(20), b"Rar!\x1a\x07\x01\x00"):
-        assert refusal(attached.docx("x", members={"word/embeddings/inner.bin": hidden})) == "attachment-nested-archive"
-    assert refusal(attached.pdf("x", file=inner)) == "attachment-nested-archive"
-    assert refusal(attached.pdf("x") + inner) == "attachment-nested-archive"
+        assert refusal(attachment_samples.docx("x", members={"word/embeddings/inner.bin": hidden})) == "attachment-nested-archive"
+    assert refusal(attachment_samples.pdf("x", file=inner)) == "attachment-nested-archive"
+    assert refusal(attachment_samples.pdf("x") + inner) == "attachment-nested-archive"
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", "..\\..\\boot.ini", "C:\\x", "word/../../x"])
 def test_names_that_lead_out_of_a_document_are_refused(name: str) -> None:
-    assert refusal(attached.docx("x", members={name: b"y"})) == "attachment-leads-out"
+    assert refusal(attachment_samples.docx("x", members={name: b"y"})) == "attachment-leads-out"
 
 
 def test_a_link_inside_a_document_is_refused() -> None:
-    file = io.BytesIO(attached.docx("x"))
+    file = io.BytesIO(attachment_samples.docx("x"))
     with zipfile.ZipFile(file, "a") as document:
         link = zipfile.ZipInfo("word/link")
         link.external_attr = 0o120777 << 16
@@ -187,29 +187,29 @@ def test_a_link_inside_a_document_is_refused() -> None:
 
 
 def test_documents_that_are_small_only_while_they_are_shut_are_refused() -> None:
-    assert refusal(attached.docx("x", members={"word/big.xml": bytes(40 << 20)})) == "attachment-expands"
-    assert refusal(attached.docx("x", members={f"m/{n}.xml": b"" for n in range(2100)})) == "attachment-expands"
+    assert refusal(attachment_samples.docx("x", members={"word/big.xml": bytes(40 << 20)})) == "attachment-expands"
+    assert refusal(attachment_samples.docx("x", members={f"m/{n}.xml": b"" for n in range(2100)})) == "attachment-expands"
     many = {f"word/{n}.xml": os.urandom(8192) + bytes(1 << 20) for n in range(120)}
-    assert refusal(attached.docx("x", members=many)) == "attachment-expands"
+    assert refusal(attachment_samples.docx("x", members=many)) == "attachment-expands"
 
 
 def test_entities_that_multiply_are_refused_at_once() -> None:
     levels = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     laughs = f'<!DOCTYPE d [<!ENTITY a0 "ha">{levels}]><d><p>&a11;</p></d>'.encode()
-    assert refusal(attached.docx(members={"word/document.xml": laughs})) == "attachment-unreadable"
+    assert refusal(attachment_samples.docx(members={"word/document.xml": laughs})) == "attachment-unreadable"
     outside = b'<!DOCTYPE d [<!ENTITY a SYSTEM "file:///etc/passwd">]><d><p>&a;</p></d>'
-    assert refusal(attached.docx(members={"word/document.xml": outside})) == "attachment-unreadable"
+    assert refusal(attachment_samples.docx(members={"word/document.xml": outside})) == "attachment-unreadable"
 
 
 def test_programs_and_macros_are_refused() -> None:
-    assert refusal(attached.docx("x", members={"word/vbaProject.bin": b"y"})) == "attachment-active"
-    assert refusal(attached.docx("x", members={"word/object.bin": b"MZ\x90\0"})) == "attachment-active"
+    assert refusal(attachment_samples.docx("x", members={"word/vbaProject.bin": b"y"})) == "attachment-active"
+    assert refusal(attachment_samples.docx("x", members={"word/object.bin": b"MZ\x90\0"})) == "attachment-active"
     for program in (b"MZ\x90\0" + bytes(60), b"\x7fELF\x02\x01\x01" + bytes(60)):
         assert refusal(program) == "attachment-type-not-taken"
 
 
 def test_what_is_locked_is_refused() -> None:
-    assert refusal(attached.pdf("x", password="secret")) == "attachment-encrypted"
+    assert refusal(attachment_samples.pdf("x", password="secret")) == "attachment-encrypted"
 
 
 # --- sound ---------------------------------------------------------------------------------------------------------
@@ -237,12 +237,12 @@ def heard(file: bytes) -> bytes:
 
 
 def test_a_voice_message_is_kept_without_the_place_where_it_was_spoken() -> None:
-    sent = attached.located_sound()
+    sent = attachment_samples.located_sound()
     assert b"+51.5073" in sent
     media_type, kept = kept_of(sent)
     assert media_type == "audio/mp4"
     assert b"+51.5073" not in kept
-    assert attached.CAMERA.encode() not in kept
+    assert attachment_samples.CAMERA.encode() not in kept
 
 
 def test_a_play_list_behind_the_beginning_of_a_sound_is_not_followed(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_what_is_not_on_the_list_is_not_taken(content: bytes) -> None:
 
 
 _SEEDS = {
-    "jpeg": attached.picture(), "docx": attached.docx("Ada"), "pdf": attached.pdf("Ada"), "wav": factories.wav(0.1),
+    "jpeg": attachment_samples.picture(), "docx": attachment_samples.docx("Ada"), "pdf": attachment_samples.pdf("Ada"), "wav": factories.wav(0.1),
 }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_a_damaged_file_is_refused_or_kept_and_nothing_worse(data: st.DataObject
     slug = None
     try:
         with opened(bytes(content)) as found:
-            assert found.media_type in KINDS
+            assert found.media_type in FILE_KINDS
     except WriteCareError as refused:
         slug = refused.slug
     assert slug is None or slug.startswith("attachment-")
@@ -292,23 +292,23 @@ def test_a_damaged_file_is_refused_or_kept_and_nothing_worse(data: st.DataObject
 
 def test_a_child_that_gives_no_verdict_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "_MEMORY_BYTES", 16 << 20)
-    assert refusal(attached.picture(size=(4_000, 3_000))) in ("attachment-unreadable", "attachment-expands")
+    assert refusal(attachment_samples.picture(size=(4_000, 3_000))) in ("attachment-unreadable", "attachment-expands")
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        *(attached.picture(format, orientation=6) for format in ("JPEG", "PNG", "WEBP")),
-        attached.docx_with_picture(attached.picture("JPEG")),
-        attached.xlsx("Ada", "fell"), attached.odt("Ada fell."), attached.pdf("Ada fell."), attached.located_sound(),
+        *(attachment_samples.picture(format, orientation=6) for format in ("JPEG", "PNG", "WEBP")),
+        attachment_samples.docx_with_picture(attachment_samples.picture("JPEG")),
+        attachment_samples.xlsx("Ada", "fell"), attachment_samples.odt("Ada fell."), attachment_samples.pdf("Ada fell."), attachment_samples.located_sound(),
         "Ada fell – näher am Fenster, sagte Zoë.".encode("cp1252"), "Ada fell.".encode("utf-16"),
     ],
     ids=["jpeg", "png", "webp", "docx", "xlsx", "odt", "pdf", "sound", "latin text", "utf-16 text"],
 )  # fmt: skip
 def test_once_the_child_is_confined_it_lacks_no_module_and_no_encoding(content: bytes) -> None:
     with (
-        descriptor_of(io.BytesIO(content)) as descriptor,
-        confined("tests.comms.watched_child", (), descriptor, Limits(3 << 29, 90)) as records,
+        open_descriptor(io.BytesIO(content)) as descriptor,
+        confined("tests.comms.import_recording_child", (), descriptor, Limits(3 << 29, 90)) as records,
     ):
         found = list(records)
     assert b"E" in [kind for kind, _ in found]
@@ -316,7 +316,7 @@ def test_once_the_child_is_confined_it_lacks_no_module_and_no_encoding(content: 
 
 
 def test_more_than_may_be_kept_is_refused() -> None:
-    with pytest.raises(WriteCareError) as refused, opened(attached.picture(), most=100):
+    with pytest.raises(WriteCareError) as refused, opened(attachment_samples.picture(), most=100):
         pass
     assert (refused.value.kind, refused.value.slug) == (Kind.TOO_LARGE, "attachment-expands")
 
@@ -393,7 +393,7 @@ def test_a_claim_of_another_kind_is_refused_and_a_usual_name_of_the_same_is_not(
 
 
 def test_the_file_that_was_sent_is_left_as_it_was() -> None:
-    content = attached.picture()
+    content = attachment_samples.picture()
     with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as kept:
         sent.write(content)
         read_contents(sent, kept, MOST)

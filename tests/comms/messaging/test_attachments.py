@@ -22,13 +22,13 @@ from comms.messaging.attachments.records import Attachment
 from comms.messaging.attachments.sweep import sweep_attachments
 from comms.messaging.message_records import NewFileMessage
 from comms.safeguarding.message_text import attached_texts
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import WriteCareError
 from tests import factories
-from tests.comms import attached
-from tests.comms.clamds import EICAR, SIGNATURE, Clamd, clamd
-from tests.comms.messaging_fixtures import Talk, told
+from tests.comms import attachment_samples
+from tests.comms.fake_clamd import EICAR, SIGNATURE, Clamd, clamd
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 
 pytestmark = pytest.mark.anyio
 
@@ -36,18 +36,24 @@ NOTE = b"Ada fell at nine. Her left heel is red."
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
-async def two_in_a_conversation(talk: Talk, house: House) -> tuple[Actor, Actor, str]:
-    mia = await factories.make_actor(house, "care_manager")
+async def two_in_a_conversation(talk: MessagingClient, ctx: AppContext) -> tuple[Actor, Actor, str]:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     return mia, sam, await talk.begin(mia, sam)
 
 
 async def upload(
-    talk: Talk, actor: Actor, path: str, content: bytes, name: str = "note.txt", claimed: str = "", **headers: str
+    talk: MessagingClient,
+    actor: Actor,
+    path: str,
+    content: bytes,
+    name: str = "note.txt",
+    claimed: str = "",
+    **headers: str,
 ) -> httpx.Response:
     sent = (name, content, claimed) if claimed else (name, content)
     return await talk.ask(
@@ -56,12 +62,12 @@ async def upload(
     )  # fmt: skip
 
 
-async def send(talk: Talk, actor: Actor, path: str, *attachments: str, **fields: Any) -> httpx.Response:
+async def send(talk: MessagingClient, actor: Actor, path: str, *attachments: str, **fields: Any) -> httpx.Response:
     body = {"conversation_id": path.rpartition("/")[2], "message_type": "file", "attachments": attachments} | fields
     return await talk.ask(actor, "POST", "/api/messages", json=body)
 
 
-async def sent_note(talk: Talk, actor: Actor, path: str, content: bytes = NOTE) -> tuple[str, str]:
+async def sent_note(talk: MessagingClient, actor: Actor, path: str, content: bytes = NOTE) -> tuple[str, str]:
     """The addresses of a message and of its attachment."""
     uploaded = await upload(talk, actor, path, content)
     assert uploaded.status_code == 201, uploaded.text
@@ -70,7 +76,7 @@ async def sent_note(talk: Talk, actor: Actor, path: str, content: bytes = NOTE) 
     return sent.headers["location"], uploaded.headers["location"]
 
 
-async def status(talk: Talk, actor: Actor, path: str) -> int:
+async def status(talk: MessagingClient, actor: Actor, path: str) -> int:
     return (await talk.ask(actor, "GET", path)).status_code
 
 
@@ -84,8 +90,8 @@ def written(sent: httpx.Response) -> dict[str, Any]:
     return {name: value for name, value in message.items() if name != "reading"}
 
 
-async def test_a_file_is_uploaded_sent_with_words_and_read_by_the_other(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_file_is_uploaded_sent_with_words_and_read_by_the_other(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     uploaded = await upload(talk, mia, path, NOTE, "../Ada's note – heel.txt", "text/plain")
     assert uploaded.status_code == 201, uploaded.text
     attachment = uploaded.json()
@@ -101,8 +107,8 @@ async def test_a_file_is_uploaded_sent_with_words_and_read_by_the_other(talk: Ta
     assert (file.status_code, file.content) == (200, NOTE)
 
 
-async def test_files_without_words_keep_their_order(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_files_without_words_keep_their_order(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     ids = [(await upload(talk, mia, path, b"%d" % n)).json()["id"] for n in range(4)][::-1]
     sent = await send(talk, mia, path, *ids)
     assert (sent.json()["content"], [file["id"] for file in sent.json()["attachments"]]) == ("", ids)
@@ -110,21 +116,23 @@ async def test_files_without_words_keep_their_order(talk: Talk, house: House) ->
     assert page.json()["items"] == [written(sent)]
 
 
-async def test_a_voice_message_is_one_sound(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_voice_message_is_one_sound(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     voice = (await upload(talk, mia, path, factories.wav(1.5), "voice.wav")).json()
     assert voice["duration_seconds"] == pytest.approx(1.5)
     note = (await upload(talk, mia, path, NOTE)).json()
     for wrong in ((note["id"],), (voice["id"], note["id"])):
         refused = await send(talk, mia, path, *wrong, message_type="voice")
-        assert told(refused) == (422, "voice-not-sound")
+        assert status_and_slug(refused) == (422, "voice-not-sound")
     assert (await send(talk, mia, path, voice["id"], message_type="voice")).status_code == 201
     heard = await talk.ask(sam, "GET", f"/api/messages/attachments/{voice['id']}")
     assert heard.headers["content-type"] == "audio/wav"
 
 
-async def test_only_ones_own_unsent_uploads_to_this_conversation_can_be_sent(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_only_ones_own_unsent_uploads_to_this_conversation_can_be_sent(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     elsewhere = await talk.begin(mia, sam)
     own = (await upload(talk, mia, path, NOTE)).json()["id"]
     others = (await upload(talk, sam, path, NOTE)).json()["id"]
@@ -134,14 +142,14 @@ async def test_only_ones_own_unsent_uploads_to_this_conversation_can_be_sent(tal
         await send(talk, mia, path, str(uuid.uuid4())),
         await send(talk, mia, elsewhere, own),
     ):
-        assert told(refused) == (404, "not-found")
+        assert status_and_slug(refused) == (404, "not-found")
     assert (await send(talk, mia, path, own)).status_code == 201
-    assert told(await send(talk, mia, path, own)) == (404, "not-found")
+    assert status_and_slug(await send(talk, mia, path, own)) == (404, "not-found")
     assert await talk.read(sam, path) == [""]
 
 
-async def test_a_message_has_words_or_files_and_not_too_many(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_a_message_has_words_or_files_and_not_too_many(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     many = [str(uuid.uuid4()) for _ in range(11)]
     for refused in (
         await send(talk, mia, path),
@@ -149,11 +157,11 @@ async def test_a_message_has_words_or_files_and_not_too_many(talk: Talk, house: 
         await send(talk, mia, path, many[0], message_type="text", content="x"),
         await send(talk, mia, path, many[0], content=""),
     ):
-        assert told(refused) == (422, "request-invalid")
+        assert status_and_slug(refused) == (422, "request-invalid")
 
 
-async def test_a_download_is_saved_never_shown_and_comes_in_ranges(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_a_download_is_saved_never_shown_and_comes_in_ranges(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     page = b"<html><script>alert(document.cookie)</script></html>"
     location = (await upload(talk, mia, path, page, "what is this? ü.txt")).headers["location"]
     whole = await talk.ask(mia, "GET", location)
@@ -167,11 +175,11 @@ async def test_a_download_is_saved_never_shown_and_comes_in_ranges(talk: Talk, h
     assert (part.status_code, part.content) == (206, page[6:14])
     assert part.headers["content-range"] == f"bytes 6-13/{len(page)}"
     beyond = await talk.ask(mia, "GET", location, headers={"Range": "bytes=900-"})
-    assert told(beyond) == (416, "range-not-satisfiable")
+    assert status_and_slug(beyond) == (416, "range-not-satisfiable")
 
 
-async def test_a_large_file_is_read_in_ranges_across_its_segments(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_a_large_file_is_read_in_ranges_across_its_segments(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     content = b"".join(b"%08d\n" % n for n in range(300_000))
     location = (await upload(talk, mia, path, content)).headers["location"]
     start = (1 << 20) - 5
@@ -180,16 +188,16 @@ async def test_a_large_file_is_read_in_ranges_across_its_segments(talk: Talk, ho
     assert (await talk.ask(mia, "GET", location)).content == content
 
 
-async def test_an_upload_that_is_repeated_under_its_key_is_kept_once(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_an_upload_that_is_repeated_under_its_key_is_kept_once(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     key = {"Idempotency-Key": uuid.uuid4().hex}
     first = await upload(talk, mia, path, NOTE, **key)
     again = await upload(talk, mia, path, NOTE, **key)
     assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
     assert again.headers["idempotency-replayed"] == "true"
     other = await upload(talk, mia, path, b"another", **key)
-    assert told(other) == (422, "idempotency-key-reused")
-    assert len(await factories.rows(house, mia, "select 1 from message_attachments")) == 1
+    assert status_and_slug(other) == (422, "idempotency-key-reused")
+    assert len(await factories.rows(ctx, mia, "select 1 from message_attachments")) == 1
 
 
 def test_neither_words_nor_names_are_shown_where_a_record_is_printed() -> None:
@@ -206,36 +214,38 @@ def test_neither_words_nor_names_are_shown_where_a_record_is_printed() -> None:
 # --- who sees --------------------------------------------------------------------------------------------------------
 
 
-async def test_before_it_is_sent_an_upload_is_its_uploaders_alone(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_before_it_is_sent_an_upload_is_its_uploaders_alone(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     location = (await upload(talk, mia, path, NOTE)).headers["location"]
     lead = await talk.person(mia, "safeguarding_lead")
     assert [await status(talk, person, location) for person in (mia, sam, lead)] == [200, 404, 404]
 
 
-async def test_who_is_not_in_the_conversation_neither_uploads_nor_reads(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_who_is_not_in_the_conversation_neither_uploads_nor_reads(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     _, location = await sent_note(talk, mia, path)
     strangers = [await talk.person(mia, role) for role in ("care_manager", "safeguarding_lead", "service")]
-    strangers.append(await factories.make_actor(house, "care_manager"))
+    strangers.append(await factories.make_actor(ctx, "care_manager"))
     for stranger in strangers:
         assert await status(talk, stranger, location) == 404
-        assert told(await upload(talk, stranger, path, NOTE)) == (404, "not-found")
+        assert status_and_slug(await upload(talk, stranger, path, NOTE)) == (404, "not-found")
 
 
-async def test_who_has_left_keeps_the_files_of_their_time_and_sees_no_later_ones(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_who_has_left_keeps_the_files_of_their_time_and_sees_no_later_ones(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     _, earlier = await sent_note(talk, mia, path)
     waiting = (await upload(talk, sam, path, NOTE)).json()["id"]
     assert (await talk.ask(sam, "DELETE", f"{path}/members/{sam.user_id}")).status_code == 204
     _, later = await sent_note(talk, mia, path)
     assert [await status(talk, sam, address) for address in (earlier, later)] == [200, 404]
-    assert told(await upload(talk, sam, path, NOTE)) == (404, "not-found")
-    assert told(await send(talk, sam, path, waiting)) == (404, "not-found")
+    assert status_and_slug(await upload(talk, sam, path, NOTE)) == (404, "not-found")
+    assert status_and_slug(await send(talk, sam, path, waiting)) == (404, "not-found")
 
 
-async def test_who_comes_later_sees_only_the_files_of_their_time(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_who_comes_later_sees_only_the_files_of_their_time(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     _, earlier = await sent_note(talk, mia, path)
     newcomer = await talk.person(mia)
     await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str(newcomer.user_id)})
@@ -243,8 +253,10 @@ async def test_who_comes_later_sees_only_the_files_of_their_time(talk: Talk, hou
     assert [await status(talk, newcomer, address) for address in (earlier, later)] == [404, 200]
 
 
-async def test_a_deleted_messages_files_are_the_officers_alone_who_are_logged(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_deleted_messages_files_are_the_officers_alone_who_are_logged(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     message, location = await sent_note(talk, mia, path)
     lead, officer, reviewer = [
         await talk.person(mia, role) for role in ("safeguarding_lead", "data_protection_officer", "reviewer")
@@ -258,121 +270,125 @@ async def test_a_deleted_messages_files_are_the_officers_alone_who_are_logged(ta
     for person in (lead, officer):
         assert (await talk.ask(person, "GET", location)).content == NOTE
     acts = await factories.rows(
-        house,
+        ctx,
         officer,
         "select actor_id from audit_log where action = 'message.deleted-read' and details ? 'attachment_id'",
     )
     assert {act["actor_id"] for act in acts} == {lead.user_id, officer.user_id}
 
 
-async def test_nobody_sends_anothers_upload_or_moves_one_that_was_sent(talk: Talk, house: House) -> None:
+async def test_nobody_sends_anothers_upload_or_moves_one_that_was_sent(talk: MessagingClient, ctx: AppContext) -> None:
     """By row-level security, whatever the program forgets."""
-    mia, sam, path = await two_in_a_conversation(talk, house)
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     _, location = await sent_note(talk, mia, path)
     other = await talk.say(mia, path, "another")
     moved = "update message_attachments set message_id = %s, position = 0 where id = %s returning id"
-    assert await factories.rows(house, mia, moved, other["id"], location.rpartition("/")[2]) == []
+    assert await factories.rows(ctx, mia, moved, other["id"], location.rpartition("/")[2]) == []
     unsent = (await upload(talk, mia, path, NOTE)).json()["id"]
     own = await talk.say(sam, path, "mine")
-    assert await factories.rows(house, sam, moved, own["id"], unsent) == []
+    assert await factories.rows(ctx, sam, moved, own["id"], unsent) == []
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        await factories.rows(house, mia, moved, own["id"], unsent)
+        await factories.rows(ctx, mia, moved, own["id"], unsent)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        await factories.rows(house, mia, "update message_attachments set name = 'x.txt' returning id")
+        await factories.rows(ctx, mia, "update message_attachments set name = 'x.txt' returning id")
 
 
 # --- what is inside --------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_that_lies_about_its_kind_is_refused(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_a_file_that_lies_about_its_kind_is_refused(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     for content, name, claimed, slug in (
-        (attached.picture(), "photo.pdf", "", "attachment-type-differs"),
-        (attached.picture(), "photo.jpg", "application/pdf", "attachment-type-differs"),
+        (attachment_samples.picture(), "photo.pdf", "", "attachment-type-differs"),
+        (attachment_samples.picture(), "photo.jpg", "application/pdf", "attachment-type-differs"),
         (NOTE, "page.html", "text/html", "attachment-type-differs"),
         (b"MZ\x90\0" + bytes(60), "photo.jpg", "image/jpeg", "attachment-type-not-taken"),
-        (attached.packed({"a.txt": b"x"}), "all.zip", "application/zip", "attachment-type-not-taken"),
+        (attachment_samples.packed({"a.txt": b"x"}), "all.zip", "application/zip", "attachment-type-not-taken"),
     ):
-        assert told(await upload(talk, mia, path, content, name, claimed)) == (415, slug), name
-    assert await kept_files(house, mia) == []
+        assert status_and_slug(await upload(talk, mia, path, content, name, claimed)) == (415, slug), name
+    assert await kept_files(ctx, mia) == []
 
 
-async def test_a_picture_comes_back_without_the_place_where_it_was_taken(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
-    sent = attached.picture()
+async def test_a_picture_comes_back_without_the_place_where_it_was_taken(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
+    sent = attachment_samples.picture()
     location = (await upload(talk, mia, path, sent, "IMG_0001.JPG", "image/jpeg")).headers["location"]
     kept = await talk.ask(mia, "GET", location)
     assert kept.headers["content-type"] == "image/jpeg"
-    assert attached.CAMERA.encode() not in kept.content
+    assert attachment_samples.CAMERA.encode() not in kept.content
     assert b"GPS" not in kept.content
 
 
-async def test_empty_too_large_and_formless_uploads_are_refused(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_empty_too_large_and_formless_uploads_are_refused(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     params = {"conversation_id": path.rpartition("/")[2]}
-    most = house.settings.max_attachment_bytes
-    assert told(await upload(talk, mia, path, b"")) == (422, "attachment-empty")
-    assert told(await upload(talk, mia, path, b"x" * (most + 1))) == (413, "attachment-too-large")
-    assert told(await upload(talk, mia, path, b"x" * (most + (1 << 20)))) == (413, "body-too-large")
+    most = ctx.settings.max_attachment_bytes
+    assert status_and_slug(await upload(talk, mia, path, b"")) == (422, "attachment-empty")
+    assert status_and_slug(await upload(talk, mia, path, b"x" * (most + 1))) == (413, "attachment-too-large")
+    assert status_and_slug(await upload(talk, mia, path, b"x" * (most + (1 << 20)))) == (413, "body-too-large")
     address = "/api/messages/attachments"
     formless = await talk.ask(mia, "POST", address, params=params, json={"file": "x"})
-    assert told(formless) == (415, "upload-not-multipart")
+    assert status_and_slug(formless) == (415, "upload-not-multipart")
     twice = await talk.ask(mia, "POST", address, params=params, files=[("file", b"1"), ("file", b"2")])
-    assert told(twice) == (422, "upload-too-many-files")
-    assert await kept_files(house, mia) == []
+    assert status_and_slug(twice) == (422, "upload-too-many-files")
+    assert await kept_files(ctx, mia) == []
 
 
-async def test_nobody_heaps_up_uploads_that_they_do_not_send(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_nobody_heaps_up_uploads_that_they_do_not_send(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     location = (await upload(talk, mia, path, NOTE)).headers["location"]
     await factories.rows(
-        house, mia,
+        ctx, mia,
         "insert into message_attachments (tenant_id, conversation_id, uploaded_by, name, media_type, size_bytes, "
         "sha256, object_key, wrapped_key, key_id) select tenant_id, conversation_id, uploaded_by, name, media_type, "
         "size_bytes, sha256, object_key || n, wrapped_key, key_id from message_attachments, generate_series(2, %s) n "
         "where id = %s returning id",
         MAX_UNSENT, location.rpartition("/")[2],
     )  # fmt: skip
-    assert told(await upload(talk, mia, path, NOTE)) == (409, "attachments-unsent")
+    assert status_and_slug(await upload(talk, mia, path, NOTE)) == (409, "attachments-unsent")
     assert (await upload(talk, sam, path, NOTE)).status_code == 201
 
 
 async def test_the_words_inside_are_there_for_search_and_for_reading(
-    talk: Talk, house: House, worker_house: House
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
-    uploaded = await upload(talk, mia, path, attached.docx("Her wrist was bruised."), "Plan.docx")
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
+    uploaded = await upload(talk, mia, path, attachment_samples.docx("Her wrist was bruised."), "Plan.docx")
     message = (await send(talk, mia, path, uploaded.json()["id"])).json()
     found = await factories.rows(
-        house, sam,
+        ctx, sam,
         "select id from message_attachments where words @@ websearch_to_tsquery('english', 'bruising wrists')",
     )  # fmt: skip
     assert [str(row["id"]) for row in found] == [uploaded.json()["id"]]
     worker = Actor(mia.tenant_id, uuid.UUID(int=0), "service")
-    async with worker_house.database.acting_as(worker) as conn:
+    async with worker_ctx.database.acting_as(worker) as conn:
         [text] = await attached_texts(conn, [uuid.UUID(message["id"])])
     assert (str(text.attachment_id), text.text, text.text_cut) == (
         uploaded.json()["id"], "Her wrist was bruised.", False,
     )  # fmt: skip
     assert "bruised" not in repr(text)
-    stranger = Actor((await factories.make_actor(house)).tenant_id, worker.user_id, "service")
-    async with worker_house.database.acting_as(stranger) as conn:
+    stranger = Actor((await factories.make_actor(ctx)).tenant_id, worker.user_id, "service")
+    async with worker_ctx.database.acting_as(stranger) as conn:
         assert await attached_texts(conn, [uuid.UUID(message["id"])]) == []
 
 
-async def test_the_worker_has_no_key_to_the_bytes(talk: Talk, house: House, worker_house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_the_worker_has_no_key_to_the_bytes(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     await sent_note(talk, mia, path)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        await factories.rows(worker_house, mia, "select wrapped_key from message_attachments")
+        await factories.rows(worker_ctx, mia, "select wrapped_key from message_attachments")
 
 
 # --- where it lies ---------------------------------------------------------------------------------------------------
 
 
-async def kept_files(house: House, actor: Actor) -> list[str]:
+async def kept_files(ctx: AppContext, actor: Actor) -> list[str]:
     """The objects of the actor's tenant's attachments."""
-    return [stored.key async for stored in house.objects.below(folder_of(actor.tenant_id))]
+    return [stored.key async for stored in ctx.objects.list_under(folder_of(actor.tenant_id))]
 
 
 def holding(data_dir: Path, words: bytes) -> list[str]:
@@ -383,28 +399,30 @@ def holding(data_dir: Path, words: bytes) -> list[str]:
     ]
 
 
-async def test_what_lies_in_storage_is_ciphertext_and_a_change_of_it_is_noticed(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_what_lies_in_storage_is_ciphertext_and_a_change_of_it_is_noticed(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     secret = f"secret {uuid.uuid4()}".encode()
     location = (await upload(talk, mia, path, secret)).headers["location"]
-    assert holding(house.settings.data_dir, secret) == []
-    [key] = await kept_files(house, mia)
-    file = house.settings.data_dir / "recordings" / key
+    assert holding(ctx.settings.data_dir, secret) == []
+    [key] = await kept_files(ctx, mia)
+    file = ctx.settings.data_dir / "recordings" / key
     stored = bytearray(file.read_bytes())
     assert len(stored) == len(secret) + 16
     stored[3] ^= 1
     file.write_bytes(stored)
-    assert told(await talk.ask(mia, "GET", location)) == (409, "attachment-damaged")
+    assert status_and_slug(await talk.ask(mia, "GET", location)) == (409, "attachment-damaged")
 
 
-async def test_one_attachment_cannot_stand_in_for_another(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_one_attachment_cannot_stand_in_for_another(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     first = (await upload(talk, mia, path, b"one")).headers["location"]
-    one = house.settings.data_dir / "recordings" / (await kept_files(house, mia))[0]
+    one = ctx.settings.data_dir / "recordings" / (await kept_files(ctx, mia))[0]
     await upload(talk, mia, path, b"two")
-    [other] = {house.settings.data_dir / "recordings" / key for key in await kept_files(house, mia)} - {one}
+    [other] = {ctx.settings.data_dir / "recordings" / key for key in await kept_files(ctx, mia)} - {one}
     one.write_bytes(other.read_bytes())
-    assert told(await talk.ask(mia, "GET", first)) == (409, "attachment-damaged")
+    assert status_and_slug(await talk.ask(mia, "GET", first)) == (409, "attachment-damaged")
 
 
 # --- swept -----------------------------------------------------------------------------------------------------------
@@ -419,15 +437,15 @@ async def grow_old(databases: Databases, *attachments: str) -> None:
 
 
 async def test_what_nobody_sent_within_a_day_goes_row_and_object(
-    talk: Talk, house: House, databases: Databases
+    talk: MessagingClient, ctx: AppContext, databases: Databases
 ) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     forgotten = (await upload(talk, mia, path, b"forgotten")).json()["id"]
     fresh = (await upload(talk, mia, path, b"fresh")).json()["id"]
     _, sent = await sent_note(talk, mia, path)
     await grow_old(databases, forgotten, sent.rpartition("/")[2])
-    await sweep_attachments(house, timedelta(hours=1))
-    assert {key.rpartition("/")[2] for key in await kept_files(house, mia)} == {
+    await sweep_attachments(ctx, timedelta(hours=1))
+    assert {key.rpartition("/")[2] for key in await kept_files(ctx, mia)} == {
         f"{fresh}.sealed", f"{sent.rpartition('/')[2]}.sealed",
     }  # fmt: skip
     addresses = [f"/api/messages/attachments/{id}" for id in (forgotten, fresh)]
@@ -435,79 +453,81 @@ async def test_what_nobody_sent_within_a_day_goes_row_and_object(
 
 
 async def test_an_object_whose_row_went_or_never_came_is_swept_and_others_stay(
-    talk: Talk, house: House, databases: Databases
+    talk: MessagingClient, ctx: AppContext, databases: Databases
 ) -> None:
     """As after a crash, on either side of the row."""
-    mia, _, path = await two_in_a_conversation(talk, house)
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     forgotten = (await upload(talk, mia, path, b"forgotten")).json()["id"]
     _, sent = await sent_note(talk, mia, path)
     await grow_old(databases, forgotten)
-    async with house.database.acting_as(mia) as conn:
+    async with ctx.database.acting_as(mia) as conn:
         await conn.execute("select app.drop_unsent_attachments()")
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"ciphertext of an upload that was cut off"
 
-    await house.objects.put(f"{folder_of(mia.tenant_id)}/{uuid.uuid4()}/{uuid.uuid4()}.sealed", pieces())
-    assert len(await kept_files(house, mia)) == 3
-    await sweep_attachments(house, timedelta(hours=1))  # young yet: their rows may be on their way
-    assert len(await kept_files(house, mia)) == 3
-    await sweep_attachments(house, timedelta(0))
-    assert [key.rpartition("/")[2] for key in await kept_files(house, mia)] == [f"{sent.rpartition('/')[2]}.sealed"]
+    await ctx.objects.put(f"{folder_of(mia.tenant_id)}/{uuid.uuid4()}/{uuid.uuid4()}.sealed", pieces())
+    assert len(await kept_files(ctx, mia)) == 3
+    await sweep_attachments(ctx, timedelta(hours=1))  # young yet: their rows may be on their way
+    assert len(await kept_files(ctx, mia)) == 3
+    await sweep_attachments(ctx, timedelta(0))
+    assert [key.rpartition("/")[2] for key in await kept_files(ctx, mia)] == [f"{sent.rpartition('/')[2]}.sealed"]
     assert await status(talk, mia, sent) == 200
 
 
-async def test_an_upload_that_is_cut_off_leaves_nothing(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_an_upload_that_is_cut_off_leaves_nothing(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     conversation_id = uuid.UUID(path.rpartition("/")[2])
     for steps in (1, 20, 60):
-        task = asyncio.create_task(factories.attach(house, mia, conversation_id, NOTE))
+        task = asyncio.create_task(factories.attach(ctx, mia, conversation_id, NOTE))
         for _ in range(steps):
             await asyncio.sleep(0.005)
         task.cancel()
         outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-        rows = await factories.rows(house, mia, "select object_key from message_attachments")
-        assert sorted(await kept_files(house, mia)) == sorted(row["object_key"] for row in rows), outcome
+        rows = await factories.rows(ctx, mia, "select object_key from message_attachments")
+        assert sorted(await kept_files(ctx, mia)) == sorted(row["object_key"] for row in rows), outcome
 
 
 # --- scanned ---------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def scanned(house: House, settings: Settings) -> AsyncIterator[tuple[Talk, Clamd, House]]:
+async def scanned(ctx: AppContext, settings: Settings) -> AsyncIterator[tuple[MessagingClient, Clamd, AppContext]]:
     """The API beside a clamd."""
     async with clamd() as server:
         application = create_app(settings.model_copy(update={"clamd_url": server.url}))
         async with application.router.lifespan_context(application):
             transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as client:
-                yield Talk(client, house), server, application.state.house
+                yield MessagingClient(client, ctx), server, application.state.ctx
 
 
-async def test_an_infected_file_is_refused_logged_and_kept_nowhere(house: House, settings: Settings) -> None:
-    async with scanned(house, settings) as (talk, server, _):
-        mia, _, path = await two_in_a_conversation(talk, house)
+async def test_an_infected_file_is_refused_logged_and_kept_nowhere(ctx: AppContext, settings: Settings) -> None:
+    async with scanned(ctx, settings) as (talk, server, _):
+        mia, _, path = await two_in_a_conversation(talk, ctx)
         refused = await upload(talk, mia, path, b"before " + EICAR)
-        assert told(refused) == (422, "attachment-infected")
+        assert status_and_slug(refused) == (422, "attachment-infected")
         clean = await upload(talk, mia, path, NOTE)
         assert clean.status_code == 201
         assert server.seen == [b"before " + EICAR, NOTE]
     lead = await talk.person(mia, "safeguarding_lead")
     [act] = await factories.rows(
-        house, lead, "select actor_id, object_id, details from audit_log where action = 'attachment.infected'"
+        ctx, lead, "select actor_id, object_id, details from audit_log where action = 'attachment.infected'"
     )
     assert (act["actor_id"], str(act["object_id"]), act["details"]) == (
         mia.user_id, path.rpartition("/")[2], {"signature": SIGNATURE},
     )  # fmt: skip
-    assert len(await kept_files(house, mia)) == 1
-    kept = await factories.rows(house, mia, "select scanned_by from message_attachments")
+    assert len(await kept_files(ctx, mia)) == 1
+    kept = await factories.rows(ctx, mia, "select scanned_by from message_attachments")
     assert [row["scanned_by"] for row in kept] == ["ClamAV_1.4.3/27800/Mon_Nov_23_2026"]
 
 
-async def test_while_the_scanner_is_down_nothing_is_taken_and_health_says_so(house: House, settings: Settings) -> None:
-    async with scanned(house, settings) as (talk, server, scanning):
-        mia, _, path = await two_in_a_conversation(talk, house)
-        health = (await talk.ask(mia, "GET", "/health/detailed", headers=factories.operator(house))).json()
+async def test_while_the_scanner_is_down_nothing_is_taken_and_health_says_so(
+    ctx: AppContext, settings: Settings
+) -> None:
+    async with scanned(ctx, settings) as (talk, server, scanning):
+        mia, _, path = await two_in_a_conversation(talk, ctx)
+        health = (await talk.ask(mia, "GET", "/health/detailed", headers=factories.operator(ctx))).json()
         assert health["scanner"]["status"] == "ok"
         server.mood = "silent"
         unanswered = dataclasses.replace(scanning, scanner=ClamAV(server.url, patience_seconds=0.2))
@@ -515,18 +535,20 @@ async def test_while_the_scanner_is_down_nothing_is_taken_and_health_says_so(hou
             await factories.attach(unanswered, mia, uuid.UUID(path.rpartition("/")[2]), NOTE)
         assert refused.value.slug == "scanner-unavailable"
         server.mood = "gone"
-        assert told(await upload(talk, mia, path, NOTE)) == (503, "scanner-unavailable")
+        assert status_and_slug(await upload(talk, mia, path, NOTE)) == (503, "scanner-unavailable")
         server.most = 10
         server.mood = "well"
-        assert told(await upload(talk, mia, path, NOTE)) == (413, "attachment-too-large-to-scan")
-    assert await kept_files(house, mia) == []
-    assert await factories.rows(house, mia, "select 1 from message_attachments") == []
+        assert status_and_slug(await upload(talk, mia, path, NOTE)) == (413, "attachment-too-large-to-scan")
+    assert await kept_files(ctx, mia) == []
+    assert await factories.rows(ctx, mia, "select 1 from message_attachments") == []
 
 
-async def test_without_a_scanner_files_are_taken_and_nobody_is_said_to_have_looked(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_without_a_scanner_files_are_taken_and_nobody_is_said_to_have_looked(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     assert (await upload(talk, mia, path, NOTE)).status_code == 201
-    [kept] = await factories.rows(house, mia, "select scanned_by from message_attachments")
+    [kept] = await factories.rows(ctx, mia, "select scanned_by from message_attachments")
     assert kept["scanned_by"] is None
-    health = await talk.ask(mia, "GET", "/health/detailed", headers=factories.operator(house))
+    health = await talk.ask(mia, "GET", "/health/detailed", headers=factories.operator(ctx))
     assert health.json()["scanner"]["status"] == "unused"

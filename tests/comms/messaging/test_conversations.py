@@ -7,20 +7,20 @@ from uuid import UUID
 import httpx
 import pytest
 
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.messaging_fixtures import Talk, told
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
-async def test_a_conversation_is_made_with_its_members_and_read_back(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_a_conversation_is_made_with_its_members_and_read_back(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     ada, ben = await talk.person(mia, "resident"), await talk.person(mia, "external")
     context = {"residents": [str(ada.user_id)], "incidents": ["INC-7"]}
     path = await talk.begin(mia, ada, ben, kind="family", title="Ada's family", care_context=context)
@@ -31,23 +31,23 @@ async def test_a_conversation_is_made_with_its_members_and_read_back(talk: Talk,
     assert (conversation["settings"], read.headers["etag"]) == ({"history": "from_joining"}, '"1"')
 
 
-async def test_whoever_acts_has_their_own_stays_and_nobody_anothers(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_whoever_acts_has_their_own_stays_and_nobody_anothers(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam, zoe = await talk.person(mia), await talk.person(mia)
     path = await talk.begin(mia, sam)
     there = UUID(path.rpartition("/")[2])
-    stranger = await factories.make_actor(house, "care_manager")
+    stranger = await factories.make_actor(ctx, "care_manager")
     elsewhere = replace(sam, tenant_id=stranger.tenant_id)
     for actor, seen in ((mia, [there]), (sam, [there]), (zoe, []), (stranger, []), (elsewhere, [])):
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             found = await conn.execute("select conversation_id from app.stays")
             assert [row["conversation_id"] for row in await found.fetchall()] == seen
-    async with house.database.acting_for_nobody() as conn:
+    async with ctx.database.without_tenant() as conn:
         assert await (await conn.execute("select from app.stays")).fetchall() == []
 
 
-async def test_two_people_have_one_direct_conversation_whoever_asks(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_two_people_have_one_direct_conversation_whoever_asks(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     first, second, third = await asyncio.gather(
         talk.begin(mia, sam, kind="direct"), talk.begin(sam, mia, kind="direct"), talk.begin(mia, sam, kind="direct")
@@ -56,16 +56,18 @@ async def test_two_people_have_one_direct_conversation_whoever_asks(talk: Talk, 
     body = {"conversation_type": "direct", "members": [str(mia.user_id)]}
     assert (await talk.ask(sam, "POST", "/api/conversations", json=body)).status_code == 200
     alone = await talk.ask(mia, "POST", "/api/conversations", json=body)
-    assert told(alone) == (422, "direct-needs-two")
+    assert status_and_slug(alone) == (422, "direct-needs-two")
     for leaving in (
         await talk.ask(sam, "DELETE", f"{first}/members/{sam.user_id}"),
         await talk.ask(sam, "POST", f"{first}/members", json={"user_id": str((await talk.person(mia)).user_id)}),
     ):
-        assert told(leaving) == (409, "direct-conversation")
+        assert status_and_slug(leaving) == (409, "direct-conversation")
 
 
-async def test_the_list_has_the_last_active_first_with_unread_and_last_message(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_the_list_has_the_last_active_first_with_unread_and_last_message(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     quiet, busy = await talk.begin(mia, sam), await talk.begin(mia, sam)
     await talk.say(mia, busy, "one")
@@ -84,26 +86,30 @@ async def test_the_list_has_the_last_active_first_with_unread_and_last_message(t
     assert rest["next"] is None
 
 
-async def test_who_read_an_older_version_of_a_conversation_changes_nothing(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_who_read_an_older_version_of_a_conversation_changes_nothing(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, await talk.person(mia), title="Night")
     await talk.say(mia, path, "a message is no change of the conversation")
     changed = await talk.ask(mia, "PUT", path, json={"title": "Night shift"}, headers={"If-Match": '"1"'})
     assert (changed.status_code, changed.headers["etag"]) == (200, '"2"')
     late = await talk.ask(mia, "PUT", path, json={"title": "Lost"}, headers={"If-Match": '"1"'})
-    assert told(late) == (412, "version-stale")
+    assert status_and_slug(late) == (412, "version-stale")
     assert (await talk.ask(mia, "GET", path)).json()["title"] == "Night shift"
 
 
-async def test_a_conversation_is_nobodys_who_is_not_in_it_whatever_their_role(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_a_conversation_is_nobodys_who_is_not_in_it_whatever_their_role(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, await talk.person(mia), title="Private")
     message = await talk.say(mia, path, "between us")
     outsiders = [
         await talk.person(mia, role)
         for role in ("safeguarding_lead", "reviewer", "data_protection_officer", "care_manager", "resident", "service")
     ]
-    for outsider in [*outsiders, await factories.make_actor(house, "safeguarding_lead")]:
+    for outsider in [*outsiders, await factories.make_actor(ctx, "safeguarding_lead")]:
         for answer in (
             await talk.ask(outsider, "GET", path),
             await talk.ask(outsider, "GET", f"/api/messages/conversations/{path.rpartition('/')[2]}"),
@@ -113,28 +119,30 @@ async def test_a_conversation_is_nobodys_who_is_not_in_it_whatever_their_role(ta
             await talk.ask(outsider, "POST", f"/api/messages/{message['id']}/reactions", json={"reaction": "x"}),
             await talk.ask(outsider, "PUT", f"/api/messages/{message['id']}", json={"content": "x"}),
         ):
-            assert told(answer) == (404, "not-found"), (outsider.role, answer.request.url)
+            assert status_and_slug(answer) == (404, "not-found"), (outsider.role, answer.request.url)
         assert (await talk.ask(outsider, "GET", "/api/conversations")).json()["items"] == []
         assert await talk.find(outsider, "between") == []
 
 
-async def test_nobody_lets_themselves_in(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_nobody_lets_themselves_in(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia, "safeguarding_lead")
     path = await talk.begin(mia, await talk.person(mia))
     answer = await talk.ask(sam, "POST", f"{path}/members", json={"user_id": str(sam.user_id)})
-    assert told(answer) == (404, "not-found")
+    assert status_and_slug(answer) == (404, "not-found")
     with pytest.raises(Exception, match="row-level security"):
         await factories.rows(
-            house, sam,
+            ctx, sam,
             "insert into conversation_members (tenant_id, conversation_id, user_id, added_by, after_id) "
             "values (%s, %s, %s, %s, %s) returning id",
             sam.tenant_id, path.rpartition("/")[2], sam.user_id, sam.user_id, "00000000-0000-0000-0000-000000000000",
         )  # fmt: skip
 
 
-async def test_who_joins_sees_what_comes_after_and_who_leaves_what_came_before(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_who_joins_sees_what_comes_after_and_who_leaves_what_came_before(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     ben, sam = await talk.person(mia), await talk.person(mia)
     path = await talk.begin(mia, ben)
     await talk.say(mia, path, "before")
@@ -148,17 +156,19 @@ async def test_who_joins_sees_what_comes_after_and_who_leaves_what_came_before(t
     await talk.ask(mia, "PUT", f"/api/messages/{edited['id']}", json={"content": "what sam must not see"})
     assert await talk.read(sam, path) == ["at teatime"]
     assert [found["content"] for found in await talk.find(sam, "teatime or sam")] == ["at teatime"]
-    assert told(await talk.ask(sam, "GET", path)) == (404, "not-found")
-    assert told(await talk.ask(sam, "GET", f"/api/messages/{edited['id']}/versions")) == (404, "not-found")
+    assert status_and_slug(await talk.ask(sam, "GET", path)) == (404, "not-found")
+    assert status_and_slug(await talk.ask(sam, "GET", f"/api/messages/{edited['id']}/versions")) == (404, "not-found")
     body = {"conversation_id": path.rpartition("/")[2], "content": "still here?"}
-    assert told(await talk.ask(sam, "POST", "/api/messages", json=body)) == (404, "not-found")
+    assert status_and_slug(await talk.ask(sam, "POST", "/api/messages", json=body)) == (404, "not-found")
     assert (await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str(sam.user_id)})).status_code == 201
     await talk.say(mia, path, "again")
     assert await talk.read(sam, path) == ["at teatime", "again"]
 
 
-async def test_who_is_removed_while_they_write_writes_nothing_afterwards(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_who_is_removed_while_they_write_writes_nothing_afterwards(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path = await talk.begin(mia, sam)
     body = {"conversation_id": path.rpartition("/")[2], "content": "quick"}
@@ -169,7 +179,7 @@ async def test_who_is_removed_while_they_write_writes_nothing_afterwards(talk: T
     assert removed.status_code == 204
     assert {answer.status_code for answer in sent} <= {201, 404}
     late = await factories.rows(
-        house, mia,
+        ctx, mia,
         "select 1 from messages m join conversation_members s on s.conversation_id = m.conversation_id "
         "and s.user_id = m.sender_id where m.sender_id = %s and m.id > s.until_id",
         sam.user_id,
@@ -179,22 +189,29 @@ async def test_who_is_removed_while_they_write_writes_nothing_afterwards(talk: T
     assert len(await talk.read(sam, path)) == len(await talk.read(mia, path)) == len(written)
 
 
-async def test_the_history_is_shown_to_newcomers_where_the_setting_says_so(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_the_history_is_shown_to_newcomers_where_the_setting_says_so(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path = await talk.begin(mia, await talk.person(mia), settings={"history": "whole"})
     await talk.say(mia, path, "before")
     await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str(sam.user_id)})
     assert await talk.read(sam, path) == ["before"]
     again = await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str(sam.user_id)})
-    assert told(again) == (409, "already-member")
+    assert status_and_slug(again) == (409, "already-member")
 
 
-async def test_residents_and_people_from_outside_take_part_in_what_staff_made(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_residents_and_people_from_outside_take_part_in_what_staff_made(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     ada, ben = await talk.person(mia, "resident"), await talk.person(mia, "external")
     body = {"conversation_type": "direct", "members": [str(mia.user_id)]}
-    assert told(await talk.ask(ada, "POST", "/api/conversations", json=body)) == (403, "role-lacks-permission")
+    assert status_and_slug(await talk.ask(ada, "POST", "/api/conversations", json=body)) == (
+        403,
+        "role-lacks-permission",
+    )
     path = await talk.begin(mia, ada, ben, kind="family")
     await talk.say(ben, path, "how is she?")
     await talk.say(ada, path, "I am well")
@@ -203,16 +220,16 @@ async def test_residents_and_people_from_outside_take_part_in_what_staff_made(ta
         await talk.ask(ben, "PUT", path, json={"title": "Ours"}),
         await talk.ask(ada, "POST", f"{path}/members", json={"user_id": str(ben.user_id)}),
     ):
-        assert told(answer) == (403, "role-lacks-permission")
-    assert told(await talk.ask(mia, "DELETE", f"{path}/members/{mia.user_id}")) == (409, "last-of-staff")
+        assert status_and_slug(answer) == (403, "role-lacks-permission")
+    assert status_and_slug(await talk.ask(mia, "DELETE", f"{path}/members/{mia.user_id}")) == (409, "last-of-staff")
     assert (await talk.ask(ben, "DELETE", f"{path}/members/{ben.user_id}")).status_code == 204
     for kind, member in (("care_team", ada), ("group", await talk.person(mia, "data_scientist"))):
         wrong = {"conversation_type": kind, "members": [str(member.user_id)]}
-        assert told(await talk.ask(mia, "POST", "/api/conversations", json=wrong)) == (422, "member-role")
+        assert status_and_slug(await talk.ask(mia, "POST", "/api/conversations", json=wrong)) == (422, "member-role")
 
 
-async def test_another_tenants_people_cannot_be_brought_in(talk: Talk, house: House) -> None:
-    mia, stranger = await factories.make_actor(house, "care_manager"), await factories.make_actor(house)
+async def test_another_tenants_people_cannot_be_brought_in(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, stranger = await factories.make_actor(ctx, "care_manager"), await factories.make_actor(ctx)
     path = await talk.begin(mia, await talk.person(mia))
     context = {"residents": [str(stranger.user_id)]}
     for answer in (
@@ -223,11 +240,11 @@ async def test_another_tenants_people_cannot_be_brought_in(talk: Talk, house: Ho
             json={"conversation_type": "group", "members": [str(stranger.user_id)]},
         ),
     ):  # fmt: skip
-        assert told(answer) == (404, "not-found")
+        assert status_and_slug(answer) == (404, "not-found")
 
 
-async def test_receipts_say_whom_a_message_reached_and_who_read_it(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_receipts_say_whom_a_message_reached_and_who_read_it(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam, ben = await talk.person(mia), await talk.person(mia)
     path = await talk.begin(mia, sam, ben)
     first, second = await talk.say(mia, path, "one"), await talk.say(mia, path, "two")
@@ -243,4 +260,4 @@ async def test_receipts_say_whom_a_message_reached_and_who_read_it(talk: Talk, h
     assert await receipts(second) == {str(sam.user_id): (True, False), str(ben.user_id): (False, False)}
     foreign = await talk.say(mia, await talk.begin(mia, sam), "elsewhere")
     wrong = await talk.ask(sam, "POST", f"{path}/read", json={"up_to": foreign["id"]})
-    assert told(wrong) == (404, "not-found")
+    assert status_and_slug(wrong) == (404, "not-found")

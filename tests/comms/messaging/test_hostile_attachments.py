@@ -15,21 +15,21 @@ from comms.messaging.attachments.media_types import PDF
 from comms.messaging.attachments.sanitising.documents import cleaned_document
 from comms.messaging.attachments.sanitising.jpeg_segments import without_boxes, without_metadata
 from comms.messaging.attachments.sanitising.link_rules import allowed_address
-from comms.messaging.attachments.sanitising.pdf.pages import rebuilt_pages
-from comms.messaging.attachments.sanitising.refusals import Refused
-from comms.messaging.attachments.sanitising.text_extraction import Words
-from tests.comms import attached, hostile
+from comms.messaging.attachments.sanitising.pdf.pages import rebuild_pdf
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
+from comms.messaging.attachments.sanitising.text_extraction import TextCollector
+from tests.comms import attachment_samples, hostile_documents
 from tests.comms.messaging.test_attachment_sanitising import refusal as refusal_of_child
 
 
 def cleaned(sent: bytes) -> tuple[str, bytes, str | None]:
     """Media type, what is kept and its words: as the confined child finds them, without a process for each sample."""
     if sent.startswith(b"%PDF-"):
-        kept, words = rebuilt_pages(io.BytesIO(sent))
+        kept, words = rebuild_pdf(io.BytesIO(sent))
         return PDF, kept, words.text()
     media_type, kept, pieces = cleaned_document(io.BytesIO(sent))
-    words = Words()
-    words.gather(pieces)
+    words = TextCollector()
+    words.add(pieces)
     return media_type, kept, words.text()
 
 
@@ -42,7 +42,7 @@ def text_of(sent: bytes) -> str | None:
 
 
 def refusal(sent: bytes) -> str:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(AttachmentRefused) as refused:
         cleaned(sent)
     return refused.value.slug
 
@@ -79,36 +79,36 @@ ACTING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", hostile.PDFS)
+@pytest.mark.parametrize("what", hostile_documents.PDFS)
 def test_a_pdf_is_kept_without_what_acts_in_it(what: str) -> None:
-    sent = hostile.pdf(hostile.PDFS[what])
+    sent = hostile_documents.pdf(hostile_documents.PDFS[what])
     said, _ = inside_pdf(sent)
-    assert hostile.MARK.encode() in said
+    assert hostile_documents.MARK.encode() in said
     media_type, kept = kept_of(sent)
     assert media_type == "application/pdf"
     said, keys = inside_pdf(kept)
-    assert hostile.MARK.encode() not in said + kept
+    assert hostile_documents.MARK.encode() not in said + kept
     assert keys & ACTING == set()
     assert b"/Info" not in kept
     [page] = PdfReader(io.BytesIO(kept)).pages
-    assert page.extract_text() == text_of(sent) == hostile.WORDS
+    assert page.extract_text() == text_of(sent) == hostile_documents.WORDS
 
 
-@pytest.mark.parametrize("what", hostile.PACKED_PDFS)
+@pytest.mark.parametrize("what", hostile_documents.PACKED_PDFS)
 def test_a_pdf_that_holds_more_than_pages_is_refused(what: str) -> None:
-    assert refusal(hostile.pdf(hostile.PACKED_PDFS[what])) == "attachment-nested-archive"
+    assert refusal(hostile_documents.pdf(hostile_documents.PACKED_PDFS[what])) == "attachment-nested-archive"
 
 
 def test_a_form_whose_pages_a_program_makes_is_refused() -> None:
     def change(made: pikepdf.Pdf, _: Any) -> None:
         made.Root["/NeedsRendering"] = True
 
-    assert refusal(hostile.pdf(change)) == "attachment-active"
+    assert refusal(hostile_documents.pdf(change)) == "attachment-active"
 
 
 def test_a_plain_link_of_a_pdf_is_made_anew() -> None:
     link = pikepdf.Dictionary(S=pikepdf.Name.URI, URI=pikepdf.String("https://www.nhs.uk/falls"), Next=pikepdf.Array())
-    _, kept = kept_of(hostile.pdf(hostile.annotated("/Link", A=link)))
+    _, kept = kept_of(hostile_documents.pdf(hostile_documents.annotated("/Link", A=link)))
     with pikepdf.Pdf.open(io.BytesIO(kept)) as document:
         [made] = document.pages[0].obj["/Annots"]
         assert set(made) == {"/Type", "/Subtype", "/Rect", "/Border", "/A"}
@@ -129,22 +129,22 @@ def test_what_was_filled_in_is_drawn_and_found() -> None:
         page["/Annots"] = pikepdf.Array([field])
         made.Root["/AcroForm"] = pikepdf.Dictionary(Fields=pikepdf.Array([field]))
 
-    sent = hostile.pdf(change)
+    sent = hostile_documents.pdf(change)
     _, kept = kept_of(sent)
     text = text_of(sent)
     assert text is not None
-    assert {hostile.WORDS, "Bruise on left arm"} <= set(text.split("\n"))
+    assert {hostile_documents.WORDS, "Bruise on left arm"} <= set(text.split("\n"))
     assert "Bruise on left arm" in PdfReader(io.BytesIO(kept)).pages[0].extract_text()
     assert inside_pdf(kept)[1] & ACTING == set()
 
 
 def test_the_words_of_a_note_are_found() -> None:
-    note = hostile.annotated("/Text", Contents=pikepdf.String("Do not tell her son."))
-    assert text_of(hostile.pdf(note)) == f"{hostile.WORDS}\nDo not tell her son."
+    note = hostile_documents.annotated("/Text", Contents=pikepdf.String("Do not tell her son."))
+    assert text_of(hostile_documents.pdf(note)) == f"{hostile_documents.WORDS}\nDo not tell her son."
 
 
 def test_a_picture_in_a_pdf_loses_its_place() -> None:
-    jpeg = attached.picture()
+    jpeg = attachment_samples.picture()
 
     def change(made: pikepdf.Pdf, page: Any) -> None:
         shown = made.make_stream(jpeg)
@@ -155,19 +155,19 @@ def test_a_picture_in_a_pdf_loses_its_place() -> None:
             shown[key] = value
         page.Resources["/XObject"] = pikepdf.Dictionary(P=shown)
 
-    _, kept = kept_of(hostile.pdf(change))
+    _, kept = kept_of(hostile_documents.pdf(change))
     with pikepdf.Pdf.open(io.BytesIO(kept)) as document:
         picture: Any = document.pages[0].Resources.XObject.P
         raw, seen = picture.read_raw_bytes(), pikepdf.PdfImage(picture).as_pil_image()
-    assert attached.CAMERA.encode() in jpeg
-    assert attached.CAMERA.encode() not in raw
+    assert attachment_samples.CAMERA.encode() in jpeg
+    assert attachment_samples.CAMERA.encode() not in raw
     assert b"Exif" not in raw
     assert seen.size == (64, 32)
     assert np.asarray(seen.convert("RGB"))[8, 8, 0] > 240
 
 
 def test_a_jpeg_keeps_its_points_alone() -> None:
-    kept = without_metadata(attached.picture() + b"behind the end")
+    kept = without_metadata(attachment_samples.picture() + b"behind the end")
     assert b"behind" not in kept
     assert kept.endswith(b"\xff\xd9")
     for damaged in (b"", b"\xff\xd8\x00\x00\x00\x00", b"GIF89a"):
@@ -181,7 +181,7 @@ def test_a_pdf_that_grows_without_end_is_refused() -> None:
     def change(made: pikepdf.Pdf, page: Any) -> None:
         page["/Contents"] = pikepdf.Array([made.make_stream(bytes(30 << 20)) for _ in range(8)])
 
-    assert refusal(hostile.pdf(change)) == "attachment-expands"
+    assert refusal(hostile_documents.pdf(change)) == "attachment-expands"
 
 
 def test_a_pdf_that_contains_itself_is_kept() -> None:
@@ -191,8 +191,8 @@ def test_a_pdf_that_contains_itself_is_kept() -> None:
         form["/Resources"] = pikepdf.Dictionary(XObject=pikepdf.Dictionary(X=form))
         page.Resources["/XObject"] = pikepdf.Dictionary(X=form)
 
-    _, kept = kept_of(hostile.pdf(change))
-    assert hostile.WORDS in PdfReader(io.BytesIO(kept)).pages[0].extract_text()
+    _, kept = kept_of(hostile_documents.pdf(change))
+    assert hostile_documents.WORDS in PdfReader(io.BytesIO(kept)).pages[0].extract_text()
 
 
 # --- office --------------------------------------------------------------------------------------------------------
@@ -204,11 +204,11 @@ def inside(archive: bytes) -> dict[str, bytes]:
 
 
 OFFICE = {
-    **{f"docx: {what}": sent for what, sent in hostile.DOCXS.items()},
-    **{f"xlsx: {what}": sent for what, sent in hostile.XLSXS.items()},
-    **{f"odt: {what}": sent for what, sent in hostile.ODTS.items()},
+    **{f"docx: {what}": sent for what, sent in hostile_documents.DOCXS.items()},
+    **{f"xlsx: {what}": sent for what, sent in hostile_documents.XLSXS.items()},
+    **{f"odt: {what}": sent for what, sent in hostile_documents.ODTS.items()},
 }
-REFUSED = hostile.REFUSED_DOCXS | hostile.REFUSED_XLSXS | hostile.REFUSED_ODTS
+REFUSED = hostile_documents.REFUSED_DOCXS | hostile_documents.REFUSED_XLSXS | hostile_documents.REFUSED_ODTS
 
 
 @pytest.mark.parametrize("what", OFFICE)
@@ -218,12 +218,12 @@ def test_an_office_file_is_kept_without_what_acts_in_it(what: str) -> None:
     media_type, kept = kept_of(sent)
     parts = inside(kept)
     for name, content in parts.items():
-        assert hostile.MARK.encode() not in content, name
+        assert hostile_documents.MARK.encode() not in content, name
         assert b"192.0.2.1" not in content, name
-        assert hostile.MARK not in name
+        assert hostile_documents.MARK not in name
         if name.endswith((".xml", ".rels", ".vml")):
             ElementTree.fromstring(content)
-    assert hostile.WORDS in (text_of(sent) or "")
+    assert hostile_documents.WORDS in (text_of(sent) or "")
     assert kept_of(kept)[0] == media_type  # what is kept is a document itself, and the same words are in it
     assert text_of(kept) == text_of(sent)
 
@@ -235,28 +235,28 @@ def test_an_office_file_that_would_lose_content_is_refused(what: str) -> None:
 
 
 def test_parts_of_a_document_that_are_not_known_are_not_kept() -> None:
-    _, kept = kept_of(attached.docx("x"))
+    _, kept = kept_of(attachment_samples.docx("x"))
     assert set(inside(kept)) == {"[Content_Types].xml", "_rels/.rels", "word/document.xml"}
-    _, kept = kept_of(attached.xlsx("x"))
+    _, kept = kept_of(attachment_samples.xlsx("x"))
     assert set(inside(kept)) == {
         "[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "xl/_rels/workbook.xml.rels", "xl/sharedStrings.xml",
         "xl/worksheets/sheet1.xml",
     }  # fmt: skip
-    _, kept = kept_of(attached.odt("x y"))
+    _, kept = kept_of(attachment_samples.odt("x y"))
     assert list(inside(kept)) == ["mimetype", "content.xml", "META-INF/manifest.xml"]
 
 
 def test_plain_links_of_documents_stay() -> None:
     address = "https://www.nhs.uk/falls?a=1"
-    link = attached.related(("h1", "hyperlink", address), external=True)
+    link = attachment_samples.related(("h1", "hyperlink", address), external=True)
     words = '<w:p><w:hyperlink r:id="h1"><w:r><w:t>advice</w:t></w:r></w:hyperlink></w:p>'
-    parts = inside(kept_of(attached.docx(inside=words, links=link))[1])
+    parts = inside(kept_of(attachment_samples.docx(inside=words, links=link))[1])
     assert address.encode() in parts["word/_rels/document.xml.rels"]
     assert b'<w:hyperlink r:id="rId1">' in parts["word/document.xml"]
     words = f'<text:p><text:a xlink:href="{address}">here</text:a></text:p>'
-    parts = inside(kept_of(attached.odt("x y", inside=words))[1])
+    parts = inside(kept_of(attachment_samples.odt("x y", inside=words))[1])
     assert f'xlink:href="{address}"'.encode() in parts["content.xml"]
-    sheet = attached.xlsx("x", after='<hyperlinks><hyperlink ref="B2" r:id="h1"/></hyperlinks>', links=link)
+    sheet = attachment_samples.xlsx("x", after='<hyperlinks><hyperlink ref="B2" r:id="h1"/></hyperlinks>', links=link)
     parts = inside(kept_of(sheet)[1])
     assert address.encode() in parts["xl/worksheets/_rels/sheet1.xml.rels"]
 
@@ -272,7 +272,7 @@ def test_a_page_number_is_still_counted_and_a_box_still_ticked() -> None:
         "</w:ffData></w:fldChar></w:r><w:r><w:instrText>FORMCHECKBOX</w:instrText></w:r>"
         '<w:r><w:fldChar w:fldCharType="end"/></w:r><w:r><w:t> hurt</w:t></w:r></w:p>'
     )
-    sent = attached.docx(inside=field + box.format("<w:checked/>") + box.format(""))
+    sent = attachment_samples.docx(inside=field + box.format("<w:checked/>") + box.format(""))
     document = inside(kept_of(sent)[1])["word/document.xml"]
     assert document.count(b"fldCharType") == 3
     assert b"PAGE" in document
@@ -287,10 +287,10 @@ def test_the_words_of_boxes_headers_notes_and_formulas_are_kept() -> None:
         "</mc:Fallback></mc:AlternateContent></w:r></w:p><w:p><w:r><w:footnoteReference w:id='2'/></w:r></w:p>"
         '<w:sectPr><w:headerReference w:type="default" r:id="h1"/></w:sectPr>'
     )
-    part = "<w:{0} " + attached.NAMESPACES + ">{1}<w:p><w:r><w:t>{2}</w:t></w:r></w:p>{3}</w:{0}>"
-    sent = attached.docx(
+    part = "<w:{0} " + attachment_samples.NAMESPACES + ">{1}<w:p><w:r><w:t>{2}</w:t></w:r></w:p>{3}</w:{0}>"
+    sent = attachment_samples.docx(
         "First.", inside=box,
-        links=attached.related(("h1", "header", "header7.xml"), ("n1", "footnotes", "Footnotes.xml")),
+        links=attachment_samples.related(("h1", "header", "header7.xml"), ("n1", "footnotes", "Footnotes.xml")),
         members={
             "word/header7.xml": part.format("hdr", "", "at the top", "").encode(),
             "word/footnotes.xml": part.format("footnotes", '<w:footnote w:id="2">', "below", "</w:footnote>").encode(),
@@ -302,7 +302,7 @@ def test_the_words_of_boxes_headers_notes_and_formulas_are_kept() -> None:
 
 
 def test_a_picture_that_cannot_be_kept_is_said_to_have_been_there() -> None:
-    unknown = attached.docx_with_picture(b"\xd7\xcd\xc6\x9a an old metafile")
+    unknown = attachment_samples.docx_with_picture(b"\xd7\xcd\xc6\x9a an old metafile")
     assert "cannot be kept" in (text_of(unknown) or "")
 
 
@@ -319,16 +319,16 @@ def test_a_table_keeps_the_values_that_its_formulas_gave_its_notes_and_its_pictu
         "<xdr:col>2</xdr:col><xdr:row>5</xdr:row></xdr:from><xdr:pic><xdr:blipFill>"
         '<a:blip r:embed="p1"/></xdr:blipFill></xdr:pic></xdr:twoCellAnchor></xdr:wsDr>'
     )
-    sent = attached.xlsx(
+    sent = attachment_samples.xlsx(
         "Ada",
         rows='<row r="2"><c r="A2" t="str"><f>A1&amp;"x"</f><v>seven falls</v></c><c r="B2"><f>1+6</f><v>7</v></c>'
         "</row>",
         after='<drawing r:id="d1"/>',
-        links=attached.related(("n1", "comments", "../comments1.xml"), ("d1", "drawing", "../drawings/drawing1.xml")),
+        links=attachment_samples.related(("n1", "comments", "../comments1.xml"), ("d1", "drawing", "../drawings/drawing1.xml")),
         members={
             "xl/comments1.xml": notes.encode(), "xl/drawings/drawing1.xml": drawing.encode(),
-            "xl/drawings/_rels/drawing1.xml.rels": attached.related(("p1", "image", "../media/a.png")),
-            "xl/media/a.png": attached.picture("PNG"),
+            "xl/drawings/_rels/drawing1.xml.rels": attachment_samples.related(("p1", "image", "../media/a.png")),
+            "xl/media/a.png": attachment_samples.picture("PNG"),
         },
     )  # fmt: skip
     parts = inside(kept_of(sent)[1])
@@ -347,7 +347,7 @@ def test_dates_of_a_table_keep_their_year() -> None:
         'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><workbookPr date1904="1"/>'
         '<sheets><sheet name="Plan" sheetId="1" r:id="s1"/></sheets></workbook>'
     )
-    parts = inside(kept_of(attached.xlsx("x", members={"xl/workbook.xml": book.encode()}))[1])
+    parts = inside(kept_of(attachment_samples.xlsx("x", members={"xl/workbook.xml": book.encode()}))[1])
     assert b'date1904="1"' in parts["xl/workbook.xml"]
 
 
@@ -357,16 +357,16 @@ def test_fields_of_an_open_document_keep_their_words() -> None:
         "<text:span>in <text:dde-connection>room 4</text:dde-connection></text:span>.</text:p>"
         "<text:table-of-content><text:index-body><text:p>Falls</text:p></text:index-body></text:table-of-content>"
     )
-    assert text_of(attached.odt("x y", inside=fields)) == "x y\nOn 12 May seen by Mia, in room 4.\nFalls"
+    assert text_of(attachment_samples.odt("x y", inside=fields)) == "x y\nOn 12 May seen by Mia, in room 4.\nFalls"
 
 
 def test_strict_documents_are_read_too() -> None:
-    strict = inside(attached.docx(hostile.WORDS))
+    strict = inside(attachment_samples.docx(hostile_documents.WORDS))
     strict["word/document.xml"] = strict["word/document.xml"].replace(
         b"http://schemas.openxmlformats.org/wordprocessingml/2006/main",
         b"http://purl.oclc.org/ooxml/wordprocessingml/main",
     )
-    assert text_of(attached.packed(strict)) == hostile.WORDS
+    assert text_of(attachment_samples.packed(strict)) == hostile_documents.WORDS
 
 
 # --- text, addresses -----------------------------------------------------------------------------------------------

@@ -10,27 +10,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from comms.kernel.database import Actor
-from comms.messaging.messages.search import _places
-from comms.web.context import House
+from comms.messaging.messages.search import _highlight_ranges
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.messaging_fixtures import Talk, told
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
-async def two_in_a_conversation(talk: Talk, house: House) -> tuple[Actor, Actor, str]:
-    mia = await factories.make_actor(house, "care_manager")
+async def two_in_a_conversation(talk: MessagingClient, ctx: AppContext) -> tuple[Actor, Actor, str]:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     return mia, sam, await talk.begin(mia, sam)
 
 
-async def test_a_message_is_answered_as_it_is_read(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_message_is_answered_as_it_is_read(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     first = await talk.say(mia, path, "Has Ada eaten?")
     reply = await talk.say(sam, path, "Not yet, @mia", reply_to=first["id"], mentions=[str(mia.user_id)])
     assert reply.pop("reading")["will_be_read"] is False  # of the answer alone
@@ -41,22 +41,24 @@ async def test_a_message_is_answered_as_it_is_read(talk: Talk, house: House) -> 
     assert (await talk.say(service, path, "From elsewhere"))["sender_type"] == "integration"
 
 
-async def test_a_message_replies_to_and_mentions_what_is_in_its_conversation(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_message_replies_to_and_mentions_what_is_in_its_conversation(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     elsewhere = await talk.say(mia, await talk.begin(mia, sam), "elsewhere")
     stranger = await talk.person(mia)
     body = {"conversation_id": path.rpartition("/")[2], "content": "x"}
     replied = await talk.ask(mia, "POST", "/api/messages", json=body | {"reply_to": elsewhere["id"]})
-    assert told(replied) == (404, "not-found")
+    assert status_and_slug(replied) == (404, "not-found")
     mentioned = await talk.ask(mia, "POST", "/api/messages", json=body | {"mentions": [str(stranger.user_id)]})
-    assert told(mentioned) == (422, "mention-not-member")
+    assert status_and_slug(mentioned) == (422, "mention-not-member")
     for kind in ("system", "alert", "file"):
         assert (await talk.ask(mia, "POST", "/api/messages", json=body | {"message_type": kind})).status_code == 422
     assert await talk.read(sam, path) == []
 
 
-async def test_a_conversation_is_read_in_pages_newest_first(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_conversation_is_read_in_pages_newest_first(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     sent = [(await talk.say(mia, path, f"number {n}"))["id"] for n in range(5)]
     seen: list[str] = []
     params = {"limit": "2"}
@@ -69,11 +71,13 @@ async def test_a_conversation_is_read_in_pages_newest_first(talk: Talk, house: H
     assert seen == sent[::-1]
 
 
-async def test_messages_of_many_at_once_have_one_order_and_events_that_follow_it(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_messages_of_many_at_once_have_one_order_and_events_that_follow_it(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     await asyncio.gather(*(talk.say(person, path, f"{n}") for n in range(6) for person in (mia, sam)))
     told_of = await factories.rows(
-        house, mia,
+        ctx, mia,
         "select type, data ->> 'message_id' as message, aggregate_version as version from events "
         "where aggregate_type = 'conversation' and aggregate_id = %s and type <> 'conversation.created' "
         "order by aggregate_version",
@@ -83,8 +87,8 @@ async def test_messages_of_many_at_once_have_one_order_and_events_that_follow_it
     assert all(UUID(earlier["message"]) < UUID(later["message"]) for earlier, later in pairwise(told_of))
 
 
-async def test_an_edit_keeps_what_was_there_with_who_and_when(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_an_edit_keeps_what_was_there_with_who_and_when(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     message = await talk.say(mia, path, "Ada fell at 9")
     address = f"/api/messages/{message['id']}"
     edited = await talk.ask(mia, "PUT", address, json={"content": "Ada fell at 10"}, headers={"If-Match": '"1"'})
@@ -94,12 +98,12 @@ async def test_an_edit_keeps_what_was_there_with_who_and_when(talk: Talk, house:
         ("former", 1, "Ada fell at 9", str(mia.user_id)), ("current", 2, "Ada fell at 10", str(mia.user_id)),
     ]  # fmt: skip
     assert versions[0]["written_at"] == message["created_at"]
-    assert told(await talk.ask(sam, "PUT", address, json={"content": "No"})) == (403, "message-anothers")
-    assert told(await talk.ask(sam, "DELETE", address)) == (403, "message-anothers")
+    assert status_and_slug(await talk.ask(sam, "PUT", address, json={"content": "No"})) == (403, "message-anothers")
+    assert status_and_slug(await talk.ask(sam, "DELETE", address)) == (403, "message-anothers")
 
 
-async def test_of_two_edits_at_once_both_are_kept_and_the_later_is_told(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_of_two_edits_at_once_both_are_kept_and_the_later_is_told(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     address = f"/api/messages/{(await talk.say(mia, path, 'note'))['id']}"
     answers = await asyncio.gather(
         *(
@@ -109,7 +113,7 @@ async def test_of_two_edits_at_once_both_are_kept_and_the_later_is_told(talk: Ta
     )
     by_status = {answer.status_code: answer for answer in answers}
     assert set(by_status) == {200, 412}
-    assert told(by_status[412]) == (412, "version-stale")
+    assert status_and_slug(by_status[412]) == (412, "version-stale")
     versions = (await talk.ask(mia, "GET", by_status[412].headers["location"])).json()["items"]
     standings = {version["standing"]: version["content"] for version in versions}
     assert standings["current"] == by_status[200].json()["content"]
@@ -119,8 +123,10 @@ async def test_of_two_edits_at_once_both_are_kept_and_the_later_is_told(talk: Ta
     assert repeated.status_code == 200
 
 
-async def test_a_deleted_message_is_gone_for_all_but_the_officers_who_are_logged(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_deleted_message_is_gone_for_all_but_the_officers_who_are_logged(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     address = f"/api/messages/{(await talk.say(mia, path, 'a cruel word'))['id']}"
     await talk.ask(mia, "PUT", address, json={"content": "a crueller word"})
     assert (await talk.ask(mia, "DELETE", address)).status_code == 204
@@ -133,53 +139,56 @@ async def test_a_deleted_message_is_gone_for_all_but_the_officers_who_are_logged
         await talk.ask(mia, "DELETE", address),
         await talk.ask(sam, "POST", f"{address}/reactions", json={"reaction": "x"}),
     ):
-        assert told(answer) == (409, "message-deleted")
-    assert told(await talk.ask(await talk.person(mia, "reviewer"), "GET", f"{address}/versions")) == (404, "not-found")
+        assert status_and_slug(answer) == (409, "message-deleted")
+    assert status_and_slug(await talk.ask(await talk.person(mia, "reviewer"), "GET", f"{address}/versions")) == (
+        404,
+        "not-found",
+    )
     for role in ("data_protection_officer", "safeguarding_lead"):
         officer = await talk.person(mia, role)
         versions = (await talk.ask(officer, "GET", f"{address}/versions")).json()["items"]
         assert [version["content"] for version in versions] == ["a cruel word", "a crueller word"]
         logged = await factories.rows(
-            house, officer, "select 1 from audit_log where action = 'message.deleted-read' and actor_id = %s",
+            ctx, officer, "select 1 from audit_log where action = 'message.deleted-read' and actor_id = %s",
             officer.user_id,
         )  # fmt: skip
         assert len(logged) == 1
 
 
-async def test_no_statement_changes_or_removes_a_kept_version(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_no_statement_changes_or_removes_a_kept_version(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     message = await talk.say(mia, path, "first")
     await talk.ask(mia, "PUT", f"/api/messages/{message['id']}", json={"content": "second"})
     for statement in ("update message_versions set content = 'x' returning id", "delete from message_versions"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await factories.rows(house, mia, statement)
+            await factories.rows(ctx, mia, statement)
     # past the program: the database itself keeps what an update would lose
     await factories.rows(
-        house, mia, "update messages set content = 'third', version = 3 where id = %s returning id", message["id"]
+        ctx, mia, "update messages set content = 'third', version = 3 where id = %s returning id", message["id"]
     )
-    kept = await factories.rows(house, mia, "select content from message_versions order by version")
+    kept = await factories.rows(ctx, mia, "select content from message_versions order by version")
     assert [row["content"] for row in kept] == ["first", "second"]
 
 
-async def test_what_is_done_is_told_by_ids_alone(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_what_is_done_is_told_by_ids_alone(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     message = await talk.say(mia, path, "unmistakable")
     address = f"/api/messages/{message['id']}"
     await talk.ask(mia, "PUT", address, json={"content": "unmistakable too"})
     await talk.ask(mia, "DELETE", address)
     events = await factories.rows(
-        house, mia,
+        ctx, mia,
         "select type, data::text as data from events where type like 'message.%%' order by aggregate_version",
     )  # fmt: skip
     assert [row["type"] for row in events] == ["message.sent", "message.edited", "message.deleted"]
     lead = await talk.person(mia, "safeguarding_lead")
-    acts = await factories.rows(house, lead, "select action, details::text as data from audit_log order by id")
+    acts = await factories.rows(ctx, lead, "select action, details::text as data from audit_log order by id")
     assert [row["action"] for row in acts if row["action"].startswith("message.")] == [row["type"] for row in events]
     assert [row for row in events + acts if "unmistakable" in row["data"]] == []
 
 
-async def test_reactions_are_each_persons_own(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_reactions_are_each_persons_own(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     address = f"/api/messages/{(await talk.say(mia, path, 'cake at three'))['id']}"
     for person, reaction in ((sam, "🎂"), (sam, "🎂"), (mia, "👍"), (sam, "👍")):
         given_one = await talk.ask(person, "POST", f"{address}/reactions", json={"reaction": reaction})
@@ -191,8 +200,8 @@ async def test_reactions_are_each_persons_own(talk: Talk, house: House) -> None:
     ]  # fmt: skip
 
 
-async def test_a_message_repeated_under_its_key_is_sent_once(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_a_message_repeated_under_its_key_is_sent_once(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     body = {"conversation_id": path.rpartition("/")[2], "content": "once"}
     first, again = [
         await talk.ask(mia, "POST", "/api/messages", json=body, headers={"Idempotency-Key": "a"}) for _ in range(2)
@@ -201,8 +210,8 @@ async def test_a_message_repeated_under_its_key_is_sent_once(talk: Talk, house: 
     assert await talk.read(sam, path) == ["once"]
 
 
-async def test_search_finds_forms_of_words_and_marks_where_they_stand(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_search_finds_forms_of_words_and_marks_where_they_stand(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     await talk.say(mia, path, "nothing here")
     message = await talk.say(sam, path, "🎂 <b>Falls</b> again: she fell, and falling hurts")
     (found,) = await talk.find(mia, "fall")
@@ -214,8 +223,8 @@ async def test_search_finds_forms_of_words_and_marks_where_they_stand(talk: Talk
     assert [m["content"] for m in await talk.find(mia, "nothing or hurt")] == [message["content"], "nothing here"]
 
 
-async def test_search_is_narrowed_by_conversation_sender_and_time(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_in_a_conversation(talk, house)
+async def test_search_is_narrowed_by_conversation_sender_and_time(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_in_a_conversation(talk, ctx)
     other = await talk.begin(mia, sam)
     first, second = await talk.say(mia, path, "tablets given"), await talk.say(sam, other, "tablets refused")
     ids = {"first": first["id"], "second": second["id"]}
@@ -230,13 +239,15 @@ async def test_search_is_narrowed_by_conversation_sender_and_time(talk: Talk, ho
         assert [found["id"] for found in await talk.find(mia, "tablet", **params)] == [ids[n] for n in expected], params
 
 
-async def test_the_function_behind_search_shows_nobody_more_than_row_level_security(talk: Talk, house: House) -> None:
-    mia, _, path = await two_in_a_conversation(talk, house)
+async def test_the_function_behind_search_shows_nobody_more_than_row_level_security(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, _, path = await two_in_a_conversation(talk, ctx)
     await talk.say(mia, path, "confidential")
-    strangers = [await talk.person(mia, "safeguarding_lead"), await factories.make_actor(house, "safeguarding_lead")]
+    strangers = [await talk.person(mia, "safeguarding_lead"), await factories.make_actor(ctx, "safeguarding_lead")]
     for actor, expected in ((mia, 1), *((stranger, 0) for stranger in strangers)):
         found = await factories.rows(
-            house, actor,
+            ctx, actor,
             "select * from app.search_messages(to_tsquery('english', 'confidential'), null, null, null, null, null, "
             "'ffffffff-ffff-ffff-ffff-ffffffffffff', 10)",
         )  # fmt: skip
@@ -248,4 +259,4 @@ async def test_the_function_behind_search_shows_nobody_more_than_row_level_secur
 def test_marks_are_counted_without_themselves(pieces: list[tuple[str, str]]) -> None:
     marked = "".join(f"{before}\ue000{find}\ue001" for before, find in pieces) + "end"
     plain = marked.replace("\ue000", "").replace("\ue001", "")
-    assert [plain[first:last] for first, last in _places(marked)] == [find for _, find in pieces]
+    assert [plain[first:last] for first, last in _highlight_ranges(marked)] == [find for _, find in pieces]

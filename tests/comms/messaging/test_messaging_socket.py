@@ -16,15 +16,15 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from comms.app.application import create_app
 from comms.identity.sign_ins.queries import end_sign_in
 from comms.kernel.database import Actor
-from comms.live.fan_out import open_feed
-from comms.web.context import House
+from comms.live.fan_out import open_fan_out
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import relays
+from tests.comms import outbox_helpers
 from tests.comms.live.test_websockets import opened, refusal, ticket_for
-from tests.comms.messaging_fixtures import Talk, told
-from tests.comms.processes import api_process
-from tests.comms.served import served
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
+from tests.comms.api_processes import api_process
+from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
 
@@ -34,24 +34,24 @@ PREFIX = "communication.writecarenotes.com."
 @pytest.fixture(scope="module")
 async def address(app: FastAPI, databases: Databases) -> AsyncIterator[str]:
     """The application behind a port, with a relay that sends."""
-    async with served(app) as where, relays.relaying(databases):
+    async with served(app) as where, outbox_helpers.relaying(databases):
         yield where
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
 Opening = Callable[..., Awaitable[connect]]
 
 
 @pytest.fixture
-def socket_of(address: str, house: House) -> Opening:
+def socket_of(address: str, ctx: AppContext) -> Opening:
     """The messaging socket of somebody, to be opened."""
 
     async def socket(actor: Actor, after: int | None = 0, where: str = address, **more: Any) -> connect:
-        return opened(where, await ticket_for(house, actor), after, path="messaging", **more)
+        return opened(where, await ticket_for(ctx, actor), after, path="messaging", **more)
 
     return socket
 
@@ -111,9 +111,9 @@ async def say(socket: ClientConnection, type: str, **what: Any) -> None:
 
 
 async def test_whatever_happens_in_a_conversation_is_told_in_order_with_ids_alone(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam, ben = await talk.person(mia), await talk.person(mia)
     async with await socket_of(sam) as socket:
         path = await talk.begin(mia, sam, title="Night")
@@ -142,12 +142,12 @@ async def test_whatever_happens_in_a_conversation_is_told_in_order_with_ids_alon
 
 
 async def test_as_somebody_who_is_not_in_a_conversation_hears_nothing_of_it(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     outsiders = [await talk.person(mia, role) for role in ("safeguarding_lead", "data_protection_officer", "service")]
-    stranger = await factories.make_actor(house, "care_manager")
+    stranger = await factories.make_actor(ctx, "care_manager")
     theirs = await talk.begin(mia, sam)
     for outsider in [*outsiders, stranger]:
         companion = mia if outsider is not stranger else await talk.person(stranger)
@@ -165,9 +165,9 @@ async def test_as_somebody_who_is_not_in_a_conversation_hears_nothing_of_it(
 
 @pytest.mark.parametrize("live", [True, False])
 async def test_who_joins_is_told_from_then_on_and_who_leaves_nothing_later(
-    talk: Talk, house: House, socket_of: Opening, live: bool
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening, live: bool
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path, other = await talk.begin(mia, await talk.person(mia)), await talk.begin(mia, sam)
     async with contextlib.AsyncExitStack() as stack:
@@ -191,9 +191,9 @@ async def test_who_joins_is_told_from_then_on_and_who_leaves_nothing_later(
 
 
 async def test_who_was_away_comes_back_to_where_they_were_in_each_conversation(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     paths = [await talk.begin(mia, sam) for _ in range(3)]
     sent = [(await talk.say(mia, path, "x"))["id"] for _ in range(5) for path in paths]
@@ -204,10 +204,10 @@ async def test_who_was_away_comes_back_to_where_they_were_in_each_conversation(
     assert [one["data"]["message_id"] for one in heard if one["type"] == "message.sent"] == sent
 
 
-async def test_events_of_other_rooms_are_not_told(talk: Talk, house: House, socket_of: Opening) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_events_of_other_rooms_are_not_told(talk: MessagingClient, ctx: AppContext, socket_of: Opening) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
-    session = await factories.make_session(house, mia, mia, sam, session_type="meeting")
+    session = await factories.make_session(ctx, mia, mia, sam, session_type="meeting")
     async with await socket_of(sam) as socket:
         path = await talk.begin(mia, sam)
         heard = await event(socket)
@@ -219,9 +219,9 @@ async def test_events_of_other_rooms_are_not_told(talk: Talk, house: House, sock
 
 
 async def test_the_house_says_who_came_and_went_and_that_the_title_changed_without_a_name(
-    talk: Talk, house: House
+    talk: MessagingClient, ctx: AppContext
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path = await talk.begin(mia, await talk.person(mia))
     await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str(sam.user_id)})
@@ -245,17 +245,17 @@ async def test_the_house_says_who_came_and_went_and_that_the_title_changed_witho
     assert (listed["unread"], listed["last_message"]["about"]["code"]) == (0, "member_left")
 
 
-async def test_nobody_else_speaks_as_the_house(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_nobody_else_speaks_as_the_house(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, await talk.person(mia))
     await talk.ask(mia, "PUT", path, json={"title": "Night"})
     said = (await talk.ask(mia, "GET", f"/api/messages/conversations/{id_of(path)}")).json()["items"][0]
     edited = await talk.ask(mia, "PUT", f"/api/messages/{said['id']}", json={"content": "Sam left."})
-    assert told(edited) == (403, "message-anothers")
+    assert status_and_slug(edited) == (403, "message-anothers")
     for sender in (None, mia.user_id):
         with pytest.raises(Exception, match=r"row-level security|check constraint"):
             await factories.rows(
-                house, mia,
+                ctx, mia,
                 "insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, message_type, content, "
                 "changed_id, about) values (%s, uuidv7(), %s, %s, %s, 'system', 'Sam left.', uuidv7(), '{}') "
                 "returning id",
@@ -267,9 +267,9 @@ async def test_nobody_else_speaks_as_the_house(talk: Talk, house: House) -> None
 
 
 async def test_those_who_have_a_conversation_open_are_told_of_each_other_and_who_types(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam, ben = await talk.person(mia), await talk.person(mia)
     path = await talk.begin(mia, sam, ben)
     conversation = {"conversation_id": id_of(path)}
@@ -290,9 +290,9 @@ async def test_those_who_have_a_conversation_open_are_told_of_each_other_and_who
 
 
 async def test_what_reaches_and_what_is_read_is_told_to_those_who_have_it_open(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path, other = await talk.begin(mia, sam), await talk.begin(mia, sam)
     async with await socket_of(mia) as sender, await socket_of(sam) as receiver:
@@ -318,9 +318,9 @@ async def test_what_reaches_and_what_is_read_is_told_to_those_who_have_it_open(
 
 
 async def test_to_say_that_all_has_arrived_gives_no_receipt_of_what_one_may_not_see(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam, ben = await talk.person(mia), await talk.person(mia)
     theirs, own = await talk.begin(mia, ben), await talk.begin(mia, sam)
     await talk.say(mia, theirs, "not for sam")
@@ -329,13 +329,13 @@ async def test_to_say_that_all_has_arrived_gives_no_receipt_of_what_one_may_not_
         await say(socket, "delivered", position=2**62)
         await say(socket, "enter", conversation_id=id_of(own))
         await hint(socket, "presence")  # what was said before has been done
-    assert await factories.rows(house, mia, "select 1 from conversation_receipts") == []
+    assert await factories.rows(ctx, mia, "select 1 from conversation_receipts") == []
 
 
 async def test_who_leaves_a_conversation_that_they_have_open_is_told_of_nobody_there_any_more(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam, ben = await talk.person(mia), await talk.person(mia)
     path, other = await talk.begin(mia, sam, ben), await talk.begin(mia, sam)
     conversation = {"conversation_id": id_of(path)}
@@ -359,10 +359,12 @@ async def test_who_leaves_a_conversation_that_they_have_open_is_told_of_nobody_t
         assert (await said(leaving))["problem"] == "not-found"
 
 
-async def test_what_cannot_be_done_is_answered_and_ends_nothing(talk: Talk, house: House, socket_of: Opening) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_what_cannot_be_done_is_answered_and_ends_nothing(
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
-    stranger = await factories.make_actor(house, "care_manager")
+    stranger = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, sam)
     foreign = await talk.begin(stranger, await talk.person(stranger))
     async with await socket_of(sam, None) as socket:
@@ -387,8 +389,10 @@ async def test_what_cannot_be_done_is_answered_and_ends_nothing(talk: Talk, hous
         assert (await said(socket))["present"] == [str(sam.user_id)]
 
 
-async def test_a_socket_has_few_conversations_open_at_a_time(talk: Talk, house: House, socket_of: Opening) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_a_socket_has_few_conversations_open_at_a_time(
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     paths = [await talk.begin(mia, sam) for _ in range(11)]
     async with await socket_of(sam, None) as socket:
@@ -405,43 +409,43 @@ async def test_a_socket_has_few_conversations_open_at_a_time(talk: Talk, house: 
 # --- who is let in, who is cut off -----------------------------------------------------------------------------------
 
 
-async def test_roles_that_write_no_messages_are_refused(address: str, house: House) -> None:
+async def test_roles_that_write_no_messages_are_refused(address: str, ctx: AppContext) -> None:
     for role in ("data_scientist", "platform_admin"):
-        ticket = await ticket_for(house, await factories.make_actor(house, role))
+        ticket = await ticket_for(ctx, await factories.make_actor(ctx, role))
         assert await refusal(address, ticket, path="messaging") == (403, "role-lacks-permission")
 
 
 async def test_a_sign_in_that_ends_takes_its_messaging_socket_along(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path = await talk.begin(mia, sam)
-    ending = await factories.signed_in(house, sam)
+    ending = await factories.signed_in(ctx, sam)
     async with await socket_of(ending) as cut, await socket_of(sam) as kept:
-        async with house.database.acting_as(ending) as conn:
+        async with ctx.database.acting_as(ending) as conn:
             assert ending.sign_in_id is not None
             await end_sign_in(conn, ending, ending.user_id, ending.sign_in_id, "signed_out")
         assert await closed(cut) == (4401, "sign-in-ended")
         assert (await events(kept, (await talk.say(mia, path, "x"))["id"]))[-1] == "message.sent"
 
 
-async def test_a_client_that_says_too_much_is_cut_off(house: House, socket_of: Opening) -> None:
-    async with await socket_of(await factories.make_actor(house, "care_worker")) as socket:
+async def test_a_client_that_says_too_much_is_cut_off(ctx: AppContext, socket_of: Opening) -> None:
+    async with await socket_of(await factories.make_actor(ctx, "care_worker")) as socket:
         with pytest.raises(ConnectionClosedError):
             await say_without_end(socket)
         assert (socket.close_code, socket.close_reason) == (1008, "said-too-much")
 
 
 async def test_a_client_that_is_too_slow_is_cut_off_and_comes_back_without_loss(
-    talk: Talk, house: House, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path = await talk.begin(mia, sam)
-    another = create_app(house.settings)
-    async with open_feed(house, most_waiting=0) as impatient, served(another) as elsewhere:
-        another.state.house, another.state.feed = house, impatient
+    another = create_app(ctx.settings)
+    async with open_fan_out(ctx, max_queued=0) as impatient, served(another) as elsewhere:
+        another.state.ctx, another.state.fan_out = ctx, impatient
         async with await socket_of(sam, None, elsewhere) as slow, await socket_of(mia) as awake:
             sent = [(await talk.say(mia, path, f"{n}"))["id"] for n in range(20)]
             await events(awake, sent[-1])
@@ -451,14 +455,14 @@ async def test_a_client_that_is_too_slow_is_cut_off_and_comes_back_without_loss(
 
 
 async def test_two_processes_tell_the_same_and_know_who_types_at_the_other(
-    talk: Talk, house: House, databases: Databases, socket_of: Opening
+    talk: MessagingClient, ctx: AppContext, databases: Databases, socket_of: Opening
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     path = await talk.begin(mia, sam)
     async with (
-        api_process(house, databases) as one,
-        api_process(house, databases) as other,
+        api_process(ctx, databases) as one,
+        api_process(ctx, databases) as other,
         await socket_of(mia, 0, one.address) as here,
         await socket_of(sam, 0, other.address) as there,
     ):
@@ -468,7 +472,7 @@ async def test_two_processes_tell_the_same_and_know_who_types_at_the_other(
         await say(there, "typing", conversation_id=id_of(path))
         assert (await hint(here, "typing.started"))["user_id"] == str(sam.user_id)
         sent = [(await talk.say(person, path, "x"))["id"] for person in (mia, sam) * 5]
-        told = await asyncio.gather(*(events(socket, sent[-1]) for socket in (here, there)))
+        status_and_slug = await asyncio.gather(*(events(socket, sent[-1]) for socket in (here, there)))
         other.kill()
         assert (await hint(here, "presence.left"))["user_id"] == str(sam.user_id)
-    assert told[0][-10:] == told[1][-10:] == ["message.sent"] * 10
+    assert status_and_slug[0][-10:] == status_and_slug[1][-10:] == ["message.sent"] * 10

@@ -15,19 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from comms.ai.model_client import open_model_door
+from comms.ai.model_client import open_model_client
 from comms.app.application import create_app
 from comms.calls.transcripts.queries import save_embeddings
 from comms.kernel.database import Actor
 from comms.messaging.messages.search import FLOOR
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.endpoints import QUESTION_PATH
 from tests import factories
-from tests.comms import walked
-from tests.comms.messaging_fixtures import Talk
-from tests.comms.safeguarding.test_message_vectors import lay, towards
-from tests.comms.served import served
+from tests.comms import recording_fixtures
+from tests.comms.messaging_fixtures import MessagingClient
+from tests.comms.safeguarding.test_message_vectors import save_vectors_of, towards
+from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
 
@@ -40,9 +40,9 @@ class Questions:
     def __init__(self) -> None:
         self.silent = False
         self.asked: list[str] = []
-        self.app = Starlette(routes=[Route(QUESTION_PATH, self._lay, methods=["POST"])])
+        self.app = Starlette(routes=[Route(QUESTION_PATH, self._embed, methods=["POST"])])
 
-    async def _lay(self, request: Request) -> Response:
+    async def _embed(self, request: Request) -> Response:
         text = (await request.json())["text"]
         self.asked.append(text)
         if self.silent:
@@ -56,20 +56,20 @@ async def questions() -> Questions:
 
 
 @pytest.fixture
-async def talk(house: House, questions: Questions) -> AsyncIterator[Talk]:
+async def talk(ctx: AppContext, questions: Questions) -> AsyncIterator[MessagingClient]:
     """The API, with models that understand questions."""
-    app = create_app(house.settings)
+    app = create_app(ctx.settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(factories.new_address(), 4711))
     async with (
         served(questions.app) as serving,
-        open_model_door(f"http://{serving}") as door,
+        open_model_client(f"http://{serving}") as model_client,
         httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as client,
     ):
-        app.state.house, app.state.models = house, door
-        yield Talk(client, house)
+        app.state.ctx, app.state.models = ctx, model_client
+        yield MessagingClient(client, ctx)
 
 
-async def page(talk: Talk, actor: Actor, words: str, **params: Any) -> dict[str, Any]:
+async def page(talk: MessagingClient, actor: Actor, words: str, **params: Any) -> dict[str, Any]:
     """The actor's search by both, unless told otherwise."""
     answer = await talk.ask(actor, "GET", "/api/messages/search", params={"q": words, "mode": "both"} | params)
     assert answer.status_code == 200, answer.text
@@ -81,26 +81,28 @@ def contents(found: dict[str, Any]) -> list[str]:
     return [item["content"] for item in found["items"]]
 
 
-async def two_who_talk(talk: Talk, house: House) -> tuple[Actor, Actor, str]:
-    mia = await factories.make_actor(house, "care_manager")
+async def two_who_talk(talk: MessagingClient, ctx: AppContext) -> tuple[Actor, Actor, str]:
+    mia = await factories.make_actor(ctx, "care_manager")
     sam = await talk.person(mia)
     return mia, sam, await talk.begin(mia, sam)
 
 
-async def say(talk: Talk, worker_house: House, actor: Actor, path: str, content: str, *axes: int) -> str:
+async def say(talk: MessagingClient, worker_ctx: AppContext, actor: Actor, path: str, content: str, *axes: int) -> str:
     """Says it, and lays its meaning; returns the message's id."""
     message = await talk.say(actor, path, content)
-    await lay(worker_house, actor, (message["id"], towards(*axes)))
+    await save_vectors_of(worker_ctx, actor, (message["id"], towards(*axes)))
     return str(message["id"])
 
 
 # --- what is found -------------------------------------------------------------------------------------------------
 
 
-async def test_meaning_finds_what_says_it_in_other_words(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_meaning_finds_what_says_it_in_other_words(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     for content, axes in (("She cried out when he lifted her", (0, 1)), ("A sore arm", (0, 2)), ("Soup at one", (5,))):
-        await say(talk, worker_house, mia, path, content, *axes)
+        await say(talk, worker_ctx, mia, path, content, *axes)
     by_meaning = await page(talk, sam, "hurt", mode="meaning")
     assert contents(by_meaning)[:2] == ["She cried out when he lifted her", "A sore arm"]
     assert (by_meaning["semantic"], by_meaning["items"][0]["found_by"]) == (True, ["meaning"])
@@ -109,11 +111,13 @@ async def test_meaning_finds_what_says_it_in_other_words(talk: Talk, house: Hous
     assert (by_words["items"], by_words["semantic"]) == ([], False)
 
 
-async def test_what_both_find_comes_first_and_says_so(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
-    await say(talk, worker_house, mia, path, "My arm was hit", 0, 1)
-    await say(talk, worker_house, mia, path, "That hurts my arm", 0, 2)
-    await say(talk, worker_house, mia, path, "Hurt feelings, nothing else", 9)
+async def test_what_both_find_comes_first_and_says_so(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
+    await say(talk, worker_ctx, mia, path, "My arm was hit", 0, 1)
+    await say(talk, worker_ctx, mia, path, "That hurts my arm", 0, 2)
+    await say(talk, worker_ctx, mia, path, "Hurt feelings, nothing else", 9)
     found = await page(talk, sam, "hurt arm")
     first = found["items"][0]
     assert (first["content"], first["found_by"]) == ("That hurts my arm", ["words", "meaning"])
@@ -124,13 +128,15 @@ async def test_what_both_find_comes_first_and_says_so(talk: Talk, house: House, 
     }  # fmt: skip
 
 
-async def test_what_is_far_from_all_of_it_is_not_found(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_what_is_far_from_all_of_it_is_not_found(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     asked = np.asarray(VECTORS["hurt"])
     for content, similarity in (("near", FLOOR + 0.01), ("far", FLOOR - 0.01), ("against it", -0.9)):
         message = await talk.say(mia, path, content)
         vector = similarity * asked + np.sqrt(1 - similarity**2) * np.asarray(towards(7))
-        await lay(worker_house, mia, (message["id"], vector.tolist()))
+        await save_vectors_of(worker_ctx, mia, (message["id"], vector.tolist()))
     for mode in ("meaning", "both"):
         found = await page(talk, sam, "hurt", mode=mode)
         assert (contents(found), found["semantic"], found["hint"]) == (["near"], True, None)
@@ -138,11 +144,13 @@ async def test_what_is_far_from_all_of_it_is_not_found(talk: Talk, house: House,
     assert (unrelated["items"], unrelated["next"], unrelated["semantic"]) == ([], None, True)
 
 
-async def test_each_way_of_finding_says_how_well_it_fits(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
-    await say(talk, worker_house, mia, path, "That hurts", 0, 1)
-    await say(talk, worker_house, mia, path, "She cried", 0, 2)
-    await say(talk, worker_house, mia, path, "Hurt feelings", 9)
+async def test_each_way_of_finding_says_how_well_it_fits(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
+    await say(talk, worker_ctx, mia, path, "That hurts", 0, 1)
+    await say(talk, worker_ctx, mia, path, "She cried", 0, 2)
+    await say(talk, worker_ctx, mia, path, "Hurt feelings", 9)
     scores = {item["content"]: item["scores"] for item in (await page(talk, sam, "hurt", mode="both"))["items"]}
     assert scores["That hurts"]["meaning"] == pytest.approx(1, abs=0.01)
     assert scores["She cried"] == {"words": None, "meaning": pytest.approx(0.5, abs=0.01)}
@@ -152,8 +160,8 @@ async def test_each_way_of_finding_says_how_well_it_fits(talk: Talk, house: Hous
     assert first["scores"] == {"words": None, "meaning": None}  # newest first, not ranked
 
 
-async def test_what_is_said_exactly_is_taken_so(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_what_is_said_exactly_is_taken_so(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     for content in ("a sore left heel", "the left side", "sore throat"):
         await talk.say(mia, path, content)
     found = await page(talk, sam, "hurt sore heel", mode="both")
@@ -162,10 +170,10 @@ async def test_what_is_said_exactly_is_taken_so(talk: Talk, house: House) -> Non
     assert contents(await page(talk, sam, 'hurt or "sore throat"')) == ["sore throat"]
 
 
-async def test_pages_follow_each_other_and_end(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_pages_follow_each_other_and_end(talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     for n in range(5):
-        await say(talk, worker_house, mia, path, f"number {n}", 0, 10 + n)
+        await say(talk, worker_ctx, mia, path, f"number {n}", 0, 10 + n)
     seen: list[str] = []
     params: dict[str, str] = {"limit": "2"}
     while "cursor" not in params or params["cursor"]:
@@ -180,11 +188,11 @@ async def test_pages_follow_each_other_and_end(talk: Talk, house: House, worker_
     assert (beyond["items"], beyond["next"]) == ([], None)
 
 
-async def test_search_is_narrowed_in_every_mode(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_search_is_narrowed_in_every_mode(talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     other = await talk.begin(mia, sam)
-    await say(talk, worker_house, mia, path, "hurt one", 0)
-    await say(talk, worker_house, sam, other, "hurt two", 1)
+    await say(talk, worker_ctx, mia, path, "hurt one", 0)
+    await say(talk, worker_ctx, sam, other, "hurt two", 1)
     later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for mode in ("words", "meaning", "both"):
         for params, expected in (
@@ -205,11 +213,11 @@ async def test_search_is_narrowed_in_every_mode(talk: Talk, house: House, worker
 
 
 async def test_words_answer_alone_while_the_models_are_silent(
-    talk: Talk, house: House, worker_house: House, questions: Questions
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext, questions: Questions
 ) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
-    await say(talk, worker_house, mia, path, "It hurts", 9)
-    await say(talk, worker_house, mia, path, "She cried out", 0, 1)
+    mia, sam, path = await two_who_talk(talk, ctx)
+    await say(talk, worker_ctx, mia, path, "It hurts", 9)
+    await say(talk, worker_ctx, mia, path, "She cried out", 0, 1)
     questions.silent = True
     for mode in ("meaning", "both"):
         found = await page(talk, sam, "hurt", mode=mode)
@@ -217,20 +225,20 @@ async def test_words_answer_alone_while_the_models_are_silent(
 
 
 async def test_models_that_are_gone_or_talk_nonsense_leave_words(
-    talk: Talk, house: House, client: httpx.AsyncClient, questions: Questions
+    talk: MessagingClient, ctx: AppContext, client: httpx.AsyncClient, questions: Questions
 ) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+    mia, sam, path = await two_who_talk(talk, ctx)
     await talk.say(mia, path, "cheese please")
     nonsense = await page(talk, sam, "cheese")  # the server knows no such meaning: 500
     assert (contents(nonsense), nonsense["semantic"], questions.asked) == (["cheese please"], False, ["cheese"])
-    without = await page(Talk(client, house), sam, "cheese")  # no address of models
+    without = await page(MessagingClient(client, ctx), sam, "cheese")  # no address of models
     assert (contents(without), without["semantic"]) == (["cheese please"], False)
 
 
 async def test_models_are_asked_for_nobody_who_may_not_search_and_for_no_words_alone(
-    talk: Talk, house: House, questions: Questions
+    talk: MessagingClient, ctx: AppContext, questions: Questions
 ) -> None:
-    mia, _, _ = await two_who_talk(talk, house)
+    mia, _, _ = await two_who_talk(talk, ctx)
     scientist = await talk.person(mia, "data_scientist")
     params = {"q": "hurt", "mode": "meaning"}
     assert (await talk.ask(scientist, "GET", "/api/messages/search", params=params)).status_code == 403
@@ -244,15 +252,17 @@ async def test_models_are_asked_for_nobody_who_may_not_search_and_for_no_words_a
 # --- by whom -------------------------------------------------------------------------------------------------------
 
 
-async def test_only_what_one_may_see_is_found_in_any_mode(talk: Talk, house: House, worker_house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
-    await say(talk, worker_house, mia, path, "hurt before", 0, 1)
+async def test_only_what_one_may_see_is_found_in_any_mode(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
+    await say(talk, worker_ctx, mia, path, "hurt before", 0, 1)
     zoe = await talk.person(mia)
     await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str(zoe.user_id)})
-    edited = await say(talk, worker_house, mia, path, "hurt between", 0, 1)
+    edited = await say(talk, worker_ctx, mia, path, "hurt between", 0, 1)
     assert (await talk.ask(mia, "DELETE", f"{path}/members/{zoe.user_id}")).status_code == 204
-    await say(talk, worker_house, mia, path, "hurt after", 0, 1)
-    lead, stranger = await talk.person(mia, "safeguarding_lead"), await factories.make_actor(house)
+    await say(talk, worker_ctx, mia, path, "hurt after", 0, 1)
+    lead, stranger = await talk.person(mia, "safeguarding_lead"), await factories.make_actor(ctx)
     everything = {"hurt before", "hurt between", "hurt after"}
     for mode in ("words", "meaning", "both"):
         for actor, expected in (
@@ -260,25 +270,25 @@ async def test_only_what_one_may_see_is_found_in_any_mode(talk: Talk, house: Hou
         ):  # fmt: skip
             assert set(contents(await page(talk, actor, "hurt", mode=mode))) == expected, (mode, actor)
     await talk.ask(mia, "PUT", f"/api/messages/{edited}", json={"content": "hurt between, edited"})
-    await lay(worker_house, mia, (edited, towards(0, 1)))
+    await save_vectors_of(worker_ctx, mia, (edited, towards(0, 1)))
     for mode in ("words", "meaning", "both"):
         assert contents(await page(talk, zoe, "hurt", mode=mode)) == []  # she would see the change
         assert "hurt between, edited" in contents(await page(talk, sam, "hurt", mode=mode))
 
 
 async def test_the_functions_behind_search_name_nobody_more_than_row_level_security(
-    talk: Talk, house: House, worker_house: House
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    mia, _, path = await two_who_talk(talk, house)
-    await say(talk, worker_house, mia, path, "confidential", 0)
-    strangers = [await talk.person(mia, "safeguarding_lead"), await factories.make_actor(house, "safeguarding_lead")]
+    mia, _, path = await two_who_talk(talk, ctx)
+    await say(talk, worker_ctx, mia, path, "confidential", 0)
+    strangers = [await talk.person(mia, "safeguarding_lead"), await factories.make_actor(ctx, "safeguarding_lead")]
     for actor, expected in ((mia, 1), *((stranger, 0) for stranger in strangers)):
         for function in (
             "app.rank_words('confidential', '{message, utterance, attachment}', null, null, null, null, null, 9)",
             f"app.nearest_messages('{towards(0)}', 'm1', null, null, null, null, null, 9)",
             f"app.rank_meaning('{towards(0)}', 'm1', '{{message, utterance}}', null, null, null, null, null, 9)",
         ):
-            assert len(await factories.rows(house, actor, f"select * from {function}")) == expected, function
+            assert len(await factories.rows(ctx, actor, f"select * from {function}")) == expected, function
 
 
 def nearest_exactly(databases: Databases, statement: str, *values: Any) -> set[Any]:
@@ -288,35 +298,37 @@ def nearest_exactly(databases: Databases, statement: str, *values: Any) -> set[A
 
 
 async def test_the_index_names_what_an_exact_look_names(
-    talk: Talk, house: House, worker_house: House, databases: Databases
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+    mia, sam, path = await two_who_talk(talk, ctx)
     other = await talk.begin(mia, await talk.person(mia))
     random = np.random.default_rng(3)
     for place in (path, other):
         sent = await factories.rows(
-            house, mia,
+            ctx, mia,
             "insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, content, changed_id) "
             "select %s, id, %s, %s, 'user', 'x', id from (select uuidv7() as id from generate_series(1, 1500)) "
             "returning id::text", mia.tenant_id, place.rpartition("/")[2], mia.user_id,
         )  # fmt: skip
         vectors = random.standard_normal((len(sent), 384)).tolist()
-        await lay(worker_house, mia, *((row["id"], vector) for row, vector in zip(sent, vectors, strict=True)))
+        await save_vectors_of(
+            worker_ctx, mia, *((row["id"], vector) for row, vector in zip(sent, vectors, strict=True))
+        )
     asked = str(random.standard_normal(384).tolist())
     nearest = "select id from app.nearest_messages(%s, 'm1', null, null, null, null, null, 10)"
     exact = "select message_id from message_vectors where conversation_id = any(%s) order by (embedding <=> %s)"
     own, all_of_them = [UUID(path.rpartition("/")[2])], [UUID(place.rpartition("/")[2]) for place in (path, other)]
     for actor, seen in ((mia, all_of_them), (sam, own)):
-        found = {row["id"] for row in await factories.rows(house, actor, nearest, asked)}
+        found = {row["id"] for row in await factories.rows(ctx, actor, nearest, asked)}
         assert len(found & nearest_exactly(databases, exact, seen, asked)) >= 9, actor
 
 
 async def test_the_index_names_what_was_said_in_calls_as_an_exact_look_does(
-    house: House, worker_house: House, databases: Databases
+    ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    made = await read_call(house, worker_house)
+    made = await read_call(ctx, worker_ctx)
     random = np.random.default_rng(4)
-    (transcription,) = await factories.rows(worker_house, made.worker, "select id from transcriptions")
+    (transcription,) = await factories.rows(worker_ctx, made.worker, "select id from transcriptions")
     said = [(at, str(random.standard_normal(384).tolist())) for at in range(100, 2600)]
     with psycopg.connect(databases.administrator) as admin, admin.cursor() as cursor:
         cursor.executemany(
@@ -327,13 +339,13 @@ async def test_the_index_names_what_was_said_in_calls_as_an_exact_look_does(
     asked = str(random.standard_normal(384).tolist())
     nearest = "select id from app.nearest_utterances(%s, 'm1', null, null, null, null, null, 10)"
     exact = "select id from utterances where tenant_id = %s order by (embedding <=> %s)"
-    found = {row["id"] for row in await factories.rows(house, made.lead, nearest, asked)}
+    found = {row["id"] for row in await factories.rows(ctx, made.lead, nearest, asked)}
     assert len(found & nearest_exactly(databases, exact, made.lead.tenant_id, asked)) >= 9
-    assert await factories.rows(house, made.people["S2"], nearest, asked) == []  # an alert of it is about them
+    assert await factories.rows(ctx, made.people["S2"], nearest, asked) == []  # an alert of it is about them
 
 
-async def test_what_the_house_itself_writes_is_not_found(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_what_the_house_itself_writes_is_not_found(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     await talk.say(mia, path, "She joined us for tea")
     await talk.ask(mia, "POST", f"{path}/members", json={"user_id": str((await talk.person(mia)).user_id)})
     told = (await talk.ask(sam, "GET", path.replace("/conversations/", "/messages/conversations/"))).json()["items"]
@@ -344,18 +356,18 @@ async def test_what_the_house_itself_writes_is_not_found(talk: Talk, house: Hous
 
 
 async def test_a_vector_of_another_model_is_compared_with_nothing(
-    talk: Talk, house: House, worker_house: House
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+    mia, sam, path = await two_who_talk(talk, ctx)
     message = await talk.say(mia, path, "She cried out")
-    await lay(worker_house, mia, (message["id"], towards(0, 1)), model="m0")
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(0, 1)), model="m0")
     assert contents(await page(talk, sam, "hurt", mode="meaning")) == []
 
 
 # --- attachments -----------------------------------------------------------------------------------------------------
 
 
-async def attach(talk: Talk, actor: Actor, path: str, words: str) -> dict[str, Any]:
+async def attach(talk: MessagingClient, actor: Actor, path: str, words: str) -> dict[str, Any]:
     """A message with a text file and no words of its own."""
     conversation = path.rpartition("/")[2]
     sent = await talk.ask(
@@ -370,10 +382,12 @@ async def attach(talk: Talk, actor: Actor, path: str, words: str) -> dict[str, A
     return answer
 
 
-async def test_words_inside_an_attachment_are_found_by_who_sees_its_message(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_words_inside_an_attachment_are_found_by_who_sees_its_message(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     message = await attach(talk, mia, path, "filler " * 200 + "a bruise on the wrist " + "filler " * 200)
-    stranger, lead = await factories.make_actor(house), await talk.person(mia, "safeguarding_lead")
+    stranger, lead = await factories.make_actor(ctx), await talk.person(mia, "safeguarding_lead")
     for mode in ("words", "both"):
         (found,) = (await page(talk, sam, "bruises", mode=mode))["items"]
         assert (found["kind"], found["message_id"], found["name"]) == ("attachment", message["id"], "notes.txt")
@@ -388,8 +402,8 @@ async def test_words_inside_an_attachment_are_found_by_who_sees_its_message(talk
         assert (await page(talk, sam, "bruises", mode=mode))["items"] == []
 
 
-async def test_messages_are_told_by_whether_they_came_with_a_file(talk: Talk, house: House) -> None:
-    mia, sam, path = await two_who_talk(talk, house)
+async def test_messages_are_told_by_whether_they_came_with_a_file(talk: MessagingClient, ctx: AppContext) -> None:
+    mia, sam, path = await two_who_talk(talk, ctx)
     await attach(talk, mia, path, "the plan of care")
     await talk.say(mia, path, "the plan of care is attached")
     for wanted, kinds in (("true", ["attachment"]), ("false", ["message"])):
@@ -400,25 +414,27 @@ async def test_messages_are_told_by_whether_they_came_with_a_file(talk: Talk, ho
 # --- what was said in calls ------------------------------------------------------------------------------------------
 
 
-async def read_call(house: House, worker_house: House) -> walked.Walked:
+async def read_call(ctx: AppContext, worker_ctx: AppContext) -> recording_fixtures.RecordingFixture:
     """A call whose alert is about somebody, its second line laid where `hurt` lies."""
-    made, _ = await walked.make_alert(house, worker_house)
-    transcriptions = await factories.rows(worker_house, made.worker, "select id from transcriptions")
-    async with worker_house.database.acting_as(made.worker) as conn:
-        vectors = [towards(0, 1) if n == 1 else towards(30 + n) for n in range(len(walked.LINES))]
+    made, _ = await recording_fixtures.make_alert(ctx, worker_ctx)
+    transcriptions = await factories.rows(worker_ctx, made.worker, "select id from transcriptions")
+    async with worker_ctx.database.acting_as(made.worker) as conn:
+        vectors = [towards(0, 1) if n == 1 else towards(30 + n) for n in range(len(recording_fixtures.LINES))]
         await save_embeddings(conn, transcriptions[0]["id"], vectors, "m1")
     return made
 
 
-async def test_what_was_said_in_calls_is_found_with_its_place(talk: Talk, house: House, worker_house: House) -> None:
-    made = await read_call(house, worker_house)
+async def test_what_was_said_in_calls_is_found_with_its_place(
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    made = await read_call(ctx, worker_ctx)
     for mode in ("words", "meaning", "both"):
         found = (
             await page(talk, made.lead, "hurts", mode=mode)
             if mode == "words"
             else await page(talk, made.lead, "hurt", mode=mode)
         )["items"][0]
-        assert (found["kind"], found["content"]) == ("utterance", walked.LINES[1][1])
+        assert (found["kind"], found["content"]) == ("utterance", recording_fixtures.LINES[1][1])
         assert (found["recording_id"], found["start_seconds"]) == (str(made.recording_id), 4.0)
         assert found["speaker"] == "S2"
     speaker = {"sender_id": str(made.people["S2"].user_id)}
@@ -427,12 +443,12 @@ async def test_what_was_said_in_calls_is_found_with_its_place(talk: Talk, house:
 
 
 async def test_what_was_said_in_calls_is_found_by_those_who_read_transcripts(
-    talk: Talk, house: House, worker_house: House
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made = await read_call(house, worker_house)
-    stranger = await factories.make_actor(house, "safeguarding_lead")
+    made = await read_call(ctx, worker_ctx)
+    stranger = await factories.make_actor(ctx, "safeguarding_lead")
     carer, elsewhere = await talk.person(made.lead), await talk.person(made.lead)
-    await walked.take_part(house, made, carer)
+    await recording_fixtures.add_participant_row(ctx, made, carer)
     for mode in ("words", "meaning", "both"):
         assert (await page(talk, carer, "hurt", mode=mode))["items"] != []
         for actor in (stranger, elsewhere, made.people["S2"], await talk.person(made.lead, "external")):
@@ -440,19 +456,19 @@ async def test_what_was_said_in_calls_is_found_by_those_who_read_transcripts(
 
 
 async def test_a_recording_that_is_withheld_or_deleted_is_not_searched(
-    talk: Talk, house: House, worker_house: House
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made = await read_call(house, worker_house)
+    made = await read_call(ctx, worker_ctx)
     carer = await talk.person(made.lead)
-    await walked.take_part(house, made, carer)
+    await recording_fixtures.add_participant_row(ctx, made, carer)
     assert (await page(talk, carer, "hurt", mode="words"))["items"] != []
-    (alert,) = await factories.rows(house, made.lead, "select id from alerts")
+    (alert,) = await factories.rows(ctx, made.lead, "select id from alerts")
     named = await talk.ask(
         made.lead, "POST", f"/api/alerts/{alert['id']}/subjects", json={"user_id": str(carer.user_id)}
     )
     assert named.status_code == 201, named.text
     for mode in ("words", "meaning", "both"):
         assert (await page(talk, carer, "hurt", mode=mode))["items"] == [], mode
-    await factories.rows(worker_house, made.worker, "update recordings set status = 'deleted' returning id")
+    await factories.rows(worker_ctx, made.worker, "update recordings set status = 'deleted' returning id")
     for mode in ("words", "meaning", "both"):
         assert (await page(talk, made.lead, "hurt", mode=mode))["items"] == [], mode

@@ -8,12 +8,12 @@ import httpx
 import psycopg
 import pytest
 
-from comms.messaging.messages.folded_offsets import Places, folded_length
-from comms.web.context import House
+from comms.messaging.messages.folded_offsets import FoldedOffsets, folded_length
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
 from tests.comms.messaging.test_attachments import send, upload
-from tests.comms.messaging_fixtures import Talk
+from tests.comms.messaging_fixtures import MessagingClient
 
 pytestmark = pytest.mark.anyio
 
@@ -21,11 +21,11 @@ URL = "https://www.example.org/care/plan?id=7&x=a-b#falls"
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
-async def answer(talk: Talk, actor: Any, words: str, **params: str) -> dict[str, Any]:
+async def answer(talk: MessagingClient, actor: Any, words: str, **params: str) -> dict[str, Any]:
     got = await talk.ask(actor, "GET", "/api/messages/search", params={"q": words} | params)
     assert got.status_code == 200, got.text
     found: dict[str, Any] = got.json()
@@ -59,8 +59,10 @@ FINDS: dict[str, list[tuple[str, list[str]]]] = {
 }  # fmt: skip
 
 
-async def test_what_was_written_is_found_as_people_type_it_and_marked_where_it_stands(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_what_was_written_is_found_as_people_type_it_and_marked_where_it_stands(
+    talk: MessagingClient, ctx: AppContext
+) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, await talk.person(mia))
     for content in FINDS:
         await talk.say(mia, path, content)
@@ -72,8 +74,8 @@ async def test_what_was_written_is_found_as_people_type_it_and_marked_where_it_s
             assert marked(items[kept]) == [unicodedata.normalize("NFC", mark) for mark in marks], question
 
 
-async def test_words_inside_a_file_are_found_and_marked_likewise(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_words_inside_a_file_are_found_and_marked_likewise(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, await talk.person(mia))
     before = "É" * 30 + " " + "Tea at four. " * 200
     words = f"{before}Siân (ref. AB-1234/56) fell at Tŷ Gwyn. " + "Soup at one. " * 200
@@ -93,9 +95,9 @@ async def test_words_inside_a_file_are_found_and_marked_likewise(talk: Talk, hou
     [("the and of", "only-common-words"), ("👍", "no-letters"), ("?!", "no-letters"), ("--- …", "no-letters")],
 )
 async def test_words_that_nothing_can_be_found_by_are_said_to_be_so(
-    talk: Talk, house: House, words: str, code: str
+    talk: MessagingClient, ctx: AppContext, words: str, code: str
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     await talk.say(mia, await talk.begin(mia, await talk.person(mia)), "the and of 👍 ?!")
     for mode in ("words", "both", "meaning"):
         found = await answer(talk, mia, words, mode=mode)
@@ -103,15 +105,15 @@ async def test_words_that_nothing_can_be_found_by_are_said_to_be_so(
         assert len(found["hint"]["detail"]) > 20
 
 
-async def test_there_is_no_hint_where_words_could_be_found(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_there_is_no_hint_where_words_could_be_found(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     await talk.say(mia, await talk.begin(mia, await talk.person(mia)), "a sore heel")
     assert (await answer(talk, mia, "elbow"))["hint"] is None
     assert (await answer(talk, mia, "heel"))["hint"] is None
 
 
-async def test_what_is_excluded_and_chosen_is_still_understood(talk: Talk, house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_what_is_excluded_and_chosen_is_still_understood(talk: MessagingClient, ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     path = await talk.begin(mia, await talk.person(mia))
     for content in ("a sore left heel", "the left side", "sore throat"):
         await talk.say(mia, path, content)
@@ -142,10 +144,10 @@ def test_places_are_counted_as_the_database_folds(databases: Databases) -> None:
 
 def test_a_range_of_folded_text_is_a_range_of_what_was_written() -> None:
     written = "e\u0301te\u0301 ﬁn"
-    places = Places(written)
+    places = FoldedOffsets(written)
     assert places.folded_length == len("ete fin")
     assert written[places.start(0) : places.end(3)] == "e\u0301te\u0301"
     assert written[places.start(4) : places.end(7)] == "ﬁn"
     assert written[places.start(4) : places.end(5)] == "ﬁ"
-    plain = Places("plain")
+    plain = FoldedOffsets("plain")
     assert (plain.start(2), plain.end(4), plain.folded_length) == (2, 4, 5)

@@ -11,10 +11,10 @@ import pytest
 from comms.kernel.database import Actor
 from comms.outbox.envelope import SentEvent, envelope
 from comms.outbox.queries import emit
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import relays
+from tests.comms import outbox_helpers
 
 pytestmark = pytest.mark.anyio
 
@@ -25,111 +25,111 @@ def stopped(recording_id: uuid.UUID, version: int = 1) -> tuple[Any, ...]:
 
 async def everything_sent(databases: Databases) -> None:
     async def none_waits() -> bool:
-        return await relays.unsent(databases) == 0
+        return await outbox_helpers.unsent(databases) == 0
 
-    await relays.until(none_waits)
+    await outbox_helpers.until(none_waits)
 
 
-async def test_what_is_undone_was_never_told(house: House, databases: Databases) -> None:
-    actor = await factories.make_actor(house)
+async def test_what_is_undone_was_never_told(ctx: AppContext, databases: Databases) -> None:
+    actor = await factories.make_actor(ctx)
     kept, undone = uuid.uuid4(), uuid.uuid4()
 
     async def write_and_fail() -> None:
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             await emit(conn, actor, "recording.processed", aggregate=("recording", undone), version=1, data={})
             raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
         await write_and_fail()
-    await relays.write(house, actor, ("recording.processed", kept, 1, {}))
-    async with relays.relaying(databases):
+    await outbox_helpers.write(ctx, actor, ("recording.processed", kept, 1, {}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-    assert [event["aggregate_id"] for event in await relays.sent(databases, actor.tenant_id)] == [kept]
+    assert [event["aggregate_id"] for event in await outbox_helpers.sent(databases, actor.tenant_id)] == [kept]
 
 
 async def test_within_an_aggregate_versions_are_the_order_even_where_the_later_change_began_first(
-    house: House, databases: Databases
+    ctx: AppContext, databases: Databases
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     aggregates = [uuid.uuid4() for _ in range(4)]
-    async with house.database.acting_as(actor) as early:  # `occurred_at` is when this transaction began
+    async with ctx.database.acting_as(actor) as early:  # `occurred_at` is when this transaction began
         for version in (1, 2, 3):
-            await relays.write(house, actor, *(("recording.processed", each, version, {}) for each in aggregates))
+            await outbox_helpers.write(ctx, actor, *(("recording.processed", each, version, {}) for each in aggregates))
         for each in reversed(aggregates):
             await emit(early, actor, "recording.processed", aggregate=("recording", each), version=4, data={})
-    async with relays.relaying(databases):
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-    events = await relays.sent(databases, actor.tenant_id)
+    events = await outbox_helpers.sent(databases, actor.tenant_id)
     assert len({event["position"] for event in events}) == 16
     for each in aggregates:
         assert [event["version"] for event in events if event["aggregate_id"] == each] == [1, 2, 3, 4]
 
 
 async def test_order_is_kept_where_an_aggregate_has_more_events_than_a_batch(
-    house: House, databases: Databases
+    ctx: AppContext, databases: Databases
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     chatty, quiet = uuid.uuid4(), uuid.uuid4()
-    await relays.write(house, actor, *(("recording.processed", chatty, version, {}) for version in range(450, 0, -1)))
-    await relays.write(house, actor, ("recording.processed", quiet, 1, {}))
-    async with relays.relaying(databases):
+    await outbox_helpers.write(ctx, actor, *(("recording.processed", chatty, version, {}) for version in range(450, 0, -1)))
+    await outbox_helpers.write(ctx, actor, ("recording.processed", quiet, 1, {}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-    events = await relays.sent(databases, actor.tenant_id)
+    events = await outbox_helpers.sent(databases, actor.tenant_id)
     assert [event["version"] for event in events if event["aggregate_id"] == chatty] == list(range(1, 451))
     assert len(events) == 451
 
 
 async def test_with_many_waiting_a_sessions_end_is_told_after_what_happened_in_it(
-    house: House, databases: Databases
+    ctx: AppContext, databases: Databases
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     session, recording = uuid.uuid4(), uuid.uuid4()
-    await relays.write(house, actor, *(("recording.processed", uuid.uuid4(), 1, {}) for _ in range(199)))
-    await relays.write(house, actor, ("session.started", session, 1, {}))  # the last of the first batch
-    await relays.write(house, actor, ("session.recording.started", recording, 1, {}))
-    await relays.write(house, actor, ("session.ended", session, 2, {}))
-    async with relays.relaying(databases):
+    await outbox_helpers.write(ctx, actor, *(("recording.processed", uuid.uuid4(), 1, {}) for _ in range(199)))
+    await outbox_helpers.write(ctx, actor, ("session.started", session, 1, {}))  # the last of the first batch
+    await outbox_helpers.write(ctx, actor, ("session.recording.started", recording, 1, {}))
+    await outbox_helpers.write(ctx, actor, ("session.ended", session, 2, {}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-    told = [event["type"] for event in await relays.sent(databases, actor.tenant_id)][-3:]
+    told = [event["type"] for event in await outbox_helpers.sent(databases, actor.tenant_id)][-3:]
     assert [type.removeprefix("writecareconnect.") for type in told] == [
         "session.started", "session.recording.started", "session.ended",
     ]  # fmt: skip
 
 
-async def test_a_stopped_recording_starts_one_job_that_carries_ids_alone(house: House, databases: Databases) -> None:
-    actor = await factories.make_actor(house)
+async def test_a_stopped_recording_starts_one_job_that_carries_ids_alone(ctx: AppContext, databases: Databases) -> None:
+    actor = await factories.make_actor(ctx)
     recording = uuid.uuid4()
-    await relays.write(house, actor, stopped(recording), ("recording.processed", recording, 2, {}))
-    async with relays.relaying(databases):
+    await outbox_helpers.write(ctx, actor, stopped(recording), ("recording.processed", recording, 2, {}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-        await relays.write(house, actor, stopped(recording, 3))  # a second start while the first job still waits
+        await outbox_helpers.write(ctx, actor, stopped(recording, 3))  # a second start while the first job still waits
         await everything_sent(databases)
-    assert await relays.jobs_of(databases, actor.tenant_id) == [
+    assert await outbox_helpers.jobs_of(databases, actor.tenant_id) == [
         {
             "task_name": "process_recording", "lock": str(recording),
             "args": {"tenant_id": str(actor.tenant_id), "recording_id": str(recording)},
         }
     ]  # fmt: skip
-    assert len(await relays.sent(databases, actor.tenant_id)) == 3
+    assert len(await outbox_helpers.sent(databases, actor.tenant_id)) == 3
 
 
 async def test_a_burst_of_messages_and_a_change_of_consent_are_one_job_of_the_tenant_in_a_lane_of_its_own(
-    house: House, databases: Databases
+    ctx: AppContext, databases: Databases
 ) -> None:
-    actor, other = await factories.make_actor(house), await factories.make_actor(house)
+    actor, other = await factories.make_actor(ctx), await factories.make_actor(ctx)
     for number in range(5):
-        await relays.write(house, actor, ("message.sent", uuid.uuid4(), number, {}))
-    await relays.write(house, actor, ("message.edited", uuid.uuid4(), 1, {}), ("consent.changed", uuid.uuid4(), 1, {}))
-    await relays.write(house, other, ("message.sent", uuid.uuid4(), 1, {}))
-    async with relays.relaying(databases):
+        await outbox_helpers.write(ctx, actor, ("message.sent", uuid.uuid4(), number, {}))
+    await outbox_helpers.write(ctx, actor, ("message.edited", uuid.uuid4(), 1, {}), ("consent.changed", uuid.uuid4(), 1, {}))
+    await outbox_helpers.write(ctx, other, ("message.sent", uuid.uuid4(), 1, {}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
     for person in (actor, other):
-        [job] = await relays.jobs_of(databases, person.tenant_id)
+        [job] = await outbox_helpers.jobs_of(databases, person.tenant_id)
         assert job == {
             "task_name": "read_messages", "lock": f"read_messages:{person.tenant_id}",
             "args": {"tenant_id": str(person.tenant_id)},
         }  # fmt: skip
-    lanes = await relays.look(
+    lanes = await outbox_helpers.query_as_admin(
         databases,
         "select distinct queue_name from procrastinate.procrastinate_jobs where args ->> 'tenant_id' = %s",
         str(actor.tenant_id),
@@ -137,21 +137,21 @@ async def test_a_burst_of_messages_and_a_change_of_consent_are_one_job_of_the_te
     assert lanes == [{"queue_name": "messages"}]
 
 
-async def test_an_event_that_lacks_its_recording_holds_up_nobody(house: House, databases: Databases) -> None:
-    actor = await factories.make_actor(house)
-    await relays.write(house, actor, ("session.recording.stopped", uuid.uuid4(), 1, {}))
-    async with relays.relaying(databases):
+async def test_an_event_that_lacks_its_recording_holds_up_nobody(ctx: AppContext, databases: Databases) -> None:
+    actor = await factories.make_actor(ctx)
+    await outbox_helpers.write(ctx, actor, ("session.recording.stopped", uuid.uuid4(), 1, {}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-    assert await relays.jobs_of(databases, actor.tenant_id) == []
-    assert len(await relays.sent(databases, actor.tenant_id)) == 1
+    assert await outbox_helpers.jobs_of(databases, actor.tenant_id) == []
+    assert len(await outbox_helpers.sent(databases, actor.tenant_id)) == 1
 
 
 async def test_a_relay_killed_in_the_middle_of_a_batch_loses_nothing_and_starts_no_job_twice(
-    house: House, databases: Databases
+    ctx: AppContext, databases: Databases
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     recordings = [uuid.uuid4() for _ in range(20)]
-    await relays.write(house, actor, *(stopped(each) for each in recordings))
+    await outbox_helpers.write(ctx, actor, *(stopped(each) for each in recordings))
     in_queue = "-c search_path=procrastinate"
     async with await psycopg.AsyncConnection.connect(databases.administrator, options=in_queue) as obstacle:
         # The tenth job's place in the queue is taken by a transaction that has not ended: the relay has deferred
@@ -161,79 +161,81 @@ async def test_a_relay_killed_in_the_middle_of_a_batch_loses_nothing_and_starts_
             "status) values ('default', 'obstacle', 0, 'x', %s, '{}', 'todo')",
             (f"process_recording:{recordings[9]}",),
         )
-        victim = relays.start_relay(databases)
+        victim = outbox_helpers.start_relay(databases)
 
         async def waits() -> bool:
             assert victim.poll() is None
-            found = await relays.look(
+            found = await outbox_helpers.query_as_admin(
                 databases,
                 "select 1 from pg_stat_activity "
                 "where application_name = 'writecare-relay' and wait_event_type = 'Lock'",
             )
             return len(found) == 1
 
-        await relays.until(waits)
+        await outbox_helpers.until(waits)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         await obstacle.rollback()
-    assert await relays.sent(databases, actor.tenant_id) == []
-    assert await relays.jobs_of(databases, actor.tenant_id) == []
+    assert await outbox_helpers.sent(databases, actor.tenant_id) == []
+    assert await outbox_helpers.jobs_of(databases, actor.tenant_id) == []
 
-    successor = relays.start_relay(databases)
+    successor = outbox_helpers.start_relay(databases)
     await everything_sent(databases)
     successor.send_signal(signal.SIGTERM)
     assert successor.wait() == 0
-    events = await relays.sent(databases, actor.tenant_id)
+    events = await outbox_helpers.sent(databases, actor.tenant_id)
     assert {event["aggregate_id"] for event in events} == set(recordings)
     assert len({event["position"] for event in events}) == len(recordings)
-    jobs = await relays.jobs_of(databases, actor.tenant_id)
+    jobs = await outbox_helpers.jobs_of(databases, actor.tenant_id)
     assert sorted(job["lock"] for job in jobs) == sorted(map(str, recordings))
 
 
-async def test_of_two_relays_one_sends_and_the_other_takes_over(house: House, databases: Databases) -> None:
-    actor = await factories.make_actor(house)
-    first, second = relays.start_relay(databases), relays.start_relay(databases)
+async def test_of_two_relays_one_sends_and_the_other_takes_over(ctx: AppContext, databases: Databases) -> None:
+    actor = await factories.make_actor(ctx)
+    first, second = outbox_helpers.start_relay(databases), outbox_helpers.start_relay(databases)
     rounds = [[uuid.uuid4() for _ in range(30)] for _ in range(2)]
     try:
-        await relays.until(partial(relays.stand, databases, 2))  # a process that still imports heeds no signal
-        await relays.write(house, actor, *(stopped(each) for each in rounds[0]))
+        await outbox_helpers.until(
+            partial(outbox_helpers.leaders_running, databases, 2)
+        )  # a process that still imports heeds no signal
+        await outbox_helpers.write(ctx, actor, *(stopped(each) for each in rounds[0]))
         await everything_sent(databases)
         first.send_signal(signal.SIGINT)
         assert first.wait() == 0
-        await relays.write(house, actor, *(stopped(each) for each in rounds[1]))
+        await outbox_helpers.write(ctx, actor, *(stopped(each) for each in rounds[1]))
         await everything_sent(databases)
     finally:
         for process in (first, second):
             process.terminate()
             process.wait()
-    events = await relays.sent(databases, actor.tenant_id)
+    events = await outbox_helpers.sent(databases, actor.tenant_id)
     assert {event["aggregate_id"] for event in events} == set(rounds[0] + rounds[1])
     assert len({event["position"] for event in events}) == 60
-    assert len(await relays.jobs_of(databases, actor.tenant_id)) == 60
+    assert len(await outbox_helpers.jobs_of(databases, actor.tenant_id)) == 60
 
 
-async def test_a_relay_whose_connection_is_cut_comes_back(house: House, databases: Databases) -> None:
-    actor = await factories.make_actor(house)
-    async with relays.relaying(databases):
+async def test_a_relay_whose_connection_is_cut_comes_back(ctx: AppContext, databases: Databases) -> None:
+    actor = await factories.make_actor(ctx)
+    async with outbox_helpers.relaying(databases):
         for version in (1, 2, 3):
-            await relays.look(
+            await outbox_helpers.query_as_admin(
                 databases,
                 "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'writecare-relay'",
             )
-            await relays.write(house, actor, ("recording.processed", uuid.uuid4(), version, {}))
+            await outbox_helpers.write(ctx, actor, ("recording.processed", uuid.uuid4(), version, {}))
             await everything_sent(databases)
-    assert len(await relays.sent(databases, actor.tenant_id)) == 3
+    assert len(await outbox_helpers.sent(databases, actor.tenant_id)) == 3
 
 
 async def test_a_batch_is_notified_once_with_its_tenants_alone_and_writers_notify_nobody(
-    house: House, databases: Databases
+    ctx: AppContext, databases: Databases
 ) -> None:
-    actor = await factories.make_actor(house)
+    actor = await factories.make_actor(ctx)
     async with await psycopg.AsyncConnection.connect(databases.administrator, autocommit=True) as ear:
         await ear.execute("listen events")
-        await relays.write(house, actor, *(("recording.processed", uuid.uuid4(), 1, {}) for _ in range(50)))
+        await outbox_helpers.write(ctx, actor, *(("recording.processed", uuid.uuid4(), 1, {}) for _ in range(50)))
         assert [heard async for heard in ear.notifies(timeout=0.2)] == []
-        async with relays.relaying(databases):
+        async with outbox_helpers.relaying(databases):
             await everything_sent(databases)
         heard = [heard.payload async for heard in ear.notifies(timeout=0.5)]
     assert heard == [str(actor.tenant_id)]
@@ -249,23 +251,23 @@ async def test_the_relays_role_sees_the_outbox_and_nothing_else(databases: Datab
                 await conn.execute(statement.encode())
 
 
-async def test_as_a_member_of_another_tenant_sees_no_event(house: House) -> None:
-    here, elsewhere = await factories.make_actor(house), await factories.make_actor(house)
-    await relays.write(house, here, ("recording.processed", uuid.uuid4(), 1, {}))
-    assert await factories.rows(house, elsewhere, "select 1 from events") == []
+async def test_as_a_member_of_another_tenant_sees_no_event(ctx: AppContext) -> None:
+    here, elsewhere = await factories.make_actor(ctx), await factories.make_actor(ctx)
+    await outbox_helpers.write(ctx, here, ("recording.processed", uuid.uuid4(), 1, {}))
+    assert await factories.rows(ctx, elsewhere, "select 1 from events") == []
     forged = Actor(elsewhere.tenant_id, elsewhere.user_id, "platform_admin")
-    assert await factories.rows(house, forged, "select 1 from events") == []
+    assert await factories.rows(ctx, forged, "select 1 from events") == []
 
 
-async def test_an_envelope_is_a_cloud_event_that_keeps_its_id(house: House, databases: Databases) -> None:
-    actor = await factories.make_actor(house)
+async def test_an_envelope_is_a_cloud_event_that_keeps_its_id(ctx: AppContext, databases: Databases) -> None:
+    actor = await factories.make_actor(ctx)
     recording = uuid.uuid4()
-    await relays.write(house, actor, ("recording.processed", recording, 7, {"recording_id": str(recording)}))
-    async with relays.relaying(databases):
+    await outbox_helpers.write(ctx, actor, ("recording.processed", recording, 7, {"recording_id": str(recording)}))
+    async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
     row = (
         await factories.rows(
-            house, actor,
+            ctx, actor,
             "select tenant_id, id, type, aggregate_type, aggregate_id, aggregate_version, data, occurred_at, position "
             "from events",
         )

@@ -9,14 +9,14 @@ import psycopg
 import pytest
 
 from comms.kernel.database import Actor
-from comms.safeguarding.alerts.conversation_alerts import raise_in_conversation
+from comms.safeguarding.alerts.conversation_alerts import add_concerns
 from comms.safeguarding.alerts.records import Alert, NewMessageEvidence
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import relays, walked
-from tests.comms.messaging_fixtures import Talk, told
-from tests.comms.walked import Walked
+from tests.comms import recording_fixtures, outbox_helpers
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
+from tests.comms.recording_fixtures import RecordingFixture
 
 pytestmark = pytest.mark.anyio
 
@@ -24,25 +24,25 @@ pytestmark = pytest.mark.anyio
 class Team:
     """An alert, and everybody of the tenant whose role reads alerts: nobody else does."""
 
-    def __init__(self, client: httpx.AsyncClient, house: House, made: Walked, alert: Alert) -> None:
+    def __init__(self, client: httpx.AsyncClient, ctx: AppContext, made: RecordingFixture, alert: Alert) -> None:
         self._client = client
-        self.house, self.made, self.alert = house, made, alert
+        self.ctx, self.made, self.alert = ctx, made, alert
         self.people: dict[str, Actor] = {}
 
     async def form(self, *names: str) -> "Team":
         """The team is those people alone; a name is a role with a number behind it."""
         await factories.rows(
-            self.house, self.made.lead,
+            self.ctx, self.made.lead,
             "update users set active = false "
             "where role in ('safeguarding_lead', 'reviewer', 'data_protection_officer') returning id",
         )  # fmt: skip
         for name in names:
             role = name.rstrip("123")
-            self.people[name] = await factories.make_user(self.house, self.made.tenant_id, role)
+            self.people[name] = await factories.make_user(self.ctx, self.made.tenant_id, role)
         return self
 
     async def ask(self, who: str, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = factories.bearer(self.house, self.people[who])
+        headers = factories.bearer(self.ctx, self.people[who])
         return await self._client.request(method, path, headers=headers, **options)
 
     async def name(self, who: str, whom: str) -> httpx.Response:
@@ -79,19 +79,19 @@ class Team:
 
 
 @pytest.fixture
-async def team(client: httpx.AsyncClient, house: House, worker_house: House) -> Team:
-    made, alert = await walked.make_alert(house, worker_house)
-    return Team(client, house, made, alert)
+async def team(client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext) -> Team:
+    made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
+    return Team(client, ctx, made, alert)
 
 
-def standing(answer: httpx.Response) -> tuple[int, str]:
+def status_and_standing(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["standing"]
 
 
 async def test_one_reviewer_cannot_hide_an_alert_by_naming_everybody(team: Team) -> None:
     others = ("reviewer2", "safeguarding_lead1", "safeguarding_lead2", "data_protection_officer1")
     await team.form("reviewer1", *others)
-    answers = {whom: standing(await team.name("reviewer1", whom)) for whom in others}
+    answers = {whom: status_and_standing(await team.name("reviewer1", whom)) for whom in others}
     assert answers == {
         "reviewer2": (201, "named"), "safeguarding_lead1": (201, "named"),
         "safeguarding_lead2": (201, "proposed"), "data_protection_officer1": (201, "proposed"),
@@ -99,26 +99,26 @@ async def test_one_reviewer_cannot_hide_an_alert_by_naming_everybody(team: Team)
     assert await team.readers() == {"reviewer1", "safeguarding_lead2", "data_protection_officer1"}
     assert await team.name("reviewer1", "safeguarding_lead2") is not None  # said again it is no second person
     own = await team.confirm("reviewer1", "safeguarding_lead2")
-    assert told(own) == (403, "second-person-needed")
+    assert status_and_slug(own) == (403, "second-person-needed")
     assert await team.readers() == {"reviewer1", "safeguarding_lead2", "data_protection_officer1"}
 
 
 async def test_the_officer_reads_every_naming_in_the_log_and_confirms_or_declines(team: Team) -> None:
     await team.form("reviewer1", "safeguarding_lead1", "data_protection_officer1")
-    assert standing(await team.name("reviewer1", "safeguarding_lead1")) == (201, "proposed")
+    assert status_and_standing(await team.name("reviewer1", "safeguarding_lead1")) == (201, "proposed")
     assert await team.shown("data_protection_officer1") == {"safeguarding_lead1": "proposed"}
     assert await team.acts("data_protection_officer1") == [("proposed", "safeguarding_lead1")]
-    assert standing(await team.confirm("data_protection_officer1", "safeguarding_lead1")) == (200, "named")
+    assert status_and_standing(await team.confirm("data_protection_officer1", "safeguarding_lead1")) == (200, "named")
     assert await team.readers() == {"reviewer1", "data_protection_officer1"}
     assert (await team.clear("reviewer1", "safeguarding_lead1")).status_code == 204
     assert await team.acts("data_protection_officer1") == [
         ("proposed", "safeguarding_lead1"), ("named", "safeguarding_lead1"), ("cleared", "safeguarding_lead1"),
     ]  # fmt: skip
-    assert standing(await team.name("reviewer1", "safeguarding_lead1")) == (201, "proposed")
+    assert status_and_standing(await team.name("reviewer1", "safeguarding_lead1")) == (201, "proposed")
     assert (await team.clear("reviewer1", "safeguarding_lead1")).status_code == 204
     assert (await team.acts("data_protection_officer1"))[-1] == ("declined", "safeguarding_lead1")
     assert await team.shown("reviewer1") == {"safeguarding_lead1": "cleared"}
-    assert told(await team.confirm("data_protection_officer1", "safeguarding_lead1")) == (404, "not-found")
+    assert status_and_slug(await team.confirm("data_protection_officer1", "safeguarding_lead1")) == (404, "not-found")
 
 
 async def test_who_is_proposed_goes_on_reading_the_alert_and_does_not_learn_that_they_are(
@@ -132,11 +132,11 @@ async def test_who_is_proposed_goes_on_reading_the_alert_and_does_not_learn_that
     for statement in (
         "select 1 from alert_subject_proposals", "select 1 from events where type = 'alert.subject.changed'",
     ):  # fmt: skip
-        assert await factories.rows(team.house, lead, statement) == []
-        assert len(await factories.rows(team.house, team.people["data_protection_officer1"], statement)) == 1
-    assert told(await team.confirm("safeguarding_lead1", "safeguarding_lead1")) == (404, "not-found")
-    assert told(await team.clear("safeguarding_lead1", "safeguarding_lead1")) == (404, "not-found")
-    kept = await relays.look(
+        assert await factories.rows(team.ctx, lead, statement) == []
+        assert len(await factories.rows(team.ctx, team.people["data_protection_officer1"], statement)) == 1
+    assert status_and_slug(await team.confirm("safeguarding_lead1", "safeguarding_lead1")) == (404, "not-found")
+    assert status_and_slug(await team.clear("safeguarding_lead1", "safeguarding_lead1")) == (404, "not-found")
+    kept = await outbox_helpers.query_as_admin(
         databases, "select set_config('app.tenant_id', tenant_id::text, true) is not null, "
         "app.kept_from(type, data) as kept from events where type = 'alert.subject.changed' and tenant_id = %s",
         team.made.tenant_id,
@@ -146,14 +146,14 @@ async def test_who_is_proposed_goes_on_reading_the_alert_and_does_not_learn_that
 
 async def test_somebody_who_watches_is_always_left_however_many_agree(team: Team) -> None:
     await team.form("reviewer1", "reviewer2", "safeguarding_lead1", "data_protection_officer1")
-    assert standing(await team.name("reviewer1", "data_protection_officer1")) == (201, "named")
+    assert status_and_standing(await team.name("reviewer1", "data_protection_officer1")) == (201, "named")
     # both reviewers together: the lead is the last who watches over it and had no part in naming
-    assert told(await team.name("reviewer1", "safeguarding_lead1")) == (409, "alert-needs-overseer")
-    assert told(await team.name("reviewer2", "safeguarding_lead1")) == (409, "alert-needs-overseer")
+    assert status_and_slug(await team.name("reviewer1", "safeguarding_lead1")) == (409, "alert-needs-overseer")
+    assert status_and_slug(await team.name("reviewer2", "safeguarding_lead1")) == (409, "alert-needs-overseer")
     assert await team.acts("safeguarding_lead1") == [("named", "data_protection_officer1")]
-    external = await factories.make_user(team.house, team.made.tenant_id, "safeguarding_lead")
+    external = await factories.make_user(team.ctx, team.made.tenant_id, "safeguarding_lead")
     team.people["safeguarding_lead3"] = external
-    assert standing(await team.name("reviewer1", "safeguarding_lead1")) == (201, "named")
+    assert status_and_standing(await team.name("reviewer1", "safeguarding_lead1")) == (201, "named")
     assert await team.readers() == {"reviewer1", "reviewer2", "safeguarding_lead3"}
     assert await team.acts("safeguarding_lead3") == [
         ("named", "data_protection_officer1"), ("named", "safeguarding_lead1"),
@@ -162,31 +162,34 @@ async def test_somebody_who_watches_is_always_left_however_many_agree(team: Team
 
 async def test_a_lead_who_names_the_officer_is_not_the_one_who_is_left_to_watch(team: Team) -> None:
     await team.form("safeguarding_lead1", "reviewer1", "reviewer2", "data_protection_officer1")
-    assert told(await team.name("safeguarding_lead1", "data_protection_officer1")) == (409, "alert-needs-overseer")
-    assert standing(await team.name("reviewer1", "data_protection_officer1")) == (201, "named")
+    assert status_and_slug(await team.name("safeguarding_lead1", "data_protection_officer1")) == (
+        409,
+        "alert-needs-overseer",
+    )
+    assert status_and_standing(await team.name("reviewer1", "data_protection_officer1")) == (201, "named")
 
 
 async def test_a_lead_who_names_the_officer_by_another_account_is_not_left_to_watch_either(team: Team) -> None:
     await team.form("safeguarding_lead1", "reviewer1", "reviewer2", "data_protection_officer1")
     officer = team.people["data_protection_officer1"]
-    second = team.people["care_worker1"] = await factories.make_user(team.house, team.made.tenant_id)
+    second = team.people["care_worker1"] = await factories.make_user(team.ctx, team.made.tenant_id)
     await factories.rows(
-        team.house, officer, "update users set person_id = (select person_id from users where id = %s) where id = %s "
+        team.ctx, officer, "update users set person_id = (select person_id from users where id = %s) where id = %s "
         "returning id", officer.user_id, second.user_id,
     )  # fmt: skip
-    assert told(await team.name("safeguarding_lead1", "care_worker1")) == (409, "alert-needs-overseer")
+    assert status_and_slug(await team.name("safeguarding_lead1", "care_worker1")) == (409, "alert-needs-overseer")
     # a second lead is left to watch; once she has named the officer, neither is
-    team.people["safeguarding_lead2"] = await factories.make_user(team.house, team.made.tenant_id, "safeguarding_lead")
-    assert standing(await team.name("safeguarding_lead1", "care_worker1")) == (201, "named")
-    assert told(await team.name("reviewer1", "safeguarding_lead2")) == (409, "alert-needs-overseer")
+    team.people["safeguarding_lead2"] = await factories.make_user(team.ctx, team.made.tenant_id, "safeguarding_lead")
+    assert status_and_standing(await team.name("safeguarding_lead1", "care_worker1")) == (201, "named")
+    assert status_and_slug(await team.name("reviewer1", "safeguarding_lead2")) == (409, "alert-needs-overseer")
 
 
 async def test_whoever_reads_no_alerts_is_named_by_one_person_and_so_is_who_steps_back(team: Team) -> None:
     await team.form("safeguarding_lead1", "data_protection_officer1")
-    carer = team.people["care_worker1"] = await factories.make_user(team.house, team.made.tenant_id)
-    assert standing(await team.name("safeguarding_lead1", "care_worker1")) == (201, "named")
+    carer = team.people["care_worker1"] = await factories.make_user(team.ctx, team.made.tenant_id)
+    assert status_and_standing(await team.name("safeguarding_lead1", "care_worker1")) == (201, "named")
     assert await team.acts("data_protection_officer1") == [("named", "care_worker1")]
-    assert standing(await team.name("safeguarding_lead1", "safeguarding_lead1")) == (201, "named")
+    assert status_and_standing(await team.name("safeguarding_lead1", "safeguarding_lead1")) == (201, "named")
     assert await team.readers() == {"data_protection_officer1"}
     assert carer.user_id is not None
 
@@ -194,10 +197,10 @@ async def test_whoever_reads_no_alerts_is_named_by_one_person_and_so_is_who_step
 async def test_closed_accounts_are_no_able_readers(team: Team) -> None:
     await team.form("reviewer1", "reviewer2", "safeguarding_lead1", "safeguarding_lead2")
     await factories.rows(
-        team.house, team.people["reviewer1"], "update users set active = false where id = %s returning id",
+        team.ctx, team.people["reviewer1"], "update users set active = false where id = %s returning id",
         team.people["safeguarding_lead2"].user_id,
     )  # fmt: skip
-    assert standing(await team.name("reviewer1", "reviewer2")) == (201, "proposed")
+    assert status_and_standing(await team.name("reviewer1", "reviewer2")) == (201, "proposed")
 
 
 async def test_the_database_keeps_the_rule_whatever_the_program_forgets(team: Team) -> None:
@@ -212,14 +215,14 @@ async def test_the_database_keeps_the_rule_whatever_the_program_forgets(team: Te
             by = team.people["reviewer1"]
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await factories.rows(
-                    team.house, by, insert, by.tenant_id, team.alert.id, whom.user_id, standing_, by.user_id
+                    team.ctx, by, insert, by.tenant_id, team.alert.id, whom.user_id, standing_, by.user_id
                 )
     # the officer names nobody whom nobody proposed, and clears nobody
     reviewer = team.people["reviewer1"]
     for standing_ in ("named", "cleared"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await factories.rows(
-                team.house, officer, insert, officer.tenant_id, team.alert.id, reviewer.user_id, standing_,
+                team.ctx, officer, insert, officer.tenant_id, team.alert.id, reviewer.user_id, standing_,
                 officer.user_id,
             )  # fmt: skip
     proposal = (
@@ -228,16 +231,16 @@ async def test_the_database_keeps_the_rule_whatever_the_program_forgets(team: Te
     )
     with pytest.raises(psycopg.errors.InsufficientPrivilege):  # in somebody else's name
         await factories.rows(
-            team.house, reviewer, proposal, reviewer.tenant_id, team.alert.id, lead.user_id, officer.user_id
+            team.ctx, reviewer, proposal, reviewer.tenant_id, team.alert.id, lead.user_id, officer.user_id
         )
     assert await team.readers() == set(team.people)
 
 
 async def test_the_last_who_watches_is_only_proposed_by_the_software(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    talk = Talk(client, house)
-    officer = await factories.make_actor(house, "data_protection_officer")
+    talk = MessagingClient(client, ctx)
+    officer = await factories.make_actor(ctx, "data_protection_officer")
     lead, reviewer = await talk.person(officer, "safeguarding_lead"), await talk.person(officer, "reviewer")
     conversation = await talk.begin(lead, officer, reviewer)
     sent = [await talk.say(who, conversation, "He grabbed her arm.") for who in (officer, lead, reviewer)]
@@ -249,8 +252,8 @@ async def test_the_last_who_watches_is_only_proposed_by_the_software(
         )
         for message in sent
     ]  # fmt: skip
-    async with worker_house.database.acting_as(worker) as conn:
-        alert = await raise_in_conversation(
+    async with worker_ctx.database.acting_as(worker) as conn:
+        alert = await add_concerns(
             conn, worker, UUID(conversation.rpartition("/")[2]), evidence, {"safeguarding": "safeguarding@1"}
         )
     statuses = {
@@ -259,10 +262,8 @@ async def test_the_last_who_watches_is_only_proposed_by_the_software(
     }
     assert statuses == {"data_protection_officer": 200, "safeguarding_lead": 404, "reviewer": 404}
     proposed = "select user_id, proposed_by from alert_subject_proposals where alert_id = %s"
-    assert await factories.rows(house, worker, proposed, alert.id) == [
-        {"user_id": officer.user_id, "proposed_by": None}
-    ]
-    assert await factories.rows(house, officer, proposed, alert.id) == []
+    assert await factories.rows(ctx, worker, proposed, alert.id) == [{"user_id": officer.user_id, "proposed_by": None}]
+    assert await factories.rows(ctx, officer, proposed, alert.id) == []
 
 
 async def test_the_first_page_tells_who_watches_of_proposals_and_of_every_naming_and_clearing(team: Team) -> None:

@@ -11,17 +11,17 @@ from psycopg.rows import dict_row
 
 from comms.kernel.database import Actor
 from comms.safeguarding.message_assessments.vectors import save_vectors
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms.messaging_fixtures import Talk
+from tests.comms.messaging_fixtures import MessagingClient
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def talk(client: httpx.AsyncClient, house: House) -> Talk:
-    return Talk(client, house)
+def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
+    return MessagingClient(client, ctx)
 
 
 def towards(*axes: int) -> list[float]:
@@ -31,13 +31,15 @@ def towards(*axes: int) -> list[float]:
     return vector.tolist()
 
 
-async def lay(worker_house: House, actor: Actor, *vectors: tuple[str, list[float]], model: str = "m1") -> None:
+async def save_vectors_of(
+    worker_ctx: AppContext, actor: Actor, *vectors: tuple[str, list[float]], model: str = "m1"
+) -> None:
     worker = Actor(actor.tenant_id, actor.user_id, "service")
-    async with worker_house.database.acting_as(worker) as conn:
+    async with worker_ctx.database.acting_as(worker) as conn:
         await save_vectors(conn, worker, [(UUID(message), vector) for message, vector in vectors], model)
 
 
-def laid(databases: Databases, actor: Actor) -> list[dict[str, Any]]:
+def stored_vectors(databases: Databases, actor: Actor) -> list[dict[str, Any]]:
     """The vectors of the actor's tenant."""
     with psycopg.connect(databases.administrator, row_factory=dict_row) as admin:
         return admin.execute(
@@ -46,49 +48,49 @@ def laid(databases: Databases, actor: Actor) -> list[dict[str, Any]]:
         ).fetchall()  # fmt: skip
 
 
-async def test_a_vector_is_read_by_nobody(talk: Talk, house: House, worker_house: House) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+async def test_a_vector_is_read_by_nobody(talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext) -> None:
+    mia = await factories.make_actor(ctx, "care_manager")
     message = await talk.say(mia, await talk.begin(mia, await talk.person(mia)), "Ada fell")
-    await lay(worker_house, mia, (message["id"], towards(0)))
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(0)))
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        await factories.rows(house, mia, "select 1 from message_vectors")
+        await factories.rows(ctx, mia, "select 1 from message_vectors")
 
 
 async def test_a_message_read_again_has_its_new_vector_alone(
-    talk: Talk, house: House, worker_house: House, databases: Databases
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     message = await talk.say(mia, await talk.begin(mia, await talk.person(mia)), "Ada fell")
-    await lay(worker_house, mia, (message["id"], towards(0)))
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(0)))
     await talk.ask(mia, "PUT", f"/api/messages/{message['id']}", json={"content": "Ada ate"})
-    assert laid(databases, mia) == []
-    await lay(worker_house, mia, (message["id"], towards(1)))
-    await lay(worker_house, mia, (message["id"], towards(2)), model="m2")
-    (row,) = laid(databases, mia)
+    assert stored_vectors(databases, mia) == []
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(1)))
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(2)), model="m2")
+    (row,) = stored_vectors(databases, mia)
     assert (row["model"], row["embedding"].count("1")) == ("m2", 1)
 
 
 async def test_a_deleted_message_has_no_vector_and_is_given_none(
-    talk: Talk, house: House, worker_house: House, databases: Databases
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    mia = await factories.make_actor(house, "care_manager")
+    mia = await factories.make_actor(ctx, "care_manager")
     message = await talk.say(mia, await talk.begin(mia, await talk.person(mia)), "Ada fell")
-    await lay(worker_house, mia, (message["id"], towards(0)))
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(0)))
     await talk.ask(mia, "DELETE", f"/api/messages/{message['id']}")
-    await lay(worker_house, mia, (message["id"], towards(0)))
+    await save_vectors_of(worker_ctx, mia, (message["id"], towards(0)))
     with psycopg.connect(databases.administrator) as admin:
         kept = admin.execute("select count(*) from message_vectors where message_id = %s", (message["id"],)).fetchone()
     assert kept == (0,)
 
 
 async def test_the_worker_lays_vectors_for_its_own_tenant_and_changes_no_message(
-    talk: Talk, house: House, worker_house: House, databases: Databases
+    talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    mia, stranger = await factories.make_actor(house, "care_manager"), await factories.make_actor(house)
+    mia, stranger = await factories.make_actor(ctx, "care_manager"), await factories.make_actor(ctx)
     message = await talk.say(mia, await talk.begin(mia, await talk.person(mia)), "Ada fell")
-    await lay(worker_house, stranger, (message["id"], towards(0)))
-    assert laid(databases, mia) == []
+    await save_vectors_of(worker_ctx, stranger, (message["id"], towards(0)))
+    assert stored_vectors(databases, mia) == []
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         await factories.rows(
-            worker_house, mia, "update messages set version = 9 where id = %s returning 1", message["id"]
+            worker_ctx, mia, "update messages set version = 9 where id = %s returning 1", message["id"]
         )

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 
 from comms.governance.retention.holds import NewHold, place_hold
 from comms.kernel.database import Actor
-from comms.safeguarding.alerts.conversation_alerts import raise_in_conversation
+from comms.safeguarding.alerts.conversation_alerts import add_concerns
 from comms.safeguarding.alerts.records import NewMessageEvidence
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.described import PUBLIC, operations, request
-from tests.comms.neighbourhood import Neighbour, make_neighbour
+from tests.comms.openapi_requests import PUBLIC, operations, request
+from tests.comms.tenant_fixture import TenantFixture, make_tenant_fixture
 
 pytestmark = pytest.mark.anyio
 
@@ -23,10 +23,10 @@ ROLES: Final = ("safeguarding_lead", "reviewer", "data_protection_officer", "ser
 
 
 @dataclass(frozen=True)
-class Matter:
+class NamedLeadScenario:
     """A tenant with an alert about a call and one about a conversation that the lead takes part in; all is in order."""
 
-    home: Neighbour
+    home: TenantFixture
     lead: Actor
     alerts: tuple[uuid.UUID, uuid.UUID]
     hold: uuid.UUID
@@ -37,30 +37,32 @@ class Matter:
 
 
 @pytest.fixture(scope="module")
-async def matter(house: House, worker_house: House) -> Matter:
-    home = await make_neighbour(house, worker_house)
+async def lead_scenario(ctx: AppContext, worker_ctx: AppContext) -> NamedLeadScenario:
+    home = await make_tenant_fixture(ctx, worker_ctx)
     lead = home.people["safeguarding_lead"]
     for role in ("safeguarding_lead", "reviewer", "data_protection_officer"):
-        await factories.make_user(house, home.tenant_id, role)
+        await factories.make_user(ctx, home.tenant_id, role)
     worker, officer = home.people["service"], home.people["data_protection_officer"]
     concern = NewMessageEvidence(
         message_id=home.ids["message"], version=1, category="neglect", severity="high", probability=0.9,
         threshold=0.4, model="safeguarding", model_version="safeguarding@1",
     )  # fmt: skip
-    async with worker_house.database.acting_as(worker) as conn:
-        written = await raise_in_conversation(conn, worker, home.ids["conversation"], [concern], {"safeguarding": "1"})
-    async with house.database.acting_as(officer) as conn:
+    async with worker_ctx.database.acting_as(worker) as conn:
+        written = await add_concerns(conn, worker, home.ids["conversation"], [concern], {"safeguarding": "1"})
+    async with ctx.database.acting_as(officer) as conn:
         new = NewHold(conversation_id=home.ids["conversation"], message_id=home.ids["message"], reference="case-2")
         hold = await place_hold(conn, officer, new)
-    return Matter(home, lead, (home.ids["alert"], written.id), hold.id)
+    return NamedLeadScenario(home, lead, (home.ids["alert"], written.id), hold.id)
 
 
-async def found(client: httpx.AsyncClient, app: FastAPI, house: House, matter: Matter, actor: Actor) -> set[str]:
+async def found(
+    client: httpx.AsyncClient, app: FastAPI, ctx: AppContext, lead_scenario: NamedLeadScenario, actor: Actor
+) -> set[str]:
     """The operations in whose answers the actor comes upon what is secret."""
-    signed = factories.bearer(house, actor)
+    signed = factories.bearer(ctx, actor)
     places = set()
-    for alert, hold in zip(matter.alerts, (matter.hold, matter.home.ids["hold"]), strict=True):
-        ids = {**matter.home.ids, "alert": alert, "hold": hold}
+    for alert, hold in zip(lead_scenario.alerts, (lead_scenario.hold, lead_scenario.home.ids["hold"]), strict=True):
+        ids = {**lead_scenario.home.ids, "alert": alert, "hold": hold}
         for operation in operations(app.openapi()):
             if operation.method != "GET" or str(operation) in PUBLIC:
                 continue
@@ -73,47 +75,47 @@ async def found(client: httpx.AsyncClient, app: FastAPI, house: House, matter: M
                 answer = await client.request(**made, headers=signed)
                 assert answer.status_code != 500, f"{operation}: {answer.text}"
                 told = answer.text + str(answer.headers)
-                if any(secret in told for secret in matter.secrets()):
+                if any(secret in told for secret in lead_scenario.secrets()):
                     places.add(str(operation))
     front = await client.get("/", headers=signed)
-    return places | {"the first page" for secret in matter.secrets() if secret in front.text}
+    return places | {"the first page" for secret in lead_scenario.secrets() if secret in front.text}
 
 
-async def read_about(client: httpx.AsyncClient, house: House, matter: Matter) -> None:
+async def read_about(client: httpx.AsyncClient, ctx: AppContext, lead_scenario: NamedLeadScenario) -> None:
     """Others read the log about the alerts, open them through broken glass, and hold what they rest on."""
-    officer, carer = matter.home.people["data_protection_officer"], matter.home.people["care_worker"]
-    for alert in matter.alerts:
-        read = await client.get(f"/api/audit?object_id={alert}", headers=factories.bearer(house, officer))
+    officer, carer = lead_scenario.home.people["data_protection_officer"], lead_scenario.home.people["care_worker"]
+    for alert in lead_scenario.alerts:
+        read = await client.get(f"/api/audit?object_id={alert}", headers=factories.bearer(ctx, officer))
         assert read.status_code == 200
         wanted = {"object_kind": "alert", "object_id": str(alert), "reason": "The lead is away.", "minutes": 5}
-        broken = await client.post("/api/break-glass", json=wanted, headers=factories.bearer(house, carer))
+        broken = await client.post("/api/break-glass", json=wanted, headers=factories.bearer(ctx, carer))
         assert broken.status_code == 201
 
 
 async def test_a_named_lead_finds_the_alerts_about_her_in_no_answer(
-    client: httpx.AsyncClient, app: FastAPI, house: House, matter: Matter
+    client: httpx.AsyncClient, app: FastAPI, ctx: AppContext, lead_scenario: NamedLeadScenario
 ) -> None:
-    await read_about(client, house, matter)
-    seen = await found(client, app, house, matter, matter.lead)
+    await read_about(client, ctx, lead_scenario)
+    seen = await found(client, app, ctx, lead_scenario, lead_scenario.lead)
     assert {  # so that the search looks where there is something to be found
         "GET /api/alerts", "GET /api/alerts/{alert_id}", "GET /api/alerts/{alert_id}/subjects", "GET /api/audit",
         "GET /api/break-glass", "GET /api/retention/holds", "GET /api/retention/holds/{hold_id}", "the first page",
     } <= seen  # fmt: skip
-    reviewer = matter.home.people["reviewer"]
-    for alert in matter.alerts:
+    reviewer = lead_scenario.home.people["reviewer"]
+    for alert in lead_scenario.alerts:
         named = await client.post(
-            f"/api/alerts/{alert}/subjects", json={"user_id": str(matter.lead.user_id)},
-            headers=factories.bearer(house, reviewer),
+            f"/api/alerts/{alert}/subjects", json={"user_id": str(lead_scenario.lead.user_id)},
+            headers=factories.bearer(ctx, reviewer),
         )  # fmt: skip
         assert (named.status_code, named.json()["standing"]) == (201, "named")
-    await read_about(client, house, matter)
+    await read_about(client, ctx, lead_scenario)
     for role in ROLES:
-        assert await found(client, app, house, matter, replace(matter.lead, role=role)) == set(), role
+        assert await found(client, app, ctx, lead_scenario, replace(lead_scenario.lead, role=role)) == set(), role
     # what was sent is not answered with what is there: the same as for an id of nothing
-    signed = factories.bearer(house, matter.lead)
+    signed = factories.bearer(ctx, lead_scenario.lead)
     for path in ("/api/alerts/{}", "/api/alerts/{}/subjects"):
-        there = await client.get(path.format(matter.alerts[0]), headers={**signed, "If-None-Match": '"1"'})
+        there = await client.get(path.format(lead_scenario.alerts[0]), headers={**signed, "If-None-Match": '"1"'})
         nowhere = await client.get(path.format(uuid.uuid4()), headers={**signed, "If-None-Match": '"1"'})
         assert there.status_code == nowhere.status_code == 404
         assert {**there.json(), "request_id": ""} == {**nowhere.json(), "request_id": ""}
-    assert "GET /api/alerts/{alert_id}" in await found(client, app, house, matter, reviewer)
+    assert "GET /api/alerts/{alert_id}" in await found(client, app, ctx, lead_scenario, reviewer)

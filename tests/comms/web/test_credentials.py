@@ -11,7 +11,7 @@ from comms.identity import bootstrap
 from comms.kernel.access.roles import PERMISSIONS, ROLES
 from comms.kernel.access.tokens import Issuer, Verifier
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
 
@@ -22,9 +22,9 @@ def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-async def test_a_good_token_says_who_speaks(client: httpx.AsyncClient, house: House) -> None:
-    actor = await factories.make_actor(house, "reviewer")
-    answer = await client.get("/api/me", headers=factories.bearer(house, actor))
+async def test_a_good_token_says_who_speaks(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    actor = await factories.make_actor(ctx, "reviewer")
+    answer = await client.get("/api/me", headers=factories.bearer(ctx, actor))
     assert answer.status_code == 200
     me = answer.json()
     assert (me["tenant_id"], me["user_id"], me["role"]) == (str(actor.tenant_id), str(actor.user_id), "reviewer")
@@ -39,16 +39,16 @@ async def test_without_a_token_the_door_says_to_sign_in(client: httpx.AsyncClien
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_an_expired_token_is_told_so(client: httpx.AsyncClient, house: House) -> None:
-    actor = await factories.make_actor(house)
-    answer = await client.get("/api/me", headers=factories.bearer(house, actor, lifetime=-60))
+async def test_an_expired_token_is_told_so(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    actor = await factories.make_actor(ctx)
+    answer = await client.get("/api/me", headers=factories.bearer(ctx, actor, lifetime=-60))
     assert (answer.status_code, slug_of(answer)) == (401, "token-expired")
 
 
-async def test_a_forged_token_is_refused(client: httpx.AsyncClient, house: House, tmp_path: Path) -> None:
-    actor = await factories.make_actor(house)
-    stranger = Issuer.open(tmp_path, house.settings.issuer)
-    good = factories.bearer(house, actor)["Authorization"].removeprefix("Bearer ")
+async def test_a_forged_token_is_refused(client: httpx.AsyncClient, ctx: AppContext, tmp_path: Path) -> None:
+    actor = await factories.make_actor(ctx)
+    stranger = Issuer.open(tmp_path, ctx.settings.issuer)
+    good = factories.bearer(ctx, actor)["Authorization"].removeprefix("Bearer ")
     head, body, signature = good.split(".")
     forged = [
         stranger.sign(actor, 600),
@@ -65,8 +65,8 @@ async def test_a_forged_token_is_refused(client: httpx.AsyncClient, house: House
         assert token not in answer.text
 
 
-async def test_a_token_of_another_issuer_or_an_unknown_role_is_refused(house: House, tmp_path: Path) -> None:
-    actor = await factories.make_actor(house)
+async def test_a_token_of_another_issuer_or_an_unknown_role_is_refused(ctx: AppContext, tmp_path: Path) -> None:
+    actor = await factories.make_actor(ctx)
     issuer = Issuer.open(tmp_path, "somebody-else")
     verifier = Verifier(issuer.public_keys(), "writecareconnect")
     with pytest.raises(WriteCareError) as other_issuer:
@@ -78,10 +78,12 @@ async def test_a_token_of_another_issuer_or_an_unknown_role_is_refused(house: Ho
     assert unknown_role.value.slug == "token-invalid"
 
 
-async def test_a_token_whose_owner_is_gone_from_the_tenant_is_refused(client: httpx.AsyncClient, house: House) -> None:
-    here, elsewhere = await factories.make_actor(house), await factories.make_actor(house)
+async def test_a_token_whose_owner_is_gone_from_the_tenant_is_refused(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    here, elsewhere = await factories.make_actor(ctx), await factories.make_actor(ctx)
     moved = Actor(elsewhere.tenant_id, here.user_id, here.role)
-    answer = await client.get("/api/me", headers=factories.bearer(house, moved))
+    answer = await client.get("/api/me", headers=factories.bearer(ctx, moved))
     assert (answer.status_code, slug_of(answer)) == (401, "token-invalid")
 
 
@@ -96,20 +98,20 @@ async def test_the_private_key_is_for_one_pair_of_eyes_and_the_public_file_holds
     assert Verifier.open(tmp_path, "i").verify(second.sign(actor, 5)) == actor
 
 
-async def test_many_at_once_make_one_tenant_and_one_user(house: House) -> None:
+async def test_many_at_once_make_one_tenant_and_one_user(ctx: AppContext) -> None:
     slug = factories.new_slug("tenant")
-    tenants = await asyncio.gather(*(bootstrap.ensure_tenant(house.database, slug) for _ in range(8)))
+    tenants = await asyncio.gather(*(bootstrap.ensure_tenant(ctx.database, slug) for _ in range(8)))
     assert len(set(tenants)) == 1
     users = await asyncio.gather(
-        *(bootstrap.ensure_user(house.database, tenants[0], "ann", "care_worker") for _ in range(8))
+        *(bootstrap.ensure_user(ctx.database, tenants[0], "ann", "care_worker") for _ in range(8))
     )
     assert len(set(users)) == 1
 
 
 @pytest.mark.parametrize("slug", ["", "Ann", "-ann", "a b", "a" * 64, "å"])
-async def test_a_slug_that_is_none_is_refused(house: House, slug: str) -> None:
+async def test_a_slug_that_is_none_is_refused(ctx: AppContext, slug: str) -> None:
     with pytest.raises(WriteCareError) as refusal:
-        await bootstrap.ensure_tenant(house.database, slug)
+        await bootstrap.ensure_tenant(ctx.database, slug)
     assert (refusal.value.kind, refusal.value.slug) == (Kind.INVALID, "slug-invalid")
 
 

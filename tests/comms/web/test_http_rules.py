@@ -12,11 +12,11 @@ from fastapi import FastAPI
 
 from comms.app.application import create_app
 from comms.kernel.settings import Settings
-from comms.web.allowed_hosts import Hosts
-from comms.web.context import House
+from comms.web.allowed_hosts import AllowedHosts
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.served import served
-from tests.comms.walked import make_recording, transcribe
+from tests.comms.http_server import served
+from tests.comms.recording_fixtures import make_recording, transcribe
 from tests.comms.web.test_middleware import assert_problem
 
 pytestmark = pytest.mark.anyio
@@ -38,10 +38,10 @@ async def opened(settings: Settings, **changes: object) -> AsyncIterator[httpx.A
 
 
 async def test_head_answers_wherever_get_does_with_its_headers_and_no_body(
-    client: httpx.AsyncClient, app: FastAPI, house: House
+    client: httpx.AsyncClient, app: FastAPI, ctx: AppContext
 ) -> None:
-    lead = await factories.make_actor(house, "safeguarding_lead")
-    headers = factories.bearer(house, lead)
+    lead = await factories.make_actor(ctx, "safeguarding_lead")
+    headers = factories.bearer(ctx, lead)
     asked = 0
     for path, operations in app.openapi()["paths"].items():
         if "get" not in operations or "oidc" in path:
@@ -56,8 +56,8 @@ async def test_head_answers_wherever_get_does_with_its_headers_and_no_body(
     assert asked > 40
 
 
-async def test_head_works_behind_a_real_server_too(app: FastAPI, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_head_works_behind_a_real_server_too(app: FastAPI, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     async with served(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
         for path in ("/health", "/docs", "/api/me", "/api/sessions"):
             whole = await client.get(path, headers=headers)
@@ -67,18 +67,18 @@ async def test_head_works_behind_a_real_server_too(app: FastAPI, house: House) -
 
 
 async def test_head_of_a_sound_neither_reads_it_nor_says_that_somebody_heard_it(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
+    manager, _, session_id = await factories.make_call(ctx)
     sound = factories.wav()
-    recording = await factories.store_recording(house, manager, session_id, sound)
-    headers = factories.bearer(house, manager) | {"Range": "bytes=0-9"}
+    recording = await factories.store_recording(ctx, manager, session_id, sound)
+    headers = factories.bearer(ctx, manager) | {"Range": "bytes=0-9"}
     head = await client.head(f"/api/recordings/{recording.id}/download", headers=headers)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(sound)), b"")
     assert head.headers["accept-ranges"] == "bytes"
-    officer = await factories.make_user(house, manager.tenant_id, "data_protection_officer")
+    officer = await factories.make_user(ctx, manager.tenant_id, "data_protection_officer")
     acts = await factories.rows(
-        house, officer, "select 1 from audit_log where action = 'recording.heard' and object_id = %s", recording.id
+        ctx, officer, "select 1 from audit_log where action = 'recording.heard' and object_id = %s", recording.id
     )
     assert acts == []
 
@@ -125,9 +125,9 @@ async def test_nothing_is_redirected_to_the_host_that_the_caller_names(client: h
 
 @pytest.mark.parametrize("host", ["[", "[::::]", "[::1", "a b", "a@b", "a/b", "é.example", "a:1:2", ":80", "a:999999"])
 async def test_a_host_that_is_none_is_refused_wherever_it_goes(
-    client: httpx.AsyncClient, house: House, host: str
+    client: httpx.AsyncClient, ctx: AppContext, host: str
 ) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     for method, path in (("GET", "/health"), ("GET", "/api/me"), ("POST", "/api/homes")):
         sent = [(b"host", host.encode()), (b"idempotency-key", b"k")]
         sent += [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -146,8 +146,8 @@ async def test_only_the_named_hosts_are_taken_where_some_are_named(settings: Set
 
 def test_without_named_hosts_the_public_address_is_the_one_that_is_taken(settings: Settings) -> None:
     public = settings.model_copy(update={"public_url": "https://connect.example:8443/care"})
-    assert Hosts.of(public).names == frozenset({"connect.example", "localhost", "127.0.0.1", "[::1]"})
-    assert Hosts.of(settings).names is None
+    assert AllowedHosts.from_settings(public).names == frozenset({"connect.example", "localhost", "127.0.0.1", "[::1]"})
+    assert AllowedHosts.from_settings(settings).names is None
 
 
 @pytest.mark.parametrize("origin", ["http://[::1", "http://[", "null", "evil", "http://evil.example"])
@@ -200,11 +200,11 @@ async def test_what_is_no_page_may_load_nothing(client: httpx.AsyncClient) -> No
 # --- ranges and tags --------------------------------------------------------------------------------------------------
 
 
-async def test_a_download_goes_on_only_where_it_is_still_the_same(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
+async def test_a_download_goes_on_only_where_it_is_still_the_same(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
     sound = factories.wav()
-    recording = await factories.store_recording(house, manager, session_id, sound)
-    path, headers = f"/api/recordings/{recording.id}/download", factories.bearer(house, manager)
+    recording = await factories.store_recording(ctx, manager, session_id, sound)
+    path, headers = f"/api/recordings/{recording.id}/download", factories.bearer(ctx, manager)
     whole = await client.get(path, headers=headers)
     etag = whole.headers["etag"]
     assert re.fullmatch(r'"[^"]+"', etag)
@@ -221,10 +221,10 @@ async def test_a_download_goes_on_only_where_it_is_still_the_same(client: httpx.
     assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
 
 
-async def test_two_tracks_of_a_recording_have_two_tags(client: httpx.AsyncClient, house: House) -> None:
-    manager, resident, session_id = await factories.make_call(house)
+async def test_two_tracks_of_a_recording_have_two_tags(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, resident, session_id = await factories.make_call(ctx)
     sent = await client.post(
-        f"/api/recordings?session_id={session_id}", headers=factories.bearer(house, manager),
+        f"/api/recordings?session_id={session_id}", headers=factories.bearer(ctx, manager),
         files=[
             ("file", ("a.wav", factories.wav(hertz=200))), ("file", ("b.wav", factories.wav(hertz=400))),
             ("participant", (None, str(manager.user_id))), ("participant", (None, str(resident.user_id))),
@@ -232,18 +232,21 @@ async def test_two_tracks_of_a_recording_have_two_tags(client: httpx.AsyncClient
     )  # fmt: skip
     path = f"{sent.headers['location']}/download"
     tags = [
-        (await client.get(path, params={"track": track}, headers=factories.bearer(house, manager))).headers["etag"]
+        (await client.get(path, params={"track": track}, headers=factories.bearer(ctx, manager))).headers["etag"]
         for track in (0, 1)
     ]
     assert len(set(tags)) == 2
 
 
 async def test_each_form_of_a_transcript_has_a_tag_of_its_own(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    walked = await make_recording(house)
-    await transcribe(worker_house, walked)
-    path, headers = f"/api/recordings/{walked.recording_id}/transcript", factories.bearer(house, walked.lead)
+    recording_fixtures = await make_recording(ctx)
+    await transcribe(worker_ctx, recording_fixtures)
+    path, headers = (
+        f"/api/recordings/{recording_fixtures.recording_id}/transcript",
+        factories.bearer(ctx, recording_fixtures.lead),
+    )
     tags = set()
     for params in ({}, {"format": "srt"}, {"format": "vtt"}, {"format": "text"}):
         answer = await client.get(path, params=params, headers=headers)
@@ -254,11 +257,11 @@ async def test_each_form_of_a_transcript_has_a_tag_of_its_own(
     assert len(tags) == 4
 
 
-async def test_a_boundary_of_an_absurd_length_is_the_callers_error(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
+async def test_a_boundary_of_an_absurd_length_is_the_callers_error(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
     for length in (71, 256, 257, 3000, 60_000):
         boundary = "b" * length
-        headers = factories.bearer(house, manager) | {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        headers = factories.bearer(ctx, manager) | {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         body = f'--{boundary}\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--{boundary}--\r\n'
         answer = await client.post(f"/api/recordings?session_id={session_id}", content=body, headers=headers)
         assert_problem(answer, 422, "upload-malformed")

@@ -9,13 +9,13 @@ import pytest
 from fastapi import FastAPI
 
 from comms.kernel.database import Actor
-from comms.web.context import House
-from comms.web.idempotency.stored_answers import Claim, claim_key, forget_expired
+from comms.web.context import AppContext
+from comms.web.idempotency.stored_answers import KeyClaim, claim_key, delete_expired_answers
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import walked
-from tests.comms.messaging_fixtures import Talk
-from tests.comms.relays import look
+from tests.comms import recording_fixtures
+from tests.comms.messaging_fixtures import MessagingClient
+from tests.comms.outbox_helpers import query_as_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -55,17 +55,17 @@ WITHOUT_KEY = {
 }  # fmt: skip
 
 
-def keyed(house: House, actor: Actor, key: str | None = None) -> dict[str, str]:
+def keyed(ctx: AppContext, actor: Actor, key: str | None = None) -> dict[str, str]:
     """The headers of a request of the actor under a key, a new one where none is named."""
-    return factories.bearer(house, actor) | {"Idempotency-Key": key or str(uuid.uuid4())}
+    return factories.bearer(ctx, actor) | {"Idempotency-Key": key or str(uuid.uuid4())}
 
 
 def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"].rpartition("/")[2])
 
 
-async def titles(house: House, actor: Actor) -> list[str]:
-    return [row["title"] for row in await factories.rows(house, actor, "select title from communication_sessions")]
+async def titles(ctx: AppContext, actor: Actor) -> list[str]:
+    return [row["title"] for row in await factories.rows(ctx, actor, "select title from communication_sessions")]
 
 
 async def test_every_post_takes_a_key_or_is_excepted_with_a_reason(app: FastAPI) -> None:
@@ -79,9 +79,9 @@ async def test_every_post_takes_a_key_or_is_excepted_with_a_reason(app: FastAPI)
     assert len(taking) > 10
 
 
-async def test_repeated_it_is_answered_as_before_and_done_once(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = keyed(house, manager)
+async def test_repeated_it_is_answered_as_before_and_done_once(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = keyed(ctx, manager)
     first = await client.post("/api/sessions", json=CALL, headers=headers)
     again = await client.post("/api/sessions", json=CALL, headers=headers)
     assert (first.status_code, again.status_code) == (201, 201)
@@ -89,57 +89,59 @@ async def test_repeated_it_is_answered_as_before_and_done_once(client: httpx.Asy
     for name in ("location", "etag", "content-type"):
         assert again.headers[name] == first.headers[name]
     assert ("idempotency-replayed" in first.headers, again.headers["idempotency-replayed"]) == (False, "true")
-    assert await titles(house, manager) == ["Sunday call"]
-    events = await factories.rows(house, manager, "select 1 from events")
+    assert await titles(ctx, manager) == ["Sunday call"]
+    events = await factories.rows(ctx, manager, "select 1 from events")
     assert len(events) == 1
 
 
-async def test_another_key_or_none_is_another_request(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    for headers in (keyed(house, manager), keyed(house, manager), factories.bearer(house, manager)):
+async def test_another_key_or_none_is_another_request(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    for headers in (keyed(ctx, manager), keyed(ctx, manager), factories.bearer(ctx, manager)):
         assert (await client.post("/api/sessions", json=CALL, headers=headers)).status_code == 201
-    assert len(await titles(house, manager)) == 3
+    assert len(await titles(ctx, manager)) == 3
 
 
 @pytest.mark.parametrize(
     ("path", "body"), [("/api/sessions", CALL | {"title": "Monday call"}), ("/api/sessions?x=1", CALL)]
 )
 async def test_a_key_that_was_another_requests_is_refused(
-    client: httpx.AsyncClient, house: House, path: str, body: dict[str, Any]
+    client: httpx.AsyncClient, ctx: AppContext, path: str, body: dict[str, Any]
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = keyed(house, manager)
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = keyed(ctx, manager)
     assert (await client.post("/api/sessions", json=CALL, headers=headers)).status_code == 201
     answer = await client.post(path, json=body, headers=headers)
     assert (answer.status_code, slug_of(answer)) == (422, "idempotency-key-reused")
-    assert await titles(house, manager) == ["Sunday call"]
+    assert await titles(ctx, manager) == ["Sunday call"]
 
 
-async def test_what_failed_is_kept_nowhere_and_may_be_tried_again(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = keyed(house, manager)
+async def test_what_failed_is_kept_nowhere_and_may_be_tried_again(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = keyed(ctx, manager)
     nowhere = CALL | {"home_id": str(uuid.uuid4())}
     assert (await client.post("/api/sessions", json=nowhere, headers=headers)).status_code == 404
     assert (await client.post("/api/sessions", json=CALL, headers=headers)).status_code == 201
 
 
-async def test_the_same_key_of_two_people_is_two_keys(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    colleague = await factories.make_user(house, manager.tenant_id, "care_manager")
-    stranger = await factories.make_actor(house, "care_manager")
+async def test_the_same_key_of_two_people_is_two_keys(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    colleague = await factories.make_user(ctx, manager.tenant_id, "care_manager")
+    stranger = await factories.make_actor(ctx, "care_manager")
     made = [
-        (await client.post("/api/sessions", json=CALL, headers=keyed(house, actor, "one"))).json()["id"]
+        (await client.post("/api/sessions", json=CALL, headers=keyed(ctx, actor, "one"))).json()["id"]
         for actor in (manager, colleague, stranger)
     ]
     assert len(set(made)) == 3
     for actor in (manager, colleague, stranger):
-        kept = await factories.rows(house, actor, "select user_id from kept_answers")
+        kept = await factories.rows(ctx, actor, "select user_id from kept_answers")
         assert kept == [{"user_id": actor.user_id}]
 
 
-async def test_of_many_at_once_one_is_done_and_the_others_are_told_so(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = keyed(house, manager)
+async def test_of_many_at_once_one_is_done_and_the_others_are_told_so(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = keyed(ctx, manager)
     answers = await asyncio.gather(
         *(client.post("/api/sessions", json=CALL, headers=headers) for _ in range(12))
     )  # fmt: skip
@@ -147,58 +149,60 @@ async def test_of_many_at_once_one_is_done_and_the_others_are_told_so(client: ht
     assert done
     assert len({answer.json()["id"] for answer in done}) == 1
     assert all((a.status_code, slug_of(a)) == (409, "request-in-progress") for a in answers if a not in done)
-    assert await titles(house, manager) == ["Sunday call"]
+    assert await titles(ctx, manager) == ["Sunday call"]
 
 
-async def test_while_the_first_still_runs_the_second_is_told_to_wait(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    async with house.database.acting_as(manager) as conn:
-        assert await claim_key(conn, manager, "slow", b"any") == Claim(refers_to=())
-        answer = await client.post("/api/sessions", json=CALL, headers=keyed(house, manager, "slow"))
+async def test_while_the_first_still_runs_the_second_is_told_to_wait(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    async with ctx.database.acting_as(manager) as conn:
+        assert await claim_key(conn, manager, "slow", b"any") == KeyClaim(refers_to=())
+        answer = await client.post("/api/sessions", json=CALL, headers=keyed(ctx, manager, "slow"))
         assert (answer.status_code, slug_of(answer)) == (409, "request-in-progress")
-    assert (await client.post("/api/sessions", json=CALL, headers=keyed(house, manager, "slow"))).status_code == 201
+    assert (await client.post("/api/sessions", json=CALL, headers=keyed(ctx, manager, "slow"))).status_code == 201
 
 
 @pytest.mark.parametrize("key", ["", " ", "with space", "k" * 256, "é"])
-async def test_a_key_that_is_none_is_refused(client: httpx.AsyncClient, house: House, key: str) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = [*factories.bearer(house, manager).items(), ("Idempotency-Key", key)]
+async def test_a_key_that_is_none_is_refused(client: httpx.AsyncClient, ctx: AppContext, key: str) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = [*factories.bearer(ctx, manager).items(), ("Idempotency-Key", key)]
     sent = [(name.encode(), value.encode()) for name, value in headers]
     answer = await client.post("/api/sessions", json=CALL, headers=sent)
     assert (answer.status_code, slug_of(answer)) == (422, "idempotency-key-invalid")
 
 
-async def test_a_repeat_passes_the_same_checks_as_its_first(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = keyed(house, manager)
+async def test_a_repeat_passes_the_same_checks_as_its_first(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = keyed(ctx, manager)
     assert (await client.post("/api/sessions", json=CALL, headers=headers)).status_code == 201
-    await factories.rows(house, manager, "update users set active = false where id = %s returning id", manager.user_id)
+    await factories.rows(ctx, manager, "update users set active = false where id = %s returning id", manager.user_id)
     assert (await client.post("/api/sessions", json=CALL, headers=headers)).status_code == 401
 
 
 async def test_a_days_old_answer_is_forgotten_and_a_younger_one_is_not(
-    client: httpx.AsyncClient, house: House, databases: Databases
+    client: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
+    manager = await factories.make_actor(ctx, "care_manager")
     for key in ("old", "young"):
-        assert (await client.post("/api/sessions", json=CALL, headers=keyed(house, manager, key))).status_code == 201
-    await look(
+        assert (await client.post("/api/sessions", json=CALL, headers=keyed(ctx, manager, key))).status_code == 201
+    await query_as_admin(
         databases, "update kept_answers set created_at = now() - interval '25 hours' "
         "where tenant_id = %s and key = 'old' returning 1", manager.tenant_id,
     )  # fmt: skip
-    async with house.database.acting_for_nobody() as conn:
-        assert await forget_expired(conn) == 1
-    kept = await look(databases, "select key from kept_answers where tenant_id = %s", manager.tenant_id)
+    async with ctx.database.without_tenant() as conn:
+        assert await delete_expired_answers(conn) == 1
+    kept = await query_as_admin(databases, "select key from kept_answers where tenant_id = %s", manager.tenant_id)
     assert kept == [{"key": "young"}]
 
 
 async def test_an_expired_answer_that_was_not_swept_yet_holds_nobody_up(
-    client: httpx.AsyncClient, house: House, databases: Databases
+    client: httpx.AsyncClient, ctx: AppContext, databases: Databases
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = keyed(house, manager, "weekly")
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = keyed(ctx, manager, "weekly")
     first = await client.post("/api/sessions", json=CALL, headers=headers)
-    await look(
+    await query_as_admin(
         databases, "update kept_answers set created_at = now() - interval '25 hours' where tenant_id = %s returning 1",
         manager.tenant_id,
     )  # fmt: skip
@@ -207,10 +211,10 @@ async def test_an_expired_answer_that_was_not_swept_yet_holds_nobody_up(
 
 
 async def test_an_answer_about_an_alert_is_not_given_again_to_whom_it_turns_out_to_be_about(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, alert = await walked.make_alert(house, worker_house)
-    person = await factories.make_user(house, made.tenant_id, "safeguarding_lead")
+    made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
+    person = await factories.make_user(ctx, made.tenant_id, "safeguarding_lead")
     path = f"/api/alerts/{alert.id}"
     steps: dict[str, dict[str, Any] | None] = {
         f"{path}/claim": None,
@@ -218,42 +222,42 @@ async def test_an_answer_about_an_alert_is_not_given_again_to_whom_it_turns_out_
         f"{path}/subjects": {"user_id": str(made.people["S1"].user_id)},
         f"{path}/review": {"decision": "escalate", "reason": "Grave."},
     }
-    keys = {step: keyed(house, person) for step in steps}
+    keys = {step: keyed(ctx, person) for step in steps}
     for first in (True, False):  # the second time replayed: it is still theirs to see
         for step, body in steps.items():
             if first and step.startswith(path):
                 keys[step] |= {
-                    "If-Match": (await client.get(path, headers=factories.bearer(house, person))).headers["etag"]
+                    "If-Match": (await client.get(path, headers=factories.bearer(ctx, person))).headers["etag"]
                 }
             assert (await client.post(step, json=body, headers=keys[step])).status_code in (200, 201), step
     named = await client.post(
-        f"{path}/subjects", json={"user_id": str(person.user_id)}, headers=factories.bearer(house, made.lead)
+        f"{path}/subjects", json={"user_id": str(person.user_id)}, headers=factories.bearer(ctx, made.lead)
     )
     assert (named.status_code, named.json()["standing"]) == (201, "named")
     for step, body in steps.items():
         again = await client.post(step, json=body, headers=keys[step])
         assert (again.status_code, slug_of(again)) == (404, "not-found"), step
         assert str(alert.id) not in again.text + str(again.headers)
-    cleared = await client.delete(f"{path}/subjects/{person.user_id}", headers=factories.bearer(house, made.lead))
+    cleared = await client.delete(f"{path}/subjects/{person.user_id}", headers=factories.bearer(ctx, made.lead))
     assert cleared.status_code == 204
     assert (await client.post(f"{path}/claim", headers=keys[f"{path}/claim"])).headers["idempotency-replayed"] == "true"
 
 
 async def test_who_names_themselves_is_not_told_of_the_alert_again(
-    client: httpx.AsyncClient, house: House, worker_house: House
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    made, alert = await walked.make_alert(house, worker_house)
-    headers, body = keyed(house, made.lead), {"user_id": str(made.lead.user_id)}
+    made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
+    headers, body = keyed(ctx, made.lead), {"user_id": str(made.lead.user_id)}
     assert (await client.post(f"/api/alerts/{alert.id}/subjects", json=body, headers=headers)).status_code == 201
     again = await client.post(f"/api/alerts/{alert.id}/subjects", json=body, headers=headers)
     assert (again.status_code, slug_of(again)) == (404, "not-found")
 
 
 async def test_who_left_a_conversation_is_not_given_again_what_they_were_answered_in_it(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    talk = Talk(client, house)
-    manager = await factories.make_actor(house, "care_manager")
+    talk = MessagingClient(client, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
     carer = await talk.person(manager)
     conversation = await talk.begin(manager, carer)
     headers = {"Idempotency-Key": "once"}
@@ -276,50 +280,50 @@ async def test_whatever_has_an_id_and_a_rule_of_who_sees_it_is_asked_about_at_a_
         "audit_log", "events", "utterances", "stage_timings", "alert_evidence", "message_versions",
         "message_readings", "conversation_members", "kept_answers",
     } | {"recovery_codes", "service_accounts", "webhook_secrets"}  # fmt: skip  # by a POST that takes a key, by id
-    found = await look(
+    found = await query_as_admin(
         databases, "select c.relname as name from pg_class c join pg_attribute a on a.attrelid = c.oid "
         "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attname = 'id' "
         "and has_any_column_privilege('wcc_app', c.oid, 'select') and c.relname <> 'tenants'",
     )  # fmt: skip
-    (asked,) = await look(databases, "select pg_get_functiondef('app.seen_of'::regproc) as said")
+    (asked,) = await query_as_admin(databases, "select pg_get_functiondef('app.seen_of'::regproc) as said")
     for name in {row["name"] for row in found} - everybodys - never_answered:
         assert f"'{name}:'" in asked["said"], name
 
 
-async def test_an_upload_sent_twice_is_one_recording(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    headers = keyed(house, manager)
+async def test_an_upload_sent_twice_is_one_recording(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    headers = keyed(ctx, manager)
     path = f"/api/recordings?session_id={session_id}"
     first = await client.post(path, files={"file": factories.wav()}, headers=headers)
     again = await client.post(path, files={"file": factories.wav()}, headers=headers)
     assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
     other = await client.post(path, files={"file": factories.wav(2.0)}, headers=headers)
     assert (other.status_code, slug_of(other)) == (422, "idempotency-key-reused")
-    assert len(await factories.rows(house, manager, "select 1 from recordings")) == 1
-    assert len(await factories.rows(house, manager, "select 1 from recording_tracks")) == 1
+    assert len(await factories.rows(ctx, manager, "select 1 from recordings")) == 1
+    assert len(await factories.rows(ctx, manager, "select 1 from recording_tracks")) == 1
 
 
 async def test_a_recording_is_started_and_stopped_once_however_often_it_is_said(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    await factories.put_in_force(house, manager, "record", "vital_interests")
-    session_id = await factories.make_session(house, manager, manager, session_type="video_call")
+    manager = await factories.make_actor(ctx, "care_manager")
+    await factories.put_in_force(ctx, manager, "record", "vital_interests")
+    session_id = await factories.make_session(ctx, manager, manager, session_type="video_call")
     for path, body in ((f"/api/recordings/start/{session_id}", None), (f"/api/recordings/stop/{session_id}", None)):
-        headers = keyed(house, manager)
+        headers = keyed(ctx, manager)
         first, again = [await client.post(path, json=body, headers=headers) for _ in range(2)]
         assert (first.status_code, again.status_code) in ((201, 201), (200, 200)), (first.text, again.text)
         assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
 
 
-async def test_the_first_people_of_a_tenant_are_added_once(client: httpx.AsyncClient, house: House) -> None:
-    administrator = await factories.make_operator(house)
+async def test_the_first_people_of_a_tenant_are_added_once(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    administrator = await factories.make_operator(ctx)
     tenant = {"slug": factories.new_slug("group"), "name": "Elm Group"}
-    headers = keyed(house, administrator)
+    headers = keyed(ctx, administrator)
     made = [await client.post("/api/tenants", json=tenant, headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in made] == [201, 201]
     lead = {"display_name": "Lead", "role": "safeguarding_lead"}
-    headers = keyed(house, administrator)
+    headers = keyed(ctx, administrator)
     added = [await client.post(f"{made[0].headers['location']}/users", json=lead, headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in added] == [201, 201]
     assert added[0].json()["id"] == added[1].json()["id"]

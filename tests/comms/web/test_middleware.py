@@ -11,11 +11,11 @@ from fastapi.routing import APIRoute
 
 from comms.app.application import ROUTERS, create_app
 from comms.kernel.settings import Settings
-from comms.web.context import House
-from comms.web.problems import ANSWERS, TYPE_PREFIX, close_code_of, is_retried, status_of
+from comms.web.context import AppContext
+from comms.web.problems import MAPPING_OF_KIND, TYPE_PREFIX, close_code_of, is_retried, status_of
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
-from tests.comms.described import PUBLIC
+from tests.comms.openapi_requests import PUBLIC
 
 pytestmark = pytest.mark.anyio
 
@@ -29,9 +29,9 @@ def assert_problem(answer: httpx.Response, status: int, slug: str) -> None:
     assert body["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_failures_of_every_sort_are_problems(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    headers = factories.bearer(house, manager)
+async def test_failures_of_every_sort_are_problems(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    headers = factories.bearer(ctx, manager)
     assert_problem(await client.get("/api/nowhere"), 404, "not-found")
     assert_problem(await client.patch("/api/sessions", headers=headers), 405, "method-not-allowed")
     assert_problem(await client.get("/api/sessions"), 401, "token-missing")
@@ -43,8 +43,10 @@ async def test_failures_of_every_sort_are_problems(client: httpx.AsyncClient, ho
     assert_problem(await client.post("/api/homes", content=b"{", headers=garbled), 422, "request-invalid")
 
 
-async def test_an_invalid_request_is_told_where_but_not_what_it_said(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_an_invalid_request_is_told_where_but_not_what_it_said(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     said = "she said he hit her"
     body = {"session_type": said, "title": "", "care_context": said, "home_id": said, said * 5: said}
     answer = await client.post("/api/sessions", json=body, headers=headers)
@@ -61,9 +63,9 @@ async def test_an_invalid_request_is_told_where_but_not_what_it_said(client: htt
     ],
 )
 async def test_what_the_database_cannot_keep_is_the_callers_error(
-    client: httpx.AsyncClient, house: House, fields: str, what: str
+    client: httpx.AsyncClient, ctx: AppContext, fields: str, what: str
 ) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     body = f'{{"session_type": "meeting", {fields}}}'
     answer = await client.post("/api/sessions", content=body, headers=headers | {"Content-Type": "application/json"})
     assert_problem(answer, 422, "text-invalid")
@@ -80,20 +82,20 @@ async def test_what_the_database_cannot_keep_is_the_callers_error(
     ],
 )
 async def test_json_that_the_database_cannot_keep_is_the_callers_error_too(
-    client: httpx.AsyncClient, house: House, evidence: str, what: str
+    client: httpx.AsyncClient, ctx: AppContext, evidence: str, what: str
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    await factories.put_in_force(house, manager, "record")
+    manager = await factories.make_actor(ctx, "care_manager")
+    await factories.put_in_force(ctx, manager, "record")
     body = f'{{"user_id": "{manager.user_id}", "purpose": "record", "evidence": {evidence}}}'
-    headers = factories.bearer(house, manager) | {"Content-Type": "application/json"}
+    headers = factories.bearer(ctx, manager) | {"Content-Type": "application/json"}
     assert_problem(await client.post("/api/consent/grant", content=body, headers=headers), 422, "text-invalid")
-    assert await factories.rows(house, manager, "select 1 from consent_records") == [], what
+    assert await factories.rows(ctx, manager, "select 1 from consent_records") == [], what
 
 
 async def test_half_a_character_where_it_is_no_text_of_ours_is_refused_too(
-    client: httpx.AsyncClient, house: House
+    client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     body = r'{"session_type": "meeting", "title": "half \ud800"}'
     answer = await client.post("/api/sessions", content=body, headers=headers | {"Content-Type": "application/json"})
     assert answer.status_code == 422
@@ -137,10 +139,10 @@ async def narrow_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_an_upload_over_the_limit_is_stopped_announced_or_not(
-    narrow_client: httpx.AsyncClient, house: House
+    narrow_client: httpx.AsyncClient, ctx: AppContext
 ) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    headers = factories.bearer(house, manager)
+    manager, _, session_id = await factories.make_call(ctx)
+    headers = factories.bearer(ctx, manager)
     path = f"/api/recordings?session_id={session_id}"
     announced = await narrow_client.post(path, files={"file": factories.wav()}, headers=headers)
     assert_problem(announced, 413, "body-too-large")
@@ -152,11 +154,11 @@ async def test_an_upload_over_the_limit_is_stopped_announced_or_not(
 
     form = headers | {"Content-Type": "multipart/form-data; boundary=cut"}
     assert_problem(await narrow_client.post(path, content=unannounced(), headers=form), 413, "body-too-large")
-    assert await factories.rows(house, manager, "select 1 from recordings") == []
+    assert await factories.rows(ctx, manager, "select 1 from recordings") == []
 
 
-async def test_json_of_an_absurd_size_is_stopped(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_json_of_an_absurd_size_is_stopped(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
 
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(20):
@@ -213,9 +215,11 @@ async def test_the_pages_for_people_are_whole_and_fetch_nothing_from_elsewhere(c
     assert "POST /api/recordings" in page
 
 
-async def test_health_tells_of_database_storage_models_and_confinement(client: httpx.AsyncClient, house: House) -> None:
+async def test_health_tells_of_database_storage_models_and_confinement(
+    client: httpx.AsyncClient, ctx: AppContext
+) -> None:
     assert (await client.get("/health")).json() == {"status": "ok"}
-    health = await client.get("/health/detailed", headers=factories.operator(house))
+    health = await client.get("/health/detailed", headers=factories.operator(ctx))
     assert health.status_code == 200
     found = health.json()
     assert (found["database"]["status"], found["storage"]["status"]) == ("ok", "ok")
@@ -223,25 +227,25 @@ async def test_health_tells_of_database_storage_models_and_confinement(client: h
     assert "system calls" in found["confinement_layers"]
 
 
-async def test_health_without_models_is_degraded(settings: Settings, house: House) -> None:
+async def test_health_without_models_is_degraded(settings: Settings, ctx: AppContext) -> None:
     lonely = create_app(settings.model_copy(update={"serve_url": "http://127.0.0.1:9"}))
     async with lonely.router.lifespan_context(lonely):
         transport = httpx.ASGITransport(app=lonely, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as caller:
-            health = await caller.get("/health/detailed", headers=factories.operator(house))
+            health = await caller.get("/health/detailed", headers=factories.operator(ctx))
     assert (health.status_code, health.json()["status"], health.json()["models"]["status"]) == (200, "degraded", "down")
 
 
-async def test_measurements_count_routes_and_hold_no_ids(client: httpx.AsyncClient, house: House) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    await client.get(f"/api/sessions/{manager.user_id}", headers=factories.bearer(house, manager))
-    text = (await client.get("/metrics", headers=factories.operator(house))).text
+async def test_measurements_count_routes_and_hold_no_ids(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    await client.get(f"/api/sessions/{manager.user_id}", headers=factories.bearer(ctx, manager))
+    text = (await client.get("/metrics", headers=factories.operator(ctx))).text
     assert 'writecare_http_requests_total{method="GET",route="/api/sessions/{session_id}",status="404"}' in text
     assert str(manager.user_id) not in text
 
 
 def test_every_kind_has_an_answer_at_every_door() -> None:
-    assert set(ANSWERS) == set(Kind)
+    assert set(MAPPING_OF_KIND) == set(Kind)
     for kind in Kind:
         error = WriteCareError(kind, "any", "any")
         assert 400 <= status_of(error) < 600

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
 from comms.web.problems import MEDIA_TYPE, TYPE_PREFIX
-from tests.comms.described import PUBLIC
+from tests.comms.openapi_requests import PUBLIC
 
 pytestmark = pytest.mark.anyio
 

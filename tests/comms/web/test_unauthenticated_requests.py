@@ -16,11 +16,11 @@ from comms.app.pages.account_forms import router as account_pages
 from comms.app.pages.routes import router as front
 from comms.kernel.access.password_hashing import PasswordHasher
 from comms.kernel.settings import Settings
-from comms.web.dependencies import count_stranger, signed_in
-from comms.web.uvicorn_protocol import MOST_HEADER_BYTES, PatientProtocol
+from comms.web.dependencies import authenticated_actor, count_anonymous
+from comms.web.uvicorn_protocol import MOST_HEADER_BYTES, TimeLimitedHttpProtocol
 from models.contract.errors import WriteCareError
 from tests import factories
-from tests.comms.served import served
+from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,9 @@ def needs(dependant: Any) -> set[Any]:
 def test_every_route_asks_for_a_token_or_counts_the_address() -> None:
     routers = (*ROUTERS, health, front, account_pages)
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    open_to_all = {route.path for route in routes if not needs(route.dependant) & {signed_in, count_stranger}}
+    open_to_all = {
+        route.path for route in routes if not needs(route.dependant) & {authenticated_actor, count_anonymous}
+    }
     assert open_to_all == UNCOUNTED
     assert len(routes) > 100
 
@@ -86,7 +88,7 @@ class NoHashing(PasswordHasher):
 
 async def test_a_code_that_is_not_good_is_refused_before_anything_is_hashed(settings: Settings) -> None:
     async with limited(settings) as (app, client):
-        app.state.house.passwords._new._most = 0
+        app.state.ctx.passwords._new._most = 0
         sent = {"tenant": "nowhere", "user": "nobody", "code": "abcd" * 8, "new_password": "seven lanterns in a row"}
         answer = await client.post("/api/auth/password-reset", json=sent)
         assert (answer.status_code, slug_of(answer)) == (401, "reset-invalid")
@@ -135,11 +137,11 @@ async def talk(address: str, *parts: bytes) -> bytes:
         writer.close()
 
 
-class Hasty(PatientProtocol):
+class ImpatientHttpProtocol(TimeLimitedHttpProtocol):
     """With time limits that a test can wait for."""
 
     header_seconds = 0.3
-    body_look_seconds = 0.3
+    body_check_seconds = 0.3
 
 
 async def test_headers_without_end_are_refused() -> None:
@@ -158,14 +160,14 @@ async def test_a_body_is_not_taken_for_headers() -> None:
 
 
 async def test_a_request_that_does_not_come_is_closed() -> None:
-    async with served(silent, Hasty) as address:
+    async with served(silent, ImpatientHttpProtocol) as address:
         assert await talk(address) == b""
         assert (await talk(address, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow:")).startswith(b"HTTP/1.1 408 ")
         assert await talk(address, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc") in (b"", b"closed")
 
 
 async def test_a_second_request_of_a_connection_is_waited_for_no_longer_than_the_first() -> None:
-    async with served(silent, Hasty) as address:
+    async with served(silent, ImpatientHttpProtocol) as address:
         whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         told = await talk(address, whole, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow:")
         assert told.startswith(b"HTTP/1.1 200 ")

@@ -5,24 +5,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artefacts.files import Origin, read_arrays, read_artefact, read_document, write_artefact
+from models.artefacts.files import Provenance, load_manifest, read_arrays, read_document, write_artefact
 from models.contract.errors import WriteCareError
 from models.registry.champions import SHIPPED
 
-ORIGIN = Origin(version="1.2.3", dataset_sha256="d" * 64)
+PROVENANCE = Provenance(version="1.2.3", dataset_sha256="d" * 64)
 
 
 @pytest.fixture
 def artefact(tmp_path: Path) -> Path:
     directory = tmp_path / "taste"
     write_artefact(
-        directory, ORIGIN, arrays={"w": np.eye(2, dtype=np.float16)}, documents={"x.json": [1]}, thresholds={"t": 0.5}
+        directory,
+        PROVENANCE,
+        arrays={"w": np.eye(2, dtype=np.float16)},
+        documents={"x.json": [1]},
+        thresholds={"t": 0.5},
     )
     return directory
 
 
 def test_it_is_read_back_as_it_was_written(artefact: Path) -> None:
-    manifest = read_artefact(artefact)
+    manifest = load_manifest(artefact)
     assert manifest.label == "taste@1.2.3"
     assert manifest.thresholds == {"t": 0.5}
     assert read_arrays(artefact)["w"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
@@ -35,16 +39,16 @@ def test_a_changed_file_is_refused(artefact: Path, file: str) -> None:
     content[-1] ^= 1
     (artefact / file).write_bytes(content)
     with pytest.raises(WriteCareError, match=file) as refusal:
-        read_artefact(artefact)
+        load_manifest(artefact)
     assert refusal.value.slug == "artefact-corrupt"
 
 
 def test_a_missing_file_and_a_missing_directory_are_named(artefact: Path) -> None:
     (artefact / "x.json").unlink()
     with pytest.raises(WriteCareError, match=r"x\.json"):
-        read_artefact(artefact)
+        load_manifest(artefact)
     with pytest.raises(WriteCareError, match="nowhere") as refusal:
-        read_artefact(artefact.parent / "nowhere")
+        load_manifest(artefact.parent / "nowhere")
     assert refusal.value.slug == "artefact-missing"
 
 

@@ -50,10 +50,10 @@ def test_a_passed_check_is_remembered_until_the_file_changes(tmp_path: Path) -> 
     file.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     cache = tmp_path / "verified"
-    assert weights._passes(file, digest, cache)
+    assert weights._matches_digest(file, digest, cache)
     assert len(list(cache.iterdir())) == 1
     file.write_bytes(b"changed")
-    assert not weights._passes(file, digest, cache)
+    assert not weights._matches_digest(file, digest, cache)
 
 
 def test_settings_may_name_other_weights(tmp_path: Path) -> None:

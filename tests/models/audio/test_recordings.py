@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.audio import decoder
-from models.audio.containers import View, boxes
+from models.audio.containers import FileView, boxes
 from models.audio.decoder import DecodedAudio
 from models.contract.audio_tracks import Channels
 from models.contract.errors import WriteCareError
@@ -180,9 +180,9 @@ def test_channels_together_are_bounded() -> None:
 
 def test_the_tracks_of_a_calls_files_are_bounded_together() -> None:
     info = decoded(recorded("wav", Stream("pcm_s16le", np.stack([TALK, OTHER])))).info
-    decoder.refuse_too_much([info, info], 8.0)
+    decoder.refuse_too_long([info, info], 8.0)
     with pytest.raises(WriteCareError) as caught:
-        decoder.refuse_too_much([info, info, info], 8.0)
+        decoder.refuse_too_long([info, info, info], 8.0)
     assert caught.value.slug == "audio-too-long"
 
 
@@ -297,7 +297,7 @@ def with_reference(movie: bytes, kind: bytes, payload: bytes) -> bytes:
 
     def rebuilt(content: bytes, path: tuple[bytes, ...]) -> bytes:
         made = b""
-        for box, start, end in boxes(View(io.BytesIO(content), 0, len(content)), 0, len(content)):
+        for box, start, end in boxes(FileView(io.BytesIO(content), 0, len(content)), 0, len(content)):
             body = content[start:end]
             if box == path[0] and len(path) > 1:
                 body = rebuilt(body, path[1:])
@@ -344,7 +344,7 @@ def test_damaged_bytes_end_in_an_answer(container: str, codec: str) -> None:
         content[place] = random.integers(0, 256)
     try:
         seconds = decoder.inspect(io.BytesIO(bytes(content)), max_seconds=20.0).duration_seconds
-        answer = "read" if 0 < seconds <= 20 else "wrong"
+        verdict_rule = "read" if 0 < seconds <= 20 else "wrong"
     except WriteCareError as refusal:
-        answer = refusal.slug
-    assert answer in {"read", *REFUSALS}
+        verdict_rule = refusal.slug
+    assert verdict_rule in {"read", *REFUSALS}

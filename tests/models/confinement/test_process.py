@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from models.audio import decoder
-from models.confinement.process import Limits, confined, descriptor_of
+from models.confinement.process import Limits, confined, open_descriptor
 from models.confinement.sandbox import landlock_attributes
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
@@ -50,7 +50,7 @@ def attacked(folder: Path) -> Iterator[Places]:
 
 def results_of(places: Places, file: bytes, limits: Limits = LIMITS) -> dict[str, str]:
     with (
-        descriptor_of(io.BytesIO(file)) as descriptor,
+        open_descriptor(io.BytesIO(file)) as descriptor,
         confined(CHILD, ("all", json.dumps(asdict(places))), descriptor, limits) as records,
     ):
         results: dict[str, str] = json.loads(dict(records)[b"R"])
@@ -61,7 +61,7 @@ def on_a_kernel_without(layers: tuple[str, ...], code: str, *arguments: str) -> 
     """What the code prints (JSON), run where these layers are refused."""
     python = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}", *arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.refusing_kernel", *layers, "--", *python],
+        [sys.executable, "-m", "tests.seccomp_refusal", *layers, "--", *python],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
@@ -94,7 +94,7 @@ def test_the_file_is_read_and_left_as_it_was(tmp_path: Path) -> None:
     with path.open("r+b") as sent, attacked(tmp_path) as places:
         sent.seek(7)
         with (
-            descriptor_of(sent) as descriptor,
+            open_descriptor(sent) as descriptor,
             confined(CHILD, ("all", json.dumps(asdict(places))), descriptor, LIMITS) as records,
         ):
             assert [kind for kind, _ in records] == [b"C", b"R"]
@@ -106,7 +106,7 @@ def test_a_child_that_computes_for_ever_is_ended() -> None:
     limits, kinds = Limits(memory_bytes=1 << 30, most_seconds=20, least_seconds=20), list[bytes]()
     with (
         contextlib.suppress(WriteCareError),  # of the clock, where other work keeps the machine busy
-        descriptor_of(io.BytesIO(FILE)) as descriptor,
+        open_descriptor(io.BytesIO(FILE)) as descriptor,
         confined(CHILD, ("compute",), descriptor, limits) as records,
     ):
         for kind, _ in records:
@@ -118,7 +118,7 @@ def test_a_child_that_waits_for_ever_is_ended_by_the_clock_and_the_file_may_be_s
     limits = Limits(memory_bytes=1 << 30, most_seconds=3)
     with (
         pytest.raises(WriteCareError) as ended,
-        descriptor_of(io.BytesIO(FILE)) as descriptor,
+        open_descriptor(io.BytesIO(FILE)) as descriptor,
         confined(CHILD, ("sleep",), descriptor, limits) as records,
     ):
         list(records)

@@ -13,8 +13,8 @@ from models.contract.endpoints import (
     Batch,
     BatchResults,
     ConversationRequest,
-    Ground,
     ItemError,
+    LawfulBasisRef,
     Problem,
     is_batch,
     submitted_items,
@@ -49,7 +49,7 @@ def test_a_call_names_exactly_one_ground(named: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         ConversationRequest.model_validate(line(**named))
     with pytest.raises(ValidationError):
-        Ground.model_validate(named)
+        LawfulBasisRef.model_validate(named)
 
 
 def test_what_is_wrong_is_said_without_the_words_that_were_sent() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.contract.json_lines import filled_lines, read_json_lines
+from models.contract.json_lines import nonblank_lines, read_json_lines
 from training.dataset import read_dataset
 from training.evaluate_ami import read_meetings
 
@@ -17,7 +17,7 @@ def test_marks_line_ends_and_empty_lines_are_passed_over_and_numbers_kept(tmp_pa
     file = tmp_path / "lines.jsonl"
     file.write_bytes(raw)
     assert read_json_lines(file) == [{"a": 1}, {"a": 2}, {"a": 3}]
-    assert [number for number, _ in filled_lines(raw.splitlines(keepends=True))] == [1, 5, 6]
+    assert [number for number, _ in nonblank_lines(raw.splitlines(keepends=True))] == [1, 5, 6]
 
 
 def test_a_line_end_of_unicode_within_a_text_does_not_end_the_line(tmp_path: Path) -> None:

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from instance.provisioning import Databases
-from models.artefacts.files import Origin, write_artefact
+from models.artefacts.files import Provenance, write_artefact
 from models.contract.errors import Kind, WriteCareError
-from models.registry.champions import champions, packaged, shipped
+from models.registry.champions import champions, packaged_models, shipped_models
 from models.registry.mlflow_registry import Registry
 
 
-def ship(shipped_dir: Path, version: str, *, name: str = "judge") -> None:
+def write_shipped_artefact(shipped_dir: Path, version: str, *, name: str = "judge") -> None:
     """A version as it comes with the program."""
     weights = np.full(3, float(version.split(".", maxsplit=1)[0]))
-    write_artefact(shipped_dir / name, Origin(version, "0" * 64), arrays={"weights": weights})
+    write_artefact(shipped_dir / name, Provenance(version, "0" * 64), arrays={"weights": weights})
 
 
 @pytest.fixture
 def shipped_dir(tmp_path: Path) -> Path:
-    ship(tmp_path / "shipped", "1.0.0")
+    write_shipped_artefact(tmp_path / "shipped", "1.0.0")
     return tmp_path / "shipped"
 
 
@@ -42,7 +42,7 @@ def refused(slug: str) -> "pytest.RaisesExc[WriteCareError]":
 
 def test_what_is_shipped_serves_where_nothing_is_registered(data: Path, shipped_dir: Path) -> None:
     found = champions(data, shipped_dir)
-    assert found == {**packaged(), "judge": shipped(shipped_dir)["judge"]}
+    assert found == {**packaged_models(), "judge": shipped_models(shipped_dir)["judge"]}
     assert found["judge"].version == "1.0.0"
 
 
@@ -57,21 +57,21 @@ def test_a_registered_version_stays_when_the_program_brings_another(
     registry: Registry, data: Path, shipped_dir: Path
 ) -> None:
     old = registry.register_shipped(shipped_dir)["judge"]
-    ship(shipped_dir, "2.0.0")
+    write_shipped_artefact(shipped_dir, "2.0.0")
     assert registry.register_shipped(shipped_dir)["judge"].version == "2.0.0"
-    assert registry.set_champion("judge", "1.0.0").checked() == old
+    assert registry.set_champion("judge", "1.0.0").verify() == old
     assert champions(data)["judge"] == old
 
 
 def test_what_a_person_promoted_is_not_replaced_by_a_newer_program(registry: Registry, shipped_dir: Path) -> None:
     registry.register_shipped(shipped_dir)
     registry.set_champion("judge", "1.0.0")
-    ship(shipped_dir, "3.0.0")
+    write_shipped_artefact(shipped_dir, "3.0.0")
     assert registry.register_shipped(shipped_dir)["judge"].version == "1.0.0"
 
 
 def test_the_alias_names_the_champion(registry: Registry, shipped_dir: Path) -> None:
-    ship(shipped_dir, "4.0.0", name="clerk")
+    write_shipped_artefact(shipped_dir, "4.0.0", name="clerk")
     registry.register_shipped(shipped_dir)
     assert registry.resolve("clerk").version == "4.0.0"
     assert registry.resolve("clerk").path is not None
@@ -86,7 +86,7 @@ def test_a_version_that_was_never_registered_is_missing(registry: Registry, ship
 
 
 def test_a_champion_whose_files_were_changed_is_refused(registry: Registry, data: Path, shipped_dir: Path) -> None:
-    ship(shipped_dir, "5.0.0", name="usher")
+    write_shipped_artefact(shipped_dir, "5.0.0", name="usher")
     weights = registry.register_shipped(shipped_dir)["usher"].directory() / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with refused("artefact-corrupt"):
@@ -94,7 +94,7 @@ def test_a_champion_whose_files_were_changed_is_refused(registry: Registry, data
 
 
 def test_a_champion_whose_manifest_was_changed_is_refused(registry: Registry, data: Path, shipped_dir: Path) -> None:
-    ship(shipped_dir, "6.0.0", name="bailiff")
+    write_shipped_artefact(shipped_dir, "6.0.0", name="bailiff")
     manifest = registry.register_shipped(shipped_dir)["bailiff"].directory() / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "thresholds": {"neglect": 0.99}}))
     with refused("artefact-corrupt"):
@@ -103,7 +103,7 @@ def test_a_champion_whose_manifest_was_changed_is_refused(registry: Registry, da
 
 def test_a_packaged_model_has_no_directory() -> None:
     with pytest.raises(WriteCareError) as found:
-        packaged()["embedding"].directory()
+        packaged_models()["embedding"].directory()
     assert found.value.kind is Kind.MISSING
 
 
@@ -113,6 +113,6 @@ def test_artefacts_that_were_removed_or_moved_are_laid_again(
     first = Registry(databases.mlflow, data / "models").register_shipped(shipped_dir)["judge"].directory()
     shutil.rmtree(data / "models")
     again = Registry(databases.mlflow, data / "models").register_shipped(shipped_dir)["judge"]
-    assert again.checked().directory() == first
+    assert again.verify().directory() == first
     moved = Registry(databases.mlflow, tmp_path / "elsewhere").register_shipped(shipped_dir)["judge"]
-    assert moved.checked().directory().is_relative_to(tmp_path / "elsewhere")
+    assert moved.verify().directory().is_relative_to(tmp_path / "elsewhere")

@@ -155,9 +155,9 @@ def spoken(voices: list[int], *, alike: float = 0.0, channel: float = 0.0, noise
 
 
 def voices_found(embeddings: Any, windows: list[Any], *, least: int = 1, most: int = 8) -> int:
-    from models.speech.pyannote_pipeline import _voices  # noqa: PLC0415 - imports pyannote, whose telemetry comes off first
+    from models.speech.pyannote_pipeline import _voice_centroids  # noqa: PLC0415 - imports pyannote, whose telemetry comes off first
 
-    return len(_voices(embeddings, windows, threshold=0.4, smallest=2, least=least, most=most))
+    return len(_voice_centroids(embeddings, windows, threshold=0.4, smallest=2, least=least, most=most))
 
 
 @pytest.mark.parametrize("channel", [0.0, 0.3])

@@ -3,11 +3,11 @@
 import pytest
 
 from models.contract.records import Word
-from models.speech.rover import voted
+from models.speech.rover import vote
 
 
 def agreed(readings: list[list[Word]]) -> list[Word]:
-    return [word for word, _ in voted(readings)]
+    return [word for word, _ in vote(readings)]
 
 
 def reading(text: str, confidence: float = 0.8, *, late: float = 0.0, pause: float = 0.0) -> list[Word]:
@@ -70,7 +70,7 @@ def test_what_all_hear_stands_however_unsure_they_are_and_however_their_times_di
     """Five of fifteen spoken digits were lost: each reading had them, each a little elsewhere."""
     digits = "1 0 0 0 1 9 0 2 1 0 0 1 8 0 3"
     readings = [reading(digits, 0.1, late=late, pause=0.2) for late in (0.0, 0.25, 0.5)]
-    found = voted(readings)
+    found = vote(readings)
     assert text([word for word, _ in found]) == digits
     assert {count for _, count in found} == {3}
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.contract.records import Turn
-from models.speech.speaker_names import matched, propose_names
+from models.speech.speaker_names import match_one_to_one, propose_names
 
 
 def said(*lines: tuple[str | None, str]) -> list[Turn]:
@@ -69,6 +69,6 @@ def test_words_that_belong_to_no_voice_and_empty_calls_are_no_trouble() -> None:
 
 
 def test_more_voices_than_names_leave_voices_unnamed() -> None:
-    pairs = matched(np.array([[5.0], [0.0], [-5.0]]))
+    pairs = match_one_to_one(np.array([[5.0], [0.0], [-5.0]]))
     assert [(row, column) for row, column, _ in pairs] == [(0, 0)]
     assert pairs[0][2] > 0.95

@@ -11,10 +11,10 @@ from models.artefacts import weights
 from models.audio import decoder
 from models.contract.records import Transcription, Word
 from models.speech import hallucinations, spelling
-from models.speech.hallucinations import without_guesses, without_loops
-from models.speech.language_identification import HeardWindow, main_language, parts
+from models.speech.hallucinations import drop_disputed_words, drop_repetition_loops
+from models.speech.language_identification import WindowLanguages, main_language, split_by_language
 from models.speech.transcription import Transcriber
-from models.speech.voice_activity import find_speech, too_quiet
+from models.speech.voice_activity import find_quiet_speech, find_speech
 from training import nonspeech
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -114,9 +114,9 @@ def test_speech_after_a_long_silence_is_found_from_its_first_word() -> None:
 
 def test_a_word_that_lasts_too_long_is_cut_to_its_end() -> None:
     stretched = Word(word="Bed", start_seconds=19.1, end_seconds=20.9, confidence=0.5)
-    assert abs(hallucinations._tight(stretched).start_seconds - 20.42) < 0.01
+    assert abs(hallucinations._trim_duration(stretched).start_seconds - 20.42) < 0.01
     spoken = Word(word="58.2,", start_seconds=15.3, end_seconds=17.0, confidence=0.5)
-    assert hallucinations._tight(spoken) == spoken
+    assert hallucinations._trim_duration(spoken) == spoken
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_a_word_that_lasts_too_long_is_cut_to_its_end() -> None:
 )
 def test_a_near_miss_of_a_participants_name_is_spelt_right(heard_as: str, written: str) -> None:
     word = Word(word=heard_as, start_seconds=0, end_seconds=1, confidence=0.5)
-    assert spelling.named(word, ["Agnieszka Nowak", "Anna", "Mario"]).word == written
+    assert spelling.correct_name(word, ["Agnieszka Nowak", "Anna", "Mario"]).word == written
 
 
 def test_a_name_that_was_clearly_heard_is_left_as_it_is() -> None:
     word = Word(word="Agneska", start_seconds=0, end_seconds=1, confidence=0.9)
-    assert spelling.named(word, ["Agnieszka"]) == word
+    assert spelling.correct_name(word, ["Agnieszka"]) == word
 
 
 def made_up(*texts: str) -> list[Word]:
@@ -163,11 +163,11 @@ def made_up(*texts: str) -> list[Word]:
     ],
 )
 def test_words_are_written_as_in_britain_and_in_care(heard_as: str, written: str) -> None:
-    assert " ".join(word.word for word in spelling.spelt(made_up(*heard_as.split()), [])) == written
+    assert " ".join(word.word for word in spelling.correct_spelling(made_up(*heard_as.split()), [])) == written
 
 
 def test_words_joined_in_writing_keep_their_times() -> None:
-    (word,) = spelling.spelt(made_up("safe", "guarding."), [])
+    (word,) = spelling.correct_spelling(made_up("safe", "guarding."), [])
     assert (word.start_seconds, word.end_seconds) == (0, 1.5)
 
 
@@ -179,11 +179,11 @@ def test_words_on_which_the_readings_hardly_agree_are_left_out() -> None:
     ]
     unsure = sure[3].model_copy(update={"confidence": 0.1})
     words = [(word, 1) for word in (*sure[:3], unsure, *sure[4:], *guessed)]
-    assert without_guesses(words, majority=2) == [*sure[:3], unsure, *sure[4:]]
-    assert without_guesses([(word, 2) for word, _ in words], majority=2) == [*sure[:3], unsure, *sure[4:]]
+    assert drop_disputed_words(words, majority=2) == [*sure[:3], unsure, *sure[4:]]
+    assert drop_disputed_words([(word, 2) for word, _ in words], majority=2) == [*sure[:3], unsure, *sure[4:]]
     likelier = [word.model_copy(update={"confidence": 0.39}) for word in guessed]
-    assert without_guesses([(word, 1) for word in likelier], majority=2) == []
-    assert without_guesses([(word, 2) for word in likelier], majority=2) == likelier
+    assert drop_disputed_words([(word, 1) for word in likelier], majority=2) == []
+    assert drop_disputed_words([(word, 2) for word in likelier], majority=2) == likelier
 
 
 def spoken(*texts: str, every: float, start: float = 0.0) -> list[Word]:
@@ -199,12 +199,12 @@ def test_a_decoding_loop_is_cut_to_one() -> None:
     looped = spoken(*(["thank", "you."] * 20), every=0.02)
     goodbye = spoken("Goodbye.", start=2.0, every=0.5)
     speech = [(0.0, 0.9), (2.0, 2.5)]
-    assert [word.word for word in without_loops([*looped, *goodbye], speech)] == ["thank", "you.", "Goodbye."]
+    assert [word.word for word in drop_repetition_loops([*looped, *goodbye], speech)] == ["thank", "you.", "Goodbye."]
 
 
 def test_repeats_behind_the_end_of_the_speech_are_a_loop() -> None:
     looped = spoken(*["Nero"] * 30, every=0.4)
-    kept = without_loops(looped, [(0.0, 1.5)])
+    kept = drop_repetition_loops(looped, [(0.0, 1.5)])
     assert len(kept) == 4
     assert {word.confidence for word in kept} == {0.45}  # uncertain: another reading must have them too
 
@@ -212,12 +212,12 @@ def test_repeats_behind_the_end_of_the_speech_are_a_loop() -> None:
 @pytest.mark.parametrize("times", [4, 5, 12])
 def test_a_cry_is_kept_as_often_as_it_is_cried(times: int) -> None:
     cry = spoken(*(["Help", "me!"] * times), every=0.4)
-    assert without_loops(cry, [(0.0, 0.8 * times)]) == cry
+    assert drop_repetition_loops(cry, [(0.0, 0.8 * times)]) == cry
 
 
 def test_a_person_who_repeats_a_word_is_believed() -> None:
     said = made_up("No,", "no,", "no!", "Get", "off", "me,", "get", "off", "me!")
-    assert without_loops(said, [(0.0, 9.0)]) == said
+    assert drop_repetition_loops(said, [(0.0, 9.0)]) == said
 
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -251,10 +251,10 @@ def test_a_quiet_voice_is_understood(
 
 def test_what_is_too_quiet_to_understand_is_not_taken_for_silence() -> None:
     samples = decoder.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
-    assert too_quiet((samples * 3e-4).astype(np.float32))
-    assert not too_quiet(np.zeros(13 * SECOND, dtype=np.float32))
+    assert find_quiet_speech((samples * 3e-4).astype(np.float32))
+    assert not find_quiet_speech(np.zeros(13 * SECOND, dtype=np.float32))
     noise = np.random.default_rng(5).normal(0, 0.0005, 13 * SECOND).astype(np.float32)
-    assert not too_quiet(noise)
+    assert not find_quiet_speech(noise)
 
 
 def test_the_language_is_told_and_english_is_english(heard: Transcription) -> None:
@@ -262,8 +262,8 @@ def test_the_language_is_told_and_english_is_english(heard: Transcription) -> No
     assert not [stretch for stretch in heard.not_understood if stretch.reason.startswith("language")]
 
 
-def windows_of(*languages: dict[str, float]) -> list[HeardWindow]:
-    return [HeardWindow(28.0 * at, 28.0 * at + 27, chances) for at, chances in enumerate(languages)]
+def windows_of(*languages: dict[str, float]) -> list[WindowLanguages]:
+    return [WindowLanguages(28.0 * at, 28.0 * at + 27, chances) for at, chances in enumerate(languages)]
 
 
 ENGLISH = {"en": 0.95, "cy": 0.03}
@@ -272,26 +272,26 @@ UNSURE = {"en": 0.2, "cy": 0.3, "nn": 0.3}
 
 
 def test_a_call_in_one_language_is_one_part() -> None:
-    assert [part.language for part in parts(windows_of(ENGLISH, UNSURE, ENGLISH))] == ["en"]
-    assert [part.language for part in parts(windows_of(POLISH, POLISH))] == ["pl"]
+    assert [part.language for part in split_by_language(windows_of(ENGLISH, UNSURE, ENGLISH))] == ["en"]
+    assert [part.language for part in split_by_language(windows_of(POLISH, POLISH))] == ["pl"]
 
 
 def test_a_change_of_language_is_found() -> None:
-    found = parts(windows_of(ENGLISH, ENGLISH, POLISH, ENGLISH))
+    found = split_by_language(windows_of(ENGLISH, ENGLISH, POLISH, ENGLISH))
     assert [(part.language, part.start) for part in found] == [("en", 0.0), ("pl", 56.0), ("en", 84.0)]
     assert main_language(found) == "en"
 
 
 def test_a_language_that_is_not_certain_is_not_named() -> None:
-    assert [part.language for part in parts(windows_of(UNSURE, UNSURE))] == ["und"]
+    assert [part.language for part in split_by_language(windows_of(UNSURE, UNSURE))] == ["und"]
 
 
 def test_a_language_beside_which_english_is_possible_is_not_named() -> None:
-    assert [part.language for part in parts(windows_of({"ja": 0.53, "en": 0.32}))] == ["und"]
+    assert [part.language for part in split_by_language(windows_of({"ja": 0.53, "en": 0.32}))] == ["und"]
 
 
 def test_a_cry_alone_has_no_language_but_the_expected() -> None:
-    assert [part.language for part in parts([HeardWindow(0.0, 1.2, POLISH)])] == ["en"]
+    assert [part.language for part in split_by_language([WindowLanguages(0.0, 1.2, POLISH)])] == ["en"]
 
 
 def test_speech_in_a_language_that_cannot_be_written_is_said_to_be_not_understood(transcriber: Transcriber) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from models.artefacts.weights import spacy_model
-from models.text.actions import PromiseReader, promises
-from models.text.deadlines import find_due
-from tests.readers import conversation, text_models
+from models.text.actions import CommitmentExtractor, promised_clauses
+from models.text.deadlines import find_deadline
+from tests.text_models import conversation, text_models
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tests.readers import conversation, text_models
     ],
 )
 def test_promises_are_found_in_the_words(said: str, expected: list[str]) -> None:
-    assert promises(said) == expected
+    assert promised_clauses(said) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_promises_are_found_in_the_words(said: str, expected: list[str]) -> None
     ],
 )
 def test_due_times_are_given_as_said(said: str, due: str | None) -> None:
-    span = find_due(said)
+    span = find_deadline(said)
     assert (None if span is None else said[slice(*span)].startswith(due or " ")) in (
         (None,) if due is None else (True,)
     )
@@ -69,7 +69,7 @@ def test_who_promised_owns_it_and_the_text_is_an_instruction() -> None:
     ids=["asked for", "the other's own promise", "being done", "done in one go", "said before", "about something else"],
 )
 def test_due_times_said_around_the_promise(asked: str, answered: str, dues: list[str | None]) -> None:
-    reader = PromiseReader.load(spacy_model())
+    reader = CommitmentExtractor.load(spacy_model())
     assert [item.due for item in reader.items(conversation(asked, answered), 1)] == dues
 
 

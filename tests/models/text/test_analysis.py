@@ -6,7 +6,7 @@ import pytest
 
 from models.contract.records import CATEGORIES, Conversation, Turn
 from models.text.analysis import analyse, analyse_many
-from tests.readers import conversation, text_models
+from tests.text_models import conversation, text_models
 
 HANDOVER = conversation(
     "Evening. Ken ate well and had his bath.",

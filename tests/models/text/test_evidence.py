@@ -4,7 +4,7 @@ import numpy as np
 
 from models.text.evidence import occlusions, phrases, pick_evidence
 from models.text.safeguarding import SafeguardingModel
-from tests.readers import conversation, text_models
+from tests.text_models import conversation, text_models
 
 TALK = conversation("Did she sleep?", "Yes.", "He grabbed her by the wrist and pulled her off the bed.")
 
@@ -44,8 +44,8 @@ def test_nothing_is_shown_where_nothing_lowered_the_score() -> None:
 def test_deleting_the_evidence_lowers_the_score_more_than_deleting_other_words() -> None:
     model: SafeguardingModel = text_models().safeguarding
     said = "Morning all, lovely day out there, and the thing is he slapped her hard across the face and she was crying."
-    [assessment] = model.assess(conversation(said))
-    concern = assessment.concerns[0]
+    [to_assessment] = model.score_with_evidence(conversation(said))
+    concern = to_assessment.concerns[0]
     evidence = concern.evidence[0]
     without = said[: evidence.start] + said[evidence.end :]
     without_greeting = said.replace("Morning all, lovely day", "")

@@ -7,8 +7,8 @@ import pytest
 
 from models.contract.records import Conversation, Turn
 from models.text.analysis import analyse
-from models.text.language_detection import foreign_language, language_of
-from tests.readers import text_models
+from models.text.language_detection import detect_coverage, foreign_language
+from tests.text_models import text_models
 
 DATA = Path(__file__).parents[3] / "training" / "data"
 
@@ -38,7 +38,7 @@ def talk(*texts: str) -> Conversation:
 )
 def test_another_language_is_told(language: str, text: str) -> None:
     assert foreign_language(text) == language
-    found = language_of(talk(text))
+    found = detect_coverage(talk(text))
     assert (found.language, found.language_supported, found.unread_turns) == (language, False, (0,))
 
 
@@ -57,17 +57,17 @@ def test_another_language_is_told(language: str, text: str) -> None:
     ],
 )
 def test_english_of_any_kind_is_english(text: str) -> None:
-    assert language_of(talk(text)).language_supported
+    assert detect_coverage(talk(text)).language_supported
 
 
 def test_short_turns_are_told_from_one_anothers_words() -> None:
-    found = language_of(talk("Dzień dobry", "Bardzo mnie boli", "Co się stało?", "On mnie uderzył"))
+    found = detect_coverage(talk("Dzień dobry", "Bardzo mnie boli", "Co się stało?", "On mnie uderzył"))
     assert (found.language, found.language_supported) == ("pl", False)
 
 
 def test_one_foreign_turn_of_an_english_talk_is_named() -> None:
     asked = "I did not get that, shall I ask Ewa to come over and help us?"
-    found = language_of(talk("Morning, how was the night?", "On mnie bije każdej nocy, boję się", "Sorry?", asked))
+    found = detect_coverage(talk("Morning, how was the night?", "On mnie bije każdej nocy, boję się", "Sorry?", asked))
     assert (found.language, found.language_supported, found.unread_turns) == ("en", True, (1,))
 
 
@@ -76,7 +76,7 @@ def test_no_conversation_of_the_care_corpora_is_taken_for_another_language() -> 
     strays = 0
     for path in sorted(DATA.rglob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            found = language_of(talk(*(turn["text"] for turn in json.loads(line)["turns"])))
+            found = detect_coverage(talk(*(turn["text"] for turn in json.loads(line)["turns"])))
             assert found.language_supported, path.name
             conversations += 1
             strays += bool(found.unread_turns)

@@ -8,7 +8,7 @@ import pytest
 from models.contract.records import Conversation
 from models.text.analysis import analyse_many
 from models.text.normalisation import normalised
-from tests.readers import text_models
+from tests.text_models import text_models
 
 CASES = Path(__file__).parents[2] / "cases"
 DISCLOSURE = "He hit her with the stick."

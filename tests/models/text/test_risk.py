@@ -14,8 +14,8 @@ from models.contract.records import (
     Severity,
     TurnAssessment,
 )
-from models.text.risk import at_least_low, floor_of, level_of, step_chances
-from tests.readers import conversation, text_models
+from models.text.risk import at_least_low, least_level, level_of, step_probabilities
+from tests.text_models import conversation, text_models
 
 CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
 
@@ -49,7 +49,7 @@ def test_no_conversation_is_less_grave_than_a_concern_shown_of_it(severity: Seve
 
 
 def test_turns_without_a_shown_concern_set_no_floor() -> None:
-    assert floor_of([assessed(0.9), assessed(0.1)]) == 0
+    assert least_level([assessed(0.9), assessed(0.1)]) == 0
 
 
 def test_a_conversation_that_could_not_be_read_is_at_least_low() -> None:
@@ -59,7 +59,7 @@ def test_a_conversation_that_could_not_be_read_is_at_least_low() -> None:
 
 def test_steps_never_rise_with_the_level() -> None:
     steps = np.asarray([[0.0, -1.0], [0.0, 1.0], [0.0, 2.0], [0.0, -3.0]], dtype=np.float32)
-    [chances] = step_chances(np.zeros((1, 1), dtype=np.float32), steps)
+    [chances] = step_probabilities(np.zeros((1, 1), dtype=np.float32), steps)
     assert (np.diff(chances) <= 0).all()
     assert level_of(chances) == 0
     assert level_of(np.asarray([0.9, 0.6, 0.4, 0.1], dtype=np.float32)) == 2

@@ -1,7 +1,7 @@
 """Messages are judged in one pass: the same answers as one after the other, without the evidence."""
 
-from models.text.scorer import Judging
-from tests.readers import conversation, text_models
+from models.text.scorer import SharedScorer
+from tests.text_models import conversation, text_models
 
 TALKS = (
     conversation("How was the night?", "He hit Edith with the brush, I saw it.", "Did he?", name="a"),
@@ -11,7 +11,7 @@ TALKS = (
 
 def test_each_turn_is_judged_as_by_either_reader_alone_but_for_the_evidence() -> None:
     models = text_models()
-    judged = Judging(models.encoder, models.safeguarding, models.sentiment).judge_many(TALKS)
+    judged = SharedScorer(models.encoder, models.safeguarding, models.sentiment).score_many(TALKS)
     for talk, rows in zip(TALKS, judged, strict=True):
         alone = zip(models.safeguarding.score([talk])[0], models.sentiment.predict(talk), strict=True)
         for row, (assessment, sentiment) in zip(rows, alone, strict=True):
@@ -27,5 +27,5 @@ def test_what_was_judged_can_be_explained_later() -> None:
     models = text_models()
     [rows] = models.safeguarding.score(TALKS[:1])
     [explained] = models.safeguarding.explain(TALKS[:1], [rows])
-    assert explained == models.safeguarding.assess(TALKS[0])
+    assert explained == models.safeguarding.score_with_evidence(TALKS[0])
     assert explained[1].concerns[0].evidence

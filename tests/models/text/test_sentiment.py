@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.text.sentiment import calibrated_softmax, turn_means
-from tests.readers import conversation, text_models
+from tests.text_models import conversation, text_models
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,15 @@ import numpy as np
 
 from models.contract.records import Concern, Conversation, TurnAssessment
 from models.text.analysis import analyse
-from models.text.summarisation import WordWorth, choose_sentences, gravest_turn, passages, spelt, unsupported
-from tests.readers import conversation, text_models
+from models.text.summarisation import (
+    WordImportance,
+    choose_sentences,
+    gravest_turn,
+    plain_words,
+    quotable_passages,
+    unsupported_terms,
+)
+from tests.text_models import conversation, text_models
 from training.dataset import read_dataset
 
 TALK = conversation("Rosa fell at 6 and her hip is sore.", "I'll ring the GP at nine.")
@@ -33,9 +40,9 @@ def test_no_name_or_number_stands_in_a_summary_that_its_turns_and_participants_l
 
 
 def test_an_invented_name_or_number_is_caught() -> None:
-    assert unsupported("Ioana (care worker): “Rosa fell at 6”", TALK, [0]) == set()
-    assert unsupported("Ioana (care worker): “Peter fell at 7”", TALK, [0]) == {"peter", "7"}
-    assert unsupported("Beverley (manager) will ring Rosa.", TALK, [1]) == {"rosa"}
+    assert unsupported_terms("Ioana (care worker): “Rosa fell at 6”", TALK, [0]) == set()
+    assert unsupported_terms("Ioana (care worker): “Peter fell at 7”", TALK, [0]) == {"peter", "7"}
+    assert unsupported_terms("Beverley (manager) will ring Rosa.", TALK, [1]) == {"rosa"}
 
 
 def test_speakers_without_names_are_called_by_role_or_label() -> None:
@@ -45,37 +52,37 @@ def test_speakers_without_names_are_called_by_role_or_label() -> None:
 
 
 def test_what_was_promised_is_told_although_other_words_are_worth_more() -> None:
-    worth = dict.fromkeys(spelt("Rosa fell at 6 and her hip is sore, she cried all night"), 0.9)
+    importance = dict.fromkeys(plain_words("Rosa fell at 6 and her hip is sore, she cried all night"), 0.9)
     lines = ("Rosa fell at 6.", "Her hip is sore.", "I'll ring the GP at nine.", "She cried all night.", "Fell at 6.")
-    told = " ".join(sentence.text for sentence in choose_sentences(conversation(*lines), worth))
-    assert "Ioana (care worker) will ring the GP at nine." in told
+    summarised = " ".join(sentence.text for sentence in choose_sentences(conversation(*lines), importance))
+    assert "Ioana (care worker) will ring the GP at nine." in summarised
 
 
 def test_words_already_told_count_for_nothing() -> None:
-    worth = dict.fromkeys(spelt("Rosa fell at 6 hip sore"), 0.9)
+    importance = dict.fromkeys(plain_words("Rosa fell at 6 hip sore"), 0.9)
     lines = ("Rosa fell at 6 today.", "The hip is sore.", "Rosa fell at 6 today.")
-    assert [sentence.turns for sentence in choose_sentences(conversation(*lines), worth)] == [(0,), (1,)]
+    assert [sentence.turns for sentence in choose_sentences(conversation(*lines), importance)] == [(0,), (1,)]
 
 
 def test_a_turn_is_quoted_whole_and_a_long_one_by_whole_sentences() -> None:
     text = "She had her tea. Then she slept! But her arm was bruised all the way down."
-    assert passages(f"  {text}  ", most_words=20) == [text]
-    found = passages(text, most_words=9)
+    assert quotable_passages(f"  {text}  ", most_words=20) == [text]
+    found = quotable_passages(text, most_words=9)
     assert found[:2] == ["She had her tea. …", "She had her tea. Then she slept! …"]
     assert found[-1] == "… But her arm was bruised all the way down."
     assert all(run.strip("… ") in text for run in found)
-    assert passages("Fine.") == ["Fine."]
+    assert quotable_passages("Fine.") == ["Fine."]
 
 
 def test_a_sentence_longer_than_all_that_is_quoted_is_cut_and_says_so() -> None:
-    assert passages("word " * 100, most_words=5) == ["word word word word word …"]
+    assert quotable_passages("word " * 100, most_words=5) == ["word word word word word …"]
 
 
 def test_the_gravest_turn_is_told_although_other_words_are_worth_more() -> None:
-    worth = dict.fromkeys(spelt("Rosa fell at 6 and her hip is sore, she cried all night"), 0.9)
+    importance = dict.fromkeys(plain_words("Rosa fell at 6 and her hip is sore, she cried all night"), 0.9)
     lines = ("Rosa fell at 6.", "Her hip is sore.", "He locks the door on purpose.", "She cried all night.")
-    told = choose_sentences(conversation(*lines), worth, gravest=2)
-    assert (2,) in [sentence.turns for sentence in told]
+    summarised = choose_sentences(conversation(*lines), importance, gravest=2)
+    assert (2,) in [sentence.turns for sentence in summarised]
 
 
 def test_the_gravest_turn_is_the_likeliest_of_those_that_voice_a_concern() -> None:
@@ -89,7 +96,7 @@ def test_the_gravest_turn_is_the_likeliest_of_those_that_voice_a_concern() -> No
 
 
 def test_what_was_learnt_of_words_returns_from_its_artefact() -> None:
-    worth = WordWorth({"fell": 9, "tea": 4, "once": 1}, {"fell": 5}, np.arange(13, dtype=np.float32))
-    again = WordWorth.from_arrays(worth.as_arrays())
-    assert (again.seen, again.told) == ({"fell": 9, "tea": 4}, {"fell": 5, "tea": 0})
+    importance = WordImportance({"fell": 9, "tea": 4, "once": 1}, {"fell": 5}, np.arange(13, dtype=np.float32))
+    again = WordImportance.from_arrays(importance.as_arrays())
+    assert (again.seen, again.summarised) == ({"fell": 9, "tea": 4}, {"fell": 5, "tea": 0})
     assert again.layer.tolist() == list(range(13))

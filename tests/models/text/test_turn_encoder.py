@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.artefacts.files import Origin, read_artefact, write_artefact
+from models.artefacts.files import Provenance, load_manifest, write_artefact
 from models.artefacts.weights import mpnet
 from models.contract.errors import WriteCareError
-from models.text.turn_encoder import VECTOR_SIZE, TurnEncoder, apply_difference, cut_turn, difference, windows
-from tests.readers import conversation, text_models, weights_directory
+from models.text.turn_encoder import VECTOR_SIZE, TurnEncoder, apply_difference, split_turn, weight_difference, windows
+from tests.text_models import conversation, text_models, weights_directory
 
 
 def test_every_piece_is_scored_once_and_no_window_is_too_long() -> None:
@@ -43,18 +43,18 @@ def test_a_long_turn_is_read_in_pieces_of_the_same_turn() -> None:
 
 def test_a_long_turn_is_cut_at_its_joints_and_loses_no_word() -> None:
     text = "We had a cup of tea and talked about the weather. " * 9 + "x " * 60 + "and then he hit her"
-    parts = cut_turn(text)
+    parts = split_turn(text)
     assert " ".join(parts).split() == text.split()
     assert max(len(part.split()) for part in parts) <= 45
     assert parts[0].endswith(("tea", "weather."))
-    assert cut_turn("He hit her.") == ["He hit her."]
+    assert split_turn("He hit her.") == ["He hit her."]
 
 
 def test_what_was_learnt_is_restored_from_its_difference() -> None:
     base = torch.nn.Linear(128, 4)
     learnt = torch.nn.Linear(128, 4)
     changed = (learnt.weight - base.weight).detach().clone()
-    arrays = difference(learnt, base)
+    arrays = weight_difference(learnt, base)
     assert arrays["weight"].dtype == np.uint8
     assert arrays["weight"].shape == (4, 64)
     apply_difference(base, arrays)
@@ -63,9 +63,9 @@ def test_what_was_learnt_is_restored_from_its_difference() -> None:
 
 
 def test_a_reader_of_another_encoder_is_refused(tmp_path: Path) -> None:
-    write_artefact(tmp_path / "sentiment", Origin("9", ""), arrays={}, settings={"reads_encoder": "another"})
+    write_artefact(tmp_path / "sentiment", Provenance("9", ""), arrays={}, settings={"reads_encoder": "another"})
     with pytest.raises(WriteCareError, match="not trained over") as refusal:
-        text_models().encoder.must_suit(read_artefact(tmp_path / "sentiment"))
+        text_models().encoder.require_matching_encoder(load_manifest(tmp_path / "sentiment"))
     assert refusal.value.slug == "artefact-mismatch"
 
 
@@ -80,8 +80,8 @@ def test_words_of_one_group_are_read_alike_and_others_as_they_were() -> None:
 
 def test_a_word_of_several_tokens_and_one_of_no_group_keep_their_own_meaning() -> None:
     base = mpnet(weights_directory())
-    plain = TurnEncoder.untrained(base, ())
-    levelled = TurnEncoder.untrained(base, (("sikh", "hindu", "zoroastrian"),))
+    plain = TurnEncoder.from_base_weights(base, ())
+    levelled = TurnEncoder.from_base_weights(base, (("sikh", "hindu", "zoroastrian"),))
     before, after = (one.network.embeddings.word_embeddings.weight for one in (plain, levelled))
     changed = (before != after).any(dim=1).nonzero()[:, 0].tolist()
     assert {plain.words([token]) for token in changed} == {"sikh", "hindu"}

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 
 import av
 
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 _CONTAINERS: Final = {  # by the decoder's first name of the family: media type, and the packer's name
     "wav": ("audio/wav", "wav"), "flac": ("audio/flac", "flac"), "mp3": ("audio/mpeg", "mp3"),
@@ -32,17 +32,17 @@ def _format(source: BinaryIO) -> str:
 
 
 def cleaned_sound(source: BinaryIO) -> tuple[str, bytes]:
-    """The media type, and the one stream of sound; raises `Refused` also where there is a film."""
+    """The media type, and the one stream of sound; raises `AttachmentRefused` also where there is a film."""
     av.logging.set_level(None)
     try:
         with av.open(source, mode="r", format=_format(source), metadata_errors="ignore") as given:
             known = _CONTAINERS.get(given.format.name.split(",")[0])
             if known is None or len(given.streams.audio) != 1 or any(map(_is_film, given.streams.video)):
-                raise Refused("attachment-type-not-taken")
+                raise AttachmentRefused("attachment-type-not-taken")
             media_type, packer = known
             return media_type, _repacked(given, packer)
     except (av.error.FFmpegError, ValueError, OSError):
-        raise Refused("attachment-unreadable") from None
+        raise AttachmentRefused("attachment-unreadable") from None
 
 
 def _is_film(stream: Any) -> bool:

@@ -37,7 +37,7 @@ _ENCODINGS = (
 
 
 @dataclass(frozen=True)
-class _Found:
+class _CleanedFile:
     """`kept`: the file as it is to be kept, None where as it was sent."""
 
     media_type: str
@@ -73,17 +73,17 @@ def load(head: bytes) -> None:
 
 def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
     """Reads `source`, answers on `out`; see above."""
-    from comms.messaging.attachments.sanitising.refusals import Refused  # noqa: PLC0415
+    from comms.messaging.attachments.sanitising.refusals import AttachmentRefused  # noqa: PLC0415
 
     try:
-        _tell(out, _found(source))
-    except Refused as refusal:
+        _write_answer(out, _clean(source))
+    except AttachmentRefused as refusal:
         send(out, b"X", {"slug": refusal.slug})
     except MemoryError:
         send(out, b"X", {"slug": "attachment-expands"})
 
 
-def _tell(out: BinaryIO, found: _Found) -> None:
+def _write_answer(out: BinaryIO, found: _CleanedFile) -> None:
     kept = found.kept or b""
     for start in range(0, len(kept), _PIECE_BYTES):
         send(out, b"B", kept[start : start + _PIECE_BYTES])
@@ -92,7 +92,7 @@ def _tell(out: BinaryIO, found: _Found) -> None:
     send(out, b"E", {"media_type": found.media_type, "text_cut": found.text_cut})
 
 
-def _found(source: BinaryIO) -> _Found:
+def _clean(source: BinaryIO) -> _CleanedFile:
     # each library is imported only for files of its kind, by `load`
     source.seek(0)
     head = source.read(HEAD_BYTES)
@@ -100,7 +100,7 @@ def _found(source: BinaryIO) -> _Found:
     if _is_picture(head):
         from comms.messaging.attachments.sanitising.images import cleaned_picture  # noqa: PLC0415
 
-        return _Found(*cleaned_picture(source))
+        return _CleanedFile(*cleaned_picture(source))
     if head.startswith(_ARCHIVE):
         return _document(source)
     if head.startswith(_PDF):
@@ -108,7 +108,7 @@ def _found(source: BinaryIO) -> _Found:
     if _is_sound(head):
         from comms.messaging.attachments.sanitising.audio_files import cleaned_sound  # noqa: PLC0415
 
-        return _Found(*cleaned_sound(source))
+        return _CleanedFile(*cleaned_sound(source))
     return _plain_text(source.read())
 
 
@@ -120,42 +120,42 @@ def _is_sound(head: bytes) -> bool:
     return head.startswith(_SOUNDS) or head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"WAVE")
 
 
-def _document(source: BinaryIO) -> _Found:
+def _document(source: BinaryIO) -> _CleanedFile:
     from comms.messaging.attachments.sanitising.documents import cleaned_document  # noqa: PLC0415
-    from comms.messaging.attachments.sanitising.text_extraction import Words  # noqa: PLC0415
+    from comms.messaging.attachments.sanitising.text_extraction import TextCollector  # noqa: PLC0415
 
     media_type, kept, pieces = cleaned_document(source)
-    words = Words()
-    words.gather(pieces)
-    return _Found(media_type, kept, words.text(), words.cut)
+    words = TextCollector()
+    words.add(pieces)
+    return _CleanedFile(media_type, kept, words.text(), words.cut)
 
 
-def _pdf(source: BinaryIO) -> _Found:
+def _pdf(source: BinaryIO) -> _CleanedFile:
     from comms.messaging.attachments.media_types import PDF  # noqa: PLC0415
-    from comms.messaging.attachments.sanitising.pdf.pages import rebuilt_pages  # noqa: PLC0415
+    from comms.messaging.attachments.sanitising.pdf.pages import rebuild_pdf  # noqa: PLC0415
 
-    kept, words = rebuilt_pages(source)
-    return _Found(PDF, kept, words.text(), words.cut)
+    kept, words = rebuild_pdf(source)
+    return _CleanedFile(PDF, kept, words.text(), words.cut)
 
 
-def _plain_text(content: bytes) -> _Found:
+def _plain_text(content: bytes) -> _CleanedFile:
     """What can be read as text, kept as UTF-8."""
     from comms.messaging.attachments.media_types import TEXT  # noqa: PLC0415
-    from comms.messaging.attachments.sanitising.refusals import Refused  # noqa: PLC0415
-    from comms.messaging.attachments.sanitising.text_extraction import Words  # noqa: PLC0415
+    from comms.messaging.attachments.sanitising.refusals import AttachmentRefused  # noqa: PLC0415
+    from comms.messaging.attachments.sanitising.text_extraction import TextCollector  # noqa: PLC0415
 
     try:
         written = content.decode(_encoding_of(content))
     except (UnicodeError, LookupError):
-        raise Refused("attachment-type-not-taken") from None
+        raise AttachmentRefused("attachment-type-not-taken") from None
     if any(sign < " " and sign not in "\t\n\r\f" for sign in set(written)) or "\x7f" in written:
-        raise Refused("attachment-type-not-taken")
+        raise AttachmentRefused("attachment-type-not-taken")
     if written.lstrip("\ufeff \t\r\n\f").lower().startswith(_NOT_PLAIN):
-        raise Refused("attachment-type-not-taken")
-    words = Words()
-    words.gather([written])
+        raise AttachmentRefused("attachment-type-not-taken")
+    words = TextCollector()
+    words.add([written])
     kept = written.encode()
-    return _Found(TEXT, kept if kept != content else None, words.text(), words.cut)
+    return _CleanedFile(TEXT, kept if kept != content else None, words.text(), words.cut)
 
 
 def _encoding_of(content: bytes) -> str:

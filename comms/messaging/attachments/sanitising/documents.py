@@ -8,10 +8,10 @@ from defusedxml.common import DefusedXmlException
 
 from comms.messaging.attachments.media_types import DOCX, ODT, XLSX
 from comms.messaging.attachments.sanitising.odf.text_documents import cleaned_open_document
-from comms.messaging.attachments.sanitising.ooxml.packages import GivenPackage
+from comms.messaging.attachments.sanitising.ooxml.packages import SourcePackage
 from comms.messaging.attachments.sanitising.ooxml.sheets import cleaned_table
 from comms.messaging.attachments.sanitising.ooxml.word_documents import cleaned_word_document
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.xml_parts import paragraphs
 from comms.messaging.attachments.sanitising.zip_archives import read_members
 
@@ -23,23 +23,23 @@ _OFFICE: Final = {
 
 
 def cleaned_document(source: BinaryIO) -> tuple[str, bytes, Iterator[str]]:
-    """The media type, the document as it is kept, and its words in pieces; raises `Refused`."""
+    """The media type, the document as it is kept, and its words in pieces; raises `AttachmentRefused`."""
     members = read_members(source)
     try:
         if members.get("mimetype", b"").strip() == ODT.encode() and "content.xml" in members:
             kept, worded = cleaned_open_document(members)
             return ODT, kept, _words(worded)
-        package = GivenPackage(members)
+        package = SourcePackage(members)
         main, content_type = package.main_part()
         if "macroenabled" in content_type:
-            raise Refused("attachment-active")
+            raise AttachmentRefused("attachment-active")
         if content_type not in _OFFICE:
-            raise Refused("attachment-type-not-taken")
+            raise AttachmentRefused("attachment-type-not-taken")
         media_type, cleaned = _OFFICE[content_type]
         kept, worded = cleaned(package, main)
         return media_type, kept, _words(worded)
     except RecursionError:
-        raise Refused("attachment-unreadable") from None
+        raise AttachmentRefused("attachment-unreadable") from None
 
 
 def _words(worded: list[bytes]) -> Iterator[str]:
@@ -47,4 +47,4 @@ def _words(worded: list[bytes]) -> Iterator[str]:
         try:
             yield from paragraphs(part)
         except (ElementTree.ParseError, DefusedXmlException, LookupError, ValueError):
-            raise Refused("attachment-unreadable") from None
+            raise AttachmentRefused("attachment-unreadable") from None

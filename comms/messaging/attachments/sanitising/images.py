@@ -19,8 +19,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from comms.messaging.attachments.media_types import JPEG, KINDS, PNG, WEBP
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.media_types import FILE_KINDS, JPEG, PNG, WEBP
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 _MAX_POINTS: Final = 50_000_000
 _MEDIA_TYPES: Final = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}  # MPO: a JPEG with further pictures in it
@@ -39,23 +39,25 @@ Image.MAX_IMAGE_PIXELS = None
 def cleaned_picture(source: BinaryIO) -> tuple[str, bytes]:
     """The media type, and the picture upright and in sRGB.
 
-    Raises `Refused` (`attachment-unreadable`, `attachment-expands`, `attachment-type-not-taken` for what moves).
+    Raises `AttachmentRefused` (`attachment-unreadable`, `attachment-expands`, `attachment-type-not-taken` for what moves).
     """
     try:
         with Image.open(source, formats=("JPEG", "PNG", "WEBP")) as picture:
             if picture.width * picture.height > _MAX_POINTS:
-                raise Refused("attachment-expands")
+                raise AttachmentRefused("attachment-expands")
             if picture.format != "MPO" and getattr(picture, "is_animated", False):
-                raise Refused("attachment-type-not-taken")
+                raise AttachmentRefused("attachment-type-not-taken")
             media_type = _MEDIA_TYPES[picture.format or ""]
             return media_type, _written(picture, media_type)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, OverflowError):
-        raise Refused("attachment-unreadable") from None  # Pillow's plugins raise all of these over damaged files
+        raise AttachmentRefused(
+            "attachment-unreadable"
+        ) from None  # Pillow's plugins raise all of these over damaged files
 
 
 def picture_extension(media_type: str) -> str:
     """How the name of a picture of this media type ends, inside a document."""
-    return KINDS[media_type].extensions[0]
+    return FILE_KINDS[media_type].extensions[0]
 
 
 def _written(picture: Image.Image, media_type: str) -> bytes:

@@ -8,16 +8,16 @@ import json
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from comms.messaging.attachments.media_types import KINDS, TAKEN
+from comms.messaging.attachments.media_types import ACCEPTED_MEDIA_TYPES, FILE_KINDS
 from comms.messaging.attachments.sanitising.text_extraction import MAX_CHARACTERS
-from models.confinement.process import Limits, Records, confined, descriptor_of
+from models.confinement.process import Limits, Records, confined, open_descriptor
 from models.contract.errors import WriteCareError, invalid, too_large
 
 _MEMORY_BYTES: Final = 3 << 29  # a picture of 50 million points takes 0.2 GB, and is turned and recoloured
 _MOST_SECONDS: Final = 90.0
 
 _REFUSED: Final = {
-    "attachment-type-not-taken": f"This kind of file is not taken: send {TAKEN}. Archives are never taken.",
+    "attachment-type-not-taken": f"This kind of file is not taken: send {ACCEPTED_MEDIA_TYPES}. Archives are never taken.",
     "attachment-encrypted": "The file is locked with a password: nobody here could read it. Send it unlocked.",
     "attachment-active": "There is a macro, a script or a program in the file: send it without, or as PDF.",
     "attachment-nested-archive": "Other files are packed inside this one: send each of them on its own, or all as PDF.",
@@ -48,7 +48,7 @@ def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int, *, allow_uncon
     """
     limits = Limits(_MEMORY_BYTES, _MOST_SECONDS, allow_unconfined)
     with (
-        descriptor_of(sent) as descriptor,
+        open_descriptor(sent) as descriptor,
         confined("comms.messaging.attachments.sanitising.child", (), descriptor, limits) as records,
     ):
         try:
@@ -64,7 +64,7 @@ def _read(records: Records, sent: BinaryIO, kept: BinaryIO, max_bytes: int) -> C
             kept.write(body)
         elif kind == b"T":  # the child has checked and counted; it is not trusted
             text = body.decode(errors="replace").replace("\0", " ")[:MAX_CHARACTERS]
-        elif kind == b"E" and (end := json.loads(body))["media_type"] in KINDS:
+        elif kind == b"E" and (end := json.loads(body))["media_type"] in FILE_KINDS:
             file = kept if size else sent
             file.seek(0)
             return Contents(end["media_type"], file, text, bool(end["text_cut"]))

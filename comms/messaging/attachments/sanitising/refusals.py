@@ -1,7 +1,7 @@
 """Why the confined child refuses a file: a problem's slug, never anything of what the file holds."""
 
 
-class Refused(Exception):
+class AttachmentRefused(Exception):
     """Raised in the child alone; `slug` is one that `comms/messaging/attachments/sanitising/inspection.py` knows."""
 
     def __init__(self, slug: str) -> None:

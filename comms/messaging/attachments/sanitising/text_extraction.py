@@ -10,25 +10,25 @@ _MAX_SECONDS: Final = 15.0
 _UNWRITTEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-class Words:
+class TextCollector:
     """What has been found so far; `cut` where there was more."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self._room = MAX_CHARACTERS
+        self._characters_left = MAX_CHARACTERS
         self._deadline = time.monotonic() + _MAX_SECONDS
         self.cut = False
 
-    def gather(self, pieces: Iterable[str]) -> None:
+    def add(self, pieces: Iterable[str]) -> None:
         """Takes the pieces until there is no room or no time for more."""
         for piece in pieces:
-            if self._room <= 0 or time.monotonic() > self._deadline:
+            if self._characters_left <= 0 or time.monotonic() > self._deadline:
                 self.cut = True
                 return
             written = _UNWRITTEN.sub(" ", piece.replace("\r\n", "\n").replace("\r", "\n"))
-            self.cut = self.cut or len(written) > self._room
-            self._pieces.append(written[: self._room])
-            self._room -= len(written)
+            self.cut = self.cut or len(written) > self._characters_left
+            self._pieces.append(written[: self._characters_left])
+            self._characters_left -= len(written)
 
     def text(self) -> str | None:
         """All of it; None where there is nothing but space."""

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Written  # writes alone; what is read is re
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 Element = Written.Element
 Handler = Callable[[Element], list[Element]]
@@ -62,13 +62,13 @@ def local_of(tag: str) -> str:
 
 
 def parsed(part: bytes) -> Element:
-    """The root of the part; raises `Refused`. No document type, so no entities either: these formats have neither."""
+    """The root of the part; raises `AttachmentRefused`. No document type, so no entities either: these formats have neither."""
     try:
         root: Element = ElementTree.fromstring(_STRICT.sub(_transitional, part), forbid_dtd=True)
     except (Written.ParseError, DefusedXmlException, LookupError, ValueError):
-        raise Refused("attachment-unreadable") from None
+        raise AttachmentRefused("attachment-unreadable") from None
     if _depth(root) > _MAX_DEPTH:
-        raise Refused("attachment-unreadable")
+        raise AttachmentRefused("attachment-unreadable")
     return root
 
 

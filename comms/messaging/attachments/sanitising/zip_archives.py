@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable
 from typing import BinaryIO, Final
 
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 _MAX_MEMBERS: Final = 2_000
 _MAX_UNPACKED: Final = 100 << 20
@@ -34,7 +34,7 @@ _DAMAGED: Final = (
 
 
 def read_members(source: BinaryIO) -> dict[str, bytes]:
-    """The archive's files by name; raises `Refused`.
+    """The archive's files by name; raises `AttachmentRefused`.
 
     What was packed or can act is refused here, so that the sender learns that it would have been lost. No part is kept
     for having passed: the caller takes the parts that it knows.
@@ -45,10 +45,10 @@ def read_members(source: BinaryIO) -> dict[str, bytes]:
             _refuse_unsound(members)
             return {member.filename: _content(given, member) for member in members if not member.is_dir()}
     except _DAMAGED:
-        raise Refused("attachment-unreadable") from None
+        raise AttachmentRefused("attachment-unreadable") from None
 
 
-def packed_anew(parts: Iterable[tuple[str, bytes]]) -> bytes:
+def repack(parts: Iterable[tuple[str, bytes]]) -> bytes:
     """An archive of the parts in their order; OpenDocument's `mimetype` as it is."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as packed:
@@ -60,20 +60,20 @@ def packed_anew(parts: Iterable[tuple[str, bytes]]) -> bytes:
 
 def _refuse_unsound(members: list[zipfile.ZipInfo]) -> None:
     if len(members) > _MAX_MEMBERS or sum(member.file_size for member in members) > _MAX_UNPACKED:
-        raise Refused("attachment-expands")
+        raise AttachmentRefused("attachment-expands")
     if len({member.filename.replace("\\", "/").lower() for member in members}) != len(members):
-        raise Refused("attachment-unreadable")  # two readers could see two documents
+        raise AttachmentRefused("attachment-unreadable")  # two readers could see two documents
     for member in members:
         if _leads_out(member):
-            raise Refused("attachment-leads-out")
+            raise AttachmentRefused("attachment-leads-out")
         if member.flag_bits & _ENCRYPTED:
-            raise Refused("attachment-encrypted")
+            raise AttachmentRefused("attachment-encrypted")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
         if member.file_size > max(_FREE_BYTES, member.compress_size * _MAX_RATIO):
-            raise Refused("attachment-expands")
+            raise AttachmentRefused("attachment-expands")
         if _ACTIVE_NAMES.search(member.filename):
-            raise Refused("attachment-active")
+            raise AttachmentRefused("attachment-active")
 
 
 def _leads_out(member: zipfile.ZipInfo) -> bool:
@@ -86,7 +86,7 @@ def _leads_out(member: zipfile.ZipInfo) -> bool:
 def _content(given: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     content = given.read(member)  # no more than it states, or its checksum is wrong
     if content.startswith(_ARCHIVES) or content[257:262] == b"ustar":
-        raise Refused("attachment-nested-archive")
+        raise AttachmentRefused("attachment-nested-archive")
     if content.startswith(_ACTIVE):
-        raise Refused("attachment-active")
+        raise AttachmentRefused("attachment-active")
     return content

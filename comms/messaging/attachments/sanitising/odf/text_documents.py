@@ -8,9 +8,9 @@ from xml.sax.saxutils import quoteattr  # writes alone
 from comms.messaging.attachments.media_types import ODT
 from comms.messaging.attachments.sanitising.images import cleaned_picture, picture_extension
 from comms.messaging.attachments.sanitising.link_rules import allowed_address
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.xml_parts import Element, Reducer, name, names, parsed, written
-from comms.messaging.attachments.sanitising.zip_archives import packed_anew
+from comms.messaging.attachments.sanitising.zip_archives import repack
 
 _MANIFEST: Final = "urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"
 _HREF, _TYPE = name("xlink", "href"), name("xlink", "type")
@@ -78,9 +78,9 @@ _FIELDS: Final = names("text", """meta meta-field ruby ruby-base ruby-text
 
 
 def cleaned_open_document(members: Mapping[str, bytes]) -> tuple[bytes, list[bytes]]:
-    """The document packed anew, and its parts that hold words; raises `Refused`."""
+    """The document packed anew, and its parts that hold words; raises `AttachmentRefused`."""
     if b"encryption-data" in members.get("META-INF/manifest.xml", b""):
-        raise Refused("attachment-encrypted")
+        raise AttachmentRefused("attachment-encrypted")
     document = _Document(members)
     parts = [("content.xml", document.clean("content.xml"))]
     if "styles.xml" in members:
@@ -93,7 +93,7 @@ def cleaned_open_document(members: Mapping[str, bytes]) -> tuple[bytes, list[byt
     )
     manifest = f'<manifest:manifest xmlns:manifest="{_MANIFEST}" manifest:version="1.3">{rows}</manifest:manifest>'
     whole = [("mimetype", ODT.encode()), *parts, ("META-INF/manifest.xml", manifest.encode())]
-    return packed_anew(whole), worded
+    return repack(whole), worded
 
 
 class _Document:
@@ -110,7 +110,7 @@ class _Document:
     def clean(self, part: str) -> bytes:
         root = parsed(self._members[part])
         if root.tag not in (name("office", "document-content"), name("office", "document-styles")):
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
         [cleaned] = self._reducer.reduced(root)
         return written(cleaned)
 
@@ -148,7 +148,7 @@ class _Document:
                 return None
             try:
                 media_type, picture = cleaned_picture(io.BytesIO(self._members[href]))
-            except Refused as refusal:
+            except AttachmentRefused as refusal:
                 if refusal.slug == "attachment-expands":
                     raise
                 return None

@@ -14,9 +14,9 @@ from xml.sax.saxutils import quoteattr  # writes alone
 
 from comms.messaging.attachments.sanitising.images import cleaned_picture, picture_extension
 from comms.messaging.attachments.sanitising.link_rules import allowed_address
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.xml_parts import local_of, parsed
-from comms.messaging.attachments.sanitising.zip_archives import packed_anew
+from comms.messaging.attachments.sanitising.zip_archives import repack
 
 _RELATIONSHIPS: Final = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/"
 _KINDS: Final = (_RELATIONSHIPS, "http://purl.oclc.org/ooxml/officeDocument/relationships/")
@@ -40,7 +40,7 @@ class Relation:
     external: bool
 
 
-class GivenPackage:
+class SourcePackage:
     """The parts of a package as it was sent."""
 
     def __init__(self, members: Mapping[str, bytes]) -> None:
@@ -51,7 +51,7 @@ class GivenPackage:
         """The name of the part that is the document, and its content type."""
         found = [one.target for one in self.relations("").values() if one.kind == "officedocument" and not one.external]
         if len(found) != 1 or found[0] not in self._parts:
-            raise Refused("attachment-type-not-taken")
+            raise AttachmentRefused("attachment-type-not-taken")
         return found[0], self.type_of(found[0])
 
     def type_of(self, part: str) -> str:
@@ -61,7 +61,7 @@ class GivenPackage:
         return self._parts.get(part)
 
     def relations(self, part: str) -> dict[str, Relation]:
-        """The relationships of the part ('': of the package) by id; raises `Refused` where content would be lost."""
+        """The relationships of the part ('': of the package) by id; raises `AttachmentRefused` where content would be lost."""
         folder, _, file = part.rpartition("/")
         content = self._parts.get(posixpath.join(folder, "_rels", f"{file}.rels"))
         found = {}
@@ -69,7 +69,7 @@ class GivenPackage:
             address, external = one.get("Target", ""), one.get("TargetMode", "").lower() == "external"
             kind = next((one.get("Type", "")[len(k) :] for k in _KINDS if one.get("Type", "").startswith(k)), "")
             if (lost := _LOST.get(local_of(one.get("Type", "").replace("/", "}")).lower())) is not None:
-                raise Refused("attachment-active" if external else lost)
+                raise AttachmentRefused("attachment-active" if external else lost)
             target = address if external else self._resolved(folder, address)
             found[one.get("Id", "")] = Relation(kind.lower(), target, external)
         return found
@@ -92,7 +92,7 @@ class GivenPackage:
     def _read_types(self) -> dict[str, str]:
         content = self._parts.get("[content_types].xml")
         if content is None:
-            raise Refused("attachment-type-not-taken")
+            raise AttachmentRefused("attachment-type-not-taken")
         return {
             (one.get("PartName") or one.get("Extension") or "").lower(): one.get("ContentType", "").lower()
             for one in parsed(content)
@@ -100,7 +100,7 @@ class GivenPackage:
 
 
 @dataclass
-class KeptPart:
+class CleanPart:
     """A part of the new package; `relations`: id, kind, target (a part's name or an address) and whether external."""
 
     name: str
@@ -121,19 +121,19 @@ class KeptPart:
         return None if address is None else self.relate("hyperlink", address, external=True)
 
 
-class KeptPackage:
+class CleanPackage:
     """The new package: the parts that were added, their types and their relationships."""
 
-    def __init__(self, given: GivenPackage, folder: str) -> None:
+    def __init__(self, given: SourcePackage, folder: str) -> None:
         self._given, self._folder = given, folder
-        self._parts: list[KeptPart] = []
+        self._parts: list[CleanPart] = []
         self._pictures: dict[str, str | None] = {}
 
-    def add(self, part: KeptPart) -> KeptPart:
+    def add(self, part: CleanPart) -> CleanPart:
         self._parts.append(part)
         return part
 
-    def picture(self, part: KeptPart, relation: Relation | None) -> str | None:
+    def picture(self, part: CleanPart, relation: Relation | None) -> str | None:
         """The id of a relationship of `part` to the same picture, cleaned; None where it cannot be kept."""
         if relation is None or relation.kind != "image" or relation.external or not relation.target:
             return None
@@ -143,17 +143,17 @@ class KeptPackage:
         return None if name is None else part.relate("image", name)
 
     def packed(self) -> bytes:
-        return packed_anew(self._members())
+        return repack(self._members())
 
     def _kept_picture(self, content: bytes) -> str | None:
         try:
             media_type, picture = cleaned_picture(io.BytesIO(content))
-        except Refused as refusal:
+        except AttachmentRefused as refusal:
             if refusal.slug == "attachment-expands":
                 raise
             return None
         name = f"{self._folder}/media/image{len(self._pictures) + 1}.{picture_extension(media_type)}"
-        return self.add(KeptPart(name, media_type, picture)).name
+        return self.add(CleanPart(name, media_type, picture)).name
 
     def _members(self) -> Iterator[tuple[str, bytes]]:
         overrides = "".join(

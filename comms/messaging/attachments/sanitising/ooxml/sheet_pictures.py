@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from comms.messaging.attachments.sanitising.ooxml.packages import GivenPackage, KeptPackage, KeptPart
+from comms.messaging.attachments.sanitising.ooxml.packages import CleanPackage, CleanPart, SourcePackage
 from comms.messaging.attachments.sanitising.xml_parts import Element, name, names, parsed, written
 
 _TYPE: Final = "application/vnd.openxmlformats-officedocument.drawing+xml"
@@ -12,10 +12,10 @@ _MAX_PLACE: Final = 1_000_000
 _SIDE, _MAX_SIDE = 914_400 * 3, 914_400 * 60  # English Metric Units: 914,400 are an inch
 
 
-def cleaned_drawing(given: GivenPackage, kept: KeptPackage, source: str, number: int) -> KeptPart | None:
+def cleaned_drawing(given: SourcePackage, kept: CleanPackage, source: str, number: int) -> CleanPart | None:
     """A drawing of the sheet's pictures alone; None where there are none."""
     relations = given.relations(source)
-    part = KeptPart(f"xl/drawings/drawing{number}.xml", _TYPE)
+    part = CleanPart(f"xl/drawings/drawing{number}.xml", _TYPE)
     made = Element(name("xdr", "wsDr"))
     for anchor in parsed(given.content(source) or b""):
         for blip in anchor.iter(name("a", "blip")) if anchor.tag in _ANCHORS else ():

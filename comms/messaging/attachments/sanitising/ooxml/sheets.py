@@ -7,10 +7,10 @@ value that stood in its cell is.
 from collections.abc import Collection
 from typing import Final
 
-from comms.messaging.attachments.sanitising.ooxml.packages import GivenPackage, KeptPackage, KeptPart
+from comms.messaging.attachments.sanitising.ooxml.packages import CleanPackage, CleanPart, SourcePackage
 from comms.messaging.attachments.sanitising.ooxml.sheet_notes import boxes_of_notes
 from comms.messaging.attachments.sanitising.ooxml.sheet_pictures import cleaned_drawing
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.xml_parts import Element, Reducer, name, names, parsed, written
 
 _MAIN: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml"
@@ -52,10 +52,10 @@ _SHEET: Final = _RICH | _allowed(
 )  # fmt: skip
 
 
-def cleaned_table(given: GivenPackage, main: str) -> tuple[bytes, list[bytes]]:
+def cleaned_table(given: SourcePackage, main: str) -> tuple[bytes, list[bytes]]:
     """The tables packed anew, and their parts that hold words, in the order of reading."""
-    kept = KeptPackage(given, "xl")
-    book = kept.add(KeptPart("xl/workbook.xml", f"{_MAIN}.sheet.main+xml"))
+    kept = CleanPackage(given, "xl")
+    book = kept.add(CleanPart("xl/workbook.xml", f"{_MAIN}.sheet.main+xml"))
     given_book = parsed(given.content(main) or b"")
     made = Element(name("x", "workbook"))
     _keep_dates(given_book, made)
@@ -69,7 +69,7 @@ def cleaned_table(given: GivenPackage, main: str) -> tuple[bytes, list[bytes]]:
         if relation.kind == "chartsheet":
             continue  # nothing but a drawing of what the tables say
         if relation.kind != "worksheet" or len(sheets) >= _MAX_SHEETS:
-            raise Refused("attachment-active")
+            raise AttachmentRefused("attachment-active")
         sheet, number = _Sheet(given, kept, relation.target, len(sheets) + 1), str(len(sheets) + 1)
         worded += sheet.keep()
         attributes = {"name": one.get("name", f"Sheet {number}"), "sheetId": number}
@@ -86,31 +86,31 @@ def _keep_dates(given: Element, made: Element) -> None:
         made.append(Element(name("x", "workbookPr"), {"date1904": "1"}))
 
 
-def _keep_strings(given: GivenPackage, kept: KeptPackage, main: str, book: KeptPart) -> list[bytes]:
+def _keep_strings(given: SourcePackage, kept: CleanPackage, main: str, book: CleanPart) -> list[bytes]:
     worded = []
     for kind, reducer in (("sharedStrings", _STRINGS), ("styles", _STYLES)):
         for source in given.related(main, kind.lower())[:1]:
-            part = kept.add(KeptPart(f"xl/{kind}.xml", f"{_MAIN}.{kind}+xml"))
+            part = kept.add(CleanPart(f"xl/{kind}.xml", f"{_MAIN}.{kind}+xml"))
             book.relate(kind, part.name)
             part.content = _reduced(given, source, reducer)
             worded += [part.content] if kind == "sharedStrings" else []
     return worded
 
 
-def _reduced(given: GivenPackage, source: str, reducer: Reducer) -> bytes:
+def _reduced(given: SourcePackage, source: str, reducer: Reducer) -> bytes:
     found = reducer.reduced(parsed(given.content(source) or b""))
     if not found:
-        raise Refused("attachment-unreadable")
+        raise AttachmentRefused("attachment-unreadable")
     return written(found[0])
 
 
 class _Sheet:
     """One sheet while it is cleaned."""
 
-    def __init__(self, given: GivenPackage, kept: KeptPackage, source: str, number: int) -> None:
+    def __init__(self, given: SourcePackage, kept: CleanPackage, source: str, number: int) -> None:
         self._given, self._kept, self._source, self._number = given, kept, source, number
         self._relations = given.relations(source)
-        self.part = kept.add(KeptPart(f"xl/worksheets/sheet{number}.xml", f"{_MAIN}.worksheet+xml"))
+        self.part = kept.add(CleanPart(f"xl/worksheets/sheet{number}.xml", f"{_MAIN}.worksheet+xml"))
         self._reducer = Reducer(_SHEET, (), names("x", "t v"), {
             name("x", "c"): self._cell, name("x", "hyperlinks"): self._links, name("x", "drawing"): self._drawing,
         })  # fmt: skip
@@ -119,7 +119,7 @@ class _Sheet:
         """Cleans the sheet and its notes; returns the parts that hold words."""
         found = self._reducer.reduced(parsed(self._given.content(self._source) or b""))
         if not found:
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
         notes = self._keep_notes(found[0])
         self.part.content = written(found[0])
         return [self.part.content, *notes]
@@ -156,9 +156,9 @@ class _Sheet:
 
     def _keep_notes(self, sheet: Element) -> list[bytes]:
         for source in self._given.related(self._source, "comments")[:1]:
-            part = KeptPart(f"xl/comments{self._number}.xml", f"{_MAIN}.comments+xml")
+            part = CleanPart(f"xl/comments{self._number}.xml", f"{_MAIN}.comments+xml")
             part.content = _reduced(self._given, source, _NOTES)
-            boxes = KeptPart(
+            boxes = CleanPart(
                 f"xl/drawings/notes{self._number}.vml", "application/vnd.openxmlformats-officedocument.vmlDrawing",
                 boxes_of_notes(parsed(part.content)),
             )  # fmt: skip

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from comms.messaging.attachments.sanitising.ooxml.packages import GivenPackage, KeptPackage, KeptPart, Relation
+from comms.messaging.attachments.sanitising.ooxml.packages import CleanPackage, CleanPart, Relation, SourcePackage
 from comms.messaging.attachments.sanitising.ooxml.word_fields import box_of, fields_of, is_harmless
 from comms.messaging.attachments.sanitising.ooxml.word_rules import (
     BLOCKS,
@@ -15,7 +15,7 @@ from comms.messaging.attachments.sanitising.ooxml.word_rules import (
     UNWRAPPED,
     WORDED,
 )
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.xml_parts import Element, Reducer, local_of, name, names, parsed, written
 
 _MAIN: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml"
@@ -33,26 +33,31 @@ _SIDES: Final = {
 }  # fmt: skip
 
 
-def cleaned_word_document(given: GivenPackage, main: str) -> tuple[bytes, list[bytes]]:
+def cleaned_word_document(given: SourcePackage, main: str) -> tuple[bytes, list[bytes]]:
     """The document packed anew, and its parts that hold words, in the order of reading."""
-    kept = KeptPackage(given, "word")
-    document = kept.add(KeptPart("word/document.xml", f"{_MAIN}.document.main+xml"))
-    story = _Story(given, kept, main, document)
+    kept = CleanPackage(given, "word")
+    document = kept.add(CleanPart("word/document.xml", f"{_MAIN}.document.main+xml"))
+    story = _DocumentPart(given, kept, main, document)
     worded = [story.clean()]
     for kind, (file, has_words) in _SIDES.items():
         for source in given.related(main, kind)[:1]:
-            part = kept.add(KeptPart(f"word/{file}.xml", f"{_MAIN}.{file}+xml"))
+            part = kept.add(CleanPart(f"word/{file}.xml", f"{_MAIN}.{file}+xml"))
             document.relate(kind, part.name)
-            content = _Story(given, kept, source, part, fonts=story.fonts).clean()
+            content = _DocumentPart(given, kept, source, part, fonts=story.fonts).clean()
             worded += [content] if has_words else []
     return kept.packed(), worded + story.around
 
 
-class _Story:
+class _DocumentPart:
     """One part while it is cleaned; `around`: the headers and footers that it has."""
 
     def __init__(
-        self, given: GivenPackage, kept: KeptPackage, source: str, part: KeptPart, fonts: dict[str, str] | None = None
+        self,
+        given: SourcePackage,
+        kept: CleanPackage,
+        source: str,
+        part: CleanPart,
+        fonts: dict[str, str] | None = None,
     ) -> None:
         self._given, self._kept, self._source, self._part = given, kept, source, part
         self._relations = given.relations(source)
@@ -75,7 +80,7 @@ class _Story:
         root = parsed(self._given.content(self._source) or b"")
         self._fields = fields_of(root)
         if root.tag not in _ROOTS:
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
         [cleaned] = self._reducer.reduced(root)
         for cell in cleaned.iter(name("w", "tc")):
             if not any(child.tag in BLOCKS for child in cell):
@@ -149,8 +154,8 @@ class _Story:
         if self._part.name != "word/document.xml":
             return []
         if relation.target not in self._shared:  # sections may share it
-            part = self._kept.add(KeptPart(f"word/{kind}{len(self._shared) + 1}.xml", f"{_MAIN}.{kind}+xml"))
-            self.around.append(_Story(self._given, self._kept, relation.target, part, self.fonts).clean())
+            part = self._kept.add(CleanPart(f"word/{kind}{len(self._shared) + 1}.xml", f"{_MAIN}.{kind}+xml"))
+            self.around.append(_DocumentPart(self._given, self._kept, relation.target, part, self.fonts).clean())
             self._shared[relation.target] = self._part.relate(kind, part.name)
         attributes = {_ID: self._shared[relation.target]}
         if (which := element.get(name("w", "type"))) in ("default", "even", "first"):
@@ -226,7 +231,7 @@ def _below(parent: Element, prefix: str, local: str, **attributes: str) -> Eleme
     return child
 
 
-def _theme_fonts(given: GivenPackage, main: str) -> dict[str, str]:
+def _theme_fonts(given: SourcePackage, main: str) -> dict[str, str]:
     """The Latin fonts that the theme names for headings ('major') and for text ('minor')."""
     fonts = {}
     for source in given.related(main, "theme")[:1]:

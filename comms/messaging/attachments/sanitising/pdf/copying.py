@@ -14,7 +14,7 @@ from typing import Any, Final
 import pikepdf
 
 from comms.messaging.attachments.sanitising.jpeg_segments import without_boxes, without_metadata
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 _MAX_DEPTH: Final = 60
 _MAX_ITEMS: Final = 200_000
@@ -23,10 +23,10 @@ _MAX_DECODED: Final = 200 << 20
 _GENERAL: Final = frozenset({"/FlateDecode", "/LZWDecode", "/ASCII85Decode", "/ASCIIHexDecode", "/RunLengthDecode"})
 _OF_PICTURES: Final = frozenset({"/DCTDecode", "/JPXDecode", "/CCITTFaxDecode", "/JBIG2Decode"})
 
-Rule = Callable[["Copier", Any], Any]
+Rule = Callable[["PdfCopier", Any], Any]
 
 
-class Copier:
+class PdfCopier:
     """What has been copied of one document; a shared object is copied once, and may contain itself."""
 
     def __init__(self, target: pikepdf.Pdf) -> None:
@@ -47,7 +47,7 @@ class Copier:
             made = self._copied[own] = self.target.make_indirect(made)
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
         for key, key_rule in key_rules.items():
             if key in found and (value := key_rule(self, found[key])) is not None:
                 made[key] = value
@@ -55,30 +55,30 @@ class Copier:
         return made
 
     def count(self, content: bytes) -> bytes:
-        """The content itself; raises `Refused` where all that was decoded is too much."""
+        """The content itself; raises `AttachmentRefused` where all that was decoded is too much."""
         self._decoded += len(content)
         if self._decoded > _MAX_DECODED:
-            raise Refused("attachment-expands")
+            raise AttachmentRefused("attachment-expands")
         return content
 
 
 # --- simple values ---------------------------------------------------------------------------------------------------
 
 
-def number(_: Copier, found: Any) -> Any:
+def number(_: PdfCopier, found: Any) -> Any:
     """An integer or a decimal number."""
     return found if isinstance(found, (int, Decimal)) and not isinstance(found, bool) else None
 
 
-def boolean(_: Copier, found: Any) -> Any:
+def boolean(_: PdfCopier, found: Any) -> Any:
     return found if isinstance(found, bool) else None
 
 
-def name(_: Copier, found: Any) -> Any:
+def name(_: PdfCopier, found: Any) -> Any:
     return pikepdf.Name(str(found)) if isinstance(found, pikepdf.Name) else None
 
 
-def string(_: Copier, found: Any) -> Any:
+def string(_: PdfCopier, found: Any) -> Any:
     is_string = isinstance(found, pikepdf.String) and len(bytes(found)) <= _MAX_STRING
     return pikepdf.String(bytes(found)) if is_string else None
 
@@ -91,7 +91,7 @@ def one_of(*names: str) -> Rule:
 def either(*rules: Rule) -> Rule:
     """What the first of the rules allows that allows any of it."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         return next((value for each in rules if (value := each(copier, found)) is not None), None)
 
     return rule
@@ -103,12 +103,12 @@ def either(*rules: Rule) -> Rule:
 def array(item: Rule, length: int | None = None) -> Rule:
     """An array of which the rule allows each item."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Array) or len(found) > _MAX_ITEMS or length not in (None, len(found)):
             return None
         copier._depth += 1
         if copier._depth > _MAX_DEPTH:
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
         items = [item(copier, one) for one in found]
         copier._depth -= 1
         return None if any(one is None for one in items) else pikepdf.Array(items)
@@ -119,7 +119,7 @@ def array(item: Rule, length: int | None = None) -> Rule:
 def row(*items: Rule) -> Rule:
     """An array of as many items, each with its own rule; what is beyond them is not copied."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Array) or len(found) < len(items):
             return None
         values = [each(copier, one) for each, one in zip(items, found, strict=False)]
@@ -131,7 +131,7 @@ def row(*items: Rule) -> Rule:
 def dictionary(keys: Mapping[str, Rule], needs: frozenset[str] = frozenset()) -> Rule:
     """A dictionary of these keys; None where it lacks one of those that it needs."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Dictionary) or isinstance(found, pikepdf.Stream) or not needs <= set(found):
             return None
         made = copier.copied(found, rule, keys, pikepdf.Dictionary)
@@ -143,7 +143,7 @@ def dictionary(keys: Mapping[str, Rule], needs: frozenset[str] = frozenset()) ->
 def named(value: Rule) -> Rule:
     """A dictionary of names that the document chose; entries that the rule does not allow are left out."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Dictionary) or isinstance(found, pikepdf.Stream) or len(found) > _MAX_ITEMS:
             return None
         return copier.copied(found, rule, dict.fromkeys(map(str, found), value), pikepdf.Dictionary)
@@ -154,7 +154,7 @@ def named(value: Rule) -> Rule:
 def stream(keys: Mapping[str, Rule], allowed: Callable[[Any], bool] = lambda _: True) -> Rule:
     """A stream of these keys, its content decoded and written anew."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Stream) or not allowed(found):
             return None
         return copier.copied(found, rule, keys, lambda: _decoded_stream(copier, found))
@@ -165,7 +165,7 @@ def stream(keys: Mapping[str, Rule], allowed: Callable[[Any], bool] = lambda _: 
 def picture_stream(keys: Mapping[str, Rule], parameters: Rule, allowed: Callable[[Any], bool]) -> Rule:
     """A stream whose content is kept in the encoding of pictures that it has, without what a JPEG says beside it."""
 
-    def rule(copier: Copier, found: Any) -> Any:
+    def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Stream) or not allowed(found):
             return None
         return copier.copied(found, rule, keys, lambda: _picture_stream(copier, found, parameters))
@@ -182,14 +182,14 @@ def _filters(found: Any) -> list[str] | None:
     return names if set(names) <= _GENERAL | _OF_PICTURES and len(names) <= 4 else None
 
 
-def _decoded_stream(copier: Copier, found: Any) -> Any:
+def _decoded_stream(copier: PdfCopier, found: Any) -> Any:
     names = _filters(found)
     if names is None or not set(names) <= _GENERAL:
         return None
     return copier.target.make_stream(copier.count(found.read_bytes()))
 
 
-def _picture_stream(copier: Copier, found: Any, parameters: Rule) -> Any:
+def _picture_stream(copier: PdfCopier, found: Any, parameters: Rule) -> Any:
     names = _filters(found)
     if names is None or set(names[:-1]) & _OF_PICTURES:
         return None
@@ -210,7 +210,7 @@ def _picture_stream(copier: Copier, found: Any, parameters: Rule) -> Any:
     return made
 
 
-def _with_filters(copier: Copier, made: Any, found: Any, names: list[str], parameters: Rule) -> Any:
+def _with_filters(copier: PdfCopier, made: Any, found: Any, names: list[str], parameters: Rule) -> Any:
     if names:
         made["/Filter"] = pikepdf.Array([pikepdf.Name(each) for each in names])
         given = found.get("/DecodeParms")
@@ -231,5 +231,5 @@ def _unwrapped(content: bytes, names: list[str]) -> bytes:
         elif each == "/ASCIIHexDecode":
             content = binascii.unhexlify(b"".join(content.split()).removesuffix(b">"))
         else:
-            raise Refused("attachment-unreadable")
+            raise AttachmentRefused("attachment-unreadable")
     return content

@@ -16,10 +16,10 @@ from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
 from comms.messaging.attachments.sanitising.link_rules import allowed_address
-from comms.messaging.attachments.sanitising.pdf.copying import Copier
+from comms.messaging.attachments.sanitising.pdf.copying import PdfCopier
 from comms.messaging.attachments.sanitising.pdf.rules import CONTENT, INHERITED, OWN
-from comms.messaging.attachments.sanitising.refusals import Refused
-from comms.messaging.attachments.sanitising.text_extraction import Words
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
+from comms.messaging.attachments.sanitising.text_extraction import TextCollector
 
 _MAX_PAGES: Final = 2_000
 _MAX_ANNOTATIONS: Final = 5_000  # of a page
@@ -40,36 +40,38 @@ pikepdf.settings.set_qpdf_limits(
 )  # fmt: skip
 
 
-def rebuilt_pages(source: BinaryIO) -> tuple[bytes, Words]:
-    """The document as it is kept, and its words; raises `Refused`."""
+def rebuild_pdf(source: BinaryIO) -> tuple[bytes, TextCollector]:
+    """The document as it is kept, and its words; raises `AttachmentRefused`."""
     try:
         if zipfile.is_zipfile(source):
-            raise Refused("attachment-nested-archive")
+            raise AttachmentRefused("attachment-nested-archive")
         source.seek(0)
         with pikepdf.Pdf.open(source, suppress_warnings=True) as given:
             kept, notes = _rebuilt(given)
     except pikepdf.PasswordError:
-        raise Refused("attachment-encrypted") from None
-    except Refused:
+        raise AttachmentRefused("attachment-encrypted") from None
+    except AttachmentRefused:
         raise
     except _DAMAGED:
-        raise Refused("attachment-unreadable") from None  # the libraries raise all of these over damaged files
-    words = Words()
-    words.gather(_texts(kept, words))
-    words.gather(notes)
+        raise AttachmentRefused(
+            "attachment-unreadable"
+        ) from None  # the libraries raise all of these over damaged files
+    words = TextCollector()
+    words.add(_texts(kept, words))
+    words.add(notes)
     return kept, words
 
 
 def _rebuilt(given: pikepdf.Pdf) -> tuple[bytes, list[str]]:
     if len(given.pages) > _MAX_PAGES:
-        raise Refused("attachment-expands")
+        raise AttachmentRefused("attachment-expands")
     _refuse_lost(given)
     links = [list(_links(page.obj)) for page in given.pages]
     notes = [note for page in given.pages for note in _notes(page.obj)]
     given.generate_appearance_streams()
     given.flatten_annotations("all")
     with pikepdf.Pdf.new() as kept:
-        copier = Copier(kept)
+        copier = PdfCopier(kept)
         for page, of_page in zip(given.pages, links, strict=True):
             kept.pages.append(pikepdf.Page(_page(copier, page.obj)))
             if of_page:
@@ -80,20 +82,20 @@ def _rebuilt(given: pikepdf.Pdf) -> tuple[bytes, list[str]]:
 
 
 def _refuse_lost(given: pikepdf.Pdf) -> None:
-    """Raises `Refused` where the pages do not show all that was sent: files, films and sound beside them."""
+    """Raises `AttachmentRefused` where the pages do not show all that was sent: files, films and sound beside them."""
     root: Any = given.Root
     names = root.get("/Names")
     packed = isinstance(names, pikepdf.Dictionary) and "/EmbeddedFiles" in names
     if packed or {"/Collection", "/AF"} & set(root):
-        raise Refused("attachment-nested-archive")
+        raise AttachmentRefused("attachment-nested-archive")
     if root.get("/NeedsRendering") is True:  # a form whose pages only a program makes (XFA)
-        raise Refused("attachment-active")
+        raise AttachmentRefused("attachment-active")
     for page in given.pages:
         if "/AF" in page.obj or any(one.get("/Subtype") in _PACKED for one in _annotations(page.obj)):
-            raise Refused("attachment-nested-archive")
+            raise AttachmentRefused("attachment-nested-archive")
 
 
-def _page(copier: Copier, page: Any) -> Any:
+def _page(copier: PdfCopier, page: Any) -> Any:
     made = pikepdf.Dictionary(Type=pikepdf.Name.Page)
     for key, rule in OWN.items():
         if key in page and (value := rule(copier, page[key])) is not None:
@@ -126,7 +128,7 @@ def _annotations(page: Any) -> Iterator[Any]:
     found = page.get("/Annots")
     if isinstance(found, pikepdf.Array):
         if len(found) > _MAX_ANNOTATIONS:
-            raise Refused("attachment-expands")
+            raise AttachmentRefused("attachment-expands")
         yield from (one for one in found if isinstance(one, pikepdf.Dictionary))
 
 
@@ -154,7 +156,7 @@ def _notes(page: Any) -> Iterator[str]:
             yield f"{said}\n"
 
 
-def _texts(kept: bytes, words: Words) -> Iterator[str]:
+def _texts(kept: bytes, words: TextCollector) -> Iterator[str]:
     for page in PdfReader(io.BytesIO(kept)).pages:
         try:
             yield page.extract_text() + "\n"

@@ -7,7 +7,7 @@ files, external streams, reference XObjects, PostScript XObjects, metadata, priv
 from typing import Any, Final
 
 from comms.messaging.attachments.sanitising.pdf.copying import (
-    Copier,
+    PdfCopier,
     Rule,
     array,
     boolean,
@@ -22,32 +22,32 @@ from comms.messaging.attachments.sanitising.pdf.copying import (
     stream,
     string,
 )
-from comms.messaging.attachments.sanitising.refusals import Refused
+from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 _MAX_POINTS: Final = 50_000_000  # of a picture, as `comms/messaging/attachments/sanitising/images.py` has it
 
 
-def _resources(copier: Copier, found: Any) -> Any:
+def _resources(copier: PdfCopier, found: Any) -> Any:
     return RESOURCES(copier, found)
 
 
-def _colours(copier: Copier, found: Any) -> Any:
+def _colours(copier: PdfCopier, found: Any) -> Any:
     return COLOURS(copier, found)
 
 
-def _function(copier: Copier, found: Any) -> Any:
+def _function(copier: PdfCopier, found: Any) -> Any:
     return FUNCTION(copier, found)
 
 
-def _form(copier: Copier, found: Any) -> Any:
+def _form(copier: PdfCopier, found: Any) -> Any:
     return FORM(copier, found)
 
 
-def _font(copier: Copier, found: Any) -> Any:
+def _font(copier: PdfCopier, found: Any) -> Any:
     return FONT(copier, found)
 
 
-def _picture(copier: Copier, found: Any) -> Any:
+def _picture(copier: PdfCopier, found: Any) -> Any:
     return PICTURE(copier, found)
 
 
@@ -92,7 +92,7 @@ def _is_picture(found: Any) -> bool:
         return False
     sides = [side for key in ("/Width", "/Height") if isinstance(side := found.get(key), int)]
     if len(sides) == 2 and sides[0] * sides[1] > _MAX_POINTS:
-        raise Refused("attachment-expands")
+        raise AttachmentRefused("attachment-expands")
     return len(sides) == 2 and min(sides) > 0
 
 

@@ -1,6 +1,6 @@
 """Runs a command on a machine of its own: loopback, and one outside interface on which every packet is written down.
 
-    unshare --user --map-root-user --net python tests/journeys/alone.py PACKETS COMMAND …
+    unshare --user --map-root-user --net python tests/journeys/isolated_network.py PACKETS COMMAND …
 
 The command sees a default route and so can try to reach anything; what it sends outwards ends in the file PACKETS,
 one destination a line. Exits with the command's code.

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from comms.app.server import WEBSOCKETS
-from comms.web.uvicorn_protocol import PatientProtocol
+from comms.web.uvicorn_protocol import TimeLimitedHttpProtocol
 
 
 def free_port() -> int:
@@ -22,7 +22,10 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def served(
-    app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol, *, send_buffer_bytes: int | None = None
+    app: ASGIApp,
+    protocol: type[TimeLimitedHttpProtocol] = TimeLimitedHttpProtocol,
+    *,
+    send_buffer_bytes: int | None = None,
 ) -> AsyncIterator[str]:
     """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair.
 

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms.messaging_fixtures import Talk
-from tests.journeys.killed import Killable, seen
+from tests.comms.messaging_fixtures import MessagingClient
+from tests.journeys.kill_processes import RestartableProcess, seen
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -23,16 +23,16 @@ LINES = ("Morning.", "He grabbed me.", "Did he?", "He grabbed her, too.")
 
 
 async def test_each_message_is_read_once_and_each_concern_told_of_and_explained_once(
-    client: httpx.AsyncClient, house: House, databases: Databases, tmp_path: Path
+    client: httpx.AsyncClient, ctx: AppContext, databases: Databases, tmp_path: Path
 ) -> None:
-    talk = Talk(client, house)
-    manager = await factories.make_actor(house, "care_manager")
-    await factories.put_in_force(house, manager, "analyse", "public_task")
+    talk = MessagingClient(client, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
+    await factories.put_in_force(ctx, manager, "analyse", "public_task")
     conversation = await talk.begin(manager, await talk.person(manager))
-    worker = Killable(
-        "tests.journeys.slow_worker",
+    worker = RestartableProcess(
+        "tests.journeys.worker_with_delays",
         {
-            "WRITECARE_DATA_DIR": str(house.settings.data_dir), "WRITECARE_STALLED_AFTER_SECONDS": "1",
+            "WRITECARE_DATA_DIR": str(ctx.settings.data_dir), "WRITECARE_STALLED_AFTER_SECONDS": "1",
             "WRITECARE_ROLE_DATABASE_URL": databases.worker, "MARKS": str(tmp_path),
         },
     )  # fmt: skip

@@ -18,16 +18,16 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from werkzeug.serving import make_server
 
-Twist = Callable[[dict[str, Any], RSAKey], str]
+ClaimsChange = Callable[[dict[str, Any], RSAKey], str]
 
 
-class ProviderAtWork:
+class FakeOidcProvider:
     """Its address, and what a test may do to it."""
 
     def __init__(self) -> None:
         self.app = oidc_provider_mock.app()
         self.issuer = ""
-        self.twist: Twist | None = None
+        self.twist: ClaimsChange | None = None
         self.key_requests = 0
         self.twisted = 0
         self._turning = False
@@ -35,7 +35,7 @@ class ProviderAtWork:
         self.app.before_request(self._before)
         self.app.after_request(self._after)
 
-    def turn_keys(self) -> None:
+    def rotate_keys(self) -> None:
         """From the next request on it signs with, and publishes, another key."""
         self._turning = True
 
@@ -67,9 +67,9 @@ class ProviderAtWork:
 
 
 @contextmanager
-def provider_at_work() -> Iterator[ProviderAtWork]:
+def fake_oidc_provider() -> Iterator[FakeOidcProvider]:
     """A provider behind a real port until the block ends."""
-    provider = ProviderAtWork()
+    provider = FakeOidcProvider()
     server = make_server("localhost", 0, provider.app, threaded=True)
     provider.issuer = f"http://localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -82,7 +82,7 @@ def provider_at_work() -> Iterator[ProviderAtWork]:
         server.server_close()
 
 
-def saying(**changed: Any) -> Twist:
+def with_claims(**changed: Any) -> ClaimsChange:
     """The provider's own token with other claims; None takes a claim out."""
 
     def twist(claims: dict[str, Any], key: RSAKey) -> str:

@@ -14,7 +14,7 @@ from comms.governance.consent.lawful_grounds import (
 from comms.kernel.database import Actor, Connection, one
 from comms.safeguarding.alerts.recording_alerts import raise_alert
 from comms.safeguarding.alerts.records import Alert
-from comms.web.context import House
+from comms.web.context import AppContext
 from models.contract.records import (
     CATEGORIES,
     AnalysedTurn,
@@ -44,7 +44,7 @@ LINES = (
 
 
 @dataclass(frozen=True)
-class Walked:
+class RecordingFixture:
     """A recording of two people, with the actors that a test needs around it."""
 
     recording_id: UUID
@@ -59,12 +59,12 @@ class Walked:
         return self.lead.tenant_id
 
 
-async def decide(
-    house: House, tenant_id: UUID, purpose: Purpose, basis: LegalBasis = "public_task"
+async def put_activity_in_force(
+    ctx: AppContext, tenant_id: UUID, purpose: Purpose, basis: LegalBasis = "public_task"
 ) -> ProcessingActivity:
     """Puts a ground in force, as the data-protection officer does."""
-    officer = await factories.make_user(house, tenant_id, "data_protection_officer")
-    async with house.database.acting_as(officer) as conn:
+    officer = await factories.make_user(ctx, tenant_id, "data_protection_officer")
+    async with ctx.database.acting_as(officer) as conn:
         new = NewProcessingActivity(
             activity_type=purpose, legal_basis=basis, purpose="To keep residents safe",
             special_category_condition="DPA 2018 Sch. 1 para. 18",
@@ -72,18 +72,20 @@ async def decide(
         return await decide_ground(conn, officer, new)
 
 
-async def make_recording(house: House, tenant_id: UUID | None = None, basis: LegalBasis = "public_task") -> Walked:
+async def make_recording(
+    ctx: AppContext, tenant_id: UUID | None = None, basis: LegalBasis = "public_task"
+) -> RecordingFixture:
     """A recording of one mixed track in which a carer (S1) and a resident (S2) speak, with grounds in force."""
-    tenant_id = tenant_id or await factories.make_tenant(house)
+    tenant_id = tenant_id or await factories.make_tenant(ctx)
     people = {
-        "S1": await factories.make_user(house, tenant_id, "care_worker"),
-        "S2": await factories.make_user(house, tenant_id, "resident"),
+        "S1": await factories.make_user(ctx, tenant_id, "care_worker"),
+        "S2": await factories.make_user(ctx, tenant_id, "resident"),
     }
-    worker = await factories.make_user(house, tenant_id, "service")
-    lead = await factories.make_user(house, tenant_id, "safeguarding_lead")
+    worker = await factories.make_user(ctx, tenant_id, "service")
+    lead = await factories.make_user(ctx, tenant_id, "safeguarding_lead")
     for purpose in ("transcribe", "analyse"):
-        await decide(house, tenant_id, purpose, basis)
-    async with house.database.acting_as(people["S1"]) as conn:
+        await put_activity_in_force(ctx, tenant_id, purpose, basis)
+    async with ctx.database.acting_as(people["S1"]) as conn:
         session_id = await _id(
             conn,
             "insert into communication_sessions (tenant_id, session_type, title, status, created_by) "
@@ -110,16 +112,16 @@ async def make_recording(house: House, tenant_id: UUID | None = None, basis: Leg
             "duration_seconds, wrapped_key, key_id) values (%s, %s, 0, %s, 'audio/wav', 10, 20, '', 'k')",
             (tenant_id, recording_id, str(recording_id)),
         )
-    return Walked(recording_id, session_id, participants, people, worker, lead)
+    return RecordingFixture(recording_id, session_id, participants, people, worker, lead)
 
 
-async def take_part(house: House, walked: Walked, person: Actor) -> None:
+async def add_participant_row(ctx: AppContext, recording: RecordingFixture, person: Actor) -> None:
     """The person took part in the session too."""
-    async with house.database.acting_as(walked.people["S1"]) as conn:
+    async with ctx.database.acting_as(recording.people["S1"]) as conn:
         await conn.execute(
             "insert into session_participants (tenant_id, session_id, user_id, participant_type) "
             "values (%s, %s, %s, 'staff')",
-            (walked.tenant_id, walked.session_id, person.user_id),
+            (recording.tenant_id, recording.session_id, person.user_id),
         )
 
 
@@ -170,52 +172,62 @@ def analysis(severity: Severity = "high", categories: tuple[Category, ...] = ("p
     )  # fmt: skip
 
 
-async def transcribe(worker_house: House, walked: Walked) -> UUID:
+async def transcribe(worker_ctx: AppContext, recording: RecordingFixture) -> UUID:
     """Keeps the transcript, as the worker does."""
-    async with worker_house.database.acting_as(walked.worker) as conn:
+    async with worker_ctx.database.acting_as(recording.worker) as conn:
         return await save_transcript(
-            conn, walked.worker, walked.recording_id, transcript(), participants=walked.participants, provider="test"
+            conn,
+            recording.worker,
+            recording.recording_id,
+            transcript(),
+            participants=recording.participants,
+            provider="test",
         )
 
 
-async def raise_one(
-    worker_house: House,
-    walked: Walked,
+async def raise_test_alert(
+    worker_ctx: AppContext,
+    recording: RecordingFixture,
     severity: Severity = "high",
     categories: tuple[Category, ...] = ("physical_abuse",),
 ) -> Alert | None:
     """Transcript, analysis and alert in one transaction, as the worker does."""
-    async with worker_house.database.acting_as(walked.worker) as conn:
+    async with worker_ctx.database.acting_as(recording.worker) as conn:
         read = analysis(severity, categories)
         transcription_id = await save_transcript(
-            conn, walked.worker, walked.recording_id, transcript(), participants=walked.participants, provider="test"
+            conn,
+            recording.worker,
+            recording.recording_id,
+            transcript(),
+            participants=recording.participants,
+            provider="test",
         )
         analysis_id = await save_analysis(
-            conn, walked.worker, walked.recording_id, transcription_id=transcription_id, analysis=read,
+            conn, recording.worker, recording.recording_id, transcription_id=transcription_id, analysis=read,
             confidence_level=0.8,
         )  # fmt: skip
         new = alert_for(
-            read, recording_id=walked.recording_id, transcription_id=transcription_id, analysis_id=analysis_id
+            read, recording_id=recording.recording_id, transcription_id=transcription_id, analysis_id=analysis_id
         )
         assert new is not None
-        return await raise_alert(conn, walked.worker, new)
+        return await raise_alert(conn, recording.worker, new)
 
 
-async def seen(house: House, actor: Actor, alert_id: UUID | str) -> dict[str, str]:
+async def seen(ctx: AppContext, actor: Actor, alert_id: UUID | str) -> dict[str, str]:
     """The header of a decision on the alert as it stands now; for whoever does not see it, on its first version."""
-    found = await factories.rows(house, actor, "select version from alerts where id = %s", alert_id)
+    found = await factories.rows(ctx, actor, "select version from alerts where id = %s", alert_id)
     return {"If-Match": f'"{found[0]["version"] if found else 1}"'}
 
 
 async def make_alert(
-    house: House,
-    worker_house: House,
+    ctx: AppContext,
+    worker_ctx: AppContext,
     tenant_id: UUID | None = None,
     severity: Severity = "high",
     categories: tuple[Category, ...] = ("physical_abuse",),
-) -> tuple[Walked, Alert]:
+) -> tuple[RecordingFixture, Alert]:
     """A recording that has walked all the way to an alert."""
-    walked = await make_recording(house, tenant_id)
-    alert = await raise_one(worker_house, walked, severity, categories)
+    recording = await make_recording(ctx, tenant_id)
+    alert = await raise_test_alert(worker_ctx, recording, severity, categories)
     assert alert is not None
-    return walked, alert
+    return recording, alert

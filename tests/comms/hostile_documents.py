@@ -7,7 +7,7 @@ from typing import Any, Final
 import pikepdf
 from pikepdf import Array, Dictionary, Name, String
 
-from tests.comms import attached
+from tests.comms import attachment_samples
 
 MARK: Final = "HOSTILE"
 ADDRESS: Final = f"http://192.0.2.1/{MARK}"
@@ -19,7 +19,7 @@ Change = Callable[[pikepdf.Pdf, Any], None]
 
 def pdf(change: Change, text: str = WORDS) -> bytes:
     """A page with the words, after `change` has had the document and the page."""
-    with pikepdf.Pdf.open(io.BytesIO(attached.pdf(text))) as made:
+    with pikepdf.Pdf.open(io.BytesIO(attachment_samples.pdf(text))) as made:
         change(made, made.pages[0].obj)
         written = io.BytesIO()
         made.save(written)
@@ -182,134 +182,134 @@ _BLIP: Final = (
     '<a:blip r:link="h1" r:embed="h1"/></pic:blipFill></pic:pic></a:graphicData></a:graphic></wp:inline></w:drawing>'
     "</w:r></w:p>"
 )
-_SETTINGS: Final = attached.related(("s1", "settings", "settings.xml"))
+_SETTINGS: Final = attachment_samples.related(("s1", "settings", "settings.xml"))
 
 
 def _outside(kind: str) -> bytes:
-    return attached.docx(WORDS, links=attached.related(("h1", kind, ADDRESS), external=True))
+    return attachment_samples.docx(WORDS, links=attachment_samples.related(("h1", kind, ADDRESS), external=True))
 
 
 DOCXS: Final[dict[str, bytes]] = {
-    "DDEAUTO": attached.docx(inside=_instruction(f'DDEAUTO c:\\\\cmd.exe "/k {MARK}"')),
-    "DDE in pieces": attached.docx(WORDS, inside=_split("DD", "EAUTO ", MARK)),
-    "DDE in a simple field": attached.docx(
+    "DDEAUTO": attachment_samples.docx(inside=_instruction(f'DDEAUTO c:\\\\cmd.exe "/k {MARK}"')),
+    "DDE in pieces": attachment_samples.docx(WORDS, inside=_split("DD", "EAUTO ", MARK)),
+    "DDE in a simple field": attachment_samples.docx(
         inside=f'<w:p><w:fldSimple w:instr="DDE {MARK}"><w:r><w:t>{WORDS}</w:t></w:r></w:fldSimple></w:p>'
     ),
-    "DDE inside a page number": attached.docx(
+    "DDE inside a page number": attachment_samples.docx(
         WORDS, inside=_instruction(f"PAGE </w:instrText></w:r>{_split(f'DDE {MARK}')[5:-6]}<w:r><w:instrText>", "1")
     ),
-    "PAGE that goes on": attached.docx(inside=_instruction(f'PAGE \\* "{MARK}"')),
-    "INCLUDEPICTURE": attached.docx(inside=_instruction(f'INCLUDEPICTURE "{ADDRESS}" \\d')),
-    "INCLUDETEXT": attached.docx(inside=_instruction(f'INCLUDETEXT "{ADDRESS}"')),
-    "IMPORT, LINK, DATABASE": attached.docx(
+    "PAGE that goes on": attachment_samples.docx(inside=_instruction(f'PAGE \\* "{MARK}"')),
+    "INCLUDEPICTURE": attachment_samples.docx(inside=_instruction(f'INCLUDEPICTURE "{ADDRESS}" \\d')),
+    "INCLUDETEXT": attachment_samples.docx(inside=_instruction(f'INCLUDETEXT "{ADDRESS}"')),
+    "IMPORT, LINK, DATABASE": attachment_samples.docx(
         inside=_instruction(f"IMPORT {ADDRESS}") + _instruction(f"LINK {MARK}") + _instruction(f"DATABASE \\c {MARK}")
     ),
-    "MACROBUTTON": attached.docx(inside=_instruction(f"MACROBUTTON {MARK}")),
-    "HYPERLINK": attached.docx(inside=_instruction(f'HYPERLINK "file:///{MARK}"')),
-    "QUOTE with nested fields": attached.docx(inside=_instruction(f"QUOTE {{ SET x {MARK} }}")),
-    "macros of a field": attached.docx(
+    "MACROBUTTON": attachment_samples.docx(inside=_instruction(f"MACROBUTTON {MARK}")),
+    "HYPERLINK": attachment_samples.docx(inside=_instruction(f'HYPERLINK "file:///{MARK}"')),
+    "QUOTE with nested fields": attachment_samples.docx(inside=_instruction(f"QUOTE {{ SET x {MARK} }}")),
+    "macros of a field": attachment_samples.docx(
         inside='<w:p><w:r><w:fldChar w:fldCharType="begin"><w:ffData><w:entryMacro '
         f'w:val="{MARK}"/><w:exitMacro w:val="{MARK}"/></w:ffData></w:fldChar></w:r><w:r><w:t>{WORDS}</w:t></w:r></w:p>'
     ),
-    "picture from elsewhere": attached.docx(
-        WORDS, inside=_BLIP, links=attached.related(("h1", "image", ADDRESS), external=True)
+    "picture from elsewhere": attachment_samples.docx(
+        WORDS, inside=_BLIP, links=attachment_samples.related(("h1", "image", ADDRESS), external=True)
     ),
-    "picture of the older kind": attached.docx(
+    "picture of the older kind": attachment_samples.docx(
         WORDS, inside='<w:p><w:r><w:pict><v:shape><v:imagedata r:id="h1" src="' + ADDRESS + f'" o:href="{ADDRESS}"/>'
-        "</v:shape></w:pict></w:r></w:p>", links=attached.related(("h1", "image", ADDRESS), external=True),
+        "</v:shape></w:pict></w:r></w:p>", links=attachment_samples.related(("h1", "image", ADDRESS), external=True),
     ),
     "template of a relationship": _outside("attachedTemplate"),
-    "template in capital letters": attached.docx(WORDS, links=_SETTINGS, members={
-        "word/settings.xml": f'<w:settings {attached.NAMESPACES}><w:attachedTemplate r:id="t1"/></w:settings>'.encode(),
-        "word/_RELS/settings.xml.RELS": attached.related(("t1", "attachedTemplate", ADDRESS), external=True),
+    "template in capital letters": attachment_samples.docx(WORDS, links=_SETTINGS, members={
+        "word/settings.xml": f'<w:settings {attachment_samples.NAMESPACES}><w:attachedTemplate r:id="t1"/></w:settings>'.encode(),
+        "word/_RELS/settings.xml.RELS": attachment_samples.related(("t1", "attachedTemplate", ADDRESS), external=True),
     }),
-    "data of a mail merge": attached.docx(WORDS, links=_SETTINGS, members={
+    "data of a mail merge": attachment_samples.docx(WORDS, links=_SETTINGS, members={
         "word/settings.xml": (
-            f'<w:settings {attached.NAMESPACES}><w:mailMerge><w:query w:val="{MARK}"/></w:mailMerge></w:settings>'
+            f'<w:settings {attachment_samples.NAMESPACES}><w:mailMerge><w:query w:val="{MARK}"/></w:mailMerge></w:settings>'
         ).encode(),
     }),
-    "frames": attached.docx(WORDS, links=attached.related(("w1", "webSettings", "webSettings.xml")), members={
+    "frames": attachment_samples.docx(WORDS, links=attachment_samples.related(("w1", "webSettings", "webSettings.xml")), members={
         "word/webSettings.xml": (
-            f'<w:webSettings {attached.NAMESPACES}><w:frameset><w:frame><w:sourceFileName r:id="f1"/></w:frame>'
+            f'<w:webSettings {attachment_samples.NAMESPACES}><w:frameset><w:frame><w:sourceFileName r:id="f1"/></w:frame>'
             "</w:frameset></w:webSettings>"
         ).encode(),
-        "word/_rels/webSettings.xml.rels": attached.related(("f1", "frame", ADDRESS), external=True),
+        "word/_rels/webSettings.xml.rels": attachment_samples.related(("f1", "frame", ADDRESS), external=True),
     }),
     "frame of a relationship": _outside("frame"),
-    "data that is bound": attached.docx(
+    "data that is bound": attachment_samples.docx(
         inside="<w:sdt><w:sdtPr><w:dataBinding w:xpath='x' w:storeItemID='" + MARK + "'/></w:sdtPr><w:sdtContent><w:p>"
         f"<w:r><w:t>{WORDS}</w:t></w:r></w:p></w:sdtContent></w:sdt>",
-        links=attached.related(("x1", "customXml", "../customXml/item1.xml")),
+        links=attachment_samples.related(("x1", "customXml", "../customXml/item1.xml")),
         members={"customXml/item1.xml": f"<a>{MARK}</a>".encode()},
     ),
-    "link to a share": attached.docx(
+    "link to a share": attachment_samples.docx(
         inside=f'<w:p><w:hyperlink r:id="h1" w:tgtFrame="{MARK}"><w:r><w:t>{WORDS}</w:t></w:r></w:hyperlink></w:p>',
-        links=attached.related(("h1", "hyperlink", SHARE), external=True),
+        links=attachment_samples.related(("h1", "hyperlink", SHARE), external=True),
     ),
-    "link to a script": attached.docx(
+    "link to a script": attachment_samples.docx(
         inside=f'<w:p><w:hyperlink r:id="h1"><w:r><w:t>{WORDS}</w:t></w:r></w:hyperlink></w:p>',
-        links=attached.related(("h1", "hyperlink", f"javascript:{MARK}"), external=True),
+        links=attachment_samples.related(("h1", "hyperlink", f"javascript:{MARK}"), external=True),
     ),
-    "link of a picture": attached.docx(
+    "link of a picture": attachment_samples.docx(
         WORDS, inside=f'<w:p><w:r><w:drawing><wp:docPr id="1" name="{MARK}"><a:hlinkClick r:id="h1"/></wp:docPr>'
-        "</w:drawing></w:r></w:p>", links=attached.related(("h1", "hyperlink", f"file:///{MARK}"), external=True),
+        "</w:drawing></w:r></w:p>", links=attachment_samples.related(("h1", "hyperlink", f"file:///{MARK}"), external=True),
     ),
-    "ribbon": attached.docx(WORDS, members={"_rels/.rels": attached.related(
+    "ribbon": attachment_samples.docx(WORDS, members={"_rels/.rels": attachment_samples.related(
         ("r1", "officeDocument", "word/document.xml"),
         ("r2", "http://schemas.microsoft.com/office/2006/relationships/ui/extensibility", "ribbon.xml"),
     ), "ribbon.xml": f'<customUI onLoad="{MARK}"/>'.encode()}),
-    "metadata and preview": attached.docx(WORDS, members={
+    "metadata and preview": attachment_samples.docx(WORDS, members={
         "docProps/core.xml": f"<a>{MARK}</a>".encode(), "docProps/thumbnail.jpeg": MARK.encode(),
     }),
-    "part that nothing names": attached.docx(WORDS, members={"word/document2.xml": MARK.encode()}),
-    "instruction outside of a field": attached.docx(
+    "part that nothing names": attachment_samples.docx(WORDS, members={"word/document2.xml": MARK.encode()}),
+    "instruction outside of a field": attachment_samples.docx(
         WORDS, inside=f"<w:p><w:r><w:instrText>DDE {MARK}</w:instrText></w:r></w:p>"
     ),
 }  # fmt: skip
 
 # Refused, because content would be lost, or because nothing but a program is in them.
 REFUSED_DOCXS: Final[dict[str, tuple[bytes, str]]] = {
-    "altChunk": (attached.docx(
-        WORDS, inside='<w:altChunk r:id="a1"/>', links=attached.related(("a1", "aFChunk", "chunk.mht")),
+    "altChunk": (attachment_samples.docx(
+        WORDS, inside='<w:altChunk r:id="a1"/>', links=attachment_samples.related(("a1", "aFChunk", "chunk.mht")),
         members={"word/chunk.mht": MARK.encode()},
     ), "attachment-nested-archive"),
     "subdocument": (_outside("subDocument"), "attachment-active"),
     "object from elsewhere": (_outside("oleObject"), "attachment-active"),
-    "object": (attached.docx(WORDS, links=attached.related(("o1", "oleObject", "embeddings/o.bin"))),
+    "object": (attachment_samples.docx(WORDS, links=attachment_samples.related(("o1", "oleObject", "embeddings/o.bin"))),
                "attachment-nested-archive"),
-    "control": (attached.docx(WORDS, members={"word/activeX/activeX1.xml": MARK.encode()}), "attachment-active"),
-    "macros": (attached.office(
+    "control": (attachment_samples.docx(WORDS, members={"word/activeX/activeX1.xml": MARK.encode()}), "attachment-active"),
+    "macros": (attachment_samples.office(
         "application/vnd.ms-word.document.macroEnabled", "word/document.xml",
-        f"<w:document {attached.NAMESPACES}/>",
+        f"<w:document {attachment_samples.NAMESPACES}/>",
     ), "attachment-active"),
-    "template": (attached.office(
+    "template": (attachment_samples.office(
         "application/vnd.openxmlformats-officedocument.wordprocessingml.template", "word/document.xml",
-        f"<w:document {attached.NAMESPACES}/>",
+        f"<w:document {attachment_samples.NAMESPACES}/>",
     ), "attachment-type-not-taken"),
     "the same part twice": (
-        attached.docx(WORDS, members={"WORD/Document.xml": MARK.encode()}), "attachment-unreadable",
+        attachment_samples.docx(WORDS, members={"WORD/Document.xml": MARK.encode()}), "attachment-unreadable",
     ),
-    "two documents": (attached.docx(WORDS, members={"_rels/.rels": attached.related(
+    "two documents": (attachment_samples.docx(WORDS, members={"_rels/.rels": attachment_samples.related(
         ("r1", "officeDocument", "word/document.xml"), ("r2", "officeDocument", "word/other.xml")
     )}), "attachment-type-not-taken"),
 }  # fmt: skip
 
 
 def _beside(kind: str, part: str, content: str) -> bytes:
-    return attached.xlsx(
-        WORDS, links=attached.related(("k1", kind, f"../{part}")), members={f"xl/{part}": content.encode()}
+    return attachment_samples.xlsx(
+        WORDS, links=attachment_samples.related(("k1", kind, f"../{part}")), members={f"xl/{part}": content.encode()}
     )
 
 
 def _in_book(kind: str, part: str, content: str, *, outside: str = "") -> bytes:
-    links = attached.related(
+    links = attachment_samples.related(
         ("s1", "worksheet", "worksheets/sheet1.xml"), ("s2", "sharedStrings", "sharedStrings.xml"), ("s3", kind, part)
     )
     further = {"xl/_rels/workbook.xml.rels": links, f"xl/{part}": content.encode()}
     if outside:
         folder, _, file = part.rpartition("/")
-        further[f"xl/{folder}/_rels/{file}.rels"] = attached.related(("e1", "externalLinkPath", outside), external=True)
-    return attached.xlsx(WORDS, members=further)
+        further[f"xl/{folder}/_rels/{file}.rels"] = attachment_samples.related(("e1", "externalLinkPath", outside), external=True)
+    return attachment_samples.xlsx(WORDS, members=further)
 
 
 XLSXS: Final[dict[str, bytes]] = {
@@ -320,27 +320,27 @@ XLSXS: Final[dict[str, bytes]] = {
     "link to another book": _in_book("externalLink", "externalLinks/externalLink1.xml", "<a/>", outside=SHARE),
     "connections": _in_book("connections", "connections.xml", f'<connections><webPr url="{ADDRESS}"/></connections>'),
     "web query": _beside("queryTable", "queryTables/queryTable1.xml", f'<queryTable name="{MARK}"/>'),
-    "formulas": attached.xlsx(WORDS, rows=(
+    "formulas": attachment_samples.xlsx(WORDS, rows=(
         f'<row r="2"><c r="A2" t="str"><f>WEBSERVICE("{ADDRESS}")</f><v>kept</v></c>'
         f"<c r=\"B2\"><f>cmd|'/c {MARK}'!A1</f><v>7</v></c><c r=\"C2\"><f>HYPERLINK(\"{MARK}\")</f></c></row>"
     )),
-    "names": attached.xlsx(WORDS, members={"xl/workbook.xml": (
+    "names": attachment_samples.xlsx(WORDS, members={"xl/workbook.xml": (
         '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
         'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets>'
         '<sheet name="Plan" sheetId="1" r:id="s1"/></sheets><definedNames>'
         f'<definedName name="_xlnm.Auto_Open">{MARK}</definedName></definedNames></workbook>'
     ).encode()}),
-    "rules and controls of a sheet": attached.xlsx(WORDS, after=(
+    "rules and controls of a sheet": attachment_samples.xlsx(WORDS, after=(
         f'<conditionalFormatting sqref="A1"><cfRule type="expression"><formula>{MARK}</formula></cfRule>'
         f'</conditionalFormatting><dataValidations><dataValidation><formula1>{MARK}</formula1></dataValidation>'
         f'</dataValidations><hyperlinks><hyperlink ref="A1" r:id="h1" location="{MARK}"/></hyperlinks>'
         f'<legacyDrawing r:id="v1"/><oleObjects><oleObject progId="{MARK}" link="x"/></oleObjects>'
-    ), links=attached.related(("h1", "hyperlink", SHARE), external=True)),
+    ), links=attachment_samples.related(("h1", "hyperlink", SHARE), external=True)),
     "drawing of the older kind": _beside(
         "vmlDrawing", "drawings/vmlDrawing1.vml", f'<xml><v:imagedata o:href="{ADDRESS}"/></xml>'
     ),
-    "drawing with links and macros": attached.xlsx(
-        WORDS, after='<drawing r:id="d1"/>', links=attached.related(("d1", "drawing", "../drawings/drawing1.xml")),
+    "drawing with links and macros": attachment_samples.xlsx(
+        WORDS, after='<drawing r:id="d1"/>', links=attachment_samples.related(("d1", "drawing", "../drawings/drawing1.xml")),
         members={
             "xl/drawings/drawing1.xml": f'<d:wsDr xmlns:d="http://x"><d:sp macro="{MARK}"/></d:wsDr>'.encode(),
         },
@@ -350,67 +350,67 @@ XLSXS: Final[dict[str, bytes]] = {
 REFUSED_XLSXS: Final[dict[str, tuple[bytes, str]]] = {
     "sheet of macros": (_in_book("xlMacrosheet", "macro1.xml", f"<a>{MARK}</a>"), "attachment-active"),
     "sheet of macros by its folder": (
-        attached.xlsx(WORDS, members={"xl/macrosheets/sheet1.xml": MARK.encode()}), "attachment-active",
+        attachment_samples.xlsx(WORDS, members={"xl/macrosheets/sheet1.xml": MARK.encode()}), "attachment-active",
     ),
     "macros": (
-        attached.office("application/vnd.ms-excel.sheet.macroEnabled", "xl/workbook.xml", "<a/>"), "attachment-active",
+        attachment_samples.office("application/vnd.ms-excel.sheet.macroEnabled", "xl/workbook.xml", "<a/>"), "attachment-active",
     ),
 }  # fmt: skip
 
 ODTS: Final[dict[str, bytes]] = {
-    "picture from elsewhere": attached.odt(
+    "picture from elsewhere": attachment_samples.odt(
         WORDS, inside=f'<text:p><draw:frame><draw:image xlink:href="{ADDRESS}"/></draw:frame></text:p>'
     ),
-    "scripts": attached.odt(WORDS, before=f"<office:scripts><office:script>{MARK}</office:script></office:scripts>"),
-    "events of the document": attached.odt(WORDS, before=(
+    "scripts": attachment_samples.odt(WORDS, before=f"<office:scripts><office:script>{MARK}</office:script></office:scripts>"),
+    "events of the document": attachment_samples.odt(WORDS, before=(
         '<office:scripts><office:event-listeners><script:event-listener script:event-name="dom:load" '
         f'xlink:href="vnd.sun.star.script:{MARK}"/></office:event-listeners></office:scripts>'
     )),
-    "events of a link": attached.odt(WORDS, inside=(
+    "events of a link": attachment_samples.odt(WORDS, inside=(
         f'<text:p><text:a xlink:href="{SHARE}" office:target-frame-name="{MARK}"><office:event-listeners>'
         f'<script:event-listener xlink:href="{MARK}"/></office:event-listeners>here</text:a></text:p>'
     )),
-    "script in the text": attached.odt(
+    "script in the text": attachment_samples.odt(
         WORDS, inside=f'<text:p><text:script script:language="x">{MARK}</text:script></text:p>'
     ),
-    "form": attached.odt(WORDS, inside=(
+    "form": attachment_samples.odt(WORDS, inside=(
         f'<office:forms><form:form xlink:href="{ADDRESS}"><form:button form:label="{MARK}"/></form:form></office:forms>'
     )),
-    "section from elsewhere": attached.odt(WORDS, inside=(
+    "section from elsewhere": attachment_samples.odt(WORDS, inside=(
         f'<text:section text:name="s"><text:section-source xlink:href="{ADDRESS}"/><text:p>x</text:p></text:section>'
     )),
-    "DDE": attached.odt(WORDS, inside=(
+    "DDE": attachment_samples.odt(WORDS, inside=(
         f'<text:section text:name="s"><office:dde-source office:dde-application="{MARK}"/></text:section><text:p>'
         f'<text:dde-connection text:connection-name="{MARK}">x</text:dde-connection></text:p>'
     )),
-    "macro of a field": attached.odt(
+    "macro of a field": attachment_samples.odt(
         WORDS, inside=f'<text:p><text:execute-macro text:name="{MARK}">x</text:execute-macro></text:p>'
     ),
-    "object and plug-in": attached.odt(WORDS, inside=(
+    "object and plug-in": attachment_samples.odt(WORDS, inside=(
         f'<text:p><draw:frame><draw:object xlink:href="{ADDRESS}"/></draw:frame><draw:frame><draw:plugin '
         f'xlink:href="{ADDRESS}"/></draw:frame><draw:frame><draw:floating-frame xlink:href="{ADDRESS}"/></draw:frame>'
         "</text:p>"
     )),
-    "table from elsewhere, and formulas": attached.odt(WORDS, inside=(
+    "table from elsewhere, and formulas": attachment_samples.odt(WORDS, inside=(
         f'<table:table><table:table-source xlink:href="{ADDRESS}"/><table:table-row><table:table-cell '
         f'table:formula="ooow:DDE({MARK})"><text:p>7</text:p></table:table-cell></table:table-row></table:table>'
     )),
-    "picture of a style": attached.odt(WORDS, before=(
+    "picture of a style": attachment_samples.odt(WORDS, before=(
         '<office:automatic-styles><style:style style:name="a"><style:paragraph-properties><style:background-image '
         f'xlink:href="{ADDRESS}"/></style:paragraph-properties></style:style></office:automatic-styles>'
     )),
-    "font from elsewhere": attached.odt(WORDS, before=(
+    "font from elsewhere": attachment_samples.odt(WORDS, before=(
         '<office:font-face-decls><style:font-face style:name="a"><svg:font-face-src><svg:font-face-uri '
         f'xlink:href="{ADDRESS}"/></svg:font-face-src></style:font-face></office:font-face-decls>'
     )),
-    "settings, metadata, preview": attached.odt(WORDS, members={
+    "settings, metadata, preview": attachment_samples.odt(WORDS, members={
         "settings.xml": f"<a>{MARK}</a>".encode(), "meta.xml": MARK.encode(), "Thumbnails/thumbnail.png": MARK.encode(),
         "Configurations2/accelerator/current.xml": MARK.encode(), "manifest.rdf": MARK.encode(),
         "Object 1/content.xml": MARK.encode(),
     }),
 }  # fmt: skip
 REFUSED_ODTS: Final[dict[str, tuple[bytes, str]]] = {
-    "macros": (attached.odt(WORDS, members={"Basic/Standard/Module1.xml": MARK.encode()}), "attachment-active"),
-    "programs": (attached.odt(WORDS, members={"Scripts/python/x.py": MARK.encode()}), "attachment-active"),
-    "locked": (attached.odt(WORDS, members={"META-INF/manifest.xml": b"<m:encryption-data/>"}), "attachment-encrypted"),
+    "macros": (attachment_samples.odt(WORDS, members={"Basic/Standard/Module1.xml": MARK.encode()}), "attachment-active"),
+    "programs": (attachment_samples.odt(WORDS, members={"Scripts/python/x.py": MARK.encode()}), "attachment-active"),
+    "locked": (attachment_samples.odt(WORDS, members={"META-INF/manifest.xml": b"<m:encryption-data/>"}), "attachment-encrypted"),
 }  # fmt: skip

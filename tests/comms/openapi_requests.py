@@ -75,7 +75,7 @@ def id_for(name: str, ids: Ids) -> uuid.UUID:
     """The id that a name wants; fails the test where nobody has said what the name means."""
     assert name in KINDS, f"'{name}' is new: say at KINDS in {__file__} what its ids are of"
     kind = KINDS[name]
-    assert kind in ids, f"'{kind}' is new: make one in tests/comms/neighbourhood.py"
+    assert kind in ids, f"'{kind}' is new: make one in tests/comms/tenant_fixture.py"
     return ids[kind]
 
 

@@ -4,8 +4,8 @@ import asyncio
 
 from comms.kernel.settings import Settings
 from serving.worker import work
-from tests.serving.quiet_models import QuietModels
+from tests.serving.quiet_models import StubModels
 
 if __name__ == "__main__":
-    models = QuietModels()
+    models = StubModels()
     asyncio.run(work(Settings(), lambda: models, lambda: None))

@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import httpx
 
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
-from tests.comms.served import free_port
+from tests.comms.http_server import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,18 +35,18 @@ class ApiProcess:
 def _start(wiring: dict[str, str], refused: tuple[str, ...]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "comms.app.server"]
     if refused:
-        command = [sys.executable, "-m", "tests.refusing_kernel", *refused, "--", *command]
+        command = [sys.executable, "-m", "tests.seccomp_refusal", *refused, "--", *command]
     return subprocess.Popen(command, cwd=ROOT, env=wiring, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @asynccontextmanager
 async def api_process(
-    house: House, databases: Databases, refused: tuple[str, ...] = (), **more: str
+    ctx: AppContext, databases: Databases, refused: tuple[str, ...] = (), **more: str
 ) -> AsyncIterator[ApiProcess]:
-    """An API that answers, until the block ends; `refused`: what its kernel refuses (`tests/refusing_kernel.py`)."""
+    """An API that answers, until the block ends; `refused`: what its kernel refuses (`tests/seccomp_refusal.py`)."""
     port = free_port()
     wiring = {
-        "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
+        "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_DATA_DIR": str(ctx.settings.data_dir),
         "WRITECARE_PORT": str(port), "PATH": os.environ["PATH"],
     }  # fmt: skip
     process = _start(wiring | more, refused)

@@ -14,9 +14,9 @@ from comms.governance.audit.verification import verify_chain
 from comms.kernel.database import Actor, Database
 from comms.outbox.jobs import job_queue
 from comms.outbox.relay import send_batch
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases, steps
-from tests.comms import sealing
+from tests.comms import audit_helpers
 
 pytestmark = pytest.mark.anyio
 
@@ -100,19 +100,21 @@ def _standing(conn: "psycopg.Connection[tuple[object, ...]]") -> dict[str, set[o
 
 
 @pytest.fixture(scope="module")
-def stood() -> dict[str, set[object]]:
+def catalogue_before() -> dict[str, set[object]]:
     """What stood on the tables before they were laid in months; filled by `carried_over`."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def stands() -> dict[str, set[object]]:
+def catalogue_after() -> dict[str, set[object]]:
     """What stood on them right afterwards, before a later migration changed any of it; filled by `carried_over`."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def carried_over(databases: Databases, stood: dict[str, set[object]], stands: dict[str, set[object]]) -> str:
+def carried_over(
+    databases: Databases, catalogue_before: dict[str, set[object]], catalogue_after: dict[str, set[object]]
+) -> str:
     """A database that was filled by the first version, by its name."""
     with psycopg.connect(databases.administrator, autocommit=True) as admin:
         admin.execute("create database before_need_to_know")
@@ -128,11 +130,11 @@ def carried_over(databases: Databases, stood: dict[str, set[object]], stands: di
                 admin.execute("reset role")
                 admin.execute(TALK.encode())
             if number == LAID_IN_MONTHS:
-                stood |= _standing(admin)
+                catalogue_before |= _standing(admin)
             admin.execute("set role wcc_owner")
             admin.execute(statements.encode())
             if number == LAID_IN_MONTHS:
-                stands |= _standing(admin)
+                catalogue_after |= _standing(admin)
     return "before_need_to_know"
 
 
@@ -166,11 +168,11 @@ async def test_free_contexts_of_before_are_seen_by_those_who_need_to_and_by_nobo
 
 
 def test_what_stood_on_a_table_stands_on_it_in_months(
-    carried_over: str, stood: dict[str, set[object]], stands: dict[str, set[object]]
+    carried_over: str, catalogue_before: dict[str, set[object]], catalogue_after: dict[str, set[object]]
 ) -> None:
     for table in IN_MONTHS:
-        assert stood[table] - stands[table] == set(), table
-        assert len(stood[table]) > 15
+        assert catalogue_before[table] - catalogue_after[table] == set(), table
+        assert len(catalogue_before[table]) > 15
 
 
 def test_rows_of_before_lie_in_the_first_month_each_once(databases: Databases, carried_over: str) -> None:
@@ -181,17 +183,17 @@ def test_rows_of_before_lie_in_the_first_month_each_once(databases: Databases, c
 
 
 async def test_acts_of_before_are_sealed_and_their_chain_is_whole(
-    databases: Databases, carried_over: str, house: House
+    databases: Databases, carried_over: str, ctx: AppContext
 ) -> None:
-    async with sealing.connected(_at(databases.sealer, carried_over)) as sealer:
+    async with audit_helpers.connected(_at(databases.sealer, carried_over)) as sealer:
         while await seal_batch(sealer):
             pass
-        found = await verify_chain(sealer, sealing.book_of(house), TENANT)
+        found = await verify_chain(sealer, audit_helpers.anchor_store_of(ctx), TENANT)
     assert (found.whole, found.sealed, found.waiting) == (True, 1, 0)
 
 
 async def test_the_relay_goes_on_with_events_of_before(databases: Databases, carried_over: str) -> None:
-    async with sealing.connected(_at(databases.relay, carried_over)) as relay:
+    async with audit_helpers.connected(_at(databases.relay, carried_over)) as relay:
         assert await send_batch(relay, job_queue()) == 1
         assert await send_batch(relay, job_queue()) == 0
 

@@ -1,6 +1,6 @@
 """API, relay and worker, killed again and again while people work: what `test_killed.py` does, as often as you like.
 
-    python -m tests.journeys.killed 50
+    python -m tests.journeys.kill_processes 50
 
 Clients make sessions, add people and upload recordings, each under an Idempotency-Key, and ask again until they are
 answered. Meanwhile each process is killed (SIGKILL) at random moments, one after the other of its lives.
@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from comms.kernel.database import Actor
 from comms.kernel.metrics import Metrics
 from comms.kernel.settings import Settings
-from comms.web.context import House, open_house
+from comms.web.context import AppContext, open_app_context
 from instance.embedded_postgres import EmbeddedPostgres
 from instance.launcher import free_port
 from instance.provisioning import Databases, provision
@@ -37,7 +37,7 @@ CLIENTS = 6
 _PAUSE_SECONDS = 0.05
 
 
-class Killable:
+class RestartableProcess:
     """A process that is killed and started again."""
 
     def __init__(self, module: str, wiring: dict[str, str]) -> None:
@@ -112,19 +112,21 @@ class Client:
         await self._http.aclose()
 
 
-async def killed_while_at_work(house: House, databases: Databases, kills: int, seed: int) -> tuple[Actor, Work]:
+async def run_with_kills(ctx: AppContext, databases: Databases, kills: int, seed: int) -> tuple[Actor, Work]:
     """The storm: returns who worked and what they were told, when all that was sent has been delivered and done."""
     chance = random.Random(seed)
-    manager, resident, session_id = await factories.make_call(house)
+    manager, resident, session_id = await factories.make_call(ctx)
     port = free_port()
-    shared = {"WRITECARE_DATA_DIR": str(house.settings.data_dir), "WRITECARE_STALLED_AFTER_SECONDS": "2",
+    shared = {"WRITECARE_DATA_DIR": str(ctx.settings.data_dir), "WRITECARE_STALLED_AFTER_SECONDS": "2",
               "WRITECARE_JOB_ATTEMPTS": "1000", "WRITECARE_PORT": str(port)}  # fmt: skip
-    api = Killable("comms.app.server", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.app})
-    relay = Killable("comms.outbox.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay})
-    worker = Killable("tests.journeys.quiet_worker", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.worker})
+    api = RestartableProcess("comms.app.server", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.app})
+    relay = RestartableProcess("comms.outbox.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay})
+    worker = RestartableProcess(
+        "tests.journeys.worker_without_speech", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.worker}
+    )
     work = Work()
     address = f"http://127.0.0.1:{port}"
-    headers = factories.bearer(house, manager, 3600)
+    headers = factories.bearer(ctx, manager, 3600)
     for process in (api, relay, worker):
         process.start()
     clients = [asyncio.create_task(Client(address, headers, work).work([resident])) for _ in range(CLIENTS)]
@@ -146,7 +148,7 @@ async def killed_while_at_work(house: House, databases: Databases, kills: int, s
     return manager, work
 
 
-async def _kill(process: Killable, kills: int, chance: random.Random, done: Any) -> None:
+async def _kill(process: RestartableProcess, kills: int, chance: random.Random, done: Any) -> None:
     """Kills it so often, each time after it has done something since it was started, and a random moment more."""
     for _ in range(kills):
         before = await asyncio.to_thread(done)
@@ -179,7 +181,7 @@ def seen(databases: Databases, statement: str, *values: Any) -> list[dict[str, A
         return admin.execute(statement.encode(), values).fetchall()
 
 
-def lost_or_doubled(databases: Databases, tenant_id: uuid.UUID, work: Work) -> dict[str, list[Any]]:
+def find_inconsistencies(databases: Databases, tenant_id: uuid.UUID, work: Work) -> dict[str, list[Any]]:
     """What is wrong after the storm, by name: every list is empty where each key had one effect, told of in order."""
     sessions = seen(
         databases, "select s.title, s.id::text, (select count(*) from session_participants p where p.tenant_id = "
@@ -222,9 +224,9 @@ async def main(kills: int) -> int:
         try:
             databases = provision(server.url(), data / "keys", maintenance_url=server.url("postgres"))
             settings = Settings(data_dir=data, role_database_url=SecretStr(databases.app))
-            async with open_house(settings, Metrics()) as house:
-                manager, work = await killed_while_at_work(house, databases, kills, seed=7)
-            wrong = lost_or_doubled(databases, manager.tenant_id, work)
+            async with open_app_context(settings, Metrics()) as ctx:
+                manager, work = await run_with_kills(ctx, databases, kills, seed=7)
+            wrong = find_inconsistencies(databases, manager.tenant_id, work)
         finally:
             server.stop()
     print(f"API, relay and worker killed {kills} times each; {work.unanswered} requests were cut off")

@@ -22,16 +22,16 @@ from starlette.types import Receive, Scope, Send
 
 from comms.app.application import create_app
 from comms.delivery.webhooks.destinations import Resolver, SystemResolver
-from comms.delivery.webhooks.dispatcher import Patience, Sender
-from comms.delivery.webhooks.transport import Post
+from comms.delivery.webhooks.dispatcher import RetryPolicy, WebhookSender
+from comms.delivery.webhooks.transport import WebhookClient
 from comms.kernel.database import Database
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
-from tests.comms import relays
-from tests.comms.served import served
+from tests.comms import outbox_helpers
+from tests.comms.http_server import served
 
 LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"),)
-PATIENT: Final = Patience(attempts=4, first_pause_seconds=0.05, longest_pause_seconds=0.2, dead_in_a_row=2)
+FAST_RETRIES: Final = RetryPolicy(attempts=4, first_pause_seconds=0.05, longest_pause_seconds=0.2, dead_in_a_row=2)
 ROOT = Path(__file__).parent.parent.parent
 
 Answer = Callable[["Message"], Awaitable[Response]]
@@ -83,10 +83,10 @@ class Receiver:
 
 
 @asynccontextmanager
-async def reaching_loopback(house: House, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
+async def reaching_loopback(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application whose settings let webhooks reach loopback, with a relay that sends."""
-    allowing = create_app(house.settings.model_copy(update={"webhook_networks": LOOPBACK}))
-    async with allowing.router.lifespan_context(allowing), relays.relaying(databases):
+    allowing = create_app(ctx.settings.model_copy(update={"webhook_networks": LOOPBACK}))
+    async with allowing.router.lifespan_context(allowing), outbox_helpers.relaying(databases):
         transport = httpx.ASGITransport(app=allowing, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
             yield opened
@@ -103,9 +103,9 @@ async def receiving(answer: Answer = take) -> AsyncIterator[Receiver]:
 
 @asynccontextmanager
 async def sending(
-    house: House,
+    ctx: AppContext,
     databases: Databases,
-    patience: Patience = PATIENT,
+    retry_policy: RetryPolicy = FAST_RETRIES,
     resolver: Resolver | None = None,
     networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK,
     timeout_seconds: float = 60.0,
@@ -114,8 +114,8 @@ async def sending(
     stopping = asyncio.Event()
     database = Database(databases.sender)
     await database.open()
-    post = Post(resolver or SystemResolver(), networks, timeout_seconds)
-    running = asyncio.create_task(Sender(database, house.keys, post, patience).run(databases.sender, stopping))
+    post = WebhookClient(resolver or SystemResolver(), networks, timeout_seconds)
+    running = asyncio.create_task(WebhookSender(database, ctx.keys, post, retry_policy).run(databases.sender, stopping))
     try:
         yield
     finally:
@@ -124,10 +124,10 @@ async def sending(
         await database.close()
 
 
-def start_sender(house: House, databases: Databases, **settings: str) -> "subprocess.Popen[bytes]":
+def start_sender(ctx: AppContext, databases: Databases, **settings: str) -> "subprocess.Popen[bytes]":
     """A sender as the launcher starts it."""
     wiring = {
-        "WRITECARE_ROLE_DATABASE_URL": databases.sender, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
+        "WRITECARE_ROLE_DATABASE_URL": databases.sender, "WRITECARE_DATA_DIR": str(ctx.settings.data_dir),
         "WRITECARE_WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "PATH": os.environ["PATH"], **settings,
     }  # fmt: skip
     return subprocess.Popen([sys.executable, "-m", "comms.delivery.sender"], cwd=ROOT, env=wiring)

@@ -18,11 +18,11 @@ from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from comms.kernel.access.roles import ROLES
-from comms.web.context import House
+from comms.web.context import AppContext
 from comms.web.problems import TYPE_PREFIX
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms.apis import ApiProcess
+from tests.comms.restartable_api import ApiProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1800)]
 
@@ -72,10 +72,10 @@ def ask(case: Case[Any], bearer: dict[str, str]) -> None:
         assert slug in MEANT, f"{slug}: {problem}"
 
 
-async def test_whatever_is_asked_the_answer_is_one_that_is_described(schema: BaseSchema, house: House) -> None:
-    first = await factories.make_actor(house, "care_manager")
-    people = [await factories.make_user(house, first.tenant_id, role) for role in ROLES]
-    bearers = [factories.bearer(house, person) for person in people]
+async def test_whatever_is_asked_the_answer_is_one_that_is_described(schema: BaseSchema, ctx: AppContext) -> None:
+    first = await factories.make_actor(ctx, "care_manager")
+    people = [await factories.make_user(ctx, first.tenant_id, role) for role in ROLES]
+    bearers = [factories.bearer(ctx, person) for person in people]
     failures: list[str] = []
     for found in schema.get_all_operations():
         assert isinstance(found, Ok)

@@ -1,4 +1,4 @@
-"""Runs a program on a kernel that refuses what confines a child: `python -m tests.refusing_kernel CALL… -- PROGRAM…`.
+"""Runs a program on a kernel that refuses what confines a child: `python -m tests.seccomp_refusal CALL… -- PROGRAM…`.
 
 A filter of system calls over this process and all that it starts makes the calls fail as an old kernel, or the runtime
 of containers, would.
@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 
-from models.confinement.seccomp import answer, install_filter, refuse_with
+from models.confinement.seccomp import install_filter, refuse_with, verdict_rule
 
 _X86_64 = os.uname().machine == "x86_64"
 _ALLOW = 0x7FFF0000
@@ -29,7 +29,7 @@ def main() -> None:
     for name in sys.argv[1:end]:
         numbers, error = _CALLS[name]
         for number in numbers:
-            rules += answer(number, refuse_with(error))
+            rules += verdict_rule(number, refuse_with(error))
     assert install_filter(libc, rules, _ALLOW)
     os.execv(sys.argv[end + 1], sys.argv[end + 1 :])
 

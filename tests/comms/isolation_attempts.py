@@ -14,7 +14,7 @@ import uuid_utils.compat as uuid_utils
 
 from comms.kernel.access.roles import ROLES
 from instance.provisioning import ROLES as LOGIN_ROLES
-from tests.comms.catalogue import Catalogue, Table, fingerprint
+from tests.comms.database_catalogue import Catalogue, Table, fingerprint
 
 # Every role that logs in to this database; the registry's has one of its own and may not connect to this.
 LOGINS: Final = tuple(role for role in LOGIN_ROLES if role != "wcc_mlflow")
@@ -58,7 +58,7 @@ _NOTHING: Final = _across("", "")
 
 
 @dataclass(frozen=True)
-class Setting:
+class SpeechBenchSetup:
     """What a transaction says of itself."""
 
     name: str
@@ -92,16 +92,16 @@ class Breach:
         )
 
 
-def settings(login: str, attacker: uuid.UUID) -> list[Setting]:
+def settings(login: str, attacker: uuid.UUID) -> list[SpeechBenchSetup]:
     """Another tenant (in every role, where people come in), no tenant, one that is no id, an unknown role."""
     return [
         *(
-            Setting(f"another tenant's {role}", str(attacker), role)
+            SpeechBenchSetup(f"another tenant's {role}", str(attacker), role)
             for role in ((*ROLES, "door") if login == "wcc_app" else ("service",))
         ),
-        Setting("no tenant", "", "service"),
-        Setting("a malformed tenant", "' or true --", "safeguarding_lead"),
-        Setting("an unknown role", str(attacker), "emperor"),
+        SpeechBenchSetup("no tenant", "", "service"),
+        SpeechBenchSetup("a malformed tenant", "' or true --", "safeguarding_lead"),
+        SpeechBenchSetup("an unknown role", str(attacker), "emperor"),
     ]
 
 
@@ -158,7 +158,7 @@ def _writable(conn: Catalogue, login: str, table: Table) -> str:
 def _outcome(
     conn: Catalogue,
     login: str,
-    setting: Setting,
+    setting: SpeechBenchSetup,
     table: Table,
     victim: uuid.UUID,
     before: str,

@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from typing import Any
 
 
-class Letters:
+class MailServer:
     """What the server has taken, oldest first."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Letters:
 
 
 @asynccontextmanager
-async def letters() -> AsyncIterator[Letters]:
+async def mail_server() -> AsyncIterator[MailServer]:
     """The server until the block ends, and in `settings` how to reach it."""
-    kept = Letters()
+    kept = MailServer()
     server = await asyncio.start_server(kept.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     kept.settings = {"smtp_host": "127.0.0.1", "smtp_port": port, "smtp_security": "none"}

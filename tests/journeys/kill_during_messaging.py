@@ -1,6 +1,6 @@
 """Fifty people who write to each other while lines drop and processes die: nothing lost, nothing twice, all in order.
 
-    python -m tests.journeys.messaging 200000
+    python -m tests.journeys.kill_during_messaging 200000
 
 Everybody is in two conversations of five people, writes over HTTP under an Idempotency-Key, asking again until they are
 answered, and listens on a messaging socket that is dropped at random moments and comes back with its cursor, to any of
@@ -30,12 +30,12 @@ from comms.kernel.metrics import Metrics
 from comms.kernel.settings import Settings
 from comms.messaging.conversations.members import make_conversation
 from comms.messaging.conversations.queries import NewConversation
-from comms.web.context import House, open_house
+from comms.web.context import AppContext, open_app_context
 from instance.embedded_postgres import EmbeddedPostgres
 from instance.launcher import free_port
 from instance.provisioning import Databases, provision
 from tests import factories
-from tests.journeys.killed import Killable, seen
+from tests.journeys.kill_processes import RestartableProcess, seen
 
 CLIENTS = 50
 CONVERSATIONS = 20
@@ -47,7 +47,7 @@ _LONGEST_UNDROPPED = 400  # events from one drop of a socket to the next
 
 
 @dataclass
-class Heard:
+class ReceivedEvents:
     """What one person was told, in the order in which it came: a list of messages a conversation, and all positions."""
 
     messages: dict[str, list[str]]
@@ -56,7 +56,7 @@ class Heard:
 
 
 @dataclass
-class Post:
+class SentMessages:
     """What the senders were told: the ids of acknowledged messages by their content."""
 
     acknowledged: dict[str, str] = field(default_factory=dict)
@@ -69,19 +69,19 @@ class Person:
 
     def __init__(self, name: int, ports: list[int], headers: dict[str, str], conversations: Iterable[str]) -> None:
         self.conversations = list(conversations)
-        self.heard = Heard({conversation: [] for conversation in self.conversations})
+        self.received = ReceivedEvents({conversation: [] for conversation in self.conversations})
         self._name = name
         self._chance = random.Random(name)
         self._ports = ports
         self._headers = headers
         self._http = httpx.AsyncClient(trust_env=False, timeout=20)
 
-    async def write(self, how_many: int, post: Post) -> None:
+    async def write(self, how_many: int, post: SentMessages) -> None:
         """So many messages, one after the other."""
         for number in range(how_many):
             await self.say(self._chance.choice(self.conversations), f"{self._name}/{number}", post)
 
-    async def say(self, conversation: str, content: str, post: Post) -> str:
+    async def say(self, conversation: str, content: str, post: SentMessages) -> str:
         """Sends a message, again under its key until it is answered; its id."""
         key = {"Idempotency-Key": str(uuid.uuid4())}
         while True:
@@ -100,16 +100,16 @@ class Person:
             post.asked_again += 1
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def listen(self, post: Post) -> None:
+    async def listen(self, post: SentMessages) -> None:
         """Until the last message of each conversation was heard; drops the line without a word every now and then."""
         while not self._heard_all(post):
             with suppress(httpx.TransportError, WebSocketException, OSError, KeyError):
                 answer = await self._ask("/api/ws/tickets", {}, None)
-                after = self.heard.positions[-1] if self.heard.positions else 0
+                after = self.received.positions[-1] if self.received.positions else 0
                 port = self._chance.choice(self._ports)
                 url = f"ws://127.0.0.1:{port}/ws/messaging?ticket={answer.json()['ticket']}&after={after}"
                 async with connect(url, proxy=None, compression=None, close_timeout=0.1) as socket:
-                    self.heard.connections += 1
+                    self.received.connections += 1
                     for _ in range(self._chance.randint(1, _LONGEST_UNDROPPED)):
                         with suppress(TimeoutError):
                             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -122,37 +122,39 @@ class Person:
     async def close(self) -> None:
         await self._http.aclose()
 
-    def _heard_all(self, post: Post) -> bool:
-        return all(set(heard[-1:]) & post.ends for heard in self.heard.messages.values())
+    def _heard_all(self, post: SentMessages) -> bool:
+        return all(set(received[-1:]) & post.ends for received in self.received.messages.values())
 
     def _note(self, event: dict[str, Any]) -> None:
-        self.heard.positions.append(event["position"])
+        self.received.positions.append(event["position"])
         if event["type"].endswith(".message.sent"):
             conversation, message = event["data"]["conversation_id"], event["data"]["message_id"]
-            self.heard.messages[conversation].append(message)
+            self.received.messages[conversation].append(message)
 
     async def _ask(self, path: str, more: dict[str, str], body: Any) -> httpx.Response:
         address = f"http://127.0.0.1:{self._chance.choice(self._ports)}{path}"
         return await self._http.post(address, headers=self._headers | more, json=body)
 
 
-async def written_while_killed(
-    house: House, databases: Databases, messages: int, kills: int
-) -> tuple[Actor, list[Person], Post]:
+async def run_messaging_with_kills(
+    ctx: AppContext, databases: Databases, messages: int, kills: int
+) -> tuple[Actor, list[Person], SentMessages]:
     """The storm: returns who wrote, what they heard and what they were told, when everybody has heard the last."""
-    manager, people = await _people(house)
-    conversations = await _conversations(house, manager, people)
+    manager, people = await _people(ctx)
+    conversations = await _conversations(ctx, manager, people)
     ports = [free_port(), free_port()]
-    shared = {"WRITECARE_DATA_DIR": str(house.settings.data_dir)}
+    shared = {"WRITECARE_DATA_DIR": str(ctx.settings.data_dir)}
     doors = {"WRITECARE_ROLE_DATABASE_URL": databases.app}
-    killable = [Killable("comms.app.server", shared | doors | {"WRITECARE_PORT": str(port)}) for port in ports]
-    killable.append(Killable("comms.outbox.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}))
-    post = Post()
+    killable = [
+        RestartableProcess("comms.app.server", shared | doors | {"WRITECARE_PORT": str(port)}) for port in ports
+    ]
+    killable.append(RestartableProcess("comms.outbox.relay", shared | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}))
+    post = SentMessages()
     clients = [
-        Person(number, ports, factories.bearer(house, person, 12 * 3600), _of(number, conversations))
+        Person(number, ports, factories.bearer(ctx, person, 12 * 3600), _of(number, conversations))
         for number, person in enumerate(people)
     ]
-    closing = Person(CLIENTS, ports, factories.bearer(house, manager, 12 * 3600), conversations)
+    closing = Person(CLIENTS, ports, factories.bearer(ctx, manager, 12 * 3600), conversations)
     for process in killable:
         process.start()
     listening = [asyncio.create_task(client.listen(post)) for client in clients]
@@ -174,9 +176,9 @@ async def written_while_killed(
     return manager, clients, post
 
 
-async def _people(house: House) -> tuple[Actor, list[Actor]]:
-    manager = await factories.make_actor(house, "care_manager")
-    return manager, [await factories.make_user(house, manager.tenant_id) for _ in range(CLIENTS)]
+async def _people(ctx: AppContext) -> tuple[Actor, list[Actor]]:
+    manager = await factories.make_actor(ctx, "care_manager")
+    return manager, [await factories.make_user(ctx, manager.tenant_id) for _ in range(CLIENTS)]
 
 
 def _of(number: int, conversations: list[str]) -> list[str]:
@@ -185,19 +187,19 @@ def _of(number: int, conversations: list[str]) -> list[str]:
     return [conversations[first], conversations[second if second != first else (second + 1) % CONVERSATIONS]]
 
 
-async def _conversations(house: House, manager: Actor, people: list[Actor]) -> list[str]:
+async def _conversations(ctx: AppContext, manager: Actor, people: list[Actor]) -> list[str]:
     made = []
     for place in range(CONVERSATIONS):
         places = [str(number) for number in range(CONVERSATIONS)]
         members = [person for number, person in enumerate(people) if str(place) in _of(number, places)]
         new = NewConversation(conversation_type="group", members=tuple(member.user_id for member in members))
-        async with house.database.acting_as(manager) as conn:
+        async with ctx.database.acting_as(manager) as conn:
             conversation, _ = await make_conversation(conn, manager, new)
         made.append(str(conversation.id))
     return made
 
 
-async def _kill(processes: list[Killable], kills: int, messages: int, post: Post) -> None:
+async def _kill(processes: list[RestartableProcess], kills: int, messages: int, post: SentMessages) -> None:
     """Kills one process after the other, at as many places of the work as there are kills."""
     for number in range(1, kills + 1):
         while len(post.acknowledged) < messages * number / (kills + 1):  # noqa: ASYNC110 (it happens elsewhere)
@@ -207,7 +209,9 @@ async def _kill(processes: list[Killable], kills: int, messages: int, post: Post
         process.start()
 
 
-def wrong(databases: Databases, tenant_id: uuid.UUID, clients: list[Person], post: Post) -> dict[str, list[Any]]:
+def wrong(
+    databases: Databases, tenant_id: uuid.UUID, clients: list[Person], post: SentMessages
+) -> dict[str, list[Any]]:
     """What is wrong after the storm, by name: every list is empty where all was heard once and in order."""
     kept: dict[str, list[str]] = {}
     contents: dict[str, str] = {}
@@ -217,7 +221,9 @@ def wrong(databases: Databases, tenant_id: uuid.UUID, clients: list[Person], pos
     ):  # fmt: skip
         kept.setdefault(row["conversation"], []).append(row["id"])
         contents[row["id"]] = row["content"]
-    heard = [(client, conversation, told) for client in clients for conversation, told in client.heard.messages.items()]
+    received = [
+        (client, conversation, told) for client in clients for conversation, told in client.received.messages.items()
+    ]
     return {
         "acknowledged messages that are not there, or twice": sorted(
             set(post.acknowledged.items()) ^ {(content, id) for id, content in contents.items()}
@@ -226,13 +232,13 @@ def wrong(databases: Databases, tenant_id: uuid.UUID, clients: list[Person], pos
         "conversations in which somebody's own order was not kept": [
             conversation for conversation, ids in kept.items() if not _in_order([contents[id] for id in ids])
         ],
-        "people who missed messages": [c for _, c, told in heard if set(kept[c]) - set(told)],
-        "people who heard a message twice": [c for _, c, told in heard if len(set(told)) < len(told)],
-        "people who heard another order than was kept": [c for _, c, told in heard if told != kept[c]],
+        "people who missed messages": [c for _, c, told in received if set(kept[c]) - set(told)],
+        "people who heard a message twice": [c for _, c, told in received if len(set(told)) < len(told)],
+        "people who heard another order than was kept": [c for _, c, told in received if told != kept[c]],
         "people whose positions did not rise": [
-            client.heard.positions[:3]
+            client.received.positions[:3]
             for client in clients
-            if client.heard.positions != sorted(set(client.heard.positions))
+            if client.received.positions != sorted(set(client.received.positions))
         ],
     }
 
@@ -259,14 +265,14 @@ async def main(messages: int, kills: int) -> int:
             databases = provision(server.url(), data / "keys", maintenance_url=server.url("postgres"))
             settings = Settings(data_dir=data, role_database_url=SecretStr(databases.app))
             began = time.monotonic()
-            async with open_house(settings, Metrics()) as house:
-                manager, clients, post = await written_while_killed(house, databases, messages, kills)
+            async with open_app_context(settings, Metrics()) as ctx:
+                manager, clients, post = await run_messaging_with_kills(ctx, databases, messages, kills)
             seconds = time.monotonic() - began
             found = wrong(databases, manager.tenant_id, clients, post)
         finally:
             server.stop()
-    deliveries = sum(len(told) for client in clients for told in client.heard.messages.values())
-    connections = sum(client.heard.connections for client in clients)
+    deliveries = sum(len(told) for client in clients for told in client.received.messages.values())
+    connections = sum(client.received.connections for client in clients)
     print(f"{len(post.acknowledged)} messages of {CLIENTS} people in {seconds:.0f} s, {deliveries} times heard")
     print(f"{post.asked_again} requests asked again, {connections} connections, {kills} processes killed")
     for what, which in found.items():

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from comms.kernel.database import Actor
 from comms.outbox.queries import EventType, emit
 from comms.outbox.relay import relay
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,9 +41,9 @@ def start_relay(databases: Databases) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "comms.outbox.relay"], cwd=ROOT, env=wiring)
 
 
-async def stand(databases: Databases, how_many: int) -> bool:
+async def leaders_running(databases: Databases, how_many: int) -> bool:
     """Whether so many relays are connected."""
-    found = await look(
+    found = await query_as_admin(
         databases, "select count(*) as n from pg_stat_activity where application_name = 'writecare-relay'"
     )
     return int(found[0]["n"]) >= how_many
@@ -55,16 +55,16 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
         await anyio.sleep(0.02)
 
 
-async def write(house: House, actor: Actor, *events: tuple[EventType, UUID, int, dict[str, Any]]) -> None:
+async def write(ctx: AppContext, actor: Actor, *events: tuple[EventType, UUID, int, dict[str, Any]]) -> None:
     """Events about recordings, in one transaction."""
-    async with house.database.acting_as(actor) as conn:
+    async with ctx.database.acting_as(actor) as conn:
         for type, aggregate_id, version, data in events:
             await emit(conn, actor, type, aggregate=("recording", aggregate_id), version=version, data=data)
 
 
 async def sent(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
     """The tenant's sent events by position."""
-    return await look(
+    return await query_as_admin(
         databases,
         "select type, aggregate_id, aggregate_version as version, position from events "
         "where tenant_id = %s and sent_at is not null order by position",
@@ -74,12 +74,12 @@ async def sent(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
 
 async def unsent(databases: Databases) -> int:
     """How many committed events wait, of all tenants."""
-    return int((await look(databases, "select count(*) as n from events where sent_at is null"))[0]["n"])
+    return int((await query_as_admin(databases, "select count(*) as n from events where sent_at is null"))[0]["n"])
 
 
 async def jobs_of(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
     """The tenant's jobs in the queue."""
-    return await look(
+    return await query_as_admin(
         databases,
         "select task_name, lock, args from procrastinate.procrastinate_jobs "
         "where args ->> 'tenant_id' = %s order by id",
@@ -87,7 +87,7 @@ async def jobs_of(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]
     )
 
 
-async def look(databases: Databases, statement: str, *values: Any) -> list[dict[str, Any]]:
+async def query_as_admin(databases: Databases, statement: str, *values: Any) -> list[dict[str, Any]]:
     """What the administrator sees, who is bound by no row-level security."""
     async with await psycopg.AsyncConnection.connect(databases.administrator, row_factory=dict_row) as admin:
         return await (await admin.execute(statement.encode(), values)).fetchall()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from models.contract import records
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("models", "comms", "instance", "pipelines", "serving", "training", "cli", "benchmarks", "tests")
+PACKAGES = ("models", "comms", "instance", "pipelines", "serving", "training", "cli", "benchmarks", "tests")
 TOOLS = {
     "lint": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],
@@ -31,10 +31,10 @@ def test_the_house_keeps_its_rule_of(rule: str) -> None:
 
 def test_no_installed_distribution_supplies_a_package_of_our_names() -> None:
     supplied = metadata.packages_distributions()
-    assert {room: supplied[room] for room in ROOMS if room in supplied} == {}
+    assert {room: supplied[room] for room in PACKAGES if room in supplied} == {}
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", PACKAGES)
 def test_our_rooms_are_imported_from_this_tree(room: str) -> None:
     spec = importlib.util.find_spec(room)
     assert spec is not None

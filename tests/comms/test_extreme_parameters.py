@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 
 from comms.kernel.database import Actor
-from comms.web.context import House
+from comms.web.context import AppContext
 from tests import factories
-from tests.comms.described import Operation, operations
+from tests.comms.openapi_requests import Operation, operations
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
@@ -70,10 +70,12 @@ def values_of(schema: dict[str, Any]) -> tuple[str, ...]:
     return TIMES if ("string", "date-time") in kinds else TEXTS
 
 
-async def who_may(client: httpx.AsyncClient, house: House, operation: Operation, people: list[Actor]) -> dict[str, str]:
+async def who_may(
+    client: httpx.AsyncClient, ctx: AppContext, operation: Operation, people: list[Actor]
+) -> dict[str, str]:
     """The header of the first of the people who is not refused for their role."""
     for person in people:
-        headers = factories.bearer(house, person)
+        headers = factories.bearer(ctx, person)
         if (await client.request(operation.method, concrete(operation), headers=headers)).status_code != 403:
             return headers
     return headers
@@ -91,14 +93,14 @@ def asked(operation: Operation) -> Iterator[tuple[str, dict[str, str]]]:
             yield re.sub(r"\{\w+\}", "0193e5a0-0000-7000-8000-000000000000", made), required
 
 
-async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, app: FastAPI, house: House) -> None:
-    tenant_id = await factories.make_tenant(house)
-    people = [await factories.make_user(house, tenant_id, role) for role in ROLES]
+async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, app: FastAPI, ctx: AppContext) -> None:
+    tenant_id = await factories.make_tenant(ctx)
+    people = [await factories.make_user(ctx, tenant_id, role) for role in ROLES]
     failed, count = [], 0
     for operation in operations(app.openapi()):
         if operation.path.startswith("/api/ai/") and operation.method == "POST":
             continue  # forwarded: there are no models here
-        headers = await who_may(client, house, operation, people)
+        headers = await who_may(client, ctx, operation, people)
         for path, params in asked(operation):
             answer = await client.request(operation.method, path, params=params, headers=headers)
             count += 1
@@ -108,10 +110,10 @@ async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, 
     assert count > 1000
 
 
-async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, house: House) -> None:
-    manager, _, session_id = await factories.make_call(house)
-    recording = await factories.store_recording(house, manager, session_id)
-    signed = [(name.lower().encode(), value.encode()) for name, value in factories.bearer(house, manager).items()]
+async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager, _, session_id = await factories.make_call(ctx)
+    recording = await factories.store_recording(ctx, manager, session_id)
+    signed = [(name.lower().encode(), value.encode()) for name, value in factories.bearer(ctx, manager).items()]
     failed, count = [], 0
     for method, path in (
         ("GET", "/"), ("POST", "/sign-in"), ("POST", "/api/homes"),
@@ -130,8 +132,8 @@ async def test_no_value_in_a_header_is_our_failure(client: httpx.AsyncClient, ho
     assert count > 2000
 
 
-async def test_a_byte_order_mark_before_a_body_is_passed_over(client: httpx.AsyncClient, house: House) -> None:
-    headers = factories.bearer(house, await factories.make_actor(house, "care_manager"))
+async def test_a_byte_order_mark_before_a_body_is_passed_over(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    headers = factories.bearer(ctx, await factories.make_actor(ctx, "care_manager"))
     answer = await client.post(
         "/api/homes", content=b'\xef\xbb\xbf{"name": "T\xc5\xb7 Gwyn"}',
         headers=headers | {"Content-Type": "application/json"},

@@ -12,21 +12,21 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from comms.governance.audit.anchors import AnchorBook, AnchorKey
-from comms.governance.audit.sealer import seal_for_ever
+from comms.governance.audit.anchors import AnchorKey, AnchorStore
+from comms.governance.audit.sealer import seal_forever
 from comms.governance.audit.verification import Verification, verify_chain
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection
-from comms.web.context import House
+from comms.web.context import AppContext
 from instance.provisioning import Databases
-from tests.comms import relays
+from tests.comms import outbox_helpers
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def book_of(house: House) -> AnchorBook:
+def anchor_store_of(ctx: AppContext) -> AnchorStore:
     """The anchors of the house's data folder."""
-    return AnchorBook(house.objects, AnchorKey.open(house.settings.data_dir / "keys"))
+    return AnchorStore(ctx.objects, AnchorKey.open(ctx.settings.data_dir / "keys"))
 
 
 @asynccontextmanager
@@ -37,10 +37,10 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def sealing(house: House, databases: Databases, anchor_seconds: float = 0.05) -> AsyncIterator[None]:
+async def sealing(ctx: AppContext, databases: Databases, anchor_seconds: float = 0.05) -> AsyncIterator[None]:
     """A sealer that seals until the block ends, and then what is left."""
     stopping = asyncio.Event()
-    running = asyncio.create_task(seal_for_ever(databases.sealer, book_of(house), anchor_seconds, stopping))
+    running = asyncio.create_task(seal_forever(databases.sealer, anchor_store_of(ctx), anchor_seconds, stopping))
     try:
         yield
     finally:
@@ -48,39 +48,39 @@ async def sealing(house: House, databases: Databases, anchor_seconds: float = 0.
         await running
 
 
-async def seal(house: House, databases: Databases) -> None:
+async def seal(ctx: AppContext, databases: Databases) -> None:
     """Everything that waits is sealed and anchored, as at a clean stop."""
-    async with sealing(house, databases):
+    async with sealing(ctx, databases):
         await asyncio.sleep(0)
-        await relays.until(lambda: nothing_waits(databases))
+        await outbox_helpers.until(lambda: nothing_waits(databases))
 
 
 async def nothing_waits(databases: Databases) -> bool:
     """Whether every act is sealed whose row still stands."""
     waiting = "select 1 from audit_unsealed q join audit_log l on l.tenant_id = q.tenant_id and l.id = q.audit_id"
-    return await relays.look(databases, waiting) == []
+    return await outbox_helpers.query_as_admin(databases, waiting) == []
 
 
-def start_sealer(house: House, databases: Databases) -> subprocess.Popen[bytes]:
+def start_sealer(ctx: AppContext, databases: Databases) -> subprocess.Popen[bytes]:
     """A sealer as the launcher starts it."""
     wiring = {
-        "WRITECARE_ROLE_DATABASE_URL": databases.sealer, "WRITECARE_DATA_DIR": str(house.settings.data_dir),
+        "WRITECARE_ROLE_DATABASE_URL": databases.sealer, "WRITECARE_DATA_DIR": str(ctx.settings.data_dir),
         "PATH": os.environ["PATH"],
     }  # fmt: skip
     return subprocess.Popen([sys.executable, "-m", "comms.governance.audit.sealer"], cwd=ROOT, env=wiring)
 
 
-async def act(house: House, actor: Actor, times: int = 1, action: str = "test.acted") -> None:
+async def act(ctx: AppContext, actor: Actor, times: int = 1, action: str = "test.acted") -> None:
     """So many acts of the actor, each in a transaction of its own."""
     for _ in range(times):
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             await record_act(conn, actor, action, ("user", actor.user_id), {"n": 1})
 
 
-async def verified(house: House, databases: Databases, tenant_id: UUID) -> Verification:
+async def verified(ctx: AppContext, databases: Databases, tenant_id: UUID) -> Verification:
     """What the verification finds, asked as the command does."""
     async with connected(databases.sealer) as conn:
-        return await verify_chain(conn, book_of(house), tenant_id)
+        return await verify_chain(conn, anchor_store_of(ctx), tenant_id)
 
 
 async def tamper(databases: Databases, *statements: tuple[str, tuple[Any, ...]]) -> None:
