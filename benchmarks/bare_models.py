@@ -1,7 +1,7 @@
-"""The bare models, in a process of their own: what the served ones are compared with.
+"""Runs the models directly in a separate process, as the baseline for the served models.
 
-As a replica is: one process, the same environment, the same number of threads a capability; but no Ray, no HTTP, no
-token, no lawful ground.
+The process is like a replica: the same environment, the same number of threads per capability; but without Ray, HTTP,
+token and lawful basis.
 """
 
 import multiprocessing
@@ -19,12 +19,12 @@ from models.artefacts import weights
 from models.contract.records import Conversation
 from serving.placement import ReplicaSettings
 
-_CALLS: dict[str, tuple[int, Callable[[], object]]] = {}  # of the child process alone: threads and call by name
+_CALLS: dict[str, tuple[int, Callable[[], object]]] = {}  # only in the child process: threads and call by name
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both sides are given."""
+    """The input of both sides."""
 
     conversation: Conversation
     texts: Sequence[str]
@@ -32,8 +32,8 @@ class Inputs:
 
 @contextmanager
 def bare_models(settings: Settings, inputs: Inputs) -> Iterator[Callable[[str], float]]:
-    """A function that calls a capability by name in the child process and returns the seconds that it took."""
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MALLOC_ARENA_MAX="2")  # as the launcher's children
+    """A function that calls a capability by name in the child process and returns the seconds it took."""
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MALLOC_ARENA_MAX="2")  # as in the launcher's children
     with ProcessPoolExecutor(
         1, mp_context=multiprocessing.get_context("spawn"), initializer=_load, initargs=(settings.data_dir, inputs)
     ) as child:
@@ -41,7 +41,7 @@ def bare_models(settings: Settings, inputs: Inputs) -> Iterator[Callable[[str], 
 
 
 def _load(data_dir: Any, inputs: Inputs) -> None:
-    from models.audio.decoder import decode  # noqa: PLC0415 - torch and its kin belong to the child alone
+    from models.audio.decoder import decode  # noqa: PLC0415 - only the child process may import torch
     from models.speech.transcription import RecognitionOptions, Transcriber  # noqa: PLC0415
     from models.text.analysis import TextModels  # noqa: PLC0415
     from models.text.embedding import EmbeddingModel  # noqa: PLC0415

@@ -1,11 +1,11 @@
-"""The safeguarding classifier over its named yardstick: the plain blend 'TF-IDF ⊕ frozen MiniLM + logistic regression'.
+"""Compares the safeguarding classifier with its baseline: TF-IDF plus frozen MiniLM features and logistic regression.
 
     ./writecare bench classifier
 
-The yardstick is fitted in this run, on the conversations that the held-out models learnt from; both are then judged
-on the same held-out conversations, ours by the answers of models blind to them. Differences are of a paired bootstrap
-over conversations. Speed: both read the same conversations one after the other, each pair in turn the other way
-round, on one thread; the ratio is the median of the pairs, its interval that of the median (order statistics).
+The baseline is fitted in this run, on the conversations that the held-out models were trained on. Both are then evaluated
+on the same held-out conversations; ours with the answers of models that were not trained on them. Differences are from a
+paired bootstrap over conversations. Speed: both process the same conversations one after the other on one thread, and
+alternate in who starts. The ratio is the median of the pairs, with an interval of the median from order statistics.
 """
 
 import statistics
@@ -38,12 +38,12 @@ from training.report.material import load_corpus, never_held_out
 from training.report.predictions import find_version, held_out_predictions
 
 PAIRS: Final = 11
-CONVERSATIONS: Final = 24  # read in each half of a pair
-STRENGTH: Final = 10.0  # of the logistic regressions: as our own n-grams have it
+CONVERSATIONS: Final = 24  # in each half of a pair
+STRENGTH: Final = 10.0  # of the logistic regressions: the same as for our own n-grams
 
 
 class BaselineClassifier:
-    """The yardstick: word and character TF-IDF beside a frozen sentence vector of the turn, a logistic layer each."""
+    """The baseline: word and character TF-IDF and a frozen sentence vector of the turn, one logistic layer each."""
 
     def __init__(self, embedding: EmbeddingModel, learn: Sequence[LabelledConversation]) -> None:
         self._embedding = embedding
@@ -59,7 +59,7 @@ class BaselineClassifier:
         self._bias = np.asarray([layer.intercept_[0] for layer in layers])
 
     def score(self, talks: Sequence[Conversation]) -> NDArray[np.float64]:
-        """(turns of all of them, 16) probabilities, `any` last."""
+        """Probabilities (all turns of the conversations, 16); the last column is `any`."""
         logits = self._columns(_inputs(talks)) @ self._weights + self._bias
         return np.asarray(1.0 / (1.0 + np.exp(-logits)))
 
@@ -73,8 +73,8 @@ def _inputs(talks: Sequence[Conversation]) -> list[NgramInput]:
 
 
 def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> list[tuple[float, float]]:
-    """Seconds of both, `PAIRS` times, each going first in turn."""
-    ours(), theirs()  # warm
+    """Seconds of both, `PAIRS` times; they alternate in who starts."""
+    ours(), theirs()  # warm-up
     found = []
     for turn in range(PAIRS):
         if turn % 2 == 0:
@@ -87,7 +87,7 @@ def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> list[tup
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The median, and the order statistics that hold the true one in at least 95 % of runs."""
+    """The median, and the order statistics that contain the true median in at least 95 % of runs."""
     ranked = sorted(values)
     rank = int(binom.ppf(0.025, len(ranked), 0.5))
     return statistics.median(ranked), ranked[max(rank - 1, 0)], ranked[min(len(ranked) - rank, len(ranked) - 1)]

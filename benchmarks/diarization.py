@@ -1,10 +1,10 @@
-"""Diarization against the official pyannote.audio pipeline: turns of a call, the same weights, in turn.
+"""Compares diarization with the official pyannote.audio pipeline, on the same weights, in alternating runs.
 
     ./writecare bench diarization
 
-Yardstick: `pyannote.audio.pipelines.SpeakerDiarization` with the settings published for version 3.1 (centroid linkage,
-threshold 0.7046, at least twelve windows), on the same segmentation and the same embedding; the threshold was published
-for another embedding. A ratio under 1 is faster.
+The baseline is `pyannote.audio.pipelines.SpeakerDiarization` with the settings published for version 3.1 (centroid
+linkage, threshold 0.7046, at least twelve windows), on the same segmentation and embedding models; the threshold was
+published for another embedding. A ratio under 1 means that ours is faster.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""From a change to 500 open sockets: an event's way over the bare commit and round trip that nobody can save.
+"""Measures an event's delivery to 500 open sockets, compared with the minimum: a bare commit and a round trip.
 
     ./writecare bench live_delivery
 
-One API process, one relay and one PostgreSQL, as `up` starts them, without models. An event is written through the
-house's own door and timed from before its transaction to its arrival at each of 500 sockets of that API. Two yardsticks
-come in turn with it, so that a busy machine slows all alike: a row of that size committed with bare psycopg, plus a
-WebSocket round trip on loopback, (one) of a single client and (all) through a bare `websockets` server that broadcasts
-as many bytes to 500. Prints p99 for each and the median of the rounds' ratios; the goal is 2 of (one).
+Uses one API process, one relay and one PostgreSQL, as `up` starts them, without models. An event is written with the
+functions of `comms` and timed from before its transaction until it arrives at each of 500 sockets of that API. Two
+baselines alternate with it, so that a busy machine slows all: a row of that size committed with bare psycopg, plus a
+WebSocket round trip on loopback, (one) with a single client and (all) with a bare `websockets` server that broadcasts
+the same number of bytes to 500. Prints the p99 of each and the median of the rounds' ratios; the goal is 2 times (one).
 """
 
 import asyncio
@@ -44,7 +44,7 @@ PONG: Final = 0x8A
 
 
 class SocketClients:
-    """Many WebSocket clients that only note when a message arrives, so that they take little of what is measured."""
+    """Many WebSocket clients that only record when a message arrives, so that they hardly load the machine."""
 
     def __init__(self, port: int, paths: Sequence[str]) -> None:
         self._poll = select.epoll()
@@ -59,21 +59,21 @@ class SocketClients:
             self._poll.register(client_socket.fileno(), select.EPOLLIN)
 
     def first(self) -> socket.socket:
-        """One of the clients, to send on."""
+        """The first client, for sending."""
         return next(iter(self._sockets.values()))
 
     def arrivals(self, wanted: int, kind: int = TEXT) -> list[float]:
-        """When each of so many messages of that kind arrived."""
+        """The arrival times of `wanted` messages of that kind."""
         return [arrival for _, arrival in self.arrivals_by_client(wanted, kind)]
 
     def arrivals_by_client(self, wanted: int, kind: int = TEXT) -> list[tuple[int, float]]:
-        """At which client (by its place in the crowd) and when; answers pings meanwhile."""
+        """The index of the client and the arrival time, for `wanted` messages. Answers pings meanwhile."""
         found: list[tuple[int, float]] = []
         while len(found) < wanted:
             for number, _ in self._poll.poll(30):
                 data = self._sockets[number].recv(65536)
                 now = time.perf_counter()
-                assert data, "the server has hung up"
+                assert data, "the server closed the connection"
                 for opcode, payload in self._frames(number, data):
                     if opcode == PING:
                         self._sockets[number].send(client_frame(PONG, payload))
@@ -100,7 +100,7 @@ class SocketClients:
 
 
 def open_websocket(port: int, path: str, receive_buffer: int | None = None) -> socket.socket:
-    """A WebSocket, opened; with a small `receive_buffer` it takes little before it is read."""
+    """Opens a WebSocket. With a small `receive_buffer` it accepts little data before it is read."""
     client_socket = socket.socket()
     if receive_buffer is not None:
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -119,7 +119,7 @@ def open_websocket(port: int, path: str, receive_buffer: int | None = None) -> s
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """A client's frame, under the mask 0."""
+    """A client's frame, with the mask 0."""
     size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2)
     return bytes([opcode]) + size + bytes(4) + payload
 
@@ -128,7 +128,7 @@ WriteAction = Callable[[Database], Coroutine[None, None, None]]
 
 
 class EventWriter:
-    """Writes as a process of the house does, in a thread of its own; `tickets` let each of the listeners in."""
+    """Writes events with the code of `comms`, in a separate thread. `tickets` are one ticket per listener."""
 
     def __init__(self, url: str, listeners: Sequence[Actor]) -> None:
         self._url = url
@@ -154,7 +154,7 @@ class EventWriter:
         await self._database.close()
 
     def write(self, action: WriteAction) -> float:
-        """Has it done and returns when it was begun, at once."""
+        """Starts the write and returns its start time at once."""
         began = time.perf_counter()
         asyncio.run_coroutine_threadsafe(action(self._database), self._loop)
         return began
@@ -165,7 +165,7 @@ class EventWriter:
 
 
 def alert_event(actor: Actor) -> WriteAction:
-    """Lays an event of an alert into the outbox."""
+    """Writes an alert's event to the outbox."""
 
     async def write(database: Database) -> None:
         async with database.acting_as(actor) as conn:
@@ -178,7 +178,7 @@ def alert_event(actor: Actor) -> WriteAction:
 
 
 def bare_broadcaster(port: int) -> None:
-    """The yardstick's server: whatever one client says is sent to all."""
+    """The server of the baseline: it sends each message of a client to all clients."""
     others: set[ServerConnection] = set()
 
     async def hear(connection: ServerConnection) -> None:
@@ -194,7 +194,7 @@ def bare_broadcaster(port: int) -> None:
 
 
 def commit_seconds(conn: psycopg.Connection, actor: Actor) -> float:
-    """How long a bare transaction takes that writes a row as long as an event's (not one that the relay would send)."""
+    """Seconds of a bare transaction that writes a row as long as an event (a row that the relay does not send)."""
     began = time.perf_counter()
     with conn.transaction():
         conn.execute("select set_config('app.tenant_id', %s, true)", (str(actor.tenant_id),))
@@ -207,7 +207,7 @@ def commit_seconds(conn: psycopg.Connection, actor: Actor) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Of the sorted values."""
+    """The percentile of the values."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
@@ -218,7 +218,7 @@ def measure(
     write: Callable[[], float],
     commit: Callable[[], float],
 ) -> dict[str, float]:
-    """One round: p99 of each way in seconds, in turn event by event."""
+    """One round: the p99 of each way in seconds. The ways alternate after every event."""
     message = client_frame(TEXT, json.dumps({"event": "x" * 400}).encode())
     found: dict[str, list[float]] = {"ours": [], "one": [], "all": []}
     for _ in range(IN_A_ROUND):
@@ -237,7 +237,7 @@ def measure(
 
 @contextmanager
 def relay_and_broadcaster(databases: Databases, bare_port: int) -> Iterator[None]:
-    """A relay, and the yardstick's server, until the block ends."""
+    """Runs a relay and the baseline's server until the block ends."""
     relay = subprocess.Popen(
         [sys.executable, "-m", "comms.outbox.relay"],
         env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
@@ -254,7 +254,7 @@ def relay_and_broadcaster(databases: Databases, bare_port: int) -> Iterator[None
 
 
 def print_ratios(rounds: Sequence[dict[str, float]], what: str) -> None:
-    """Prints the p99 of each way and the ratios of `what` to the yardsticks."""
+    """Prints the p99 of each way and the ratios of `what` to the baselines."""
     for name in (what, "one", "all"):
         print(f"{name:7} p99 {statistics.median(found[name] for found in rounds) * 1e3:7.2f} ms")
     for name in ("one", "all"):
@@ -279,7 +279,7 @@ def main() -> int:
                 rounds = [
                     measure(ours, bare, single, lambda: writer.write(action), lambda: commit_seconds(conn, lead))
                     for _ in range(ROUNDS + 1)
-                ][1:]  # the first was to warm up
+                ][1:]  # the first was the warm-up
                 for crowd in (ours, bare, single):
                     crowd.close()
             finally:

@@ -1,17 +1,17 @@
-"""From a message to open messaging sockets: many of one conversation, of many tenants, and beside one that never reads.
+"""Measures a message's delivery to open sockets: one large conversation, many tenants, and a client that never reads.
 
     ./writecare bench live_messaging
 
-One API process, one relay and one PostgreSQL, as `up` starts them, without models. A message is sent through the
-house's own door and timed from before its transaction to its arrival at each socket of that API. In turn with it, so
-that a busy machine slows all alike, come the yardsticks of `live_delivery`. Three questions:
+Uses one API process, one relay and one PostgreSQL, as `up` starts them, without models. A message is sent with the
+functions of `comms` and timed from before its transaction until it arrives at each socket of that API. The baselines of
+`live_delivery` alternate with it, so that a busy machine slows all. Three measurements:
 
-(500)    one conversation of 500 people, a socket each: p99 over the bare commit and round trip of one client (goal 2),
-         and over the commit and a bare server's broadcast to as many.
-(1,000)  fifty tenants with a conversation of 20 people each, a message a second in each, fifty a second in all: p99
+(500)    One conversation of 500 people with one socket each: p99 over the bare commit and round trip of one client (goal
+         2), and over the commit and a bare server's broadcast to 500.
+(1,000)  Fifty tenants with a conversation of 20 people each, one message a second in each, fifty a second in all: p99
          (goal: under 500 ms), and over the commit and round trip of one client.
-(asleep) the 500 once more, beside somebody whose socket is full and never read: p99 of the others with them over
-         without (goal 1.1), round by round.
+(asleep) The 500 again, together with a client whose socket is full and never read: p99 of the others with that client
+         over without it (goal 1.1), round by round.
 """
 
 import asyncio
@@ -54,12 +54,12 @@ from instance.provisioning import Databases
 TENANTS = 50
 PEOPLE_A_TENANT = 20
 PAUSE_SECONDS = 1 / TENANTS
-FULL = 400  # events that fill what lies between the server and a client that reads nothing
+FULL = 400  # events that fill the buffers between the server and a client that reads nothing
 BenchConversation = tuple[list[Actor], str]
 
 
 def create_conversation(databases: Databases, slug: str, people: int) -> BenchConversation:
-    """A tenant with so many people in one conversation."""
+    """Creates a tenant with so many people in one conversation."""
     conversation_id = uuid_utils.uuid7()
     with psycopg.connect(databases.administrator) as admin:
         tenant = admin.execute("insert into tenants (slug, name) values (%s, %s) returning id", (slug, slug)).fetchone()
@@ -86,7 +86,7 @@ def create_conversation(databases: Databases, slug: str, people: int) -> BenchCo
 
 
 def message(talk: BenchConversation) -> WriteAction:
-    """Sends a message to the conversation."""
+    """Returns an action that sends a message to the conversation."""
     people, conversation = talk
     new = NewMessage.model_validate({"conversation_id": conversation, "content": WORDS})
 
@@ -98,7 +98,7 @@ def message(talk: BenchConversation) -> WriteAction:
 
 
 def paths(writer: EventWriter) -> list[str]:
-    """The addresses of the listeners' sockets."""
+    """The URL paths of the listeners' sockets."""
     return [f"/ws/messaging?ticket={ticket}" for ticket in writer.tickets]
 
 
@@ -109,7 +109,7 @@ def measure_many_tenants(
     actions: Sequence[WriteAction],
     commit: Callable[[], float],
 ) -> dict[str, float]:
-    """One round: a message of each tenant, paced; and as many commits and round trips of one client."""
+    """One round: a paced message in each tenant, and as many commits and round trips of one client."""
     began: list[float] = []
 
     async def send_all(database: Database) -> None:
@@ -135,7 +135,7 @@ def measure_many_tenants(
 
 
 def fill_socket(databases: Databases, stalled_user: Actor) -> None:
-    """Has so much told to one person that a socket which they never read is full."""
+    """Inserts enough events for one user that the send buffer of a never-read socket is full."""
     conversation_id, moment = uuid_utils.uuid7(), uuid_utils.uuid7()
     with psycopg.connect(databases.administrator) as admin:
         admin.execute("select set_config('app.tenant_id', %s, true)", (str(stalled_user.tenant_id),))
@@ -153,14 +153,14 @@ def fill_socket(databases: Databases, stalled_user: Actor) -> None:
 
 
 def open_stalled_socket(port: int, ticket: str) -> socket.socket:
-    """A socket that takes next to nothing and is never read."""
+    """A socket with a tiny receive buffer that is never read."""
     client_socket = open_websocket(port, f"/ws/messaging?ticket={ticket}", receive_buffer=4096)
     client_socket.setblocking(False)
     return client_socket
 
 
 def p99_of_round(ours: SocketClients, writer: EventWriter, action: WriteAction) -> float:
-    """p99 of a round of messages to everybody in the crowd."""
+    """The p99 of a round of messages to all clients."""
     ways: list[float] = []
     for _ in range(IN_A_ROUND):
         began = writer.write(action)
@@ -171,7 +171,7 @@ def p99_of_round(ours: SocketClients, writer: EventWriter, action: WriteAction) 
 def measure_with_stalled_client(
     databases: Databases, port: int, ours: SocketClients, writer: EventWriter, talk: BenchConversation
 ) -> None:
-    """Rounds with and without, in turn; `writer` has a ticket left for each sleeper."""
+    """Alternating rounds with and without a stalled client. `writer` has one ticket left for each stalled client."""
     people, _ = talk
     action, ratios, found = message(talk), [], []
     for ticket in writer.tickets[SOCKETS:]:
@@ -189,7 +189,7 @@ def measure_with_stalled_client(
 
 
 def one_conversation(databases: Databases, port: int, bare_port: int, commit: Callable[[], float]) -> None:
-    """(500) and (asleep)."""
+    """Measurements (500) and (asleep)."""
     talk = create_conversation(databases, "large", SOCKETS + 1)
     people, _ = talk
     writer = EventWriter(databases.app, [*people[:SOCKETS], *[people[SOCKETS]] * ROUNDS])
@@ -210,7 +210,7 @@ def one_conversation(databases: Databases, port: int, bare_port: int, commit: Ca
 
 
 def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callable[[], float]) -> None:
-    """(1,000)."""
+    """Measurement (1,000)."""
     talks = [create_conversation(databases, f"tenant-{number}", PEOPLE_A_TENANT) for number in range(TENANTS)]
     writer = EventWriter(databases.app, [person for people, _ in talks for person in people])
     try:
@@ -230,7 +230,7 @@ def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callab
 
 def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))  # a file a socket, here and in the API
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))  # one file descriptor per socket, here and in the API
     bare_port = free_port()
     with (
         running_api() as (databases, port, actor, _),

@@ -1,14 +1,14 @@
-"""What row-level security costs: each statement of `comms` under it, over the same without it.
+"""Measures what row-level security costs: each statement of `comms` with it, compared with the same without it.
 
     ./writecare bench rls
 
-50 invented tenants with 20,000 messages each. The statements are not written down here: the house's own functions are
-called and what they ask is kept, reads and the sending of a message, which is undone each time. One side asks as
-`wcc_app` under its policies; one has the same rules written into its statements by hand, one the tenant's condition
-alone (`benchmarks/tables_without_rls.py`). All in turn, so that a busy machine slows all; prepared, as the pool does
-it. Prints for each statement the milliseconds under the policies and the ratios: over the rules by hand as the client
-sees it, with the round trip, and of the server's processor time, which nobody else's work lengthens; over the tenant
-alone of processor time, which is what the rules themselves cost.
+Uses 50 invented tenants with 20,000 messages each. The statements are not written down here: the benchmark calls the
+functions of `comms` and records their statements: reads, and the sending of a message, which is rolled back each time.
+Each statement runs as `wcc_app` under its policies; with the same rules written into the statement by hand; and with only
+the tenant's condition (`benchmarks/tables_without_rls.py`). The sides alternate, so that a busy machine slows all; all are
+prepared statements, as in the connection pool. Prints for each statement the milliseconds under the policies, and three
+ratios: to the rules by hand in wall-clock time, with the round trip; to the rules by hand in processor time of the server,
+which other load does not lengthen; and to the tenant's condition in processor time, which is the cost of the rules.
 """
 
 import asyncio
@@ -71,14 +71,14 @@ PsycopgConnection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Statement:
-    """What a function asked of the database: one question, or a transaction of them that is undone."""
+    """The SQL of a function call: one query, or a transaction of several statements that is rolled back."""
 
     name: str
     asked: tuple[tuple[bytes, Any], ...]
 
 
 class RecordingConnection:
-    """A connection that keeps what is asked through it."""
+    """A connection that records the statements it executes."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
@@ -93,7 +93,7 @@ class RecordingConnection:
 
 
 def reads(actor: Actor, ids: dict[str, UUID]) -> ReadFunctions:
-    """Every read that a route or the worker makes, by name."""
+    """Every read of a route or of the worker, by name."""
     page: dict[str, Any] = {"before": MAX_UUID, "limit": 51}
     period = Period(since=datetime.now(UTC) - timedelta(days=60), until=datetime.now(UTC))
     any_session: dict[str, Any] = {"status": None, "session_type": None, "home_id": None, "participant": None}
@@ -154,7 +154,7 @@ _AS_ACTOR: Final = (
 
 
 async def collect(url: str, actor: Actor, ids: dict[str, UUID]) -> list[Statement]:
-    """The statements of all reads, asked once, and those by which a message is sent."""
+    """Runs all reads once and returns their statements, and the statements that send a message."""
     found = []
     async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as conn:
         await conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
@@ -175,7 +175,7 @@ async def collect(url: str, actor: Actor, ids: dict[str, UUID]) -> list[Statemen
 
 
 class Cost(Record):
-    """One statement's cost: milliseconds under the policies, and the medians of the pairs' ratios."""
+    """The cost of one statement: milliseconds under the policies, and the medians of the pairs' ratios."""
 
     rows: int
     milliseconds: float
@@ -185,12 +185,12 @@ class Cost(Record):
 
 
 def measure(statement: Statement, restricted: PsycopgConnection, unrestricted: dict[str, PsycopgConnection]) -> Cost:
-    """Raises where the sides do not answer the same."""
+    """Raises `AssertionError` if the sides return different rows."""
     sides = {"bound": restricted} | unrestricted
     answers = {side: comparable_rows(run_statement(conn, statement)) for side, conn in sides.items()}
     if any(answer != answers["bound"] for answer in answers.values()):
         raise AssertionError(f"{statement.name}: the sides answer differently")
-    for _ in range(8):  # prepared after five
+    for _ in range(8):  # psycopg prepares a statement after five executions
         for conn in sides.values():
             run_statement(conn, statement)
     times = max(3, int(_SAMPLE_SECONDS / timed(unrestricted["by_hand"], statement, 5)[0]))
@@ -217,8 +217,8 @@ def run_statement(conn: PsycopgConnection, statement: Statement) -> list[tuple[A
 
 
 def comparable_rows(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """What must be equal on all sides: not the last digits of a sum, which the order of its parts decides, nor times of
-    the transaction's own."""
+    """The part of the rows that must be equal on all sides: without the last digits of a sum, which depend on the order
+    of addition, and without times of the transaction."""
     return [
         tuple(
             round(value, 6) if isinstance(value, float) else value for value in row if not isinstance(value, datetime)
@@ -228,7 +228,7 @@ def comparable_rows(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def timed(conn: PsycopgConnection, statement: Statement, times: int) -> tuple[float, float]:
-    """Seconds an answer: by the clock, and of the server's processor."""
+    """Seconds per execution: wall-clock time, and processor time of the server."""
     processor, began = server_cpu_seconds(conn), time.perf_counter()
     for _ in range(times):
         run_statement(conn, statement)
@@ -236,13 +236,13 @@ def timed(conn: PsycopgConnection, statement: Statement, times: int) -> tuple[fl
 
 
 def server_cpu_seconds(conn: PsycopgConnection) -> float:
-    """Seconds that the connection's server process has run so far."""
+    """Processor seconds of the connection's server process so far."""
     return int(Path(f"/proc/{conn.info.backend_pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def pin_to_one_processor(*connections: PsycopgConnection) -> None:
-    """Puts this process and the connections' server processes on one processor: else whichever side happens to share
-    its own with somebody else's work looks slow for seconds on end.
+    """Puts this process and the connections' server processes on one processor. Otherwise a side that shares its
+    processor with another process looks slow for seconds.
     """
     one = {max(os.sched_getaffinity(0))}
     for process in (0, *(conn.info.backend_pid for conn in connections)):
@@ -250,7 +250,7 @@ def pin_to_one_processor(*connections: PsycopgConnection) -> None:
 
 
 def print_costs(databases: Databases, tenant: SeededTenant) -> None:
-    """Measures every statement and sums up."""
+    """Measures every statement and prints a summary."""
     with psycopg.connect(databases.administrator, autocommit=True) as administrator:
         ids = {
             table: tenant.id(administrator, table, 20 if table not in ("homes", "data_processing_activities") else 2)
@@ -271,7 +271,7 @@ def print_costs(databases: Databases, tenant: SeededTenant) -> None:
             for side in COMPARISON_ROLES
         }
         pin_to_one_processor(restricted, *unrestricted.values())
-        for conn in (restricted, *unrestricted.values()):  # functions of queries ask who acts
+        for conn in (restricted, *unrestricted.values()):  # functions in the statements read who the actor is
             conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
         print(f"{'statement':30} {'rows':>5} {'ms':>8} {'by hand':>8} {'processor':>9} {'over the tenant alone':>21}")
         costs = {}
@@ -287,7 +287,7 @@ def print_costs(databases: Databases, tenant: SeededTenant) -> None:
 
 
 def sum_up(over: str, ratios: dict[str, float]) -> None:
-    """One line: how many keep the goal, the middle one, the worst."""
+    """Prints one line: how many ratios meet the goal, the median, the worst."""
     worst = max(ratios, key=lambda name: ratios[name])
     kept = sum(ratio <= _GOAL for ratio in ratios.values())
     print(f"over {over}: {kept} of {len(ratios)} at most {_GOAL}, median {statistics.median(ratios.values()):.3f}, "
@@ -295,7 +295,7 @@ def sum_up(over: str, ratios: dict[str, float]) -> None:
 
 
 def some_message(conn: PsycopgConnection, actor: Actor) -> dict[str, UUID]:
-    """The conversation of the actor in which most was said, and a message in the midst of it, edited once."""
+    """The actor's conversation with the most messages, and a message in the middle of it that was edited once."""
     found = conn.execute(
         "select conversation_id, (array_agg(id order by id) filter (where version = 2))[3] from messages "
         "where tenant_id = %(tenant)s and conversation_id in (select conversation_id from conversation_members "
@@ -307,7 +307,7 @@ def some_message(conn: PsycopgConnection, actor: Actor) -> dict[str, UUID]:
 
 
 async def seal_all(databases: Databases) -> None:
-    """Lays the chains, as they lie in any database that has been in use."""
+    """Seals all audit entries, as in any database that has been in use."""
     url = databases.sealer
     async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as sealer:
         while await seal_batch(sealer):
@@ -317,7 +317,7 @@ async def seal_all(databases: Databases) -> None:
 
 
 def main() -> int:
-    """In a database of its own, gone afterwards."""
+    """Runs in a database of its own, which is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="writecare-rls-") as folder:
         server = EmbeddedPostgres(Path(folder))
         server.start()

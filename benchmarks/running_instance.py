@@ -1,4 +1,4 @@
-"""A running system for benchmarks, with someone signed in and a lawful ground to call the models on."""
+"""A running system for benchmarks, with signed-in users and a lawful basis for model calls."""
 
 import asyncio
 import tempfile
@@ -18,7 +18,7 @@ from instance.launcher import Instance, free_port, running_instance
 
 @dataclass(frozen=True)
 class BenchInstance:
-    """The instance, the demo's tokens, and the processing activities (purpose -> id) that calls may rest on."""
+    """The instance, the demo's tokens, and the processing activities (purpose -> id) for the lawful basis of calls."""
 
     instance: Instance
     tokens: Tokens
@@ -27,7 +27,7 @@ class BenchInstance:
 
 @contextmanager
 def bench() -> Iterator[BenchInstance]:
-    """A whole instance in a data folder of its own, ready, until the block ends."""
+    """A whole instance in a temporary data folder, ready, until the block ends."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
         settings = Settings(data_dir=Path(folder), port=free_port())

@@ -1,11 +1,11 @@
-"""Search in the talk of 50 tenants: what the rule of who sees what costs, and whether meaning finds what is nearest.
+"""Search over 50 tenants: what the visibility rule costs, and whether search by meaning finds the nearest messages.
 
     ./writecare bench search
 
-By words: what the route asks, as `wcc_app` under row-level security, over the same full text written out as a statement
-with the same conditions and asked by a role that no policy binds; in turn, prepared, the median of the pairs' ratios.
-By meaning: of the ten nearest messages that a person may see, how many are found (recall@10), and the time over that of
-an exact look at each of them; for people in all of a tenant's conversations down to one in 512.
+Search by words: the route's statement as `wcc_app` under row-level security, compared with the same full-text search
+written as a statement with the same conditions and run by a role without policies. Both alternate, prepared; the result is
+the median of the pairs' ratios. Search by meaning: how many of the ten nearest messages that a person may see are found
+(recall@10), and the time over that of an exact search; for people in all of a tenant's conversations down to one in 512.
 """
 
 import statistics
@@ -37,7 +37,7 @@ WORDS: Final = ("bruise", "tablets", "heel OR bruise", '"left heel"', "night")
 
 PsycopgConnection = psycopg.Connection[tuple[Any, ...]]
 
-# What app.search_messages and its caller ask, without either: the tenant, the person and the rule written out.
+# The statement of app.search_messages and its caller, with tenant, person and rule written out.
 _RAW: Final = f"""
 with found as materialized (
     select s.id from messages s
@@ -76,7 +76,7 @@ def act_as(conn: PsycopgConnection, tenant: SyntheticTenant, person: Any) -> Non
 
 
 def seconds(ask: Callable[[], Any], times: int) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     began = time.perf_counter()
     for _ in range(times):
         ask()
@@ -86,7 +86,7 @@ def seconds(ask: Callable[[], Any], times: int) -> float:
 def print_words(
     restricted: PsycopgConnection, unrestricted: PsycopgConnection, tenant: SyntheticTenant, person: Any
 ) -> None:
-    """The median ratio for searches that find few and many."""
+    """Prints the median ratios for searches with few and with many results."""
     act_as(restricted, tenant, person)
     restricted.execute(ONE_PLAN.replace(b"true", b"false"))
     statement = _NEWEST["message"]
@@ -144,7 +144,7 @@ def print_meaning(
 
 
 def read_turns(kept: Path) -> EmbeddedTurns:
-    """The turns with their vectors; laid once and kept, because the encoder takes minutes."""
+    """The turns with their vectors. Computed once and cached, because the encoder takes minutes."""
     words = read_words()
     if kept.exists() and (vectors := np.load(kept)).shape[0] == len(words):
         return EmbeddedTurns(words, vectors)
@@ -154,7 +154,7 @@ def read_turns(kept: Path) -> EmbeddedTurns:
 
 
 def measure(databases: Databases, turns: EmbeddedTurns) -> None:
-    """Seeds and prints."""
+    """Seeds the database, measures and prints."""
     began = time.perf_counter()
     tenants = seed_talk(databases.administrator, turns, SIZES)
     print(f"{len(SIZES)} tenants, {sum(SIZES)} messages in {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -172,7 +172,7 @@ def measure(databases: Databases, turns: EmbeddedTurns) -> None:
 
 
 def main() -> int:
-    """In a database of its own, gone afterwards."""
+    """Runs in a database of its own, which is deleted afterwards."""
     turns = read_turns(Path(tempfile.gettempdir()) / "writecare-bench-turns.npy")
     with tempfile.TemporaryDirectory(prefix="writecare-search-") as folder:
         server = EmbeddedPostgres(Path(folder))

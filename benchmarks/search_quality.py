@@ -1,12 +1,13 @@
-"""Whether words and meaning together find what is looked for sooner than either: QMSum through the house's own search.
+"""Compares search by words and meaning together with search by each of them, on QMSum, through the product's search.
 
     python -m benchmarks.search_quality --qmsum DIR [--split val]
 
-Each meeting of QMSum becomes a conversation, an utterance a message with the real encoder's vector; each of its
-specific queries, as it was asked, is put to `comms.messaging.messages.search` by somebody who is in that conversation.
-A message is a hit where it lies in the query's relevant spans; the figure is the mean over queries of 1 / rank of the
-first hit (MRR), with an interval over meetings, and how often one is among the first ten. The words' ranking alone and
-the meaning's alone are the yardsticks, asked in the same run.
+Each meeting of QMSum becomes a conversation and each utterance a message with a vector of the real encoder. A member of
+the conversation sends each of the meeting's specific queries, unchanged, to `comms.messaging.messages.search`. A message
+is a hit if it lies in the query's relevant spans. The metric is the mean over queries of 1 / rank of the first hit (MRR),
+with an interval over meetings, and how often a hit is among the first ten. The baselines, asked in the same run, are the
+ranking by words only and the ranking by meaning only.
+"""
 """
 
 import argparse
@@ -36,7 +37,7 @@ from models.text.embedding import EmbeddingModel
 from training.evaluate_search import Collection, Query, read_collection
 from training.metrics import bootstrap_mean
 
-CONSTANTS: Final = (1.0, 5.0, 10.0, 20.0, 60.0)  # of the fusion, tried where --tries is given
+CONSTANTS: Final = (1.0, 5.0, 10.0, 20.0, 60.0)  # of the rank fusion, tried with --tries
 FIRST: Final = 10
 _LONGEST: Final = 10_000  # characters of a message
 
@@ -62,7 +63,7 @@ insert into message_vectors (tenant_id, message_id, conversation_id, embedding, 
 
 @dataclass(frozen=True)
 class StoredMeetings:
-    """The meetings as they lie in the database: each one's conversation, and where each message stands in it."""
+    """The meetings in the database: the conversation of each meeting, and the position of each message in it."""
 
     actor: Actor
     conversations: tuple[uuid.UUID, ...]
@@ -70,7 +71,7 @@ class StoredMeetings:
 
 
 def store_meetings(administrator_url: str, collection: Collection, vectors: Mapping[str, str]) -> StoredMeetings:
-    """Adds the meetings; triggers and foreign keys are put aside, for a database of its own alone."""
+    """Adds the meetings. Disables triggers and foreign keys: only for a database of its own."""
     actor = Actor(uuid.uuid4(), uuid.uuid4(), "care_manager")
     conversations, places = [], {}
     with psycopg.connect(administrator_url) as conn:
@@ -90,7 +91,7 @@ def store_meetings(administrator_url: str, collection: Collection, vectors: Mapp
                 cursor.executemany(_MESSAGE, said, returning=True)
                 for at in range(len(said)):
                     row = cursor.fetchone()
-                    assert row is not None, "a row a message"
+                    assert row is not None, "one row per message"
                     places[row[0]] = at
                     cursor.nextset()
         conn.commit()
@@ -100,17 +101,17 @@ def store_meetings(administrator_url: str, collection: Collection, vectors: Mapp
 
 
 def _words(line: str) -> str:
-    """What was said, without who said it: the sender stands beside a message, not in it."""
+    """The text without the speaker's name: the sender is not part of a message's text."""
     return line.partition(": ")[2] or "-"
 
 
-Ranking = tuple[int, ...]  # places in the meeting, best first
+Ranking = tuple[int, ...]  # positions in the meeting, best first
 
 
 async def ask(
     database: Database, stored: StoredMeetings, query: Query, vector: Sequence[float]
 ) -> dict[FoundBy, Ranking]:
-    """Both rankings of one query, as the search makes them."""
+    """Both rankings of one query, as the search computes them."""
     wanted = Search(words=query.text[:500], mode="both", conversation_id=stored.conversations[query.meeting])
     question = SearchVector(vector=tuple(vector), model=MODEL)
     async with database.acting_as(stored.actor) as conn:
@@ -119,7 +120,7 @@ async def ask(
 
 
 def reciprocal_rank(ranking: Sequence[int], query: Query) -> float:
-    """1 / rank of the first hit; 0 where there is none."""
+    """1 / rank of the first hit; 0 if there is none."""
     for number, at in enumerate(ranking, start=1):
         if any(first <= at <= last for first, last in query.spans):
             return 1.0 / number
@@ -127,7 +128,7 @@ def reciprocal_rank(ranking: Sequence[int], query: Query) -> float:
 
 
 def report(collection: Collection, rankings: Sequence[Mapping[FoundBy, Ranking]], constants: Sequence[float]) -> None:
-    """Prints each way's figures, and what both together gain over each alone."""
+    """Prints the figures of each way, and the gain of both together over each."""
     groups = np.asarray([query.meeting for query in collection.queries])
     ways: dict[str, list[Sequence[int]]] = {
         "words": [found["words"] for found in rankings],
@@ -152,7 +153,7 @@ def report(collection: Collection, rankings: Sequence[Mapping[FoundBy, Ranking]]
 
 
 async def measure(databases: Databases, collection: Collection, model: EmbeddingModel) -> list[dict[FoundBy, Ranking]]:
-    """Seeds, and asks every query."""
+    """Seeds the database and runs every query."""
     lines = sorted({line for meeting in collection.meetings for line in meeting})
     vectors = dict(zip(lines, as_text(model.embed([_words(line) for line in lines])), strict=True))
     stored = store_meetings(databases.administrator, collection, vectors)
@@ -168,14 +169,14 @@ async def measure(databases: Databases, collection: Collection, model: Embedding
 
 
 def main() -> int:
-    """In a database of its own, gone afterwards."""
+    """Runs in a database of its own, which is deleted afterwards."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.search_quality", description=__doc__)
     arguments.add_argument(
         "--qmsum", type=Path, required=True, metavar="DIR", help="the folder that holds train/, val/"
     )
     arguments.add_argument("--split", choices=("train", "val"), default="val")
-    arguments.add_argument("--most", type=int, default=None, help="so many meetings, the first")
-    arguments.add_argument("--tries", action="store_true", help="the fusion's constants beside the one that ships")
+    arguments.add_argument("--most", type=int, default=None, help="use only the first N meetings")
+    arguments.add_argument("--tries", action="store_true", help="also try other constants of the rank fusion")
     options = arguments.parse_args()
     collection = read_collection(options.qmsum / options.split)
     if options.most is not None:

@@ -1,10 +1,10 @@
-"""The whole stage of speech, who said what, against whisperx and pyannote one after the other, in turn.
+"""Compares the whole speech stage (who said what) with whisperx followed by pyannote, in alternating runs.
 
     ./writecare bench speech
 
-Ours is `pipelines/track_transcription.py`: recognition beside diarization, then attribution. Yardstick: whisperx's
-recognition (see `benchmarks/transcription.py`), then the official pyannote pipeline (see `benchmarks/diarization.py`),
-the same weights, no attribution. A ratio under 1 is faster.
+Ours is `pipelines/track_transcription.py`: recognition in parallel with diarization, then attribution. The baseline is
+whisperx's recognition (see `benchmarks/transcription.py`), then the official pyannote pipeline (see
+`benchmarks/diarization.py`), with the same weights and without attribution. A ratio under 1 means that ours is faster.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""What the benchmarks of speech share: the calls, the yardsticks on the same weights, and pairs run in turn.
+"""Shared code of the speech benchmarks: the calls, the baselines on the same weights, and alternating pairs of runs.
 
-Each benchmark takes `--calls DIR` (FLAC with JSON references, as `training/evaluate_speech.py` reads them; the bundled
-call where none is given), `--pairs N` and `--data DIR` when it is run as `python -m benchmarks.NAME`.
+Each benchmark takes `--calls DIR` (FLAC with JSON references, as `training/evaluate_speech.py` reads them; without it, the
+bundled call), `--pairs N` and `--data DIR` when it is run as `python -m benchmarks.NAME`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _SAMPLES: Final = Path(__file__).resolve().parents[1] / "samples"
 _PAIRS: Final = 7
 _RESAMPLED: Final = 4000
 
-# pyannote/speaker-diarization-3.1 as published, but for the directories of the weights.
+# pyannote/speaker-diarization-3.1 as published, except for the directories of the weights.
 _PUBLISHED: Final = """\
 dependencies:
   pyannote.audio: 4.0.0
@@ -58,7 +58,7 @@ params:
 
 @dataclass(frozen=True)
 class SpokenCall:
-    """A call and what was said in it."""
+    """A call and its reference transcript."""
 
     reference: dict[str, Any]
     samples: Samples
@@ -81,7 +81,7 @@ class SpeechBenchSetup:
 
 
 def read_setup() -> SpeechBenchSetup:
-    """The calls and the number of pairs that the command line names; loads no model."""
+    """The calls and the number of pairs from the command line. Loads no model."""
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser()
@@ -89,7 +89,7 @@ def read_setup() -> SpeechBenchSetup:
     parser.add_argument("--pairs", type=int, default=_PAIRS)
     parser.add_argument("--readings", type=int, default=RecognitionOptions.readings)
     parser.add_argument("--data", type=Path, default=Path("var"))
-    options, _ = parser.parse_known_args()  # `./writecare bench NAME` has arguments of its own
+    options, _ = parser.parse_known_args()  # `./writecare bench NAME` has other arguments
     found = [path for path in sorted(options.calls.glob("*.json")) if path.with_suffix(".flac").exists()]
     calls = [
         SpokenCall(json.loads(path.read_text(encoding="utf-8")), _decoded(path.with_suffix(".flac"))) for path in found
@@ -112,12 +112,12 @@ def published_diarizer(models: Path) -> Diarizer:
 
 
 def our_transcriber(setup: SpeechBenchSetup) -> Transcriber:
-    """Recognition as it ships, but for the number of readings where another is asked for."""
+    """Recognition with the shipped settings; only the number of recognition passes may be changed."""
     return Transcriber(weights.whisper(setup.models), RecognitionOptions(readings=setup.readings))
 
 
 class WhisperX:
-    """`whisperx.load_model(...).transcribe(...)` with its defaults (float32 on a processor), on our weights."""
+    """`whisperx.load_model(...).transcribe(...)` with its defaults (float32 on a CPU), on our weights."""
 
     def __init__(self, models: Path) -> None:
         import whisperx  # noqa: PLC0415 - after telemetry is switched off
@@ -126,13 +126,13 @@ class WhisperX:
         self._model = whisperx.load_model(location, "cpu", language="en", local_files_only=True)
 
     def text(self, samples: Samples) -> str:
-        found = self._model.transcribe(samples, batch_size=8)  # the batch of its command line
+        found = self._model.transcribe(samples, batch_size=8)  # the batch size of its command line
         return " ".join(segment["text"] for segment in found["segments"])
 
 
 def time_in_turns(pairs: int, ours: Callable[[], None], theirs: Callable[[], None]) -> list[tuple[float, float]]:
-    """Seconds of both for each pair, run one after the other, each first in turn, so that a busy machine slows both."""
-    ours()  # warm
+    """Seconds of both for each pair. They run one after the other and alternate in who starts, to share other load."""
+    ours()  # warm-up
     theirs()
     taken = []
     for number in range(pairs):
@@ -163,7 +163,7 @@ def report(name: str, taken: Sequence[tuple[float, float]], seconds: float, accu
 
 
 def word_error_rate(calls: Sequence[SpokenCall], texts: Sequence[str]) -> float:
-    """In per cent, over all calls."""
+    """Word error rate in per cent, over all calls."""
     wrong = words = 0
     for call, text in zip(calls, texts, strict=True):
         turns = sorted(call.reference["turns"], key=lambda turn: turn["start"])
@@ -174,7 +174,7 @@ def word_error_rate(calls: Sequence[SpokenCall], texts: Sequence[str]) -> float:
 
 
 def diarization_error_rate(calls: Sequence[SpokenCall], found: Sequence[Sequence[dict[str, Any]]]) -> float:
-    """In per cent, over all calls; `found` are turns with `speaker`, `start_seconds` and `end_seconds`."""
+    """Diarization error rate in per cent. `found` are turns with `speaker`, `start_seconds` and `end_seconds`."""
     parts = np.array(
         [diarization_errors(call.reference["turns"], one, call.seconds) for call, one in zip(calls, found, strict=True)]
     )

@@ -1,9 +1,9 @@
-"""Where the time of a recording goes: each stage's wall seconds over the seconds of sound, on the bundled call.
+"""Measures the time of each processing stage per second of audio, on the bundled call.
 
     ./writecare bench stages
 
-Three walks through the whole system; the median of each stage. Also says how long the system took to be ready and
-the most memory it held.
+Processes the call three times with the whole system and prints the median of each stage. Also prints how long the system
+took to start, and its peak memory.
 """
 
 import asyncio

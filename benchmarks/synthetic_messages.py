@@ -1,8 +1,8 @@
-"""Invented talk in bulk, to search in: tenants, their people and conversations, messages with words and vectors.
+"""Fills a database with invented messages for search benchmarks: tenants, people, conversations, texts and vectors.
 
-The words are turns of the house's invented care conversations (`training/data`); their vectors are the real encoder's.
-There are some thousands of different turns: further messages repeat them, with a little noise on the vector, so that no
-two are equal. Triggers and foreign keys are put aside: for a database of tests alone.
+The texts are turns of the invented care conversations (`training/data`); the real encoder computed their vectors. There
+are some thousands of different turns. Further messages repeat them, with a little noise on the vector, so that no two
+vectors are equal. Triggers and foreign keys are disabled: use it only on test databases.
 """
 
 import uuid
@@ -19,7 +19,7 @@ from models.contract.json_lines import read_json_lines
 
 _DATA: Final = Path(__file__).parents[1] / "training" / "data"
 MODEL: Final = "seeded"
-NOISE: Final = 0.2  # length of the noise laid on a unit vector, before it is made one again
+NOISE: Final = 0.2  # length of the noise added to a unit vector, before it is normalised again
 _CONVERSATION_MESSAGES: Final = 20
 _ROWS_AT_ONCE: Final = 20_000
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -52,7 +52,7 @@ insert into messages (tenant_id, id, conversation_id, sender_id, sender_type, co
 
 @dataclass(frozen=True)
 class EmbeddedTurns:
-    """What is said, and where its meaning lies: (turns, 384) float32 of length 1."""
+    """The texts and their embeddings: (turns, 384) float32, each of length 1."""
 
     words: tuple[str, ...]
     vectors: NDArray[np.float32]
@@ -60,25 +60,25 @@ class EmbeddedTurns:
 
 @dataclass(frozen=True)
 class SyntheticTenant:
-    """A tenant that was added."""
+    """An added tenant."""
 
     id: uuid.UUID
     messages: int
 
 
 def read_words() -> tuple[str, ...]:
-    """Every turn of the invented conversations, once."""
+    """Every different turn of the invented conversations."""
     files = sorted(_DATA.glob("care_conversations/train-*.jsonl"))
     lines = [row for file in files for row in read_json_lines(file)]
     return tuple(dict.fromkeys(turn["text"] for line in lines for turn in line["turns"]))
 
 
 def seed_talk(administrator_url: str, turns: EmbeddedTurns, sizes: Sequence[int]) -> list[SyntheticTenant]:
-    """Adds a tenant of so many messages for each of `sizes`, and makes the indexes of meaning anew at the end."""
+    """Adds a tenant for each of `sizes` with so many messages, then rebuilds the vector indexes."""
     made = []
     random = np.random.default_rng(8)
     with psycopg.connect(administrator_url, autocommit=True) as conn:
-        conn.execute("drop index message_vectors_meaning")  # a row at a time would take ten times as long
+        conn.execute("drop index message_vectors_meaning")  # inserting into the index row by row would take ten times as long
         conn.execute(_FUNCTIONS)
         conn.execute("create temporary table turn (n int primary key, content text)")
         with conn.cursor() as cursor:
@@ -127,7 +127,7 @@ def _add_tenant(
 
 
 def noisy(vectors: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """The vectors, each a little elsewhere, of length 1."""
+    """The vectors with a little noise, of length 1."""
     noise = random.standard_normal(vectors.shape, dtype=np.float32) * (NOISE / np.sqrt(vectors.shape[1]))
     moved = vectors + noise
     answer: NDArray[np.float32] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
@@ -135,12 +135,12 @@ def noisy(vectors: NDArray[np.float32], random: np.random.Generator) -> NDArray[
 
 
 def as_text(vectors: NDArray[np.float32]) -> list[str]:
-    """As the database reads vectors."""
+    """The vectors in the text form that the database reads."""
     return ["[" + ",".join(map(repr, row)) + "]" for row in vectors.tolist()]
 
 
 def _rows(tenant_id: uuid.UUID, ids: Sequence[tuple[Any, ...]], vectors: NDArray[np.float32]) -> bytes:
-    """PostgreSQL's binary rows, written by numpy: as text this would take an hour."""
+    """Rows in PostgreSQL's binary format, written by numpy: as text this would take an hour."""
     model = MODEL.encode()
     parts = [
         ("fields", ">i2", 5), ("tenant_size", ">i4", 16), ("tenant", "V16", tenant_id.bytes),

@@ -1,9 +1,9 @@
-"""What row-level security is measured against (`benchmarks/rls.py`): the same tables without it, as two roles see them.
+"""The baselines of `benchmarks/rls.py`: views of the same tables without row-level security, for two roles.
 
 `alone`: views with the tenant's condition and no other rule. `by_hand`: views with the rules of the policies, as a
-program would have to write them into its statements if the database kept none: who asks stands in them as a value, and
-what a rule's function asks is written out. Both roles are above row-level security; neither is ever to be made
-elsewhere than in a database of a benchmark.
+program would write them into its statements without row-level security: the actor is a value in the statement, and the
+query of a rule's function is written out. Both roles bypass row-level security: create them only in the database of a
+benchmark.
 """
 
 import re
@@ -21,13 +21,13 @@ _WITHHELD: Final = (
     "array(select s.alert_id from public.alert_subjects s where s.tenant_id = {tenant} and s.user_id = {actor} "
     "and s.standing <> 'cleared')"
 )
-_OF_ALERTS: Final = (  # for a role that decides on alerts, as the benchmark's
+_OF_ALERTS: Final = (  # for a role that decides on alerts, such as the benchmark's
     "array(select distinct a.{column} from public.alert_subjects s join public.alerts a on a.tenant_id = s.tenant_id "
     "and a.id = s.alert_id where s.tenant_id = {tenant} and s.user_id = {actor} and a.{column} is not null "
     "and s.standing <> 'cleared')"
 )
 _RECORDINGS: Final = _OF_ALERTS.replace("{column}", "recording_id")
-# What the rules' functions ask, in SQL of the statement's own.
+# The queries of the rules' functions, written out as SQL.
 _WRITTEN_OUT: Final = {
     "alerts_withheld": _WITHHELD,
     "recordings_withheld": _RECORDINGS,
@@ -50,7 +50,7 @@ _TENANT_FOR: Final = re.compile(r"\( SELECT app\.tenant_for\('\{([^}]*)\}'::text
 
 
 def inline_policy(rule: str, actor: Actor) -> str:
-    """A policy's condition with values and questions of its own in place of the session's and of functions."""
+    """The condition of a policy, with values instead of session settings and with queries instead of function calls."""
     values = {"tenant": f"'{actor.tenant_id}'::uuid", "actor": f"'{actor.user_id}'::uuid", "role": f"'{actor.role}'"}
     rule = _TENANT_FOR.sub(
         lambda found: values["tenant"] if actor.role in found[1].split(",") else "null::uuid", rule
@@ -61,7 +61,7 @@ def inline_policy(rule: str, actor: Actor) -> str:
 
 
 def policy_conditions(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
-    """Of each table what its policies let the API read, as one condition for the actor."""
+    """For each table the condition under which its policies let the actor read it through the API."""
     found = conn.execute(
         "select tablename, string_agg(qual, ' or ') filter (where permissive = 'PERMISSIVE'), "
         "string_agg(qual, ' and ') filter (where permissive = 'RESTRICTIVE') from pg_policies "
@@ -74,7 +74,7 @@ def policy_conditions(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, 
 
 
 def create_comparison_roles(conn: psycopg.Connection[Any], actor: Actor) -> dict[str, str]:
-    """Makes both roles and their views, named as the tables are; returns the roles' passwords."""
+    """Creates both roles and their views, named as the tables. Returns the roles' passwords."""
     of_policies = policy_conditions(conn, actor)
     tables = conn.execute(
         "select table_name, bool_or(column_name = 'tenant_id') from information_schema.columns "
@@ -97,9 +97,9 @@ def create_comparison_roles(conn: psycopg.Connection[Any], actor: Actor) -> dict
         conn.execute(f"grant usage on schema {side}, public, app to {side}".encode())
         conn.execute(f"grant execute on all functions in schema app to {side}".encode())
         conn.execute(f"grant select on app.stays to {side}".encode())
-        # on tables too: for the rules' functions, which say the tenant themselves
+        # on tables, too: for the rules' functions, which contain the tenant's condition themselves
         for schema in (side, "public"):
             conn.execute(f"grant select, insert, update on all tables in schema {schema} to {side}".encode())
         conn.execute(f"alter role {side} set search_path to {side}, public".encode())
-        conn.execute(f"alter role {side} set plan_cache_mode = force_generic_plan".encode())  # as `wcc_app` has it
+        conn.execute(f"alter role {side} set plan_cache_mode = force_generic_plan".encode())  # as for `wcc_app`
     return passwords

@@ -1,7 +1,7 @@
-"""`./writecare COMMAND …`: hands over to the command's own module, which alone is imported.
+"""`./writecare COMMAND …`: runs the module of the command. It imports only that module.
 
-Exit codes: 0 done, 1 failed (with one clear line last on standard error), 2 wrong use. Standard output carries what
-was asked for, nothing else.
+Exit codes: 0 done, 1 failed (the last line on standard error says why), 2 wrong usage. Standard output has only the
+requested output.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from comms.kernel.json_logging import write_json_logs
 from models.contract.errors import WriteCareError
 from models.telemetry import silence_telemetry
 
-# command -> module with `main(argv) -> int`; the bash script answers the others itself
+# command -> module with `main(argv) -> int`; the bash script `writecare` handles the other commands itself
 COMMANDS: Final[dict[str, str]] = {
     "up": "cli.up",
     "token": "cli.token",
@@ -30,14 +30,14 @@ COMMANDS: Final[dict[str, str]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs `argv[0]` with the rest; the exit code."""
+    """Runs the command `argv[0]` with the remaining arguments and returns its exit code."""
     if not argv or argv[0] not in COMMANDS:
         told = f"there is no command '{argv[0]}'" if argv else "name a command"
         print(f"writecare: {told}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
         silence_telemetry()
-        write_json_logs()  # to standard error: standard output is for what was asked
+        write_json_logs()  # to standard error: standard output has only the requested output
         code: int = importlib.import_module(COMMANDS[argv[0]]).main(argv[1:])
         return code
     except WriteCareError as error:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read standard output has seen enough
+    except BrokenPipeError:  # the reader of standard output closed it early
         sys.stderr.close()
         return 1
     except OSError as error:

@@ -1,9 +1,8 @@
-"""`./writecare analyze IN.jsonl OUT.jsonl`: conversations in, concerns, sentiment, risk, summary and actions out.
+"""`./writecare analyze IN.jsonl OUT.jsonl`: writes concerns, sentiment, risk, summary and actions of conversations.
 
-Runs the text models in this process, without the rest of the system. One output line an input line that is not empty,
-in order.
-OUT appears only when all of it is there: it is written beside its place and then renamed. What is no file (a pipe,
-a device, standard output) is written to as it is.
+Runs the text models in this process, without the rest of the system. Writes one output line per non-empty input line, in
+order. OUT appears only when it is complete: it is written to a temporary file beside OUT, which is then renamed. If OUT is
+not a regular file (a pipe, a device, standard output), it is written to directly.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
     conversations = read_conversations(source)  # all lines are checked before a model is loaded
     with _progress(Console(stderr=True)) as progress:
         loading = progress.add_task("loading the models", total=None)
-        # Imported here: seconds of libraries must not stand before `--help` or a malformed line.
+        # Imported here: importing these libraries takes seconds, which `--help` or a malformed line need not wait for.
         from models.text.analysis import TextModels, analyse_without_evidence  # noqa: PLC0415
 
         models = TextModels.load(data_dir)
@@ -66,7 +65,7 @@ def run_analyze(source: Path, target: Path, data_dir: Path) -> None:
                 batch = conversations[start : start + _CONVERSATIONS_A_BATCH]
                 yield from (
                     output_line(analysis) for analysis in analyse_without_evidence(batch, models)
-                )  # it prints no evidence
+                )  # this output has no evidence spans
                 progress.advance(reading, len(batch))
 
         _write(target, lines())
@@ -79,9 +78,9 @@ def read_conversations(source: Path) -> list[Conversation]:
 
 
 def output_line(analysis: Analysis) -> str:
-    """The contract's JSON of one conversation, probabilities unrounded.
+    """The contract's JSON of one conversation, with unrounded probabilities.
 
-    What is said of its language stands there only where something could not be read.
+    The language fields are present only if part of the conversation could not be analysed.
     """
     read_whole = analysis.language_supported and not analysis.unread_turns
     document = analysis.model_dump(mode="json", exclude=set(LanguageCoverage.model_fields) if read_whole else None)
@@ -98,7 +97,7 @@ def _conversation(number: int, line: bytes) -> Conversation:
     except UnicodeDecodeError:
         raise _malformed(number, "is not UTF-8") from None
     try:
-        row = from_json(line)  # unlike `json`, it takes no half of a character, and never runs out of stack
+        row = from_json(line)  # unlike `json`, it rejects lone surrogates and deep nesting cannot exhaust the stack
     except ValueError as error:
         raise _malformed(number, f"is not JSON ({str(error).replace(' at line 1 ', ', ')})") from None
     if not isinstance(row, dict):
@@ -112,7 +111,7 @@ def _conversation(number: int, line: bytes) -> Conversation:
 
 
 def _readable_fields(row: dict[str, Any]) -> dict[str, Any]:
-    """Only the fields that the models may read; whatever else stands in the line is left unread."""
+    """Only the fields that the models may read. All other fields of the line are ignored."""
     kept = {name: row[name] for name in ("id", "channel", "participants", "turns") if row.get(name) is not None}
     for name, fields in (("participants", ("speaker", "role", "name")), ("turns", ("speaker", "text"))):
         if isinstance(kept.get(name), list):
@@ -133,14 +132,14 @@ def _malformed(number: int, what: str) -> WriteCareError:
 
 def _write(target: Path, lines: Iterator[str]) -> None:
     if _is_not_regular_file(target):
-        with target.open("a", encoding="utf-8") as stream:  # not "w": `>> OUT` on standard output keeps what is there
+        with target.open("a", encoding="utf-8") as stream:  # not "w": `>> OUT` on standard output keeps earlier content
             stream.writelines(f"{line}\n" for line in lines)
     else:
-        _write_atomically(target.resolve(), lines)  # a symlink stays, and what it points at is replaced
+        _write_atomically(target.resolve(), lines)  # a symlink stays; its target is replaced
 
 
 def _is_not_regular_file(target: Path) -> bool:
-    """Whether there is something under this name over which no file may be renamed: a pipe, a device, our output."""
+    """Whether `target` exists and must not be replaced by a rename: a pipe, a device, our standard output."""
     try:
         found = target.stat()
     except FileNotFoundError:
@@ -149,7 +148,7 @@ def _is_not_regular_file(target: Path) -> bool:
 
 
 def _write_atomically(target: Path, lines: Iterator[str]) -> None:
-    """Write beside `target`, then rename: a reader sees all of it or what was there before."""
+    """Writes beside `target`, then renames: a reader sees the complete new file or the old one."""
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -168,7 +167,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("analyze", "Read conversations for concerns.")
-    parser.add_argument("input", type=Path, metavar="IN.jsonl", help="a conversation a line")
-    parser.add_argument("output", type=Path, metavar="OUT.jsonl", help="an analysis a line, in the same order")
+    parser = command_parser("analyze", "Analyse conversations for concerns.")
+    parser.add_argument("input", type=Path, metavar="IN.jsonl", help="one conversation per line")
+    parser.add_argument("output", type=Path, metavar="OUT.jsonl", help="one analysis per line, in the same order")
     return parser

@@ -1,6 +1,6 @@
-"""One recording walked through a running instance by its own doors, as a care home's program would do it.
+"""Sends one recording through a running instance by its public API, as a care home's program would do it.
 
-Used by `demo` and by `up --demo`: everything after the first two tokens is ordinary HTTP and one WebSocket.
+Used by `demo` and by `up --demo`. After the first two tokens it uses only HTTP and one WebSocket.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ HOME = "The Demo House (invented)"
 PURPOSES = ("record", "transcribe", "analyse")
 _POLL_SECONDS = 0.25
 
-# The corpus's roles in the platform's words: the role of the account, and how the person takes part.
+# The corpus's roles -> the platform's account role and participant role.
 _PLATFORM_ROLE = {
     "care_worker": ("care_worker", "staff"),
     "senior_carer": ("care_worker", "staff"),
@@ -38,7 +38,7 @@ _OTHER_ROLE = ("external", "professional")
 
 @dataclass(frozen=True)
 class Tokens:
-    """Who acts in the demo: the home's manager, and the safeguarding lead who alone may read concerns."""
+    """Tokens of the two users of the demo: the home's manager, and the safeguarding lead, who may see concerns."""
 
     manager: str
     lead: str
@@ -46,7 +46,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class CallSource:
-    """A recording to walk: its tracks (one, or one a participant) and who takes part, in the order of the tracks."""
+    """A recording to process: its tracks (one, or one per participant) and the participants, in the tracks' order."""
 
     source: str
     tracks: tuple[Path, ...]
@@ -54,7 +54,7 @@ class CallSource:
 
     @classmethod
     def of(cls, source: str) -> "CallSource":
-        """The call of a path (`a.flac+b.flac` are tracks); who takes part is read from a `.json` beside it, if any."""
+        """The call of a path (`a.flac+b.flac` are tracks). Reads the participants from a `.json` beside it, if any."""
         paths = (Path(source),) if Path(source).exists() else tuple(Path(part) for part in source.split("+"))
         known = _read_participants(paths[0])
         if len(known) < len(paths):
@@ -63,7 +63,7 @@ class CallSource:
 
 
 def _read_participants(path: Path) -> list[dict[str, str]]:
-    """Who takes part, where a `.json` of the corpus lies beside the recording; any other file says nothing."""
+    """The participants, if the `.json` beside the recording has the corpus's format; otherwise an empty list."""
     try:
         told = json.loads(path.with_suffix(".json").read_text())["participants"]
         return [{"role": str(person["role"]), "name": str(person["name"])} for person in told]
@@ -74,9 +74,9 @@ def _read_participants(path: Path) -> list[dict[str, str]]:
 async def walk(
     address: str, tokens: Tokens, call: CallSource, report_progress: Callable[[str], None] = lambda _: None
 ) -> ProcessedCall:
-    """Makes the session with its consent, uploads, waits for the worker and reads what came of it.
+    """Creates the session with its consent, uploads, waits for the worker and fetches the results.
 
-    `report_progress` hears what is going on. Raises `unavailable` with the platform's own sentence where a step fails or the
+    Calls `report_progress` at each step. Raises `unavailable` with the platform's error text if a step fails or the
     recording is parked.
     """
     started = time.monotonic()
@@ -89,7 +89,7 @@ async def walk(
             stage="checked, sealed and stored", audio_seconds=recording["duration_seconds"] or 0.0,
             wall_seconds=time.monotonic() - started,
         )  # fmt: skip
-        report_progress("transcribing and reading")
+        report_progress("transcription and analysis")
         recording_id = recording["id"]
         await _wait_until_ready(lead, recording_id, report_progress)
         timings = [StageTiming(**one) for one in (await lead.get(f"/api/recordings/{recording_id}/timings"))["items"]]
@@ -107,7 +107,7 @@ async def walk(
 
 
 async def _session(manager: "_ApiClient", call: CallSource) -> tuple[str, list[str]]:
-    """A session with its participants joined and their consent on record; its id and theirs."""
+    """Creates a session whose participants have joined and consented. Returns its id and the participants' ids."""
     homes = (await manager.get("/api/homes"))["items"]
     home = next((one for one in homes if one["name"] == HOME), None) or await manager.post("/api/homes", {"name": HOME})
     grounds = (await manager.get("/api/processing-activities?in_force=true"))["items"]
@@ -149,7 +149,7 @@ async def _upload(manager: "_ApiClient", call: CallSource, session_id: str, peop
 
 
 async def _wait_until_ready(lead: "_ApiClient", recording_id: str, report_progress: Callable[[str], None]) -> None:
-    """Returns when the recording is ready; raises where it was parked, with the reason that the worker gave."""
+    """Returns when the recording is ready. Raises if it was parked, with the worker's reason."""
     seen = 0
     while True:
         recording = await lead.get(f"/api/recordings/{recording_id}")
@@ -178,7 +178,7 @@ async def _alert(lead: "_ApiClient", recording_id: str) -> AlertDetail | None:
 
 
 class _ApiClient:
-    """The platform's HTTP door in one person's name; a problem becomes an error with the same sentence."""
+    """HTTP client of the platform for one user. A problem response becomes an error with the same text."""
 
     def __init__(self, address: str, token: str) -> None:
         self._client = httpx.AsyncClient(

@@ -12,10 +12,10 @@ _BENCHMARKS: Final = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when all were run; 2 for a name that there is not."""
+    """Exit code 0 when all benchmarks have run, 2 for an unknown name."""
     known = sorted(file.stem for file in _BENCHMARKS.glob("*.py") if '__name__ == "__main__"' in file.read_text())
     parser = command_parser("bench", f"Run benchmarks: {', '.join(known)}.")
-    parser.add_argument("name", nargs="?", choices=known, metavar="NAME", help="one of them; all where none is named")
+    parser.add_argument("name", nargs="?", choices=known, metavar="NAME", help="one benchmark; without a name, all of them")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options

@@ -1,4 +1,4 @@
-"""What the demo shows of one call: readable at a glance in a terminal, and the same as JSON."""
+"""Prints the results of one call for the demo: as text for a terminal, and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _COLOUR = {"none": "green", "low": "yellow", "medium": "dark_orange", "high": "r
 
 @dataclass(frozen=True)
 class ProcessedCall:
-    """Everything that one recording left behind on its walk."""
+    """All results of one processed recording."""
 
     source: str
     transcript: Transcript
@@ -29,7 +29,7 @@ class ProcessedCall:
     timings: tuple[StageTiming, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The shape that `demo --json` promises; `alert` is null where nothing called for one."""
+        """The JSON of `demo --json`. `alert` is null if no alert was raised."""
         return {
             "source": self.source,
             "transcript": {"source": self.source, **self.transcript.model_dump(mode="json")},
@@ -89,7 +89,7 @@ def _transcript_table(call: ProcessedCall) -> Table:
 
 
 def _concerns(call: ProcessedCall) -> Group:
-    """One concern a block, in the order of the call: what, how sure, where in the audio, on which words."""
+    """One block per concern, in the order of the call: category, probability, time in the audio, evidence words."""
     lines: list[Text] = [Text("\nConcerns for a person to judge", style="bold")]
     for position, turn in enumerate(call.analysis.turns):
         utterance = call.transcript.utterances[position]
@@ -109,7 +109,7 @@ def _concerns(call: ProcessedCall) -> Group:
 
 
 def _evidence_phrases(position: int, concern: Concern) -> list[str]:
-    """The words that moved it most; those of an earlier turn with its number."""
+    """The words with the most influence on the score. Words of an earlier turn have its number."""
     strongest = sorted(concern.evidence, key=lambda phrase: -phrase.weight)[:_MOST_PASSAGES]
     return [
         f"“{shorten(phrase.text, _PASSAGE_WIDTH, placeholder=' …')}”"

@@ -1,8 +1,8 @@
-"""`./writecare database PROGRAM …`: runs one of PostgreSQL's own programs beside the database, for backup and restore.
+"""`./writecare database PROGRAM …`: runs a PostgreSQL program on the database, for backup and restore.
 
-The program finds the administrator's way in by its environment (`PGHOST`, `PGUSER` …). Where nothing runs in the data
-folder, the embedded PostgreSQL is up for as long as the program runs, with roles and databases but no tables of its
-own: what `docs/howto/backup-and-restore.md` restores into.
+The program gets the administrator's connection in its environment (`PGHOST`, `PGUSER` …). If no instance runs in the
+data folder, the embedded PostgreSQL runs as long as the program does, with roles and databases but without tables, so
+that `docs/howto/backup-and-restore.md` can restore into it.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from instance.run_file import administrator_url, lock_data_dir, read_instance_in
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the program; the exit code is its own, 2 where none is named."""
-    parser = command_parser("database", "Run psql, pg_dump, pg_restore … beside the database.")
+    """Runs the program and returns its exit code, or 2 if no program is named."""
+    parser = command_parser("database", "Run psql, pg_dump, pg_restore … on the database.")
     parser.add_argument("program", metavar="PROGRAM", help="one of PostgreSQL's programs, or any that uses libpq")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own options, as they are")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own options, passed on unchanged")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
 
 @contextmanager
 def administrator_connection(settings: Settings) -> Iterator[str]:
-    """The administrator's connection string, PostgreSQL running until the block ends."""
+    """The administrator's connection string. PostgreSQL runs until the block ends."""
     keys_dir = settings.data_dir / "keys"
     running = read_instance_info(settings.data_dir)
     if running is not None:

@@ -1,4 +1,4 @@
-"""`./writecare database-url`: the administrator's connection string of the running system, printed alone."""
+"""`./writecare database-url`: prints only the administrator's connection string of the running system."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from models.contract.errors import unavailable
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints it; fails where nothing runs in the data folder. It bypasses row-level security: for operators."""
+    """Prints it. Fails if no instance runs in the data folder. It bypasses row-level security: for operators only."""
     options = parse_options(command_parser("database-url", "Print the administrator's connection string."), argv)
     if isinstance(options, int):
         return options
     settings = settings_for(options)
     running = read_instance_info(settings.data_dir)
     if running is None:
-        raise unavailable("not-running", f"Nothing runs in {settings.data_dir}: start it with ./writecare up.")
+        raise unavailable("not-running", f"No instance runs in {settings.data_dir}: start it with ./writecare up.")
     print(administrator_url(settings, running))
     return 0

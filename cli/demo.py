@@ -1,7 +1,7 @@
-"""`./writecare demo`: the main job, from a bare data folder to an alert, on the bundled call or on yours.
+"""`./writecare demo`: processes the bundled call, or your own, from an empty data folder to an alert.
 
-Starts the whole system, walks each recording through its own doors (`walk.py`), prints what came of it and ends
-everything that it started. What it made stays in the data folder, in the tenant `demo`.
+Starts the whole system, sends each recording through its public API (`cli/api_walkthrough.py`), prints the results and
+stops everything that it started. The data stays in the data folder, in the tenant `demo`.
 """
 
 import argparse
@@ -29,12 +29,12 @@ _TOKEN_SECONDS: Final = 12 * 3600.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit 0 when every recording was walked, 1 where one was not, 2 on wrong use."""
+    """Exit code 0 if every recording was processed, 1 if one was not, 2 for wrong usage."""
     try:
         options = _parser().parse_args(argv)
     except SystemExit as end:
         return 0 if not end.code else 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended, as on Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all started processes are stopped, as after Ctrl-C
     progress = Console(stderr=True, highlight=False)
     sources = options.audio or [str(SAMPLE)]
     if missing := [source for source in sources if not _exists(source)]:
@@ -77,7 +77,7 @@ async def _process_all(
 
 
 async def make_tokens(settings: Settings, app_database_url: str) -> Tokens:
-    """The demo's tenant with its manager and safeguarding lead, made where missing, and a token for each."""
+    """Creates the demo's tenant, manager and safeguarding lead if they are missing. Returns a token for each user."""
     database = Database(app_database_url, most=2)
     await database.open()
     try:
@@ -95,7 +95,7 @@ def _exists(source: str) -> bool:
 
 
 def _document(processed: Sequence[ProcessedCall], system: dict[str, Any]) -> Any:
-    """One call as an object, several as a list of such."""
+    """One call as an object, several as a list of objects."""
     calls = [{**call.as_json(), "system": system} for call in processed]
     return calls[0] if len(calls) == 1 else calls
 
@@ -103,6 +103,6 @@ def _document(processed: Sequence[ProcessedCall], system: dict[str, Any]) -> Any
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="writecare demo", description="The main job: a recording in, an alert out.")
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="your own recordings; tracks of one as a.flac+b.flac")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file, as JSON")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data folder (default var/)")
     return parser

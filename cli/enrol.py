@@ -1,7 +1,7 @@
 """`./writecare enrol --tenant T --user U --role R`: a one-time code with which the person sets their password.
 
-For the first people of a tenant, and for when nobody is left who could approve. It is in the log of acts, and the
-person and the data-protection officer see it.
+It is for the first users of a tenant, and for a tenant in which nobody is left who could approve a request. The audit
+log records it, and the person and the data-protection officer can see the entry.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from comms.kernel.database import Database
 
 
 def main(argv: Sequence[str]) -> int:
-    """Makes tenant and person where missing and prints the code alone."""
+    """Creates the tenant and the user if they are missing, and prints only the code."""
     parser = command_parser("enrol", "Print a one-time code with which a person sets their password.")
-    parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; made where missing")
-    parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
+    parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; created if missing")
+    parser.add_argument("--user", required=True, metavar="U", help="the person's slug; created if missing")
     roles = [role for role in ROLES if role != "service"]
-    parser.add_argument("--role", required=True, choices=roles, metavar="R", help="the role of a person who is made")
+    parser.add_argument("--role", required=True, choices=roles, metavar="R", help="the role of a newly created user")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def make_enrolment_code(app_url: str, tenant: str, user: str, role: str) -> str:
-    """The code of that person; raises as `enrol`."""
+    """The code for that user. Raises as `enrol`."""
     database = Database(app_url, most=1)
     await database.open()
     try:

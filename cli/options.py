@@ -1,4 +1,4 @@
-"""What the commands' options have in common: `--data`, and exit code 2 for wrong use."""
+"""Options that all commands share: `--data`, and exit code 2 for wrong usage."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from comms.kernel.settings import Settings
 
 
 def command_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser that knows `--data`."""
+    """A parser with the option `--data`."""
     parser = argparse.ArgumentParser(prog=f"writecare {name}", description=description)
     parser.add_argument("--data", type=Path, metavar="DIR", help="the folder that holds all state (default var/)")
     return parser
 
 
 def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
-    """The options, or the exit code with which to end: 0 after `--help`, 2 after wrong use."""
+    """The options, or an exit code: 0 after `--help`, 2 after wrong usage."""
     try:
         return parser.parse_args(argv)
     except SystemExit as end:
@@ -24,7 +24,7 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpa
 
 
 def settings_for(options: argparse.Namespace, **overriding: Any) -> Settings:
-    """The settings of the environment, with what the command line says instead."""
+    """The settings of the environment; `overriding` replaces values from the command line."""
     overrides = {name: value for name, value in {"data_dir": options.data, **overriding}.items() if value is not None}
     settings = Settings()
     return settings.model_copy(
@@ -33,8 +33,8 @@ def settings_for(options: argparse.Namespace, **overriding: Any) -> Settings:
 
 
 def port_number(text: str) -> int:
-    """A TCP port; anything else is wrong use."""
+    """Parses a TCP port. Anything else is wrong usage."""
     number = int(text)
     if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError("from 1 to 65535")
+        raise argparse.ArgumentTypeError("must be from 1 to 65535")
     return number

@@ -1,4 +1,4 @@
-"""`./writecare rotate-keys`: adds a master key to the data folder; what is sealed from now on is sealed with it."""
+"""`./writecare rotate-keys`: adds a master key to the data folder. New data is encrypted with it."""
 
 import sys
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from comms.kernel.storage.key_service import LocalKeyFile
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the new key's id. A running instance uses it from the next object on; older keys go on opening theirs."""
-    parser = command_parser("rotate-keys", "Add a master key that seals new recordings, attachments and secrets.")
+    """Prints the new key's id. A running instance uses it for the next object; older keys still decrypt their data."""
+    parser = command_parser("rotate-keys", "Add a master key that encrypts new recordings, attachments and secrets.")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options

@@ -1,6 +1,6 @@
-"""`./writecare token --tenant T --user U --role R`: a signed token for scripts, printed alone.
+"""`./writecare token --tenant T --user U --role R`: prints only a signed token for scripts.
 
-Uses the running instance's PostgreSQL, or starts the embedded one for a moment where none runs.
+Uses the running instance's PostgreSQL; if none runs, it starts the embedded one for this command.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from instance.embedded_postgres import EmbeddedPostgres
 from instance.provisioning import Databases, connections, provision
 from instance.run_file import administrator_url, lock_data_dir, read_instance_info
 
-_LOCK_TIMEOUT_SECONDS: Final = 60.0  # for another `token` that has PostgreSQL up for a moment
+_LOCK_TIMEOUT_SECONDS: Final = 60.0  # another `token` command may run PostgreSQL for a short time
 
 
 def main(argv: Sequence[str]) -> int:
-    """Makes tenant and user where missing and prints the token."""
+    """Creates the tenant and the user if they are missing, and prints the token."""
     parser = command_parser("token", "Print a signed token of the built-in issuer.")
-    parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; made where missing")
-    parser.add_argument("--user", required=True, metavar="U", help="the person's slug; made where missing")
-    parser.add_argument("--role", required=True, choices=ROLES, metavar="R", help="the role that the token speaks with")
+    parser.add_argument("--tenant", required=True, metavar="T", help="the tenant's slug; created if missing")
+    parser.add_argument("--user", required=True, metavar="U", help="the person's slug; created if missing")
+    parser.add_argument("--role", required=True, choices=ROLES, metavar="R", help="the role in the token")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def make_token(settings: Settings, app_url: str, tenant: str, user: str, role: str) -> str:
-    """The token of that person, tenant and person made where missing; raises `invalid` for a bad slug or role."""
+    """A token for that user. Creates tenant and user if missing. Raises `invalid` for a bad slug or role."""
     database = Database(app_url, most=1)
     await database.open()
     try:
@@ -50,7 +50,7 @@ async def make_token(settings: Settings, app_url: str, tenant: str, user: str, r
 
 @contextmanager
 def role_urls(settings: Settings) -> Iterator[Databases]:
-    """Where each role logs in, PostgreSQL running until the block ends."""
+    """The connection string of each role. PostgreSQL runs until the block ends."""
     keys_dir = settings.data_dir / "keys"
     running = read_instance_info(settings.data_dir)
     if running is not None:

@@ -1,7 +1,7 @@
-"""`./writecare transcribe`: recordings in, a JSON line each out, without the rest of the system.
+"""`./writecare transcribe`: transcribes recordings to one JSON line each, without the rest of the system.
 
-Standard output carries only the lines asked for; progress and errors go to standard error. A file that fails is
-named in one line and the others continue; the exit code is then 1.
+Standard output has only the requested lines; progress and errors go to standard error. If a file fails, one line names
+it and the other files are processed; the exit code is then 1.
 """
 
 import argparse
@@ -50,9 +50,10 @@ def run_transcribe(
     rttm_dir: Path | None,
     channels: Channels = "auto",
 ) -> int:
-    """Transcribe each source; JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`; exit code.
+    """Transcribe each source. Writes JSON lines to `json_path` or standard output, RTTM files to `rttm_dir`.
 
-    Which weights, where they compute and how long a recording may be, the settings say, as they do for Ray Serve.
+    The settings say which weights are used, on which device, and how long a recording may be, as for Ray Serve.
+    Returns the exit code.
     """
     console = Console(stderr=True)
     failures: list[str] = []
@@ -68,7 +69,7 @@ def run_transcribe(
                 paths, settings, progress, failures, out=out, speakers=speakers, language=language, rttm_dir=rttm_dir,
                 channels=channels,
             )  # fmt: skip
-    except (WriteCareError, OSError) as error:  # before the first file: weights, or a place to write to
+    except (WriteCareError, OSError) as error:  # before the first file: missing weights or an output path that cannot be written
         failures.append(_error_sentence(error))
     for failure in failures:
         print(failure, file=sys.stderr)
@@ -88,7 +89,7 @@ def _transcribe_all(
     channels: Channels,
 ) -> None:
     loading = progress.add_task("loading the models", total=None)
-    # Imported here: half a minute of libraries must not stand before `--help` or a mistyped option.
+    # Imported here: the imports take half a minute, which `--help` or a mistyped option need not wait for.
     from models.artefacts import weights  # noqa: PLC0415
     from models.speech.diarization import Diarizer  # noqa: PLC0415
     from models.speech.transcription import Transcriber  # noqa: PLC0415
@@ -103,7 +104,7 @@ def _transcribe_all(
         )
         found = weights.diarization_pipeline(placement.models, placement.speech)
         diarizer = Diarizer(found, device=placement.device)
-    except (ValueError, RuntimeError) as error:  # what the libraries raise over a name or a device that is none
+    except (ValueError, RuntimeError) as error:  # raised by the libraries for an unknown model name or device
         raise unavailable(
             "models-not-loaded",
             f"The speech models cannot be loaded ({type(error).__name__}): {str(error).strip().partition(chr(10))[0]}",
@@ -147,26 +148,26 @@ def _progress(console: Console) -> Progress:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("transcribe", "Transcribe recordings: who said what, when.")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="a recording; tracks of one call as a.flac+b.flac")
-    parser.add_argument("--speakers", type=_speaker_count, help="how many people speak, where known (single track)")
+    parser.add_argument("--speakers", type=_speaker_count, help="number of speakers, if known (single track)")
     parser.add_argument("--channels", choices=get_args(Channels), default="auto", help=CHANNELS_HELP)
     parser.add_argument(
-        "--language", type=_language_code, help="what they speak (ISO 639-1, e.g. en); without it, detected"
+        "--language", type=_language_code, help="the spoken language (ISO 639-1, e.g. en); detected if not given"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
-    parser.add_argument("--rttm", type=Path, metavar="DIR", help="write an RTTM file a recording into this directory")
+    parser.add_argument("--rttm", type=Path, metavar="DIR", help="write one RTTM file per recording into this directory")
     return parser
 
 
 def _language_code(text: str) -> str:
     if re.fullmatch("[a-z]{2,3}", text) is None:
-        raise argparse.ArgumentTypeError("a code of two or three small letters")
+        raise argparse.ArgumentTypeError("must be a code of two or three lower-case letters")
     return text
 
 
 def _speaker_count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 20:
-        raise argparse.ArgumentTypeError("from 1 to 20")
+        raise argparse.ArgumentTypeError("must be from 1 to 20")
     return number
 
 

@@ -1,4 +1,4 @@
-"""`./writecare up [--port P] [--demo]`: the whole system, until Ctrl-C or SIGTERM."""
+"""`./writecare up [--port P] [--demo]`: runs the whole system until Ctrl-C or SIGTERM."""
 
 import asyncio
 import signal
@@ -13,14 +13,14 @@ from instance.launcher import Instance, running_instance
 
 
 class StoppedWhileStarting(Exception):
-    """A signal came while the system was still starting."""
+    """A stop signal arrived while the system was still starting."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs until it is told to end; exit code 0 after a clean end."""
+    """Runs until a stop signal. Exit code 0 after a clean stop."""
     parser = command_parser("up", "Start the whole system and keep it running.")
-    parser.add_argument("--port", type=port_number, metavar="P", help="where it listens (default 8080)")
-    parser.add_argument("--demo", action="store_true", help="walk the bundled sample call through it")
+    parser.add_argument("--port", type=port_number, metavar="P", help="the port to listen on (default 8080)")
+    parser.add_argument("--demo", action="store_true", help="process the bundled sample call")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         first = not stopping.is_set()
         stopping.set()
         if first and not ready.is_set():
-            raise StoppedWhileStarting  # nobody waits for the event yet
+            raise StoppedWhileStarting  # nothing waits for the event yet
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -63,8 +63,8 @@ def _print_addresses(console: Console, instance: Instance) -> None:
 
 
 def _process_sample(instance: Instance, console: Console) -> None:
-    """Walks the bundled call through the running system, so that there is an alert to look at."""
-    from cli import api_walkthrough, demo  # noqa: PLC0415 - only wanted here
+    """Processes the bundled call in the running system, so that there is an alert to look at."""
+    from cli import api_walkthrough, demo  # noqa: PLC0415 - only needed here
     from cli.call_report import print_call  # noqa: PLC0415
 
     async def walked() -> None:

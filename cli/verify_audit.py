@@ -1,6 +1,6 @@
-"""`./writecare verify-audit [--tenant T]`: whether every tenant's log of acts is as it was written.
+"""`./writecare verify-audit [--tenant T]`: checks that the audit log of every tenant is unchanged.
 
-Uses the running instance's PostgreSQL, or starts the embedded one for a moment where none runs.
+Uses the running instance's PostgreSQL; if none runs, it starts the embedded one for the check.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from models.contract.errors import conflict
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints a line a tenant; exit code 0 where all chains are whole, else 1 with the first broken place last."""
-    parser = command_parser("verify-audit", "Verify the log of acts: its chain, its seals, its anchors.")
-    parser.add_argument("--tenant", metavar="T", help="one tenant's slug; all tenants where none is named")
+    """Prints one line per tenant. Exit code 0 if all chains are intact, else 1; the last line names the first fault."""
+    parser = command_parser("verify-audit", "Verify the audit log: its chain, its seals, its anchors.")
+    parser.add_argument("--tenant", metavar="T", help="one tenant's slug; without it, all tenants")
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _verify(settings: Settings, url: str, tenant: str | None, sealer_runs: bool) -> list[str]:
-    """Prints what is found and returns what is wrong."""
+    """Prints the result of each tenant and returns the faults."""
     anchor_store = AnchorStore(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
     broken = []
     async for slug, found in verify_chains(url, anchor_store, tenant):
@@ -50,7 +50,7 @@ async def _verify(settings: Settings, url: str, tenant: str | None, sealer_runs:
 
 
 def _fault_sentence(found: Verification, sealer_runs: bool) -> str | None:
-    """Where nothing runs, acts may wait: the next start seals them."""
+    """The fault, if any. If no instance runs, entries may be unsealed: the next start seals them."""
     if found.fault is not None:
         return found.fault.sentence()
     if found.overdue and sealer_runs:

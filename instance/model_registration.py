@@ -1,7 +1,7 @@
-"""Registers the shipped model versions, once per version: `python -m instance.model_registration`, run by the launcher.
+"""Registers the shipped model versions, once per version. The launcher runs `python -m instance.model_registration`.
 
-A process of its own that ends when it is done, because MLflow takes six seconds and 250 MB to import. Where what is
-shipped has been registered before, it does not even begin: `already_registered` reads two small files.
+It is a separate process that ends when it is done, because importing MLflow takes six seconds and 250 MB. If the shipped
+versions are registered already, the launcher does not start it: `already_registered` reads only two small files.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ _MARKER_FILE: Final = "registered.json"
 
 
 def already_registered(data_dir: Path, database: str) -> bool:
-    """Whether exactly what is shipped now was registered in this `database` (its name, without password)."""
+    """Whether the shipped versions are registered in this `database` (its name, without password)."""
     marker = data_dir / "models" / _MARKER_FILE
     champions_known = (data_dir / "models" / FILE_NAME).exists()
     if not champions_known or not marker.exists():
         return False
     try:
-        known = champions(data_dir)  # a data folder that was moved or emptied names files that are gone
+        known = champions(data_dir)  # after the data folder was moved or emptied, it may name missing files
         return marker.read_text() == _fingerprint(database) and all(
             model.path is None or (model.path / MANIFEST_NAME).exists() for model in known.values()
         )
@@ -42,10 +42,10 @@ def _fingerprint(database: str) -> str:
 
 
 def main() -> int:
-    """Exit code 0 when everything shipped is registered."""
+    """Exit code 0 when all shipped versions are registered."""
     write_json_logs()
     settings = Settings()
-    assert settings.role_database_url is not None, "the launcher names MLflow's own database"
+    assert settings.role_database_url is not None, "WRITECARE_ROLE_DATABASE_URL must be set to MLflow's database"
     from models.registry.mlflow_registry import Registry  # noqa: PLC0415 - MLflow is slow to import
 
     artefacts = settings.data_dir.resolve() / "models"

@@ -1,4 +1,4 @@
-"""A child process that ends when its parent does, however that ends (Linux)."""
+"""Makes a child process end when its parent ends for any reason (Linux)."""
 
 import ctypes
 from collections.abc import Callable
@@ -7,7 +7,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def dying_with_parent(signal_number: int) -> Callable[[], None]:
-    """For `Popen(preexec_fn=…)`: the kernel sends the child this signal when its parent dies, however it dies."""
+    """For `Popen(preexec_fn=…)`: the kernel sends this signal to the child when its parent ends for any reason."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def ask_kernel() -> None:

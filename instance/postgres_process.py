@@ -1,4 +1,4 @@
-"""PostgreSQL under the launcher: the embedded server, or one that runs elsewhere; either is brought to this version."""
+"""PostgreSQL as a child of the launcher: the embedded server, or an external one. Both are migrated at the start."""
 
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ NAME: Final = "postgres"
 
 
 class PostgresProcess:
-    """Starts and provisions; knows where each role logs in once it has been started."""
+    """Starts the server and provisions it. After the start, `databases` has the connection string of each role."""
 
     name = NAME
     after: tuple[str, ...] = ()
@@ -27,14 +27,14 @@ class PostgresProcess:
 
     @property
     def databases(self) -> Databases:
-        """Where each role logs in; raises `unavailable` before the first start."""
+        """The connection string of each role. Raises `unavailable` before the first start."""
         if self._databases is None:
             raise unavailable("postgres-down", "PostgreSQL has not been started yet.")
         return self._databases
 
     @property
     def socket_dir(self) -> Path | None:
-        """Where the embedded server's socket lies; None for a server elsewhere."""
+        """The directory of the embedded server's socket. None for an external server."""
         if self._external_url is not None:
             return None
         return Path(self._server.url().rpartition("?host=")[2].partition("&")[0])
@@ -52,7 +52,7 @@ class PostgresProcess:
                 maintenance_url=self._server.url("postgres"),
             )  # fmt: skip
         except BaseException:
-            self._server.stop()  # else the next try would find the cluster taken by this server
+            self._server.stop()  # otherwise the cluster would still be in use at the next try
             raise
 
     def alive(self) -> bool:
@@ -62,7 +62,7 @@ class PostgresProcess:
         return self.alive() and self._databases is not None
 
     def request_stop(self) -> None:
-        """Nothing yet: it goes last, when nobody uses it any more."""
+        """Does nothing: PostgreSQL stops last, when no other process uses it."""
 
     def end(self) -> None:
         if self._external_url is None:

@@ -1,9 +1,9 @@
-"""Makes the database fit for use: roles, databases, extension, job queue, migrations. Idempotent, run at every start.
+"""Prepares the database: roles, databases, extension, job queue, migrations. Idempotent; runs at every start.
 
-Eight roles log in (house rule): `wcc_owner` for migrations alone, `wcc_app` for the API, `wcc_relay` for the outbox,
-`wcc_worker` for jobs, `wcc_sealer` for the chain of acts, `wcc_sender` for what leaves for elsewhere, `wcc_keeper` for
-the months of tables and for retention, `wcc_mlflow` for the model registry's own database. None is a superuser and none
-but the owner owns a table, so that row-level security binds them all.
+Eight roles log in: `wcc_owner` only for migrations, `wcc_app` for the API, `wcc_relay` for the outbox, `wcc_worker` for
+jobs, `wcc_sealer` for the audit chain, `wcc_sender` for webhooks and mail, `wcc_keeper` for monthly partitions and
+retention, `wcc_mlflow` for the model registry's own database. None is a superuser and only the owner owns tables, so
+row-level security applies to all others.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from models.contract.errors import WriteCareError, unavailable
 
 MIGRATIONS = Path(__file__).parents[1] / "comms" / "migrations"
 ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender", "wcc_keeper", "wcc_mlflow")
-_LOCK = 0x77636331  # one provisioner at a time
+_LOCK = 0x77636331  # advisory lock: one provisioner at a time
 
 
 @dataclass(frozen=True)
 class Databases:
-    """Where each role logs in. `repr` is not to be logged: the strings carry passwords."""
+    """The connection string of each role. Do not log `repr`: the strings contain passwords."""
 
     administrator: str
     owner: str
@@ -52,11 +52,11 @@ def _as_role(url: str, role: str, password: str, database: str | None = None) ->
 
 
 def _passwords(keys_dir: Path) -> dict[str, str]:
-    """The roles' passwords, made where missing and kept in the data folder for this user's eyes alone."""
+    """The roles' passwords. Missing ones are generated; they are stored in the data folder, readable only by this user."""
     keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = keys_dir / "database.json"
     kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    if lacking := [role for role in ROLES if role not in kept]:  # all at the first start, a new role's later
+    if lacking := [role for role in ROLES if role not in kept]:  # all roles at the first start, later only new roles
         kept |= {role: secrets.token_urlsafe(24) for role in lacking}
         fresh = keys_dir / "database.json.new"
         fresh.touch(mode=0o600)
@@ -66,7 +66,7 @@ def _passwords(keys_dir: Path) -> dict[str, str]:
 
 
 def connections(administrator_url: str, keys_dir: Path) -> Databases:
-    """The connection strings of all roles, without touching the database."""
+    """The connection strings of all roles. Does not connect to the database."""
     passwords = _passwords(keys_dir)
     database = urlsplit(administrator_url).path.lstrip("/")
     return Databases(
@@ -85,9 +85,9 @@ def connections(administrator_url: str, keys_dir: Path) -> Databases:
 def prepare(
     administrator_url: str, keys_dir: Path, *, operator_tenant: str = "operator", maintenance_url: str | None = None
 ) -> Databases:
-    """Makes roles and databases where they are missing, without tables: where a backup is restored into.
+    """Creates missing roles and databases, but no tables: a backup can be restored into them.
 
-    As `provision` otherwise.
+    Apart from that as `provision`.
     """
     try:
         return _prepared(administrator_url, keys_dir, operator_tenant, maintenance_url)
@@ -98,12 +98,12 @@ def prepare(
 def provision(
     administrator_url: str, keys_dir: Path, *, operator_tenant: str = "operator", maintenance_url: str | None = None
 ) -> Databases:
-    """Brings the database to this version and returns where each role logs in.
+    """Migrates the database to this version and returns the connection string of each role.
 
     `operator_tenant` is the slug of the tenant that runs the installation (migration 0027).
 
-    `maintenance_url` is where the administrator connects to make the database itself (embedded server only);
-    raises `unavailable` where the server cannot be reached or is too old.
+    `maintenance_url`: connection string with which the administrator creates the database itself (only for the
+    embedded server). Raises `unavailable` if the server cannot be reached or is too old.
     """
     try:
         databases = _prepared(administrator_url, keys_dir, operator_tenant, maintenance_url)
@@ -139,7 +139,7 @@ def _unreachable(error: psycopg.OperationalError) -> WriteCareError:
 
 
 def libpq_environment(url: str) -> dict[str, str]:
-    """What PostgreSQL's own programs (psql, pg_dump, pg_restore) read from the environment to log in there."""
+    """The environment variables with which PostgreSQL's own programs (psql, pg_dump, pg_restore) log in."""
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE",
              "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}  # fmt: skip
     found = conninfo_to_dict(url)
@@ -162,8 +162,8 @@ def _make_roles(admin: psycopg.Connection, passwords: dict[str, str]) -> None:
         statement = sql.SQL("alter role {} " if exists else "create role {} ").format(sql.Identifier(role))
         attributes = sql.SQL("login nosuperuser nocreatedb nocreaterole nobypassrls password {}")
         admin.execute(statement + attributes.format(sql.Literal(passwords[role])))
-    # Planned once for any value: over months the planner thinks a plan for each value cheaper, since it cannot foresee
-    # that all but one are left out, and then takes longer to plan than to read (docs/decisions/0029).
+    # One generic plan for all values. For partitioned tables the planner estimates that a plan per value is cheaper, because
+    # it cannot foresee that all partitions but one are pruned; it then plans longer than it reads (docs/decisions/0029).
     admin.execute("alter role wcc_app set plan_cache_mode = force_generic_plan")
 
 
@@ -184,7 +184,7 @@ def _create_base_schema(admin: psycopg.Connection, database: str) -> None:
 
 
 def _make_job_queue(owner: psycopg.Connection) -> None:
-    """procrastinate's tables, in a schema of their own; jobs carry ids alone, so no row-level security there."""
+    """Creates procrastinate's tables in their own schema. Jobs carry only ids, so they need no row-level security."""
     if owner.execute("select 1 from pg_namespace where nspname = 'procrastinate'").fetchone() is not None:
         return
     owner.execute("create schema procrastinate")
@@ -202,9 +202,9 @@ def steps() -> Iterator[tuple[int, str, str]]:
 
 
 def migrate(owner: psycopg.Connection) -> list[str]:
-    """Applies what is not yet applied, all in the caller's transaction; returns the names. Forward only.
+    """Applies the missing migrations in the caller's transaction and returns their names. There is no downgrade.
 
-    Raises `unavailable` where an applied migration was changed afterwards or the database is newer than the program.
+    Raises `unavailable` if an applied migration was changed later, or if the database is newer than the program.
     """
     owner.execute(
         "create table if not exists schema_migrations (number integer primary key, name text not null, "

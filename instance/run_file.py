@@ -1,4 +1,4 @@
-"""Which instance runs in a data folder: one at a time, and where it is to be found (`DIR/run.json`)."""
+"""Locks a data folder for one instance, and stores how to reach that instance (`DIR/run.json`)."""
 
 import fcntl
 import os
@@ -17,26 +17,26 @@ from models.contract.records import Record
 
 RUN_FILE: Final = "run.json"
 _LOCK_FILE: Final = "run.lock"
-_LOCK_TIMEOUT_SECONDS: Final = 0.5  # whoever only asks who runs here is gone at once
+_LOCK_TIMEOUT_SECONDS: Final = 0.5  # a command that only checks for a running instance holds the lock for less time
 
 
 class InstanceInfo(Record):
-    """Where a running instance is to be found; read by `token`, `database-url` and other programs."""
+    """How to reach a running instance. Read by `token`, `database-url` and other programs."""
 
     pid: int
     port: int
     address: str
     serve_port: int
     serve_url: str
-    ray_address: str | None  # None until the models stand
+    ray_address: str | None  # None until the models are ready
     postgres_socket_dir: str | None
 
 
 @contextmanager
 def lock_data_dir(data_dir: Path, timeout_seconds: float = _LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
-    """Holds the data folder until the block ends; raises `conflict` (`data-in-use`) where another process has it.
+    """Locks the data folder until the block ends. Raises `conflict` (`data-in-use`) if another process holds it.
 
-    The kernel frees the lock when the process dies, however it dies.
+    The kernel releases the lock when the process ends for any reason.
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = _open_lock(data_dir)
@@ -46,7 +46,7 @@ def lock_data_dir(data_dir: Path, timeout_seconds: float = _LOCK_TIMEOUT_SECONDS
             if time.monotonic() > deadline:
                 raise conflict(
                     "data-in-use",
-                    f"Another instance runs in {data_dir}: end it, or name another folder with --data.",
+                    f"Another instance runs in {data_dir}: stop it, or name another folder with --data.",
                 )
             time.sleep(0.05)
         yield
@@ -55,12 +55,12 @@ def lock_data_dir(data_dir: Path, timeout_seconds: float = _LOCK_TIMEOUT_SECONDS
 
 
 def is_locked(data_dir: Path) -> bool:
-    """Whether an instance holds the data folder now."""
+    """Whether an instance holds the lock of the data folder now."""
     if not (data_dir / _LOCK_FILE).exists():
         return False
     lock = _open_lock(data_dir)
     try:
-        return not _try_lock(lock, fcntl.LOCK_SH)  # shared: two who ask at once do not mistake each other for it
+        return not _try_lock(lock, fcntl.LOCK_SH)  # shared: two checks at the same time do not see each other as an instance
     finally:
         os.close(lock)
 
@@ -78,7 +78,7 @@ def _try_lock(lock: int, lock_mode: int) -> bool:
 
 
 def write_instance_info(data_dir: Path, running: InstanceInfo) -> None:
-    """Lays `run.json`, whole or not at all, for this user's eyes alone."""
+    """Writes `run.json` atomically, readable only by this user."""
     temporary_file = data_dir / f".{RUN_FILE}.new"
     temporary_file.touch(mode=0o600)
     temporary_file.write_text(running.model_dump_json(indent=2) + "\n")
@@ -86,12 +86,12 @@ def write_instance_info(data_dir: Path, running: InstanceInfo) -> None:
 
 
 def delete_instance_info(data_dir: Path) -> None:
-    """The instance has ended."""
+    """Deletes `run.json` when the instance ends."""
     (data_dir / RUN_FILE).unlink(missing_ok=True)
 
 
 def read_instance_info(data_dir: Path) -> InstanceInfo | None:
-    """The instance that runs in this data folder; None where none does, also where one died and left its file."""
+    """The running instance of this data folder. None if none runs, even if a killed one left its file."""
     try:
         found = InstanceInfo.model_validate_json((data_dir / RUN_FILE).read_text())
     except (OSError, ValidationError):
@@ -100,7 +100,7 @@ def read_instance_info(data_dir: Path) -> InstanceInfo | None:
 
 
 def administrator_url(settings: Settings, running: InstanceInfo) -> str:
-    """The administrator's connection string of a running instance; it bypasses row-level security."""
+    """The administrator's connection string of a running instance. It bypasses row-level security."""
     if running.postgres_socket_dir is None:
         if settings.database_url is None:
             raise unavailable("database-unnamed", "The instance runs on a database that DATABASE_URL names: set it.")

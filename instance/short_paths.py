@@ -1,4 +1,4 @@
-"""Short paths for sockets and for Ray's own files: a socket's path ends at 107 bytes, data folders may lie deep."""
+"""Short directories for sockets and Ray's files: a socket path has at most 107 bytes, a data folder's may be longer."""
 
 import hashlib
 import os
@@ -8,14 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-_LONGEST: Final = 16  # below a longer one Ray's sockets would pass the limit
+_LONGEST: Final = 16  # below a longer directory Ray's sockets would exceed the limit
 
 
 def short_dir(data_dir: Path, purpose: str) -> Path:
-    """An empty directory of our own, the same for a data folder and purpose every time.
+    """An empty directory for a data folder and purpose; the same path every time.
 
-    What a predecessor that was killed left there is gone: the caller holds the data folder, so that nobody else
-    uses it. Where somebody else has taken the name, another is made.
+    Deletes what a killed predecessor left there: the caller holds the lock of the data folder, so no other process
+    uses it. If another user owns this path, a new directory is created.
     """
     digest = hashlib.sha256(f"{os.getuid()}:{data_dir.resolve()}:{purpose}".encode()).hexdigest()[:10]
     parent = tempfile.gettempdir()

@@ -1,8 +1,8 @@
-"""The processes under the launcher: started in order, watched, started again when they die, ended together.
+"""Starts the launcher's child processes in order, watches them, restarts them when they end, and stops them together.
 
-One thread starts all of them and outlives them, for the kernel ties a child's life (`dying_with_parent`) to the
-thread that made it. A child that keeps dying is tried again with growing pauses; one that leans on another waits
-for it, and is started anew when that one had to be.
+One thread starts all children and outlives them, because the kernel ties a child's life (`dying_with_parent`) to the
+thread that created it. A child that keeps ending is restarted with growing pauses. A process that depends on another
+waits until that one is ready, and is restarted when that one was restarted.
 """
 
 import os
@@ -23,7 +23,7 @@ from models.contract.errors import WriteCareError, unavailable
 _TICK_SECONDS: Final = 0.1
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-_STABLE_SECONDS: Final = 60.0  # after so long the pauses begin anew
+_STABLE_SECONDS: Final = 60.0  # after so long without an end, the pauses are short again
 _GRACE_SECONDS: Final = 20.0
 _MOST_LOG_BYTES: Final = 16 << 20
 _TRIES_AT_START: Final = 3
@@ -32,11 +32,11 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class SupervisedProcess(Protocol):
-    """Something that runs and can be asked whether it does."""
+    """A child that the supervisor can start, check and stop."""
 
     name: str
-    after: tuple[str, ...]  # who must be ready before it is started
-    restarts_with: tuple[str, ...]  # of those, who cannot be replaced under it: then it is started anew too
+    after: tuple[str, ...]  # names of the processes that must be ready before this one starts
+    restarts_with: tuple[str, ...]  # those of `after` whose restart also restarts this one
 
     def start(self) -> None: ...
     def alive(self) -> bool: ...
@@ -47,7 +47,7 @@ class SupervisedProcess(Protocol):
 
 
 class ChildProcess:
-    """A Python process of ours with its log file. `command` and `environment` are asked anew at every start."""
+    """A Python process with its own log file. `command` and `environment` are called at every start."""
 
     def __init__(
         self,
@@ -77,8 +77,8 @@ class ChildProcess:
         try:
             self._process = subprocess.Popen(
                 list(self._command()), env=dict(self._environment()), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,  # Ctrl-C is for the launcher, which ends its children in order
-                preexec_fn=dying_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one system call, nothing of Python's
+                start_new_session=True,  # Ctrl-C goes only to the launcher, which stops its children in order
+                preexec_fn=dying_with_parent(signal.SIGKILL),  # noqa: PLW1509 - only one system call, no Python locks
             )  # fmt: skip
         finally:
             os.close(log)
@@ -99,7 +99,7 @@ class ChildProcess:
         try:
             self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            _log.warning("child did not end in time and is killed", child=self.name)
+            _log.warning("child did not end in time and was killed", child=self.name)
             self._process.kill()
             self._process.wait()
 
@@ -108,7 +108,7 @@ class ChildProcess:
 
 
 class OneShotProcess(ChildProcess):
-    """A process that does one thing and ends: ready once it ended well, started again where it did not."""
+    """A process that does one task and ends. It is ready when it exits with code 0; otherwise it is restarted."""
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() in (None, 0)
@@ -119,18 +119,18 @@ class OneShotProcess(ChildProcess):
 
 @dataclass
 class _ChildState:
-    """What the supervisor knows of a child."""
+    """The supervisor's state of a child."""
 
     child: SupervisedProcess
     failures: int = 0
-    restart_at: float = 0.0  # not before this moment
+    restart_at: float = 0.0  # not before this time
     started: float | None = None  # None: not running
     was_ready: bool = False
 
 
 @dataclass
 class Supervisor:
-    """Keeps the children alive, in the order given, from `start` to `stop`. `report_progress` hears of each that is ready."""
+    """Keeps the children running, in this order, from `start` to `stop`. Calls `report_progress` for each ready child."""
 
     children: Sequence[SupervisedProcess]
     report_progress: Callable[[str], None]
@@ -147,7 +147,7 @@ class Supervisor:
         self._thread.start()
 
     def wait_ready(self, seconds: float) -> None:
-        """Returns when all are ready; raises `unavailable` where one keeps dying, or after `seconds`."""
+        """Returns when all are ready. Raises `unavailable` if one keeps ending, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not all(state.was_ready for state in self._states):
             failing = next((r.child.name for r in self._states if r.failures >= _TRIES_AT_START), None)
@@ -160,12 +160,12 @@ class Supervisor:
             time.sleep(0.02)
 
     def require_running(self) -> None:
-        """Raises `unavailable` where the thread that watches the children has ended."""
+        """Raises `unavailable` if the thread that watches the children has ended."""
         if not self._thread.is_alive():
-            raise unavailable("supervisor-ended", "Nobody watches the parts any more: start it again.")
+            raise unavailable("supervisor-ended", "The supervisor has stopped, so failed processes are not restarted: restart the system.")
 
     def stop(self) -> None:
-        """Ends all: whoever uses a thing before the thing."""
+        """Stops all children. A child is stopped before the children it depends on."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -180,11 +180,11 @@ class Supervisor:
             self._stop_all()
 
     def _check_child_safely(self, state: _ChildState) -> None:
-        """Nothing that goes wrong with one child, or with telling of it, may leave the others unwatched."""
+        """Checks one child and logs any error, so that the other children are still watched."""
         try:
             self._check_child(state)
         except Exception as error:
-            # the class alone: a driver's message may carry a connection string
+            # only the class: a driver's message may contain a connection string
             _log.error("watching a child failed", child=state.child.name, error=type(error).__name__)
 
     def _check_child(self, state: _ChildState) -> None:
@@ -223,7 +223,7 @@ class Supervisor:
                 other.started, other.was_ready = None, False
 
     def _stop_all(self) -> None:
-        """The last to lean on others first; those that nobody leans on any more end side by side."""
+        """Stops children on which no running child depends; several at a time if possible."""
         left = [state.child for state in self._states if state.started is not None]
         while left:
             names = {name for child in left for name in child.after}

@@ -1,8 +1,8 @@
-"""Decided: whether an analysis is worth a person's eyes, and what they must be shown. Pure.
+"""Decides whether an analysis raises an alert, and builds the alert with its evidence. Pure functions.
 
-A concern that reached its shipped threshold is put before a person, except where a long call holds a single weak one:
-among hundreds of turns some reach the threshold by chance. The call's transcript still marks it. The software raises a
-concern and never says that abuse happened.
+A concern that reached its shipped threshold is shown to a person. One exception: a long call with a single weak concern,
+because among hundreds of turns some reach the threshold by chance. The call's transcript still marks that concern. The
+software raises a concern; it never says that abuse happened.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ _WEAK_PROBABILITY: Final = 0.5  # probability of a concern below which one turn 
 
 
 def warrants_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
-    """Whether a call whose turns voice these concerns, a sequence a turn, is put before a person.
+    """Whether a call raises an alert. `concerns` holds the concerns of each turn, one sequence per turn.
 
-    Any concern is enough in a call of up to 40 turns; in a longer one a critical or a likely concern is, and so are two
-    turns with a concern, which support each other.
+    In a call of up to 40 turns any concern is enough. In a longer call a critical or a likely concern is enough, and
+    so are two turns with a concern, because they support each other.
     """
     turns_with_concerns = [turn for turn in concerns if turn]
     if len(concerns) <= _LONG_CALL_TURNS or len(turns_with_concerns) != 1:
@@ -33,10 +33,10 @@ def warrants_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
 
 
 def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID, analysis_id: UUID) -> NewAlert | None:
-    """The alert that `analysis` calls for, None where `warrants_alert` says no.
+    """The alert of `analysis`, or None if `warrants_alert` is False.
 
-    One piece of evidence a turn and category, in the order of the call; the alert's severity is the highest and its
-    probability that of its likeliest concern.
+    It has one piece of evidence per turn and category, in the order of the call. Its severity is the highest of its
+    concerns, and its probability is that of the most likely concern.
     """
     evidence = tuple(
         NewEvidence(

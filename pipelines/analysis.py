@@ -1,4 +1,4 @@
-"""Read: a conversation becomes an analysis. The model calls run side by side where none needs another's answer."""
+"""Analyses a conversation. Model calls that do not need each other's result run in parallel."""
 
 import asyncio
 
@@ -13,7 +13,8 @@ async def analyse(
 ) -> Analysis:
     """One analysed turn per turn, in order; `models` names the versions that gave the answers.
 
-    `recognised_language` is the language that a recogniser heard; not `complete`: something of the call was not understood at all.
+    `recognised_language` is the language that the speech recogniser detected. `complete` is False if part of the call
+    could not be transcribed.
     """
     language = await asyncio.to_thread(detect_coverage, conversation, recognised_language=recognised_language)
     assessments, sentiments, actions = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""The models of speech in this very process: what the command line runs, without Ray."""
+"""Runs the speech models in the current process, without Ray. The command line uses it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pipelines.model_protocols import Samples
 
 
 class SpeechInProcess:
-    """Implements `pipelines.model_protocols.SpeechModels`; both models leave Python's lock while they compute."""
+    """Implements `pipelines.model_protocols.SpeechModels`. Both models release the GIL while they compute."""
 
     def __init__(self, transcriber: Transcriber, diarizer: Diarizer) -> None:
         self._transcriber = transcriber

@@ -1,9 +1,9 @@
-"""Messages read for safeguarding as calls are, as the worker calls it: batch after batch, under consent.
+"""Assesses messages for safeguarding, in batches, if the senders consent. The worker calls it.
 
-A batch is taken, shown to the models with the turns around each message, and kept in one transaction with the alerts
-that it calls for. Consent is asked before the models see a word and again, locked, where the reading is kept. A
-worker killed anywhere leaves what it took to come due again (docs/decisions/0020). Which words moved the model is
-found later (`pipelines/message_explanation.py`, docs/decisions/0025).
+A batch is claimed, given to the models with the turns around each message, and stored in one transaction with its
+alerts. Consent is checked before the models get any text, and again, with a lock, when the assessment is stored. If a
+worker is killed, its claimed messages become due again (docs/decisions/0020). Evidence spans are found later
+(`pipelines/message_explanation.py`, docs/decisions/0025).
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from pipelines.recording_processing import WORKER
 
 DueItem = TypeVar("DueItem", bound=DueMessage)
 
-_BATCHES: Final = 8  # of a job: then it is another tenant's turn
-_MOST_TRIES_IN_BATCH: Final = 2  # what failed so often is read alone: it may be what the others' reading failed of
+_BATCHES: Final = 8  # of one job; then other tenants' jobs run
+_MOST_TRIES_IN_BATCH: Final = 2  # after so many failures an item is processed in a batch of its own: it may be the cause of the failure
 _CONVERSATION_ROLES: Final = {
     "care_manager": "manager", "care_worker": "care_worker", "resident": "resident", "external": "family",
 }  # fmt: skip
@@ -37,13 +37,13 @@ _CONVERSATION_ROLES: Final = {
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is read together: the messages, and their conversations' turns, those withheld already left empty."""
+    """Messages that are assessed together, and the turns of their conversations; withheld turns are empty already."""
 
     due: tuple[DueMessage, ...]
     turns: tuple[MessageTurn, ...]
 
     def conversations(self) -> list[tuple[MessageTurn, ...]]:
-        """The turns, a conversation each, in the order of writing."""
+        """The turns, one tuple per conversation, in the order of writing."""
         found: dict[UUID, list[MessageTurn]] = {}
         for turn in self.turns:
             found.setdefault(turn.conversation_id, []).append(turn)
@@ -51,9 +51,10 @@ class _Batch:
 
 
 async def assess_messages(ctx: AppContext, models: Callable[[], Models], tenant_id: UUID) -> bool:
-    """Reads what is due in the tenant, as much as fits in a job; returns whether more may be.
+    """Assesses due messages of the tenant, up to the limit of one job. Returns True if more may be due.
 
-    `models` gives a fresh view of the models for each batch. Raises what they raised, having read what it could.
+    `models` returns a new view of the models for each batch. An error of the models is raised after all other batches
+    were assessed.
     """
     actor = Actor(tenant_id, WORKER, "service")
     async with ctx.database.acting_as(actor) as conn:
@@ -68,13 +69,13 @@ async def assess_messages(ctx: AppContext, models: Callable[[], Models], tenant_
             for batch_items in split_retried(due)
             if (failure := await captured_error(_assess_batch(ctx, models(), actor, batch_items))) is not None
         ]
-        if failures:  # of some: the others were read all the same
+        if failures:  # of some batches; the others were assessed all the same
             raise failures[0]
     return True
 
 
 async def captured_error(work: Awaitable[None]) -> WriteCareError | None:
-    """What it raised, if it did: others' work goes on."""
+    """Awaits `work` and returns the error it raised, if any, so that the caller can continue with other work."""
     try:
         await work
     except WriteCareError as error:
@@ -83,7 +84,7 @@ async def captured_error(work: Awaitable[None]) -> WriteCareError | None:
 
 
 async def _withhold_unpermitted(conn: Connection, claimed: Sequence[DueMessage]) -> list[DueMessage] | None:
-    """Of what was taken that which may be read; the rest is put off. None where nothing was taken."""
+    """The claimed messages that may be assessed; the others are postponed. None if nothing was claimed."""
     if not claimed:
         return None
     senders = sorted({one.sender_id for one in claimed})
@@ -97,7 +98,7 @@ async def _withhold_unpermitted(conn: Connection, claimed: Sequence[DueMessage])
 
 
 def split_retried(due: Sequence[DueItem]) -> list[list[DueItem]]:
-    """What is to be worked on together: all, but for what failed before, which comes last and each by itself."""
+    """Splits due items into batches: all together, except those that failed before: they come last, one per batch."""
     rarely_tried = [one for one in due if one.tries <= _MOST_TRIES_IN_BATCH]
     return ([rarely_tried] if rarely_tried else []) + [[one] for one in due if one.tries > _MOST_TRIES_IN_BATCH]
 
@@ -111,7 +112,7 @@ async def _assess_batch(ctx: AppContext, models: Models, actor: Actor, due: Sequ
 
 
 async def load_permitted_turns(conn: Connection, due: Sequence[DueMessage]) -> tuple[MessageTurn, ...]:
-    """What is due with the turns around it; words that their sender does not permit to be analysed stand empty."""
+    """The due messages with the turns around them. Turns whose sender does not permit analysis are empty."""
     turns = await load_turns(conn, due)
     around = sorted({turn.sender_id for turn in turns if not turn.due and turn.sender_id is not None})
     without_consent = {answer.user_id for answer in await permissions(conn, around, "analyse") if not answer.permitted}
@@ -123,7 +124,7 @@ async def load_permitted_turns(conn: Connection, due: Sequence[DueMessage]) -> t
 
 async def _run_models(models: Models, batch: _Batch) -> list[MessageAssessment]:
     conversations = batch.conversations()
-    if not conversations:  # retention took them
+    if not conversations:  # retention deleted them
         return []
     with_text = [turn for turns in conversations for turn in turns if turn.due and turn.current and turn.text.strip()]
     scored, vectors = await asyncio.gather(
@@ -146,7 +147,7 @@ async def _run_models(models: Models, batch: _Batch) -> list[MessageAssessment]:
 async def _embed_messages(
     models: Models, with_text: Sequence[MessageTurn]
 ) -> dict[tuple[UUID, int], tuple[float, ...]]:
-    """Where the meaning of each message lies; what is a file alone has none."""
+    """The embedding of each message. A message that is only a file has none."""
     if not with_text:
         return {}
     rows = await models.embed([turn.text for turn in with_text])
@@ -181,7 +182,7 @@ def _message_assessment(
 
 
 def to_conversation(turns: Sequence[MessageTurn]) -> Conversation:
-    """As the models read a conversation: who somebody is, they know by role alone."""
+    """The conversation in the form that the models take: it names people only by their role."""
     people = {
         str(turn.sender_id): _CONVERSATION_ROLES.get(turn.role or "", "other") for turn in turns if turn.sender_id
     }

@@ -1,7 +1,8 @@
-"""Which words of a message moved the model, found once its alert is up: patient work, for what an alert cites alone.
+"""Finds the evidence spans of messages that an alert cites. Runs after the alert was raised, at low priority.
 
-By deletion, which reads the message a dozen times (`models/text/evidence.py`): the dearest of all that is done with a
-message, and the one that gives way. Consent is asked as for reading, before and, locked, when kept.
+The spans are found by deletion, which scores a message about a dozen times (`models/text/evidence.py`). This is the most
+expensive step for a message, so it gives way to all others. Consent is checked as for the assessment: before the models
+run, and again, with a lock, when the spans are stored.
 """
 
 from collections.abc import Sequence
@@ -21,19 +22,19 @@ from pipelines.message_assessment import captured_error, load_permitted_turns, s
 from pipelines.model_protocols import Models
 from pipelines.recording_processing import WORKER
 
-_BATCHES: Final = 8  # of a job: then it is another tenant's turn
-_CONTEXT_TURNS: Final = 3  # the message and two before it: as many as deletion looks at
+_BATCHES: Final = 8  # of one job; then other tenants' jobs run
+_CONTEXT_TURNS: Final = 3  # the message and the two before it: deletion uses no more
 
 
 @dataclass(frozen=True)
 class _CitedMessage:
-    """A cited message, last of the few turns that the models are shown of it, and what an alert says of it."""
+    """A cited message as the last of a few turns that the models get, and what the alert says about it."""
 
     turns: tuple[MessageTurn, ...]
     evidence: tuple[UnexplainedEvidence, ...]
 
     def assessments(self) -> tuple[TurnAssessment, ...]:
-        """What was found when it was judged, as `explain` takes it: the concerns at the last turn."""
+        """The first assessment, in the form that `explain` takes: the concerns belong to the last turn."""
         concerns = tuple(
             Concern(
                 category=piece.category, severity=piece.severity, probability=piece.probability,
@@ -45,9 +46,9 @@ class _CitedMessage:
         return (*(quiet for _ in self.turns[1:]), TurnAssessment(scores={}, concerns=concerns))
 
     def spans(self, explained: TurnAssessment, version: str) -> dict[UUID, tuple[MessageSpan, ...]]:
-        """The spans of each piece of evidence, by its id; `explained`: the last turn's, concerns in the same order.
+        """The spans of each piece of evidence, by its id. `explained`: the last turn's concerns, in the same order.
 
-        None of what another version of the model raised: this one's reasons were not that one's.
+        A concern that another model version raised gets no spans: this version's reasons are not that version's reasons.
         """
         return {
             piece.id: tuple(
@@ -62,10 +63,10 @@ class _CitedMessage:
 
 
 async def explain_messages(ctx: AppContext, models: Models, tenant_id: UUID) -> bool:
-    """Explains evidence that waits for it in the tenant, the newest first; returns whether more may wait.
+    """Explains waiting evidence of the tenant, the newest first. Returns True if more may be waiting.
 
-    While messages wait to be read it explains one piece alone. Raises what the models raised: what was taken comes due
-    again.
+    While messages wait for their assessment, it explains only one piece. Raises the errors of the models; claimed
+    evidence becomes due again.
     """
     actor = Actor(tenant_id, WORKER, "service")
     for _ in range(_BATCHES):
@@ -103,7 +104,7 @@ async def _explain(ctx: AppContext, models: Models, actor: Actor, claimed: Seque
 
 
 async def _load_citations(conn: Connection, claimed: Sequence[UnexplainedEvidence]) -> list[_CitedMessage]:
-    """What may be shown to the models of what was taken, a message each."""
+    """The claimed evidence by message, reduced to what the models may read."""
     senders = sorted({piece.sender_id for piece in claimed})
     without_consent = {answer.user_id for answer in await permissions(conn, senders, "analyse") if not answer.permitted}
     pieces: dict[tuple[UUID, int], list[UnexplainedEvidence]] = {}
@@ -126,7 +127,7 @@ def _with_context(
 
 
 async def _senders_without_consent(conn: Connection, citations: Sequence[_CitedMessage]) -> set[UUID]:
-    """Those whose words were shown and who permit that no more."""
+    """The senders of messages shown to the models who have withdrawn their consent since."""
     shown = {
         turn.sender_id for citation in citations for turn in citation.turns if turn.text and turn.sender_id is not None
     }

@@ -1,7 +1,7 @@
-"""What a pipeline needs of the models, said once: served by Ray (`serving/served_models.py`) or held in process.
+"""The model interfaces that the pipelines use. Ray serves the models (`serving/served_models.py`), or the process does.
 
-An implementation lives for one piece of work: `versions` names the version behind every answer it gave, so that
-what is stored can be replayed years later even where a champion changed half way.
+An implementation is used for one piece of work. `versions` names the model version behind every answer it gave, so
+that a stored result can be reproduced years later, even if a champion changed half way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,52 +26,52 @@ Samples = NDArray[np.float32]  # mono, 16 kHz, [-1, 1]
 
 
 class SpeechModels(Protocol):
-    """From sound to words and voices. Every method raises `unavailable` where it is to be tried again later."""
+    """Speech recognition and diarization. Every method raises `unavailable` if the caller must retry later."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Capability name -> version, of all answers given so far."""
+        """Capability name -> version, for all answers given so far."""
         ...
 
     async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
-        """Words with times and confidences, no speakers yet; `names` are who takes part, to be spelt right.
+        """Words with times and confidences, without speakers. `names` are the participants' names, for their spelling.
 
-        `language`: an ISO 639-1 code where the caller knows it, else it is detected.
+        `language` is an ISO 639-1 code. If it is None, the language is detected.
         """
         ...
 
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
     ) -> tuple[SpeakerTurn, ...]:
-        """Who is heard when; `speakers` is how many, where that is known, `most_speakers` a bound on it."""
+        """Which speaker talks when. `speakers` is the number of speakers if known, `most_speakers` an upper bound."""
         ...
 
 
 class Models(SpeechModels, Protocol):
-    """Speech, and the reading of what was said."""
+    """The speech models and the text models."""
 
     async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
-        """One assessment a turn, in order, each concern with its evidence."""
+        """One assessment per turn, in order. Each concern has its evidence."""
         ...
 
     async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
-        """Of each conversation one answer a turn, in order: what is urgent, so without the concerns' evidence."""
+        """For each conversation one result per turn, in order. Without evidence spans, because this call must be fast."""
         ...
 
     async def explain(
         self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
-        """The same assessments, each concern with its evidence: a dozen times the work of judging the turn."""
+        """The same assessments, with the evidence of each concern. Costs about twelve times as much as scoring the turn."""
         ...
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
-        """One a turn, in order."""
+        """One sentiment per turn, in order."""
         ...
 
     async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]: ...
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Rows of 384, L2-normalised, one a text."""
+        """Rows of 384 numbers, L2-normalised, one row per text."""
         ...
 
     async def risk(

@@ -1,9 +1,9 @@
-"""The walk of one recording, as the worker calls it: transcribed, read, decided. Idempotent at every step.
+"""Processes one recording for the worker: transcribe, analyse, raise an alert if needed. Every step is idempotent.
 
-Two transactions leave something behind (docs/decisions/0007): the transcript, then everything that was read from it
-with the recording's state. Consent is asked before each stage's work and again, locked, in the transaction that
-stores. A worker killed anywhere leaves a state from which the next one goes on; one that finds the work done, or
-the recording deleted meanwhile, changes nothing.
+Two transactions write results (docs/decisions/0007): the first stores the transcript; the second stores the analysis,
+the alert and the recording's state. Consent is checked before each stage, and again, with a lock, in the transaction
+that stores. If a worker is killed, the next one continues from the stored state. If the work is already done, or the
+recording was deleted meanwhile, nothing changes.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from pipelines.analysis import analyse
 from pipelines.model_protocols import Models
 from pipelines.track_transcription import TranscribedCall, transcribe_call, transcribe_tracks
 
-WORKER = UUID(int=0)  # the worker is nobody: it acts as the tenant's own service
+WORKER = UUID(int=0)  # the worker has no user account: it acts as a service of the tenant
 
 _CONVERSATION_ROLES = {
     "care_manager": "manager", "care_worker": "care_worker", "resident": "resident",
@@ -52,7 +52,7 @@ _CONVERSATION_ROLES = {
 
 @dataclass(frozen=True)
 class _RecordedCall:
-    """A recording with who can be heard on it: per track where each has one, else everybody."""
+    """A recording and who can be heard on it: one user per track if each has a track, else all participants."""
 
     recording: Recording
     attendees: tuple[Attendee, ...]
@@ -65,13 +65,13 @@ class _RecordedCall:
         return next(one for one in self.attendees if one.participant_id == participant_id)
 
     def recorded_users(self) -> tuple[UUID, ...]:
-        """Whose words are on it."""
+        """The users whose speech is on the recording."""
         if self.is_mixed:
             return tuple(one.user_id for one in self.attendees)
         return tuple(self.attendee(track.participant_id).user_id for track in self.recording.tracks)
 
     def labels(self) -> dict[str, UUID]:
-        """What each participant is called in the transcript; people of the same name are numbered."""
+        """The name of each participant in the transcript. People with the same name are numbered."""
         labels: dict[str, UUID] = {}
         for one in self.attendees:
             label, count = one.display_name, 2
@@ -82,10 +82,10 @@ class _RecordedCall:
 
 
 async def process_recording(ctx: AppContext, models: Models, tenant_id: UUID, recording_id: UUID) -> None:
-    """Walks the recording from sound to alert; does nothing where that has been done.
+    """Processes the recording from audio to alert. Does nothing if that is already done.
 
-    What cannot be mended by trying again parks the recording with the reason, for a person; `unavailable` is
-    raised, for the job queue to try again.
+    An error that a retry cannot fix parks the recording with the reason, for a person to decide. `unavailable` is
+    raised, and the job queue retries.
     """
     actor = Actor(tenant_id, WORKER, "service")
     try:
@@ -101,7 +101,7 @@ async def process_recording(ctx: AppContext, models: Models, tenant_id: UUID, re
 
 
 async def park_recording(ctx: AppContext, tenant_id: UUID, recording_id: UUID, reason: str) -> None:
-    """Leaves the recording for a person, who sees `reason` (a problem's slug); a deleted one stays deleted."""
+    """Parks the recording for a person, who sees `reason` (the slug of a problem). A deleted one stays deleted."""
     actor = Actor(tenant_id, WORKER, "service")
     async with ctx.database.acting_as(actor) as conn:
         await park(conn, actor, recording_id, reason)
@@ -113,11 +113,11 @@ async def _load(ctx: AppContext, actor: Actor, recording_id: UUID) -> _RecordedC
         return _RecordedCall(recording, await list_attendees(conn, recording.session_id))
 
 
-# --- transcribed ---------------------------------------------------------------------------------------------------
+# --- transcription -------------------------------------------------------------------------------------------------
 
 
 async def _load_or_transcribe(ctx: AppContext, models: Models, actor: Actor, call: _RecordedCall) -> StoredTranscript:
-    """The recording's transcript: the one that is there, else a new one."""
+    """The recording's stored transcript; if there is none, transcribes and stores a new one."""
     recording_id = call.recording.id
     async with ctx.database.acting_as(actor) as conn:
         if (stored := await find_transcript(conn, recording_id)) is not None:
@@ -146,7 +146,7 @@ async def _load_or_transcribe(ctx: AppContext, models: Models, actor: Actor, cal
 
 
 async def _decode_track(ctx: AppContext, actor: Actor, recording: Recording, position: int) -> DecodedAudio:
-    """A file's tracks: one where it is a person's own, else as whoever sent it said, or as its channels show."""
+    """The tracks of a file: one if the file is one person's track, else as the uploader stated or the channels show."""
     [track] = [one for one in recording.tracks if one.position == position]
     channels: Channels = track.channels if track.participant_id is None else "mix"
     settings = ctx.settings
@@ -162,7 +162,7 @@ async def _transcribe_tracks(
 ) -> TranscribedCall:
     names = tuple(one.display_name for one in call.attendees)
     if call.is_mixed:
-        # One person alone in the list of a mixed recording is whoever brought it, not a count of voices.
+        # One participant in the list of a mixed recording is the person who uploaded it, not a number of speakers.
         most = len(call.attendees) if len(call.attendees) > 1 else None
         return await transcribe_call(tracks[0].tracks, models, most_speakers=most, names=names)
     owner = {participant: label for label, participant in call.labels().items()}
@@ -172,7 +172,7 @@ async def _transcribe_tracks(
 
 
 def _propose_speakers(call: _RecordedCall, transcript: Transcript) -> list[SpeakerProposal]:
-    """Who the voices of a mixed recording may be; on tracks it is certain."""
+    """Proposes which participant each speaker of a mixed recording is. With one track per person this is certain."""
     if not call.is_mixed:
         return []
     turns = [Turn(speaker=utterance.speaker, text=utterance.text) for utterance in transcript.utterances]
@@ -188,13 +188,13 @@ def _propose_speakers(call: _RecordedCall, transcript: Transcript) -> list[Speak
     ]
 
 
-# --- read and decided ------------------------------------------------------------------------------------------------
+# --- analysis and alert ----------------------------------------------------------------------------------------------
 
 
 async def _analyse_and_store(
     ctx: AppContext, models: Models, actor: Actor, call: _RecordedCall, stored: StoredTranscript
 ) -> None:
-    """Reads the transcript and keeps what was found, with the alert it calls for, in one transaction."""
+    """Analyses the transcript. Stores the analysis and its alert, if there is one, in one transaction."""
     recording_id = call.recording.id
     async with ctx.database.acting_as(actor) as conn:
         if await find_analysis(conn, recording_id) is not None:
@@ -227,7 +227,7 @@ async def _store_analysis(
 ) -> None:
     analysis_id = await save_analysis(
         conn, actor, recording_id, transcription_id=stored.id, analysis=analysis,
-        # The seed's `confidence_level`: how well the words were heard that everything else rests on.
+        # How reliably the words were recognised. The contract calls it `confidence_level`.
         confidence_level=stored.confidence_score if stored.confidence_score is not None else 1.0,
     )  # fmt: skip
     alert = alert_for(analysis, recording_id=recording_id, transcription_id=stored.id, analysis_id=analysis_id)
@@ -241,12 +241,12 @@ async def _mark_ready_if_processing(conn: Connection, actor: Actor, recording_id
 
 
 def _has_unwritten_language(stored: StoredTranscript) -> bool:
-    """Whether some of the call was in a language that could not be written down."""
+    """Whether part of the call was in a language that could not be transcribed."""
     return any(stretch.reason.startswith("language_") for stretch in stored.transcript.not_understood)
 
 
 def _permitted_conversation(call: _RecordedCall, stored: StoredTranscript, permitting: frozenset[UUID]) -> Conversation:
-    """What the models may read: words of people who do not permit it stand empty in their place."""
+    """What the models may read: turns of people who do not permit analysis are empty, but keep their position."""
     user_of = {one.participant_id: one.user_id for one in call.attendees}
     turns = [
         Turn(
@@ -265,15 +265,15 @@ def _conversation_role(one: Attendee) -> str:
     return _CONVERSATION_ROLES.get(one.role) or _CONVERSATION_ROLES.get(one.participant_type, "other")
 
 
-# --- what may be done ------------------------------------------------------------------------------------------------
+# --- consent ---------------------------------------------------------------------------------------------------------
 
 
 async def _users_permitting(
     conn: Connection, call: _RecordedCall, purpose: Purpose, *, locked: bool = False
 ) -> frozenset[UUID]:
-    """Who permits the purpose now; raises `refused` where that leaves nothing to work on.
+    """The users who permit the purpose now. Raises `refused` if no speech remains that may be processed.
 
-    On a mixed track nobody's words can be told apart beforehand, so that one person's no stops it for all.
+    On a mixed track the speakers cannot be separated beforehand, so one person's refusal stops the processing for all.
     """
     recorded_users = call.recorded_users()
     answers: Sequence[Permission] = (
@@ -284,7 +284,7 @@ async def _users_permitting(
     permitting = frozenset(answer.user_id for answer in answers if answer.permitted)
     if not permitting or (call.is_mixed and len(permitting) < len(set(recorded_users))):
         slug = "no-lawful-basis" if any(one.reason == "no-lawful-basis" for one in answers) else "consent-missing"
-        raise refused(slug, f"Not everybody who is heard permits to {purpose}: GET the recording's consent-status.")
+        raise refused(slug, f"Consent to {purpose} is missing for a recorded person: GET the recording's consent-status.")
     return permitting
 
 
@@ -293,13 +293,13 @@ def _is_permitted(call: _RecordedCall, participant_id: UUID | None, permitting: 
 
 
 async def _refuse_withdrawn_consent(now: frozenset[UUID], before: frozenset[UUID]) -> None:
-    """Somebody took their word back while the models worked: what was made of it is dropped, the rest done again."""
+    """Raises `unavailable` if consent was withdrawn while the models ran: results are discarded, processing restarts."""
     if not before <= now:
-        raise unavailable("consent-changed", "Somebody withdrew while the recording was processed: it starts again.")
+        raise unavailable("consent-changed", "Consent was withdrawn during processing: it starts again.")
 
 
 async def _require_processing(conn: Connection, recording_id: UUID) -> None:
-    """The recording was deleted (or parked) while the models worked: nothing of it may appear any more."""
+    """Raises `refused` if the recording was deleted or parked while the models ran: no result may be stored."""
     status = (await lock_recording(conn, recording_id)).status
     if status != "processing":
-        raise refused("recording-not-processing", f"The recording is {status} by now: nothing was kept.")
+        raise refused("recording-not-processing", f"The recording is now {status}: no result was stored.")

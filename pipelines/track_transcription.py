@@ -1,7 +1,7 @@
-"""From a recording's tracks to its transcript: the models of speech, called in their order.
+"""Makes a transcript from a recording's tracks: calls the speech models in the right order.
 
-On the walk: the worker, the model API and `./writecare transcribe` all call this; it knows no database and no Ray.
-Recognition and diarization of a single track run side by side.
+The worker, the model API and `./writecare transcribe` use it. It depends on neither the database nor Ray.
+Recognition and diarization of a single track run in parallel.
 """
 
 import asyncio
@@ -30,9 +30,10 @@ class TranscribedCall:
 def decode_call(
     sources: Sequence[Path | BinaryIO], *, max_seconds: float, channels: Channels, allow_unconfined: bool = False
 ) -> list[DecodedAudio]:
-    """Decode the files of one call. Of several files each is a track, unless the caller wants their channels apart.
+    """Decode the files of one call. If there are several files, each is a track, unless `channels` says otherwise.
 
-    Raises as `models.audio.decoder.decode`, and `too_large` (`audio-too-long`) where all tracks together are too much.
+    Raises the errors of `models.audio.decoder.decode`, and `too_large` (`audio-too-long`) if all tracks together
+    are too long.
     """
     wanted: Channels = "mix" if channels == "auto" and len(sources) > 1 else channels
     decoded: list[DecodedAudio] = []
@@ -51,7 +52,7 @@ async def transcribe_call(
     names: Sequence[str] = (),
     language: str | None = None,
 ) -> TranscribedCall:
-    """Transcribe a call whose speakers nobody has named: one track is diarized; of several, each is one speaker's."""
+    """Transcribe a call without speaker names. A single track is diarized; of several tracks, each is one speaker."""
     if len(tracks) == 1:
         return await transcribe_single_track(
             tracks[0], speech, speakers=speakers, most_speakers=most_speakers, names=names, language=language
@@ -71,8 +72,8 @@ async def transcribe_single_track(
 ) -> TranscribedCall:
     """Transcribe a call on one track (float32[n], 16 kHz mono).
 
-    `speakers` is their number where it is known, `most_speakers` its bound; `names` are who takes part,
-    `language` what they speak, where it is known.
+    `speakers` is the number of speakers if it is known, `most_speakers` an upper bound. `names` are the names of the
+    participants, `language` is the spoken language if it is known.
     """
     duration = len(samples) / SAMPLE_RATE
     (transcription, first), (turns, second) = await asyncio.gather(
@@ -100,9 +101,9 @@ async def transcribe_tracks(
     names: Sequence[str] = (),
     language: str | None = None,
 ) -> TranscribedCall:
-    """Transcribe a call with one track a participant (each float32[n], 16 kHz mono, aligned in time).
+    """Transcribe a call with one track per participant (each float32[n], 16 kHz mono, aligned in time).
 
-    A track is a speaker, so nothing is diarized; `labels` name the speakers, one a track, each different.
+    Each track is one speaker, so nothing is diarized. `labels` name the speakers, one per track, all different.
     """
     duration = max((len(track) for track in tracks), default=0) / SAMPLE_RATE
     total = sum(len(track) for track in tracks) / SAMPLE_RATE
@@ -119,7 +120,7 @@ async def transcribe_tracks(
 async def _transcribe_sequentially(
     tracks: Sequence[Samples], speech: SpeechModels, names: Sequence[str], language: str | None
 ) -> list[Transcription]:
-    # One recogniser takes all processors: side by side the tracks would only fill memory.
+    # One recogniser uses all processors. Recognising tracks in parallel would only need more memory.
     return [await speech.transcribe(track, names, language) for track in tracks]
 
 
@@ -143,7 +144,7 @@ def _merge_tracks(
 
 
 def _main_language(transcriptions: Sequence[Transcription]) -> str:
-    """The language of the tracks; of several the one that is spoken longest."""
+    """The language of the tracks. If they differ, the language that is spoken longest."""
     seconds: dict[str, float] = defaultdict(float)
     for one in transcriptions:
         seconds[one.language] += sum(end - start for start, end in one.speech)
@@ -165,9 +166,9 @@ async def transcribe_source(
     channels: Channels = "auto",
     language: str | None = None,
 ) -> tuple[dict[str, Any], tuple[StageTiming, ...]]:
-    """Transcribe a file, or the tracks of one call as `a.flac+b.flac`; the contract's JSON shape, and the timings.
+    """Transcribe a file, or the tracks of one call given as `a.flac+b.flac`. Returns the contract's JSON, and timings.
 
-    Raises `WriteCareError` as `decode_call`, and `FileNotFoundError` and its kin for a path that fails.
+    Raises the `WriteCareError`s of `decode_call`, and `OSError` (such as `FileNotFoundError`) for an unusable path.
     """
     paths = source_paths(source)
     reading = asyncio.to_thread(
@@ -182,14 +183,14 @@ async def transcribe_source(
 
 
 def source_paths(source: str) -> list[Path]:
-    """The files that a source names: itself where such a file exists, else the tracks that `+` joins."""
+    """The files that a source names: the source itself if such a file exists, else the tracks joined by `+`."""
     if Path(source).exists():
         return [Path(source)]
     return [Path(part) for part in source.split("+")]
 
 
 def rttm(transcript: dict[str, Any], name: str) -> str:
-    """The utterances as NIST RTTM lines (one a stretch of speech); utterances without a speaker are left out."""
+    """The utterances as NIST RTTM lines, one per stretch of speech. Utterances without a speaker are left out."""
     lines = []
     for utterance in transcript["utterances"]:
         if utterance["speaker"] is None:

@@ -1,4 +1,4 @@
-"""The Serve application: the model API and the deployments behind it. Ray imports `build` by its path."""
+"""The Serve application: the model API and its deployments. Ray imports `build` by its path."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from serving.placement import ReplicaSettings
 
 
 def build(arguments: dict[str, str]) -> Application:
-    """The application graph; called by Ray in a process of its own, which reads its settings like every other."""
-    del arguments  # Ray passes what the configuration names: nothing
+    """Builds the application graph. Ray calls this in a separate process, which reads the settings like every other."""
+    del arguments  # Ray passes the arguments of the configuration, which has none
     placement = ReplicaSettings.of(Settings())
     configured_deployments: tuple[Any, ...] = (
         deployments.TranscriptionDeployment,

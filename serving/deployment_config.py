@@ -1,7 +1,7 @@
-"""From champions to running replicas: what the models' process tells Ray Serve.
+"""Builds the Ray Serve configuration from the champions and deploys it.
 
-Deployed declaratively: Ray imports the application by its path, and what may change under running replicas (the
-champions) stands in each deployment's `user_config` alone. Changing nothing else, an update restarts no replica.
+The configuration is declarative: Ray imports the application by its path. What may change while replicas run (the
+champions) is only in each deployment's `user_config`, so an update restarts no replica.
 """
 
 import time
@@ -22,7 +22,7 @@ Champions = Mapping[str, ResolvedModel]
 
 IMPORT_PATH: Final = "serving.application:build"
 
-# deployment -> the registered models that it holds
+# deployment -> the registered models that it loads
 MODELS_BY_DEPLOYMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "safeguarding": ("safeguarding", "sentiment", "turn_encoder"),
     "sentiment": ("sentiment", "turn_encoder"),
@@ -35,7 +35,7 @@ _log: Final = structlog.get_logger(__name__)
 
 
 def serve_config(champions: Mapping[str, ResolvedModel], model_cpus: float) -> dict[str, Any]:
-    """What Ray Serve is told, as its REST API and `serve deploy` take it (`ServeDeploySchema`)."""
+    """The configuration in the form that Serve's REST API and `serve deploy` take (`ServeDeploySchema`)."""
     described = []
     for name, share in CPU_SHARES.items():
         one: dict[str, Any] = {"name": name, "ray_actor_options": {"num_cpus": round(share * model_cpus, 4)}}
@@ -46,14 +46,14 @@ def serve_config(champions: Mapping[str, ResolvedModel], model_cpus: float) -> d
 
 
 def resolve_champions(settings: Settings) -> Champions:
-    """The champions of this data folder; raises `unavailable` where an artefact is not what it was."""
+    """The champions of this data folder. Raises `unavailable` if an artefact does not match its digest."""
     return champions(settings.data_dir)
 
 
 def champions_file_version(settings: Settings) -> tuple[int, int] | None:
-    """What changes whenever the champions do (inode and time of the file); None where the shipped versions serve.
+    """Changes whenever the champions change (inode and time of the file). None if the shipped versions are used.
 
-    Reading the champions checks the digest of every artefact, which is too dear to do each second.
+    Resolving the champions checks the digest of every artefact, which is too expensive for every second.
     """
     try:
         found = (settings.data_dir / "models" / FILE_NAME).stat()
@@ -63,13 +63,13 @@ def champions_file_version(settings: Settings) -> tuple[int, int] | None:
 
 
 def resolve_if_changed(settings: Settings, deployed: Champions) -> Champions | None:
-    """The champions where they are others than those deployed; else, or where they cannot be read, None."""
+    """The champions if they differ from those deployed. None if they are equal or cannot be read."""
     try:
         found = resolve_champions(settings)
     except (WriteCareError, OSError, ValueError) as error:
-        _log.error("champions cannot be read; the present ones go on", error=type(error).__name__)
+        _log.error("champions cannot be read; the deployed ones stay", error=type(error).__name__)
         return None
-    # Where the same files lie is no reason to load them again.
+    # A changed path of the same files is no reason to load them again.
     changed = {name: (m.version, m.sha256) for name, m in found.items()} != {
         name: (m.version, m.sha256) for name, m in deployed.items()
     }
@@ -77,9 +77,9 @@ def resolve_if_changed(settings: Settings, deployed: Champions) -> Champions | N
 
 
 def deploy(wanted: Champions, model_cpus: float) -> None:
-    """Tells Serve's controller the whole configuration, as its REST API would; returns at once.
+    """Sends the whole configuration to Serve's controller, as its REST API does. Returns at once.
 
-    (That API lives in Ray's dashboard, which would be one more open door and 120 MB.)
+    That API is part of Ray's dashboard, which would open one more port and use 120 MB.
     """
     schema = ServeDeploySchema.model_validate(serve_config(wanted, model_cpus))
     context._get_global_client().deploy_apps(schema)
@@ -87,7 +87,7 @@ def deploy(wanted: Champions, model_cpus: float) -> None:
 
 
 def wait_until_running(deadline: float, stopping: Event) -> None:
-    """Returns when every deployment answers (or `stopping` is set); raises `unavailable` where one cannot."""
+    """Returns when every deployment answers, or `stopping` is set. Raises `unavailable` if one cannot start."""
     client = context._get_global_client()
     while not stopping.wait(0.1):
         status = client.get_serve_details()["applications"].get(APPLICATION, {})
@@ -95,5 +95,5 @@ def wait_until_running(deadline: float, stopping: Event) -> None:
             return
         if status.get("status") in ("DEPLOY_FAILED", "UNHEALTHY") or time.monotonic() > deadline:
             told = {name: one["message"][-600:] for name, one in status.get("deployments", {}).items()}
-            _log.error("models did not come up", status=status.get("status"), message=status.get("message"), told=told)
-            raise unavailable("models-down", "The models did not come up; the log of the models' process says why.")
+            _log.error("models did not start", status=status.get("status"), message=status.get("message"), told=told)
+            raise unavailable("models-down", "The models did not start; the log of the models process says why.")

@@ -1,10 +1,10 @@
-"""Ray Serve's deployments: one a capability, each a thin door to a class of `models/`.
+"""The Ray Serve deployments: one for each capability, each a thin wrapper around a class of `models/`.
 
-A replica is told by `user_config` which versions to hold (the champions, resolved once for all replicas) and loads
-them in `reconfigure`; when a person promotes another version, the same method changes it under the replica, which
-goes on answering from the old one until the new one stands. Replicas start as forks (`instance/fork_server.py`).
+`user_config` tells a replica which model versions to load: the champions, resolved once for all replicas. The replica
+loads them in `reconfigure`. When a person promotes another version, Ray calls `reconfigure` again; the replica answers
+with the old version until the new one is loaded. Replicas start as forks (`instance/fork_server.py`).
 
-Text models compute with one thread each: three of them read a conversation side by side, and on a busy machine two
+Text models compute with one thread each. Three of them process a conversation in parallel, and on a busy machine two
 threads that wait for each other at every step are ten times slower than one.
 """
 
@@ -62,7 +62,7 @@ def _turn_encoder(champions: Champions, placement: ReplicaSettings) -> TurnEncod
 
 @serve.deployment(name="transcription", max_ongoing_requests=1)
 class TranscriptionDeployment:
-    """Words out of sound; one recording at a time, for a recording takes all the processors it is given."""
+    """Speech recognition. One recording at a time, because a recording uses all processors that it gets."""
 
     def __init__(self, placement: ReplicaSettings) -> None:
         found = weights.whisper(placement.models, placement.speech)
@@ -72,7 +72,7 @@ class TranscriptionDeployment:
     async def transcribe(
         self, samples: Samples, names: Sequence[str], language: str | None
     ) -> ReplicaResult[Transcription]:
-        """`samples`: float32[n], 16 kHz mono; `names` of who takes part; `language` where the caller knows it."""
+        """`samples`: float32[n], 16 kHz mono. `names` of the participants. `language`, if the caller knows it."""
         model = self._transcriber
         versions = {"transcription": model.version}
         return await asyncio.to_thread(
@@ -82,7 +82,7 @@ class TranscriptionDeployment:
 
 @serve.deployment(name="diarization", max_ongoing_requests=1)
 class DiarizationDeployment:
-    """Who is heard when; one recording at a time."""
+    """Which speaker talks when. One recording at a time."""
 
     def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(max(1, placement.threads // 2))  # it runs beside recognition
@@ -92,7 +92,7 @@ class DiarizationDeployment:
     async def diarize(
         self, samples: Samples, speakers: int | None, most_speakers: int | None
     ) -> ReplicaResult[tuple[SpeakerTurn, ...]]:
-        """`samples`: float32[n], 16 kHz mono; `speakers`: how many are heard, `most_speakers`: a bound on it."""
+        """`samples`: float32[n], 16 kHz mono. `speakers`: number of speakers, `most_speakers`: upper bound."""
         model, most = self._diarizer, most_speakers or DEFAULT_MAX_SPEAKERS
         versions = {"diarization": model.version}
         return await asyncio.to_thread(
@@ -102,9 +102,9 @@ class DiarizationDeployment:
 
 @serve.deployment(name="safeguarding", max_ongoing_requests=64)
 class SafeguardingDeployment:
-    """Concerns of every turn, with severity, calibrated probability and the words that moved it.
+    """Concerns of every turn with severity, calibrated probability and evidence spans.
 
-    For messages the feeling too, of the same pass of the encoder, and evidence apart.
+    For messages it also scores sentiment in the same encoder pass; their evidence is a separate call.
     """
 
     def __init__(self, placement: ReplicaSettings) -> None:
@@ -126,13 +126,13 @@ class SafeguardingDeployment:
     async def score_with_evidence(
         self, conversations: list[Conversation]
     ) -> list[ReplicaResult[tuple[TurnAssessment, ...]]]:
-        """One assessment a turn, in order."""
+        """One assessment per turn, in order."""
         return await asyncio.to_thread(
             capture_results, self._models.safeguarding.score_many_with_evidence, conversations, self._versions
         )
 
     async def score(self, conversations: list[Conversation]) -> ReplicaResult[list[tuple[AnalysedTurn, ...]]]:
-        """Of each conversation one answer a turn, in order, without evidence."""
+        """For each conversation one result per turn, in order, without evidence."""
         models, versions = self._models, self._versions
         reported_versions = versions | {"sentiment": models.sentiment.version}
         return await asyncio.to_thread(capture_result, lambda: models.score_many(conversations), reported_versions)
@@ -140,7 +140,7 @@ class SafeguardingDeployment:
     async def explain(
         self, conversations: list[Conversation], assessments: list[Sequence[TurnAssessment]]
     ) -> ReplicaResult[list[tuple[TurnAssessment, ...]]]:
-        """The same assessments, each concern with its evidence."""
+        """The same assessments, with the evidence of each concern."""
         safeguarding, versions = self._models.safeguarding, self._versions
         return await asyncio.to_thread(
             capture_result, lambda: safeguarding.explain(conversations, assessments), versions
@@ -149,7 +149,7 @@ class SafeguardingDeployment:
 
 @serve.deployment(name="sentiment", max_ongoing_requests=64)
 class SentimentDeployment:
-    """The feeling in every turn's words."""
+    """The sentiment of every turn."""
 
     def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
@@ -165,13 +165,13 @@ class SentimentDeployment:
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
     async def predict(self, conversations: list[Conversation]) -> list[ReplicaResult[tuple[Sentiment, ...]]]:
-        """One sentiment a turn, in order."""
+        """One sentiment per turn, in order."""
         return await asyncio.to_thread(capture_results, self._model.predict_many, conversations, self._versions)
 
 
 @serve.deployment(name="actions", max_ongoing_requests=64)
 class ActionsDeployment:
-    """The commitments that were voiced."""
+    """Action items: what somebody in the conversation promised to do."""
 
     def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
@@ -194,7 +194,7 @@ class ActionsDeployment:
 
 @serve.deployment(name="summarisation", max_ongoing_requests=64)
 class SummarisationDeployment:
-    """Two or three sentences, each citing its turns; written by the home's own language model where there is one."""
+    """Two or three sentences; each cites its turns. The home's own language model writes them, if it has one."""
 
     def __init__(self, placement: ReplicaSettings) -> None:
         self._summary_writer = placement.writer
@@ -205,7 +205,7 @@ class SummarisationDeployment:
     async def summarise(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment]
     ) -> ReplicaResult[Summary]:
-        """`assessments`: one a turn of `conversation`."""
+        """`assessments`: one per turn of `conversation`."""
         model, writer = self._model, self._summary_writer
         if writer is None:
             versions = {"summarisation": model.version}
@@ -217,13 +217,13 @@ class SummarisationDeployment:
         if answer.value is None:
             return ReplicaResult(None, {"summarisation": model.version}, answer.error)
         if answer.value.reason is not None:
-            _log.warning("summary quoted, not written", conversation=conversation.id, reason=answer.value.reason)
+            _log.warning("summary is extracted from the turns, the language model wrote none", conversation=conversation.id, reason=answer.value.reason)
         return ReplicaResult(answer.value.summary, {"summarisation": answer.value.version})
 
 
 @serve.deployment(name="risk", max_ongoing_requests=64)
 class RiskDeployment:
-    """The level of a whole conversation."""
+    """The risk level of a whole conversation."""
 
     async def reconfigure(self, champions: Champions) -> None:
         self._model = await asyncio.to_thread(RiskModel.load, _artefact_dir(champions, "risk"))
@@ -231,7 +231,7 @@ class RiskDeployment:
     async def predict(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
     ) -> ReplicaResult[Risk]:
-        """`assessments` and `sentiments`: one a turn of `conversation`."""
+        """`assessments` and `sentiments`: one per turn of `conversation`."""
         model = self._model
         versions = {"risk": model.version}
         return await asyncio.to_thread(
@@ -241,7 +241,7 @@ class RiskDeployment:
 
 @serve.deployment(name="embedding", max_ongoing_requests=64)
 class EmbeddingDeployment:
-    """Texts as vectors of 384."""
+    """Texts as vectors of 384 numbers."""
 
     def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
@@ -249,7 +249,7 @@ class EmbeddingDeployment:
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
     async def embed(self, requests: list[list[str]]) -> list[ReplicaResult[Samples]]:
-        """A request's texts become rows of 384, each of length 1."""
+        """Each request's texts become rows of 384 numbers, each row of length 1."""
         versions = {"embedding": self._model.version}
         return await asyncio.to_thread(capture_results, self._embed_all, requests, versions)
 

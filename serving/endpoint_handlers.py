@@ -1,6 +1,6 @@
-"""What each call of the model API asks of the models: request in, response record out, no HTTP.
+"""Answers each endpoint of the model API by calling the models: request in, response record out, no HTTP.
 
-The table `HANDLERS` follows `models/contract/endpoints.py`; `transcribe` stands apart, since its input is sound.
+The table `HANDLERS` follows `models/contract/endpoints.py`. `transcribe` is separate, because its input is audio.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from serving.served_models import ServedModels
 
 
 async def analyze_transcript(models: ServedModels, request: ConversationRequest) -> Analysis:
-    """Everything the models say of it."""
+    """The complete analysis of the conversation."""
     return await analyse(request.conversation(), models)
 
 
 async def detect_safeguarding(models: ServedModels, request: ConversationRequest) -> SafeguardingResponse:
-    """Concerns by turn."""
+    """Concerns per turn."""
     conversation = request.conversation()
     turns = await models.score_with_evidence(conversation)
     return SafeguardingResponse(
@@ -44,7 +44,7 @@ async def detect_safeguarding(models: ServedModels, request: ConversationRequest
 
 
 async def analyse_sentiment(models: ServedModels, request: ConversationRequest) -> SentimentResponse:
-    """The feeling by turn."""
+    """Sentiment per turn."""
     conversation = request.conversation()
     sentiments = await models.sentiment(conversation)
     turns = tuple(TurnSentiment(sentiment=one) for one in sentiments)
@@ -54,7 +54,7 @@ async def analyse_sentiment(models: ServedModels, request: ConversationRequest) 
 
 
 async def extract_actions(models: ServedModels, request: ConversationRequest) -> ActionItemsResponse:
-    """Commitments that were voiced."""
+    """Action items: what somebody promised to do."""
     conversation = request.conversation()
     actions = await models.actions(conversation)
     return ActionItemsResponse(
@@ -63,7 +63,7 @@ async def extract_actions(models: ServedModels, request: ConversationRequest) ->
 
 
 async def generate_summary(models: ServedModels, request: ConversationRequest) -> SummaryResponse:
-    """A summary that cites its turns."""
+    """A summary; each sentence cites its turns."""
     conversation = request.conversation()
     summary = await models.summarise(conversation, await models.score_with_evidence(conversation))
     return SummaryResponse(
@@ -72,7 +72,7 @@ async def generate_summary(models: ServedModels, request: ConversationRequest) -
 
 
 async def analyse_compliance(models: ServedModels, request: ConversationRequest) -> ComplianceResponse:
-    """Duties that may arise."""
+    """Legal duties that may arise."""
     conversation = request.conversation()
     matters = compliance_matters(await models.score_with_evidence(conversation))
     return ComplianceResponse(
@@ -81,7 +81,7 @@ async def analyse_compliance(models: ServedModels, request: ConversationRequest)
 
 
 async def _language_fields(conversation: Conversation) -> dict[str, Any]:
-    """What every reading says of the conversation's language."""
+    """The language fields that every response has."""
     return dict(await asyncio.to_thread(detect_coverage, conversation))
 
 
@@ -110,7 +110,7 @@ async def transcribe(
     speakers: int | None,
     language: str | None = None,
 ) -> TranscribeResponse:
-    """Who said what, when. One track is diarized; of several, each is one speaker's."""
+    """Who said what, when. A single track is diarized; of several tracks, each is one speaker."""
     tracks = [track for one in files for track in one.tracks]
     made = await transcribe_call(tracks, models, speakers=speakers, language=language)
     return TranscribeResponse(source=source, sound=tuple(one.info.sound for one in files), **dict(made.transcript))

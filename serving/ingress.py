@@ -1,9 +1,9 @@
-"""The model API's own door (`/api/ai/*`): Ray Serve's ingress, on Serve's port.
+"""The HTTP application of the model API (`/api/ai/*`). It runs as Ray Serve's ingress on Serve's own port.
 
-The platform comes here through `comms` (which forwards) or directly; either way the token is checked here, and the
-lawful ground where the body is read, before any model sees a word. Declared from the same table as the door in
-`comms` (`models/contract/endpoints.py`). A single call is the request itself, a batch `{"items": […]}`, an error an
-item.
+Clients call it through `comms`, which forwards, or directly. In both cases the ingress checks the token, and checks the
+lawful basis after it has read the body and before a model gets any text. It uses the same endpoint table as `comms`
+(`models/contract/endpoints.py`). The body is one request, or a batch `{"items": […]}`; in a batch each item has its
+own error.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ from serving.served_models import ServedModels, deployment_handles
 
 RequestModel = TypeVar("RequestModel", bound=Record)
 
-_CONCURRENT_ITEMS: Final = 16  # items of one batch that are with the models at a time: the next caller waits no longer
+_CONCURRENT_ITEMS: Final = 16  # items of one batch that the models process at a time, so that a large batch does not delay other callers
 _CONNECTIONS: Final = 4
 _UPLOAD_FORM: Final = FormLimits(
     files=frozenset({"audio", "items"}), fields=frozenset(TranscribeRequest.model_fields), most=MOST_ITEMS
@@ -67,7 +67,7 @@ _UPLOAD_FORM: Final = FormLimits(
 
 @dataclass(frozen=True)
 class IngressState:
-    """What the ingress holds open."""
+    """Open resources of the ingress replica: database pool, token verifier, deployment handles, decoders."""
 
     settings: Settings
     database: Database
@@ -77,13 +77,13 @@ class IngressState:
 
 
 def build_app() -> FastAPI:
-    """The ASGI application; Ray calls this in the ingress replica, whose settings the launcher laid out."""
+    """Builds the ASGI application. Ray calls this in the ingress replica; the launcher has set its environment."""
     settings = Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.role_database_url is None:
-            raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
+            raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: set it to the database URL of wcc_app.")
         database = Database(settings.role_database_url.get_secret_value(), most=_CONNECTIONS)
         await database.open()
         verifier = Verifier.open(settings.data_dir / "keys", settings.issuer)
@@ -99,7 +99,7 @@ def build_app() -> FastAPI:
     app = FastAPI(
         title="WriteCareConnect models", version="0.1.0", lifespan=lifespan, redoc_url=None, docs_url=None,
         redirect_slashes=False,
-        description="The model endpoints. Sign in with `Authorization: Bearer <token>`; name a lawful ground.",
+        description="The model endpoints. Sign in with `Authorization: Bearer <token>`; name a lawful basis.",
     )  # fmt: skip
     install_problem_handlers(app)
     described = {route.name: route for route in declared.routes if isinstance(route, APIRoute)}
@@ -123,7 +123,7 @@ MODEL_API: Final = serve.deployment(name=INGRESS, max_ongoing_requests=256)(serv
 
 
 async def _healthz() -> dict[str, str]:
-    """Whether this door stands; whether the models do, each call says."""
+    """Liveness check. It does not check the models: a call to an unavailable model answers 503."""
     return {"status": "ok"}
 
 
@@ -151,7 +151,7 @@ def _endpoint_handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Any]]
 
 
 async def _embed_question(request: Request) -> SearchVector:
-    """Where the meaning of a search lies, for whoever may search; the words are not kept, nor logged."""
+    """Embeds a search text. The caller must be allowed to search. The text is neither stored nor logged."""
     ingress_state: IngressState = request.app.state.ingress_state
     actor = await authenticate(
         ingress_state.database, ingress_state.verifier, bearer_of(request.headers.get("authorization"))
@@ -166,7 +166,7 @@ async def _embed_question(request: Request) -> SearchVector:
 
 
 async def _answer_item(ingress_state: IngressState, actor: Actor, endpoint: Endpoint, body: Any) -> Record:
-    """One item: its shape, its ground, then its reading."""
+    """Answers one item: validates it, checks its lawful basis, calls the models."""
     request = _validated(endpoint.request, body)
     await _check_lawful_basis(ingress_state, actor, request, endpoint)
     record: Record = await endpoint_handlers.HANDLERS[endpoint.call](ServedModels(ingress_state.handles), request)
@@ -181,7 +181,7 @@ async def _check_lawful_basis(
 
 
 async def _transcribe(ingress_state: IngressState, actor: Actor, request: Request, endpoint: Endpoint) -> Any:
-    """Multipart: `audio` parts are one call's tracks, or `items` parts are calls of their own."""
+    """Answers a multipart request: `audio` parts are the tracks of one call, `items` parts are separate calls."""
     async with parse_form(request, ingress_state.settings.data_dir, _UPLOAD_FORM) as form:
         options = _validated(TranscribeRequest, dict(form.fields))
         tracks = [sent for sent in form.files if sent.name == "audio"]
@@ -191,7 +191,7 @@ async def _transcribe(ingress_state: IngressState, actor: Actor, request: Reques
         await _check_lawful_basis(ingress_state, actor, options, endpoint)
         decode_lock = (
             asyncio.Lock()
-        )  # a request's files are opened one after the other: they do not take others' places
+        )  # files of one request are decoded one at a time, so that one request cannot occupy all decoders
         if tracks:
             return await _transcribe_upload(ingress_state, actor, options, tracks, decode_lock)
         return await _answer_batch(
@@ -219,7 +219,7 @@ async def _transcribe_upload(
 
 
 async def _answer_batch(asked: Sequence[Callable[[], Awaitable[Record]]]) -> BatchResults[Any]:
-    """The answers in order, each item's error in its own place."""
+    """The answers in order. The error of an item takes the position of its answer."""
     room = asyncio.Semaphore(_CONCURRENT_ITEMS)
 
     async def one(ask: Callable[[], Awaitable[Record]]) -> Record:
@@ -251,5 +251,5 @@ def _validated(shape: type[RequestModel], body: Any) -> RequestModel:
 async def _json(request: Request) -> Any:
     try:
         return from_json((await request.body()).removeprefix(BOM_UTF8))
-    except ValueError:  # no JSON, no UTF-8, half of a character, thousands of digits, nested too deeply
+    except ValueError:  # no JSON, no UTF-8, a lone surrogate, a number of thousands of digits, nesting too deep
         raise invalid("request-invalid", "The body is not JSON; /docs describes the shapes.") from None

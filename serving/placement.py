@@ -1,4 +1,4 @@
-"""Where and with how much the replicas run: read from the settings once, handed to every deployment."""
+"""Resources of the replicas, read from the settings once and passed to every deployment."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 APPLICATION: Final = "models"
 
-# Which share of `settings.model_cpus` Ray counts for each deployment. Ray only schedules by it: how many threads a
-# replica computes with is `ReplicaSettings.threads`, and the kernel shares the processors among those that have work.
+# The CPU share of `settings.model_cpus` that Ray counts for each deployment. Ray uses it only for scheduling. The number
+# of threads of a replica is `ReplicaSettings.threads`; the kernel shares the processors among busy replicas.
 CPU_SHARES: Final[dict[str, float]] = {
     "transcription": 0.30,
     "diarization": 0.25,
@@ -34,19 +34,19 @@ DEPLOYMENTS: Final = tuple(name for name in CPU_SHARES if name != INGRESS)
 
 @dataclass(frozen=True)
 class ReplicaSettings:
-    """`models`: where weights are laid out; `verified_dir`: remembered digests; `threads`: of one computing replica."""
+    """`models`: the weights' directory. `verified_dir`: cache of checked digests. `threads`: of a computing replica."""
 
     models: Path
     device: str
     threads: int
     speech: SpeechWeights
-    readings: int  # of a call, before they vote
-    language: str | None = None  # that all calls are in; None: it is detected
-    writer: ChatCompletions | None = None  # of summaries, where the home has one
+    readings: int  # how often a call is recognised before the results are combined by vote
+    language: str | None = None  # the language of all calls; None: it is detected
+    writer: ChatCompletions | None = None  # writes summaries; None if the home has no language model
 
     def recognition_options(self) -> "RecognitionOptions":
-        """How the recogniser runs here."""
-        from models.speech.transcription import RecognitionOptions  # noqa: PLC0415 - seconds of libraries, for one replica
+        """The settings of the recogniser."""
+        from models.speech.transcription import RecognitionOptions  # noqa: PLC0415 - takes seconds, only one replica needs it
 
         return RecognitionOptions(
             device=self.device, threads=self.threads, readings=self.readings, language=self.language

@@ -1,14 +1,14 @@
-"""The models' process: a Ray of our own on this machine, and the deployments on it.
+"""The models process: starts Ray on this machine and deploys the models on it.
 
     python -m serving.ray_process --port PORT --ready FILE --scratch DIR
 
-Everything of Ray (its own servers, the nursery, every replica) is a child of this process or dies with one that is,
-however it ends. The launcher starts it, waits for FILE, and passes the settings in the environment. It is the one
-place that deploys: when `champions.json` names another version it changes `user_config`, and replicas follow.
+All Ray processes (Ray's servers, the fork server, every replica) are descendants of this process and end with it,
+however it ends. The launcher starts it, waits for FILE, and passes the settings in the environment. Only this process
+deploys: when `champions.json` names another version, it changes `user_config`, and the replicas load that version.
 
-HTTP goes through Serve's own proxy. Its HAProxy mode answers in a fraction of the time per request, but opens
-statistics and metrics pages on every interface of the machine, keeps its files in one place for all instances, and
-adds two processes; beside a model call of tens of milliseconds the proxy's few are not worth that here.
+HTTP uses Serve's own proxy. Its HAProxy mode answers in a fraction of the time per request, but it opens statistics and
+metrics pages on every interface of the machine, keeps its files in one directory for all instances, and adds two
+processes. A model call takes tens of milliseconds and the proxy only a few, so the gain is not worth that here.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from comms.kernel.settings import Settings
 from instance import fork_server
 from instance.parent_death import dying_with_parent
 
-_OBJECT_STORE_BYTES: Final = 800 << 20  # three hours of sound are 690 MB; pages are taken only when they are filled
+_OBJECT_STORE_BYTES: Final = 800 << 20  # three hours of audio are 690 MB; pages are allocated only when they are written
 _LOOPBACK: Final = "127.0.0.1"
 _DEPLOY_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 1.0
 
 
 def main() -> int:
-    """Until SIGTERM or SIGINT; exit code 1 where the models did not come up."""
+    """Runs until SIGTERM or SIGINT. Exit code 1 if the models did not start."""
     options = _options()
     write_json_logs()
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
@@ -54,14 +54,14 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="serving.ray_process")
-    parser.add_argument("--port", type=int, required=True, help="where the model endpoints listen, on loopback")
+    parser.add_argument("--port", type=int, required=True, help="port of the model endpoints, on loopback")
     parser.add_argument("--ready", type=Path, required=True, help="written when all models answer")
-    parser.add_argument("--scratch", type=Path, required=True, help="Ray's own files; a short path")
+    parser.add_argument("--scratch", type=Path, required=True, help="directory for Ray's own files; a short path")
     return parser.parse_args()
 
 
 def _bind_fork_server(scratch: Path) -> tuple[socket.socket, Path]:
-    """The nursery's address, listening before anyone asks: whoever comes early waits."""
+    """The socket of the fork server. It listens before the first client connects, so that an early client waits."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     address = scratch / "nursery"
     address.unlink(missing_ok=True)
@@ -72,27 +72,27 @@ def _bind_fork_server(scratch: Path) -> tuple[socket.socket, Path]:
 
 
 def _prepare_environment(scratch: Path, fork_server_address: Path) -> None:
-    # Ray asks three clouds' metadata addresses where it runs, for a report that is switched off, unless it finds
-    # this file in its home. tests/journeys shows that nothing is asked any more.
+    # Without this file in its home, Ray asks the metadata addresses of three clouds where it runs, for a report that is
+    # switched off. tests/journeys shows that no such request is sent.
     (scratch / "ray_bootstrap_config.yaml").write_text("{provider: {type: local}, min_workers: 0}\n")
     os.environ.update(
         HOME=str(scratch),
         WRITECARE_NURSERY=str(fork_server_address),
         RAY_worker_niceness="0",
-        # The first workers wait for the nursery's imports, which take minutes on a machine that is busy with other
-        # work. After Ray's default of 60 s the raylet gives them up and never starts others: `ray.init` then hangs.
+        # The first workers wait for the imports of the fork server, which take minutes on a busy machine. After Ray's
+        # default of 60 s the raylet drops them and never starts others: `ray.init` then hangs.
         RAY_worker_register_timeout_seconds="600",
-        # Sound that does not fit in memory must wait: written to disk it would be plain (docs/decisions/0009).
+        # Audio that does not fit in memory must wait: spilled to disk it would be unencrypted (docs/decisions/0009).
         RAY_automatic_object_spilling_enabled="0",
         RAY_SERVE_LOG_TO_STDERR="0",
-        # At rest each of ten processes would else wake ten times a second, for figures that nobody reads here.
+        # With the default, each of ten idle processes wakes ten times a second, for metrics that nobody reads here.
         RAY_SERVE_METRICS_EXPORT_INTERVAL_MS="5000",
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
     )
 
 
 def _start_fork_server(listener: socket.socket) -> None:
-    """Forks the nursery off, which goes on importing while this process brings Ray up."""
+    """Forks the fork server. It continues to import while this process starts Ray."""
     die_with_parent = dying_with_parent(signal.SIGKILL)
     if os.fork() == 0:
         die_with_parent()
@@ -107,13 +107,13 @@ def _run_fork_server(listener: socket.socket) -> NoReturn:
         fork_server.import_all(fork_server.PRELOADED_FOR_REPLICAS)
         fork_server.fork_workers(listener)
     except Exception as error:
-        structlog.get_logger(__name__).error("no nursery; Ray starts its workers itself", error=repr(error))
+        structlog.get_logger(__name__).error("fork server failed; Ray starts its workers itself", error=repr(error))
     finally:
-        os._exit(1)  # never back into the parent's code
+        os._exit(1)  # never return into the parent's code
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    import ray  # noqa: PLC0415 - after the nursery has parted, which must not know Ray
+    import ray  # noqa: PLC0415 - only after the fork server was forked: it must not import Ray
     from ray import serve  # noqa: PLC0415
 
     stopping = threading.Event()
@@ -125,23 +125,23 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         _deploy_champions(settings, options.ready, context.address_info["address"], stopping)
     finally:
         options.ready.unlink(missing_ok=True)
-        # Replicas hold nothing that must be written: Ray is let go at once, and everything of it goes along.
+        # Replicas hold nothing that must be written: Ray and all its processes are stopped at once.
         ray.shutdown()
         shutil.rmtree(options.scratch, ignore_errors=True)
     return 0
 
 
 def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
-    """A Ray of our own, on loopback: by the node's address its agent decides where it listens and serves metrics.
+    """Starts Ray on loopback: from the node's address Ray's agent decides where it listens and serves metrics.
 
-    Servers of Ray that listen elsewhere all the same take the token in RAY_AUTH_TOKEN.
+    Ray servers that listen on other addresses all the same require the token in RAY_AUTH_TOKEN.
     """
     python = sys.executable
     client = Path(str(fork_server.__file__)).with_name("fork_server_client.py")
     python_wrapper = scratch / "python"
     python_wrapper.write_text(f'#!/bin/sh\nexec "{python}" -IS "{client}" "$@"\n')
     python_wrapper.chmod(0o700)
-    sys.executable = str(python_wrapper)  # what Ray writes down as the program of its workers
+    sys.executable = str(python_wrapper)  # Ray records this as the program of its workers
     try:
         return ray.init(
             address="local", _node_ip_address=_LOOPBACK, num_cpus=max(1.0, settings.model_cpus),
@@ -154,12 +154,12 @@ def _start_ray(ray: Any, settings: Settings, scratch: Path) -> Any:
 
 
 def _logging_config() -> dict[str, Any]:
-    """No access lines (our own door writes them, without query or body), and JSON."""
+    """JSON logs without access lines: our ingress writes those itself, without query or body."""
     return {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
 
 
 def _deploy_champions(settings: Settings, ready: Path, ray_address: str, stopping: threading.Event) -> None:
-    """Deploys the champions, says so once they answer, and deploys anew whenever they change."""
+    """Deploys the champions, writes the ready file once they answer, and deploys again whenever they change."""
     from serving import deployment_config  # noqa: PLC0415 - as above
 
     seen_version = deployment_config.champions_file_version(settings)
@@ -184,13 +184,13 @@ def _deploy_champions(settings: Settings, ready: Path, ray_address: str, stoppin
 
 
 def _exit_if_one_died(processes: Sequence[psutil.Process]) -> None:
-    """Ends this process, and with it what is left of Ray, where one of Ray's own or the nursery is gone.
+    """Ends this process, and with it the rest of Ray, if one of Ray's processes or the fork server has ended.
 
-    A cluster without one of them does not mend itself, and letting go of it politely would wait for the dead.
+    A cluster without one of them does not recover, and an orderly shutdown would wait for the ended process.
     """
     for process in processes:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-            structlog.get_logger(__name__).error("a process of Ray is gone", pid=process.pid)
+            structlog.get_logger(__name__).error("a process of Ray has ended", pid=process.pid)
             os._exit(1)
 
 

@@ -1,7 +1,7 @@
-"""What a replica sends back: the answer with the versions that gave it, or the error in its place.
+"""The result that a replica sends back: the answer and the model versions, or an error.
 
-One bad item of a batch must not cost the others their answer, so an item's error travels as a value; `unwrap` raises
-it again on the caller's side.
+One invalid item of a batch must not cost the other items their answers. So an item's error is sent as a value, and
+`unwrap` raises it in the caller's process.
 """
 
 import traceback
@@ -21,7 +21,7 @@ _log: Final = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ReplicaResult(Generic[Value]):
-    """`value` and `versions` (capability -> version), or `error`. `repr` shows no value: it may be spoken words."""
+    """`value` and `versions` (capability -> version), or `error`. `repr` omits the value: it may be spoken words."""
 
     value: Value | None
     versions: Mapping[str, str]
@@ -31,7 +31,7 @@ class ReplicaResult(Generic[Value]):
         return f"Answer(versions={dict(self.versions)!r}, error={self.error!r})"
 
     def unwrap(self) -> Value:
-        """The value; raises the item's error."""
+        """Returns the value, or raises the item's error."""
         if self.error is not None:
             raise self.error
         assert self.value is not None, "an answer has a value or an error"
@@ -39,13 +39,13 @@ class ReplicaResult(Generic[Value]):
 
 
 def capture_result(ask: Callable[[], Value], versions: Mapping[str, str]) -> ReplicaResult[Value]:
-    """What `ask` returns, or what it raises, as an answer."""
+    """Calls `ask` and returns its value or its error as a result."""
     try:
         return ReplicaResult(ask(), versions)
     except WriteCareError as error:
         return ReplicaResult(None, versions, error)
     except Exception as error:
-        # Neither Ray's nor our logs may quote what a library failed on: the type and the place say enough.
+        # Neither Ray's logs nor ours may quote the data on which a library failed: type and code location are enough.
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         _log.error("model failed", error=type(error).__name__, at=[f"{f.name}:{f.lineno}" for f in frames])
         return ReplicaResult(
@@ -56,7 +56,7 @@ def capture_result(ask: Callable[[], Value], versions: Mapping[str, str]) -> Rep
 def capture_results(
     ask: Callable[[list[Item]], Sequence[Value]], items: Sequence[Item], versions: Mapping[str, str]
 ) -> list[ReplicaResult[Value]]:
-    """One answer an item, in order: all at once, or each by itself where one of them fails."""
+    """One result per item, in order. Tries all items in one call; if that fails, each item in a call of its own."""
     whole = capture_result(lambda: ask(list(items)), versions)
     if whole.error is None:
         return [ReplicaResult(value, versions) for value in whole.unwrap()]

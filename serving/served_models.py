@@ -1,7 +1,7 @@
-"""The models as the worker and the model API reach them: Ray Serve's deployments behind the pipeline's Protocol.
+"""Calls the models on Ray Serve for the worker and the model API. Implements the Protocol of the pipelines.
 
-One `ServedModels` lives for one piece of work: it remembers the version behind every answer it was given, so that
-what is stored can be replayed even where a champion changed half way.
+One `ServedModels` is used for one piece of work. It records the model version behind every answer, so that a stored
+result can be reproduced, even if a champion changed half way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,21 +34,21 @@ Value = TypeVar("Value")
 
 
 class ServedModels:
-    """Implements `pipelines.model_protocols.Models`; every method raises `unavailable` where Ray cannot answer now."""
+    """Implements `pipelines.model_protocols.Models`. Every method raises `unavailable` if Ray cannot answer now."""
 
     def __init__(self, handles: Mapping[str, Any]) -> None:
-        """`handles`: deployment name -> handle, as `deployment_handles` gives them; they may be shared."""
+        """`handles`: deployment name -> handle, from `deployment_handles`. Several objects may share them."""
         self._handles = handles
         self._versions: dict[str, str] = {}
         self._stored_samples: tuple[Samples, Any] | None = None
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Capability -> version, of all answers given so far."""
+        """Capability -> version, for all answers given so far."""
         return dict(self._versions)
 
     async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None = None) -> Transcription:
-        """Words with times and confidences, no speakers yet."""
+        """Words with times and confidences, without speakers."""
         transcription: Transcription = await self._call_deployment(
             "transcription", "transcribe", self._put_samples(samples), list(names), language
         )
@@ -57,7 +57,7 @@ class ServedModels:
     async def diarize(
         self, samples: Samples, *, speakers: int | None = None, most_speakers: int | None = None
     ) -> tuple[SpeakerTurn, ...]:
-        """Who is heard when."""
+        """Which speaker talks when."""
         sound = self._put_samples(samples)
         turns: tuple[SpeakerTurn, ...] = await self._call_deployment(
             "diarization", "diarize", sound, speakers, most_speakers
@@ -65,12 +65,12 @@ class ServedModels:
         return turns
 
     async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
-        """One assessment a turn, in order, each concern with its evidence."""
+        """One assessment per turn, in order. Each concern has its evidence."""
         assessed: tuple[TurnAssessment, ...] = await self._call_deployment("safeguarding", "score_with_evidence", conversation)
         return assessed
 
     async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
-        """Of each conversation one answer a turn, in order, without evidence."""
+        """For each conversation one result per turn, in order, without evidence."""
         scored: list[tuple[AnalysedTurn, ...]] = await self._call_deployment(
             "safeguarding", "judge", list(conversations)
         )
@@ -79,50 +79,50 @@ class ServedModels:
     async def explain(
         self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
-        """The same assessments, each concern with its evidence."""
+        """The same assessments, with the evidence of each concern."""
         found: list[tuple[TurnAssessment, ...]] = await self._call_deployment(
             "safeguarding", "explain", list(conversations), list(assessments)
         )
         return found
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:
-        """One a turn, in order."""
+        """One sentiment per turn, in order."""
         sentiments: tuple[Sentiment, ...] = await self._call_deployment("sentiment", "predict", conversation)
         return sentiments
 
     async def actions(self, conversation: Conversation) -> tuple[ActionItem, ...]:
-        """The commitments that were voiced."""
+        """The action items: what somebody in the conversation promised to do."""
         found: tuple[ActionItem, ...] = await self._call_deployment("actions", "extract", conversation)
         return found
 
     async def embed(self, texts: Sequence[str]) -> Samples:
-        """Rows of 384, L2-normalised, one a text."""
+        """Rows of 384 numbers, L2-normalised, one row per text."""
         rows: Samples = await self._call_deployment("embedding", "embed", list(texts))
         return rows
 
     async def risk(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
     ) -> Risk:
-        """The conversation's level."""
+        """The risk level of the conversation."""
         level: Risk = await self._call_deployment(
             "risk", "predict", conversation, tuple(assessments), tuple(sentiments)
         )
         return level
 
     async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
-        """Two or three sentences, each citing its turns."""
+        """Two or three sentences; each cites its turns."""
         summary: Summary = await self._call_deployment("summarisation", "summarise", conversation, tuple(assessments))
         return summary
 
     def _put_samples(self, samples: Samples) -> Any:
-        """The samples in Ray's store, laid there once for both models that hear them; the track before makes room."""
+        """Puts the samples into Ray's object store once for both speech models. The previous track is released first."""
         if self._stored_samples is None or self._stored_samples[0] is not samples:
             self._stored_samples = None
             try:
                 self._stored_samples = (samples, ray.put(samples))
             except RayError:
                 raise unavailable(
-                    "models-busy", "Other recordings fill the models' memory: try again shortly."
+                    "models-busy", "The models' memory is full with other recordings: try again shortly."
                 ) from None
         return self._stored_samples[1]
 
@@ -130,7 +130,7 @@ class ServedModels:
         try:
             answer: ReplicaResult[Any] = await getattr(self._handles[deployment], method).remote(*arguments)
         except RayTaskError as error:
-            # Ray's own text holds the remote traceback; ours alone goes on.
+            # Ray's own error text holds the remote traceback, so only our own error is raised.
             if isinstance(error.cause, WriteCareError):
                 raise error.cause from None
             raise _models_unavailable(deployment) from None
@@ -142,9 +142,9 @@ class ServedModels:
 
 
 def deployment_handles(names: Sequence[str]) -> dict[str, Any]:
-    """Handles of the deployments of that name; the process must have joined the Ray cluster.
+    """The handles of these deployments. The process must have joined the Ray cluster.
 
-    Raises `unavailable` where they are not deployed (yet).
+    Raises `unavailable` if they are not deployed (yet).
     """
     try:
         return {name: serve.get_deployment_handle(name, APPLICATION) for name in names}
@@ -153,4 +153,4 @@ def deployment_handles(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _models_unavailable(deployment: str) -> WriteCareError:
-    return unavailable("models-unavailable", f"The model {deployment} cannot answer just now: try again shortly.")
+    return unavailable("models-unavailable", f"The model {deployment} cannot answer now: try again shortly.")

@@ -1,7 +1,7 @@
-"""The lawful ground of a model call: asked before any model reads a word, and logged, whichever door was used.
+"""Checks the lawful basis of a model call before a model reads the input, and records the call.
 
-The Serve ingress calls `check_lawful_basis` where the body is read, with its own database connection in the caller's
-name, so that a call forwarded by this API and one made at Serve's own port meet one check.
+The Serve ingress calls `check_lawful_basis` where it reads the body, with its own database connection that acts as the
+caller. So a call forwarded by this API and one made at Serve's own port pass the same check.
 """
 
 from typing import Final
@@ -18,9 +18,9 @@ _PURPOSES: Final[dict[EndpointName, Purpose]] = {endpoint.call: endpoint.purpose
 
 
 async def check_lawful_basis(conn: Connection, actor: Actor, basis_ref: LawfulBasisRef, call: EndpointName) -> None:
-    """Returns where `basis_ref` exists for the tenant and permits the call's purpose, having logged `ai.<call>`.
+    """Checks that `basis_ref` exists for the tenant and permits the call's purpose, and records `ai.<call>`.
 
-    Raises `missing` for what is not there (or another tenant's) and `refused` where it does not permit the purpose.
+    Raises `missing` if it does not exist (or is another tenant's), `refused` if it does not permit the purpose.
     """
     purpose = _PURPOSES[call]
     if basis_ref.recording_id is not None:
@@ -30,16 +30,17 @@ async def check_lawful_basis(conn: Connection, actor: Actor, basis_ref: LawfulBa
         await _check_activity(conn, basis_ref.processing_id, purpose)
         basis_object = ("processing_activity", basis_ref.processing_id)
     else:
-        assert basis_ref.conversation_id is not None, "a ground names exactly one"
+        assert basis_ref.conversation_id is not None, "a lawful basis reference names exactly one"
         await _check_conversation(conn, basis_ref.conversation_id, purpose)
         basis_object = ("conversation", basis_ref.conversation_id)
     await record_act(conn, actor, f"ai.{call}", basis_object, {"purpose": purpose})
 
 
 async def _check_recording(conn: Connection, recording_id: UUID, purpose: Purpose) -> None:
-    """Everyone who can be heard must permit it: the tracks' own speakers, all who took part where tracks are mixed.
+    """Requires the permission of everyone who can be heard: of each track's speaker, or of all participants if tracks
+    are mixed.
 
-    The caller sends the words, so nobody here can tell whose they are: one person's no is a no to the whole.
+    The caller sends the words, so this check cannot know who said them: one person's refusal refuses the whole call.
     """
     found = await conn.execute(
         "select distinct p.user_id from recordings r "
@@ -58,7 +59,7 @@ async def _check_recording(conn: Connection, recording_id: UUID, purpose: Purpos
 
 
 async def _check_conversation(conn: Connection, conversation_id: UUID, purpose: Purpose) -> None:
-    """For those who are in it: everyone who is or was must permit it, since the words may be any of theirs."""
+    """Only for its members. Everyone who is or was a member must permit it, since the words may be theirs."""
     found = await conn.execute(
         "select distinct m.user_id from conversations c join conversation_members m "
         "on m.tenant_id = c.tenant_id and m.conversation_id = c.id where c.id = %s",
@@ -74,13 +75,14 @@ async def _check_activity(conn: Connection, processing_id: UUID, purpose: Purpos
     activity = await read_ground(conn, processing_id)
     if activity.activity_type != purpose:
         raise refused(
-            "ground-other-purpose", f"This processing activity is for {activity.activity_type}, not {purpose}."
+            "ground-other-purpose",
+            f"This processing activity is for {activity.activity_type}: name one for {purpose}.",
         )
     if activity.ended_at is not None:
         raise refused("ground-ended", "This processing activity has ended: name the one that is in force.")
     if activity.legal_basis == "consent":
         raise refused(
             "ground-needs-people",
-            "This processing activity rests on consent, and consent is a person's: name the recording_id or the "
-            "conversation_id, so that those who took part can be asked.",
+            "The basis of this processing activity is consent, which each person gives for themselves: name the "
+            "recording_id or the conversation_id, so that the consent of those who took part can be checked.",
         )

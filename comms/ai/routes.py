@@ -1,7 +1,7 @@
-"""The model endpoints as the platform sees them: declared here, answered by Ray Serve, or by a query.
+"""HTTP routes of the model API: declared here, answered by Ray Serve or by a database query.
 
-Bodies are those of `models/contract/endpoints.py`; they are described in the OpenAPI document, not read, so that they
-stream.
+The bodies are those of `models/contract/endpoints.py`. The OpenAPI document describes them, but this module does not
+parse them, so that they can be streamed.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -24,12 +24,13 @@ _LONGEST_PERIOD: Final = timedelta(days=731)
 
 
 async def forward_call(request: Request) -> StreamingResponse:
-    """The body goes on to Ray Serve unread, and its answer comes back as it is made."""
+    """Forwards the body to Ray Serve without reading it, and streams the response back."""
     return await model_client_of(request).forward(request)
 
 
 def _without_references(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A JSON schema with its definitions written out in place: it stands by itself in the OpenAPI document."""
+    """Replaces each reference in a JSON schema by its definition, so that the OpenAPI document can contain the
+    schema."""
     if isinstance(schema, list):
         return [_without_references(part, definitions) for part in schema]
     if not isinstance(schema, dict):
@@ -46,7 +47,7 @@ def _schema(record: Any) -> dict[str, Any]:
 
 
 def _body(endpoint: Endpoint) -> dict[str, Any]:
-    """The request body's description: single or batch as JSON, or audio with form fields."""
+    """Describes the request body: single or batch as JSON, or audio with form fields."""
     if endpoint.call != "transcribe":
         shapes = [_schema(endpoint.request), _schema(Batch[endpoint.request])]  # type: ignore[name-defined]
         return {"application/json": {"schema": {"oneOf": shapes}}}
@@ -70,7 +71,7 @@ for _endpoint in ENDPOINTS:
         description=(_endpoint.request.__doc__ or "") + "\n\nAnswer: " + (_endpoint.response.__doc__ or ""),
         dependencies=[actor_with("models.use")],
         response_class=StreamingResponse,
-        responses={200: {"model": _answer(_endpoint.response), "description": "Of a single call, or of a batch"}},
+        responses={200: {"model": _answer(_endpoint.response), "description": "The result of a call or of a batch"}},
         openapi_extra={"requestBody": {"required": True, "content": _body(_endpoint)}},
     )
 
@@ -81,7 +82,7 @@ async def read_communication_patterns(
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
 ) -> statistics.CommunicationPatterns:
-    """Who talks how much, in which kinds of session; the last 30 days unless a period is named."""
+    """Counts who speaks how much in which type of session; in the last 30 days unless a period is given."""
     return await statistics.communication_patterns(authorised.conn, _period(since, until))
 
 
@@ -91,7 +92,7 @@ async def read_risk_indicators(
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
 ) -> statistics.RiskIndicators:
-    """Where concerns gather: risk levels and categories, beside the period before. Signs, not findings."""
+    """Counts risk levels and concern categories, beside those of the previous period. They are signs, not findings."""
     return await statistics.risk_indicators(authorised.conn, _period(since, until))
 
 
@@ -99,5 +100,5 @@ def _period(since: datetime | None, until: datetime | None) -> statistics.Period
     end = until or datetime.now(UTC)
     start = since or end - _PERIOD
     if not timedelta(0) < end - start <= _LONGEST_PERIOD:
-        raise invalid("period-invalid", "since must lie before until, by two years at most.")
+        raise invalid("period-invalid", "since must be before until, by at most 731 days.")
     return statistics.Period(since=start, until=end)

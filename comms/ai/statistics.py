@@ -1,6 +1,6 @@
-"""What the tenant's own rows say without any model: who talks with whom how much, and where concerns gather.
+"""Statistics from the tenant's own rows, without a model: who speaks how much, and which concerns are frequent.
 
-Read under row-level security like everything else; counts and ids, no words.
+The queries run under row-level security and return only counts and ids, no words.
 """
 
 from datetime import datetime
@@ -12,14 +12,14 @@ from models.contract.records import Category, Record, RiskLevel, Severity
 
 
 class Period(Record):
-    """From `since` up to, not including, `until`."""
+    """From `since` (included) to `until` (excluded)."""
 
     since: datetime
     until: datetime
 
 
 class SessionPattern(Record):
-    """Sessions of one type that were made in the period."""
+    """Sessions of one type that were created in the period."""
 
     session_type: str
     sessions: int
@@ -29,7 +29,7 @@ class SessionPattern(Record):
 
 
 class SpeechPattern(Record):
-    """One person's part in what was recorded in the period, as far as speakers are known to be persons."""
+    """One person's speech in the recordings of the period, as far as the speakers are known."""
 
     user_id: UUID
     participant_type: str
@@ -46,7 +46,7 @@ class CommunicationPatterns(Record):
 
 
 class CategoryIndicator(Record):
-    """Alerts that name the category; `alerts_before` counts those of the period of equal length before this one."""
+    """Alerts with this category. `alerts_before` counts those of the previous period of equal length."""
 
     category: Category
     alerts: int
@@ -58,10 +58,10 @@ class CategoryIndicator(Record):
 
 
 class NotRead(Record):
-    """What the readers could not understand, newest first: a person must listen to it or read it.
+    """What the models could not understand, newest first: a person must listen to it or read it.
 
-    Recordings with speech that was not understood, or in a language that the readers do not know; conversations with
-    messages in one.
+    Recordings with speech that was not understood or in a language that the models do not know, and conversations with
+    messages in such a language.
     """
 
     recordings: tuple[UUID, ...]
@@ -69,7 +69,7 @@ class NotRead(Record):
 
 
 class RiskIndicators(Record):
-    """How many conversations were read at which level, and which concerns were raised. Signs, not findings."""
+    """How many conversations had which risk level, and which concerns were raised. They are signs, not findings."""
 
     period: Period
     not_read: NotRead
@@ -78,7 +78,7 @@ class RiskIndicators(Record):
 
 
 async def communication_patterns(conn: Connection, period: Period, most_people: int = 200) -> CommunicationPatterns:
-    """Sessions by type, and people by how long they were heard, longest first."""
+    """Counts sessions by type, and people by their speaking time, longest first."""
     asked: dict[str, Any] = {"since": period.since, "until": period.until, "most": most_people}
     sessions = await conn.execute(
         "select s.session_type, count(distinct s.id) as sessions, "
@@ -110,7 +110,7 @@ async def communication_patterns(conn: Connection, period: Period, most_people: 
 
 
 async def risk_indicators(conn: Connection, period: Period) -> RiskIndicators:
-    """Levels of the conversations read in the period, and concerns by category, most alerts first."""
+    """Counts the risk levels of conversations analysed in the period, and concerns by category, most alerts first."""
     asked: dict[str, Any] = {
         "since": period.since,
         "until": period.until,

@@ -1,5 +1,4 @@
-"""The API's process: `python -m comms.app.server`, started by the launcher, which passes the wiring in the
-environment."""
+"""The API process: `python -m comms.app.server`. The launcher starts it and passes the settings in the environment."""
 
 import gc
 import signal
@@ -15,25 +14,25 @@ from comms.kernel.json_logging import write_json_logs
 from comms.kernel.settings import Settings
 from comms.web.uvicorn_protocol import TimeLimitedHttpProtocol
 
-# Clients have little to say. To compress a short event for each of 500 sockets takes longer than to send it.
+# Client messages are short. To compress a short event for each of 500 sockets takes longer than to send it.
 WEBSOCKETS: Final[dict[str, Any]] = {"ws_max_size": 1 << 16, "ws_per_message_deflate": False}
-_GRACE_SECONDS = 5  # WebSockets and downloads may finish; the launcher waits a little longer than this
+_GRACE_SECONDS = 5  # for open WebSockets and downloads; the launcher waits a little longer
 
 
 def main() -> int:
-    """Serves until SIGTERM or SIGINT; exit code 0 after a clean stop, 1 if it never stood."""
-    # uvicorn stops gracefully on both, then raises the signal again for whoever stood here before it: us.
+    """Serves until SIGTERM or SIGINT. Exit code 0 after a clean stop, 1 if the server did not start."""
+    # On both signals uvicorn stops gracefully and then calls the handler that was installed before: this one.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     settings = Settings()
     write_json_logs()
     app = create_app(settings)
-    gc.freeze()  # what the process is made of stays: to look through it for garbage took a fifth of a busy one's time
+    gc.freeze()  # objects made until now stay: scanning them took a fifth of a busy process' time
     server = uvicorn.Server(
         uvicorn.Config(
-            app, http=TimeLimitedHttpProtocol, host=settings.host, port=settings.port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False, proxy_headers=False, lifespan="on",
-            **WEBSOCKETS,
+            app, http=TimeLimitedHttpProtocol, host=settings.host, port=settings.port, log_config=None,
+            access_log=False, timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False, proxy_headers=False,
+            lifespan="on", **WEBSOCKETS,
         )
     )  # fmt: skip
     server.run(sockets=[_open_shared_port(settings)] if settings.api_processes > 1 else None)
@@ -41,7 +40,7 @@ def main() -> int:
 
 
 def _open_shared_port(settings: Settings) -> socket.socket:
-    """The port as one of several processes listens at it: the kernel deals connections out among them."""
+    """Opens the port for one of several processes; the kernel distributes new connections among them."""
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,9 +1,9 @@
-"""Redis streams: sent events once more for programs beyond this machine, where the settings name a Redis.
+"""Copies sent events to Redis streams for programs on other machines, if the settings name a Redis server.
 
-A stream a tenant, `writecare:events:<tenant id>`, so that a Redis account can be given one tenant's alone. An entry's
-fields are the CloudEvents attributes (`data` as JSON), its id is the event's position. How far it has got is kept in
-Redis in the same MULTI as the entries: an outage, a restart or a restored backup of either side lets it go on from
-what Redis really holds, and an entry is never there twice.
+There is one stream for each tenant, `writecare:events:<tenant id>`, so that a Redis account can be limited to one
+tenant. The fields of an entry are the CloudEvents attributes (`data` as JSON); its id is the position of the event. The
+last position is stored in Redis in the same MULTI as the entries. So after an outage, a restart or a restored backup of
+either server the copy continues from what Redis holds, and no entry is added twice.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from comms.outbox.queries import EVENTS_CHANNEL
 
 STREAM_PREFIX: Final = "writecare:events:"
 POSITION_KEY: Final = "writecare:events:position"
-_LOCK: Final = 0x77636335  # one writer at a time; the session's own
+_LOCK: Final = 0x77636335  # a session lock: one writer at a time
 _BATCH: Final = 500
 _IDLE_SECONDS: Final = 1.0
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def fill_streams(url: str, redis_url: str, length: int, stopping: asyncio.Event) -> None:
-    """Adds what the relay has sent until `stopping` is set; whichever of both servers is lost is asked again."""
+    """Adds sent events until `stopping` is set; reconnects if PostgreSQL or Redis is lost."""
 
     async def fill(conn: Connection) -> None:
         await conn.execute(f"listen {EVENTS_CHANNEL}".encode())
@@ -62,8 +62,8 @@ async def add_batch(conn: Connection, redis: "Redis", length: int) -> int:
     try:
         await batch.execute()
     except ResponseError:
-        # An entry is there already: another writer has come between, whose position the next round reads.
-        _log.warning("streams were filled by somebody else", position=position)
+        # The entry exists: another writer added it. The next round reads the position that it stored.
+        _log.warning("another writer filled the streams", position=position)
         raise
     return len(events)
 

@@ -1,9 +1,9 @@
-"""The sender: takes sent events to other systems, signed webhooks and, where the settings name one, Redis streams.
+"""The sender process: delivers sent events to webhooks and, if the settings name a Redis server, to Redis streams.
 
     python -m comms.delivery.sender
 
-A process of its own, so that no receiver, however slow, holds up the relay or the API. Its role sees sent events,
-webhooks and their secrets, and no care data.
+It is a separate process, so that a slow receiver does not delay the relay or the API. Its database role can read sent
+events, webhooks and their secrets, but no care data.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from comms.kernel.processes.runner import run_until_signalled
 from comms.kernel.settings import Settings
 from comms.kernel.storage.key_service import LocalKeyFile
 
-_TIMEOUT_SECONDS = 15.0  # a receiver that takes longer should answer first and work then
+_TIMEOUT_SECONDS = 15.0  # a receiver that needs longer should respond first and do its work afterwards
 
 
 async def run(settings: Settings, url: str, stopping: asyncio.Event) -> None:
-    """The process's work."""
+    """Runs the sender until `stopping` is set."""
     client = WebhookClient(SystemResolver(), settings.webhook_networks, _TIMEOUT_SECONDS)
     keys = LocalKeyFile.open(settings.data_dir / "keys")
     database = Database(url)

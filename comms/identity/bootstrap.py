@@ -1,4 +1,4 @@
-"""Who exists: tenants and people as the command line and the doors look them up."""
+"""Looks up tenants and users by slug for the command line, and creates missing ones."""
 
 import re
 from typing import Final
@@ -12,26 +12,27 @@ from models.contract.errors import invalid
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 NIL_UUID: Final = UUID(int=0)
 
-# The platform's administrator before there is any person: makes tenants and their first users (`token`, `demo`).
+# The platform administrator before any user exists: creates tenants and their first users (`token`, `demo`).
 BOOTSTRAP: Final = Actor(tenant_id=NIL_UUID, user_id=NIL_UUID, role="platform_admin")
 
 
 async def ensure_tenant(database: Database, slug: str) -> UUID:
-    """The tenant of that slug, made where it is missing; several at once make one. Raises `invalid`."""
+    """Returns the id of the tenant with this slug; creates it if missing. Concurrent calls create one. Raises
+    `invalid`."""
     _refuse_bad_slug(slug)
     async with database.acting_as(BOOTSTRAP) as conn:
         await conn.execute(
             "insert into tenants (slug, name) values (%s, %s) on conflict (slug) do nothing", (slug, slug)
         )
         found = await (await conn.execute("select id from tenants where slug = %s", (slug,))).fetchone()
-        assert found is not None, "a tenant just made is not to be seen"
+        assert found is not None, "the new tenant is not visible"
         return UUID(str(found["id"]))
 
 
 async def ensure_user(database: Database, tenant_id: UUID, slug: str, role: str) -> Actor:
-    """The person of that slug in the tenant, made with `role` where missing, ready to be signed for as `role`.
+    """Returns the user with this slug as an Actor with `role`, for whom a token can be signed; creates them if missing.
 
-    A person who exists keeps the role they were given: the answer (and the token) has the one asked for.
+    An existing user keeps their stored role; the returned Actor, and a token for it, has the requested one.
     """
     _refuse_bad_slug(slug)
     known_role(role)
@@ -46,7 +47,7 @@ async def ensure_user(database: Database, tenant_id: UUID, slug: str, role: str)
             await record_act(conn, bootstrap, "user.created", ("user", row["id"]), {"role": role})
         else:
             row = await (await conn.execute("select id from users where slug = %s", (slug,))).fetchone()
-        assert row is not None, "a person just made is not to be seen"
+        assert row is not None, "the new user is not visible"
         return Actor(tenant_id, row["id"], role)
 
 
@@ -54,5 +55,5 @@ def _refuse_bad_slug(slug: str) -> None:
     if _SLUG.fullmatch(slug) is None:
         raise invalid(
             "slug-invalid",
-            "A slug is 1 to 63 characters: lower-case letters, digits, - and _, a letter or digit first.",
+            "A slug has 1 to 63 characters: lower-case letters, digits, - and _. The first is a letter or a digit.",
         )

@@ -1,4 +1,4 @@
-"""Who am I: the signed-in person, as the console and scripts ask first."""
+"""The route that returns the signed-in user. The console and scripts call it first."""
 
 from typing import Annotated
 from uuid import UUID
@@ -13,7 +13,7 @@ router = APIRouter(prefix="/api/me", tags=["identity"])
 
 
 class Me(Record):
-    """The token's owner, the sign-in it came from, and what it may do."""
+    """The owner of the token, its sign-in and its permissions."""
 
     tenant_id: UUID
     user_id: UUID
@@ -24,7 +24,7 @@ class Me(Record):
 
 @router.get("")
 async def read_me(request: Annotated[AuthorisedRequest, authorised()]) -> Me:
-    """Tenant, person, role and the permissions that the token or key reaches."""
+    """Returns the tenant, user, role and permissions of the token or key."""
     actor = request.actor
     held = tuple(name for name in PERMISSIONS if actor_has(actor, name))
     return Me(

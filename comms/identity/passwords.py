@@ -1,7 +1,8 @@
-"""Passwords: kept as hashes, chosen by their owner alone, with the one before or with a one-time code.
+"""Stores password hashes; sets, changes and resets passwords.
 
-At least twelve characters, not easy to guess, and no rules of composition (NCSC, OWASP ASVS 5.0 6.2). A new password
-ends every other sign-in of the person.
+Only the owner chooses a password: with the current password, or with a one-time code. It has at least twelve characters
+and must not be easy to guess; there are no composition rules (NCSC, OWASP ASVS 5.0 6.2). A new password ends every
+other sign-in of the person.
 """
 
 from typing import Annotated
@@ -27,25 +28,27 @@ Password = Annotated[
 
 
 class PasswordReset(Record):
-    """A reset: sent to the person by e-mail, or a printed code of two halves that two people hand over."""
+    """A password reset that has started. The code is e-mailed to the person, or two people hand over one printed half
+    each."""
 
     change: AccountChange
     first_half: str | None = Field(
-        default=None, repr=False, description="The half that you hand to the person; whoever approves has the other."
+        default=None, repr=False, description="The half that you hand to the person; the approver gets the other half."
     )
 
 
 async def read_password_hash(conn: Connection, user_id: UUID) -> str | None:
-    """The stored hash, None where the person has no password."""
+    """Returns the stored hash, or None if the person has no password."""
     row = await (await conn.execute("select hash from passwords where user_id = %s", (user_id,))).fetchone()
     return None if row is None else str(row["hash"])
 
 
 async def refuse_unless_local(conn: Connection, settings: Settings, user_id: UUID) -> None:
-    """Raises `refused` for an account that is to have no password here; `conn` acts as the tenant's door.
+    """Raises `refused` if the account must not have a local password. `conn` must act as the system actor of the
+    tenant.
 
-    A program's (`service-has-no-password`), and that of a person who signs on with the provider (`signs-on-elsewhere`):
-    it would outlive the one that the provider closes.
+    A service account has no password (`service-has-no-password`). A person who uses single sign-on has none either
+    (`signs-on-elsewhere`): it would still work after the provider closes their account.
     """
     found = await conn.execute(
         "select u.role = 'service' as program, exists (select from sso_subjects s where s.tenant_id = u.tenant_id "
@@ -54,13 +57,13 @@ async def refuse_unless_local(conn: Connection, settings: Settings, user_id: UUI
     )
     row = await found.fetchone()
     if row is not None and row["program"]:
-        raise refused("service-has-no-password", "A program signs in with its key.")
+        raise refused("service-has-no-password", "A service account signs in with its key, not with a password.")
     if row is not None and row["elsewhere"] and not settings.passwords_beside_single_sign_on:
-        raise refused("signs-on-elsewhere", "This person signs on with the provider, which keeps their password.")
+        raise refused("signs-on-elsewhere", "This person uses single sign-on: change the password at its provider.")
 
 
 async def keep_password_hash(conn: Connection, person: Actor, hashed: str) -> None:
-    """Puts the hash in the place of the one before."""
+    """Stores the hash; it replaces the previous one."""
     await conn.execute(
         "insert into passwords (tenant_id, user_id, hash) values (%s, %s, %s) "
         "on conflict (tenant_id, user_id) do update set hash = excluded.hash, set_at = now()",
@@ -69,7 +72,7 @@ async def keep_password_hash(conn: Connection, person: Actor, hashed: str) -> No
 
 
 async def set_password(conn: Connection, person: Actor, hashed: str) -> None:
-    """The person's new password: it is logged, and ends every sign-in of theirs but the one that `person` acts from."""
+    """Sets the person's new password, writes an audit entry and ends all their sign-ins except that of `person`."""
     await keep_password_hash(conn, person, hashed)
     await record_act(conn, person, "password.set", ("user", person.user_id))
     await end_all_sign_ins(conn, person, person.user_id, "password_changed", spare=person.sign_in_id)
@@ -78,10 +81,10 @@ async def set_password(conn: Connection, person: Actor, hashed: str) -> None:
 async def reset_password(
     conn: Connection, actor: Actor, user: User, *, by_email: bool
 ) -> tuple[PasswordReset, Code | None]:
-    """Begins a reset of the password of `user`, whom `actor` may manage; `conn` acts as the door for `actor`.
+    """Starts a password reset for `user`, whom `actor` may manage. `conn` must act as the system actor for `actor`.
 
-    Returns the whole code where it is to be sent to the person now. A privileged account, and a code that is printed,
-    wait for a second person.
+    Returns the whole code if it must be e-mailed to the person now. A privileged account and a printed code need a
+    second person first.
     """
     owner = system_actor(actor.tenant_id, user.id)
     mailed = by_email and user.email is not None
@@ -96,7 +99,8 @@ async def reset_password(
 
 
 async def mark_single_person(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Notes that one person alone made or reset the account: what is about that person is withheld from it too."""
+    """Records that only one person created or reset the account: data about that person is then withheld from it
+    too."""
     await conn.execute(
         "update users u set made_alone_by = m.person_id from users m "
         "where u.id = %s and m.tenant_id = u.tenant_id and m.id = %s",

@@ -1,7 +1,7 @@
-"""The second factor: one-time codes of an authenticator (RFC 6238), and codes to recover with when it is lost.
+"""The second factor: one-time codes of an authenticator app (RFC 6238), and recovery codes if it is lost.
 
-The authenticator's secret is wrapped by the key service. A code is good for its half minute and the ones beside it,
-and once: the step of the last one taken is kept, and only a later one is taken.
+The key service wraps the authenticator's secret. A code is valid in its half minute and in the one before and after it,
+and only once: the time step of the last accepted code is stored, and only a later step is accepted.
 """
 
 import base64
@@ -22,25 +22,25 @@ from models.contract.records import Record
 
 _ISSUER: Final = "WriteCareConnect"
 _SECRET_BYTES: Final = 20  # RFC 4226, 4 R6
-_STEPS_BESIDE: Final = 1  # clocks of two machines
+_STEPS_BESIDE: Final = 1  # the clocks of the two devices may differ
 _RECOVERY_CODES: Final = 10
 _RECOVERY_BYTES: Final = 16  # OWASP ASVS 5.0.0, 6.5.2 and 11.5.1
 
 
 class NewSecondFactor(Record):
-    """Shown once: the authenticator reads `otpauth_uri`, usually as a QR code."""
+    """The new secret, shown once. The authenticator app reads `otpauth_uri`, usually as a QR code."""
 
     otpauth_uri: str = Field(repr=False)
 
 
 class RecoveryCodes(Record):
-    """Shown once: each is good once in the place of a code."""
+    """The recovery codes, shown once. Each works once instead of an authenticator code."""
 
     recovery_codes: tuple[str, ...] = Field(repr=False)
 
 
 async def has_second_factor(conn: Connection, person: Actor) -> bool:
-    """Whether a code is asked for when the person signs in."""
+    """Returns whether the person must send a code to sign in."""
     found = await conn.execute(
         "select 1 from second_factors where user_id = %s and confirmed_at is not null", (person.user_id,)
     )
@@ -48,7 +48,7 @@ async def has_second_factor(conn: Connection, person: Actor) -> bool:
 
 
 async def enrol_second_factor(conn: Connection, keys: KeyService, person: Actor) -> NewSecondFactor:
-    """A new secret in the place of any before, not asked for until a code of it confirms it."""
+    """Creates a secret that replaces any previous one. A sign-in requires it only after a code has confirmed it."""
     secret = secrets.token_bytes(_SECRET_BYTES)
     wrapped = await keys.wrap(secret, _context(person))
     await conn.execute(
@@ -59,12 +59,13 @@ async def enrol_second_factor(conn: Connection, keys: KeyService, person: Actor)
     )
     await record_act(conn, person, "second_factor.enrolled", ("user", person.user_id))
     row = await (await conn.execute("select slug from users where id = %s", (person.user_id,))).fetchone()
-    assert row is not None, "the person who enrols is not to be seen"
+    assert row is not None, "the person who enrols is not visible"
     return NewSecondFactor(otpauth_uri=_totp(secret).provisioning_uri(name=row["slug"], issuer_name=_ISSUER))
 
 
 async def confirm_second_factor(conn: Connection, keys: KeyService, person: Actor, code: str) -> RecoveryCodes:
-    """From now on a code is asked for; raises a conflict (`second-factor-not-enrolled`), `invalid` (`code-wrong`)."""
+    """Confirms the second factor, so that each sign-in requires a code. Raises a conflict
+    (`second-factor-not-enrolled`), `invalid` (`code-wrong`)."""
     found = await conn.execute(
         "select 1 from second_factors where user_id = %s and confirmed_at is null for update", (person.user_id,)
     )
@@ -85,7 +86,7 @@ async def confirm_second_factor(conn: Connection, keys: KeyService, person: Acto
 
 
 async def consume_code(conn: Connection, keys: KeyService, person: Actor, code: str) -> bool:
-    """Whether the code, of the authenticator or for recovery, is good; it is used up thereby."""
+    """Returns whether the authenticator code or recovery code is valid, and consumes it."""
     if await _take_one_time_code(conn, keys, person, code):
         return True
     used = await conn.execute(
@@ -98,9 +99,10 @@ async def consume_code(conn: Connection, keys: KeyService, person: Actor, code: 
 
 
 async def remove_second_factor(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Takes a lost authenticator off the person's account: no code is asked for until they enrol another.
+    """Removes a lost authenticator from an account: no code is required until the person enrols another one.
 
-    `conn` acts as the door for `actor`, who may manage that account (`comms/identity/users/queries.read_managed_user`).
+    `conn` must act as the system actor for `actor`, who may manage that account
+    (`comms/identity/users/queries.read_managed_user`).
     """
     await conn.execute("delete from second_factors where user_id = %s", (user_id,))
     await conn.execute("delete from recovery_codes where user_id = %s", (user_id,))
@@ -126,8 +128,8 @@ async def _take_one_time_code(conn: Connection, keys: KeyService, person: Actor,
 
 
 def wrong_code() -> WriteCareError:
-    """For a code that is wrong, old or used."""
-    return invalid("code-wrong", "This code is not good (any more): wait for the next one.")
+    """The error for a code that is wrong, expired or already used."""
+    return invalid("code-wrong", "This code is invalid or has expired: wait for the next one.")
 
 
 def _totp(secret: bytes) -> pyotp.TOTP:

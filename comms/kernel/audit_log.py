@@ -1,4 +1,4 @@
-"""The log of acts: who did what to which object, when, from where and why, in the same transaction as the act."""
+"""The audit log: who did what to which object, when, from where and why. An entry is part of the same transaction."""
 
 from typing import Any
 from uuid import UUID
@@ -11,10 +11,10 @@ from comms.kernel.database import Actor, Connection
 async def record_act(
     conn: Connection, actor: Actor, action: str, object: tuple[str, UUID], details: dict[str, Any] | None = None
 ) -> None:
-    """Writes that `actor` did `action` (e.g. `alert.claimed`) to `object` (its kind and id).
+    """Writes an audit entry: `actor` did `action` (e.g. `alert.claimed`) to `object` (its kind and id).
 
-    `details` holds ids and codes alone, never words or names. From where and why is the transaction's own
-    (`Actor.origin`): the table takes it from there.
+    `details` holds only ids and codes, never text or names. The table takes the origin and the reason from the
+    settings of the transaction (`Actor.origin`).
     """
     await conn.execute(
         "insert into audit_log (tenant_id, actor_id, actor_role, action, object_type, object_id, details) "

@@ -1,7 +1,7 @@
-"""The one door to the database: `async with database.acting_as(actor) as conn`.
+"""The only way to use the database: `async with database.acting_as(actor) as conn` opens a transaction for the actor.
 
-It opens a transaction and says, for that transaction only, which tenant, person and role act; row-level security
-reads these settings. When the block ends well the transaction commits, else everything in it is undone.
+It sets the tenant, the person and the role of the actor for that transaction only; row-level security reads these
+settings. The transaction commits if the block ends without an exception; otherwise it is rolled back.
 """
 
 import select
@@ -24,14 +24,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection of the house. `has_emitted`: its transaction has laid something into the outbox."""
+    """A connection of the platform. `has_emitted`: its transaction wrote a row to the outbox."""
 
     has_emitted = False
 
 
 @dataclass(frozen=True)
 class RequestOrigin:
-    """From where and why an act comes, as far as a door knows: the log of acts keeps it. `reason` is a code."""
+    """From where and why a change is made, as far as it is known, for the audit log. `reason` is a code."""
 
     request_id: UUID | None = None
     address: str | None = None
@@ -40,25 +40,25 @@ class RequestOrigin:
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts: a person (or service) of one tenant, in one role; a guest, in one session too."""
+    """Who acts: a person or service of one tenant, in one role; a guest also belongs to one session."""
 
     tenant_id: UUID
     user_id: UUID
     role: str
-    sign_in_id: UUID | None = None  # none: a token of the command line, a key, a process of the house
-    scopes: frozenset[str] | None = None  # what it may do of what its role may; none: all of that
+    sign_in_id: UUID | None = None  # None: a token of the command line, a key, an internal process
+    scopes: frozenset[str] | None = None  # the only permissions of its role that it may use; None: all of them
     origin: RequestOrigin = field(default=RequestOrigin(), compare=False, repr=False)
-    session_id: UUID | None = None  # a guest's: the one session that they were invited to
+    session_id: UUID | None = None  # for a guest: the one session of the invitation
 
 
 class Database:
-    """A pool of connections of one role (`wcc_app`, `wcc_worker` …); one a process."""
+    """A pool of connections of one database role (`wcc_app`, `wcc_worker` …); one per process."""
 
     def __init__(self, url: str, *, most: int = 10, on_event_committed: Callable[[], None] = lambda: None) -> None:
-        """`on_event_committed` is called after each commit of a transaction that laid something into the outbox.
+        """`on_event_committed` is called after each commit of a transaction that wrote to the outbox.
 
-        A request waits up to half a minute for a connection: on a small machine a hundred people who begin at once
-        are all served within that time, and a 503 would only make them begin again.
+        A request waits up to 30 seconds for a connection. On a small machine, a hundred people who begin at once are
+        all served within that time; a 503 would only make them begin again.
         """
         self._on_event_committed = on_event_committed
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -67,7 +67,7 @@ class Database:
         )  # fmt: skip
 
     async def open(self) -> None:
-        """Raises `unavailable` where no connection can be made within ten seconds."""
+        """Opens the pool; raises `unavailable` if no connection can be made within ten seconds."""
         try:
             await self._pool.open(wait=True, timeout=10.0)
         except PoolTimeout:
@@ -78,10 +78,9 @@ class Database:
 
     @asynccontextmanager
     async def acting_as(self, actor: Actor) -> AsyncIterator[Connection]:
-        """A transaction in the name of `actor`.
+        """Opens a transaction for `actor`.
 
-        Raises `unavailable` where the database cannot be reached, `invalid` (`text-invalid`) where it cannot keep a
-        value.
+        Raises `unavailable` if the database cannot be reached, `invalid` (`text-invalid`) if it cannot store a value.
         """
         async with self._transaction() as conn:
             await conn.execute(
@@ -98,16 +97,16 @@ class Database:
 
     @asynccontextmanager
     async def without_tenant(self) -> AsyncIterator[Connection]:
-        """A transaction without tenant: row-level security shows nothing. For health checks and the relay."""
+        """Opens a transaction without a tenant: row-level security shows no rows. For health checks, for example."""
         async with self._transaction() as conn:
             yield conn
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
         try:
-            # In a pipeline a statement is waited for when its rows are fetched, so that whatever returns none (begin,
-            # settings, events, the log of acts) costs no round trip of its own. `conn.transaction()` would: it
-            # synchronises at either end. What is raised here makes the pool's block roll back.
+            # In a pipeline, only fetching rows waits for the server. So statements without rows (begin, settings,
+            # events, audit entries) cost no round trip. `conn.transaction()` would cost two: it synchronises at its
+            # start and its end. If the block raises, the pool rolls the transaction back.
             async with self._pool.connection() as conn:
                 conn.has_emitted = False
                 async with conn.pipeline():
@@ -119,19 +118,19 @@ class Database:
         except (PoolTimeout, OperationalError):
             raise unavailable("database-unreachable", "The database cannot be reached; try again shortly.") from None
         except (DataError, UnicodeEncodeError) as error:
-            # the exception's text quotes the value: its type alone is logged
-            _log.warning("a value that the database cannot keep", error=type(error).__name__)
+            # the exception's text quotes the value: log only its type
+            _log.warning("a value that the database cannot store", error=type(error).__name__)
             raise invalid(
                 "text-invalid",
-                "A value cannot be kept: text with a NUL character or half of a character, or a number out of range.",
+                "A value cannot be stored: send no NUL character, no unpaired surrogate and no number out of range.",
             ) from None
 
 
 async def _check_connection(conn: Connection) -> None:
-    """The pool's check of a connection before it is lent, without a round trip where all is well.
+    """The pool's check of a connection before each use, without a round trip for a healthy connection.
 
-    A server that went away has closed its end, and a closed or dying connection has something to be read: only then
-    is it asked. Raises `OperationalError` where it does not answer.
+    A connection that the server has closed or is closing has data to read. Only then is the server asked. Raises
+    `OperationalError` if it does not answer.
     """
     waiting = select.poll()
     waiting.register(conn.fileno(), select.POLLIN)
@@ -141,5 +140,5 @@ async def _check_connection(conn: Connection) -> None:
 
 def one(row: DictRow | None) -> dict[str, Any]:
     """The row of a statement that must return one (insert … returning)."""
-    assert row is not None, "a returning statement gave no row"
+    assert row is not None, "a statement with `returning` gave no row"
     return row

@@ -1,8 +1,8 @@
-"""How many files from outside are opened at a time by this process, and whose turn it is.
+"""Limits how many uploaded files this process opens at a time, with a fair share for each tenant.
 
 Each open file takes a processor and a child process (`models/confinement/process.py`). A tenant can never hold all
-places, and who holds fewest is next; who waits too long is asked to come back. Work runs in threads of its own: those
-that the process shares for everything else stay free.
+slots. The tenant that holds fewest slots gets the next one. A caller that waits too long gets an error with the time
+of the next try. The work has its own threads, so that the threads that the rest of the process shares stay free.
 """
 
 import asyncio
@@ -25,22 +25,23 @@ class _WaitingWork:
 
 
 class DecoderPool:
-    """Places in which files are opened: at least two, so that one tenant leaves another a place."""
+    """Slots for opening files: at least two, so that one tenant always leaves a slot to the others."""
 
     def __init__(self, slots: int, wait_seconds: float) -> None:
         if slots < 2:
-            raise ValueError("at least two places, so that one tenant leaves another a place")
+            raise ValueError("use at least two slots, so that one tenant always leaves a slot to the others")
         self._free = slots
         self._max_per_tenant = slots - 1
         self._wait_seconds = wait_seconds
         self._used_by_tenant: Counter[UUID] = Counter()
-        self._waiting: list[_WaitingWork] = []  # who came first is first
+        self._waiting: list[_WaitingWork] = []  # in the order of arrival
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="decoder")
 
     async def run(self, tenant_id: UUID, work: Callable[[], Result]) -> Result:
-        """What the work returns, once it is the tenant's turn; raises `unavailable` (`decoders-busy`) after the wait.
+        """Runs `work` when the tenant gets a slot, and returns its result.
 
-        A caller who goes away does not end the work: its place is free when the work has ended.
+        Raises `unavailable` (`decoders-busy`) if the tenant gets no slot in time. If the caller is cancelled, the work
+        continues, and its slot becomes free when the work ends.
         """
         await self._wait(tenant_id)
         try:
@@ -52,7 +53,7 @@ class DecoderPool:
         return await asyncio.shield(running)
 
     def close(self) -> None:
-        """No more work is taken; what runs goes on until it ends, which its own limits bound."""
+        """Accepts no more work. Running work continues until it ends; its own limits bound how long."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _wait(self, tenant_id: UUID) -> None:
@@ -65,20 +66,20 @@ class DecoderPool:
         except BaseException as error:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
-            else:  # admitted in the same moment
+            else:  # it got its slot at the same time
                 self._release_slot(tenant_id)
             if isinstance(error, TimeoutError):
                 raise self._busy() from None
             raise
 
     def _start_waiting(self) -> None:
-        """Gives free places away: to the tenant that holds fewest, and of those to who came first."""
+        """Assigns free slots: to the tenant that holds fewest, and among equals to the caller that came first."""
         while self._free:
             eligible = [
                 one
                 for one in self._waiting
                 if not one.admitted.done() and self._used_by_tenant[one.tenant_id] < self._max_per_tenant
-            ]  # done: it has gone away, and has not left the list yet
+            ]  # done: its caller was cancelled, and it is not removed from the list yet
             if not eligible:
                 return
             chosen = min(eligible, key=lambda one: self._used_by_tenant[one.tenant_id])
@@ -98,6 +99,6 @@ class DecoderPool:
         return WriteCareError(
             Kind.UNAVAILABLE,
             "decoders-busy",
-            "Many files are being opened just now: send this one again in a while.",
+            "Too many files are being opened at the moment: send this file again after the time in Retry-After.",
             retry_after_seconds=max(1, round(self._wait_seconds)),
         )

@@ -1,4 +1,7 @@
-"""JSON log lines on standard error: one shape for our own and the libraries'. Called once, at an entry point."""
+"""Writes JSON log lines to standard error, in one format for our own logs and those of libraries.
+
+Each process calls it once, at its entry point.
+"""
 
 import logging
 import sys
@@ -7,7 +10,7 @@ import structlog
 
 
 def write_json_logs(level: int = logging.INFO) -> None:
-    """Sends structlog and the standard library's logging to standard error as JSON, one object a line."""
+    """Configures structlog and the standard library's logging: JSON on standard error, one object per line."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -32,7 +35,7 @@ def write_json_logs(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # uvicorn tells of each WebSocket with its whole address, and the ticket is in it
+    # uvicorn logs the whole URL of each WebSocket, and the URL contains the ticket
     for chatty in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -40,7 +43,7 @@ def write_json_logs(level: int = logging.INFO) -> None:
 def _without_exception_text(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """A library's exception by its type alone: its text may quote the values it failed on."""
+    """Replaces a library's exception by its type name: its text may quote the values that caused it."""
     found = event.pop("exc_info", None)
     if isinstance(found, tuple) and found[0] is not None:
         event["error"] = found[0].__name__

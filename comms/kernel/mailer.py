@@ -1,4 +1,4 @@
-"""E-mail to people, through the server that the settings name; without one, none is sent."""
+"""Sends e-mail to people through the SMTP server that the settings name; without one, no e-mail is sent."""
 
 import asyncio
 import smtplib
@@ -20,11 +20,11 @@ class Mailer(Protocol):
     """Sends one message to one person."""
 
     async def send(self, to: str, subject: str, text: str) -> None:
-        """Raises `unavailable` (`mail-unavailable`) where the server does not take it."""
+        """Raises `unavailable` (`mail-unavailable`) if the server does not accept the message."""
 
 
 class SmtpMailer:
-    """Over SMTP, with TLS from the first byte or from STARTTLS on, or without where the settings say so."""
+    """Sends over SMTP: with TLS from the start, with STARTTLS, or unencrypted, as the settings say."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -37,8 +37,8 @@ class SmtpMailer:
         try:
             await asyncio.to_thread(self._send, message)
         except (OSError, smtplib.SMTPException) as error:
-            # the server's answer quotes the address: its kind alone is logged
-            _log.warning("e-mail was not taken", error=type(error).__name__)
+            # the server's answer quotes the address: log only the type of the error
+            _log.warning("e-mail was not accepted", error=type(error).__name__)
             raise unavailable("mail-unavailable", "The e-mail could not be sent: try again shortly.") from None
 
     def _send(self, message: EmailMessage) -> None:
@@ -59,5 +59,5 @@ class SmtpMailer:
 
 
 def open_mailer(settings: Settings) -> Mailer | None:
-    """The way to send e-mail that the settings name; None where they name none."""
+    """Returns the mailer for the server in the settings; None if they name no server."""
     return None if settings.smtp_host is None else SmtpMailer(settings)

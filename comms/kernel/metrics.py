@@ -1,7 +1,7 @@
-"""What is counted and timed, for Prometheus. Numbers and route names alone, never ids or words.
+"""Metrics for Prometheus. They contain only numbers, codes and route names, never ids or text.
 
-Of this process; of all that answer at one port where there are several: the launcher then names a folder in which they
-count together (`SHARED`, prometheus_client's own way), and whichever is asked tells of all.
+If several processes answer at one port, they count together: the launcher names a folder in the environment variable
+`SHARED` (the multiprocess mode of prometheus_client). Each process then reports the counts of all.
 """
 
 import os
@@ -19,7 +19,7 @@ _LOST_RATIO: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Metrics:
-    """A registry of its own, so that two applications in one process (tests) do not share counts."""
+    """Has its own registry, so that two applications in one process (tests) do not share counts."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,7 +31,7 @@ class Metrics:
             buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.recordings_taken = Counter(
-            "writecare_recordings_taken", "Recordings taken in, stored and queued", registry=self.registry
+            "writecare_recordings_taken", "Recordings received, stored and queued", registry=self.registry
         )
         self.recordings_refused = Counter(
             "writecare_recordings_refused", "Uploads refused, by problem", ("problem",), registry=self.registry
@@ -40,37 +40,37 @@ class Metrics:
             "writecare_sessions_ended", "Sessions ended or cancelled", ("session_type",), registry=self.registry
         )
         self.session_joined = Counter(
-            "writecare_session_joined", "People who joined sessions that are over", ("session_type",),
+            "writecare_session_joined", "People who joined the sessions that have ended", ("session_type",),
             registry=self.registry,
         )  # fmt: skip
         self.session_seconds = Histogram(
-            "writecare_session_seconds", "From a session's start to its end", ("session_type",),
+            "writecare_session_seconds", "Time from a session's start to its end", ("session_type",),
             buckets=_CALL_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.session_round_trip_milliseconds = Histogram(
-            "writecare_session_round_trip_milliseconds", "A session's mean, over its participants' reports",
+            "writecare_session_round_trip_milliseconds", "A session's mean round trip, from its participants' reports",
             buckets=_ROUND_TRIP_MILLISECONDS, registry=self.registry,
         )  # fmt: skip
         self.session_lost_packets_ratio = Histogram(
-            "writecare_session_lost_packets_ratio", "A session's mean, over its participants' reports",
+            "writecare_session_lost_packets_ratio", "A session's mean packet loss, from its participants' reports",
             buckets=_LOST_RATIO, registry=self.registry,
         )  # fmt: skip
         self.messages_unread = Gauge(
-            "writecare_messages_unread", "Versions of messages that are to be read for safeguarding, of all tenants",
-            registry=self.registry, multiprocess_mode="mostrecent",  # whichever is asked has just looked
+            "writecare_messages_unread", "Message versions that wait for their safeguarding assessment, all tenants",
+            registry=self.registry, multiprocess_mode="mostrecent",  # the process that is asked has just updated it
         )  # fmt: skip
         self.reading_lag_seconds = Gauge(
-            "writecare_message_reading_lag_seconds", "Since when the longest of them waits",
+            "writecare_message_reading_lag_seconds", "How long the oldest of them has waited",
             registry=self.registry, multiprocess_mode="mostrecent",
         )  # fmt: skip
         self.sockets_cut_off = Counter(
-            "writecare_sockets_cut_off", "WebSockets that were closed by the server, by reason", ("reason",),
+            "writecare_sockets_cut_off", "WebSockets that the server closed, by reason", ("reason",),
             registry=self.registry,
         )  # fmt: skip
-        self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio taken in", registry=self.registry)
+        self.audio_seconds = Counter("writecare_audio_seconds", "Seconds of audio received", registry=self.registry)
 
     def render(self) -> bytes:
-        """The exposition text of all measurements."""
+        """The metrics in the text format of Prometheus."""
         if SHARED not in os.environ:
             return generate_latest(self.registry)
         of_all = CollectorRegistry()

@@ -1,6 +1,6 @@
-"""Times as callers send them: RFC 3339 with a date, a time of day and an offset; never a bare number.
+"""The type for times that callers send: RFC 3339 with a date, a time of day and an offset, never a bare number.
 
-Times lie in the years 1900 to 2199, so that the periods that are counted from them stay within what can be kept.
+The year must be 1900 to 2199, so that a period that is computed from a time can still be stored.
 """
 
 import re
@@ -18,19 +18,19 @@ TIME_INVALID: Final = "time_invalid"  # becomes the problem's type
 
 
 def _written_out(value: Any) -> Any:
-    """Python's own times pass: they are the program's."""
+    """Refuses everything but RFC 3339 text. A `datetime` passes: only our own code sends one."""
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or _RFC_3339.fullmatch(value) is None:
         raise PydanticCustomError(
-            TIME_INVALID, "A time is written out with its offset from UTC, such as 2026-03-29T01:30:00+01:00."
+            TIME_INVALID, "Send a time as RFC 3339 text with its offset from UTC, such as 2026-03-29T01:30:00+01:00."
         )
     return value
 
 
 def _within_years(value: datetime) -> datetime:
     if value.year not in _YEARS:
-        raise PydanticCustomError(TIME_INVALID, "A time lies in the years 1900 to 2199.")
+        raise PydanticCustomError(TIME_INVALID, "The year of a time must be 1900 to 2199.")
     return value
 
 

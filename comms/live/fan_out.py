@@ -1,10 +1,12 @@
-"""The feed: sent events, read once a process and handed to the sockets that may see them.
+"""Reads each sent event once in a process and puts it into the queue of every socket that may receive it.
 
-One connection listens for the relay's notification; each tenant that has sockets is then read once from where it
-was last read. A lost notification or connection loses no event: places are positions in the outbox, not memory.
-The same connection hears that somebody's sign-in has ended, and `watch_revocations` then looks who may no longer listen (it looks
-unasked too), or that people came or went, which the roll is told. What belongs to a conversation is handed to those who
-were in it at its moment: each event is read with their ids, so that nothing here remembers who is in what.
+One connection listens for the notification of the relay. Then the events of each tenant that has sockets are read once,
+from the last read position. A lost notification or connection loses no event, because positions are stored in the
+outbox.
+
+The same connection is notified when a sign-in ended (`watch_revocations` then checks the sockets; it also polls) and
+when presence changed (the presence tracker then reads). A conversation event is sent to those who were members at its
+clock value: each event is read with their ids, so this process stores no memberships.
 """
 
 import asyncio
@@ -33,10 +35,10 @@ from comms.outbox.queries import CONVERSATION_EVENTS, EVENTS_CHANNEL, read_event
 from comms.web.context import AppContext
 from models.contract.errors import WriteCareError, unavailable
 
-_PAGE_SIZE: Final = 100  # far fewer than a socket may be behind: between two pages those that take what comes have it
+_PAGE_SIZE: Final = 100  # far less than the queue of a socket, so that a socket can send one page before the next
 _POLL_SECONDS: Final = 15.0
 _REVOCATION_CHECK_SECONDS: Final = (
-    0.5  # a sign-in that ended is cut off within a second, also where nobody could say so
+    0.5  # a socket is disconnected within a second after its sign-in ended, also without a notification
 )
 _BACK_OFF_SECONDS: Final = 1.0
 _PARTICIPANT_LEFT: Final = "session.participant.left"
@@ -47,11 +49,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class _TenantSubscriptions:
-    """A tenant that has sockets, and the position up to which they were told."""
+    """The sockets of a tenant, and the position up to which they have received events."""
 
     position: int
     sockets: set[Subscription] = field(default_factory=set)
-    by_user: defaultdict[UUID, set[Subscription]] = field(default_factory=lambda: defaultdict(set))  # by their person
+    by_user: defaultdict[UUID, set[Subscription]] = field(default_factory=lambda: defaultdict(set))
 
     def add(self, subscription: Subscription) -> None:
         self.sockets.add(subscription)
@@ -64,7 +66,9 @@ class _TenantSubscriptions:
             del self.by_user[subscription.actor.user_id]
 
     def recipients_of(self, event: SentEvent) -> list[Subscription]:
-        """Those that the event is for; of what belongs to a conversation only its hearers' sockets are asked."""
+        """Returns the sockets that may receive the event. For a conversation event it checks only sockets of its
+        recipients.
+        """
         asked = self.sockets
         if event.type in CONVERSATION_EVENTS:
             asked = {socket for user_id in event.heard_by & self.by_user.keys() for socket in self.by_user[user_id]}
@@ -72,7 +76,7 @@ class _TenantSubscriptions:
 
 
 class EventFanOut:
-    """One a process; made by `open_fan_out`."""
+    """Distributes events to sockets; one for each process. `open_fan_out` creates it."""
 
     def __init__(
         self, database: Database, url: str, presence_tracker: PresenceTracker, max_queued: int = MAX_QUEUED
@@ -89,7 +93,9 @@ class EventFanOut:
     async def subscribe(
         self, actor: Actor, types: Collection[str], session_id: UUID | None = None
     ) -> AsyncIterator[Subscription]:
-        """A place in the feed, from `Subscription.start` on, until the block ends; `session_id`: one session alone."""
+        """Subscribes to the events after `Subscription.start`, until the block ends; `session_id` limits it to one
+        session.
+        """
         subscription = Subscription(actor, types, session_id, self._max_queued)
         async with self._read_lock:
             if actor.tenant_id not in self._tenants:
@@ -105,9 +111,9 @@ class EventFanOut:
                 del self._tenants[actor.tenant_id]
 
     async def replay(self, subscription: Subscription, after: int) -> AsyncIterator[str]:
-        """What the subscription may see of the positions in (`after`, its start], in order, page by page.
+        """Yields the events that the subscription may receive in (`after`, its start], in order, page by page.
 
-        Read in the name of its person, so that row-level security decides too.
+        It reads as the actor of the subscription, so that row-level security applies, too.
         """
         until = subscription.start
         while after < until:
@@ -119,7 +125,9 @@ class EventFanOut:
             after = page[-1].position if len(page) == _PAGE_SIZE else until
 
     async def listen(self) -> None:
-        """Until cancelled: hears the relay, reads, hands on; a lost connection is made anew."""
+        """Listens to the notifications, reads and distributes events until it is cancelled; reconnects after a lost
+        connection.
+        """
         while True:
             try:
                 async with await Connection.connect(
@@ -129,15 +137,15 @@ class EventFanOut:
                     for channel in (EVENTS_CHANNEL, REVOKED_CHANNEL, PRESENCE_CHANNEL):
                         await conn.execute(f"listen {channel}".encode())
                     self.request_revocation_check()
-                    await self._read_all(self._tenants)  # first of all, what was sent while nobody listened
+                    await self._read_all(self._tenants)  # events that were sent while it did not listen
                     while True:
                         await self._wait_for_notifications(conn)
             except (OperationalError, InterfaceError, WriteCareError) as error:
-                _log.warning("feed lost the database", error=type(error).__name__)
+                _log.warning("fan-out lost the database", error=type(error).__name__)
                 await asyncio.sleep(_BACK_OFF_SECONDS)
 
     async def watch_revocations(self) -> None:
-        """Until cancelled: cuts off who may no longer listen."""
+        """Disconnects sockets whose right has ended, until it is cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_REVOCATION_CHECK_SECONDS):
@@ -146,20 +154,22 @@ class EventFanOut:
             try:
                 await self._disconnect_revoked()
             except WriteCareError as error:
-                _log.warning("feed cannot look who may listen", problem=error.slug)
+                _log.warning("revoked sockets cannot be read", problem=error.slug)
 
     def request_revocation_check(self) -> None:
-        """Has `watch_revocations` look now who may no longer listen."""
+        """Makes `watch_revocations` check the sockets now."""
         self._check_requested.set()
 
     def close(self) -> None:
-        """Cuts every socket off: the process is going."""
+        """Disconnects all sockets, because the process stops."""
         for tenant in self._tenants.values():
             for subscription in tenant.sockets:
-                subscription.disconnect(unavailable("going-away", "The server is restarting: come back with ?after=."))
+                subscription.disconnect(
+                    unavailable("going-away", "The server is restarting: reconnect with ?after=<position>.")
+                )
 
     async def _wait_for_notifications(self, conn: Connection) -> None:
-        """Waits for notifications, or long enough to look unasked."""
+        """Waits for notifications, or until the poll interval is over, and reads the events."""
         notifications = [notice async for notice in conn.notifies(timeout=_POLL_SECONDS, stop_after=1)]
         to_read: set[UUID] = set() if notifications else set(self._tenants)
         for notice in notifications:
@@ -184,7 +194,7 @@ class EventFanOut:
         if event.type == _PARTICIPANT_LEFT:
             self.request_revocation_check()
         if recipients_of := tenant.recipients_of(event):
-            text = envelope(event).model_dump_json()  # once for all
+            text = envelope(event).model_dump_json()  # serialised once for all sockets
             for subscription in recipients_of:
                 subscription.enqueue(text)
         if event.type == _MEMBER_LEFT:
@@ -221,7 +231,7 @@ class EventFanOut:
 async def open_fan_out(
     ctx: AppContext, max_queued: int = MAX_QUEUED, lease_seconds: float = LEASE_SECONDS
 ) -> AsyncIterator[EventFanOut]:
-    """A feed that listens and watches until the block ends, logged in as the house is."""
+    """Runs a fan-out until the block ends. It uses the database role of the process."""
     assert ctx.settings.role_database_url is not None
     presence_notifier = Notifier(PRESENCE_CHANNEL)
     presence_tracker = PresenceTracker(ctx.database, presence_notifier.notify, lease_seconds)

@@ -1,4 +1,4 @@
-"""Who may still listen: a socket outlives neither its sign-in, nor its person's account, nor their part in a call."""
+"""Finds sockets to disconnect: the sign-in ended, the account was closed, or the person left the session."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +17,7 @@ _ENDED: Final = "This sign-in has ended: sign in again."
 async def find_revoked_subscriptions(
     database: Database, tenant_id: UUID, sockets: Sequence[Subscription]
 ) -> dict[Subscription, WriteCareError]:
-    """Those of one tenant's sockets that are to be cut off, and with what."""
+    """Returns those sockets of one tenant that must be disconnected, each with its error."""
     async with database.acting_as(system_actor(tenant_id)) as conn:
         sign_ins = {s.actor.sign_in_id for s in sockets if s.actor.sign_in_id is not None}
         ended = await find_ended(conn, sign_ins, {s.actor.user_id for s in sockets})
@@ -34,7 +34,7 @@ async def find_revoked_subscriptions(
 
 
 def _required_participation(socket: Subscription) -> tuple[UUID, UUID] | None:
-    """The session and person whose part in it the socket rests on; none where the role hears every session."""
+    """The session and user whose participation the socket requires; None if the role may see every session."""
     if socket.session_id is None or not sees_only_own_sessions(socket.actor):
         return None
     return socket.session_id, socket.actor.user_id

@@ -1,4 +1,4 @@
-"""How a client comes by live events: a one-use ticket, then a WebSocket."""
+"""Routes of live events: a one-use ticket, then a WebSocket."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -21,7 +21,7 @@ _ALERT_EVENTS: Final[frozenset[EventType]] = frozenset(
     }
 )  # fmt: skip
 _ALERTS: Final = SocketChannel("alerts.read", _ALERT_EVENTS)
-# No alerts here: who takes part in a session may be whom an alert is about.
+# No alerts: an alert may be about a participant of the session.
 _SESSION_EVENTS: Final[frozenset[EventType]] = frozenset(
     {
         "session.created", "session.started", "session.ended",
@@ -33,27 +33,29 @@ After = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="The positio
 
 
 def fan_out_of(connection: HTTPConnection) -> EventFanOut:
-    """The feed that the process opened at its start."""
+    """Returns the fan-out that the process opened at its start."""
     fan_out: EventFanOut = connection.app.state.fan_out
     return fan_out
 
 
 @router.post("/api/ws/tickets", status_code=201)
 async def create_ticket(request: Annotated[AuthorisedRequest, authorised()], response: Response) -> Ticket:
-    """A ticket for one WebSocket, good for 30 seconds: open `/ws/…?ticket=<ticket>`."""
-    response.headers["Location"] = "/ws/alerts"  # where it can be used, without the secret, which is in no address
+    """Creates a ticket for one WebSocket, valid for 30 seconds: open `/ws/…?ticket=<ticket>`."""
+    response.headers["Location"] = "/ws/alerts"  # where to use it; the secret must not be in a header
     return await make_ticket(request.conn, request.actor)
 
 
 @router.websocket("/ws/alerts")
 async def push_alerts(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
-    """CloudEvents of new and reviewed alerts and of broken glass, ids and codes alone, for who may read alerts."""
+    """Pushes CloudEvents of new and reviewed alerts and of break-glass access (only ids and codes), if the actor may
+    read alerts.
+    """
     await serve_events(websocket, context_of(websocket), fan_out_of(websocket), _ALERTS, ticket=ticket, after=after)
 
 
 @router.websocket("/ws/sessions/{session_id}")
 async def push_session(websocket: WebSocket, session_id: UUID, ticket: str = "", after: After = None) -> None:
-    """CloudEvents of one session: its course, who comes and goes, its recordings; for those who may see it.
+    """Pushes CloudEvents of one session (its states, participants and recordings), if the actor may see it.
 
     Also who is connected: first `{"type": "presence", "present": […]}`, then `presence.joined` and `presence.left`.
     """

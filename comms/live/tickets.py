@@ -1,6 +1,6 @@
-"""One-use tickets: how a browser's WebSocket signs in without a token in an address.
+"""One-use tickets: they authenticate the WebSocket of a browser without a token in the URL.
 
-A ticket is `tenant.id.secret`, good once and for half a minute; the database keeps the secret's hash alone.
+A ticket is `tenant.id.secret`. It is valid once, for 30 seconds; the database stores only the hash of the secret.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ LIFETIME_SECONDS: Final = 30.0
 
 
 class Ticket(Record):
-    """What the caller opens a WebSocket with: `?ticket=…`."""
+    """The ticket with which the client opens a WebSocket: `?ticket=…`."""
 
     ticket: str = Field(repr=False)
     expires_at: datetime
 
 
 async def make_ticket(conn: Connection, actor: Actor, lifetime_seconds: float = LIFETIME_SECONDS) -> Ticket:
-    """A ticket that speaks for `actor`; sweeps the tenant's expired ones."""
+    """Creates a ticket for `actor` and deletes the expired tickets of the tenant."""
     await conn.execute("delete from ws_tickets where expires_at < now()")
     secret = secrets.token_urlsafe(32)
     scopes = None if actor.scopes is None else sorted(actor.scopes)
@@ -41,9 +41,9 @@ async def make_ticket(conn: Connection, actor: Actor, lifetime_seconds: float = 
 
 
 async def redeem_ticket(database: Database, ticket: str) -> Actor:
-    """Who the ticket speaks for; it is used up thereby. Raises `unauthenticated` for one that is not good (any more).
+    """Returns the actor of the ticket and uses it up; raises `unauthenticated` if it is invalid or has expired.
 
-    Forged, expired and used tickets are answered alike, and a wrong secret uses nothing up.
+    Forged, expired and used tickets get the same error, and a wrong secret does not use the ticket up.
     """
     try:
         tenant, id, secret = ticket.split(".")
@@ -73,10 +73,12 @@ async def redeem_ticket(database: Database, ticket: str) -> Actor:
 
 
 def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()  # 256 random bits need no slow hash
+    return hashlib.sha256(secret.encode()).digest()  # a random secret of 256 bits needs no slow hash
 
 
 def _invalid_ticket() -> WriteCareError:
     return WriteCareError(
-        Kind.UNAUTHENTICATED, "ticket-invalid", "This ticket is not good (any more): POST /api/ws/tickets for another."
+        Kind.UNAUTHENTICATED,
+        "ticket-invalid",
+        "This ticket is invalid or has expired: get a new one with POST /api/ws/tickets.",
     )

@@ -1,9 +1,10 @@
-"""WebSockets: who is let in, and how events are pushed to them.
+"""Accepts or refuses WebSockets and pushes events to them.
 
-A socket is refused before it is accepted (origin, ticket, permission) and pushes CloudEvents as text. Most hear
-nothing; what a client says on the messaging socket is `comms/messaging/socket/client_messages.py`'s. A client that
-talks without end is cut off. `?after=<position>` brings a client back to where it was; without it a socket tells what
-comes from now on. A session's socket also says who is connected (comms/live/presence).
+A socket is refused before it is accepted (origin, ticket, permission). It pushes CloudEvents as text. Only the
+messaging socket handles client messages (`comms/messaging/socket/client_messages.py`); the others discard them. A
+client that sends too many is disconnected. With `?after=<position>` a client continues after the last event that it
+received; without it, it receives only new events. The socket of a session also sends who is connected
+(comms/live/presence).
 """
 
 import asyncio
@@ -31,26 +32,26 @@ from comms.web.dependencies import refuse_other_origins
 from comms.web.problems import close_code_of, problem_of
 from models.contract.errors import WriteCareError, missing
 
-# A socket outlives neither a changed role nor an account that was closed for longer than this.
+# A socket ends after this time at the latest: then the new ticket has the current role and account.
 _LONGEST_SECONDS: Final = 3600.0
 _SERVICE_RESTART: Final = 1012
 _POLICY_VIOLATION: Final = 1008
-# How long a client that has stopped reading may take to reach the close frame with its code and reason. Once it is
-# over the connection is dropped, which the client sees as 1006; it comes back with ?after= either way.
+# The time in which a client that reads slowly can receive the close frame with its code and reason. Then the connection
+# is dropped, and the client sees 1006. It reconnects with ?after= in both cases.
 _CLOSING_SECONDS: Final = 20.0
-# What a client may say (some send heartbeats as messages where nobody listens): a burst, then one a second.
+# The permitted rate of client messages (some clients send heartbeats as messages): a burst, then one a second.
 _BURST: Final = 30.0
 
 OnMessage = Callable[[str], Awaitable[None]]
 
 
 async def ignore_message(_text: str) -> None:
-    """Hears nothing."""
+    """Discards a client message."""
 
 
 @dataclass(frozen=True)
 class SocketChannel:
-    """What a socket tells of: events of these types (of one session where it is named), to roles that may hear it."""
+    """The events that a socket receives: of these types, of one session if it is named; it requires the permission."""
 
     permission: RolePermission
     types: frozenset[EventType]
@@ -66,7 +67,7 @@ async def serve_events(
     ticket: str,
     after: int | None,
 ) -> None:
-    """The whole of a socket: let in or refused, then told until it goes or is cut off."""
+    """Serves one event socket: checks the ticket, accepts, and sends events until one side disconnects."""
     async with AsyncExitStack() as stack:
         try:
             actor = await authorise_socket(websocket, ctx.database, channel, ticket)
@@ -78,19 +79,23 @@ async def serve_events(
                 )
                 await stack.enter_async_context(open_lease)
         except WriteCareError as error:
-            await websocket.send_denial_response(problem_of(error))  # the socket was never open
+            await websocket.send_denial_response(problem_of(error))  # the socket was not accepted
             return
-        # accepted once it is subscribed: whatever is committed from here on is told of
+        # accepted after it is subscribed, so that it receives all events that are committed from now on
         await websocket.accept()
         await push_events(websocket, fan_out, subscription, after, metrics=ctx.metrics)
 
 
 async def authorise_socket(websocket: WebSocket, database: Database, channel: SocketChannel, ticket: str) -> Actor:
-    """Whom the ticket speaks for; raises `refused` (origin, role), `unauthenticated` (ticket), `missing` (session)."""
+    """Returns the actor of the ticket; raises `refused` (origin, role), `unauthenticated` (ticket), `missing`
+    (session).
+    """
     refuse_other_origins(websocket)
     actor = await redeem_ticket(database, ticket)
     refuse_unless(actor, channel.permission)
-    if actor.session_id is not None and channel.session_id != actor.session_id:  # a guest, elsewhere
+    if (
+        actor.session_id is not None and channel.session_id != actor.session_id
+    ):  # a guest may see only their own session
         raise missing("session")
     if channel.session_id is not None:
         async with database.acting_as(actor) as conn:
@@ -108,10 +113,10 @@ async def push_events(
     metrics: Metrics,
     longest_seconds: float = _LONGEST_SECONDS,
 ) -> None:
-    """Pushes what came after position `after`, then what comes, until the client goes or is cut off with a code."""
+    """Sends events after position `after`, then new events, until one side disconnects."""
     sending = asyncio.create_task(_send(websocket, fan_out, subscription, after))
     gone = asyncio.create_task(_receive_until_disconnect(websocket, on_message))
-    broken = asyncio.create_task(subscription.broken.wait())  # a slow client's send may never come back
+    broken = asyncio.create_task(subscription.broken.wait())  # the send to a slow client may never return
     tasks = {sending, gone, broken}
     try:
         done, _ = await asyncio.wait(tasks, timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +149,7 @@ async def _send(websocket: WebSocket, fan_out: EventFanOut, subscription: Subscr
 
 
 async def _receive_until_disconnect(websocket: WebSocket, on_message: OnMessage) -> Literal["gone", "flooding"]:
-    """Hears the client until it goes, or says more than somebody would who knows this door."""
+    """Reads client messages until the client disconnects (`gone`) or exceeds the permitted rate (`flooding`)."""
     clock = asyncio.get_running_loop().time
     left, heard_at = _BURST, clock()
     while (message := await websocket.receive())["type"] != "websocket.disconnect":
@@ -162,4 +167,4 @@ async def _close_with_reason(websocket: WebSocket, metrics: Metrics, code: int, 
         async with asyncio.timeout(_CLOSING_SECONDS):
             await websocket.close(code, reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
-        return  # it is gone already
+        return  # already disconnected

@@ -1,4 +1,7 @@
-"""A conversation's clock: whoever changes something in it takes its next moment, one at a time."""
+"""The clock of a conversation: every change locks the conversation's row and gets the next clock value.
+
+So the changes of a conversation have one order.
+"""
 
 from datetime import datetime
 from typing import Final
@@ -14,26 +17,27 @@ BEGINNING: Final = UUID(int=0)
 
 
 class ClockTick(Record):
-    """A UUIDv7 later than every one of the conversation before it, and the version of the event that tells of it."""
+    """One clock value: a UUIDv7 later than all values of the conversation before it, with the version of its event."""
 
     id: UUID
-    before: UUID  # the conversation's last one: nothing lies between
-    at: datetime  # as the transaction's rows say
+    before: UUID  # the previous clock value; no value lies between
+    at: datetime  # the time of the transaction, as in its rows
     event_version: int
-    version: int  # of the conversation itself
-    after_id: UUID  # since when whoever took it has been in the conversation
+    version: int  # version of the conversation
+    after_id: UUID  # the actor's membership covers clock values after this one
 
 
 async def advance_clock(conn: Connection, actor: Actor, conversation_id: UUID) -> ClockTick:
-    """The next moment, the conversation's row taken until the transaction ends; raises `missing` for all but members.
+    """Takes the next clock value and locks the conversation's row until the transaction ends.
 
-    Later than the last one even where this machine's clock is behind the one that was asked then.
+    Raises `missing` if the actor is not a member. The value is later than the last one, even if the clock of this
+    machine is behind the clock of the machine that took the last one.
     """
     locked = await conn.execute(
         "select moment, event_version, version, now() as at from conversations where id = %s for no key update",
         (conversation_id,),
     )
-    # a statement of its own, after the lock: it sees whoever was removed while this one waited
+    # A separate statement after the lock: so it sees members who were removed while this transaction waited.
     memberships = await conn.execute(
         "select after_id from conversation_members where conversation_id = %s and user_id = %s and until_id is null",
         (conversation_id, actor.user_id),

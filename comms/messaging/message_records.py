@@ -1,4 +1,4 @@
-"""A message as its reader sees it, what one sends, and what it was before."""
+"""Records of messages: new messages, messages as read, and their earlier versions."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ Content = Annotated[Words, Field(min_length=1, max_length=10_000, repr=False)]
 
 
 class NewMessage(Record):
-    """Words to send; `system` and `alert` come from the house alone."""
+    """A text message to send. Only the platform itself makes `system` and `alert` messages."""
 
     conversation_id: UUID
     content: Content
@@ -26,7 +26,7 @@ class NewMessage(Record):
 
 
 class NewFileMessage(Record):
-    """One's own uploads to send, with words or without; `voice` is one recording of somebody's voice."""
+    """Own uploads to send, with or without text. `voice`: exactly one voice recording."""
 
     conversation_id: UUID
     attachments: tuple[UUID, ...] = Field(min_length=1, max_length=10)
@@ -47,20 +47,22 @@ AnyNewMessage = Annotated[
 
 
 class MessageChange(Record):
-    """The words that are to stand instead."""
+    """The new text of a message."""
 
     content: Content
 
 
 class Reaction(Record):
-    """Somebody's sign under a message."""
+    """One user's reaction to a message."""
 
     user_id: UUID
     reaction: str = Field(repr=False)
 
 
 class About(Record):
-    """What a message of the house itself tells of, for clients to put into words: whom it is about, by whose act."""
+    """What a system message is about: the event, the user concerned, and the user who caused it. Clients word the
+    text.
+    """
 
     code: Literal["member_joined", "member_left", "renamed"]
     user_id: UUID | None = None
@@ -68,8 +70,9 @@ class About(Record):
 
 
 class Message(Record):
-    """`content` is null once it is deleted, and empty of files without words; `version` goes into If-Match; `about`: of
-    the house's own messages."""
+    """A message. `content` is null after deletion, and empty for files without text. `version` goes into If-Match.
+    `about` is set only in system messages.
+    """
 
     id: UUID
     conversation_id: UUID
@@ -89,7 +92,7 @@ class Message(Record):
 
 
 class MessageVersion(Record):
-    """What a message says or said. `competing`: an edit made from `version` when that was no longer the current one."""
+    """One version of a message. `competing`: an edit based on `version` when that was no longer the current version."""
 
     id: UUID
     standing: Literal["current", "former", "competing"]

@@ -1,4 +1,4 @@
-"""The CloudEvents envelope: how an event of the outbox looks to whoever is told of it (sockets, webhooks, streams)."""
+"""The CloudEvents envelope: the form in which sockets, webhooks and streams receive an event of the outbox."""
 
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -10,7 +10,7 @@ TYPE_PREFIX: Final = "communication.writecarenotes.com."
 
 
 class SentEvent(Record):
-    """A row of the outbox that the relay has sent; `position` orders a tenant's events and is a reader's cursor."""
+    """A row of the outbox that the relay has sent; `position` orders a tenant's events and is the cursor of readers."""
 
     tenant_id: UUID
     id: UUID
@@ -21,12 +21,12 @@ class SentEvent(Record):
     data: dict[str, Any]
     occurred_at: datetime
     position: int
-    withheld_from: frozenset[UUID] = frozenset()  # whom what it tells of is about, or may be
-    heard_by: frozenset[UUID] = frozenset()  # who was in the conversation that it tells of, at its moment
+    withheld_from: frozenset[UUID] = frozenset()  # users whom the event is about, or may be about
+    heard_by: frozenset[UUID] = frozenset()  # members of its conversation at its clock value
 
 
 class CloudEvent(Record):
-    """CloudEvents 1.0, structured mode. `data` holds ids and codes alone; `position` and `version` are extensions."""
+    """CloudEvents 1.0, structured mode. `data` holds only ids and codes; `position` and `version` are extensions."""
 
     specversion: Literal["1.0"] = "1.0"
     id: UUID
@@ -41,7 +41,7 @@ class CloudEvent(Record):
 
 
 def envelope(event: SentEvent) -> CloudEvent:
-    """The event as others see it; sent twice it has the same `id` both times, so that a receiver can tell."""
+    """The event for receivers. An event that is sent twice keeps its `id`, so that a receiver can recognise it."""
     return CloudEvent(
         id=event.id,
         source=f"/tenants/{event.tenant_id}",

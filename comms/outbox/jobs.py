@@ -1,8 +1,7 @@
-"""Which events start a durable job, and how it is put in the queue: in the transaction that marks the event sent.
+"""Queues the durable job of an event, in the transaction that marks the event as sent.
 
-Jobs carry ids alone. Jobs of one recording run one after the other (`lock`), and so do those that read a tenant's
-messages; a job that still waits is not put in the queue a second time (`queueing_lock`), so that a burst of messages
-is one job.
+Jobs carry only ids. Jobs of one recording run one after the other (`lock`), and so do jobs that assess a tenant's
+messages. A job that still waits is not queued a second time (`queueing_lock`), so that a burst of messages is one job.
 """
 
 from collections.abc import Mapping
@@ -20,36 +19,36 @@ from comms.outbox.queries import EventType
 PROCESS_RECORDING: Final = "process_recording"
 READ_MESSAGES: Final = "read_messages"
 EXPLAIN_MESSAGES: Final = "explain_messages"
-# Lanes of the queue, each worked by itself: minutes of a recording must not hold up a message, nor the looking for
-# evidence the next message.
+# Each queue is processed separately: a recording that takes minutes must not delay a message, and the search for
+# evidence must not delay the next message.
 RECORDINGS_QUEUE: Final = "default"
 MESSAGES_QUEUE: Final = "messages"
 EVIDENCE_QUEUE: Final = "evidence"
 
-# event -> the task that the worker knows by this name
+# event type -> name of the worker's task
 TASK_OF_EVENT: Final[Mapping[EventType, str]] = {
     "session.recording.stopped": PROCESS_RECORDING,
     "message.sent": READ_MESSAGES,
     "message.edited": READ_MESSAGES,
-    "consent.changed": READ_MESSAGES,  # what was put off may be permitted by now
-    "safeguarding.alert": EXPLAIN_MESSAGES,  # of a recording it finds nothing to do
+    "consent.changed": READ_MESSAGES,  # it may permit messages that were postponed
+    "safeguarding.alert": EXPLAIN_MESSAGES,  # for an alert about a recording, the job does nothing
 }
 
 _log = structlog.get_logger(__name__)
 
 
 def job_queue() -> App:
-    """The queue as the relay uses it: it only ever defers, always on a connection that it is given."""
+    """The queue as the relay uses it: it only defers jobs, always on a connection that the caller passes."""
     return App(connector=PsycopgConnector())
 
 
 async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: UUID, data: Mapping[str, Any]) -> None:
-    """Defers what an event of this type starts, in the caller's transaction; nothing where it starts nothing."""
+    """Defers the job of an event of this type, in the caller's transaction; does nothing if the type has no job."""
     task = TASK_OF_EVENT.get(type)
     if task is None:
         return
     try:
-        async with conn.transaction():  # a savepoint: 'is waiting already' must not undo the batch
+        async with conn.transaction():  # a savepoint: `AlreadyEnqueued` must not roll back the batch
             if task == READ_MESSAGES:
                 await read_messages_job(queue, tenant_id, conn).defer_async()
             elif task == EXPLAIN_MESSAGES:
@@ -57,13 +56,13 @@ async def start_jobs(conn: Connection, queue: App, type: EventType, tenant_id: U
             else:
                 await _defer_recording(conn, queue, type, tenant_id, data)
     except AlreadyEnqueued:
-        _log.debug("job is waiting already", task=task)
+        _log.debug("job is already in the queue", task=task)
 
 
 def read_messages_job(queue: App, tenant_id: UUID, conn: Connection | None = None) -> JobDeferrer:
-    """The job that reads the tenant's messages, on the given connection or one of the queue's own.
+    """The job that assesses the tenant's messages, on the given connection or one of the queue's own.
 
-    Deferring it raises `AlreadyEnqueued` where one waits.
+    Deferring it raises `AlreadyEnqueued` if one waits already.
     """
     return _tenant_job(queue, READ_MESSAGES, MESSAGES_QUEUE, tenant_id, connection=conn)
 
@@ -71,7 +70,7 @@ def read_messages_job(queue: App, tenant_id: UUID, conn: Connection | None = Non
 def explain_messages_job(
     queue: App, tenant_id: UUID, conn: Connection | None = None, pause_seconds: int = 0
 ) -> JobDeferrer:
-    """As `read_messages_job`, the one that finds which words moved the models in the tenant's alerts about messages."""
+    """As `read_messages_job`, for the job that finds the evidence words of the tenant's alerts about messages."""
     pause = {"seconds": pause_seconds} if pause_seconds else None
     return _tenant_job(queue, EXPLAIN_MESSAGES, EVIDENCE_QUEUE, tenant_id, connection=conn, schedule_in=pause)
 
@@ -88,7 +87,7 @@ async def _defer_recording(
 ) -> None:
     recording_id = data.get("recording_id")
     if recording_id is None:
-        # One wrong event must not hold up every tenant's: it is told of here and sent without its job.
+        # One wrong event must not block the events of all tenants: it is logged and sent without its job.
         _log.error("event without recording_id starts no job", event_type=type)
         return
     deferrer = queue.configure_task(

@@ -1,7 +1,7 @@
-"""The outbox: an event is a row written in the same transaction as the change that it tells of.
+"""The outbox: an event is a row that is written in the same transaction as the change that it reports.
 
-Nothing else leaves the house. The relay (`comms/outbox/relay.py`) sends what was committed, at least once, in
-order within an aggregate.
+No event leaves the platform in another way. The relay (`comms/outbox/relay.py`) sends committed events, at least once,
+in order within an aggregate.
 """
 
 from collections.abc import Collection
@@ -23,8 +23,8 @@ EventType = Literal[
     "conversation.member.joined", "conversation.member.left",
 ]  # fmt: skip
 
-# What its members alone are told, and of their time alone: each carries its `moment`
-# (comms/messaging/conversation_clock.py).
+# Only members of the conversation receive these, and only of the time of their membership: each carries its clock value
+# as `moment` (comms/messaging/conversation_clock.py).
 CONVERSATION_EVENTS: Final[frozenset[EventType]] = frozenset(
     {
         "message.sent", "message.edited", "message.deleted", "message.reaction.added", "message.reaction.removed",
@@ -32,9 +32,9 @@ CONVERSATION_EVENTS: Final[frozenset[EventType]] = frozenset(
     }
 )  # fmt: skip
 
-EVENTS_CHANNEL: Final = "events"  # where the relay says that something was sent, and of which tenants
+EVENTS_CHANNEL: Final = "events"  # the relay notifies here that it has sent events, with the tenant ids
 OUTBOX_CHANNEL: Final = (
-    "outbox"  # where a process of writers says, without payload, that something waits (comms/outbox/notifier.py)
+    "outbox"  # writing processes notify here, without payload, that events wait (comms/outbox/notifier.py)
 )
 
 
@@ -47,9 +47,9 @@ async def emit(
     version: int,
     data: dict[str, Any],
 ) -> None:
-    """Writes an event about `aggregate` (its kind and id) at `version`, taken under the aggregate's row lock.
+    """Writes an event about `aggregate` (its kind and id) at `version`, which was taken under the aggregate's row lock.
 
-    `data` holds ids and codes alone, never words or names: otherwise erasure would be impossible.
+    `data` holds only ids and codes, never text or names: otherwise erasure would be impossible.
     """
     await conn.execute(
         "insert into events (tenant_id, type, aggregate_type, aggregate_id, aggregate_version, data) "
@@ -80,7 +80,7 @@ _SELECT_FOR_ACTOR: Final = (
 
 
 async def read_sent_events(conn: Connection, *, after: int, limit: int) -> list[SentEvent]:
-    """The tenant's sent events after a position, in order, with who hears them; asked by the house, as nobody."""
+    """The tenant's sent events after a position, in order, with their recipients; for the system actor only."""
     found = await conn.execute(_SELECT_SENT.encode(), {"after": after, "limit": limit})
     return [SentEvent(**row) async for row in found]
 
@@ -88,8 +88,10 @@ async def read_sent_events(conn: Connection, *, after: int, limit: int) -> list[
 async def read_events_for_actor(
     conn: Connection, types: Collection[str], *, after: int, until: int, limit: int
 ) -> list[SentEvent]:
-    """The events of these types in (`after`, `until`] that whoever acts may hear, in order; of conversations, those of
-    their stays."""
+    """The events of these types in (`after`, `until`] that the actor may receive, in order.
+
+    Of a conversation, these are the events of the time in which the actor was a member.
+    """
     asked = {"after": after, "until": until, "types": list(types), "of_conversations": list(CONVERSATION_EVENTS)}
     found = await conn.execute(_SELECT_FOR_ACTOR.encode(), {**asked, "limit": limit})
     return [SentEvent(**row) async for row in found]

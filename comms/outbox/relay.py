@@ -1,9 +1,9 @@
-"""The relay: takes committed events out of the outbox, starts their jobs, gives them their place in the order.
+"""The relay: takes committed events out of the outbox, starts their jobs and assigns their positions in the order.
 
     python -m comms.outbox.relay
 
-A process of its own with a role that sees the outbox alone. Jobs, positions, the mark 'sent' and the notification
-are one transaction: a relay killed at any moment has sent a batch whole or not at all, and the next one goes on.
+It is a separate process; its database role sees only the outbox. Jobs, positions, the mark 'sent' and the notification
+are one transaction. So a relay that is killed has sent a batch completely or not at all, and the next one continues.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from comms.kernel.settings import Settings
 from comms.outbox.jobs import job_queue, start_jobs
 from comms.outbox.queries import EVENTS_CHANNEL, OUTBOX_CHANNEL
 
-_LOCK: Final = 0x77636332  # one relay at a time
+_LOCK: Final = 0x77636332  # advisory lock: one relay at a time
 _BATCH: Final = 200
-_IDLE_SECONDS: Final = 1.0  # it is notified of what the API and the worker write; others wait this long
+_IDLE_SECONDS: Final = 1.0  # the API and the worker notify it; events of other writers wait this long
 
 _log = structlog.get_logger(__name__)
 
 
 async def relay(url: str, stopping: asyncio.Event) -> None:
-    """Sends until `stopping` is set; one relay at a time."""
+    """Sends events until `stopping` is set; only one relay works at a time."""
     queue = job_queue()
     await run_as_leader(
         "relay", url, _LOCK, lambda conn: _send_until(conn, queue, stopping), stopping,
         retry_on=(ConnectorException,),
-        options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables bare
+        options="-c search_path=public,procrastinate",  # procrastinate's statements name its tables without schema
     )  # fmt: skip
 
 
@@ -42,8 +42,8 @@ async def _send_until(conn: Connection, queue: App, stopping: asyncio.Event) -> 
     await conn.execute(f"listen {OUTBOX_CHANNEL}".encode())
     while not stopping.is_set():
         if await send_batch(conn, queue) == 0:
-            # Woken by whoever wrote, after the commit (comms/outbox/notifier.py); looks unasked too, for those who
-            # could not say so. What was said while a batch was being sent has been kept and ends the wait at once.
+            # A writer notifies after its commit (comms/outbox/notifier.py). The relay also polls, for writers that
+            # could not notify. A notification that came while a batch was sent is kept and ends the wait at once.
             async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
                 pass
 
@@ -56,12 +56,12 @@ async def send_batch(conn: Connection, queue: App) -> int:
             return 0
         for event in events:
             await start_jobs(conn, queue, event["type"], event["tenant_id"], event["data"])
-        # Positions are laid by this one process, batch after batch, each committed before the next is begun: a
-        # reader that has seen a position will never find a smaller one appear behind it.
+        # Only this process assigns positions, and it commits each batch before it begins the next: a reader that has
+        # seen a position will never find a smaller one later.
         fresh = await conn.execute("select nextval('events_position') from generate_series(1, %s)", (len(events),))
         positions = sorted([row["nextval"] async for row in fresh])
-        # The same statement makes the deliveries of the webhooks that want them and whose owners may read them
-        # (comms/delivery/webhooks): none is forgotten.
+        # The same statement inserts a delivery for each webhook that wants the event and whose owner may read it
+        # (comms/delivery/webhooks), so that none is lost.
         await conn.execute(
             "with sent as (update events e set position = laid.position, sent_at = now() "
             "    from unnest(%s::uuid[], %s::uuid[], %s::bigint[]) as laid (tenant_id, id, position) "
@@ -74,21 +74,21 @@ async def send_batch(conn: Connection, queue: App) -> int:
             "    sent.data)",
             ([event["tenant_id"] for event in events], [event["id"] for event in events], positions),
         )
-        # Whose they are, and nothing more: who listens reads the rows that it may see. At most 200 ids: 7,400 bytes
-        # of the 8,000 that a notification carries.
+        # Only the tenant ids: each listener reads the rows that it may see. At most 200 ids: 7,400 bytes of the 8,000
+        # that a notification holds.
         tenants = sorted({str(event["tenant_id"]) for event in events})
         await conn.execute("select pg_notify(%s, %s)", (EVENTS_CHANNEL, ",".join(tenants)))
         return len(events)
 
 
 async def _lock_batch(conn: Connection) -> list[dict[str, Any]]:
-    """The oldest unsent events, and of their aggregates what belongs before or between them, in order.
+    """Locks the oldest unsent events, and those of their aggregates that belong before or between them; in order.
 
-    By time alone an aggregate's second change may come before its first (`occurred_at` is when its transaction
-    began), and `id > last` would pass over what commits late: the version, taken under the aggregate's row lock, is
-    what orders. What happened after the oldest waits for its turn: with many waiting, a session's end would otherwise
-    be told before the recordings made in it. Rows are locked without `skip locked`: order is worth more than not
-    waiting, and nobody else changes an event.
+    Time does not give the order: `occurred_at` is when a transaction began, so an aggregate's second change may have
+    the earlier time. `id > last` would miss events that commit late. The version, which is taken under the aggregate's
+    row lock, gives the order. Events that happened later than the oldest batch wait: otherwise, with many waiting, a
+    session's end would be sent before the recordings made in it. Rows are locked without `skip locked`: order is more
+    important than speed, and no other process changes an event.
     """
     rows = await conn.execute(
         "with oldest as (select id, tenant_id, aggregate_type, aggregate_id from events where sent_at is null "
@@ -106,7 +106,7 @@ async def _lock_batch(conn: Connection) -> list[dict[str, Any]]:
 
 
 async def run(_settings: Settings, url: str, stopping: asyncio.Event) -> None:
-    """The process's work."""
+    """The work of the relay process."""
     await relay(url, stopping)
 
 

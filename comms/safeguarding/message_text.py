@@ -1,6 +1,6 @@
-"""All that a message says: its own words, and below them those inside the files that it came with.
+"""Returns the whole text of a message: its content, followed by the text of its attachments.
 
-The one place that joins the two: what the models read and what an alert shows must be the same characters.
+Only this module joins the two: the models and the alert must see the same characters.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,12 +12,12 @@ from pydantic import Field
 from comms.kernel.database import Connection
 from models.contract.records import Record
 
-_MOST_CHARACTERS: Final = 10_000  # of all files of a message, as of a message's own words
+_MOST_CHARACTERS: Final = 10_000  # of all attachments of a message; the content has the same limit
 _BETWEEN: Final = "\n\n"
 
 
 async def attachment_texts(conn: Connection, message_ids: Collection[UUID]) -> dict[UUID, str]:
-    """The words inside the files of each message that has any, as far as whoever acts may see them."""
+    """Returns the attachment text of each message that has any and that the actor may see."""
     found: dict[UUID, str] = {}
     for attached in await attached_texts(conn, list(message_ids)):
         before = found.get(attached.message_id)
@@ -27,12 +27,12 @@ async def attachment_texts(conn: Connection, message_ids: Collection[UUID]) -> d
 
 
 def with_attachment_text(content: str, attachment_text: str | None) -> str:
-    """What is read of a message: its words first, so that characters of them count from its beginning."""
+    """Returns the text that the models read. The content comes first, so that its character offsets do not change."""
     return _BETWEEN.join(part for part in (content, attachment_text) if part)
 
 
 class AttachedText(Record):
-    """The words inside an attachment of a message; `text_cut` where there are more than stand in `text`."""
+    """The text of an attachment of a message; `text_cut` if there is more than `text` contains."""
 
     attachment_id: UUID
     message_id: UUID
@@ -42,7 +42,7 @@ class AttachedText(Record):
 
 
 async def attached_texts(conn: Connection, message_ids: Sequence[UUID]) -> list[AttachedText]:
-    """The words inside the attachments of these messages, as far as the connection's actor may see them, in order."""
+    """Returns the texts of the attachments of these messages that the actor of the connection may see, in order."""
     found = await conn.execute(
         "select id as attachment_id, message_id, media_type, text, text_cut from message_attachments "
         "where message_id = any(%s) and text is not null order by message_id, position",

@@ -1,4 +1,4 @@
-"""Which `Host` a request may name: a browser that was led here under a foreign name is refused."""
+"""Checks the `Host` header of a request: a browser that reaches this server under a foreign host name is refused."""
 
 import ipaddress
 import re
@@ -14,19 +14,19 @@ from models.contract.errors import invalid
 
 _HOST: Final = re.compile(r"(?P<name>[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-# For a load balancer, which probes an address and not a name.
+# For a load balancer, which uses an address and not a name.
 _ANY_HOST_PATHS: Final = frozenset({"/health"})
 
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """The names that are taken; None where every well-formed one is."""
+    """The accepted host names; None accepts every well-formed one."""
 
     names: frozenset[str] | None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "AllowedHosts":
-        """Those that the settings name, else that of the public address, and this machine's own; else all."""
+        """The names in the settings, else that of the public URL, plus this machine's own; without both, all names."""
         named = {name.lower() for name in settings.allowed_hosts}
         if not named and settings.public_url is not None:
             name = _name_of(urlsplit(settings.public_url).netloc.rpartition("@")[2])
@@ -38,18 +38,20 @@ class AllowedHosts:
         hosts = Headers(scope=scope).getlist("host")
         name = _name_of(hosts[0]) if len(hosts) == 1 else None
         if hosts and name is None:
-            raise invalid("host-malformed", "The Host header is not a host name or an address with a port.")
+            raise invalid(
+                "host-malformed", "The Host header is malformed: send one host name or address, with or without a port."
+            )
         if self.names is None or scope["path"] in _ANY_HOST_PATHS:
             return
         if name not in self.names:
             raise invalid(
                 "host-unknown",
-                "This installation does not answer to that name: WRITECARE_ALLOWED_HOSTS lists those that it has.",
+                "This host name is not accepted: use one in WRITECARE_ALLOWED_HOSTS, or add it there.",
             )
 
 
 def _name_of(host: str) -> str | None:
-    """The name or address without its port, in small letters; None for what is neither."""
+    """The name or address without its port, in lower case; None if it is neither."""
     found = _HOST.fullmatch(host)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Stored bytes over HTTP, whole or a range of them (RFC 9110, 13 and 14): a player seeks, a broken download goes on."""
+"""Sends stored bytes over HTTP, all or a range of them (RFC 9110, 13 and 14), for seeking and for resumed downloads."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +17,7 @@ from models.contract.errors import WriteCareError, invalid
 
 @dataclass(frozen=True)
 class RangeRequest:
-    """What a request asks for of some stored bytes: a range, if they are still those of a tag, or the headers alone."""
+    """What a request asks for: all bytes, a range (if the ETag is still the same), or only the headers."""
 
     range: str | None
     if_range: str | None
@@ -25,7 +25,7 @@ class RangeRequest:
     head: bool
 
     def range_of(self, etag: str) -> str | None:
-        """The range, None for the whole: also where the bytes are not those of `If-Range` (a weak tag names none)."""
+        """The range; None for all bytes, also if `If-Range` is not the current ETag (a weak tag never is)."""
         if self.head or (self.if_range is not None and self.if_range.strip() != etag):
             return None
         return self.range
@@ -36,10 +36,12 @@ async def range_request(
     wanted: Annotated[str | None, Header(alias="Range", description="Bytes, e.g. `bytes=0-1023`.")] = None,
     if_range: Annotated[
         str | None,
-        Header(alias="If-Range", description="The ETag of what is there of it already: else the whole is answered."),
+        Header(
+            alias="If-Range", description="The ETag of the part that you have: if it has changed, you get all bytes."
+        ),
     ] = None,
 ) -> RangeRequest:
-    """As a route takes it."""
+    """The dependency of a route: reads the range headers of the request."""
     return RangeRequest(wanted, if_range, request.headers.get("if-none-match"), is_head(request.scope))
 
 
@@ -49,10 +51,10 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """The bytes that a `Range` header asks for (RFC 9110, 14.2), None for the whole.
+    """The bytes that a `Range` header asks for (RFC 9110, 14.2); None for all bytes.
 
-    Raises `invalid` (`range-not-satisfiable`) for bytes beyond the end. What is not understood, and several ranges
-    at once, are answered with the whole, as the RFC allows.
+    Raises `invalid` (`range-not-satisfiable`) for bytes beyond the end. A header that is not understood, or that asks
+    for several ranges, gets all bytes, as the RFC allows.
     """
     match = _RANGE.fullmatch(header.strip()) if header is not None else None
     if match is None or match.group(0) == "bytes=-":
@@ -65,13 +67,13 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
         if last and int(last) < start:
             return None
     if start >= size or start >= end:
-        raise invalid("range-not-satisfiable", f"There are {size} bytes: ask for a range within them.")
+        raise invalid("range-not-satisfiable", f"The file has {size} bytes: ask for a range within them.")
     return ByteRange(start, end)
 
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """Bytes that lie in storage. `etag` is strong: the same tag means the same bytes."""
+    """Bytes in storage. `etag` is strong: the same tag means the same bytes."""
 
     size: int
     media_type: str
@@ -80,10 +82,9 @@ class StoredBytes:
 
 
 async def answer_range(asked: RangeRequest, stored: StoredBytes, headers: Mapping[str, str]) -> Response:
-    """The bytes that are asked for, streamed; a range beyond the end is a problem (416).
+    """Streams the bytes that are asked for. A range beyond the end is 416; bytes that the caller has already are 304.
 
-    Raises what the first piece of `read` does: what is damaged or missing is a problem, not a broken-off download.
-    Where the caller has these bytes already, it is 304.
+    Raises what reading the first piece raises: damaged or missing bytes are a problem, not an interrupted download.
     """
     if etag_matches(asked.if_none_match, stored.etag):
         return Response(None, 304, headers={"ETag": stored.etag})

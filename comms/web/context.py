@@ -1,7 +1,7 @@
-"""What a process of the communications core holds open: the rooms' shared foundations, passed inward, never global.
+"""The objects that one process opens at its start and shares: settings, database, storage, keys.
 
-The API opens a house at its start and every request finds it at `request.app.state.ctx`; the worker opens one of
-its own, with its own role's door to the database.
+They are passed as a parameter and are never global. The API opens one `AppContext`; every request finds it at
+`request.app.state.ctx`. The worker opens its own, which logs in to the database with the worker's role.
 """
 
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ from models.contract.errors import unavailable
 
 @dataclass(frozen=True)
 class AppContext:
-    """One a process: settings, database, encrypted storage with its keys, tokens, passwords, measurements, limits …"""
+    """One per process: settings, database, encrypted storage with its keys, tokens, passwords, metrics, limits …"""
 
     settings: Settings
     database: Database
@@ -36,7 +36,7 @@ class AppContext:
     issuer: Issuer
     verifier: Verifier
     passwords: PasswordHasher
-    mailer: Mailer | None  # none: no server is named, so that codes are printed
+    mailer: Mailer | None  # None: the settings name no server, so codes are printed
     metrics: Metrics
     limits: RequestLimits
     recording_decoders: DecoderPool
@@ -47,11 +47,11 @@ class AppContext:
 
 @asynccontextmanager
 async def open_app_context(settings: Settings, metrics: Metrics, *, connections: int = 10) -> AsyncIterator[AppContext]:
-    """Opens everything that `settings` name and closes it in the end; raises `unavailable` where the database is."""
+    """Opens all that `settings` name, and closes it at the end; raises `unavailable` if the database cannot be used."""
     if settings.role_database_url is None:
-        raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown.")
+        raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: set it to a connection string.")
     keys_dir = settings.data_dir / "keys"
-    issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: makes its public key where it is missing
+    issuer = Issuer.open(keys_dir, settings.issuer)  # before the verifier: it writes the public key
     outbox_notifier = Notifier(OUTBOX_CHANNEL)
     database = Database(
         settings.role_database_url.get_secret_value(), most=connections, on_event_committed=outbox_notifier.notify

@@ -1,7 +1,7 @@
-"""The cookies that this program sets: out of scripts' reach, for this host alone, and over TLS where there is TLS.
+"""The cookies of this program: hidden from scripts, only for this host, and only over TLS where TLS is used.
 
-Over TLS every name has the prefix `__Host-`, with which a browser takes a cookie only if it is `Secure`, has no domain
-and the path `/`, so that no neighbouring host can set one in its place.
+With TLS every name has the prefix `__Host-`: a browser accepts such a cookie only if it is `Secure`, has no domain and
+has the path `/`. So another host of the same domain cannot set one in its place.
 """
 
 from typing import Final, Literal
@@ -14,12 +14,12 @@ _PREFIX: Final = "__Host-"
 
 
 def cookie_name(settings: Settings, name: str) -> str:
-    """What the cookie is called here."""
+    """The full name of the cookie in this installation."""
     return f"{_PREFIX}{name}" if settings.is_encrypted else name
 
 
 def read_cookie(request: Request, settings: Settings, name: str) -> str | None:
-    """The cookie's value; None where the browser has none."""
+    """The cookie's value; None if the browser sent none."""
     return request.cookies.get(cookie_name(settings, name))
 
 
@@ -32,7 +32,7 @@ def set_cookie(
     *,
     same_site: Literal["strict", "lax"] = "strict",
 ) -> None:
-    """Has the browser keep the cookie for so many seconds."""
+    """Tells the browser to keep the cookie for that many seconds."""
     response.set_cookie(
         cookie_name(settings, name), value, max_age=seconds, path="/", httponly=True, samesite=same_site,
         secure=settings.is_encrypted,
@@ -42,7 +42,7 @@ def set_cookie(
 def forget_cookie(
     response: Response, settings: Settings, name: str, *, same_site: Literal["strict", "lax"] = "strict"
 ) -> None:
-    """Has the browser forget it."""
+    """Tells the browser to delete the cookie."""
     response.delete_cookie(
         cookie_name(settings, name), path="/", httponly=True, samesite=same_site, secure=settings.is_encrypted
     )

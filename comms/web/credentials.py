@@ -1,4 +1,4 @@
-"""Who calls: the one place where what stands after `Bearer` becomes an actor, for this API and the model API alike."""
+"""Authenticates the bearer credential of a request and gives its actor, for this API and the model API."""
 
 from comms.kernel.access.service_keys import KEY_PREFIX, authenticate_key
 from comms.kernel.access.tokens import Verifier
@@ -7,9 +7,10 @@ from models.contract.errors import Kind, WriteCareError
 
 
 async def authenticate(database: Database, verifier: Verifier, credential: str | None) -> Actor:
-    """Whom a token or a service account's key speaks for; raises `unauthenticated`.
+    """The actor of a token or of a service account's key; raises `unauthenticated`.
 
-    A token is checked without the database; whether its owner is still active is asked where they act.
+    A token is checked without the database. `refuse_inactive` checks in the actor's transaction whether its owner is
+    still active.
     """
     if credential is not None and credential.startswith(KEY_PREFIX):
         return await authenticate_key(database, credential)
@@ -17,7 +18,7 @@ async def authenticate(database: Database, verifier: Verifier, credential: str |
 
 
 async def refuse_inactive(conn: Connection, actor: Actor) -> None:
-    """Raises `unauthenticated` where a good token's owner is not (or no longer) active, or its sign-in has ended."""
+    """Raises `unauthenticated` if the owner of a valid token is not active, or its sign-in has ended."""
     found = await conn.execute(
         "select u.active and (%(sign_in)s::uuid is null or exists (select 1 from sign_ins s "
         "where s.tenant_id = u.tenant_id and s.id = %(sign_in)s and s.user_id = u.id and s.ended_at is null "

@@ -1,13 +1,13 @@
-"""The HTTP door: from a request to an actor who may do this and a transaction in their name.
+"""FastAPI dependencies: they authenticate a request, check the permission and open a transaction for the actor.
 
-A route declares what it needs and gets it checked:
+A route declares what it needs:
 
     @router.get("/homes")
-    async def list_homes(acting: Annotated[Acting, acting_with("homes.read")]) -> …:
-        return await queries.list_homes(acting.conn, …)
+    async def list_homes(authorised: Annotated[AuthorisedRequest, authorised_for("homes.read")]) -> …:
+        return await queries.list_homes(authorised.conn, …)
 
-One request is one transaction: it commits when the route returns, before the answer is sent, and is undone when
-the route raises. Routes that need several (uploads) take `actor_with` and open their own.
+One request is one transaction: it commits when the route returns, before the answer is sent, and rolls back when the
+route raises. Routes that need several transactions (uploads) take `actor_with` and open their own.
 """
 
 import ipaddress
@@ -41,7 +41,7 @@ bearer = HTTPBearer(
 
 @dataclass(frozen=True)
 class AuthorisedRequest:
-    """A checked request: who acts, the transaction in their name, and the house it happens in."""
+    """A checked request: the actor, the transaction for the actor, and the application context."""
 
     actor: Actor
     conn: Connection
@@ -49,13 +49,13 @@ class AuthorisedRequest:
 
 
 def context_of(connection: HTTPConnection) -> AppContext:
-    """The house that the process opened at its start; for requests and WebSockets alike."""
+    """The application context that the process opened at its start; for requests and WebSockets."""
     ctx: AppContext = connection.app.state.ctx
     return ctx
 
 
 async def _context_dependency(connection: HTTPConnection) -> AppContext:
-    return context_of(connection)  # asynchronous, as every dependency here: FastAPI gives others a thread
+    return context_of(connection)  # async, as every dependency here: FastAPI runs others in a thread
 
 
 ContextDep = Annotated[AppContext, Depends(_context_dependency)]
@@ -66,16 +66,16 @@ Reason = Annotated[
     Header(
         alias="X-Access-Reason",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$",
-        description="Why: a code such as a case number, never words. The log of acts keeps it.",
+        description="The reason: a code such as a case number, never text. The audit log stores it.",
     ),
 ]
 
 
 async def origin_of(connection: HTTPConnection, reason: Reason = None) -> RequestOrigin:
-    """From where and why a request comes, for the log of acts."""
+    """The address and the reason of a request, for the audit log."""
     try:
         address = str(ipaddress.ip_address(connection.client.host)) if connection.client is not None else None
-    except ValueError:  # a socket's path, or a test's name
+    except ValueError:  # the path of a Unix socket, or a test's name
         address = None
     return RequestOrigin(UUID(connection.state.request_id), address, reason)
 
@@ -86,9 +86,10 @@ async def authenticated_actor(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     origin: Annotated[RequestOrigin, Depends(origin_of)],
 ) -> Actor:
-    """The owner of the request's token or key, with where the request comes from.
+    """The owner of the request's token or key, with the origin of the request.
 
-    Raises `unauthenticated`, `refused` (a guest, elsewhere), `unavailable` (`too-many-requests`).
+    Raises `unauthenticated`, `refused` (a guest on a route that is closed to guests), `unavailable`
+    (`too-many-requests`).
     """
     credential = credentials.credentials if credentials is not None else None
     actor = await authenticate(ctx.database, ctx.verifier, credential)
@@ -103,7 +104,7 @@ AuthenticatedActor = Annotated[Actor, Depends(authenticated_actor)]
 
 
 async def count_anonymous(ctx: ContextDep, origin: Annotated[RequestOrigin, Depends(origin_of)]) -> None:
-    """For every route that takes no token, before it does any work; raises 429 (`too-many-requests`)."""
+    """Counts a request to a route without a token, before any work; raises 429 (`too-many-requests`)."""
     await ctx.limits.count_anonymous(origin.address)
 
 
@@ -119,13 +120,13 @@ async def _transaction(request: Request, ctx: AppContext, actor: Actor) -> Async
 
 
 async def claim_key(request: Request, conn: Connection, actor: Actor) -> None:
-    """Claims the request's Idempotency-Key, where it has one, in its transaction; raises as `Attempt.claim`."""
+    """Claims the request's Idempotency-Key, if it has one, in its transaction; raises as `KeyedRequest.claim`."""
     if (keyed_request := keyed_request_of(request)) is not None:
         await keyed_request.claim(conn, actor, await request.body())
 
 
 def authorised_for(permission: RolePermission) -> Any:
-    """A dependency that gives `AuthorisedRequest` to roles which hold `permission`; raises `unauthenticated`, `refused`."""
+    """A dependency: the `AuthorisedRequest`, if the role holds `permission`; raises `unauthenticated`, `refused`."""
 
     async def checked(request: Request, ctx: ContextDep, actor: AuthenticatedActor) -> AsyncIterator[AuthorisedRequest]:
         refuse_unless(actor, permission)  # before a connection is taken
@@ -136,7 +137,7 @@ def authorised_for(permission: RolePermission) -> Any:
 
 
 def authorised() -> Any:
-    """A dependency that gives `AuthorisedRequest` to everyone signed in: for what is a person's own."""
+    """A dependency: the `AuthorisedRequest` of any signed-in user, for routes about their own data."""
 
     async def checked(request: Request, ctx: ContextDep, actor: AuthenticatedActor) -> AsyncIterator[AuthorisedRequest]:
         async with _transaction(request, ctx, actor) as authorised:
@@ -146,7 +147,7 @@ def authorised() -> Any:
 
 
 def actor_with(permission: RolePermission) -> Any:
-    """A dependency that gives the `Actor` alone to roles which hold `permission`, their account checked."""
+    """A dependency: only the `Actor`, if the role holds `permission` and the account is active."""
 
     async def checked(ctx: ContextDep, actor: AuthenticatedActor) -> Actor:
         refuse_unless(actor, permission)
@@ -158,7 +159,7 @@ def actor_with(permission: RolePermission) -> Any:
 
 
 def active_actor() -> Any:
-    """A dependency that gives the `Actor` alone to everyone signed in, their account checked."""
+    """A dependency: only the `Actor` of any signed-in user whose account is active."""
 
     async def checked(ctx: ContextDep, actor: AuthenticatedActor) -> Actor:
         async with ctx.database.acting_as(actor) as conn:
@@ -172,9 +173,9 @@ def active_actor() -> Any:
 
 
 async def if_match(
-    value: Annotated[str | None, Header(alias="If-Match", description='The ETag last seen, e.g. "3".')] = None,
+    value: Annotated[str | None, Header(alias="If-Match", description='The ETag that you last read, e.g. "3".')] = None,
 ) -> int | None:
-    """The version that the caller believes to change; None where they name none. Raises 412 for any other ETag."""
+    """The version that the caller expects to change; None without one. Raises 412 for an ETag of another form."""
     if value is None or value.strip() == "*":
         return None
     found = _ETAG.fullmatch(value.strip())
@@ -189,10 +190,10 @@ IfMatch = Annotated[int | None, Depends(if_match)]
 async def if_match_required(
     value: Annotated[
         str | None,
-        Header(alias="If-Match", description='The ETag that was seen, e.g. "3". Without it, or with `*`: 428.'),
+        Header(alias="If-Match", description='The ETag that you read, e.g. "3". Without it, or with `*`: 428.'),
     ] = None,
 ) -> int:
-    """The version that a person saw before they decided. Raises 428 where none is named, 412 for any other ETag."""
+    """The version that a person read before deciding. Raises 428 without one, 412 for an ETag of another form."""
     version = await if_match(value)
     if version is None:
         raise version_required()
@@ -203,29 +204,31 @@ SeenVersion = Annotated[int, Depends(if_match_required)]
 
 
 def set_etag(response: Response, version: int, view: str = "") -> None:
-    """Says the record's version as its ETag; `view`, in letters, tells apart who is shown less of the same version."""
+    """Sets the record's version as its ETag; `view` (letters) marks an answer that hides part of the version."""
     response.headers["ETag"] = f'"{version}{view}"'
 
 
 def refuse_other_origins(connection: HTTPConnection) -> None:
-    """A browser says where a page came from; a page of another origin may not use a visitor's network to get in.
+    """Raises `refused` (`origin-refused`) if a browser sends the request from a page of another origin.
 
-    Raises `refused` (`origin-refused`).
+    Such a page could otherwise use its visitor's network to reach this server.
     """
     origin = connection.headers.get("origin")
     if origin is not None and _host_and_port(origin) != connection.headers.get("host", "").lower():
-        raise refused("origin-refused", "This is opened from this address's own pages, or by programs.")
+        raise refused(
+            "origin-refused", "Requests from pages of other origins are refused: use the pages of this address."
+        )
 
 
 def _host_and_port(origin: str) -> str | None:
-    """The host and port of an `RequestOrigin`; None for `null` and for what is none."""
+    """The host and port of an `Origin` header; None for `null` and for an invalid value."""
     try:
         return urlsplit(origin).netloc.lower() or None
-    except ValueError:  # such as a half-open IPv6 address
+    except ValueError:  # for example an IPv6 address without its closing bracket
         return None
 
 
 def bearer_of(header: str | None) -> str | None:
-    """The token in an `Authorization` header, where there is one: for doors without FastAPI's dependencies."""
+    """The token of an `Authorization` header, or None. For code that does not use FastAPI dependencies."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -1,7 +1,7 @@
-"""Where a guest may go: the routes of the one session that they were invited to, and what is their own.
+"""The routes that a guest may use: those of the session that they were invited to, and those for their own data.
 
-Whatever is not named here is refused, so that a route which somebody adds later is closed to guests until it is
-named. Which session, and whose consent, is row-level security's and the routes' own affair.
+A route that is not named here is refused, so that a new route is closed to guests until it is added. Row-level security
+and the routes check which session and whose consent a guest may use.
 """
 
 from typing import Final
@@ -28,6 +28,6 @@ _OPEN_TO_GUESTS: Final = frozenset(
 
 
 def restrict_guest(actor: Actor, method: str, path: str) -> None:
-    """Raises `refused` (`guest-elsewhere`) where a guest asks for a route that is not theirs; `path`: its pattern."""
+    """Raises `refused` (`guest-elsewhere`) if a guest asks for a route not listed above; `path` is its pattern."""
     if actor.session_id is not None and (method, path) not in _OPEN_TO_GUESTS:
-        raise refused("guest-elsewhere", "A guest's link opens the session that it was made for, and nothing else.")
+        raise refused("guest-elsewhere", "A guest's link is valid only for the session that it was made for.")

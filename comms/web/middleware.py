@@ -1,7 +1,7 @@
-"""What every request passes on its way in and out: a request id, its host, a size limit, a log line, security headers.
+"""Middleware for every request: request id, host check, size limit, log line, metrics, security headers.
 
-Plain ASGI, so that bodies stream through untouched. A HEAD request is answered as a GET without its body. The log
-line has the route's pattern and numbers: neither bodies, nor query strings, nor anything that a person wrote.
+It is plain ASGI, so that bodies stream through unchanged. A HEAD request is answered as a GET without its body. The log
+line has the route's pattern and numbers: no bodies, no query strings, nothing that a person wrote.
 """
 
 import time
@@ -24,14 +24,14 @@ from models.contract.errors import WriteCareError, too_large
 
 _REQUEST_ID: Final = "X-Request-ID"
 _MAX_JSON_BYTES: Final = 16 << 20
-METHOD: Final = "writecare.method"  # in the scope: the method as it was sent
+METHOD: Final = "writecare.method"  # key in the scope: the method that the client sent
 
 
 class RequestMiddleware:
-    """The outermost layer of the application."""
+    """The outermost middleware of the application."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, uploads: Mapping[str, int]) -> None:
-        """`uploads`: how many bytes are taken below the paths that take files; all else is JSON, read into memory."""
+        """`uploads`: the size limit in bytes per path prefix that takes files; other bodies are JSON in memory."""
         self._app = app
         self._settings = settings
         self._hosts = AllowedHosts.from_settings(settings)
@@ -46,7 +46,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # A copy: the server below needs to know that it was HEAD, the application above it answers a GET.
+        # A copy: the server needs to know that it was HEAD, the application answers a GET.
         scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], METHOD: scope["method"]}
         exchange = _HttpExchange(scope, send, encrypted=is_encrypted(scope, self._settings))
         limit = self._limit(scope["path"])
@@ -57,18 +57,18 @@ class RequestMiddleware:
         except WriteCareError as error:
             await exchange.answer(problem_of(error, exchange.request_id))
         except Exception as error:
-            # The last stop: nothing of the error may reach the caller, and its text, which may quote what it
-            # failed on, not even the log: the type and the place say enough.
+            # Nothing of the error may reach the caller. Its text may quote the data that caused it, so it is not
+            # even logged: the type and the location are enough.
             self._log.error(
                 "failed", request_id=exchange.request_id, error=type(error).__name__, at=_traceback_locations(error)
             )
-            sorry = "Something went wrong here; it is logged under the request_id."
+            sorry = "The server failed; the error is logged with this request_id: report it to the administrator."
             await exchange.answer(problem(500, "internal-error", sorry, request_id=exchange.request_id))
         finally:
             self._log_and_measure(scope, exchange)
 
     async def _handle_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses a WebSocket under a foreign host name before anything of it is read, as a request would be."""
+        """Refuses a WebSocket with a foreign host name before reading from it, like a request."""
         try:
             self._hosts.refuse_unknown_host(scope)
         except WriteCareError as error:
@@ -93,13 +93,13 @@ class RequestMiddleware:
 
 
 class _HttpExchange:
-    """One request on its way through: its id, and what has been answered so far."""
+    """One request and its answer: its id, and the status that was sent."""
 
     def __init__(self, scope: Scope, send: Send, *, encrypted: bool) -> None:
         self.request_id = str(uuid.uuid4())
         self._encrypted = encrypted
         self.started = time.perf_counter()
-        self.status = 0  # 0: the caller went away before an answer
+        self.status = 0  # 0: the client disconnected before an answer
         self._scope = scope
         self._send = send
         scope.setdefault("state", {})["request_id"] = self.request_id
@@ -109,7 +109,7 @@ class _HttpExchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[_REQUEST_ID] = self.request_id
-            headers.update(self._scope["state"].get("headers", {}))  # of a signed-in request: its limits
+            headers.update(self._scope["state"].get("headers", {}))  # the rate limits of a signed-in request
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             if self._encrypted:
@@ -119,13 +119,13 @@ class _HttpExchange:
         await self._send(message)
 
     async def answer(self, response: ASGIApp) -> None:
-        """Answers in the application's place, unless it has already begun to."""
+        """Sends the response, unless the application has already begun to answer."""
         if self.status == 0:
             await response(self._scope, _receive_disconnect, self.send)
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether the headers alone are asked for, while the application sees a GET."""
+    """Whether the client sent HEAD, while the application sees a GET."""
     return bool(scope.get(METHOD) == "HEAD")
 
 
@@ -136,7 +136,7 @@ def _check_content_length(scope: Scope, limit: int) -> None:
 
 
 def _limit_body(receive: Receive, limit: int) -> Receive:
-    """`receive` that stops a body which is longer than it may be, whatever it announced."""
+    """Wraps `receive`: it refuses a body that is longer than the limit, whatever its Content-Length is."""
     taken = 0
 
     async def receive_limited() -> Message:
@@ -151,7 +151,7 @@ def _limit_body(receive: Receive, limit: int) -> Receive:
 
 
 def _body_too_large(limit: int) -> WriteCareError:
-    return too_large("body-too-large", f"At most {limit} bytes are taken here: send it in parts.")
+    return too_large("body-too-large", f"The body may have at most {limit} bytes here: send a smaller one.")
 
 
 async def _receive_disconnect() -> Message:

@@ -1,8 +1,7 @@
-"""Form data as it comes in: multipart, read as it streams, its files into files without names.
+"""Reads multipart form data while it streams in; its files go to temporary files without names.
 
-Nothing is held in memory beyond a mebibyte, and nothing lies anywhere under a name: a process that dies leaves no
-plain audio behind (docs/decisions/0009). For recordings and attachments here, and for the model API's own door in
-`serving`.
+At most 1 MiB is held in memory. No file has a name on the disk, so a process that dies leaves no plain audio behind
+(docs/decisions/0009). It serves recordings and attachments here, and the ingress of the model API in `serving`.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from comms.kernel.storage.scratch_files import open_scratch
 from models.contract.errors import WriteCareError, invalid, unavailable
 
-FORM_BYTES: Final = 1 << 16  # more than a form adds to the one file in it
+FORM_BYTES: Final = 1 << 16  # more than a form adds to its one file
 _MAX_FIELD_BYTES: Final = 200
 _FLUSH_BYTES: Final = 1 << 20
 _LONGEST_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
@@ -29,9 +28,9 @@ _LONGEST_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 
 @dataclass(frozen=True)
 class FormLimits:
-    """What a form may hold: the names of its files, those of its short fields, and how many there may be of each.
+    """What a form may contain: the names of its files and of its short fields, and how many parts of each name.
 
-    `too_many` is the slug of the problem where there are more.
+    `too_many` is the slug of the problem if there are more.
     """
 
     files: frozenset[str]
@@ -42,7 +41,7 @@ class FormLimits:
 
 @dataclass(frozen=True)
 class UploadedFormFile:
-    """A file at its beginning; `filename` and `media_type` are what its sender calls it, where they do."""
+    """A file, positioned at its beginning; `filename` and `media_type` come from the sender, if given."""
 
     name: str
     filename: str | None
@@ -52,7 +51,7 @@ class UploadedFormFile:
 
 @dataclass(frozen=True)
 class ParsedForm:
-    """Files and fields (name, text) in the order sent."""
+    """The files and fields (name, text), in the order in which they were sent."""
 
     files: tuple[UploadedFormFile, ...]
     fields: tuple[tuple[str, str], ...] = field(repr=False)
@@ -60,9 +59,9 @@ class ParsedForm:
 
 @asynccontextmanager
 async def parse_form(request: Request, data_dir: Path, shape: FormLimits) -> AsyncIterator[ParsedForm]:
-    """Reads the request's body; the files are gone when the block ends.
+    """Reads the request's body; deletes the files when the block ends.
 
-    Raises `invalid` (`upload-not-multipart`, `upload-malformed`, `upload-cut-off`, the shape's `too_many`),
+    Raises `invalid` (`upload-not-multipart`, `upload-malformed`, `upload-cut-off`, `shape.too_many`),
     `unavailable` (`disk-full`).
     """
     form = _FormParser(_boundary_of(request), data_dir, shape)
@@ -82,11 +81,13 @@ async def _read(request: Request, form: "_FormParser") -> ParsedForm:
     except ClientDisconnect:
         raise _upload_interrupted() from None
     except OSError:
-        raise unavailable("disk-full", "The upload cannot be kept: the disk is full or cannot be written.") from None
+        raise unavailable(
+            "disk-full", "The upload cannot be stored: the disk is full or not writable. Try again later."
+        ) from None
 
 
 def is_multipart(request: Request) -> bool:
-    """Whether the request brings form data at all."""
+    """Whether the request's body is multipart form data."""
     return parse_options_header(request.headers.get("content-type", ""))[0] == b"multipart/form-data"
 
 
@@ -101,15 +102,15 @@ def _boundary_of(request: Request) -> bytes:
 
 
 def _malformed() -> WriteCareError:
-    return invalid("upload-malformed", "The form data cannot be read: send multipart/form-data.")
+    return invalid("upload-malformed", "The form data is malformed: send multipart/form-data, as /docs describes.")
 
 
 def _upload_interrupted() -> WriteCareError:
-    return invalid("upload-cut-off", "The upload broke off before its end: send it again.")
+    return invalid("upload-cut-off", "The upload was interrupted: send it again.")
 
 
 class _FormParser:
-    """The parser's callbacks, and what they have gathered so far."""
+    """The callbacks of the parser, and what they have collected so far."""
 
     def __init__(self, boundary: bytes, data_dir: Path, shape: FormLimits) -> None:
         self._data_dir = data_dir
@@ -119,8 +120,8 @@ class _FormParser:
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._headers: dict[bytes, bytes] = {}
         self._seen: Counter[str] = Counter()
-        self._name = ""  # of the part being read
-        self._field: bytearray | None = None  # its text; None while it is a file
+        self._name = ""  # of the current part
+        self._field: bytearray | None = None  # the text of the current part; None if it is a file
         self._unwritten: list[tuple[BinaryIO, bytes]] = []
         self._unwritten_bytes = 0
         self._ended = False
@@ -173,10 +174,10 @@ class _FormParser:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode(errors="replace")
         if self._name not in self._shape.files | self._shape.fields:
-            raise invalid("upload-malformed", "The form has a part that is not known here: /docs says which are.")
+            raise invalid("upload-malformed", "The form has an unknown part: /docs lists the parts that are allowed.")
         self._seen[self._name] += 1
         if self._seen[self._name] > self._shape.most:
-            raise invalid(self._shape.too_many, f"There are at most {self._shape.most} parts `{self._name}`.")
+            raise invalid(self._shape.too_many, f"Send at most {self._shape.most} parts with the name `{self._name}`.")
         if self._name in self._shape.fields:
             self._field = bytearray()
         else:
@@ -191,7 +192,7 @@ class _FormParser:
             self._unwritten.append((self._files[-1].file, data[start:end]))
             self._unwritten_bytes += end - start
         elif len(self._field) + end - start > _MAX_FIELD_BYTES:
-            raise invalid("upload-malformed", f"`{self._name}` is longer than it can be.")
+            raise invalid("upload-malformed", f"The field `{self._name}` is too long: /docs describes its values.")
         else:
             self._field.extend(data[start:end])
 

@@ -1,7 +1,7 @@
-"""The OpenAPI document, made whole: what FastAPI writes of the routes, and what is true of all of them alike.
+"""Completes the OpenAPI document: adds to FastAPI's description of the routes what is true of all of them.
 
-`/openapi.json` names every operation for good (its function's name), gives each body and answer an example, each
-problem its media type, and says which sizes and rates are refused. `tests/comms/web/test_openapi.py` holds it to that.
+In `/openapi.json` every operation has a permanent id (its function's name), each body and answer an example, each
+problem its media type, and the limits of size and rate are described. `tests/comms/web/test_openapi.py` checks it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,53 +14,56 @@ from comms.web.openapi_examples import example_of
 from comms.web.problems import MEDIA_TYPE, ProblemDetails, description_of, example_problem
 
 DESCRIPTION: Final = """\
-Care conversations, recorded with a lawful ground, transcribed, read for safeguarding concerns and put before a
-person who decides. Sign in with `Authorization: Bearer <token>`. Every failure is an RFC 9457 problem with a stable
-`type`. Lists are `{"items": […], "next": cursor or null}`; pass the cursor back as `?cursor=`.
+The API records care conversations on a lawful basis, transcribes them, assesses them for safeguarding concerns and
+shows the results to a person who decides. Sign in with `Authorization: Bearer <token>`. Every failure is an RFC 9457
+problem with a stable `type`. Lists are `{"items": […], "next": cursor or null}`; send the cursor as `?cursor=` to get
+the next page.
 
-A POST may be sent again under the `Idempotency-Key` of the first time: it is done once, and answered as it was. A
-record that changes has a version, which is its `ETag`: `If-Match` guards a change (decisions on alerts
-must have it), `If-None-Match` saves a reading. HEAD is answered wherever GET is. Times are RFC 3339 with offset.
-Requests are counted for each person and each tenant: `RateLimit` says what is left, 429 when to go on.
+You may repeat a POST with the `Idempotency-Key` of the first request: it has one effect, and the repeat gets the first
+answer. A record that changes has a version, which is its `ETag`. `If-Match` protects a change from overwriting a newer
+version (decisions on alerts must send it). `If-None-Match` avoids sending a record that you already have. HEAD is
+supported wherever GET is. Times are RFC 3339 with offset. Requests are counted per person and per tenant: `RateLimit`
+says how many are left; an answer 429 says when to try again.
 
-WebSockets: fetch a ticket with `POST /api/ws/tickets`, then open `/ws/alerts?ticket=…` (new and reviewed alerts, for
-those who may read alerts), `/ws/sessions/{session_id}?ticket=…` (the course of one session, who comes and goes, its
-recordings, and who is connected) or `/ws/messaging?ticket=…` (`message.*` and `conversation.*` of all conversations
-that one is in, each of one's own time). Each event is a CloudEvent as JSON text, with ids and codes alone; messages
-without a `position` are none and are not told again. `&after=<position>`, the position of the last event seen, brings
-a client that was away back to where it was; without it a socket tells what comes. On the messaging socket a client
-may say, as JSON, `{"type": "enter", "conversation_id": …}` (it is then told `presence`, `presence.joined`,
-`presence.left`, `typing.started`, `typing.stopped`, `receipt.delivered` and `receipt.read` of that conversation),
-`leave`, `typing`, and `{"type": "delivered", "position": …}`; what cannot be done is answered with `{"type":
-"problem"}`. On the others nothing that a client sends is read. Who sends much is closed with 1008. A socket is
-refused with a problem before it opens; it is closed with 4401 when its sign-in has ended, with 1013 when it was too
-slow, with 1012 after an hour: come back with a new ticket.
+WebSockets: get a ticket with `POST /api/ws/tickets`, then open `/ws/alerts?ticket=…` (new and reviewed alerts, for
+users who may read alerts), `/ws/sessions/{session_id}?ticket=…` (the events of one session: its status, its
+participants, its recordings, and who is connected) or `/ws/messaging?ticket=…` (`message.*` and `conversation.*` of the
+user's conversations, only of the time of their membership). Each event is a CloudEvent as JSON text, with only ids and
+codes. Messages without a `position` are not events and are not repeated. Send `&after=<position>` with the
+position of the last event that you received, to get the events that you missed; without it, a socket sends only new
+events. On the messaging socket a client may send, as JSON, `{"type": "enter", "conversation_id": …}` (it then receives
+`presence`, `presence.joined`, `presence.left`, `typing.started`, `typing.stopped`, `receipt.delivered` and
+`receipt.read` of that conversation), `leave`, `typing`, and `{"type": "delivered", "position": …}`. A message that
+cannot be handled is answered with `{"type": "problem"}`. The other sockets ignore what a client sends. A client that
+sends too many messages is disconnected with 1008. A socket is refused with a problem before it opens. It is closed with
+4401 when its sign-in has ended, with 1013 when the client was too slow, and with 1012 after an hour: connect again with
+a new ticket.
 """
 
 _TAGS: Final[Mapping[str, str]] = {
-    "identity": "Who is signed in, and what their role may do.",
-    "tenants": "Care groups, for the platform's administrator alone.",
+    "identity": "The signed-in user, and what their role may do.",
+    "tenants": "Care groups; only for the platform's administrator.",
     "homes": "The homes of a care group.",
     "people": "Staff, residents, relatives, professionals.",
-    "sessions": "Calls, meetings, handovers, and who takes part.",
-    "break-glass": "Past a rule of need to know, loudly and for a while.",
-    "guests": "People without an account, let into one session by a link.",
-    "conversations": "Who talks with whom, who has read what; members alone see them.",
-    "messages": "What was written, what it was before, and where it is found.",
-    "consent": "Lawful grounds, and what people said when they were asked.",
-    "recordings": "Taken in, heard, transcribed, read, erased.",
-    "alerts": "What the models heard, before a person who decides.",
-    "retention": "How long things are kept, and what a case holds beyond that.",
-    "audit": "Who did what, and that nobody has changed the log of it.",
+    "sessions": "Calls, meetings, handovers, and their participants.",
+    "break-glass": "Read withheld data in an emergency: for a limited time, and audited.",
+    "guests": "People without an account, who join one session with a link.",
+    "conversations": "Conversations, their members and read receipts; only members see them.",
+    "messages": "Messages, their earlier versions, and search.",
+    "consent": "Lawful bases, and the consent that people gave, refused or withdrew.",
+    "recordings": "Upload, playback, transcripts, assessment and erasure of recordings.",
+    "alerts": "Concerns that the models found, for a person who decides.",
+    "retention": "Retention periods, and holds that keep the data of a case longer.",
+    "audit": "The audit log, and the proof that nobody has changed it.",
     "live events": "Tickets for the WebSockets described above.",
-    "webhooks": "Where else a tenant's events are sent, signed, and what became of each.",
-    "models": "The model endpoints, and the patterns that what they found makes.",
-    "operations": "Health and measurements, for supervisors.",
+    "webhooks": "Addresses to which a tenant's events are sent, signed, and the state of each delivery.",
+    "models": "The model endpoints, and patterns in what the models found.",
+    "operations": "Health and metrics, for supervisors.",
 }
 _PROBLEM: Final = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
 _LIMIT_HEADERS: Final[dict[str, Any]] = {
     "RateLimit": {
-        "description": "Requests left (`r`) for how many seconds (`t`), of this person and of their tenant.",
+        "description": "Requests that are left (`r`) for the next `t` seconds, of this person and of their tenant.",
         "schema": {"type": "string"},
         "example": '"user";r=11999;t=42, "tenant";r=119999;t=42',
     }
@@ -68,12 +71,12 @@ _LIMIT_HEADERS: Final[dict[str, Any]] = {
 
 
 def operation_id(route: APIRoute) -> str:
-    """An operation's name for good: its function's, whatever its address becomes."""
+    """The permanent id of an operation: the name of its function, also if its address changes."""
     return route.name.replace("-", "_")
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Makes the document of `app` whole; call it when all routes are included."""
+    """Completes the document of `app`; call it when all routes are included."""
     undescribed = app.openapi
 
     def described() -> dict[str, Any]:
@@ -123,5 +126,5 @@ def _is_problem(answer: dict[str, Any]) -> bool:
 
 
 def _problem_content(status: str) -> dict[str, Any]:
-    """FastAPI describes every answer as the route's usual media type: a problem has its own."""
+    """The content of a problem: FastAPI would describe it with the usual media type of the route."""
     return {MEDIA_TYPE: {"schema": _PROBLEM, "example": example_problem(int(status))}}

@@ -1,14 +1,14 @@
-"""Examples for the OpenAPI document: made from the schemas themselves, so that none is missing and none goes stale.
+"""Makes the examples of the OpenAPI document from its schemas, so that each has one and none becomes outdated.
 
-A value comes from the schema where it says one (`examples`, a constant, the first of several), else from the words
-below by the property's name, else from its type. Properties that may be left out are, unless they have words here.
+A value comes from the schema if it has one (`examples`, a constant, the first of several), else from `_WORDS` by the
+name of the property, else from its type. Optional properties are left out, unless `_WORDS` has them.
 """
 
 from typing import Any, Final
 
 _ID: Final = "0199e0a4-6c1d-7c3e-9a51-3f4c5d6e7f80"
 _WORDS: Final[dict[str, Any]] = {
-    "processing_id": _ID,  # of the grounds of a model call, which names exactly one
+    "processing_id": _ID,  # of the three ids for the lawful basis of a model call, only this one is in the example
     "title": "Sunday call with Ann's daughter",
     "description": "The weekly call, by video",
     "display_name": "Ann Smith",
@@ -42,7 +42,7 @@ _OF_FORMAT: Final = {
 
 
 def example_of(schema: dict[str, Any], schemas: dict[str, Any], name: str = "") -> Any:
-    """A value that the JSON schema takes; `schemas` are the document's components, `name` is the property's."""
+    """A value that is valid for the JSON schema; `schemas` are the document's components, `name` is the property's."""
     if "$ref" in schema:
         return example_of(schemas[schema["$ref"].rpartition("/")[2]], schemas, name)
     said = [schema[key] for key in ("example", "const") if key in schema]

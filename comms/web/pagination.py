@@ -1,4 +1,4 @@
-"""Lists, a page at a time, by key: newest first, the cursor being the id of the last item given."""
+"""Lists in pages: newest first; the cursor is the id of the last item of a page."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, Generic, Protocol, TypeVar
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from models.contract.records import Record
 
-MAX_UUID: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")  # before the newest: where a list begins
+MAX_UUID: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")  # before the newest item: the cursor of the first page
 
 
 class _Identified(Protocol):
@@ -20,18 +20,18 @@ class _Identified(Protocol):
 Item = TypeVar("Item")
 Listed = TypeVar("Listed", bound=_Identified)
 
-Cursor = Annotated[UUID | None, Query(description="`next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=200, description="Items a page.")]
+Cursor = Annotated[UUID | None, Query(description="`next` of the previous page.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Items per page.")]
 
 
 class Page(Record, Generic[Item]):
-    """`next` is the cursor of the page after this one, or null."""
+    """`next` is the cursor of the next page, or null."""
 
     items: tuple[Item, ...] = Field(repr=False)
     next: UUID | None
 
 
 def page_of(found: Sequence[Listed], limit: int) -> "Page[Listed]":
-    """The page, from a query that asked for one item more than the limit to see whether there are more."""
+    """Makes the page; the query asked for one item more than the limit, to see whether there are more."""
     items = tuple(found[:limit])
     return Page(items=items, next=items[-1].id if len(found) > limit else None)

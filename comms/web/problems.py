@@ -1,7 +1,7 @@
-"""The table from an error's kind to each door's answer, and RFC 9457 problems for HTTP.
+"""Maps each error kind to an HTTP status, a WebSocket close code and whether a job is retried; makes RFC 9457 problems.
 
-Domain code raises `WriteCareError` alone; what a kind means to an HTTP client, a WebSocket or the job queue is
-decided here, once. A problem says what to do next and never repeats what the caller sent.
+Domain code raises only `WriteCareError`. This module decides, once, what a kind means to an HTTP client, a WebSocket or
+the job queue. A problem says what to do next and never repeats what the caller sent.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 @dataclass(frozen=True)
 class KindMapping:
-    """What a door does with a kind: HTTP status, WebSocket close code, and whether a job is tried again."""
+    """What a kind becomes: HTTP status, WebSocket close code, and whether a job is retried."""
 
     status: int
     close_code: int
@@ -44,7 +44,7 @@ MAPPING_OF_KIND: Final[Mapping[Kind, KindMapping]] = {
     Kind.UNAVAILABLE: KindMapping(status=503, close_code=1013, retry=True),
 }
 
-# HTTP has a status of its own for these; to every other door they are of their kind.
+# These slugs have their own HTTP status; WebSockets and jobs use the mapping of their kind.
 _OWN_STATUS: Final[Mapping[str, int]] = {
     "host-malformed": 400,
     "host-unknown": 421,
@@ -59,19 +59,22 @@ _OWN_STATUS: Final[Mapping[str, int]] = {
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
-# Rules of ours that a schema cannot say: where nothing else is wrong, the problem names the rule.
+# Our rules that a schema cannot express: if nothing else is wrong, the type of the problem names the rule.
 _OWN_TYPES: Final[Mapping[str, str]] = {TEXT_INVALID: "text-invalid", TIME_INVALID: "time-invalid"}
 
-# What the framework itself answers, by status.
+# The problems for errors of the framework, by status.
 _FRAMEWORK: Final[Mapping[int, tuple[str, str]]] = {
-    400: ("request-malformed", "The request cannot be read; send the body that /docs describes."),
-    404: ("not-found", "There is nothing at this address; /docs lists what there is."),
-    405: ("method-not-allowed", "This address does not take this method; /docs lists which it takes."),
+    400: ("request-malformed", "The request cannot be read: send the body that /docs describes."),
+    404: ("not-found", "There is nothing at this address: /docs lists all addresses."),
+    405: (
+        "method-not-allowed",
+        "This address does not accept this method: the Allow header lists those that it accepts.",
+    ),
 }
 
 
 class InvalidField(Record):
-    """Where in the request something is wrong, and what; never the value itself."""
+    """Where in the request an error is, and what is wrong; never the value itself."""
 
     location: str
     detail: str
@@ -87,7 +90,7 @@ class ProblemDetails(Record):
     request_id: str | None = None
     fields: tuple[InvalidField, ...] | None = None
     progress: dict[str, Any] | None = Field(
-        default=None, description="Of a recording that is not ready: what of it is done (`transcript-in-progress` …)."
+        default=None, description="For a recording that is not ready: its progress (`transcript-in-progress` …)."
     )
 
 
@@ -97,12 +100,12 @@ def status_of(error: WriteCareError) -> int:
 
 
 def close_code_of(error: WriteCareError) -> int:
-    """The code with which a WebSocket is closed over an error."""
+    """The close code of a WebSocket for an error."""
     return MAPPING_OF_KIND[error.kind].close_code
 
 
 def is_retried(error: WriteCareError) -> bool:
-    """Whether a job that failed so is tried again; otherwise its recording is parked."""
+    """Whether a job that failed with this error is retried; otherwise its recording is parked."""
     return MAPPING_OF_KIND[error.kind].retry
 
 
@@ -135,7 +138,7 @@ def problem_of(
     headers: Mapping[str, str] | None = None,
     progress: dict[str, Any] | None = None,
 ) -> JSONResponse:
-    """The response that an error of ours becomes."""
+    """The response for a `WriteCareError`."""
     more = dict(headers or {})
     if error.retry_after_seconds is not None:
         more["Retry-After"] = str(error.retry_after_seconds)
@@ -143,30 +146,30 @@ def problem_of(
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Makes every failure of `app` a problem."""
+    """Makes every failure of `app` an RFC 9457 problem."""
     app.add_exception_handler(WriteCareError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_framework_error)
 
 
 _DESCRIPTIONS: Final[Mapping[int, str]] = {
-    401: "No token, or one that is not good (any more)",
-    403: "The role lacks the permission, or there is no lawful ground",
-    404: "Not there, or another tenant's",
-    409: "The present state forbids it",
+    401: "The token is missing, invalid or has expired",
+    403: "The role lacks the permission, or there is no lawful basis",
+    404: "It does not exist, or you may not see it",
+    409: "The current state does not allow it",
     412: "It has changed since the version in If-Match",
-    413: "Larger or longer than is taken",
-    428: "The decision names no version: send If-Match with the ETag that was seen",
-    415: "Not multipart/form-data, or a file of a kind that is not taken",
-    416: "The range lies beyond the end",
+    413: "Larger or longer than allowed",
+    428: "The decision names no version: send If-Match with the ETag that you read",
+    415: "Not multipart/form-data, or a file type that is not accepted",
+    416: "The range is beyond the end",
     422: "The request is not valid",
-    429: "Too many requests, or too many tries: go on after Retry-After",
+    429: "Too many requests or attempts: try again after the time in Retry-After",
     503: "Try again shortly",
 }
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What /openapi.json says of these failures: for FastAPI's `responses`."""
+    """The entries of these failures in /openapi.json, for FastAPI's `responses`."""
     return {status: {"description": _DESCRIPTIONS[status], "model": ProblemDetails} for status in statuses}
 
 
@@ -174,34 +177,37 @@ _EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     401: ("token-expired", "This token has expired: sign in again for a new one."),
     403: (
         "role-lacks-permission",
-        "The role resident lacks homes.create; it is held by: care_manager.",
+        "The role resident lacks homes.create. These roles have it: care_manager, platform_admin.",
     ),
-    404: ("not-found", "There is no such session, or it is not yours to see."),
-    409: ("session-status", "The session is ended already."),
-    412: ("version-stale", "It has changed since you read it: read it again and repeat the change."),
-    413: ("body-too-large", "At most 16777216 bytes are taken here: send it in parts."),
+    404: ("not-found", "There is no such session, or you may not see it."),
+    409: ("session-status", "The session has already ended."),
+    412: ("version-stale", "The record has changed since you read it: read it again and repeat the change."),
+    413: ("body-too-large", "The body may have at most 16777216 bytes here: send a smaller one."),
     415: ("upload-not-multipart", "Send the file as multipart/form-data, as /docs describes."),
-    416: ("range-not-satisfiable", "The track has 32044 bytes: ask for a range within them."),
-    422: ("request-invalid", "The request is not valid: see `fields`, and /docs for the shapes."),
-    428: ("version-required", "Send If-Match with the ETag that you saw: another may have decided since."),
-    429: ("too-many-requests", "You may ask 12000 times a minute: go on in 42 seconds."),
+    416: ("range-not-satisfiable", "The file has 32044 bytes: ask for a range within them."),
+    422: ("request-invalid", "The request is not valid: `fields` lists the errors, and /docs describes the schemas."),
+    428: (
+        "version-required",
+        "Send If-Match with the ETag that you read: another person may have decided in the meantime.",
+    ),
+    429: ("too-many-requests", "You may send 12000 requests per minute: try again in 42 seconds."),
     503: ("database-unreachable", "The database cannot be reached; try again shortly."),
 }
 
 
 def description_of(status: int) -> str:
-    """What a failure of this status means here."""
+    """What this status means in this API."""
     return _DESCRIPTIONS[status]
 
 
 def example_problem(status: int) -> dict[str, Any]:
-    """A problem as it is answered with this status."""
+    """An example of a problem with this status."""
     slug, detail = _EXAMPLES[status]
     body = ProblemDetails(type=TYPE_PREFIX + slug, title=HTTPStatus(status).phrase, status=status, detail=detail)
     return body.model_dump(exclude_none=True)
 
 
-# Every route may answer these.
+# Every route may answer with these.
 PROBLEM_RESPONSES: Final = problem_responses(401, 403, 404, 409, 422, 429, 503)
 
 
@@ -216,7 +222,7 @@ async def _on_our_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # pydantic's `input` and `ctx` hold what was sent, which may be somebody's words: neither leaves.
+    # pydantic's `input` and `ctx` contain what the caller sent, perhaps private text: neither is returned.
     slugs = [_OWN_TYPES.get(found["type"], "request-invalid") for found in error.errors()]
     slug = "request-invalid" if "request-invalid" in slugs else slugs[0]
     fields = tuple(
@@ -224,13 +230,13 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
         for found in error.errors()[:20]
     )
     return problem(
-        422, slug, "The request is not valid: see `fields`, and /docs for the shapes.",
+        422, slug, "The request is not valid: `fields` lists the errors, and /docs describes the schemas.",
         request_id=_request_id(request), fields=fields,
     )  # fmt: skip
 
 
 def _public_location(location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The place without its last part where that is a key that the caller made up."""
+    """The location, with long parts replaced: they may be keys that the caller made up."""
     return tuple(part if isinstance(part, int) or len(str(part)) <= 64 else "…" for part in location)
 
 
@@ -243,15 +249,17 @@ def _rule(found: dict[str, Any]) -> str:
 async def _on_framework_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, WriteCareError):
-        # FastAPI wraps whatever reading the body raises; ours (too large, cut off) knows better what to say.
+        # FastAPI wraps what reading the body raises; our own error (too large, interrupted) is more precise.
         return problem_of(error.__cause__, _request_id(request))
-    slug, detail = _FRAMEWORK.get(error.status_code, ("request-refused", "The request cannot be answered."))
+    slug, detail = _FRAMEWORK.get(
+        error.status_code, ("request-refused", "The request cannot be answered: /docs describes the requests.")
+    )
     headers = {"Allow": ", ".join(_methods_at(request))} if error.status_code == 405 else error.headers
     return problem(error.status_code, slug, detail, request_id=_request_id(request), headers=headers)
 
 
 def _methods_at(request: Request) -> tuple[str, ...]:
-    """The methods that the request's address takes, of all its routes: the framework names one route's alone."""
+    """The methods of all routes at the request's address; the framework names only those of one route."""
     asked = {"type": "http", "path": request.scope["path"], "root_path": "", "query_string": b"", "headers": []}
     taken = [
         method

@@ -1,8 +1,8 @@
-"""What a route of the platform does beyond FastAPI's: a POST may be repeated under its key, a GET may be unchanged.
+"""The route class of the platform: it adds `Idempotency-Key` to POST and `If-None-Match` to GET.
 
     router = APIRouter(prefix="/api/homes", tags=["homes"], route_class=PlatformRoute)
 
-Both work on the finished answer, while the request's transaction is still open.
+Both use the finished answer, while the request's transaction is still open.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,17 @@ _IF_NONE_MATCH_PARAMETER: Final[dict[str, Any]] = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag last seen: where it is still the present one, the answer is 304 without a body.",
+    "description": "The ETag that you last read: if it is still current, the answer is 304 without a body.",
     "schema": {"type": "string"},
     "example": '"3"',
 }
-UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "It is what If-None-Match names"}}
+UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {
+    304: {"description": "Not changed: If-None-Match names the current ETag"}
+}
 
 
 class PlatformRoute(APIRoute):
-    """A route that takes `Idempotency-Key` (POST) or `If-None-Match` (GET of what has an ETag)."""
+    """A route that takes `Idempotency-Key` (POST) or `If-None-Match` (GET of a resource with an ETag)."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
@@ -57,7 +59,7 @@ class PlatformRoute(APIRoute):
 
 
 def _with_not_modified(answer: Handler) -> Handler:
-    """The handler, answering 304 where the caller has this version already. What it writes (who read it) stays."""
+    """Wraps a handler: it answers 304 if the caller has this version. What it wrote (who read it) is committed."""
 
     async def answer_if_changed(request: Request) -> Response:
         response = await answer(request)

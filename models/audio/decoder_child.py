@@ -1,11 +1,13 @@
-"""The confined process that opens a stranger's audio file: started by `models/audio/decoder.py`.
+"""Decodes an untrusted audio file in the confined child process that `models/audio/decoder.py` starts.
 
-`models/confinement/sandbox.py` runs it: the decoder is loaded, then all but the open file is given up, then the file
-is read. It answers in these records:
+`models/confinement/sandbox.py` runs this module: it loads the decoder, confines the process, then calls `main` to read
+the file. The answer consists of these records:
 
-                                                      P  stream, channel (a byte each), PCM: float32 at the rate asked
-    H  JSON: what the file says of itself             L  JSON: the layout of what was sent since the last L
-    X  JSON: why the file is refused                  E  JSON: what was found in the file
+    H  JSON: container, codec, channels and sample rate of the first audio stream
+    P  stream and channel (one byte each), then PCM: float32 at the requested rate
+    L  JSON: the layout of the samples that were sent since the last L
+    E  JSON: seconds decoded; the last record of a file that was read
+    X  JSON: why the file is refused; the last record of a refused file
 
 Arguments: confinement | inspect | decode  MAX_SECONDS RATE CONTAINER CHANNELS
 """
@@ -26,18 +28,18 @@ _DECODER = (
     "models.audio.streams", "numpy.ma",  # which numpy.median imports late
 )  # fmt: skip
 _MOST_SECTIONS = 1000
-_LEAST_BITS_PER_SECOND = 500  # a stated length that leaves fewer is none
+_LEAST_BITS_PER_SECOND = 500  # if a stated length means fewer, it is not plausible
 
 
 def load(head: bytes) -> None:
-    """Imports PyAV whole, since it would import some of its modules only when a file first needs them, and numpy."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each thread would take from the address space
+    """Imports numpy and all modules of PyAV, which would otherwise import some of them only when a file needs them."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each thread would use address space
     for name in _DECODER:
         import_module(name)
 
 
 def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
-    """Reads `source`, answers on `out`; see above."""
+    """Decodes `source` and writes records to `out`, as described in the module docstring."""
     task, max_seconds, rate, container, channels = arguments
     if task != "confinement":
         try:
@@ -50,7 +52,7 @@ def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
 
 
 class SectionDecoder:
-    """One file while it is read: section by section, refused where it is empty, unreadable, too long or cut."""
+    """Decodes one file section by section. Refuses it if it is empty, unreadable, too long or truncated."""
 
     def __init__(self, out: BinaryIO, max_seconds: float, rate: int, channels: Any, *, keep: bool) -> None:
         self._out, self._max_seconds, self._rate, self._channels, self._keep = out, max_seconds, rate, channels, keep
@@ -58,7 +60,7 @@ class SectionDecoder:
         self._samples = 0
 
     def read(self, source: BinaryIO, name: str) -> None:
-        """Decodes all of `source`, a container of that name."""
+        """Decodes all of `source`. `name` is the demuxer of its container."""
         whole = FileView(source, 0, source.seek(0, os.SEEK_END))
         for number, section in enumerate(sections_of(whole, name)):
             if number >= _MOST_SECTIONS:
@@ -102,7 +104,7 @@ class SectionDecoder:
 
 
 def describe_stream(container: Any) -> dict[str, Any]:
-    """What the file says of its first stream of sound."""
+    """The file's description of its first audio stream."""
     [codec, *_] = [stream.codec_context for stream in container.streams.audio]
     return {
         "container": container.format.name.split(",")[0],
@@ -112,11 +114,11 @@ def describe_stream(container: Any) -> dict[str, Any]:
     }
 
 
-# --- what a file says of its own length ------------------------------------------------------------------------
+# --- the length that a file states -----------------------------------------------------------------------------
 
 
 def stated_seconds(av: Any, container: Any, section: Section, name: str) -> float | None:
-    """The length that the file states, counted from its beginning, or None where it states none."""
+    """The length that the file states, from its beginning; None if it states none."""
     if section.seconds is not None or section.open_ended or name not in {"mov", "matroska"}:
         return section.seconds
     origin = (container.start_time or 0) / av.time_base
@@ -127,25 +129,25 @@ def stated_seconds(av: Any, container: Any, section: Section, name: str) -> floa
     ]
     seconds = max(ends) if ends else container.duration and container.duration / av.time_base
     bits = sum(other.codec_context.bit_rate or 0 for other in container.streams if other.type in {"audio", "video"})
-    # libav fills a missing length with size over bit rate: a guess, recognised by being just that.
+    # If the length is missing, libav estimates it as size / bit rate. Recognise and ignore this estimate.
     guessed = bool(bits and seconds and abs(seconds - section.view.size * 8 / bits) < 0.005 * seconds)
     return None if guessed or not seconds else float(seconds)
 
 
 def is_plausible_length(stated: float, section: Section) -> bool:
-    """Whether a file of this size can hold that much sound."""
+    """Whether a file of this size can contain sound of the stated length."""
     return section.view.size * 8 >= _LEAST_BITS_PER_SECOND * stated
 
 
 def length_tolerance(stated: float) -> float:
-    """Seconds by which found and stated length may differ: encoder delay, padding, rounding."""
+    """Allowed difference in seconds between found and stated length: encoder delay, padding, rounding."""
     return max(1.0, 0.02 * stated)
 
 
 def refuse_truncated(
     section: Section, name: str, stated: float | None, *, found: float, last_packet_seconds: float
 ) -> None:
-    """Refuses what was cut; a stated length alone is no proof where the structure of the file shows its end."""
+    """Refuses a truncated file. A stated length alone is no proof if the structure of the file is complete."""
     promised = found * (1 + section.missing) if section.missing else stated
     short = promised is not None and promised - max(found, last_packet_seconds) > length_tolerance(promised)
     proof = section.breaks_off or section.seconds is not None

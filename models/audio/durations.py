@@ -1,8 +1,8 @@
-"""Whether a recording was cut, and where its sound lies: read from the structure of the file.
+"""Finds the sections of a recording and whether it was truncated, from the structure of the file.
 
-A length that a file states may be odd and the sound whole: recorders that write to a pipe fill in a placeholder,
-others a wrong rate. So what counts is whether a part of the file that was begun goes on beyond its end, and then
-whether less was decoded than is stated. Files without any structure (AMR, ADTS, transport streams) state nothing.
+The length that a file states may be wrong although the sound is complete: recorders that write to a pipe use a
+placeholder, others write a wrong rate. So a file is truncated if one of its parts extends beyond the end of the file,
+or if less sound was decoded than stated. Files without such a structure (AMR, ADTS, transport streams) state no length.
 """
 
 import struct
@@ -12,7 +12,7 @@ from typing import Final
 
 from models.audio.containers import FileView, boxes, boxes_at, id3_bytes, mpeg_frame
 
-_LARGEST_PAGE: Final = 65307  # of Ogg
+_LARGEST_PAGE: Final = 65307  # bytes of an Ogg page
 _FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _W64_DATA: Final = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 _KNOWN_BOXES: Final = frozenset({b"moov", b"moof", b"mdat", b"mfra", b"sidx"})
@@ -21,11 +21,11 @@ _TAGS: Final = (b"ID3", b"TAG", b"APETAGEX")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a file that is a whole recording by itself; most files are one.
+    """A part of a file that is a complete recording. Most files have one section.
 
-    `breaks_off`: a part that was begun goes on beyond the end; `missing` is how much more sound that part has than is
-    there (0.5: half as much again), where it says so. `seconds` is the stated length, where it is read here and not
-    left to libav; `open_ended` that none is stated, whatever libav makes of it.
+    `breaks_off`: the last part extends beyond the end of the file. `missing`: the missing sound relative to the sound
+    that is there (0.5: half as much is missing), if the file states it. `seconds`: the stated length, if this module
+    reads it instead of libav. `open_ended`: no length is stated; ignore the length from libav.
     """
 
     view: FileView
@@ -36,7 +36,7 @@ class Section:
 
 
 def sections_of(view: FileView, name: str) -> Iterator[Section]:
-    """The file's sections, with their lengths put right where the header is wrong about them."""
+    """The sections of the file. A wrong length in a header is corrected."""
     match name:
         case "wav" | "w64" | "aiff" | "caf" | "au":
             yield from _chunked_sections(view, name)
@@ -68,13 +68,13 @@ def sections_of(view: FileView, name: str) -> Iterator[Section]:
 
 @dataclass(frozen=True)
 class _DataChunk:
-    """Where the sound begins, how many bytes of it are claimed, and where and how that is written."""
+    """Start of the sound, stated number of bytes, and position and format of that number."""
 
     start: int
     claimed: int
     place: int
     struct_format: str  # of `struct`
-    extra: int = 0  # by which the written length is larger than the sound
+    extra: int = 0  # bytes by which the written length is larger than the sound
 
 
 def _chunked_sections(view: FileView, name: str) -> Iterator[Section]:
@@ -86,7 +86,7 @@ def _chunked_sections(view: FileView, name: str) -> Iterator[Section]:
     if 0 < data.claimed <= there or (data.claimed == 0 and _chunks_follow(view, data.start, name)):
         tail = data.start + data.claimed
         after = next((at for at in (tail, tail + 1) if view.bytes_at(at, 4) == b"RIFF"), None)
-        if after is not None and name == "wav":  # files put one after another
+        if after is not None and name == "wav":  # concatenated files
             yield Section(view.part(0, after))
             yield from _chunked_sections(view.part(after, view.size), name)
             return
@@ -126,7 +126,7 @@ def _byte_order(view: FileView) -> str:
 
 
 def _chunks(view: FileView, at: int, name: str) -> Iterator[tuple[bytes, int, int, int]]:
-    """Chunks from a place on: kind, where the length is written, where the content begins, its length."""
+    """The chunks from position `at`: kind, position of the length field, start of the content, its length."""
     for _ in range(4096):
         if name == "w64":
             header = view.bytes_at(at, 24)
@@ -151,12 +151,12 @@ def _chunks(view: FileView, at: int, name: str) -> Iterator[tuple[bytes, int, in
 
 
 def _is_metadata(view: FileView, tail: int, name: str) -> bool:
-    """Whether what follows the data chunk is other chunks or tags, as it may be, and not more sound."""
+    """Whether other chunks or tags follow the data chunk, not more sound."""
     return view.bytes_at(tail, 8).startswith(_TAGS) or any(_chunks_follow(view, tail + pad, name) for pad in range(2))
 
 
 def _chunks_follow(view: FileView, at: int, name: str) -> bool:
-    """Whether chunks with sensible names fill the rest of the file."""
+    """Whether chunks with printable names fill the rest of the file."""
     if name == "au":
         return False
     end = at
@@ -168,7 +168,7 @@ def _chunks_follow(view: FileView, at: int, name: str) -> bool:
 
 
 def _is_placeholder(claimed: int) -> bool:
-    """Whether a length is one that writers put down who do not know it yet: none, the most, or a round number."""
+    """Whether a length is a placeholder, written before the length was known: zero, maximum, or a round number."""
     near = claimed % (1 << 28)
     return (
         claimed == 0
@@ -178,11 +178,11 @@ def _is_placeholder(claimed: int) -> bool:
     )
 
 
-# --- the others ------------------------------------------------------------------------------------------------------
+# --- other containers ------------------------------------------------------------------------------------------------
 
 
 def _mov(view: FileView) -> Section:
-    """Boxes that go on beyond the end; of fragments, also a missing last one. Their length stands in `mehd`."""
+    """Truncated if a box extends beyond the end or the last fragment is missing. `mehd` has the fragments' length."""
     top = list(boxes(view, 0, view.size))
     fragmented = any(kind == b"moof" for kind, _, _ in top)
     beyond = any(end > view.size for kind, _, end in top if kind in _KNOWN_BOXES)
@@ -205,13 +205,13 @@ def _fragments_seconds(view: FileView) -> float | None:
 
 
 def _matroska_starts(view: FileView) -> tuple[list[int], bool]:
-    """Where recordings begin in a Matroska file, and whether its last element goes on beyond its end."""
+    """Start positions of the recordings in a Matroska file, and whether its last element extends beyond its end."""
     starts, at = [0], 0
     while at < view.size:
         header = view.bytes_at(at, 12)
         kind_bytes = 9 - header[0].bit_length()
         if kind_bytes > 4:
-            return starts, False  # no element: damaged
+            return starts, False  # not an element: damaged
         if len(header) <= kind_bytes:
             return starts, True
         kind, size_bytes = header[:kind_bytes], 9 - header[kind_bytes].bit_length()
@@ -223,13 +223,13 @@ def _matroska_starts(view: FileView) -> tuple[list[int], bool]:
         if kind == b"\x1aE\xdf\xa3" and at:
             starts.append(at)
         at += kind_bytes + size_bytes
-        if size != (1 << 7 * size_bytes) - 1:  # all ones: unknown, what follows lies inside
+        if size != (1 << 7 * size_bytes) - 1:  # all ones: unknown size; the following elements are inside it
             at += size
     return starts, at > view.size
 
 
 def _mp3(view: FileView) -> Section:
-    """The count of frames in a Xing, Info or VBRI header, unless the count of bytes beside it is all there."""
+    """The length from the frame count of a Xing, Info or VBRI header, unless all bytes that it counts are there."""
     start = id3_bytes(view.bytes_at(0, 10))
     head = view.bytes_at(start, 1 << 16)
     at = head.find(b"\xff")
@@ -246,7 +246,7 @@ def _mp3(view: FileView) -> Section:
 
 
 def _counted_frames(xing: bytes, vbri: bytes) -> tuple[int, int]:
-    """Frames and bytes that a header of variable bit rate counts; 0 where it counts none."""
+    """Number of frames and bytes in a variable-bit-rate header; 0 if it does not state them."""
     if xing[:4] in {b"Xing", b"Info"} and len(xing) == 16:
         flags, first, second = struct.unpack_from(">III", xing, 4)
         return first if flags & 1 else 0, (second if flags & 1 else first) if flags & 2 else 0
@@ -264,7 +264,7 @@ def _flac_seconds(view: FileView) -> float | None:
 
 
 def _section_of_stated_size(view: FileView, size: int) -> Section:
-    """The file, of which its header says how large it is; what it says of its length depends on an index at its end."""
+    """The whole file as a section, from the file size in its header. Its length is in an index at its end."""
     beyond = size > view.size + 1
     return Section(view, breaks_off=beyond, missing=size / view.size - 1 if beyond else 0.0)
 
@@ -275,11 +275,11 @@ def _asf_size(view: FileView) -> int:
     if place < 0 or len(head) < place + 92:
         return 0
     size, flags = struct.unpack_from("<Q", head, place + 40)[0], struct.unpack_from("<I", head, place + 88)[0]
-    return size if not flags & 1 and size < 1 << 62 else 0  # bit 0: a broadcast, whose size is not known
+    return size if not flags & 1 and size < 1 << 62 else 0  # bit 0: broadcast, with unknown size
 
 
 def _ogg_links(view: FileView) -> list[int]:
-    """Where the links of a chained Ogg file begin: at the first pages of streams after pages that are none."""
+    """Start positions of the links of a chained Ogg file: a first page of a stream after a page that is not one."""
     starts, at, opening = [0], 0, True
     while at < view.size:
         header = view.bytes_at(at, 27 + 255)
@@ -298,7 +298,7 @@ def _ogg_links(view: FileView) -> list[int]:
 
 
 def _ogg_breaks_off(view: FileView) -> bool:
-    """Whether the last page is cut: Ogg states no length, but each page states its own (RFC 3533, section 6)."""
+    """Whether the last page is truncated. Ogg states no total length, only that of each page (RFC 3533, section 6)."""
     tail = view.bytes_at(max(0, view.size - 2 * _LARGEST_PAGE), 2 * _LARGEST_PAGE)
     start = tail.rfind(b"OggS")
     if start < 0 or len(tail) < start + 27:

@@ -1,8 +1,8 @@
-"""Why a recording is refused, as the confined decoder says it."""
+"""The exception with which the confined decoder refuses a recording."""
 
 
 class AudioRefused(Exception):
-    """`slug` as in the problem's type; `stated` and `found` are seconds, `channels` a count, where they explain it."""
+    """A recording is refused. `slug` is the problem type; `stated` and `found` are seconds, `channels` a count."""
 
     def __init__(
         self, slug: str, stated: float | None = None, found: float | None = None, channels: int | None = None

@@ -1,8 +1,8 @@
-"""From an opened recording to samples: each stream's sound at the time that the file gives it.
+"""Decodes the audio streams of an opened container, and places each sound at its time in the file.
 
-Frames follow each other by their count of samples; the file's own times decide where they are later than that: the
-gap is silence (a muted microphone, a lost connection). Times of less than a tenth of a second are ignored, since
-recorders write them unevenly, and sound whose time lies in the past follows what is there: nothing is cut.
+The position of a frame follows from the number of samples before it. If its timestamp is later, the gap is filled with
+silence (a muted microphone, a lost connection). Gaps under a tenth of a second are ignored, because recorders write
+uneven timestamps. Sound with a timestamp in the past is appended: no sound is removed.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ WriteSamples = Callable[[int, int, bytes], None]  # stream, channel, float32 sam
 
 _WITH_TIMESTAMPS: Final = frozenset(
     {"mov", "matroska", "ogg", "asf", "mpegts"}
-)  # others count: their times say nothing more
+)  # timestamps of other formats only count samples
 _GAP_SECONDS: Final = 0.1
-_RESTART_SECONDS: Final = 5.0  # further back than this, the file's times have begun anew
+_RESTART_SECONDS: Final = 5.0  # if a timestamp jumps back further than this, the timestamps have restarted
 _CHUNK_SAMPLES: Final = 1 << 14  # samples written at a time
 
 
 class StreamDecoder:
-    """One stream of a container while it is decoded; what comes out goes to `write`, channel by channel."""
+    """Decodes one stream of a container and passes the samples of each channel to `write`."""
 
     def __init__(
         self, av: Any, stream: Any, number: int, rate: int, write: WriteSamples, *, has_other_streams: bool
@@ -39,14 +39,14 @@ class StreamDecoder:
         self._layout: Any = None
         self._buffers: list[bytearray] = []
         self._has_other_streams = (
-            has_other_streams  # other streams: then the layout has to be decided even for one channel
+            has_other_streams  # with other streams, even one channel must be measured for the layout
         )
         self.levels: StreamLevels | None = None
-        self.written = 0  # samples a channel
-        self.silence = 0  # of these, samples of gaps
+        self.written = 0  # samples of each channel
+        self.silence = 0  # of these, samples of silence in gaps
         self.packets = self.damaged = 0
-        self._clock = 0.0  # seconds: where the next frame belongs by count
-        self._shift = 0.0  # seconds added to the file's times since they last began anew
+        self._clock = 0.0  # seconds: position of the next frame by number of samples
+        self._shift = 0.0  # seconds added to the timestamps since their last restart
 
     @property
     def channels(self) -> int:
@@ -57,10 +57,10 @@ class StreamDecoder:
         return self.written / self._rate
 
     def decode_packet(self, packet: Any, origin: float | None, most_seconds: float) -> None:
-        """Decodes a packet. `origin` is the time at which the recording begins, None where times say nothing.
+        """Decodes a packet. `origin`: timestamp of the start of the recording, None if timestamps are not used.
 
-        A damaged packet is left out, as a player would: one bad second must not hide an hour of evidence. A file of
-        which most packets are damaged is refused.
+        A damaged packet is skipped, as a player does: one damaged second must not make an hour of evidence unusable. A
+        file with mostly damaged packets is refused.
         """
         self.packets += 1
         try:
@@ -81,7 +81,7 @@ class StreamDecoder:
             gap_seconds = frame.pts * self._tick - origin + self._shift - self._clock
             if (
                 gap_seconds < -_RESTART_SECONDS or self._clock + gap_seconds > most_seconds
-            ):  # the latter is no time of a call
+            ):  # in the second case the timestamp is invalid
                 self._shift -= gap_seconds
             elif gap_seconds > _GAP_SECONDS:
                 self._insert_silence(self._clock + gap_seconds)
@@ -109,7 +109,7 @@ class StreamDecoder:
             return pieces + list(self._resampler.resample(frame))
 
     def _insert_silence(self, until: float) -> None:
-        """Silence up to that second; what the resampler still holds comes before it."""
+        """Writes silence up to second `until`, after the samples that are still in the resampler."""
         self._buffer_samples(self._resampler.resample(None))
         self._resampler = self._new_resampler()
         self._flush()
@@ -142,7 +142,7 @@ class StreamDecoder:
             self._write(self._number, channel, plane)
 
     def finish(self) -> None:
-        """No more packets come."""
+        """Flushes buffers and measurements after the last packet."""
         if self._resampler is not None:
             self._buffer_samples(self._resampler.resample(None))
             self._flush()
@@ -154,7 +154,7 @@ class StreamDecoder:
 
 @dataclass
 class DecodedSection:
-    """What came of a section: its streams, and the furthest second that any packet of the file has reached."""
+    """The result of a section: its streams, and the latest end time of any packet."""
 
     streams: tuple[StreamDecoder, ...]
     last_packet_seconds: float = 0.0
@@ -168,7 +168,7 @@ class DecodedSection:
         return sum(stream.written * stream.channels for stream in self.streams)
 
     def layout(self, channels: Channels) -> Layout:
-        """Which tracks the channels make."""
+        """The tracks that the channels become."""
         measured = [stream.levels for stream in self.streams if stream.levels is not None]
         if measured:
             return layout_of(measured, channels)
@@ -176,7 +176,7 @@ class DecodedSection:
 
 
 def audio_streams(container: Any) -> list[Any]:
-    """The streams of sound that can be decoded; raises `AudioRefused` where there is none, or too many."""
+    """The audio streams that can be decoded. Raises `AudioRefused` if there are none or too many."""
     if len(container.streams.audio) > MOST_CHANNELS:
         raise AudioRefused("audio-too-many-channels", channels=len(container.streams.audio))
     streams = [stream for stream in container.streams.audio if stream.codec_context.name in CODECS]
@@ -188,7 +188,7 @@ def audio_streams(container: Any) -> list[Any]:
 def decode_streams(
     av: Any, container: Any, name: str, write: WriteSamples, *, rate: int, most_seconds: float, most_samples: int
 ) -> DecodedSection:
-    """Decodes all streams of sound to `rate`; raises `AudioRefused` beyond the limits and where nothing can be decoded."""
+    """Decodes all audio streams to `rate`. Raises `AudioRefused` beyond the limits or if nothing can be decoded."""
     streams = audio_streams(container)
     has_other_streams = len(streams) > 1
     decoded = DecodedSection(
@@ -227,7 +227,7 @@ def _packets(av: Any, container: Any) -> Iterator[Any]:
         try:
             yield next(demuxed)
         except (StopIteration, av.error.FFmpegError):
-            return  # what follows cannot be reached; the stated length tells whether that matters
+            return  # the rest cannot be read; the comparison with the stated length decides whether that matters
 
 
 def _refuse_too_much(decoded: DecodedSection, most_samples: int) -> None:

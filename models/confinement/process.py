@@ -1,10 +1,10 @@
-"""Where a stranger's file is opened: a child process that has given up all but an open file and a pipe.
+"""Opens untrusted files in a confined child process that has access only to one open file and a pipe.
 
-The parent starts it with `confined`, naming a module of ours that `models/confinement/sandbox.py` runs there. The
-child reads the file on standard input and answers on standard output in records of one letter, a length (unsigned
-32-bit, little-endian) and a body. The first record is `C`: which limits the kernel granted; where one is missing, the
-file is not read unless that is allowed. What the other letters mean is each child's own affair. Nothing but the
-standard library is imported here.
+`confined` starts the child and names the module of ours that `models/confinement/sandbox.py` runs in it. The child
+reads the file from standard input and writes records to standard output: one letter, a length (unsigned 32-bit,
+little-endian) and a body. The first record is `C`: the limits that the kernel granted. If a limit is missing, the file
+is not read, unless the caller allows that. Each child module defines the other letters. This module imports only the
+standard library.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ _ROOT: Final = Path(__file__).parents[2]
 _CHUNK: Final = 1 << 16
 _MAX_RECORD: Final = 64 << 20
 _LIMITS: Final = ("memory", "cpu", "files", "network", "processes", "privileges")
-_RETRY_UNCONFINED_SECONDS: Final = 600  # it takes an operator
+_RETRY_UNCONFINED_SECONDS: Final = 600  # an operator has to act first
 
-# For the smallest file, on a busy machine, and for each KiB: an hour of silence takes as little as 10 KiB.
+# Time limit for the smallest file on a busy machine, and for each KiB. An hour of silence can be as small as 10 KiB.
 _LEAST_SECONDS: Final = 10.0
 _SECONDS_PER_KIB: Final = 0.5
 
@@ -39,7 +39,7 @@ Records = Iterator[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Confinement:
-    """What the kernel granted a child: each limit by name, and the layers that enforce them."""
+    """The confinement that the kernel granted a child: each limit by name, and the layers that enforce them."""
 
     limits: dict[str, bool]
     layers: tuple[str, ...]
@@ -52,9 +52,9 @@ class Confinement:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may use: address space, and at most so many seconds, of which a small file has fewer.
+    """Resource limits of a child: address space, and the maximum time. A small file gets less time.
 
-    `allow_unconfined`: whether the file is opened though the kernel refuses a limit.
+    `allow_unconfined`: whether to open the file although the kernel refuses a limit.
     """
 
     memory_bytes: int
@@ -63,7 +63,7 @@ class Limits:
     least_seconds: float = _LEAST_SECONDS
 
     def seconds_for(self, size: int) -> float:
-        """How long a child may take over a file of so many bytes."""
+        """The time limit in seconds for a file of `size` bytes."""
         return min(self.most_seconds, self.least_seconds + _SECONDS_PER_KIB * size / 1024)
 
 
@@ -72,7 +72,7 @@ NOT_CONFINED: Final = Confinement(dict.fromkeys(_LIMITS, False), ())
 
 @contextlib.contextmanager
 def open_descriptor(source: Path | BinaryIO) -> Iterator[int]:
-    """A descriptor of the file, for reading alone, at its beginning; the caller's own file stays where it is."""
+    """A read-only descriptor at the start of the file. The position of the caller's own file does not change."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             yield file.fileno()
@@ -85,8 +85,8 @@ def open_descriptor(source: Path | BinaryIO) -> Iterator[int]:
         except (OSError, AttributeError):
             shared = stack.enter_context(
                 _copy_to_temporary_file(source)
-            ).fileno()  # a file in memory has no descriptor to pass on
-        # Opened anew: the child could write through a descriptor that was opened for writing, and move its position.
+            ).fileno()  # a file in memory has no descriptor to pass to the child
+        # Open the file again: through the caller's descriptor, the child could write and change the file position.
         descriptor = os.open(f"/proc/self/fd/{shared}", os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
         yield descriptor
@@ -106,14 +106,16 @@ def _copy_to_temporary_file(source: BinaryIO) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def confined(module: str, arguments: Sequence[str], descriptor: int, limits: Limits) -> Iterator[Records]:
-    """The module's `main` on an open file; its records as they come.
+    """Run the module's `main` in a confined child on an open file, and yield an iterator over its records.
 
-    The records end early where the child crashes, uses up one of its limits or breaks the protocol. Raises, where the
-    block reads them, `unavailable`: `decoding-unconfined` (the kernel refuses a limit and that is not allowed),
-    `decoding-timed-out`. The child is dead when the block ends.
+    The records end early if the child crashes, exceeds a limit or breaks the protocol. Iterating raises `unavailable`:
+    `decoding-unconfined` (the kernel refuses a limit and the caller does not allow that) or `decoding-timed-out`. The
+    child is killed when the block ends.
     """
     seconds = limits.seconds_for(os.fstat(descriptor).st_size)
-    cpu_seconds = math.ceil(seconds / 2)  # who uses that up is at fault itself, not the machine's load
+    cpu_seconds = math.ceil(
+        seconds / 2
+    )  # a child that uses this up computes too much; the load of the machine is not the cause
     called = (module, limits.memory_bytes, cpu_seconds, not limits.allow_unconfined)
     path = f"import sys; sys.path.append({str(_ROOT)!r})"
     start = f"{path}; from models.confinement.sandbox import run; run(*{called!r}, sys.argv[1:])"
@@ -121,7 +123,7 @@ def confined(module: str, arguments: Sequence[str], descriptor: int, limits: Lim
         [sys.executable, "-I", "-c", start, *arguments],
         stdin=descriptor,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # decoders quote the file in their messages
+        stderr=subprocess.DEVNULL,  # decoder messages may quote the file
         cwd="/",
         env={"LC_ALL": "C.UTF-8"},
         close_fds=True,
@@ -138,13 +140,13 @@ def confined(module: str, arguments: Sequence[str], descriptor: int, limits: Lim
 
 
 def parse_confinement(body: bytes) -> Confinement:
-    """What a `C` record says."""
+    """Parse the body of a `C` record."""
     said = json.loads(body)
     return Confinement({str(name): bool(held) for name, held in said["limits"].items()}, tuple(said["layers"]))
 
 
 def _require_confinement(records: Records) -> Records:
-    """The records of a child that says first that it is confined; nothing of another child is read."""
+    """Yield the records if the first one says that the child is fully confined. Otherwise raise without reading on."""
     for kind, body in records:
         missing = parse_confinement(body).missing if kind == b"C" else _LIMITS
         if missing:
@@ -158,14 +160,14 @@ def _unconfined(missing: Sequence[str]) -> WriteCareError:
     return WriteCareError(
         Kind.UNAVAILABLE,
         "decoding-unconfined",
-        "This machine does not let files from outside be opened safely, so none are taken: its kernel refuses a limit "
-        f"on {', '.join(missing)}. The operator's page (docs/howto/operate.md) says what to do.",
+        "This machine cannot open uploaded files safely, so uploads are refused: its kernel refuses a limit "
+        f"on {', '.join(missing)}. See docs/howto/operate.md.",
         retry_after_seconds=_RETRY_UNCONFINED_SECONDS,
     )
 
 
 def _records(process: "subprocess.Popen[bytes]", deadline: float) -> Records:
-    """The child's records until it ends or breaks the protocol, or the deadline (monotonic seconds) passes."""
+    """The child's records, until it ends, breaks the protocol, or the deadline (monotonic seconds) passes."""
     assert process.stdout is not None
     pipe = process.stdout.fileno()
     buffer = bytearray()
@@ -180,8 +182,8 @@ def _records(process: "subprocess.Popen[bytes]", deadline: float) -> Records:
             del buffer[: 5 + length]
         remaining = deadline - time.monotonic()
         if remaining <= 0 or not select.select([pipe], [], [], remaining)[0]:
-            # A child that computes uses up its processor time first: this one waited for the machine.
-            raise unavailable("decoding-timed-out", "The machine is too busy to open this file now: try again shortly.")
+            # A child that computes reaches its processor time limit earlier. This one had to wait for the processor.
+            raise unavailable("decoding-timed-out", "The machine is too busy to open this file. Try again shortly.")
         chunk = os.read(pipe, _CHUNK)
         if not chunk:
             return

@@ -1,9 +1,9 @@
-"""The child that opens a stranger's file: what it gives up before it reads the file, and which of it the kernel grants.
+"""Confines the child process that opens an untrusted file, before it reads the file.
 
-Three layers hold each other up, so that a hole in one opens nothing: an empty root directory, Landlock, and a filter of
-system calls (`models/confinement/seccomp.py`). Every library that decodes is loaded before: afterwards no file can be
-opened, so nothing can be imported. Runs in the child alone (`models/confinement/process.py` starts it); each upload
-waits for the modules that are imported here, so they are few and small.
+There are three independent layers: an empty root directory, Landlock, and a system call filter
+(`models/confinement/seccomp.py`). A gap in one is covered by the others. All decoding libraries are loaded before the
+confinement, because afterwards the process cannot open or import anything. This module runs only in the child, which
+`models/confinement/process.py` starts. Each upload waits for the imports of this module, so they are few and small.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _CAPABILITIES_VERSION: Final = 0x20080522
 _MAX_DESCRIPTORS: Final = 16
 
-HEAD_BYTES: Final = 16  # by which a module may choose its libraries
+HEAD_BYTES: Final = 16  # a module may choose its libraries by these bytes
 
-# Landlock's numbers are the same on every architecture (include/uapi/linux/landlock.h).
+# Landlock's system call numbers are the same on every architecture (include/uapi/linux/landlock.h).
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446
 _ASK_VERSION: Final = 1
 _TCP_BIND_AND_CONNECT: Final = 0b11
@@ -33,10 +33,10 @@ _ABSTRACT_SOCKETS_AND_SIGNALS: Final = 0b11
 
 
 def run(module_name: str, memory_bytes: int, cpu_seconds: int, require_all_limits: bool, arguments: list[str]) -> None:
-    """The child's whole life: load, be confined, say so (`C`), then the module's `main(arguments, source, out)`.
+    """Entry point of the child: load libraries, confine, send a `C` record, run `main(arguments, source, out)`.
 
-    The module's `load(head)` imports what a file that begins with these bytes needs. Where `require_all_limits` and a limit is
-    missing, it ends before anything reads the file.
+    `load(head)` and `main` are functions of the module. `load` imports the libraries for a file with these first bytes.
+    If `require_all_limits` is set and a limit is missing, the child ends before it reads the file.
     """
     module = import_module(module_name)
     source, out = os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", buffering=1 << 18, closefd=False)
@@ -52,10 +52,10 @@ def run(module_name: str, memory_bytes: int, cpu_seconds: int, require_all_limit
 
 
 def confine(*, memory_bytes: int, cpu_seconds: int) -> dict[str, Any]:
-    """Gives up all but memory, time and the open descriptors; says what holds.
+    """Restricts this process to memory, processor time and the open descriptors. Returns what the kernel granted.
 
-    `limits`: by name, whether the limit is enforced by at least one layer. `layers`: what the kernel granted. A refusal
-    by the kernel is no error here: the parent decides (`models/confinement/process.py`).
+    `limits`: for each limit by name, whether at least one layer enforces it. `layers`: the layers that the kernel
+    granted. A refusal by the kernel is not an error here: the parent decides (`models/confinement/process.py`).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _close_all_but_three_descriptors()
@@ -64,14 +64,14 @@ def confine(*, memory_bytes: int, cpu_seconds: int) -> dict[str, Any]:
     memory, cpu = _limit(resource.RLIMIT_AS, memory_bytes), _limit(resource.RLIMIT_CPU, cpu_seconds)
     unwritable = _limit(resource.RLIMIT_FSIZE, 0) and _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the privileges: a change of those clears it
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the privileges: changing them clears this setting
     landlock = _restrict_by_landlock(libc)
     filtered = allow_only_listed_calls(libc)
     limits = {
         "memory": memory,
         "cpu": cpu,
         "files": unwritable and (filtered or landlock > 0 or root),
-        # Without the filter, an own network does not keep it from sockets that have a path.
+        # Without the filter, a separate network namespace does not block sockets that have a path.
         "network": filtered or (network and root),
         "processes": filtered,
         "privileges": privileges,
@@ -83,7 +83,7 @@ def confine(*, memory_bytes: int, cpu_seconds: int) -> dict[str, Any]:
 
 
 def send(out: BinaryIO, kind: bytes, body: dict[str, Any] | bytes) -> None:
-    """Answers with one record; what is no bytes goes as JSON."""
+    """Writes one record. A body that is not bytes is written as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     out.write(kind + struct.pack("<I", len(content)) + content)
 
@@ -91,17 +91,17 @@ def send(out: BinaryIO, kind: bytes, body: dict[str, Any] | bytes) -> None:
 def _close_all_but_three_descriptors() -> None:
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
-            with contextlib.suppress(OSError):  # the listing's own
+            with contextlib.suppress(OSError):  # the descriptor of this directory listing
                 os.close(int(name))
 
 
 def _leave_network(libc: ctypes.CDLL) -> bool:
-    # A new user namespace lets an ordinary user have the rest; root may be refused the first alone.
+    # An ordinary user needs a new user namespace for a new network namespace. Root may be refused the former only.
     return libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWNET) == 0
 
 
 def _enter_empty_root() -> bool:
-    """The root becomes a directory that has been removed: it is empty, and nothing can be made in it."""
+    """Changes the root to a directory that has been removed: it is empty, and no file can be created in it."""
     if not _enter_removed_directory():
         return False
     try:
@@ -112,7 +112,7 @@ def _enter_empty_root() -> bool:
 
 
 def _enter_removed_directory() -> bool:
-    for parent in ("/dev/shm", "/tmp", "/var/tmp"):  # noqa: S108 - made with a name nobody can guess, and removed
+    for parent in ("/dev/shm", "/tmp", "/var/tmp"):  # noqa: S108 - the name is random, and the directory is removed
         path = f"{parent}/writecare-{os.urandom(16).hex()}"
         with contextlib.suppress(OSError):
             os.mkdir(path, mode=0o700)
@@ -125,7 +125,7 @@ def _enter_removed_directory() -> bool:
 
 
 def _drop_privileges(libc: ctypes.CDLL) -> bool:
-    """No capability, none to be had, and no other process of the same user may look into this one."""
+    """Drops all capabilities, forbids new ones, and stops other processes of the same user from tracing this one."""
     header = struct.pack("<Ii", _CAPABILITIES_VERSION, 0)
     dropped = libc.capset(header, bytes(24)) == 0
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -141,7 +141,7 @@ def _limit(what: int, amount: int) -> bool:
 
 
 def _restrict_by_landlock(libc: ctypes.CDLL) -> int:
-    """Denies everything that this kernel's Landlock can deny; its version (ABI), 0 where it is not there."""
+    """Denies everything that this kernel's Landlock can deny. Returns its version (ABI), or 0 without Landlock."""
     version = system_call(libc, _CREATE_RULESET, None, 0, _ASK_VERSION)
     if version < 1:
         return 0
@@ -149,14 +149,14 @@ def _restrict_by_landlock(libc: ctypes.CDLL) -> int:
     ruleset = system_call(libc, _CREATE_RULESET, attributes, len(attributes), 0)
     if ruleset < 0:
         return 0
-    restricted = system_call(libc, _RESTRICT_SELF, ruleset, 0) == 0  # a ruleset without rules: nothing is allowed
+    restricted = system_call(libc, _RESTRICT_SELF, ruleset, 0) == 0  # a ruleset without rules allows nothing
     os.close(ruleset)
     return version if restricted else 0
 
 
 def landlock_attributes(version: int) -> bytes:
-    """`struct landlock_ruleset_attr` with all that this version knows, and not a byte more: it would refuse those."""
-    files = 13  # the first version's kinds of access to files; then one more each: to link, to truncate, to devices
+    """`struct landlock_ruleset_attr` with exactly the fields of this version; the kernel refuses additional bytes."""
+    files = 13  # file access rights of version 1; later versions add linking (2), truncating (3) and device ioctls (5)
     files += (version >= 2) + (version >= 3) + (version >= 5)
     attributes = struct.pack("<Q", (1 << files) - 1)
     if version >= 4:

@@ -1,8 +1,8 @@
-"""Which system calls a confined child may still make, as a seccomp filter for the kernel (Linux, x86-64 and aarch64).
+"""The seccomp filter of a confined child: the system calls that it may make (Linux, x86-64 and aarch64).
 
-The list allows, it does not forbid: computing, memory, clocks, and the descriptors that are open already. Nothing on it
-takes a path, makes a socket, a process or a thread, or names another process. A call that is not on the list fails with
-EPERM; the decoder's libraries take that as any other error.
+It is an allow list: computing, memory, clocks, and descriptors that are already open. No call on it takes a path,
+creates a socket, a process or a thread, or addresses another process. A call that is not on the list fails with EPERM;
+the decoder's libraries handle that like any other error.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-# By name: the number on x86-64 and on aarch64 (include/uapi/asm-generic/unistd.h); None where there is no such call.
+# Name -> number on x86-64 and on aarch64 (include/uapi/asm-generic/unistd.h); None if the call does not exist there.
 _ALLOWED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "lseek": (8, 62), "close": (3, 57), "fstat": (5, 80), "dup": (32, 23),
@@ -24,11 +24,11 @@ _ALLOWED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
 _MMAP, _MPROTECT, _FCNTL = (9, 222), (10, 226), (72, 25)
-# The other commands of fcntl can have signals sent to a process of the caller's choice (F_SETOWN).
+# Other commands of fcntl can make the kernel send signals to another process (F_SETOWN).
 _FCNTL_ALLOWED: Final = (1, 2, 3, 1030)  # F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
 _PROT_EXEC: Final = 0x4
 
-# By the machine's name: its column above, what the kernel calls it (include/uapi/linux/audit.h), and seccomp's number.
+# Machine -> column in `_ALLOWED`, architecture id (include/uapi/linux/audit.h), number of the seccomp call.
 _MACHINES: Final = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
 _SET_MODE_FILTER, _FILTER_FLAG_TSYNC = 1, 1
 
@@ -41,7 +41,7 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, op
 
 
 def refuse_with(errno: int) -> int:
-    """The filter's answer that makes a call fail with this errno."""
+    """The filter verdict that makes a call fail with this errno."""
     return 0x00050000 | errno
 
 
@@ -50,10 +50,10 @@ class _Program(ctypes.Structure):
 
 
 def install_filter(libc: ctypes.CDLL, rules: Iterable[Instruction], default_verdict: int) -> bool:
-    """Lays a filter over all threads of this process; False where the kernel or the machine has no such thing.
+    """Installs a filter for all threads of this process. Returns False if kernel or machine do not support it.
 
-    `rules` begin with the call's number loaded; `default_verdict` is the answer where none of them returns. The caller has
-    given up new privileges (PR_SET_NO_NEW_PRIVS).
+    The call's number is loaded before `rules` run. `default_verdict` applies if no rule returns a verdict. The caller
+    must have set PR_SET_NO_NEW_PRIVS.
     """
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
@@ -62,7 +62,7 @@ def install_filter(libc: ctypes.CDLL, rules: Iterable[Instruction], default_verd
     program: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, _KILL_PROCESS),  # calls of another architecture have other numbers
+        (_RETURN, 0, 0, _KILL_PROCESS),  # another architecture has other call numbers
         (_LOAD, 0, 0, _NUMBER_AT),
         *rules,
         (_RETURN, 0, 0, default_verdict),
@@ -73,19 +73,19 @@ def install_filter(libc: ctypes.CDLL, rules: Iterable[Instruction], default_verd
 
 
 def system_call(libc: ctypes.CDLL, *arguments: Any) -> int:
-    """A system call by its number, which comes first; every number goes as the long that the kernel takes."""
+    """Makes a system call; the first argument is its number. Integers are passed as `long`, as the kernel expects."""
     return int(libc.syscall(*(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)))
 
 
 def verdict_rule(number: int, verdict: int) -> list[Instruction]:
-    """The rule that answers one call so, whatever its arguments are."""
+    """The rule that gives one call this verdict, with any arguments."""
     return [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, verdict)]
 
 
 def allow_only_listed_calls(libc: ctypes.CDLL) -> bool:
-    """From now on this process computes and uses its open descriptors, and nothing else. False where that is refused.
+    """Restricts this process to computing and to its open descriptors. Returns False if the kernel refuses that.
 
-    Memory can be had, but none that is executable: code that a decoder was tricked into writing does not run.
+    The process can allocate memory, but not executable memory: injected code cannot run.
     """
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
@@ -95,7 +95,7 @@ def allow_only_listed_calls(libc: ctypes.CDLL) -> bool:
     for numbers in _ALLOWED.values():
         if (number := numbers[column]) is not None:
             rules += verdict_rule(number, _ALLOW)
-    for numbers in (_MMAP, _MPROTECT):  # both have the protection as their third argument
+    for numbers in (_MMAP, _MPROTECT):  # the protection is the third argument of both
         rules += [
             (_EQUAL, 0, 4, numbers[column]),
             (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * 2),

@@ -1,7 +1,8 @@
-"""What a recording's file holds, as people and programs see it: its tracks, and what was left out of them.
+"""Records that describe the sound of a recording's file: its tracks, and the channels that are in no track.
 
-A file may hold several streams of sound, and a stream several channels; `models/audio/channel_layout.py` decides which
-of them are tracks."""
+A file may hold several audio streams, and a stream several channels. `models/audio/channel_layout.py` decides which
+of them become tracks.
+"""
 
 from typing import Final
 
@@ -13,29 +14,29 @@ from models.contract.records import Record, Seconds
 __all__ = ["CHANNELS_HELP", "Channels", "LeftOut", "Sound", "SoundPart"]
 
 CHANNELS_HELP: Final = (
-    "auto: a party a channel or a stream becomes a track each, what holds the same voices one track; "
-    "mix: one track of everything; separate: every channel with sound is a track."
+    "auto: channels or streams with different speakers become separate tracks, those with the same voices one track; "
+    "mix: all channels become one track; separate: every channel with sound becomes a track."
 )
 
 
 class SoundPart(Record):
-    """A channel of a stream, each counted from 0."""
+    """A channel of a stream; both are counted from 0."""
 
     stream: int = Field(ge=0)
     channel: int = Field(ge=0)
 
 
 class LeftOut(SoundPart):
-    """A channel that is in no track: it is silent, copies another stream, or mixes other streams."""
+    """A channel that is in no track, because it is silent, copies another stream, or mixes other streams."""
 
     reason: Reason
 
 
 class Sound(Record):
-    """How a file's channels were read: `tracks` are those that each track is made of."""
+    """How the channels of a file were used. `tracks` lists the channels of each track."""
 
     tracks: tuple[tuple[SoundPart, ...], ...]
     left_out: tuple[LeftOut, ...] = ()
     silence_inserted_seconds: Seconds = Field(
-        default=0.0, description="Pauses in the file's own times, kept as silence in the longest track."
+        default=0.0, description="Seconds of gaps in the file's timestamps, filled with silence in the longest track."
     )

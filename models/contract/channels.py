@@ -1,4 +1,4 @@
-"""How the channels of a recording are read, and why one is left out."""
+"""The ways to use the channels of a recording, and the reasons to leave one out."""
 
 from typing import Literal
 

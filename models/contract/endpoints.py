@@ -1,9 +1,8 @@
-"""The bodies of the model endpoints (`/api/ai/*`): what a caller sends, what comes back, on what lawful ground.
+"""The request and response bodies of the model endpoints (`/api/ai/*`), and the lawful basis of each request.
 
-Both doors read this file: `comms/ai` declares and forwards the calls, the Serve ingress answers them. A single call
-is the request itself; a batch is `{"items": [request, …]}` and is answered by `{"results": [answer or error, …]}` in
-the same order, so that one bad item never costs the others their answer. Requests are the conversation's own shape
-with the ground beside it:
+Two applications use this file: `comms/ai` declares and forwards the calls; the Ray Serve ingress answers them. The body
+of a single call is the request. A batch is `{"items": [request, …]}`; its answer is `{"results": [answer or error, …]}`
+in the same order, so that one invalid item does not fail the others. A request is a conversation with its lawful basis:
 
     {"processing_id": "…", "id": "c1", "channel": "call", "turns": [{"speaker": "S1", "text": "…"}]}
 """
@@ -42,16 +41,17 @@ Purpose = Literal["transcribe", "analyse"]
 LAWFUL_BASIS_FIELDS: Final = ("recording_id", "conversation_id", "processing_id")
 MOST_ITEMS: Final = 256
 
-# --- the ground --------------------------------------------------------------------------------------------------
+# --- the lawful basis --------------------------------------------------------------------------------------------
 
 
 class LawfulBasisRef(Record):
-    """On what a call rests: exactly one of a recording, a conversation, or a processing activity.
+    """The lawful basis of a call. The request names exactly one: a recording, a conversation or a processing activity.
 
-    `comms.ai.lawful_use.check_lawful_basis` asks whether it exists for the tenant and permits the purpose, and logs the call.
+    `comms.ai.lawful_use.check_lawful_basis` checks that it exists in the tenant and permits the purpose, and logs the
+    call.
     """
 
-    # what a caller sent holds spoken words: an error names the field, never the value
+    # The request holds spoken words, so a validation error names the field, never the value.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     recording_id: UUID | None = None
@@ -61,21 +61,21 @@ class LawfulBasisRef(Record):
     @model_validator(mode="after")
     def _require_exactly_one(self) -> Self:
         if sum(getattr(self, name) is not None for name in LAWFUL_BASIS_FIELDS) != 1:
-            raise ValueError("name exactly one lawful ground: recording_id, conversation_id or processing_id")
+            raise ValueError("name exactly one lawful basis: recording_id, conversation_id or processing_id")
         return self
 
 
-# --- what a caller sends -------------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------------------------
 
 
 class SubmittedParticipant(Participant):
-    """As `Participant`; whatever else the caller knows of a person is dropped unread."""
+    """A `Participant` in a request. Unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class SubmittedTurn(Turn):
-    """As `Turn`; whatever else the caller's line holds (labels, for one) is dropped unread."""
+    """A `Turn` in a request. Unknown fields, such as labels, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -83,7 +83,7 @@ class SubmittedTurn(Turn):
 
 
 class ConversationRequest(LawfulBasisRef):
-    """One conversation and the ground that its reading rests on. Fields that no model reads are dropped."""
+    """One conversation with the lawful basis of its analysis. Fields that no model uses are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -93,7 +93,7 @@ class ConversationRequest(LawfulBasisRef):
     turns: tuple[SubmittedTurn, ...] = Field(max_length=20_000)
 
     def conversation(self) -> Conversation:
-        """What the models read of it."""
+        """The part of the request that the models get."""
         return Conversation(
             id=self.id,
             channel=self.channel,
@@ -103,18 +103,18 @@ class ConversationRequest(LawfulBasisRef):
 
 
 class EmbedRequest(LawfulBasisRef):
-    """Texts to be laid into the 384-dimensional space of the house's sentence embeddings."""
+    """Texts to embed with the sentence encoder (384 dimensions)."""
 
     texts: tuple[Annotated[str, Field(max_length=20_000)], ...] = Field(min_length=1, max_length=1_024, repr=False)
 
 
 class TranscribeRequest(LawfulBasisRef):
-    """The form fields beside the audio of `transcribe` (multipart/form-data).
+    """The form fields of `transcribe` (multipart/form-data), sent together with the audio.
 
-    The audio: one or several parts `audio`, the tracks of one call, a speaker each. For a batch: parts `items`
-    instead, each a call of its own. `speakers` bounds diarization where the caller knows how many talk. A file of
-    several streams or channels may be a call of several tracks, too: `channels` says how they are read. `language`
-    (ISO 639-1) says what they speak; without it the language is detected.
+    Audio of one call: one or several parts named `audio`; several are the tracks of the call, one for each speaker.
+    Audio of a batch: parts named `items`, each one call. `speakers` is the number of speakers, if the caller knows it.
+    A file with several streams or channels can also become several tracks: `channels` says how to use them.
+    `language` (ISO 639-1) is the spoken language; without it the language is detected.
     """
 
     speakers: int | None = Field(default=None, ge=1, le=20)
@@ -122,11 +122,11 @@ class TranscribeRequest(LawfulBasisRef):
     language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
 
 
-# --- what comes back -----------------------------------------------------------------------------------------------
+# --- responses -----------------------------------------------------------------------------------------------------
 
 
 class SafeguardingResponse(LanguageCoverage):
-    """`detect-safeguarding`: one assessment a turn, in order, and which versions made it."""
+    """`detect-safeguarding`: one assessment for each turn, in order, and the versions of the models."""
 
     id: str
     turns: tuple[TurnAssessment, ...]
@@ -138,7 +138,7 @@ class TurnSentiment(Record):
 
 
 class SentimentResponse(LanguageCoverage):
-    """`sentiment-analysis`: the feeling in each turn's words, in order."""
+    """`sentiment-analysis`: the sentiment of each turn, in order."""
 
     id: str
     turns: tuple[TurnSentiment, ...]
@@ -146,7 +146,7 @@ class SentimentResponse(LanguageCoverage):
 
 
 class SummaryResponse(LanguageCoverage):
-    """`generate-summary`: every sentence names the turns it rests on."""
+    """`generate-summary`: a summary in which every sentence names the turns that support it."""
 
     id: str
     summary: Summary
@@ -154,7 +154,7 @@ class SummaryResponse(LanguageCoverage):
 
 
 class ActionItemsResponse(LanguageCoverage):
-    """`extract-action-items`: the commitments that were voiced."""
+    """`extract-action-items`: the commitments that speakers made."""
 
     id: str
     actions: tuple[ActionItem, ...]
@@ -168,7 +168,7 @@ Duty = Literal[
 
 
 class ComplianceMatter(Record):
-    """A duty that what was said may call for, with the turns it rests on. Whether it does, a person decides."""
+    """A duty that the conversation may trigger, with the turns that support it. A person decides whether it does."""
 
     duty: Duty
     law: str
@@ -181,7 +181,7 @@ class ComplianceMatter(Record):
 
 
 class ComplianceResponse(LanguageCoverage):
-    """`compliance-analysis`: the matters in order of urgency; none is a finding and nothing is sent by software."""
+    """`compliance-analysis`: the matters, most urgent first. None is a finding; the software notifies nobody."""
 
     id: str
     matters: tuple[ComplianceMatter, ...]
@@ -189,27 +189,27 @@ class ComplianceResponse(LanguageCoverage):
 
 
 class EmbedResponse(Record):
-    """`embed`: a unit vector of 384 numbers a text, in order."""
+    """`embed`: a unit vector of 384 numbers for each text, in order."""
 
     vectors: tuple[tuple[float, ...], ...] = Field(repr=False)
     models: dict[str, str]
 
 
 class TranscribeResponse(Transcript):
-    """`transcribe`: the transcript, with the name of the upload it was made of and how its channels were read."""
+    """`transcribe`: the transcript, the name of the uploaded file, and how its channels were used."""
 
     source: str = Field(repr=False)
-    sound: tuple[Sound, ...] = Field(default=(), description="One a file.")
+    sound: tuple[Sound, ...] = Field(default=(), description="One entry for each file.")
 
 
-# --- what search asks -----------------------------------------------------------------------------------------------
+# --- search ---------------------------------------------------------------------------------------------------------
 
-# At Serve's own port alone, for the platform: a question is its asker's own words, laid nowhere, so it needs no ground.
+# Only on Ray Serve's own port, for `comms`. A search text is not stored, so it needs no lawful basis.
 QUESTION_PATH: Final = "/question"
 
 
 class SearchQuestion(Record):
-    """What somebody looks for."""
+    """The text of a search."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -217,7 +217,7 @@ class SearchQuestion(Record):
 
 
 class SearchVector(Record):
-    """Where its meaning lies: a unit vector of 384, and the version of the model that laid it."""
+    """The embedding of a search text: a unit vector of 384 numbers, and the version of the model."""
 
     vector: tuple[float, ...] = Field(min_length=384, max_length=384, repr=False)
     model: str
@@ -227,7 +227,7 @@ class SearchVector(Record):
 
 
 class Problem(Record):
-    """RFC 9457: a stable `type`, and a sentence that says what to do."""
+    """An error as in RFC 9457: a stable `type`, and a `detail` that says what to do."""
 
     type: str
     title: str
@@ -236,7 +236,7 @@ class Problem(Record):
 
 
 class ItemError(Record):
-    """Stands in a batch's results where an item could not be answered."""
+    """The result of a batch item that failed."""
 
     error: Problem
 
@@ -245,7 +245,7 @@ Item = TypeVar("Item", bound=Record)
 
 
 class Batch(Record, Generic[Item]):
-    """Several requests in one call. A ground named beside the items holds for each that names none of its own."""
+    """Several requests in one call. The batch's lawful basis applies to each item that names none of its own."""
 
     recording_id: UUID | None = None
     conversation_id: UUID | None = None
@@ -254,7 +254,7 @@ class Batch(Record, Generic[Item]):
 
 
 class BatchResults(Record, Generic[Item]):
-    """The answers in the order of the items."""
+    """The answers, in the order of the items."""
 
     results: tuple[Item | ItemError, ...]
 
@@ -265,14 +265,14 @@ def is_batch(body: object) -> bool:
 
 
 def submitted_items(body: Mapping[str, Any]) -> list[Any]:
-    """The items of a batch as the caller sent them, each with the batch's ground where it names none.
+    """The items of a batch as the caller sent them. Items without a lawful basis get that of the batch.
 
-    Not yet validated: each item is validated by itself, so that its error stands in its own place. Raises
-    `ValueError` where `items` is no list of 1 to `MOST_ITEMS`.
+    The items are not validated here: each is validated separately, so that each gets its own error. Raises
+    `ValueError` if `items` is not a list of 1 to `MOST_ITEMS` items.
     """
     items = body["items"]
     if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
-        raise ValueError(f"items must be a list of 1 to {MOST_ITEMS}")
+        raise ValueError(f"items must be a list of 1 to {MOST_ITEMS} items")
     shared = {name: body[name] for name in LAWFUL_BASIS_FIELDS if body.get(name) is not None}
     return [
         {**item, **shared}
@@ -287,7 +287,7 @@ def submitted_items(body: Mapping[str, Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A call of the model API: what it takes, what it answers, and the purpose that its ground must permit."""
+    """One endpoint of the model API: request, response, and the purpose that its lawful basis must permit."""
 
     call: EndpointName
     request: type[LawfulBasisRef]
@@ -297,12 +297,12 @@ class Endpoint:
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    Endpoint("analyze-transcript", ConversationRequest, Analysis, "analyse", "Everything the models say of it"),
+    Endpoint("analyze-transcript", ConversationRequest, Analysis, "analyse", "All analyses of a conversation"),
     Endpoint(
         "detect-safeguarding", ConversationRequest, SafeguardingResponse, "analyse", "Safeguarding concerns by turn"
     ),
     Endpoint(
-        "extract-action-items", ConversationRequest, ActionItemsResponse, "analyse", "Commitments that were voiced"
+        "extract-action-items", ConversationRequest, ActionItemsResponse, "analyse", "Commitments that speakers made"
     ),
     Endpoint("sentiment-analysis", ConversationRequest, SentimentResponse, "analyse", "Sentiment by turn"),
     Endpoint("generate-summary", ConversationRequest, SummaryResponse, "analyse", "A summary that cites its turns"),

@@ -1,4 +1,4 @@
-"""Files of one JSON value a line, as other programs write them: with byte-order marks, CRLF, and empty lines."""
+"""Reads JSON lines files, also with byte-order marks, CRLF line ends and empty lines, as other programs write them."""
 
 import json
 from codecs import BOM_UTF8
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def nonblank_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines that hold something, each with its number in the file, from 1.
+    """The lines that are not empty, each with its line number, counted from 1.
 
-    Lines end with LF alone, as the format has it: other line ends of Unicode may stand in a JSON text. A byte-order
-    mark may begin any line: files are joined to one another.
+    Only LF ends a line, as the format requires: a JSON text may contain other Unicode line separators. Any line may
+    begin with a byte-order mark, because files are sometimes concatenated.
     """
     for number, line in enumerate(lines, start=1):
         content = line.strip().removeprefix(BOM_UTF8).strip()
@@ -20,6 +20,6 @@ def nonblank_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_json_lines(file: Path) -> list[Any]:
-    """The values of the file, in order; raises `ValueError` where a line is not JSON, `OSError`."""
+    """The values of the file, in order. Raises `ValueError` if a line is not JSON, `OSError` if the read fails."""
     with file.open("rb") as lines:
         return [json.loads(content) for _, content in nonblank_lines(lines)]

@@ -1,8 +1,8 @@
-"""The nouns that walk through the whole house, as frozen records.
+"""The shared immutable records of the system: transcripts, conversations, model results.
 
-A record is the value in a pipeline, the body of the model API and the shape that the command line prints
-(`transcribe`, `analyze`). Shapes and words follow the platform's contract to the letter. `repr` shows ids and
-numbers, never words that someone spoke: such fields are declared with `Field(repr=False)`.
+Pipelines pass these records, the model API takes and returns them, and the command line prints them (`transcribe`,
+`analyze`). Field names and shapes are fixed by the platform's contract. `repr` shows ids and numbers, never spoken
+words: fields with words are declared with `Field(repr=False)`.
 """
 
 from typing import Annotated, Final, Literal, get_args
@@ -40,16 +40,16 @@ Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class Record(BaseModel):
-    """Base of every noun: immutable, closed to unknown fields."""
+    """Base of all records: immutable, rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-# --- what was said -----------------------------------------------------------------------------------------
+# --- transcripts -------------------------------------------------------------------------------------------
 
 
 class Word(Record):
-    """One recognised word; `speaker` is None where unsure, `confidence` is the recogniser's."""
+    """One recognised word. `speaker` is None if uncertain; `confidence` is that of the recogniser."""
 
     word: str = Field(repr=False)
     start_seconds: Seconds
@@ -62,11 +62,11 @@ NotUnderstoodReason = Literal["unclear", "too_quiet", "language_unsupported", "l
 
 
 class NotUnderstood(Record):
-    """A stretch of a recording in which somebody speaks and the words are not known: a person must listen there.
+    """A part of a recording in which somebody speaks but the words are not known. A person must listen to it.
 
-    `unclear`: no words, or none that are believed. `find_quiet_speech`: too quiet to understand. `language_unsupported`: in a
-    language that the recogniser cannot write. `language_uncertain`: in a language that could not be told; words that
-    stand there may be wrong.
+    `unclear`: no words, or no reliable ones. `too_quiet`: too quiet to understand. `language_unsupported`: in a
+    language that the recogniser cannot write. `language_uncertain`: the language could not be identified; words in this
+    part may be wrong.
     """
 
     start_seconds: Seconds
@@ -75,10 +75,10 @@ class NotUnderstood(Record):
 
 
 class Transcription(Record):
-    """The recogniser's answer: words in order of time, no speakers yet.
+    """The result of the recogniser: words in order of time, without speakers.
 
-    `speech` are the stretches (start, end in seconds) in which a voice was found. `language` is the ISO 639-1 code of
-    the language that was heard most, `und` where it could not be told.
+    `speech`: the time spans (start, end in seconds) with speech. `language`: the ISO 639-1 code of the language that is
+    spoken longest, `und` if it could not be identified.
     """
 
     words: tuple[Word, ...] = Field(repr=False)
@@ -88,7 +88,7 @@ class Transcription(Record):
 
 
 class SpeakerTurn(Record):
-    """A stretch in which one speaker is heard (diarization's answer; turns may overlap)."""
+    """A time span in which one speaker speaks. Diarization returns these; they may overlap."""
 
     speaker: str
     start_seconds: Seconds
@@ -96,7 +96,7 @@ class SpeakerTurn(Record):
 
 
 class Utterance(Record):
-    """A run of words by one speaker, tight to speech; `confidence` is the mean of its words'."""
+    """Consecutive words of one speaker, with the times of the speech. `confidence` is the mean over the words."""
 
     speaker: str | None
     start_seconds: Seconds
@@ -106,7 +106,7 @@ class Utterance(Record):
 
 
 class Transcript(Record):
-    """Who said what, when, in one recording; `language` as heard, and where it was not understood."""
+    """Who said what, when, in one recording; also its language, and the parts that were not understood."""
 
     duration_seconds: Seconds
     language: str
@@ -118,14 +118,14 @@ class Transcript(Record):
 
 
 class StageTiming(Record):
-    """What a stage of the walk cost: seconds of audio it worked on, seconds it took; their ratio is the RTF."""
+    """The cost of a processing stage: seconds of audio processed and seconds taken. Their ratio is the RTF."""
 
     stage: str
     audio_seconds: Seconds
     wall_seconds: Seconds
 
 
-# --- what is read --------------------------------------------------------------------------------------------
+# --- input of the text models --------------------------------------------------------------------------------
 
 
 class Participant(Record):
@@ -140,7 +140,7 @@ class Turn(Record):
 
 
 class Conversation(Record):
-    """What the text models read: turns in order, with who takes part as far as it is known."""
+    """The input of the text models: turns in order, and the participants as far as they are known."""
 
     id: str
     channel: str = "call"
@@ -148,13 +148,13 @@ class Conversation(Record):
     turns: tuple[Turn, ...]
 
 
-# --- what the models answer ------------------------------------------------------------------------------------
+# --- results of the models -------------------------------------------------------------------------------------
 
 
 class Evidence(Record):
-    """Words that moved a score: characters `start:end` of turn `turn`'s text; `weight` is how far they moved it.
+    """Words that raised a score: characters `start:end` of the text of turn `turn`. `weight`: by how much.
 
-    `turn` may be an earlier turn than the one assessed: context counts as evidence too.
+    `turn` may be earlier than the assessed turn: context can be evidence too.
     """
 
     turn: int = Field(ge=0)
@@ -165,7 +165,7 @@ class Evidence(Record):
 
 
 class Concern(Record):
-    """A category whose calibrated probability reaches its shipped threshold. A person decides what it is."""
+    """A category whose calibrated probability reaches its shipped threshold. A person decides what to do."""
 
     category: Category
     severity: Severity
@@ -180,7 +180,7 @@ class Sentiment(Record):
 
 
 class TurnAssessment(Record):
-    """The safeguarding model's answer for one turn: `scores` has all 15 categories and `any`, unrounded."""
+    """The safeguarding model's result for one turn. `scores` holds all 15 categories and `any`, unrounded."""
 
     scores: dict[str, Probability]
     concerns: tuple[Concern, ...]
@@ -191,7 +191,7 @@ class AnalysedTurn(TurnAssessment):
 
 
 class Risk(Record):
-    """The conversation's level; `score` is the probability that it holds any concern a lead should see."""
+    """The risk level of a conversation. `score` is the probability that it contains a concern a lead should see."""
 
     level: RiskLevel
     score: Probability
@@ -203,14 +203,14 @@ class SummarySentence(Record):
 
 
 class Summary(Record):
-    """The sentences joined by spaces are the text; each names the turns it rests on."""
+    """A summary. `text` is the sentences joined by spaces; each sentence names the turns that support it."""
 
     text: str = Field(repr=False)
     sentences: tuple[SummarySentence, ...]
 
 
 class ActionItem(Record):
-    """A commitment voiced in turn `turn`; `owner` is a speaker or None, `due` as said or None."""
+    """A commitment made in turn `turn`. `owner` is a speaker or None; `due` is the time as spoken, or None."""
 
     turn: int = Field(ge=0)
     text: str = Field(repr=False)
@@ -219,10 +219,10 @@ class ActionItem(Record):
 
 
 class LanguageCoverage(Record):
-    """In which language a conversation is, and what of it the readers cannot read: they were trained on English.
+    """The language of a conversation, and the turns that the text models cannot read. They were trained on English.
 
-    `language_supported` false: most of it is in another language, and what the readers say of it counts for nothing.
-    `unread_turns` are in one, even where the rest is English. A person must read them.
+    `language_supported` false: most of the conversation is in another language, so the results of the models are
+    meaningless. `unread_turns`: the turns in another language, also where the rest is English. A person must read them.
     """
 
     language: str = "en"
@@ -231,9 +231,9 @@ class LanguageCoverage(Record):
 
 
 class Analysis(LanguageCoverage):
-    """Everything the models say of one conversation, and which versions said it.
+    """All results of the models for one conversation, and the versions of the models.
 
-    The risk is at least `low` where something could not be read.
+    The risk is at least `low` if any turn could not be read.
     """
 
     id: str

@@ -1,8 +1,8 @@
-"""The speaker embedding of diarization: CAM++ as a `pyannote.audio` model that a pipeline directory can name.
+"""The speaker embedding network of diarization: CAM++ as a `pyannote.audio` model.
 
-On the walk: `models/artefacts/weights.py` converts the packaged weights to a pyannote checkpoint once; the pipeline
-that `models/speech/diarization.py` loads calls the network for every speaker of every window. Names of layers are
-those of the published weights. Architecture: Wang et al., "CAM++: A Fast and Efficient Network for Speaker Verification
+`models/artefacts/weights.py` converts the packaged weights to a pyannote checkpoint once. The pipeline that
+`models/speech/diarization.py` loads calls this network for every speaker of every window. The layers have the names
+of the published weights. Architecture: Wang et al., "CAM++: A Fast and Efficient Network for Speaker Verification
 Using Context-Aware Masking", Interspeech 2023; weights: 3D-Speaker (Apache-2.0).
 """
 
@@ -22,13 +22,13 @@ from torchaudio.compliance import kaldi
 
 DIMENSION: Final = 192
 _MEL_BINS: Final = 80
-_MIN_FRAMES: Final = 40  # 0.4 s: shorter stretches are repeated to this length, or the context pooling degenerates
+_MIN_FRAMES: Final = 40  # 0.4 s; context pooling fails on less, so shorter stretches are repeated to this length
 _LENGTH_STEP: Final = 50  # frames; stretches are repeated to a multiple of this, so that equal lengths share a batch
 _BATCH: Final = 16
 
 
 class CamPlusPlus(Model):
-    """192-d speaker embeddings of waveforms at 16 kHz mono, one for each row, from the frames its mask selects."""
+    """Computes 192-d speaker embeddings of 16 kHz mono waveforms, one for each row, from the frames in its mask."""
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task: Any = None) -> None:
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
@@ -41,11 +41,11 @@ class CamPlusPlus(Model):
         return DIMENSION
 
     def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Embed `waveforms` (batch, 1, samples), of each the frames where `weights` (batch, frames) exceeds one half.
+        """Embed `waveforms` (batch, 1, samples), using only frames where `weights` (batch, frames) exceeds 0.5.
 
-        A row whose mask is empty gives NaN, which pyannote's clustering leaves out. Frames are gathered before the
-        network rather than weighted after it: the context-aware masks then see one voice alone, and a window in
-        which somebody says little costs little.
+        A row with an empty mask gives NaN, which pyannote's clustering ignores. Frames are selected before the
+        network, not weighted after it. So the context-aware masks see only one voice, and a window with little speech
+        needs little computation.
         """
         features = _filter_banks(waveforms)
         if weights is None:
@@ -58,7 +58,7 @@ class CamPlusPlus(Model):
         return embeddings
 
     def _embed(self, stretches: Sequence[Tensor]) -> Tensor:
-        """Embed stretches of frames (frames, mel bins) of any lengths, batched by length; (stretches, 192)."""
+        """Embed stretches of frames (frames, mel bins) of any length, batched by length. Returns (stretches, 192)."""
         filled = [_repeated(stretch - stretch.mean(dim=0)) for stretch in stretches]
         order = sorted(range(len(filled)), key=lambda index: len(filled[index]))
         embeddings = torch.empty((len(filled), DIMENSION), device=filled[0].device)
@@ -76,13 +76,13 @@ class CamPlusPlus(Model):
 
 
 def write_checkpoint(source: Path, target: Path) -> None:
-    """Turn the published weights at `source` into a checkpoint that `pyannote.audio.Model.from_pretrained` loads."""
+    """Convert the published weights at `source` to a checkpoint that `pyannote.audio.Model.from_pretrained` loads."""
     state = torch.load(source, weights_only=True, map_location="cpu")
     CamPlusPlus().load_state_dict(state, strict=True)
     checkpoint = {
         "state_dict": state,
         "hyper_parameters": {"sample_rate": 16000, "num_channels": 1},
-        "pytorch-lightning_version": "2.5.0",  # the format's, not the installed library's
+        "pytorch-lightning_version": "2.5.0",  # version of the checkpoint format, not of the installed library
         "pyannote.audio": {
             "versions": {"pyannote.audio": pyannote.audio.__version__},
             "architecture": {"module": CamPlusPlus.__module__, "class": CamPlusPlus.__name__},
@@ -95,7 +95,7 @@ def write_checkpoint(source: Path, target: Path) -> None:
 
 
 def write_identity_plda(directory: Path) -> None:
-    """Write a PLDA that changes nothing: pyannote 4 insists on one, agglomerative clustering does not use it."""
+    """Write an identity PLDA: pyannote 4 requires a PLDA, but agglomerative clustering does not use it."""
     zeros, identity = np.zeros(DIMENSION), np.eye(DIMENSION)
     np.savez(directory / "xvec_transform.npz", mean1=zeros, mean2=zeros, lda=identity)
     np.savez(directory / "plda.npz", mu=zeros, tr=identity, psi=np.ones(DIMENSION))
@@ -105,7 +105,7 @@ def write_identity_plda(directory: Path) -> None:
 
 
 def _filter_banks(waveforms: Tensor) -> Tensor:
-    """(batch, 1, samples) -> (batch, frames, mel bins); a waveform that repeats the one before is computed once."""
+    """(batch, 1, samples) -> (batch, frames, mel bins). A row equal to the row before it is computed once."""
     if waveforms.shape[-1] < 400:
         raise ValueError("a speaker embedding needs at least 25 ms of audio")
     rows: list[Tensor] = []
@@ -118,7 +118,7 @@ def _filter_banks(waveforms: Tensor) -> Tensor:
 
 
 def _repeated(stretch: Tensor) -> Tensor:
-    """Lengthen a stretch with its own beginning: zeros would pull its statistics, the voice itself does not."""
+    """Lengthen a stretch by repeating it. Zeros would change its statistics; the same voice does not."""
     wanted = max(_MIN_FRAMES, -(-len(stretch) // _LENGTH_STEP) * _LENGTH_STEP)
     times = -(-wanted // len(stretch))
     return stretch.repeat(times, 1)[:wanted]

@@ -1,8 +1,8 @@
-"""MiniLM itself: the small BERT under the sentence vectors and the turn encoder, and its tokenizer.
+"""The MiniLM network (a small BERT) for sentence vectors, and its tokenizer.
 
-Written out in plain torch (Devlin et al., 2019; Wang et al., 2020) because a general library takes ten seconds of
-processor time to import, and because weights can then lie in memory in the precision they are used in. Parameters
-carry the packaged file's names, so that its safetensors load as they are.
+Written in plain torch (Devlin et al., 2019; Wang et al., 2020) for two reasons: a general library takes ten seconds of
+processor time to import, and this code keeps the weights in memory in the precision in which it uses them. Parameters
+have the names of the packaged file, so that its safetensors load without renaming.
 """
 
 import json
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class MiniLMConfig:
-    """The numbers of the package's `config.json` that decide the layers."""
+    """The values of the package's `config.json` that define the layers."""
 
     vocab_size: int
     max_position_embeddings: int
@@ -33,7 +33,7 @@ class MiniLMConfig:
 
 
 class MiniLM(nn.Module):
-    """Token ids and mask in, one hidden vector a token out; both (batch, tokens), the answer (batch, tokens, 384)."""
+    """Computes hidden vectors (batch, tokens, 384) from token ids and a mask, both (batch, tokens)."""
 
     def __init__(self, shape: MiniLMConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class MiniLM(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> "MiniLM":
-        """From the packaged directory (`config.json`, `model.safetensors`), in float32, ready to answer."""
+        """Load the packaged directory (`config.json`, `model.safetensors`) in float32, in evaluation mode."""
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         network = cls(MiniLMConfig(**{name: config[name] for name in MiniLMConfig.__dataclass_fields__}))
         packaged = load_file(directory / "model.safetensors")
@@ -52,7 +52,7 @@ class MiniLM(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = self.embeddings(ids)
-        visible = mask[:, None, None, :] > 0  # broadcast over heads and asking tokens
+        visible = mask[:, None, None, :] > 0  # broadcast over heads and query tokens
         for layer in self.encoder["layer"]:
             hidden = layer(hidden, visible)
         return hidden
@@ -95,7 +95,7 @@ class _Layer(nn.Module):
 
 
 class _Output(nn.Module):
-    """A linear layer whose answer is added to what went in, then normalised."""
+    """A linear layer with a residual connection and layer normalisation."""
 
     def __init__(self, size: int, shape: MiniLMConfig) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Output(nn.Module):
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The packaged word-piece tokenizer, which neither pads nor cuts by itself."""
+    """The packaged word-piece tokenizer, with padding and truncation switched off."""
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -116,7 +116,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 
 def pad_batch(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and float mask, both (batch, longest); padding is 0 in either."""
+    """Token ids and float mask, both (batch, longest); padding is 0 in both."""
     longest = max(len(sequence) for sequence in sequences)
     ids = torch.zeros((len(sequences), longest), dtype=torch.long)
     mask = torch.zeros((len(sequences), longest))
@@ -127,5 +127,5 @@ def pad_batch(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.T
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; elsewhere it would be slower than float32."""
+    """Whether this processor multiplies bfloat16 in hardware. Without that, bfloat16 is slower than float32."""
     return bool(torch.cpu._is_avx512_bf16_supported())

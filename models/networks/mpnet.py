@@ -1,8 +1,8 @@
-"""MPNet itself: the base-sized transformer under the turn encoder, and how its token ids are laid out.
+"""The MPNet network (base size) of the turn encoder, and its special token ids.
 
-Written out in plain torch (Song et al., 2020) for the reasons that `models/networks/minilm.py` gives. Parameters carry
-the packaged file's names, so that its safetensors load as they are. Unlike BERT it adds to every attention score a
-learnt value for the distance of the two tokens, shared by its layers.
+Written in plain torch (Song et al., 2020) for the reasons that `models/networks/minilm.py` gives. Parameters have the
+names of the packaged file, so that its safetensors load without renaming. Unlike BERT, MPNet adds to every attention
+score a learnt value for the distance of the two tokens. All layers share these values.
 """
 
 import json
@@ -19,13 +19,13 @@ from torch.nn import functional
 
 CLS: Final = 0
 SEP: Final = 2
-_FIRST_POSITION: Final = 2  # of a sequence's first token: the one before is padding's, which there is none of here
-_MAX_DISTANCE: Final = 128  # tokens; beyond that all distances count as one
+_FIRST_POSITION: Final = 2  # position of a sequence's first token; position 1 is for padding, which is not used here
+_MAX_DISTANCE: Final = 128  # tokens; all larger distances share one bucket
 
 
 @dataclass(frozen=True)
 class MPNetConfig:
-    """The numbers of the package's `config.json` that decide the layers."""
+    """The values of the package's `config.json` that define the layers."""
 
     vocab_size: int
     max_position_embeddings: int
@@ -39,9 +39,9 @@ class MPNetConfig:
 
 
 class MPNet(nn.Module):
-    """Token ids of sequences one after the other, unpadded, and their lengths; the answer is (tokens, 768).
+    """Computes hidden vectors (tokens, 768) from concatenated, unpadded sequences of token ids and their lengths.
 
-    Nothing is padded: a batch costs what its tokens cost, however unlike its sequences are.
+    Without padding, the cost of a batch depends only on its number of tokens, also where lengths differ much.
     """
 
     def __init__(self, shape: MPNetConfig) -> None:
@@ -59,7 +59,7 @@ class MPNet(nn.Module):
 
     @classmethod
     def load(cls, directory: Path, layers: int | None = None) -> "MPNet":
-        """From the packaged directory (`config.json`, `model.safetensors`), in float32, ready to answer.
+        """Load the packaged directory (`config.json`, `model.safetensors`) in float32, in evaluation mode.
 
         `layers`: how many of the first layers to keep; all by default.
         """
@@ -77,14 +77,14 @@ class MPNet(nn.Module):
     def run_layers(
         self, hidden: torch.Tensor, lengths: Sequence[int], first: int = 0, last: int | None = None
     ) -> torch.Tensor:
-        """`hidden` after the layers from `first` on, before `last` (all by default): (tokens, 768) both."""
+        """Run the layers `first:last` (all by default) on `hidden`. Input and output: (tokens, 768)."""
         bias = self._bias(max(lengths), hidden.dtype)
         for layer in self.encoder["layer"][first:last]:
             hidden = layer(hidden, bias, lengths)
         return hidden
 
     def _bias(self, tokens: int, kind: torch.dtype) -> torch.Tensor:
-        """(heads, tokens, tokens): what each attention score gets for the distance of its two tokens."""
+        """(heads, tokens, tokens): the value added to each attention score for the distance of its two tokens."""
         places = torch.arange(tokens)
         buckets = _buckets(places[None, :] - places[:, None], self.shape.relative_attention_num_buckets)
         weights: torch.Tensor = self.encoder["relative_attention_bias"](buckets)
@@ -92,7 +92,7 @@ class MPNet(nn.Module):
 
 
 def _buckets(distance: torch.Tensor, buckets: int) -> torch.Tensor:
-    """The bucket of each signed distance: near ones have their own, far ones share theirs, in log steps."""
+    """The bucket of each signed distance. Small distances have a bucket each; large ones share buckets in log steps."""
     half = buckets // 2
     exact = half // 2
     far = distance.abs()
@@ -141,9 +141,10 @@ class _Layer(nn.Module):
         return answer
 
     def _attended(self, parts: tuple[torch.Tensor, ...], bias: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        """Each sequence by itself: half the time of torch's fused attention over a padded batch.
+        """Attention computed for one sequence at a time.
 
-        On a processor a matrix of scores for one sequence stays in its cache, and padding needs no mask.
+        This takes half the time of torch's fused attention over a padded batch: the score matrix of one sequence stays
+        in the processor's cache, and no mask is needed.
         """
         attended = []
         for query, key, value in zip(*(part.split(list(lengths)) for part in parts), strict=True):

@@ -1,8 +1,8 @@
-"""Which version of each model serves now: what every capability asks before it loads anything.
+"""Tells which version of each model is in use (the champion), without importing MLflow.
 
-`models/registry/mlflow_registry` writes the answer to `DIR/models/champions.json`; Serve replicas, the worker and the
-command line read it here and import no MLflow. Where no registry has been made yet, the versions that ship with the
-program serve.
+`models/registry/mlflow_registry` writes the champions to `DIR/models/champions.json`. Serve replicas, the worker and
+the command line read that file through this module. If the file does not exist yet, the versions that ship with the
+program are used.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ FILE_NAME: Final = "champions.json"
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """One version of one model. `path`: its directory, None where the weights come from an installed package.
+    """One version of one model. `path`: its directory, or None if the weights come from an installed package.
 
-    `sha256` is that of the directory's manifest, which holds its files' digests; of a packaged model, of its
-    pinned digests (`models/artefacts/weight_digests.py`).
+    `sha256` is the digest of the directory's manifest, which holds the digests of its files. For a packaged model it is
+    the digest of its pinned digests (`models/artefacts/weight_digests.py`).
     """
 
     name: str
@@ -36,7 +36,7 @@ class ResolvedModel:
     sha256: str
 
     def as_document(self) -> dict[str, Any]:
-        """JSON of it; `from_document` is the way back."""
+        """A JSON document; `from_document` reads it back."""
         return {**asdict(self), "path": None if self.path is None else str(self.path)}
 
     @classmethod
@@ -45,24 +45,24 @@ class ResolvedModel:
         return cls(str(document["name"]), str(document["version"]), path and Path(path), str(document["sha256"]))
 
     def verify(self) -> "ResolvedModel":
-        """Itself, once manifest and files have their digests; raises `unavailable` (`artefact-…`) where not."""
+        """Check manifest and files against their digests. Raises `unavailable` (`artefact-…`) if one differs."""
         if self.path is not None:
             load_manifest(self.path)
             if sha256_of(self.path / MANIFEST_NAME) != self.sha256:
                 raise unavailable(
-                    "artefact-corrupt", f"The manifest of {self.name}@{self.version} was changed; it is not used."
+                    "artefact-corrupt", f"The manifest of {self.name}@{self.version} was changed. Restore the artefact."
                 )
         return self
 
     def directory(self) -> Path:
-        """Where its files lie; raises `missing` for a model whose weights come from a package."""
+        """The directory of its files. Raises `missing` for a model whose weights come from a package."""
         if self.path is None:
             raise missing("model directory")
         return self.path
 
 
 def packaged_models() -> dict[str, ResolvedModel]:
-    """The models whose weights come whole from installed packages."""
+    """The models whose weights come entirely from installed packages."""
     return {
         name: ResolvedModel(name, version, None, hashlib.sha256(json.dumps(pinned).encode()).hexdigest())
         for name, version, pinned in (
@@ -74,7 +74,7 @@ def packaged_models() -> dict[str, ResolvedModel]:
 
 
 def shipped_models(shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
-    """The versions that come with the program, their digests checked; raises `unavailable` where one fails."""
+    """The versions that ship with the program, with digests checked. Raises `unavailable` if a check fails."""
     found = packaged_models()
     for manifest_file in sorted(shipped_dir.glob(f"*/{MANIFEST_NAME}")):
         manifest = load_manifest(manifest_file.parent)
@@ -84,9 +84,9 @@ def shipped_models(shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
 
 
 def champions(data_dir: Path, shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
-    """Model name -> the version that serves in this data folder, digests checked.
+    """Model name -> the version in use in this data folder, with digests checked.
 
-    Raises `unavailable` (`artefact-missing`, `artefact-corrupt`) where an artefact is not what it was.
+    Raises `unavailable` (`artefact-missing`, `artefact-corrupt`) if an artefact is missing or was changed.
     """
     file = data_dir / "models" / FILE_NAME
     if not file.exists():
@@ -96,7 +96,7 @@ def champions(data_dir: Path, shipped_dir: Path = SHIPPED) -> dict[str, Resolved
 
 
 def write_champions(artefacts_dir: Path, resolved: dict[str, ResolvedModel]) -> None:
-    """Lays the answer beside the artefacts, whole or not at all."""
+    """Writes `champions.json` atomically."""
     artefacts_dir.mkdir(parents=True, exist_ok=True)
     temporary_file = artefacts_dir / f".{FILE_NAME}.{uuid.uuid4().hex}"
     text = json.dumps({name: model.as_document() for name, model in sorted(resolved.items())}, indent=2)

@@ -1,8 +1,8 @@
-"""The registry of model versions, in MLflow: the step between a trained version and one that serves.
+"""Registers model versions in MLflow and sets the champion of each model.
 
-MLflow keeps names, versions, tags and the alias `champion` in the embedded PostgreSQL's own database; no MLflow
-server runs. Artefacts lie in the data folder, each with its manifest. This module and `training/` alone import
-MLflow; everyone else reads `models/registry/champions.py`.
+MLflow keeps names, versions, tags and the alias `champion` in a database of its own in the embedded PostgreSQL; no
+MLflow server runs. Artefacts are in the data folder, each with its manifest. Only this module and `training/` import
+MLflow; all other code uses `models/registry/champions.py`.
 """
 
 import os
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-# Before MLflow is imported: it would report its use, and it would warn about a git it does not find.
+# Set before MLflow is imported: otherwise it sends usage reports, and warns if git is not installed.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GIT_PYTHON_REFRESH="quiet")
 
 from mlflow import MlflowClient
@@ -23,28 +23,28 @@ from models.contract.errors import missing
 from models.registry.champions import SHIPPED, ResolvedModel, shipped_models, write_champions
 
 CHAMPION: Final = "champion"
-_SHIPPED: Final = "shipped"  # who set the champion: this program, until a person promotes another version
+_SHIPPED: Final = "shipped"  # value of `champion_set_by`: this program set the champion, not a person
 
 
 def mlflow_client(url: str) -> MlflowClient:
-    """MLflow on a store of ours, for versions here and for runs in `training/report/tracking`; telemetry is off."""
+    """An MLflow client on our database, for the versions here and for the runs in `training/report/tracking`."""
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     return MlflowClient(tracking_uri=url, registry_uri=url)
 
 
 class Registry:
-    """The versions of one installation. Opening it makes MLflow's tables where they are missing (a few seconds)."""
+    """The model versions of one installation. The constructor creates MLflow's tables if needed (a few seconds)."""
 
     def __init__(self, mlflow_url: str, artefacts_dir: Path) -> None:
-        """`mlflow_url`: `postgresql://…` of MLflow's own database; `artefacts_dir`: `DIR/models`."""
+        """`mlflow_url`: `postgresql://…` of MLflow's database; `artefacts_dir`: `DIR/models`."""
         self._client = mlflow_client(mlflow_url)
         self._artefacts = artefacts_dir.resolve()
 
     def register_shipped(self, shipped_dir: Path = SHIPPED) -> dict[str, ResolvedModel]:
-        """Registers every shipped version that is not registered yet and returns the champions; idempotent.
+        """Registers every shipped version that is not registered yet, and returns the champions. Idempotent.
 
-        A newly shipped version becomes champion where the champion so far was a shipped one too: what a person has
-        promoted stays. Raises `unavailable` where a shipped artefact fails its digests.
+        A newly shipped version becomes champion only if the current champion was shipped too. A version that a person
+        promoted stays champion. Raises `unavailable` if a shipped artefact fails its digest check.
         """
         for model in shipped_models(shipped_dir).values():
             self._ensure_registered_model(model.name)
@@ -55,14 +55,14 @@ class Registry:
         return self.write_champions()
 
     def resolve(self, name: str, alias: str = CHAMPION) -> ResolvedModel:
-        """The version that `models:/name@alias` names; raises `missing` where there is none."""
+        """The version that `models:/name@alias` names. Raises `missing` if there is none."""
         try:
             return self._to_resolved_model(self._client.get_model_version_by_alias(name, alias))
         except MlflowException:
             raise missing(f"model {name}@{alias}") from None
 
     def set_champion(self, name: str, version: str) -> ResolvedModel:
-        """Points `champion` at a registered version, as a person decided; raises `missing` for an unknown version."""
+        """Sets the champion to a registered version, for a person. Raises `missing` for an unknown version."""
         number = self._mlflow_version(name, version)
         if number is None:
             raise missing(f"version {version} of the model {name}")
@@ -70,18 +70,18 @@ class Registry:
         return self.write_champions()[name]
 
     def write_champions(self) -> dict[str, ResolvedModel]:
-        """Writes `champions.json` from the aliases, for those who import no MLflow, and returns the same."""
+        """Writes the champions to `champions.json`, for code that does not import MLflow, and returns them."""
         names = [model.name for model in self._client.search_registered_models() if CHAMPION in model.aliases]
         resolved = {name: self.resolve(name) for name in names}
         write_champions(self._artefacts, resolved)
         return resolved
 
     def _artefact_dir(self, name: str, version: str, sha256: str) -> Path:
-        """Where an artefact lies: told by what it is, not by where the data folder was when it came."""
+        """Directory of an artefact, computed from name, version and digest. The data folder may be moved later."""
         return self._artefacts / name / f"{version}-{sha256[:8]}"
 
     def _copy_artefact(self, model: ResolvedModel) -> None:
-        """Copies the artefact into the data folder where it is not there: a newer program must not take it away."""
+        """Copies the artefact into the data folder if it is missing: a later release may not ship this version."""
         artefact_dir = self._artefact_dir(model.name, model.version, model.sha256)
         if model.path is not None and not artefact_dir.exists():
             artefact_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ class Registry:
             self._client.create_registered_model(name)
 
     def _mlflow_version(self, name: str, version: str, sha256: str | None = None) -> str | None:
-        """MLflow's number of our version, the newest where there are several; None where it is not registered."""
+        """MLflow's number of our version; the newest if there are several, None if it is not registered."""
         found = [
             candidate
             for candidate in self._client.search_model_versions(f"name = '{name}'")
@@ -121,5 +121,5 @@ class Registry:
         name, version, sha256 = str(found.name), str(found.tags["version"]), str(found.tags["sha256"])
         if found.tags.get("weights") == "package":
             return ResolvedModel(name, version, None, sha256)
-        here = self._artefact_dir(name, version, sha256)  # a data folder may have been moved since
+        here = self._artefact_dir(name, version, sha256)  # the data folder may have been moved since registration
         return ResolvedModel(name, version, here if here.exists() else Path(found.source), sha256)

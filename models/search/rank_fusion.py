@@ -1,7 +1,7 @@
-"""Search's arithmetic: passages over what was said, and two rankings made one.
+"""Builds passages for search, and fuses two rankings into one.
 
-Neither reads words nor calls a model: full text (`comms`, PostgreSQL) and vectors (`models/text/embedding`) each rank
-passages by themselves, and this fuses what they gave. Nothing heavy is imported, so that every room may use it.
+It reads no words and calls no model. Full text (`comms`, PostgreSQL) and vectors (`models/text/embedding`) each rank
+passages; this module fuses the rankings. It imports no large library, so that every package may use it.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ RANK_CONSTANT: Final = 60.0  # Cormack, Clarke and Buettcher (2009)
 
 @dataclass(frozen=True)
 class Passage:
-    """Utterances `first` to `last`, both included."""
+    """A passage of a transcript: utterances `first` to `last`, both included."""
 
     first: int
     last: int
@@ -28,10 +28,10 @@ class Passage:
 def reciprocal_rank_fusion(
     rankings: Sequence[Sequence[Key]], weights: Sequence[float] | None = None, constant: float = RANK_CONSTANT
 ) -> list[tuple[Key, float]]:
-    """All keys of `rankings`, best first, each with the sum of `weight / (constant + rank)` over the rankings it is in.
+    """All keys of `rankings`, best first, with their score: the sum of `weight / (constant + rank)` over the rankings.
 
-    `rankings`: each best first, ranks count from 1; a key that stands twice in one counts where it stands first. Equal
-    sums keep the order in which keys are met. Raises ValueError where there is not a weight a ranking.
+    `rankings`: each best first; ranks count from 1. If a key is twice in one ranking, the first counts. Keys with equal
+    scores keep the order of their first occurrence. Raises ValueError if the number of weights is not that of rankings.
     """
     scores: dict[Key, float] = defaultdict(float)
     for ranking, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):
@@ -41,10 +41,10 @@ def reciprocal_rank_fusion(
 
 
 def split_passages(lengths: Sequence[int], most_words: int, overlap: float = 0.5) -> list[Passage]:
-    """Windows over neighbouring utterances; `lengths`: words of each.
+    """Overlapping windows of consecutive utterances. `lengths`: number of words of each utterance.
 
-    A window holds as many whole utterances as have at most `most_words` words together, at least one; the next begins
-    after the first `1 - overlap` of its words. Every utterance is in a window; none is a part of the one before.
+    A window holds as many whole utterances as fit in `most_words` words, and at least one. The next window begins after
+    the first `1 - overlap` of its words. Every utterance is in a window; no window is part of the window before it.
     """
     found: list[Passage] = []
     first = 0
@@ -66,9 +66,9 @@ def split_passages(lengths: Sequence[int], most_words: int, overlap: float = 0.5
 def pool_passages(
     vectors: NDArray[np.float32], lengths: Sequence[int], windows: Sequence[Passage]
 ) -> NDArray[np.float32]:
-    """(windows, dimensions) of length 1: the mean of each window's utterance vectors, weighted by their words.
+    """Unit vectors (windows, dimensions): the mean of each window's utterance vectors, weighted by number of words.
 
-    `vectors`: (utterances, dimensions). So a passage needs no reading of its own where utterances have vectors.
+    `vectors`: (utterances, dimensions). So passages need no encoder pass if their utterances have vectors.
     """
     weight = np.maximum(np.asarray(lengths, dtype=np.float32), 1.0)
     rows = np.zeros((len(windows), vectors.shape[1]), dtype=np.float32)

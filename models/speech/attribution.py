@@ -1,8 +1,8 @@
-"""From words and turns to a transcript: who said which words. Pure functions; no model is loaded here.
+"""Assigns recognised words to speaker turns and builds the transcript. Pure functions; no model is loaded.
 
-On the walk: after `models/speech/transcription.py` and `models/speech/diarization.py`; the `Transcript` that comes out
-is what people read and what every text model takes. A word that fits no turn, or fits two equally well, keeps `speaker`
-None: putting an allegation into the wrong mouth is worse than a blank.
+It runs after `models/speech/transcription.py` and `models/speech/diarization.py`. People read the resulting
+`Transcript`, and every text model uses it. A word that fits no turn, or two turns equally well, keeps `speaker` None:
+attributing an allegation to the wrong person is worse than leaving the speaker blank.
 """
 
 import re
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from models.contract.records import NotUnderstood, SpeakerTurn, Transcript, Utterance, Word
 
-_NEAREST_SECONDS: Final = 0.5  # a word outside all turns goes to the nearest within this; recognisers' times are loose
-_LEAST_CONFIDENCE: Final = 0.6  # below this confidence the word stays blank
+_NEAREST_SECONDS: Final = 0.5  # a word outside all turns goes to the nearest turn within this; word times are inexact
+_LEAST_CONFIDENCE: Final = 0.6  # below this confidence the word gets no speaker
 _PAUSE_SECONDS: Final = 1.0  # a silence this long ends an utterance
 _LONG_SECONDS: Final = 15.0  # from this length on, an utterance ends at the next end of a sentence
-_SNAP_SECONDS: Final = 0.6  # an utterance's edge moves to its turn's edge when that is this near
+_SNAP_SECONDS: Final = 0.6  # the edge of an utterance moves to the edge of its turn if they are this close
 _LEAK_DECIBELS: Final = 9.0  # a word this much louder on another track was said there
 _SENTENCE_END: Final = re.compile(r"[.?!…][\"')\]]*$")
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """A word's speaker with a confidence in [0, 1]; `speaker` None where that is too low."""
+    """The speaker of a word, with a confidence in [0, 1]. `speaker` is None if the confidence is too low."""
 
     speaker: str | None
     confidence: float
@@ -35,7 +35,7 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Track:
-    """One participant's own recording: label, words, stretches of speech (start, end), level in dB per 10 ms."""
+    """The track of one participant: label, words, time spans of speech (start, end), level in dB for each 10 ms."""
 
     speaker: str
     words: tuple[Word, ...]
@@ -44,7 +44,7 @@ class Track:
 
 
 def attribute(words: Sequence[Word], turns: Sequence[SpeakerTurn]) -> tuple[Attribution, ...]:
-    """For each word its speaker, from the turns that it overlaps or lies next to and from the sentence around it."""
+    """The speaker of each word, from the turns that overlap it or are near it, and from the sentence around it."""
     scores = [_speaker_scores(word, turns) for word in words]
     sentences = _sentences(words)
     answers: list[Attribution] = []
@@ -66,9 +66,9 @@ def transcript(
     models: Mapping[str, str],
     not_understood: Sequence[NotUnderstood] = (),
 ) -> Transcript:
-    """The transcript of a call on one track; speakers are numbered in the order in which they are first understood.
+    """The transcript of a call on one track. Speakers are numbered in the order of their first recognised word.
 
-    A turn of which no word was understood (a cough, a blip of diarization) makes no speaker.
+    A turn without a recognised word (a cough, a diarization error) does not count as a speaker.
     """
     answers = attribute(words, turns)
     numbered = {
@@ -101,7 +101,7 @@ def merge_tracks(
     models: Mapping[str, str],
     not_understood: Sequence[NotUnderstood] = (),
 ) -> Transcript:
-    """The transcript of a call with a track for each participant; what leaked from another track is left out."""
+    """The transcript of a call with one track for each participant, without words that leaked from other tracks."""
     words: list[Word] = []
     utterances: list[Utterance] = []
     for track in tracks:
@@ -128,7 +128,7 @@ def merge_tracks(
 
 
 def levels(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """The level of float32[n] in dB (full scale 0) for each 10 ms; what tells a voice from its leakage."""
+    """The level of float32[n] in dB (full scale is 0) for each 10 ms. Used to tell a voice from its leakage."""
     step = sample_rate // 100
     frames = samples[: len(samples) // step * step].reshape(-1, step)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
@@ -139,7 +139,7 @@ def levels(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32
 
 
 def _speaker_scores(word: Word, turns: Sequence[SpeakerTurn]) -> dict[str, float]:
-    """How well each speaker's turns fit the word: the share of it that they cover, or nearness where none does."""
+    """How well each speaker's turns fit the word: the share that they cover or, if none does, how near they are."""
     length = max(word.end_seconds - word.start_seconds, 0.02)
     covered: dict[str, float] = defaultdict(float)
     nearest: dict[str, float] = {}
@@ -154,9 +154,10 @@ def _speaker_scores(word: Word, turns: Sequence[SpeakerTurn]) -> dict[str, float
 
 
 def _choose_speaker(own: Mapping[str, float], sentence: Mapping[str, float]) -> Attribution:
-    """The speaker that fits word and sentence best; the sentence decides where two voices overlap or turns are ragged.
+    """The speaker that fits the word and its sentence best.
 
-    People seldom change in mid-sentence, and a turn's edge is less certain than its middle.
+    The sentence decides if two voices overlap or the turns are inexact: speakers rarely change in mid-sentence, and the
+    edge of a turn is less certain than its middle.
     """
     combined = {speaker: 0.5 * score + 0.5 * sentence.get(speaker, 0.0) for speaker, score in own.items()}
     for speaker, score in sentence.items():
@@ -184,13 +185,13 @@ def _sentences(words: Sequence[Word]) -> list[list[int]]:
 
 
 def _is_leakage(word: Word, track: Track, other: Track) -> bool:
-    """Whether a word on `track` is the other participant's voice, heard by this one's microphone."""
+    """Whether a word on `track` is the voice of the other participant, recorded by this participant's microphone."""
     first, last = int(word.start_seconds * 100), max(int(word.end_seconds * 100), int(word.start_seconds * 100) + 1)
     here, there = track.levels[first:last], other.levels[first:last]
     if not len(here) or not len(there) or float(np.max(there)) - float(np.max(here)) < _LEAK_DECIBELS:
         return False
-    # Louder elsewhere is not enough: two people may speak at once. The other track must hold speech there too,
-    # and this one nothing that stands out of its own noise.
+    # A higher level on the other track is not enough, because two people may speak at once. The other track must have
+    # speech there, and either the same word, or this track must be near its noise level.
     speaking = any(start < word.end_seconds and end > word.start_seconds for start, end in other.speech)
     same = any(
         _plain(word.word) == _plain(theirs.word) and abs(word.start_seconds - theirs.start_seconds) < 0.6
@@ -216,7 +217,7 @@ def _utterances(words: Sequence[Word], turns: Sequence[SpeakerTurn], duration_se
 
 
 def _utterance_ends(run: Sequence[Word], following: Word) -> bool:
-    """Whether the utterance `run` is over before the word that follows."""
+    """Whether the utterance `run` ends before the word `following`."""
     last = run[-1]
     if following.speaker != last.speaker or following.start_seconds - last.end_seconds >= _PAUSE_SECONDS:
         return True
@@ -229,7 +230,7 @@ def _utterance(run: Sequence[Word], turns: Sequence[SpeakerTurn], duration_secon
     own = [turn for turn in turns if turn.speaker == run[0].speaker]
     start = _snap_to_turn(start, [turn.start_seconds for turn in own])
     end = _snap_to_turn(end, [turn.end_seconds for turn in own])
-    if end <= start:  # a word or two between two edges: keep the recogniser's own times
+    if end <= start:  # a very short utterance between two edges keeps the recogniser's times
         start, end = run[0].start_seconds, max(word.end_seconds for word in run)
     return Utterance(
         speaker=run[0].speaker,
@@ -241,7 +242,7 @@ def _utterance(run: Sequence[Word], turns: Sequence[SpeakerTurn], duration_secon
 
 
 def _snap_to_turn(edge: float, candidates: Sequence[float]) -> float:
-    """The nearest of the turns' edges: diarization sees where a voice begins, the recogniser only about where."""
+    """The nearest turn edge, if it is close: diarization times are more exact than those of the recogniser."""
     nearest = min(candidates, key=lambda candidate: abs(candidate - edge), default=edge)
     return nearest if abs(nearest - edge) <= _SNAP_SECONDS else edge
 

@@ -1,8 +1,8 @@
-"""From sound to turns: who speaks when, without knowing who they are.
+"""Finds out who speaks when in a recording (diarization), without identifying the speakers.
 
-On the walk: beside `models/speech/transcription.py`, before `models/speech/attribution.py`. It drives the official
-`pyannote.audio` pipeline from the local directory that `models/artefacts/weights.py` laid out (or the one that settings
-name). Calls recorded with a track for each participant skip it: a track is a speaker.
+Its turns and the words of `models/speech/transcription.py` go to `models/speech/attribution.py`. It runs a
+`pyannote.audio` pipeline from the local directory that `models/artefacts/weights.py` assembled, or the one that
+settings name. Calls with one track for each participant need no diarization: each track is a speaker.
 """
 
 import warnings
@@ -21,7 +21,7 @@ DEFAULT_MAX_SPEAKERS: Final = 8
 
 
 class Diarizer:
-    """Loads the pipeline once and finds speaker turns; safe to call from one thread at a time."""
+    """Loads the pipeline once and finds speaker turns. Call it from only one thread at a time."""
 
     def __init__(self, weights: Weights, *, device: str = "cpu") -> None:
         self.version = weights.version
@@ -37,8 +37,8 @@ class Diarizer:
     ) -> tuple[SpeakerTurn, ...]:
         """Find the turns in float32[n] at 16 kHz mono, in order of start; turns of two speakers may overlap.
 
-        Speakers are 'Speaker 1', 'Speaker 2' … in order of first speech. `num_speakers`, where known, overrides
-        the bounds. Without speech the answer is empty.
+        Speakers are 'Speaker 1', 'Speaker 2' … in order of first speech. `num_speakers`, if given, overrides the
+        bounds. Without speech the result is empty.
         """
         if len(samples) < SAMPLE_RATE // 4:
             return ()
@@ -47,7 +47,7 @@ class Diarizer:
             bounds = {"num_speakers": num_speakers}
         waveform = torch.from_numpy(np.array(samples, dtype=np.float32)).unsqueeze(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # 'detected speakers outside the bounds': a short call, not a fault
+            warnings.simplefilter("ignore")  # short calls give the warning 'detected speakers outside the bounds'
             found = self._pipeline({"waveform": waveform, "sample_rate": SAMPLE_RATE, "uri": "call"}, **bounds)
         tracks = [
             (float(segment.start), float(segment.end), str(label))
@@ -57,10 +57,10 @@ class Diarizer:
 
 
 def _load(weights: Weights) -> Any:
-    # Importing pyannote starts its telemetry exporter's thread, so it waits until a pipeline is wanted; the
-    # exporter itself is switched off before anything could be sent.
+    # Importing pyannote starts the thread of its telemetry exporter, so it is imported only when needed. The exporter
+    # is switched off before it sends anything.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchcodec finds no FFmpeg: we never let it decode
+        warnings.simplefilter("ignore")  # torchcodec warns that FFmpeg is missing; we never decode with it
         from pyannote.audio import Pipeline  # noqa: PLC0415
         from pyannote.audio.telemetry import set_telemetry_metrics  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""Which of the recogniser's words are believed: what it makes up over silence, noise or in a loop is kept out.
+"""Removes words that the recogniser invented over silence or noise, or repeated in a decoding loop.
 
-Whisper invents words for sounds that hold none, and sometimes repeats a word until its window is full. A person in
-need repeats words, too: so a repetition counts as made up only where there was no time to say it or nobody spoke.
+Whisper invents words for sounds without speech, and sometimes repeats a word until its window is full. A person in
+distress repeats words, too. So a repetition is removed only if there was no time to say it, or nobody spoke.
 """
 
 import re
@@ -16,41 +16,43 @@ from faster_whisper.transcribe import Segment
 from models.contract.records import Word
 from models.speech.voice_activity import TimeSpan
 
-_MAX_COMPRESSION: Final = 2.4  # Whisper's own limit: text that packs better than this repeats itself
-_MIN_COMPRESSED: Final = 100  # characters; shorter texts say nothing by how well they pack
+_MAX_COMPRESSION: Final = 2.4  # Whisper's own limit: text with a higher compression ratio repeats itself
+_MIN_COMPRESSED: Final = 100  # characters; the compression ratio of shorter texts means nothing
 _MIN_LOG_PROBABILITY: Final = -1.2
-_UNSURE_LOG_PROBABILITY: Final = -0.5  # with a likely 'no speech' beside it: calls lie above -0.55 and below 0.15
+_UNSURE_LOG_PROBABILITY: Final = (
+    -0.5
+)  # limit if 'no speech' is also likely; calls: log probability > -0.55, no speech < 0.15
 _MAX_NO_SPEECH: Final = 0.5
-_MIN_AGREED: Final = 0.4  # mean confidence of neighbours: calls lie above 0.55, babble near 0.3
-_MIN_AGREED_OF_MOST: Final = 0.38  # where most readings have the word: calls lie above 0.45, babble below 0.34
+_MIN_AGREED: Final = 0.4  # mean confidence of neighbours; calls are above 0.55, babble is near 0.3
+_MIN_AGREED_OF_MOST: Final = 0.38  # limit if most readings have the word; calls are above 0.45, babble below 0.34
 _NEIGHBOURS: Final = 4  # words on either side
 _NEIGHBOUR_SECONDS: Final = 4.0
 _REPEATS: Final = 4  # the same one to ten words this often in a row may be a decoding loop
-_DOUBT: Final = 0.5  # of the confidence of what is left of a loop
+_DOUBT: Final = 0.5  # factor on the confidence of the words that remain of a loop
 _LONGEST_UNIT: Final = 10  # words
-_LETTER_SECONDS: Final = 0.035  # nobody speaks faster: 'help me' takes 0.2 s at least
+_LETTER_SECONDS: Final = 0.035  # nobody speaks faster: 'help me' takes at least 0.2 s
 _DIGIT_SECONDS: Final = 0.12
-_WORD_SLACK_SECONDS: Final = 0.3  # word times from attention may lie this far outside the speech found
-_EARLY_SECONDS: Final = 0.1  # times from attention lie this much before the sound (median; the same for all voices)
+_WORD_SLACK_SECONDS: Final = 0.3  # word times from attention may be this far outside the detected speech
+_EARLY_SECONDS: Final = 0.1  # word times from attention are this much too early (median; the same for all voices)
 
 
 @dataclass(frozen=True)
 class RepeatedRun:
-    """Words `start:end` are a unit of `size` words, repeated."""
+    """Words `start:end` repeat a unit of `size` words."""
 
     start: int
     end: int
     size: int
 
     def repeats(self) -> Iterator[slice]:
-        """The words of each repeat."""
+        """The slice of words of each repeat."""
         return (slice(at, at + self.size) for at in range(self.start, self.end, self.size))
 
 
 def keep_believed_words(
     window: Sequence[Segment], speech: Sequence[TimeSpan], *, offset: float = 0.0, pace: float = 1.0
 ) -> list[Word]:
-    """The words of one window that are believed; their times are moved by `offset` seconds, then scaled by `pace`."""
+    """The reliable words of one window. Their times are shifted by `offset` seconds, then scaled by `pace`."""
     if is_hallucinated(window):
         return []
     words = [_trim_duration(word) for segment in window for word in segment_words(segment, offset, pace)]
@@ -58,22 +60,22 @@ def keep_believed_words(
 
 
 def is_hallucinated(window: Sequence[Segment]) -> bool:
-    """Whether the recogniser itself was so unsure of the window that it made the text up over silence or noise."""
+    """Whether the recogniser was so unsure of the window that it probably invented the text."""
     log_probability = float(np.mean([segment.avg_logprob for segment in window]))
     unsure = log_probability < _UNSURE_LOG_PROBABILITY and window[0].no_speech_prob > _MAX_NO_SPEECH
     return unsure or log_probability < _MIN_LOG_PROBABILITY
 
 
 def may_be_loop(window: Sequence[Segment]) -> bool:
-    """Whether the text packs so well that it repeats itself: a decoding loop, or somebody who calls again and again."""
+    """Whether the text compresses so well that it repeats itself: in a decoding loop, or because somebody does."""
     text = " ".join(segment.text for segment in window).encode()
     return len(text) > _MIN_COMPRESSED and len(text) / len(zlib.compress(text)) > _MAX_COMPRESSION
 
 
 def segment_words(segment: Segment, offset: float = 0.0, pace: float = 1.0) -> list[Word]:
-    """The segment's words; a piece that no space precedes ('-call', '.02') belongs to the word before it.
+    """The words of the segment. A piece without a space before it ('-call', '.02') is joined to the word before it.
 
-    Of scripts that write no spaces each piece is a word; so is each of a row of digits ('0-7-7').
+    In scripts without spaces each piece is a word. Digits in a row ('0-7-7') are separate words.
     """
     words: list[Word] = []
     for piece in segment.words or ():
@@ -100,9 +102,10 @@ def _stands_alone(piece: str) -> bool:
 
 
 def _trim_duration(word: Word) -> Word:
-    """A word that lasts far longer than it can be spoken, cut to its end.
+    """Shorten a word that is much longer than its spoken length; its end stays.
 
-    Where Whisper skips a turn, the next word is stretched over it: cut, the skipped speech shows as unread.
+    If Whisper skips a turn, it stretches the next word over that turn. After the cut, the skipped speech has no words,
+    so it is recognised again.
     """
     digits = sum(letter.isdigit() for letter in word.word)
     spoken = 0.3 + 0.06 * (len(word.word) - digits) + 0.35 * digits
@@ -122,11 +125,11 @@ def _overlaps_speech(word: Word, speech: Sequence[TimeSpan]) -> bool:
 
 
 def drop_repetition_loops(words: Sequence[Word], speech: Sequence[TimeSpan]) -> list[Word]:
-    """The words without repeats that nobody can have said: no time for them, or no voice at their time.
+    """Remove impossible repeats from runs of four or more: too little time to say them, or no speech at their time.
 
-    Of four repeats or more in a row. 'Help me' as often as it is called stays; a loop's repeats lie upon one another
-    or behind the end of the speech. Of a run that has such, the rest is uncertain: it stays with half its confidence,
-    so that another reading must have it too.
+    Repeats that a person really said ('help me') stay. The repeats of a decoding loop overlap, or are after the end of
+    the speech. If a run has impossible repeats, the others are uncertain: they keep half their confidence, so that
+    another reading must confirm them.
     """
     kept: list[Word] = []
     at = 0
@@ -149,7 +152,7 @@ def _reduce_confidence(word: Word) -> Word:
 
 
 def repetitions(words: Sequence[Word]) -> Iterator[RepeatedRun]:
-    """Each run of one to ten words that is repeated `_REPEATS` times or more in a row."""
+    """Each unit of one to ten words that is repeated `_REPEATS` times or more in a row."""
     plain = [re.sub(r"\W", "", word.word).lower() for word in words]
     at = 0
     while at < len(words):
@@ -166,7 +169,7 @@ def repetitions(words: Sequence[Word]) -> Iterator[RepeatedRun]:
 
 
 def _available_seconds(repeats: Sequence[Sequence[Word]]) -> list[float]:
-    """For each repeat the seconds from its start to the start of the next; of the last, to its own end."""
+    """The seconds from the start of each repeat to the start of the next one; for the last one, to its own end."""
     starts = [repeat[0].start_seconds for repeat in repeats]
     return [after - start for start, after in zip(starts, [*starts[1:], repeats[-1][-1].end_seconds], strict=True)]
 
@@ -182,12 +185,12 @@ def _is_possible_repeat(repeat: Sequence[Word], room: float, speech: Sequence[Ti
 
 
 def drop_disputed_words(words: Sequence[tuple[Word, int]], *, majority: int) -> list[Word]:
-    """Leave out words among which the readings hardly agree: what is read into babble differs each time.
+    """Remove words in places where the readings hardly agree: over babble, each reading invents other words.
 
-    `words`: each with the number of readings that have it. A single unsure word is never left out; eight neighbours
-    whose mean confidence is under `_MIN_AGREED` are, or under `_MIN_AGREED_OF_MOST` where a `majority` has the word:
-    over babble most readings may make up the same words. What is left out is said to be not understood, so that a
-    person listens.
+    `words`: each word with the number of readings that have it. One unsure word alone is never removed. A word is
+    removed if the mean confidence of it and its eight neighbours is below `_MIN_AGREED`, or below `_MIN_AGREED_OF_MOST`
+    if a `majority` of the readings has the word, because over babble most readings may invent the same word. Removed
+    words are reported as not understood, so that a person listens.
     """
     kept: list[Word] = []
     for index, (word, count) in enumerate(words):

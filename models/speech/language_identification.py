@@ -1,7 +1,7 @@
-"""Which language is spoken where in a recording: told by Whisper window by window, decided over all of them.
+"""Decides which language is spoken in each part of a recording, from Whisper's probabilities for each window.
 
-A window of speech is called foreign only where the recogniser is sure of it: noise, telephones and short cries make it
-guess. What is neither English nor surely another language is `und`, and a person is told.
+A window counts as foreign only if the recogniser is sure: with noise, telephone sound and short cries it guesses.
+Speech that is neither English nor surely another language is `und`, and is reported to a person.
 """
 
 from collections import defaultdict
@@ -11,22 +11,22 @@ from typing import Final
 
 from models.speech.voice_activity import TimeSpan
 
-DEFAULT_LANGUAGE: Final = "en"  # the language of the homes, and the one that all other readers know
+DEFAULT_LANGUAGE: Final = "en"  # the language of the homes, and the only one that the text models know
 UNDETERMINED: Final = "und"  # ISO 639-2
 
-# What Whisper base writes well enough to be read: others come out as sounds in some alphabet. A larger model reads all.
+# Languages that Whisper base writes well enough to read. For others its text is unusable. A larger model writes all.
 WHISPER_BASE_LANGUAGES: Final = frozenset({"en", "fr", "es", "de", "it", "pt", "nl", "ca", "pl", "ru"})
 
-_ENGLISH_ENOUGH: Final = 0.4  # of the probability: English calls lie above 0.9, other languages below 0.3
-_SURE: Final = 0.5  # of another language, over the whole recording
-_ENGLISH_UNLIKELY: Final = 0.15  # more than this beside another language: a voice 60 dB too quiet is 0.5 Japanese
-_SURE_OF_WINDOW: Final = 0.8  # of a window in another language than the rest
-_LONG_ENOUGH: Final = 3.0  # seconds of speech: a cry alone has no sure language
+_ENGLISH_ENOUGH: Final = 0.4  # probability of English; English calls are above 0.9, other languages below 0.3
+_SURE: Final = 0.5  # least probability of another language, over the whole recording
+_ENGLISH_UNLIKELY: Final = 0.15  # highest probability of English in a foreign part; very quiet speech looks Japanese
+_SURE_OF_WINDOW: Final = 0.8  # least probability for a window in another language than the rest
+_LONG_ENOUGH: Final = 3.0  # seconds of speech; the language of a single cry is never certain
 
 
 @dataclass(frozen=True)
 class WindowLanguages:
-    """A window of speech with the probability of each language in it."""
+    """A window of speech with the probability of each language."""
 
     start: float
     end: float
@@ -35,7 +35,7 @@ class WindowLanguages:
 
 @dataclass(frozen=True)
 class LanguagePart:
-    """A stretch of the recording in one language."""
+    """A part of the recording in one language."""
 
     start: float
     end: float
@@ -43,7 +43,7 @@ class LanguagePart:
 
 
 def split_by_language(windows: Sequence[WindowLanguages], expected: str = DEFAULT_LANGUAGE) -> list[LanguagePart]:
-    """The recording cut where the language changes; neighbouring windows of one language are one part."""
+    """Split the recording where the language changes. Consecutive windows of one language become one part."""
     pooled: dict[str, float] = defaultdict(float)
     total = sum(window.end - window.start for window in windows)
     for window in windows:
@@ -62,7 +62,7 @@ def split_by_language(windows: Sequence[WindowLanguages], expected: str = DEFAUL
 
 
 def main_language(found: Sequence[LanguagePart], expected: str = DEFAULT_LANGUAGE) -> str:
-    """The language that is spoken longest."""
+    """The language with the longest total time."""
     seconds: dict[str, float] = defaultdict(float)
     for part in found:
         seconds[part.language] += part.end - part.start
@@ -70,7 +70,7 @@ def main_language(found: Sequence[LanguagePart], expected: str = DEFAULT_LANGUAG
 
 
 def clip_to_part(speech: Sequence[TimeSpan], part: LanguagePart) -> list[TimeSpan]:
-    """The stretches of speech inside a part, cut at its ends."""
+    """The time spans of speech inside a part, cut at its ends."""
     cut = [(max(start, part.start), min(end, part.end)) for start, end in speech]
     return [(start, end) for start, end in cut if end > start]
 

@@ -1,14 +1,13 @@
-"""Diarization of conversations: the official pyannote.audio pipeline with its grouping of voices done anew.
+"""The diarization pipeline: the official pyannote.audio pipeline with another clustering of voices.
 
-On the walk: named by the `config.yaml` that `models/artefacts/weights.py` lays out, loaded by
-`models/speech/diarization.py`.
+The `config.yaml` that `models/artefacts/weights.py` writes names this class; `models/speech/diarization.py` loads it.
 
-The official pipeline embeds each voice that its segmentation tells apart in a ten-second window. On calls between
-alike voices the segmentation takes two for one (of the windows of our sample calls up to half were mixed), and
-no grouping can part them afterwards. So segmentation and speaker counting are kept, for where there is speech
-and where two speak at once; but voices are embedded on stretches of 1.5 s every half second, grouped by average
-linkage, and each moment goes to a voice by the best path through their similarities, where a change of speaker
-costs something and costs less after a pause. Three embeddings a second of speech take the place of ten and more.
+The official pipeline computes one embedding for each voice that its segmentation finds in a ten-second window. If two
+voices are alike, the segmentation takes them for one: in our sample calls, up to half of the windows were mixed.
+Clustering cannot separate them afterwards. So this pipeline uses the segmentation and the speaker count only to find
+speech and overlap. It embeds windows of 1.5 s every half second and clusters them by average linkage. It then assigns
+each frame to a voice by the best path (Viterbi) through the similarities. A change of speaker has a cost, which is
+lower after a pause. It needs three embeddings for each second of speech; the official pipeline needs ten or more.
 """
 
 from collections.abc import Iterator
@@ -27,26 +26,26 @@ Floats = NDArray[np.float64]
 Stretches = list[tuple[int, int]]  # start and end in frames of _FRAME seconds
 
 _FRAME: Final = 0.02
-_WINDOW: Final = 75  # frames: 1.5 s, enough for a voice and short against a turn
+_WINDOW: Final = 75  # frames: 1.5 s, enough to embed a voice, and short compared to a turn
 _HOP: Final = 25  # frames: 0.5 s
-_SHORTEST: Final = 10  # frames: 0.2 s, shorter speech joins what is near
-_CLUSTERED: Final = 45  # frames: stretches under 0.9 s are too unsure to found a voice
-_MOST_CLUSTERED: Final = 1500  # windows: grouping is quadratic; evenly spread runs stand for a long call
-_RUN: Final = 20  # windows
+_SHORTEST: Final = 10  # frames: 0.2 s; shorter gaps are closed and shorter speech is dropped
+_CLUSTERED: Final = 45  # frames: windows under 0.9 s are too uncertain for clustering
+_MOST_CLUSTERED: Final = 1500  # windows; clustering is quadratic, so a long call is sampled in evenly spread runs
+_RUN: Final = 20  # windows in a run
 _CHANGE: Final = 12.0  # cost of a change of speaker: half a unit of cosine similarity for a quarter second
 _CHANGE_AFTER_PAUSE: Final = 1.8
 _PER_FRAME: Final = 2.0
-_SAME_VOICE: Final = 0.8  # likeness of groups, 1 for one voice; two alike voices reached 0.73
-_MOST_EXPLAINED: Final = 0.65  # share of a group that the other groups explain: more, and it is no voice of its own
-_SMALL: Final = 4  # windows; a voice heard this little must be explained less
+_SAME_VOICE: Final = 0.8  # similarity of groups, 1 for the same voice; two alike voices reached 0.73
+_MOST_EXPLAINED: Final = 0.65  # a group of which other groups explain a larger share is not a voice of its own
+_SMALL: Final = 4  # windows; a smaller group has the stricter limit below
 _MOST_EXPLAINED_SMALL: Final = 0.3
-_PRIOR_PAIRS: Final = 10.0  # pairs of windows: how much a small group borrows from the others
+_PRIOR_PAIRS: Final = 10.0  # pairs of windows: weight of the prior from the other groups
 _USUAL_SIMILARITY: Final = 0.65  # of two windows of one voice
 _LEAST_SIMILARITY: Final = 0.1
 
 
 class ConversationDiarization(SpeakerDiarization):
-    """`pyannote.audio.pipelines.SpeakerDiarization` for conversations; same parameters, calls and answer."""
+    """`pyannote.audio.pipelines.SpeakerDiarization` for conversations, with the same parameters, calls and result."""
 
     def apply(
         self,
@@ -115,7 +114,7 @@ def _annotation(uri: str, turns: list[tuple[int, int, int]]) -> Annotation:
 
 
 def _active_stretches(count: Any, least: int) -> Stretches:
-    """Where at least `least` people speak, short holes closed."""
+    """The time spans in which at least `least` people speak, with short gaps closed."""
     sliding = count.sliding_window
     middles = (sliding.start + sliding.duration / 2 + np.arange(len(count.data)) * sliding.step) / _FRAME
     found: Stretches = []
@@ -142,10 +141,10 @@ def _windows(voices: Stretches) -> Iterator[tuple[int, int]]:
 def _voice_centroids(
     embeddings: Floats, windows: Stretches, *, threshold: float, smallest: int, least: int, most: int
 ) -> Floats:
-    """The voices (voices, dimension): centroids of groups of windows, `least` to `most` of them as far as there are.
+    """The centroids (voices, dimension) of `least` to `most` voices, as far as there are enough windows.
 
-    Linkage at a strict threshold leaves many groups; then those that are one voice are joined, and those that others
-    explain (a window in which a speaker changes lies between two voices) are dropped, the smallest first.
+    Linkage with a strict threshold gives many groups. Groups of the same voice are then joined. Groups that a mixture
+    of others explains are dropped, the smallest first: they are windows with a change of speaker.
     """
     if len(embeddings) < 2:
         return embeddings
@@ -184,7 +183,7 @@ def _voice_centroids(
 
 
 def _sample_windows(length: int) -> NDArray[np.int64]:
-    """Indices of at most `_MOST_CLUSTERED` of `length` windows: runs of neighbours, evenly over the call."""
+    """Indices of at most `_MOST_CLUSTERED` of `length` windows: runs of neighbours, evenly spread over the call."""
     indices = np.arange(length)
     if length <= _MOST_CLUSTERED:
         return indices
@@ -193,20 +192,20 @@ def _sample_windows(length: int) -> NDArray[np.int64]:
 
 
 def _drop_small_groups(groups: list[NDArray[np.int64]], smallest: int, least: int) -> list[NDArray[np.int64]]:
-    """Groups, largest first, without those too small to be a voice of their own while more than `least` are left."""
+    """The groups, largest first, without those smaller than `smallest`; but at least `least` groups are kept."""
     groups = sorted(groups, key=len, reverse=True)
     return [group for number, group in enumerate(groups) if number < max(1, least) or len(group) >= smallest]
 
 
 def _pair_similarities(sample: Floats, places: Stretches) -> tuple[Floats, Floats]:
-    """Similarities (windows, windows), 0 for those that share sound, and 1 where they do not."""
+    """Two matrices (windows, windows): similarities, 0 for overlapping windows; and 1 where windows do not overlap."""
     starts, ends = np.array(places).T
     disjoint = (starts[:, None] >= ends[None, :]) | (starts[None, :] >= ends[:, None])
     return (sample @ sample.T) * disjoint, disjoint.astype(np.float64)
 
 
 def _core_windows(groups: list[NDArray[np.int64]], places: Stretches) -> list[NDArray[np.int64]]:
-    """Of each group the windows whose overlapping neighbours are of it too, hence far from a change of speaker."""
+    """For each group, the windows whose overlapping neighbours are in the same group, so far from a speaker change."""
     labels = np.full(len(places), -1)
     for number, group in enumerate(groups):
         labels[group] = number
@@ -217,11 +216,11 @@ def _core_windows(groups: list[NDArray[np.int64]], places: Stretches) -> list[ND
 
 
 def _group_similarity(similar: Floats, disjoint: Floats, groups: list[NDArray[np.int64]]) -> Floats:
-    """How alike groups are (groups, groups), 1 for one voice: the similarity of their windows over that within each.
+    """Similarity of groups (groups, groups), 1 for the same voice: that between them divided by that within them.
 
-    The classical correction for attenuation (Spearman 1904): a telephone or noise lowers the similarity of windows of
-    one voice and of two by the same factor, so that the ratio means the same on every line. Groups with few windows
-    borrow their inner similarity from the others.
+    This is the correction for attenuation (Spearman 1904). Telephone sound or noise lowers the similarity between
+    windows of one voice and of two voices by the same factor, so the ratio means the same on every line. For groups
+    with few windows, the inner similarity is estimated also from the other groups.
     """
     member = np.zeros((len(groups), len(similar)))
     for number, group in enumerate(groups):
@@ -246,7 +245,7 @@ def _explained_share(similarity: Floats, number: int) -> float:
 
 
 def _similarities(windows: Stretches, similar: Floats, length: int) -> Floats:
-    """(frames, voices): the windows' similarities spread over their frames, the middle of a window counting most."""
+    """(frames, voices): similarities of the windows averaged over frames; the middle of a window has most weight."""
     total, weights = np.zeros((length, similar.shape[1])), np.full(length, 1e-6)
     for (start, end), values in zip(windows, similar, strict=True):
         middle = (start + end) / 2
@@ -257,7 +256,7 @@ def _similarities(windows: Stretches, similar: Floats, length: int) -> Floats:
 
 
 def _best_path(similar: Floats, voices: Stretches) -> NDArray[np.int64]:
-    """For each frame the voice on the best path (Viterbi), -1 where nobody speaks."""
+    """The voice of each frame on the best path (Viterbi); -1 where nobody speaks."""
     frames = np.concatenate([np.arange(start, end) for start, end in voices])
     after_pause = {start for start, _ in voices}
     gains = similar[frames] * _PER_FRAME
@@ -283,7 +282,7 @@ def _path_segments(path: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 
 def _second_voices(path: NDArray[np.int64], overlaps: Stretches) -> Iterator[tuple[int, int, int]]:
-    """Where two speak at once: those who speak before and after it, if they differ."""
+    """The turns where two speak at once: the speakers before and after the overlap, if they differ."""
     for start, end in overlaps:
         before, after = path[max(0, start - _HOP) : start], path[end : end + _HOP]
         earlier, later = before[before >= 0], after[after >= 0]

@@ -1,8 +1,8 @@
-"""Several readings of the same speech made one: where they differ, the readings vote. Pure functions.
+"""Combines several recognitions (readings) of the same speech by a vote on each word. Pure functions.
 
-On the walk: inside `models/speech/transcription.py`, which reads a call with windows cut in different places and at
-another speed. A small recogniser's errors differ between such readings; what they share is nearly always right. The
-vote is Fiscus's, "A post-processing system to yield reduced word error rates: ROVER", 1997.
+`models/speech/transcription.py` recognises a call several times, with windows cut in different places and at another
+speed. The errors of a small recogniser differ between readings; words that the readings share are nearly always right.
+Method: Fiscus, "A post-processing system to yield reduced word error rates: ROVER", 1997.
 """
 
 import re
@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 
 from models.contract.records import Word
 
-Slot = tuple[Word | None, ...]  # of one moment, what each reading so far has there
+Slot = tuple[Word | None, ...]  # the word of each reading so far at one position
 
-_FIRST_BONUS: Final = 0.1  # what the first reading has in advance in confidence
-_NO_WORD_CONFIDENCE: Final = 0.5  # the confidence of a reading that has no word there in there being none
-_PAUSE_SECONDS: Final = 0.6  # where all readings pause this long, the comparison starts afresh
-_MOST_COMPARED: Final = 300  # words: from there on no pause is needed, since the comparison is quadratic
+_FIRST_BONUS: Final = 0.1  # added to the confidence of the first reading
+_NO_WORD_CONFIDENCE: Final = 0.5  # the vote of a reading that has no word at a position
+_PAUSE_SECONDS: Final = 0.6  # at a pause of this length in all readings, a new part begins
+_MOST_COMPARED: Final = 300  # words; a longer part is split without a pause, since the alignment is quadratic
 _SUBSTITUTED: Final = 1.2  # cost; a word or a slot without a partner costs 1
-_FREE_SHIFT_SECONDS: Final = 0.25  # the same word may lie this far apart in two readings
-_PER_SECOND: Final = 1.5  # cost of lying further apart, up to _TOO_FAR
+_FREE_SHIFT_SECONDS: Final = 0.25  # time difference of a word in two readings that costs nothing
+_PER_SECOND: Final = 1.5  # cost of a larger time difference, up to _TOO_FAR
 _TOO_FAR: Final = 3.0
 
 
 def vote(readings: Sequence[Sequence[Word]]) -> list[tuple[Word, int]]:
-    """One reading out of several, in order of start: each word with the number of readings that have it.
+    """Combine readings into one, in order of start: each word with the number of readings that have it.
 
-    A word's times are those of the first reading that has it, its confidence is the mean over all readings, 0 for those
-    that have another word or none. Where most readings have a word, one stands, however unsure.
+    The times of a word are those of the first reading that has it. Its confidence is the mean over all readings, with 0
+    for readings that have another word or none. If most readings have a word at a position, one word is always kept.
     """
     words = [found for parts in _split_at_shared_pauses(readings) for found in _vote_on_part(parts)]
     return sorted(words, key=lambda found: _by_start(found[0]))
 
 
 def _split_at_shared_pauses(readings: Sequence[Sequence[Word]]) -> Iterator[list[list[Word]]]:
-    """The readings cut where all of them pause."""
+    """Split the readings where all of them pause."""
     together = [(word, number) for number, reading in enumerate(readings) for word in reading]
     parts: list[list[Word]] = [[] for _ in readings]
     until = 0.0
@@ -70,7 +70,7 @@ def _vote_on_part(parts: Sequence[Sequence[Word]]) -> Iterator[tuple[Word, int]]
 
 
 def _align_next(slots: Sequence[Slot], words: Sequence[Word], empty: Slot) -> list[Slot]:
-    """The slots with one reading more; a word that fits none gets a slot of its own, `empty` but for it."""
+    """Add one more reading to the slots. A word that fits no slot gets a new slot, with `empty` for the others."""
     came_from = _alignment_steps(slots, words)
     joined: list[Slot] = []
     row, column = len(slots), len(words)
@@ -83,7 +83,7 @@ def _align_next(slots: Sequence[Slot], words: Sequence[Word], empty: Slot) -> li
 
 
 def _alignment_steps(slots: Sequence[Slot], words: Sequence[Word]) -> NDArray[np.int8]:
-    """For each pair of positions the cheapest last step: 0 a slot and a word, 1 a slot alone, 2 a word alone."""
+    """The cheapest last step for each pair of positions: 0 slot and word, 1 only a slot, 2 only a word."""
     cost = np.zeros((len(slots) + 1, len(words) + 1))
     cost[:, 0], cost[0] = np.arange(len(slots) + 1), np.arange(len(words) + 1)
     came_from = np.zeros(cost.shape, dtype=np.int8)

@@ -1,9 +1,9 @@
-"""Which participant a voice may be, by what is said: 'it's Karen', 'thanks, Dot'. Pure functions.
+"""Proposes which participant a voice is, from the spoken words: 'it's Karen', 'thanks, Dot'. Pure functions.
 
-On the walk: after `models/speech/attribution.py`, for a call on one track; on several tracks a track's owner is
-certain. It proposes and never decides: a person confirms a name, and a voice of which too little is said stays
-'Speaker 1'. Voices are matched to names all at once, since two voices are not one person: who says 'thanks, Dot' is
-not Dot, and of two people the other one then is.
+It runs after `models/speech/attribution.py`, for calls on one track; with several tracks the owner of each track is
+known. It only proposes: a person confirms a name. A voice with too little evidence stays 'Speaker 1'. All voices are
+matched to names together, because two voices cannot be one person: a person who says 'thanks, Dot' is not Dot, so with
+two people the other one is Dot.
 """
 
 import re
@@ -21,7 +21,7 @@ from models.contract.records import Probability, Record, Turn
 NAMING_VERSION: Final = "naming1"
 
 Cue = Literal["introduced", "called", "called_back", "mentioned_before", "mentioned_after", "calls", "mentions"]
-# What each cue adds to the log-odds that a voice has a name; fitted by training/evaluate_naming.py on half a corpus.
+# What each cue adds to the log-odds that a voice has a name. Fitted on half a corpus by training/evaluate_naming.py.
 WEIGHTS: Final[dict[Cue, float]] = {
     "introduced": 3.33,
     "called": 2.54,
@@ -32,9 +32,9 @@ WEIGHTS: Final[dict[Cue, float]] = {
     "mentions": -1.69,
 }
 CUES: Final[tuple[Cue, ...]] = tuple(WEIGHTS)
-LEAST_PROBABILITY: Final = 0.95  # probability; below it nobody is proposed
+LEAST_PROBABILITY: Final = 0.95  # below this probability no name is proposed
 
-_MOST: Final = 3  # times that a cue counts
+_MOST: Final = 3  # maximum count of a cue
 _TITLES: Final = frozenset({"mr", "mrs", "ms", "miss", "dr", "sister", "nurse", "the", "and"})
 _INTRODUCING: Final = {
     ("it's",),
@@ -46,13 +46,13 @@ _INTRODUCING: Final = {
     ("name's",),
     ("name", "is"),
 }
-_OPENING: Final = 3  # words at the start of an utterance among which a name calls somebody
+_OPENING: Final = 3  # words; a name this near to the start of an utterance addresses somebody
 
 
 class NameProposal(Record):
-    """That `speaker` may be the participant at `participant` (index of the names given); a person confirms it.
+    """Proposes that `speaker` is the participant with index `participant` in the list of names. A person confirms it.
 
-    `utterances` are those that speak for it; empty where it follows from who the others are.
+    `utterances`: those that support the proposal; empty if it follows only from the other proposals.
     """
 
     speaker: str
@@ -62,7 +62,7 @@ class NameProposal(Record):
 
 
 def propose_names(turns: Sequence[Turn], names: Sequence[str]) -> tuple[NameProposal, ...]:
-    """Proposals for the speakers of `turns` (in order of time), each participant of `names` at most once."""
+    """Proposals for the speakers of `turns` (in order of time); each participant of `names` at most once."""
     speakers = sorted({turn.speaker for turn in turns if turn.speaker is not None})
     if not speakers or not names:
         return ()
@@ -83,7 +83,7 @@ def propose_names(turns: Sequence[Turn], names: Sequence[str]) -> tuple[NameProp
 def count_cues(
     turns: Sequence[Turn], speakers: Sequence[str], names: Sequence[str]
 ) -> tuple[NDArray[np.float64], dict[tuple[int, int], set[int]]]:
-    """How often each cue is heard: (speakers, names, cues); and the utterances in favour of each pair."""
+    """The count of each cue (speakers, names, cues), and the utterances that support each (speaker, name) pair."""
     counts = np.zeros((len(speakers), len(names), len(CUES)))
     where: dict[tuple[int, int], set[int]] = {}
     row_of = {speaker: row for row, speaker in enumerate(speakers)}
@@ -115,10 +115,10 @@ def count_cues(
 
 
 def match_one_to_one(scores: NDArray[np.float64]) -> list[tuple[int, int, float]]:
-    """The best one-to-one matching of rows to columns by log-odds, and how sure each pair of it is.
+    """The best one-to-one matching of rows to columns by log-odds, with the probability of each pair.
 
-    A pair's log-odds are what the best matching loses without it. A row may stay unmatched at a score of 0, where
-    there are more rows than columns.
+    The log-odds of a pair are the difference between the best matching and the best matching without that pair. If
+    there are more rows than columns, a row may stay unmatched, with a score of 0.
     """
     rows, columns = linear_sum_assignment(scores, maximize=True)
     best = float(scores[rows, columns].sum())
@@ -133,7 +133,7 @@ def match_one_to_one(scores: NDArray[np.float64]) -> list[tuple[int, int, float]
 
 
 def _unique_name_parts(names: Sequence[str]) -> dict[str, int]:
-    """Each part of a name that belongs to one participant alone, and to whom."""
+    """Part of a name -> participant, for the parts that only one participant has."""
     parts = [{part for part in _words(name) if len(part) > 2 and part not in _TITLES} for name in names]
     shared = Counter(part for one in parts for part in one)
     return {part: at for at, one in enumerate(parts) for part in one if shared[part] == 1}

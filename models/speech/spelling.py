@@ -1,8 +1,8 @@
-"""How recognised words are written: as in Britain, with the words of care and the participants' names spelt right.
+"""Corrects the spelling of recognised words: British spelling, words of care, names of participants.
 
-On the walk: the last step of `models/speech/transcription.py`. It spells what was heard and never says more: a word
-becomes the same word spelt otherwise, the pieces of one word become one word, an unsure near miss of a participant's
-name becomes the name. Times and confidences stay.
+It is the last step of `models/speech/transcription.py`. It changes only the spelling: a word gets its British
+spelling, the pieces of one word are joined, and an unsure word that is close to a participant's name becomes that name.
+Times and confidences stay.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import Final
 
 from models.contract.records import Word
 
-_SURE_OF_NAME: Final = 0.6  # confidence
-_SHORTEST_NAME: Final = 5  # letters; shorter names are too near to other words
+_SURE_OF_NAME: Final = 0.6  # a word with this confidence is not changed to a name
+_SHORTEST_NAME: Final = 5  # letters; shorter names are too similar to other words
 _NAME_LIKENESS: Final = 0.82
-_NEAR_WORDS: Final = 15  # how far a word of care may be from one that is read by its context
+_NEAR_WORDS: Final = 15  # words before and after in which a word of care must be found
 
-# American spellings whose British one is certain whatever the sense ('program', 'tire', 'check' are not).
+# American spellings with one British spelling in every sense ('program', 'tire' and 'check' have two).
 _BRITISH: Final = {
     "mom": "mum", "moms": "mums", "mommy": "mummy", "favorite": "favourite", "favorites": "favourites",
     "favor": "favour", "color": "colour", "colors": "colours", "colored": "coloured", "center": "centre",
@@ -38,7 +38,7 @@ _BRITISH: Final = {
     "esophagus": "oesophagus", "anesthetic": "anaesthetic", "aging": "ageing",
 }  # fmt: skip
 
-# One word that is often heard as two; the second list is read so only near a word of care.
+# One word that is often recognised as two. The pairs of the second list are joined only near a word of care.
 _SPLIT_WORDS: Final = {
     ("safe", "guarding"): "safeguarding", ("safe", "guard"): "safeguard", ("safe", "guarded"): "safeguarded",
 }  # fmt: skip
@@ -54,7 +54,7 @@ _CARE_WORDS: Final = frozenset(
 
 
 def correct_spelling(words: Sequence[Word], names: Sequence[str], *, language: str = "en") -> list[Word]:
-    """The words, in order, as they are written; `names` are the participants'. Other languages: names alone."""
+    """The words with corrected spelling, in order. `names`: the participants'. Not in English: only names."""
     if language != "en":
         return [correct_name(word, names) for word in words]
     plain = [re.sub(r"[^\w']", "", word.word).lower() for word in words]
@@ -63,7 +63,7 @@ def correct_spelling(words: Sequence[Word], names: Sequence[str], *, language: s
     while index < len(words):
         pair = (plain[index], plain[index + 1].removesuffix("'s")) if index + 1 < len(words) else ("", "")
         joined_word = _SPLIT_WORDS.get(pair) or ("safeguarding" if _is_safeguarding(pair, plain, index) else None)
-        if joined_word and re.search(r"\w$", words[index].word):  # no mark between the two
+        if joined_word and re.search(r"\w$", words[index].word):  # no punctuation between the two
             written.append(_joined(words[index], words[index + 1], joined_word))
             index += 2
         elif plain[index] == "nero" and _is_zero(plain, index):
@@ -78,11 +78,10 @@ def correct_spelling(words: Sequence[Word], names: Sequence[str], *, language: s
 
 
 def correct_name(word: Word, names: Sequence[str]) -> Word:
-    """The word with a participant's name in place of a near miss of it ('Agneska' for 'Agnieszka').
+    """Replace a misspelt name of a participant ('Agneska' for 'Agnieszka').
 
-    A prompt would do this inside the recogniser, but it makes Whisper base skip turns. Another person's name must
-    not be turned into a participant's: only words of which the recogniser was unsure, capitalised and long, are
-    compared.
+    A prompt to the recogniser could do this, but it makes Whisper base skip turns. Another person's name must not
+    become a participant's name, so only long, capitalised words with low confidence are compared.
     """
     letters = re.search(r"[^\W\d_]+", word.word)
     plain = letters.group() if letters else ""
@@ -111,7 +110,7 @@ def _is_safeguarding(pair: tuple[str, str], plain: Sequence[str], index: int) ->
 
 
 def _is_zero(plain: Sequence[str], index: int) -> bool:
-    """Whether 'Nero' stands in a number that is read out: the nearest other words on both sides are digits."""
+    """Whether 'nero' is part of a number: the nearest other words on both sides are digits."""
     before = next((word for word in reversed(plain[:index]) if word != "nero"), "")
     after = next((word for word in plain[index + 1 :] if word != "nero"), "")
     return before.isdigit() and (after.isdigit() or not after)

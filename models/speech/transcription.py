@@ -1,14 +1,14 @@
-"""From sound to words: each with its time and confidence, none lost and none invented.
+"""Recognises the words of a recording, each with its times and confidence.
 
-The recogniser is Whisper in CTranslate2 through faster-whisper, the engine of WhisperX; its objects do not leave this
-file and `models/speech/hallucinations.py`.
+The recogniser is Whisper in CTranslate2, through faster-whisper (the engine of WhisperX). Only this file and
+`models/speech/hallucinations.py` use its objects.
 
-Whisper decodes half-minute windows and, on a conversation, tends to stop at the first change of speaker: naive
-settings lose up to 39 % of the words. So windows are cut in pauses and the beam is paid to go on. The call is read up
-to three times, with windows cut in different places and once slowed down, and the readings vote
-(`models/speech/rover.py`); a window in which the decoder repeats itself is decoded again without a beam, and stretches
-of speech that still have no word are read again by themselves. Speech of which no word is believed is said to be not
-understood, with its times: a person must listen there.
+Whisper decodes windows of half a minute. On a conversation it tends to stop at the first change of speaker: with
+default settings up to 39 % of the words are lost. So windows are cut at pauses, and a length penalty makes the beam
+search continue. The call is recognised up to three times (three readings), with windows cut in different places and
+once slowed down, and the readings vote (`models/speech/rover.py`). A window with a decoding loop is decoded again
+without a beam. Speech that still has no words is recognised again separately. Speech without any reliable word is
+reported as not understood, with its times: a person must listen to it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,22 +48,22 @@ from models.speech.voice_activity import (
     windows,
 )
 
-_METHOD_VERSION: Final = "reading3"  # names this file's way in the version: a change of what it answers is another
-_MIN_ALONE: Final = 0.5  # mean confidence of what was read only once
-_LENGTH_PENALTY: Final = 1.5  # above 1 the beam prefers to go on where it would stop at a change of speaker
-_FURTHER_BEAM: Final = 2  # of the readings after the first: half the work for the same vote
-_GREEDY_TEMPERATURE: Final = 0.01  # a temperature: faster-whisper decodes without a beam then, and so low always alike
-_SLOWED: Final = (20, 19)  # samples out of samples in: 5 % slower, and lower
-_UNHEARD_SECONDS: Final = 1.2  # speech this long without a believed word is for a person to listen to
-_UNCLEAR_CONFIDENCE: Final = 0.4  # mean of a stretch of words in another language: below it is not understood
-_MERGE_SECONDS: Final = 1.0  # stretches that are not understood and less than this apart are told as one
+_METHOD_VERSION: Final = "reading3"  # part of the version; change it with every change of this file's results
+_MIN_ALONE: Final = 0.5  # least mean confidence of words that were recognised only once
+_LENGTH_PENALTY: Final = 1.5  # above 1, the beam search continues where it would stop at a change of speaker
+_FURTHER_BEAM: Final = 2  # beam of the readings after the first: half the work, and the vote is as good
+_GREEDY_TEMPERATURE: Final = 0.01  # above 0, so faster-whisper decodes without a beam; small, so it is deterministic
+_SLOWED: Final = (20, 19)  # samples out, samples in: 5 % slower, and lower in pitch
+_UNHEARD_SECONDS: Final = 1.2  # speech of this length without a reliable word is reported as not understood
+_UNCLEAR_CONFIDENCE: Final = 0.4  # foreign speech with a lower mean confidence is reported as not understood
+_MERGE_SECONDS: Final = 1.0  # parts that are not understood are merged if they are closer than this
 
 
 @dataclass(frozen=True)
 class RecognitionOptions:
-    """How the recogniser runs. `language` None detects it; a GPU is `device="cuda", compute_type="float16"`.
+    """Options of the recogniser. `language` None: detect it. For a GPU: `device="cuda", compute_type="float16"`.
 
-    `readings`, 1 to 3: three make about 6 % fewer errors than one and take nearly three times as long.
+    `readings`, 1 to 3: three readings make about 6 % fewer errors than one, and take nearly three times as long.
     """
 
     device: str = "cpu"
@@ -76,7 +76,7 @@ class RecognitionOptions:
 
 
 class Transcriber:
-    """Loads Whisper once and transcribes samples; safe to call from one thread at a time."""
+    """Loads Whisper once and transcribes samples. Call it from only one thread at a time."""
 
     def __init__(self, weights: Weights, options: RecognitionOptions | None = None) -> None:
         self._options = options or RecognitionOptions()
@@ -96,10 +96,10 @@ class Transcriber:
     def transcribe(
         self, samples: NDArray[np.float32], *, names: Sequence[str] = (), language: str | None = None
     ) -> Transcription:
-        """Transcribe float32[n] at 16 kHz mono; `names` are the participants', to spell a near miss of one right.
+        """Transcribe float32[n] at 16 kHz mono. `names`: the participants', to correct their spelling.
 
-        `language`: an ISO 639-1 code where the caller knows it; else that of the options, else it is detected.
-        Nothing is translated. Raises nothing of its own.
+        `language`: an ISO 639-1 code if the caller knows it; otherwise that of the options; otherwise it is detected.
+        Nothing is translated.
         """
         known_language = language or self._options.language
         sound = raise_quiet_speech(samples)
@@ -148,7 +148,7 @@ class Transcriber:
     # --- readings ----------------------------------------------------------------------------------------------
 
     def _recognise(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
-        """The words of the stretches of speech, in order; what most readings have is among them."""
+        """The words of the speech, in order, after the vote of the readings."""
         pass_functions = (self._window_pass, self._sentence_pass, self._slowed_pass)[: self._options.readings]
         readings = [read(samples, speech, language) for read in pass_functions]
         words = drop_disputed_words(vote(readings), majority=len(readings) // 2 + 1)
@@ -157,11 +157,11 @@ class Transcriber:
         return sorted(words, key=lambda word: (word.start_seconds, word.end_seconds))
 
     def _window_pass(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
-        """A reading of windows cut in pauses."""
+        """A reading with windows cut at pauses."""
         return self._batched_pass(samples, speech, self._options.beam_size, language)
 
     def _slowed_pass(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
-        """A reading of the same windows slowed down, and so a little lower."""
+        """A reading of the same windows, slowed down, and so a little lower in pitch."""
         slowed = resample_poly(samples, _SLOWED[0], _SLOWED[1]).astype(np.float32)
         beam_size = min(_FURTHER_BEAM, self._options.beam_size)
         return self._batched_pass(slowed, speech, beam_size, language, pace=_SLOWED[1] / _SLOWED[0])
@@ -200,7 +200,7 @@ class Transcriber:
         return words
 
     def _sentence_pass(self, samples: NDArray[np.float32], speech: Sequence[TimeSpan], language: str) -> list[Word]:
-        """A reading in which each window begins where the last sentence of the one before ended."""
+        """A reading in which each window begins at the end of the last sentence of the window before."""
         edges = [edge for stretch in drop_long_silences(speech) for edge in stretch]
         segments = self._decode_windows(samples, edges, language, [0.0, _GREEDY_TEMPERATURE])
         return _words_of_windows(segments, speech)
@@ -208,7 +208,7 @@ class Transcriber:
     def _decode_windows(
         self, samples: NDArray[np.float32], edges: list[float], language: str, temperatures: list[float]
     ) -> list[Segment]:
-        """Each window decoded at the first of the temperatures at which it is no loop."""
+        """Decode each window at the first temperature that gives no decoding loop."""
         segments, _ = self._whisper.transcribe(
             samples,
             language=language,
@@ -217,7 +217,7 @@ class Transcriber:
             temperature=temperatures,
             log_prob_threshold=None,
             word_timestamps=True,
-            condition_on_previous_text=False,  # one invented sentence would otherwise breed the next
+            condition_on_previous_text=False,  # otherwise one invented sentence leads to more
             clip_timestamps=edges,
         )
         return list(segments)
@@ -225,7 +225,7 @@ class Transcriber:
     def _recognise_gap(
         self, samples: NDArray[np.float32], gap: TimeSpan, speech: Sequence[TimeSpan], language: str
     ) -> list[Word]:
-        """Words of a stretch that the readings passed over, kept only where they fall inside it."""
+        """Recognise a span of speech that the readings skipped. Only words inside the span are kept."""
         start = max(0.0, gap[0] - 0.2)
         segments, _ = self._whisper.transcribe(
             samples[int(start * SAMPLE_RATE) : int((gap[1] + 0.2) * SAMPLE_RATE)],
@@ -247,11 +247,11 @@ def _words_of_windows(segments: Iterable[Segment], speech: Sequence[TimeSpan], *
     return [word for _, window in windows_of for word in keep_believed_words(list(window), speech, offset=offset)]
 
 
-# --- what a person must listen to ----------------------------------------------------------------------------------
+# --- speech that was not understood --------------------------------------------------------------------------------
 
 
 def _find_not_understood(words: Sequence[Word], speech: Sequence[TimeSpan], language: str) -> list[NotUnderstood]:
-    """The stretches of speech of which the words are not known, or not in which language they are."""
+    """The parts of the speech whose words or language are not known."""
     if language == UNDETERMINED:
         return _not_understood(speech, "language_uncertain")
     if (

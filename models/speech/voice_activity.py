@@ -1,6 +1,6 @@
-"""Where in a sound somebody speaks, and how loud: what recognition needs to know before it looks for words.
+"""Finds the speech in a recording, raises quiet speech, and cuts windows for the recogniser.
 
-All functions take float32[n] at 16 kHz mono. Times are seconds.
+Samples are float32[n] at 16 kHz mono. Times are seconds.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from models.audio.decoder import SAMPLE_RATE
 
 TimeSpan = tuple[float, float]  # start, end
 
-_PIECE_SECONDS: Final = 4.0  # what the speech detector hears at a time, each piece half over the one before
-_WINDOW_SECONDS: Final = 28.0  # Whisper hears half a minute at a time
-_SILENCE_SECONDS: Final = 3.0  # reading by sentences passes over pauses as long as this
-_GAP_SECONDS: Final = 0.8  # speech this long without a word is read again
+_PIECE_SECONDS: Final = 4.0  # length of the pieces for the speech detector; they overlap by half
+_WINDOW_SECONDS: Final = 28.0  # Whisper decodes at most half a minute at a time
+_SILENCE_SECONDS: Final = 3.0  # the reading by sentences skips pauses of this length
+_GAP_SECONDS: Final = 0.8  # speech of this length without a word is recognised again
 _FRAME: Final = SAMPLE_RATE * 3 // 100
-_QUIET_DECIBELS: Final = -38.0  # loudest frames below this: the speech detector hears nothing of a voice
-_LOUD_DECIBELS: Final = -20.0  # to which such a sound is raised
-_SILENT_DECIBELS: Final = -96.0  # below the last bit of 16: nothing is there that could be raised
-_SPEECHLIKE_DECIBELS: Final = 15.0  # between loud and quiet frames; noise and hum are even
+_QUIET_DECIBELS: Final = -38.0  # if the loudest frames are below this, the speech detector finds no voice
+_LOUD_DECIBELS: Final = -20.0  # the level to which such a recording is raised
+_SILENT_DECIBELS: Final = -96.0  # below the last bit of 16-bit samples: there is nothing to raise
+_SPEECHLIKE_DECIBELS: Final = 15.0  # difference between loud and quiet frames; noise and hum vary less
 
 
 def raise_quiet_speech(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sound with a quiet voice raised to the level of speech; a sound of usual level is returned as it is."""
+    """Raise a quiet recording to the usual level of speech. A recording of usual level is returned unchanged."""
     loud = _level_percentile(samples, 99)
     if not _SILENT_DECIBELS < loud < _QUIET_DECIBELS:
         return samples
@@ -35,7 +35,7 @@ def raise_quiet_speech(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_quiet_speech(samples: NDArray[np.float32]) -> list[TimeSpan]:
-    """Where a sound of very low level rises and falls as speech does; for sounds in which no speech was found."""
+    """Time spans in a very quiet recording whose level varies like speech. For recordings without detected speech."""
     loud, quiet = _level_percentile(samples, 99), _level_percentile(samples, 10)
     if not _SILENT_DECIBELS < loud < _QUIET_DECIBELS or loud - quiet < _SPEECHLIKE_DECIBELS:
         return []
@@ -44,10 +44,10 @@ def find_quiet_speech(samples: NDArray[np.float32]) -> list[TimeSpan]:
 
 
 def find_speech(samples: NDArray[np.float32]) -> tuple[TimeSpan, ...]:
-    """Stretches of speech, by Silero's detector.
+    """Time spans of speech, found by Silero's detector.
 
-    The detector remembers what it heard: after half a minute of quiet it misses the first three seconds of a voice
-    on the telephone. So it starts afresh on short overlapping pieces, and what any of them finds counts.
+    The detector has a state: after half a minute of quiet it misses the first three seconds of a voice on the
+    telephone. So it runs separately on short overlapping pieces, and the results of all pieces are joined.
     """
     options = VadOptions(threshold=0.5, speech_pad_ms=50, min_silence_duration_ms=300, min_speech_duration_ms=100)
     step, length = round(_PIECE_SECONDS / 2 * SAMPLE_RATE), round(_PIECE_SECONDS * SAMPLE_RATE)
@@ -61,7 +61,7 @@ def find_speech(samples: NDArray[np.float32]) -> tuple[TimeSpan, ...]:
 
 
 def merge_close(stretches: Sequence[TimeSpan], *, pause: float) -> list[TimeSpan]:
-    """The stretches in order, those less than `pause` apart made one."""
+    """The time spans in order; spans that are less than `pause` apart are merged."""
     found: list[TimeSpan] = []
     for start, end in sorted(stretches):
         if found and start - found[-1][1] < pause:
@@ -72,7 +72,7 @@ def merge_close(stretches: Sequence[TimeSpan], *, pause: float) -> list[TimeSpan
 
 
 def windows(speech: Sequence[TimeSpan], length: float) -> list[dict[str, float]]:
-    """Windows (start, end) of at most `_WINDOW_SECONDS`, cut in the pauses of speech where there are any."""
+    """Windows (start, end) of at most `_WINDOW_SECONDS`, cut at pauses in the speech if there are any."""
     found: list[dict[str, float]] = []
     for found_start, found_end in speech:
         start, end = max(0.0, found_start - 0.15), min(length, found_end + 0.15)
@@ -87,7 +87,7 @@ def windows(speech: Sequence[TimeSpan], length: float) -> list[dict[str, float]]
 
 
 def drop_long_silences(speech: Sequence[TimeSpan]) -> list[TimeSpan]:
-    """The speech found with a little around it, pauses within included and long silences left out."""
+    """The time spans of speech with a margin, merged over short pauses; long silences are left out."""
     stretches: list[TimeSpan] = []
     for start, end in speech:
         if stretches and start - stretches[-1][1] < _SILENCE_SECONDS:
@@ -100,7 +100,7 @@ def drop_long_silences(speech: Sequence[TimeSpan]) -> list[TimeSpan]:
 def speech_without_words(
     spans: Sequence[TimeSpan], speech: Sequence[TimeSpan], *, longer: float = _GAP_SECONDS
 ) -> list[TimeSpan]:
-    """Parts of the speech, of `longer` seconds or more, in which none of the words' `spans` lies."""
+    """The parts of the speech, of `longer` seconds or more, that contain none of the words' `spans`."""
     gaps: list[TimeSpan] = []
     for start, end in speech:
         at = start
@@ -123,6 +123,6 @@ def _levels(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _level_percentile(samples: NDArray[np.float32], percentile: float) -> float:
-    """The level that so many per cent of the frames do not exceed, in dB of full scale."""
+    """The given percentile of the frames' levels, in dB of full scale."""
     levels = _levels(samples)
     return float(np.percentile(levels, percentile)) if len(levels) else -120.0

@@ -1,7 +1,7 @@
-"""Actions: who has promised to do what by when; the last thing that a lead reads of a conversation.
+"""Extracts action items from a conversation: who promised to do what, and by when.
 
-A trained classifier decides which turns commit somebody; rules then cut the promise out of the speaker's own
-words: the imperative text, the owner (the speaker) and the due time as said.
+A trained classifier finds the turns in which a speaker commits to something. Rules then extract the promise from the
+speaker's words: the text as an imperative, the owner (the speaker), and the due time as spoken.
 """
 
 import re
@@ -137,7 +137,7 @@ class CommitmentExtractor:
     @classmethod
     def load(cls, spacy_directory: Path) -> "CommitmentExtractor":
         """`spacy_directory`: as `models.artefacts.weights.spacy_model()` returns it."""
-        import spacy  # noqa: PLC0415 - importing spaCy takes a second that other readers should not pay
+        import spacy  # noqa: PLC0415 - importing spaCy takes a second; other models do not need it
 
         return cls(spacy.load(spacy_directory, exclude=["parser", "ner", "senter"]))
 

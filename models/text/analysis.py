@@ -1,6 +1,6 @@
-"""All readers of a conversation together, in one process: what `analyze` runs, and what tests compare Serve with.
+"""Runs all text models on a conversation, in one process. Used by `analyze`, and by tests as a reference for Serve.
 
-The turn encoder reads each conversation once; safeguarding, sentiment and actions share its vectors.
+The turn encoder encodes each conversation once; safeguarding, sentiment and actions share its vectors.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _ARTEFACT_NAMES: Final = {
 
 @dataclass(frozen=True)
 class TextModels:
-    """The loaded readers."""
+    """The loaded text models."""
 
     encoder: TurnEncoder
     safeguarding: SafeguardingModel
@@ -43,16 +43,16 @@ class TextModels:
 
     @classmethod
     def load(cls, data_dir: Path, shipped_dir: Path = SHIPPED) -> "TextModels":
-        """The champions of `data_dir`, or the shipped versions where it has no registry yet.
+        """Load the champions of `data_dir`, or the shipped versions if it has no registry yet.
 
-        Checked model files are remembered under `data_dir`. Raises `WriteCareError` where an artefact or weight is
-        missing or has another digest than it should.
+        Passed digest checks are recorded under `data_dir`. Raises `WriteCareError` if an artefact or a weight file is
+        missing or has a wrong digest.
         """
         cache = data_dir / "models" / "verified"
         path = {name: model.path for name, model in champions(data_dir, shipped_dir).items() if model.path is not None}
         absent = [field.name for field in fields(cls) if _ARTEFACT_NAMES[field.name] not in path]
         if absent:
-            raise unavailable("artefact-missing", f"No version is shipped or promoted of: {', '.join(absent)}.")
+            raise unavailable("artefact-missing", f"No version of these models is installed: {', '.join(absent)}.")
         encoder = TurnEncoder.load(path["turn_encoder"], mpnet(data_dir / "models"))
         return cls(
             encoder,
@@ -65,7 +65,7 @@ class TextModels:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Capability -> version, of every model that an analysis rests on."""
+        """Capability -> version, for every model that an analysis uses."""
         return {
             "turn_encoder": self.encoder.version,
             "safeguarding": self.safeguarding.version,
@@ -77,12 +77,12 @@ class TextModels:
 
 
 def analyse(conversation: Conversation, models: TextModels) -> Analysis:
-    """Everything the models say of one conversation; one analysed turn a turn, in order."""
+    """The analysis of one conversation, with one analysed turn for each turn, in order."""
     return analyse_many([conversation], models)[0]
 
 
 def analyse_many(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
-    """As `analyse` for each, in order, batched across conversations."""
+    """The analyses of several conversations, in order, batched across conversations."""
     without_evidence = analyse_without_evidence(conversations, models)
     explained = models.safeguarding.explain(conversations, [analysis.turns for analysis in without_evidence])
     return [
@@ -99,7 +99,7 @@ def analyse_many(conversations: Sequence[Conversation], models: TextModels) -> l
 
 
 def analyse_without_evidence(conversations: Sequence[Conversation], models: TextModels) -> list[Analysis]:
-    """As `analyse_many`, without the evidence of each concern: several times faster where nobody will read it."""
+    """As `analyse_many`, without the evidence of each concern. Several times faster if the evidence is not needed."""
     vectors = models.encoder.encode(conversations)
     assessments_by_conversation = models.safeguarding.score(conversations, vectors)
     sentiments_by_conversation = models.sentiment.predict_many(conversations, vectors)

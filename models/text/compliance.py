@@ -1,7 +1,7 @@
-"""Compliance: which statutory duties the concerns of a conversation may call for, with the turns they rest on.
+"""Maps the concerns of a conversation to the statutory duties that they may trigger, with the turns that support them.
 
-A table of law over the safeguarding assessment, no model of its own: it decides nothing and sends nothing. It says
-which clock may have started to run, and a person decides whether it has.
+It is a table of rules over the safeguarding assessment, not a model. It decides nothing and notifies nobody: it names
+the duty and its time limit, and a person decides whether the duty applies.
 """
 
 from collections.abc import Sequence

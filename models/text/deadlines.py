@@ -1,4 +1,4 @@
-"""When something will be done, as the speaker said it: the time phrases that `models/text/actions` looks for.
+"""Finds the time phrases in spoken or typed words that `models/text/actions` uses as due times.
 
 British care talk, typed or recognised: 'by four', 'first thing', 'tmrw', 'after the 999 call', 'within the hour'.
 """

@@ -1,6 +1,6 @@
-"""Sentences as vectors: what semantic search and 'similar alerts' stand on, beside the transcript's other readers.
+"""Embeds texts as vectors, for semantic search and for finding similar alerts.
 
-all-MiniLM-L6-v2 (Apache-2.0) with mean pooling and L2 normalisation, as its authors publish it.
+It uses all-MiniLM-L6-v2 (Apache-2.0) with mean pooling and L2 normalisation, as its authors published it.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from models.text.normalisation import normalised
 
 DIMENSIONS: Final = 384
 _MAX_TOKENS: Final = 256  # the length that the encoder was trained with
-_TOKENS_A_BATCH: Final = 1024  # padding included: among short texts one long one would make all of them long
+_TOKENS_A_BATCH: Final = 1024  # padding included: one long text among short ones would lengthen the whole batch
 
 
 class EmbeddingModel:
-    """Turns texts into L2-normalised 384-d float32 vectors."""
+    """Embeds texts as L2-normalised 384-d float32 vectors."""
 
     version = SENTENCE_ENCODER_VERSION
 
@@ -38,7 +38,7 @@ class EmbeddingModel:
         return cls(directory)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row a text, in order: (len(texts), 384) float32, each of length 1; beyond 256 tokens is not read."""
+        """One unit vector for each text, in order: (len(texts), 384) float32. Tokens after the 256th are ignored."""
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch([normalised(text) for text in texts])]
         batches: list[list[int]] = []

@@ -1,7 +1,7 @@
-"""Why a score is what it is: phrases and earlier turns taken away one at a time, each trial scored again.
+"""Finds the words that raised a score, by occlusion: remove a phrase or an earlier turn, and score again.
 
-The safeguarding model asks here what to leave out and, once the trials are scored, which spans to show.
-Deletion is faithful by construction: the weight shown is the fall that was measured (Zeiler and Fergus, 2014).
+The safeguarding model gets the trials from this module, scores them, and passes the scores back to get the spans to
+show. The weight of a span is the measured fall of the score (Zeiler and Fergus, 2014).
 """
 
 import re
@@ -18,20 +18,23 @@ _CONTEXT_TURNS: Final = 2
 _PHRASE_WORDS: Final = 4
 _MOST_PHRASES: Final = 6
 _MOST_SHOWN: Final = 3
-_SHARE_OF_LARGEST: Final = 0.3  # a span that moved the score by less than this share of the largest is not shown
+_SHARE_OF_LARGEST: Final = 0.3  # spans with a smaller share of the largest fall are not shown
 _WORD: Final = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """A conversation ending at the assessed turn, without `turn`'s characters `start:end` (None: nothing removed)."""
+    """A conversation that ends at the assessed turn, with one part removed.
+
+    `removed` is (turn, start, end): the characters `start:end` of that turn. None: nothing is removed.
+    """
 
     conversation: Conversation
     removed: tuple[int, int, int] | None
 
 
 def occlusions(conversation: Conversation, turn: int) -> list[Occlusion]:
-    """The local conversation as it is, then without each phrase of the turn, then without each earlier turn."""
+    """The trials: the turn with its context unchanged, then without each phrase, then without each earlier turn."""
     first = max(0, turn - _CONTEXT_TURNS)
     local = conversation.turns[first : turn + 1]
     target = local[-1]
@@ -46,7 +49,7 @@ def occlusions(conversation: Conversation, turn: int) -> list[Occlusion]:
 
 
 def phrases(text: str) -> list[tuple[int, int]]:
-    """Character spans of neighbouring words, about four each and at most six spans, covering the text in order."""
+    """Character spans of consecutive words that cover the text in order: about four words each, at most six spans."""
     words = [match.span() for match in _WORD.finditer(text)]
     size = max(_PHRASE_WORDS, -(-len(words) // _MOST_PHRASES))
     groups = [words[start : start + size] for start in range(0, len(words), size)]
@@ -56,9 +59,9 @@ def phrases(text: str) -> list[tuple[int, int]]:
 def pick_evidence(
     trials: Sequence[Occlusion], log_odds: NDArray[np.float32], texts: Sequence[str]
 ) -> tuple[Evidence, ...]:
-    """The spans whose removal lowered the log-odds most, neighbours joined, strongest first.
+    """The spans whose removal lowered the log-odds most, strongest first; adjacent spans are joined.
 
-    `log_odds`: (trials,) of one category; the first trial is the one with nothing removed.
+    `log_odds`: (trials,) of one category. In the first trial nothing is removed.
     """
     score_drops = [
         (float(log_odds[0] - value), trial.removed)

@@ -1,9 +1,9 @@
-"""Summaries that a model on the home's own machines writes, held to the same check as the quoted ones.
+"""Summaries written by a language model on the home's own machines, checked like the extractive summaries.
 
-Beside `models/text/summarisation`, behind the same `summarise`. Which service writes is told in from outside
-(`SummaryWriter`); no address is known here. What it writes is used where every sentence cites turns that exist and holds no
-name and no number that those turns and the participants' list lack; else the extractive summary stands, and the reason
-is told.
+It has the same `summarise` method as `models/text/summarisation`. The caller passes the service that writes
+(`SummaryWriter`); this module knows no address. A written summary is used only if every sentence cites turns that
+exist, and contains no name or number that is missing from those turns and from the participants' list. Otherwise the
+extractive summary is used, and the result states the reason.
 """
 
 import json
@@ -18,7 +18,7 @@ from models.text.summarisation import SummarisationModel, unsupported_terms
 
 _MOST_SENTENCES: Final = 3
 _MOST_WORDS: Final = 45  # of a sentence
-_OPENING: Final = (  # words that are capitalised because they begin a sentence, and name nobody
+_OPENING: Final = (  # words that are capitalised at the start of a sentence but are not names
     "a an the this that these there their they he she his her it its no nobody both all some one someone staff in on "
     "at after before during when while since as for with by to from what nothing"
 )
@@ -39,21 +39,21 @@ _INSTRUCTIONS: Final = (
 
 
 class SummaryWriter(Protocol):
-    """A service that completes a chat."""
+    """A chat-completion service."""
 
     @property
     def version(self) -> str:
-        """Which model answers, as `name@version`."""
+        """The model of the service, as `name@version`."""
         ...
 
     def complete(self, instructions: str, material: str) -> str:
-        """The answer's text; raises `WriteCareError` where there is none."""
+        """The text of the answer. Raises `WriteCareError` if there is none."""
         ...
 
 
 @dataclass(frozen=True)
 class SummaryWithSource:
-    """A summary, the version that told it, and a code for why the writer's was not used (None where it was)."""
+    """A summary and the version of its model. `reason`: why the writer's summary was not used; None if it was used."""
 
     summary: Summary
     version: str
@@ -61,7 +61,7 @@ class SummaryWithSource:
 
 
 class WrittenSummaries:
-    """Asks the writer first, and the extractive model where what it wrote cannot be used."""
+    """Asks the writer first. If its summary is unusable, the extractive model summarises."""
 
     def __init__(self, writer: SummaryWriter, extractive: SummarisationModel) -> None:
         self._writer = writer
@@ -70,7 +70,7 @@ class WrittenSummaries:
     def summarise_with_source(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment]
     ) -> SummaryWithSource:
-        """As `SummarisationModel.summarise`, with who told it and why it was not the writer."""
+        """As `SummarisationModel.summarise`; also returns the model's version, and why the writer was not used."""
         reason = "empty"
         if any(turn.text.strip() for turn in conversation.turns):
             try:
@@ -85,12 +85,12 @@ class WrittenSummaries:
         )
 
     def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
-        """`assessments`: one a turn. An empty conversation has an empty summary."""
+        """`assessments`: one for each turn. An empty conversation has an empty summary."""
         return self.summarise_with_source(conversation, assessments).summary
 
 
 class UnusableSummary(Exception):
-    """What a writer gave cannot be shown; `reason` is a code and quotes nothing."""
+    """The writer's answer cannot be used. `reason` is a code; it contains no words of the answer."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -98,7 +98,7 @@ class UnusableSummary(Exception):
 
 
 def conversation_prompt(conversation: Conversation) -> str:
-    """The turns as the writer reads them: `[3] Denise (manager): words`."""
+    """The turns in the form that the writer gets: `[3] Denise (manager): words`."""
     people = {
         person.speaker: f"{person.name or person.speaker} ({person.role})" for person in conversation.participants
     }
@@ -109,7 +109,10 @@ def conversation_prompt(conversation: Conversation) -> str:
 
 
 def parse_summary(answer: str, conversation: Conversation) -> Summary:
-    """The writer's JSON, checked; raises `UnusableSummary` (`not-json`, `shape`, `citation`, `too-long`, `unsupported_terms`)."""
+    """Parse and check the writer's JSON.
+
+    Raises `UnusableSummary` (`not-json`, `shape`, `citation`, `too-long`, `unsupported`).
+    """
     rows = _rows(answer)
     sentences = []
     for row in rows:
@@ -128,9 +131,9 @@ def parse_summary(answer: str, conversation: Conversation) -> Summary:
 
 
 def hallucinated_terms(text: str, conversation: Conversation, turns: Sequence[int]) -> set[str]:
-    """As `models.text.summarisation.unsupported_terms`, for text that is not quoted.
+    """As `models.text.summarisation.unsupported_terms`, for text that is not a quotation.
 
-    A sentence may open with an ordinary word; a number may be spelt where the turns have the figure, and the other way.
+    An ordinary word at the start of a sentence is allowed. Number words and digits count as equal.
     """
     said = " ".join(conversation.turns[at].text.lower() for at in turns)
     spoken = set(re.findall(r"[a-z]+|\d+", said))
@@ -143,7 +146,7 @@ def hallucinated_terms(text: str, conversation: Conversation, turns: Sequence[in
 
 
 def _rows(answer: str) -> list[dict[str, Any]]:
-    """The sentences of the answer's JSON object, which may stand in a code fence."""
+    """The sentences of the JSON object in the answer. The object may be in a code fence."""
     first, last = answer.find("{"), answer.rfind("}")
     try:
         document = json.loads(answer[first : last + 1])

@@ -1,7 +1,7 @@
-"""Which language a text is in, as far as that is certain: the readers were trained on English and know no other.
+"""Detects turns that are not in English, because the text models were trained only on English.
 
-A turn is called foreign only on strong evidence: its letters are of another alphabet, or it has hardly an English
-word and a language detector is sure of another language. Dialect, typing errors and recognisers' errors stay English.
+A turn counts as foreign only on strong evidence: it is written in another alphabet, or it has hardly any English words
+and a language detector is sure of another language. Dialect, typing errors and recognition errors count as English.
 """
 
 import re
@@ -13,17 +13,17 @@ from models.contract.records import Conversation, LanguageCoverage
 from models.text.normalisation import normalised
 
 ENGLISH: Final = "en"
-UNKNOWN: Final = "und"  # ISO 639-2: a language that is not determined
+UNKNOWN: Final = "und"  # ISO 639-2 code for an undetermined language
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_ABBREVIATION: Final = re.compile("[b-df-hj-np-tvxz]+")  # 'mg', 'prn': of no language
+_ABBREVIATION: Final = re.compile("[b-df-hj-np-tvxz]+")  # 'mg', 'prn': belongs to no language
 _NOT_LATIN: Final = re.compile(r"[^\W\d_\u0000-\u024f\u1d00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff]")
-_ENGLISH_SHARE: Final = 0.08  # of the words: where so many are among the commonest, the text is English
+_ENGLISH_SHARE: Final = 0.08  # share of common English words from which a text counts as English
 _FEWEST_WORDS: Final = 4
-_FEWEST_TOGETHER: Final = 8  # of turns that are too short to tell by themselves
+_FEWEST_TOGETHER: Final = 8  # words, of turns that are too short to classify one by one
 _FEWEST_LETTERS: Final = 16
 _SURE: Final = 0.6  # the detector's confidence in the other language
-_NOT_ENGLISH: Final = 0.02  # and at most so much in English
-_UNSUPPORTED_SHARE: Final = 0.3  # of a conversation's words: from there on it is in another language
+_NOT_ENGLISH: Final = 0.02  # the detector's highest confidence in English for a foreign text
+_UNSUPPORTED_SHARE: Final = 0.3  # share of foreign words from which a conversation counts as foreign
 
 _LANGUAGES: Final = (
     "ENGLISH", "WELSH", "IRISH", "POLISH", "ROMANIAN", "PORTUGUESE", "SPANISH", "FRENCH", "GERMAN", "ITALIAN",
@@ -32,7 +32,7 @@ _LANGUAGES: Final = (
     "TELUGU", "CHINESE", "JAPANESE", "KOREAN", "VIETNAMESE", "TAGALOG", "SOMALI", "SWAHILI", "YORUBA", "SHONA",
 )  # fmt: skip
 
-# The commonest words of English talk and of care, but for those that are words of other languages as well.
+# The most common words of spoken English and of care, without those that are also words of other languages.
 _ENGLISH_WORDS: Final = frozenset(_WORD.findall(
     "the and you that thats that's it it's its it'll i'm im i've ive i'll i'd he's shes she's what whats what's with "
     "for from have havent has hasn't been are aren't isn't wasn't were weren't not don't dont didn't didnt doesn't "
@@ -49,16 +49,16 @@ _ENGLISH_WORDS: Final = frozenset(_WORD.findall(
     "last first next if than into oh aye nae wee lass lad "
 ))  # fmt: skip
 
-# As common, and words of other languages as well: each counts for a third.
+# Equally common words that are also words of other languages. Each counts as one third.
 _SHARED_WORDS: Final = frozenset(
     ("his", "her", "of", "to", "is", "in", "be", "we", "us", "at", "on", "by", "had", "was", "will", "an", "if")
 )
 
 
 def detect_coverage(conversation: Conversation, *, recognised_language: str = ENGLISH) -> LanguageCoverage:
-    """The language of a conversation; without a certain sign of another one it is English.
+    """The language of a conversation. It is English unless there is strong evidence of another language.
 
-    `recognised_language`: the language that a recogniser heard; where it is another one, the words stand for nothing.
+    `recognised_language`: the language of the recording. If it is not English, all turns count as unread.
     """
     if recognised_language != ENGLISH:
         return LanguageCoverage(
@@ -76,7 +76,7 @@ def detect_coverage(conversation: Conversation, *, recognised_language: str = EN
 
 
 def unsupported_languages(conversation: Conversation) -> dict[int, str]:
-    """The turns that are in a language the readers do not know, and which (`und`: it has no name here)."""
+    """Turn -> language, for the turns in a language that the models do not know (`und`: language not identified)."""
     texts = [normalised(turn.text) for turn in conversation.turns]
     foreign = {at: found for at, text in enumerate(texts) if (found := foreign_language(text)) is not None}
     unclear = [at for at, text in enumerate(texts) if at not in foreign and _words(text) and not _is_english(text)]
@@ -86,7 +86,7 @@ def unsupported_languages(conversation: Conversation) -> dict[int, str]:
 
 
 def foreign_language(text: str, *, fewest_words: int = _FEWEST_WORDS) -> str | None:
-    """The ISO 639-1 code of the language other than English that `text` is surely in (`und`: it has no name here)."""
+    """The ISO 639-1 code of `text`'s language if it is surely not English, else None (`und`: not identified)."""
     letters = sum(map(str.isalpha, text))
     if letters >= 2 and len(_NOT_LATIN.findall(text)) > letters / 2:
         return _detect(text, sure=0.0) or UNKNOWN
@@ -107,7 +107,7 @@ def _words(text: str) -> list[str]:
 
 
 def _word_count(text: str) -> int:
-    """Words; of scripts that do not part them, every second letter counts as one."""
+    """Number of words. In text that is not in Latin letters, at least one word for every four letters."""
     return max(len(_words(text)), len(_NOT_LATIN.findall(text)) // 4)
 
 
@@ -121,8 +121,8 @@ def _detect(text: str, *, sure: float) -> str | None:
 
 @cache
 def _detector() -> Any:
-    """Of trigrams alone: 40 MB instead of 530, and nothing at all where everybody writes English."""
-    from lingua import Language, LanguageDetectorBuilder  # noqa: PLC0415 - 90 MB of file, seldom needed
+    """The language detector, loaded at first use. It uses only trigrams: 40 MB of memory instead of 530 MB."""
+    from lingua import Language, LanguageDetectorBuilder  # noqa: PLC0415 - a file of 90 MB, seldom needed
 
     chosen = [getattr(Language, name) for name in _LANGUAGES]
     return LanguageDetectorBuilder.from_languages(*chosen).with_low_accuracy_mode().build()

@@ -1,7 +1,7 @@
-"""Words and letters counted: the plain half of the safeguarding model, beside the fine-tuned turn encoder.
+"""The n-gram classifier of the safeguarding model, which is blended with the turn encoder.
 
-TF-IDF over word and character n-grams of a turn, and over words of the two turns before, under a linear layer.
-It is exact, small and cheap, and its mistakes differ from the encoder's, which is why the two are blended.
+A linear layer over TF-IDF of word and character n-grams of a turn, and of the words of the two turns before. It is
+small and fast, and its errors differ from those of the encoder. That is why the two are blended.
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ _VIEWS: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class NgramInput:
-    """One turn's words, and the words of the two turns before it."""
+    """The text of one turn, and the text of the two turns before it."""
 
     text: str
     context: str
 
 
 def ngram_inputs(texts: Sequence[str]) -> list[NgramInput]:
-    """The n-gram view of one conversation's turns, in order."""
+    """The n-gram input of each turn of one conversation, in order."""
     plain = [normalised(text) for text in texts]
     return [NgramInput(text, " ".join(plain[max(0, at - 2) : at])) for at, text in enumerate(plain)]
 
 
 class NgramFeatures:
-    """The fitted vectorisers: texts in, one sparse row a turn out."""
+    """The fitted vectorisers. They compute one sparse row for each turn."""
 
     def __init__(self, vectorisers: dict[str, TfidfVectorizer]) -> None:
         self._vectorisers = vectorisers
@@ -52,7 +52,7 @@ class NgramFeatures:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "NgramFeatures":
-        """Rebuild from what `to_document` gave."""
+        """Rebuild the vectorisers from the result of `to_document`."""
         vectorisers = {}
         for view, saved in document.items():
             vectoriser = _vectoriser(view, vocabulary={term: at for at, term in enumerate(saved["terms"])})
@@ -61,7 +61,7 @@ class NgramFeatures:
         return cls(vectorisers)
 
     def to_document(self) -> dict[str, Any]:
-        """Vocabulary and inverse document frequencies as plain JSON, columns in order."""
+        """Vocabulary and inverse document frequencies as JSON, in the order of the columns."""
         return {
             view: {
                 "terms": [str(term) for term in vectoriser.get_feature_names_out()],
@@ -76,17 +76,17 @@ class NgramFeatures:
 
 
 class NgramClassifier:
-    """Linear logits over n-grams, one column an output."""
+    """A linear classifier over n-gram features."""
 
     def __init__(self, features: NgramFeatures, weights: NDArray[Any], bias: NDArray[Any]) -> None:
         """`weights`: (outputs, columns), `bias`: (outputs,)."""
         self._features = features
-        # As the sparse rows are, in type and order: scipy would copy all of it at every call.
+        # The type and memory order of the sparse rows, otherwise scipy would copy the matrix at every call.
         self._weights = np.ascontiguousarray(weights.T, dtype=np.float64)
         self._bias = bias.astype(np.float32)
 
     def logits(self, inputs: Sequence[NgramInput]) -> NDArray[np.float32]:
-        """(len(inputs), outputs) float32."""
+        """Logits (len(inputs), outputs), float32."""
         if not inputs:
             return np.zeros((0, self._bias.size), dtype=np.float32)
         rows: NDArray[np.float32] = np.asarray(self._features.transform(inputs) @ self._weights + self._bias)

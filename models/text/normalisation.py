@@ -1,8 +1,8 @@
-"""The same words in the letters that the readers know: full-width, look-alike and invisible characters are undone.
+"""Normalises text for the models: replaces full-width and look-alike letters, removes invisible characters.
 
-`He hit her` can be written with letters of other alphabets that look the same, with full-width letters or with
-characters that nobody sees. A person reads the same words; a model does not. Only what a model is given is changed:
-what was written or said is kept as it is. Real text in another alphabet stays, and so do accents and emoji.
+`He hit her` can be written with look-alike letters of other alphabets, with full-width letters or with invisible
+characters. A person reads the same words; a model does not. Only the input of the models is changed; the stored text is
+not. Real text in another alphabet is not changed, nor are accents and emoji.
 """
 
 import json
@@ -17,15 +17,15 @@ from models.contract.records import Conversation
 
 _PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xa1-\xac\xae-\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]*")
 _WORD: Final = re.compile(r"[^\W_]+")
-_JOINERS: Final = "\u200c\u200d\ufe0e\ufe0f"  # emoji are built with these, and words of Arabic and Indian scripts
+_JOINERS: Final = "\u200c\u200d\ufe0e\ufe0f"  # used in emoji, and in words of Arabic and Indian scripts
 _REPLACED_FORMS: Final = frozenset({"<wide>", "<narrow>", "<font>", "<circle>", "<square>", "<compat>", "<noBreak>"})
 _SMALL_CAPITAL: Final = re.compile(r"LATIN LETTER SMALL CAPITAL ([A-Z])")
 _ROUGH_LOOK_ALIKES: Final = {"м": "m", "г": "r", "п": "n", "ω": "w", "ε": "e", "η": "n", "χ": "x", "β": "b", "μ": "u"}
-_SHORTEST_ALONE: Final = 8  # letters: fewer, all of another alphabet, may be a word of its language by chance
+_SHORTEST_ALONE: Final = 8  # letters; a shorter text in another alphabet may be a real word that only looks Latin
 
 
 def normalised(text: str) -> str:
-    """`text` as the readers are to see it; text of plain letters is returned as it is."""
+    """`text` in the form that the models get. Text of plain letters is returned unchanged."""
     if _PLAIN.fullmatch(text):
         return text
     visible = "".join(_visible_characters(text))
@@ -33,7 +33,7 @@ def normalised(text: str) -> str:
 
 
 def normalised_conversation(conversation: Conversation) -> Conversation:
-    """The conversation with its words as the readers are to see them."""
+    """The conversation with its texts normalised."""
     turns = tuple(turn.model_copy(update={"text": normalised(turn.text)}) for turn in conversation.turns)
     return conversation.model_copy(update={"turns": turns})
 
@@ -50,7 +50,7 @@ def _visible_characters(text: str) -> Iterator[str]:
         if category in ("Zl", "Zp"):
             yield " "
         elif category.startswith("M"):
-            # A mark that makes a letter of a language is part of it; others only hide the letter below.
+            # Keep a combining mark that forms a real letter; any other mark only disguises the letter.
             if not _is_latin(before) or len(unicodedata.normalize("NFC", before + letter)) == 1:
                 yield letter
             continue
@@ -62,7 +62,7 @@ def _visible_characters(text: str) -> Iterator[str]:
 
 
 def _plain_form(letter: str) -> str:
-    """A full-width, mathematical or encircled letter or digit as the plain one; every other character as it is."""
+    """The plain letter or digit of a full-width, mathematical or encircled one; other characters are unchanged."""
     if unicodedata.decomposition(letter).partition(" ")[0] not in _REPLACED_FORMS:
         return letter
     plain = unicodedata.normalize("NFKC", letter)
@@ -74,7 +74,7 @@ def _plain_form(letter: str) -> str:
 
 
 def _in_latin(text: str) -> str:
-    """The text with look-alike letters as Latin ones, in words that hold Latin letters or imitate them wholly."""
+    """Replace look-alike letters by Latin ones, in words with some Latin letters or with only imitated ones."""
     words = _WORD.findall(text)
     without_latin = [word for word in words if not any(map(_is_latin, word)) and any(map(str.isalpha, word))]
     imitates = all(_imitation(word) is not None for word in without_latin) and (
@@ -86,14 +86,14 @@ def _in_latin(text: str) -> str:
 def _word_in_latin(word: str, *, imitates: bool) -> str:
     if word.isascii():
         return word
-    if any(map(_is_latin, word)):  # of two alphabets: nobody writes so who does not want to hide
+    if any(map(_is_latin, word)):  # a mix of two alphabets, which only occurs when somebody hides a word
         return "".join(_look_alikes().get(letter) or _ROUGH_LOOK_ALIKES.get(letter, letter) for letter in word)
     whole = _imitation(word)
     return whole if imitates and whole is not None else word
 
 
 def _imitation(word: str) -> str | None:
-    """The Latin word that a word of another alphabet looks like, None where one of its letters looks like none."""
+    """The Latin word that a word of another alphabet looks like; None if a letter of it looks like no Latin letter."""
     found = [letter if letter.isdigit() else _look_alikes().get(letter) for letter in word]
     return None if None in found else "".join(letter for letter in found if letter)
 
@@ -104,7 +104,7 @@ def _is_latin(letter: str) -> bool:
 
 @cache
 def _look_alikes() -> dict[str, str]:
-    """Letter -> the Latin letter that it looks like, after Unicode's table of confusable characters (UTS 39)."""
+    """Letter -> the Latin letter that it looks like, from Unicode's table of confusable characters (UTS 39)."""
     table = json.loads(files("confusable_homoglyphs").joinpath("confusables.json").read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     for letter, similar in table.items():
@@ -118,7 +118,7 @@ def _look_alikes() -> dict[str, str]:
 
 
 def _ascii_of(letter: str, name: str) -> str | None:
-    """The ASCII letter that a Latin letter is a form of (small capitals, dotless i); None for all others."""
+    """The ASCII letter of a Latin variant (small capitals, dotless i); None for all other letters."""
     if len(letter) != 1:
         return None
     if letter.isascii():

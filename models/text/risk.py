@@ -1,8 +1,8 @@
-"""Risk: how worried a careful lead would be after reading all of it; the last judgement before an alert.
+"""The risk level of a whole conversation, computed from the results of the safeguarding and sentiment models.
 
-Four logistic steps (any concern, above low, above medium, above high) over what the safeguarding and sentiment
-models said of the turns. A conversation is at least as grave as the gravest concern that is shown of it, and at
-least `low` where the readers do not know a language that it is in: nobody has read it yet.
+Four logistic steps (any concern, above low, above medium, above high) use the results for the turns. The level is never
+below the severity of a concern that is shown. It is at least `low` if the models could not read a part of the
+conversation because of its language.
 """
 
 from collections.abc import Sequence
@@ -31,23 +31,23 @@ FEATURES: Final = (
 
 
 class RiskModel:
-    """The conversation's level, and the probability that it holds any concern a lead should see."""
+    """Predicts the risk level of a conversation, and the probability that it contains a concern a lead should see."""
 
     def __init__(self, steps: NDArray[np.float32], manifest: Manifest) -> None:
-        """`steps`: (4, features + 1), one row a step of the level; the last column is the intercept."""
+        """`steps`: (4, features + 1), one row for each step of the level; the last column is the intercept."""
         self._steps = steps
         self.version = manifest.label
 
     @classmethod
     def load(cls, path: Path) -> "RiskModel":
-        """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
+        """Load a shipped directory. Raises `WriteCareError` if it is missing or its digests differ."""
         manifest = load_manifest(path)
         return cls(read_arrays(path)["steps"].astype(np.float32), manifest)
 
     def predict(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
     ) -> Risk:
-        """`assessments` and `sentiments`: one a turn of `conversation`. No turns, no risk."""
+        """`assessments` and `sentiments`: one for each turn of `conversation`. Without turns the level is `none`."""
         if not conversation.turns:
             return Risk(level="none", score=0.0)
         chances = step_probabilities(risk_features(assessments, sentiments)[None], self._steps)[0]
@@ -56,20 +56,20 @@ class RiskModel:
 
 
 def at_least_low(risk: Risk) -> Risk:
-    """The risk of a conversation of which something could not be read: nobody knows that there is none."""
+    """Raise the level to `low` at least, for a conversation with parts that the models could not read."""
     return risk if risk.level != "none" else risk.model_copy(update={"level": "low"})
 
 
 def any_concern_probability(chances: NDArray[np.float32], assessments: Sequence[TurnAssessment]) -> float:
-    """The probability that the conversation holds a concern: `chances` as `step_probabilities` gives a row.
+    """The probability that the conversation contains a concern. `chances`: one row of `step_probabilities`.
 
-    Never below that of its likeliest turn: what one turn voices, the conversation does.
+    It is never below the probability of the most likely turn.
     """
     return max(float(chances[0]), *(row.scores["any"] for row in assessments))
 
 
 def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]) -> NDArray[np.float32]:
-    """(features,) in the order of FEATURES; at least one turn."""
+    """(features,) in the order of FEATURES. Needs at least one turn."""
     chances = np.sort([row.scores["any"] for row in assessments])[::-1]
     odds = _to_log_odds(chances)
     none_at_all = float(np.prod(1.0 - np.clip(chances, 0.0, 1.0 - 1e-6)))
@@ -96,19 +96,19 @@ def risk_features(assessments: Sequence[TurnAssessment], sentiments: Sequence[Se
 
 
 def step_probabilities(features: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(conversations, 4): the probability that the level is above none, low, medium, high; never rising."""
+    """(conversations, 4): the probabilities that the level is above none, low, medium and high; never increasing."""
     chances = 1.0 / (1.0 + np.exp(-(features @ steps[:, :-1].T + steps[:, -1])))
     falling: NDArray[np.float32] = np.minimum.accumulate(chances, axis=1)
     return falling
 
 
 def level_of(chances: NDArray[np.float32]) -> int:
-    """The index into RISK_LEVELS: how many steps are more likely than not."""
+    """The index into RISK_LEVELS: the number of steps with a probability of at least 0.5."""
     return int((chances >= 0.5).sum())
 
 
 def least_level(assessments: Sequence[TurnAssessment]) -> int:
-    """The level of the gravest concern that is shown; 0 without any."""
+    """The index into RISK_LEVELS of the most severe concern that is shown; 0 without any."""
     return max((SEVERITIES.index(concern.severity) + 1 for row in assessments for concern in row.concerns), default=0)
 
 

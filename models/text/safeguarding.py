@@ -1,9 +1,9 @@
-"""Safeguarding: which turns voice a concern, of which of 15 categories, how severe, and because of which words.
+"""Finds safeguarding concerns in the turns of a conversation: category (of 15), severity, and the words behind them.
 
-Reads the conversation as a whole through the turn encoder and counts n-grams beside it. A logistic layer over both
-says whether there is any concern, a multinomial one which; their product is a category's probability. Both layers
-were fitted on held-out conversations: blend and calibration at once.
-A person decides what a concern is; this model only brings it to that person.
+It combines the turn encoder, which encodes the whole conversation, with an n-gram classifier. A logistic layer over
+both gives the probability of any concern; a multinomial layer gives the shares of the categories. The product of the
+two is the probability of a category. Both layers were fitted on held-out conversations, so they blend and calibrate in
+one step. A person decides about a concern; the model only brings it to that person's attention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ class SafeguardingModel:
     def score(
         self, conversations: Sequence[Conversation], vectors: Sequence[TurnVectors] | None = None
     ) -> list[tuple[TurnAssessment, ...]]:
-        """As `score_many_with_evidence` without evidence; `vectors`: the encoder's answer, where the caller has it already."""
+        """As `score_many_with_evidence`, without evidence. `vectors`: the encoder's result, if the caller has it."""
         known = self._encoder.encode(conversations) if vectors is None else vectors
         probabilities = self._probabilities(conversations, known)
         return [

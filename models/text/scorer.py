@@ -1,7 +1,7 @@
-"""Concerns and feelings of the same turns, out of one pass of the encoder and without evidence: how messages are read.
+"""Scores concerns and sentiment in one encoder pass, without evidence spans. Messages are assessed with it.
 
-Finding the evidence of a concern costs more than all else (the turn is scored anew without each phrase), and what is
-urgent is that somebody looks. So the two are apart: judged first, explained when there is time.
+Finding evidence costs more than everything else, because the turn is scored again without each phrase. The alert is
+urgent, the evidence is not. So messages are scored first, and the evidence is found later.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from models.text.turn_encoder import TurnEncoder
 
 @dataclass(frozen=True)
 class SharedScorer:
-    """The two readers, over one encoder."""
+    """The safeguarding and sentiment models on one shared encoder."""
 
     encoder: TurnEncoder
     safeguarding: SafeguardingModel
     sentiment: SentimentModel
 
     def score_many(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
-        """Of each conversation one answer a turn, in order; concerns without evidence."""
+        """For each conversation one result for each turn, in order; concerns have no evidence."""
         vectors = self.encoder.encode(conversations)
         assessments_by_conversation = self.safeguarding.score(conversations, vectors)
         sentiments_by_conversation = self.sentiment.predict_many(conversations, vectors)

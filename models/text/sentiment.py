@@ -1,7 +1,7 @@
-"""Sentiment: the feeling in the speaker's own words, turn by turn; beside safeguarding on a transcript's walk.
+"""Predicts the sentiment of each turn from the speaker's own words.
 
-A calm report of bad news is neutral. A linear layer reads the turn encoder's vectors; a multinomial layer fitted
-on held-out conversations calibrates it.
+A calm report of bad news is neutral. A linear layer uses the turn encoder's vectors; a multinomial layer, fitted on
+held-out conversations, calibrates its output.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from models.text.turn_encoder import TurnEncoder, TurnVectors
 
 
 class SentimentModel:
-    """Negative, neutral or positive for each turn, with calibrated probabilities."""
+    """Predicts negative, neutral or positive for each turn, with calibrated probabilities."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class SentimentModel:
         calibration: NDArray[np.float32],
         manifest: Manifest,
     ) -> None:
-        """`head`: weights (3, 1536) and bias (3,); `calibration`: (3, 4), a row a label."""
+        """`head`: weights (3, 1536) and bias (3,); `calibration`: (3, 4), one row for each label."""
         self._encoder = encoder
         self._weights, self._bias = head
         self._calibration = calibration
@@ -33,7 +33,7 @@ class SentimentModel:
 
     @classmethod
     def load(cls, path: Path, encoder: TurnEncoder) -> "SentimentModel":
-        """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
+        """Load a shipped directory. Raises `WriteCareError` if it is missing or its digests differ."""
         manifest = load_manifest(path)
         encoder.require_matching_encoder(manifest)
         arrays = read_arrays(path)
@@ -41,13 +41,13 @@ class SentimentModel:
         return cls(encoder, head, arrays["calibration"].astype(np.float32), manifest)
 
     def predict(self, conversation: Conversation) -> tuple[Sentiment, ...]:
-        """One answer a turn, in order."""
+        """One sentiment for each turn, in order."""
         return self.predict_many([conversation])[0]
 
     def predict_many(
         self, conversations: Sequence[Conversation], vectors: Sequence[TurnVectors] | None = None
     ) -> list[tuple[Sentiment, ...]]:
-        """As `predict` for each, batched; `vectors`: the encoder's answer, where the caller has it already."""
+        """As `predict` for each conversation, batched. `vectors`: the encoder's result, if the caller has it."""
         known = self._encoder.encode(conversations) if vectors is None else vectors
         answers = []
         for conversation, found in zip(conversations, known, strict=True):
@@ -58,7 +58,7 @@ class SentimentModel:
 
 
 def calibrated_softmax(logits: NDArray[np.float32], calibration: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities (turns, 3) from logits (turns, 3) and the multinomial layer (3, 4): weights, then intercept."""
+    """Probabilities (turns, 3) from logits (turns, 3) and the multinomial layer (3, 4: weights, then intercept)."""
     shaped = logits @ calibration[:, :-1].T + calibration[:, -1]
     raised = np.exp(shaped - shaped.max(axis=1, keepdims=True, initial=-1e9))
     probabilities: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
@@ -66,7 +66,7 @@ def calibrated_softmax(logits: NDArray[np.float32], calibration: NDArray[np.floa
 
 
 def turn_means(pieces: NDArray[np.float32], turn_of: NDArray[np.int64], turns: int) -> NDArray[np.float32]:
-    """Per turn the mean over its pieces: (turns, outputs)."""
+    """The mean over the pieces of each turn: (turns, outputs)."""
     sums = np.zeros((turns, pieces.shape[1]), dtype=np.float32)
     np.add.at(sums, turn_of, pieces)
     counts = np.maximum(np.bincount(turn_of, minlength=turns), 1).astype(np.float32)

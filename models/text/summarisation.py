@@ -1,12 +1,12 @@
-"""Summary: two or three sentences that a safeguarding lead can read first, each citing the turns it rests on.
+"""Writes an extractive summary of a conversation: two or three sentences, each citing the turns that support it.
 
-Extractive: the turn that most likely voices a concern, then those whose words are worth most for their length by a
-learnt worth of each word (how likely a person's summary would hold it), three at most. A turn is quoted whole under the
-speaker's name and role, a long one by whole sentences: readers, asked blind, would rather be given whole turns than
-clauses that had lost what they answer (training/LOG.md). A promise is told in the third person. Nothing is written
-that the cited turns or the participants' list do not hold: names and numbers are checked in code, and a sentence that
-fails is not used. A model on the home's own machines may write instead (`models/text/generated_summaries`), under the
-same check.
+The model chooses at most three turns. The first is the turn that most likely contains a concern. The others have the
+highest word importance for their length; the importance of a word is the learnt probability that a person's summary
+would contain it. A turn is quoted whole with the speaker's name and role; of a long turn, whole sentences are quoted,
+because readers in a blind test preferred whole turns to clauses without context (training/LOG.md). A promise is
+written in the third person. The code checks that every name and number is in the cited turns or in the participants'
+list, and discards a sentence that fails. A language model on the home's own machines may write the summary instead
+(`models/text/generated_summaries`), with the same check.
 """
 
 import re
@@ -25,7 +25,7 @@ from models.text.actions import promised_clauses
 from models.text.deadlines import find_deadline
 
 FEATURES: Final = (
-    "learnt_log_odds",  # of a word that stands in a conversation: that its summary holds it
+    "learnt_log_odds",  # that the summary contains a word of the conversation
     "times",
     "turns",
     "any_probability",
@@ -41,11 +41,11 @@ FEATURES: Final = (
 _MOST_SENTENCES: Final = 3
 _FEWEST_SENTENCES: Final = 2
 _MOST_WORDS: Final = 60  # of a quotation
-_LENGTH_PENALTY_WORDS: Final = 70  # twice what people write: from here on length costs more than it brings
-_UNKNOWN_WORTH: Final = 0.05  # of a word of the frame around a quotation that was not learnt
+_LENGTH_PENALTY_WORDS: Final = 70  # twice the length of people's summaries; a larger value penalises length less
+_UNKNOWN_WORTH: Final = 0.05  # importance of an unknown word around a quotation
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
-_NAME_WORTH: Final = 0.55  # of a participant's name
-_PRIOR: Final = 0.12  # share of a conversation's words that its summary holds
+_NAME_WORTH: Final = 0.55  # importance of a participant's name
+_PRIOR: Final = 0.12  # share of a conversation's words that its summary contains
 _PRIOR_WEIGHT: Final = 4.0
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _PROMISING: Final = re.compile(r"(?P<who>i|we)(?:'ll|’ll|\s+will)\s|i'?m\s+going\s+to\s", re.IGNORECASE)
@@ -54,10 +54,11 @@ _FIRST_PERSON: Final = re.compile(r"\b(?:i|i'm|i'll|i've|me|my|mine|myself|we|us
 
 @dataclass(frozen=True)
 class WordImportance:
-    """What was learnt of single words.
+    """The learnt importance of words.
 
-    `seen` and `summarised`: word -> in how many conversations it was said, and in how many of those a person's summary held
-    it; names of participants are not counted. `layer`: (features + 1,) logistic weights over FEATURES, then intercept.
+    `seen`: word -> number of conversations with it. `summarised`: word -> number of those in which a person's summary
+    contains it. Names of participants are not counted. `layer`: (features + 1,) logistic weights over FEATURES, then
+    the intercept.
     """
 
     seen: Mapping[str, int]
@@ -66,14 +67,14 @@ class WordImportance:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "WordImportance":
-        """From what `as_arrays` gave."""
+        """Rebuild from the result of `as_arrays`."""
         words = bytes(arrays["words"].tobytes()).decode("utf-8").split("\n")
         seen = dict(zip(words, (int(count) for count in arrays["seen"]), strict=True))
         summarised = dict(zip(words, (int(count) for count in arrays["told"]), strict=True))
         return cls(seen, summarised, arrays["layer"].astype(np.float32))
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
-        """For an artefact: words as UTF-8 bytes joined by newlines, counts as int32; words said once are left out."""
+        """Arrays for an artefact: words as UTF-8 bytes joined by newlines, counts as int32; without words seen once."""
         words = sorted(word for word, count in self.seen.items() if count > 1)
         return {
             "words": np.frombuffer("\n".join(words).encode("utf-8"), dtype=np.uint8),
@@ -83,7 +84,7 @@ class WordImportance:
         }
 
     def of(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> dict[str, float]:
-        """Word of the conversation, or of its participants -> the chance that a person's summary would hold it."""
+        """Word of the conversation or its participants -> the probability that a person's summary contains it."""
         words, rows = word_features(conversation, assessments, self.seen, self.summarised)
         chances = 1.0 / (1.0 + np.exp(-(rows @ self.layer[:-1] + self.layer[-1])))
         importance = dict(zip(words, (float(chance) for chance in chances), strict=True))
@@ -96,7 +97,7 @@ class WordImportance:
 
 
 class SummarisationModel:
-    """Chooses the passages that matter and tells them in two or three cited sentences."""
+    """Chooses the most important passages and writes them as two or three sentences with citations."""
 
     def __init__(self, importance: WordImportance, manifest: Manifest) -> None:
         self._importance = importance
@@ -104,19 +105,19 @@ class SummarisationModel:
 
     @classmethod
     def load(cls, path: Path) -> "SummarisationModel":
-        """From a shipped directory; raises `WriteCareError` where it is missing or its digests differ."""
+        """Load a shipped directory. Raises `WriteCareError` if it is missing or its digests differ."""
         manifest = load_manifest(path)
         return cls(WordImportance.from_arrays(read_arrays(path)), manifest)
 
     def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Summary:
-        """`assessments`: one a turn. An empty conversation has an empty summary."""
+        """`assessments`: one for each turn. An empty conversation has an empty summary."""
         importance = self._importance.of(conversation, assessments)
         sentences = choose_sentences(conversation, importance, gravest_turn(assessments))
         return Summary(text=" ".join(sentence.text for sentence in sentences), sentences=tuple(sentences))
 
 
 def gravest_turn(assessments: Sequence[TurnAssessment]) -> int | None:
-    """Of the turns that voice a concern the likeliest; None where none does."""
+    """The turn with the most probable concern; None if no turn has a concern."""
     voiced = [turn for turn, row in enumerate(assessments) if row.concerns]
     return max(voiced, key=lambda turn: assessments[turn].scores["any"], default=None)
 
@@ -124,11 +125,11 @@ def gravest_turn(assessments: Sequence[TurnAssessment]) -> int | None:
 def choose_sentences(
     conversation: Conversation, importance: Mapping[str, float], gravest: int | None = None
 ) -> list[SummarySentence]:
-    """Two or three sentences, each of another turn, in the order in which they were said.
+    """Two or three sentences, each from a different turn, in the order of the conversation.
 
-    The gravest turn's first; then greedily those after which the expected share of words with a person's summary is
-    highest, so that what is already told counts for nothing and length has its price. Where something is promised, one
-    of the sentences tells a promise: what was agreed must not be missing.
+    The turn with the most probable concern is chosen first. Then sentences are added greedily by the expected overlap
+    with a person's summary; repeated words add nothing, and length is penalised. If anything is promised, at least one
+    sentence contains a promise, because a summary must contain what was agreed.
     """
     candidates = [
         _Candidate.of(sentence)
@@ -156,7 +157,7 @@ def choose_sentences(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A sentence, its words, and whether it tells what somebody takes on."""
+    """A sentence, its words, and whether it contains a promise."""
 
     sentence: SummarySentence
     words: tuple[str, ...]
@@ -174,7 +175,7 @@ class _Candidate:
 def _best_candidate(
     candidates: Sequence[_Candidate], chosen: Sequence[_Candidate], importance: Mapping[str, float]
 ) -> tuple[float, _Candidate] | None:
-    """The candidate of a turn not yet told after which the expected ROUGE-1 is highest, and that figure."""
+    """The candidate, from a turn not yet used, that gives the highest expected ROUGE-1; also returns that value."""
     turns = {candidate.sentence.turns for candidate in chosen}
     summarised = {word for candidate in chosen for word in candidate.words}
     length = _LENGTH_PENALTY_WORDS + sum(len(candidate.words) for candidate in chosen)
@@ -229,7 +230,7 @@ def word_features(
 
 
 def plain_words(text: str) -> list[str]:
-    """Words of letters and digits alone, lower case, as ROUGE counts them."""
+    """Lower-case words of letters and digits only, as ROUGE counts them."""
     return "".join(sign if sign.isalnum() else " " for sign in text.lower()).split()
 
 
@@ -239,12 +240,12 @@ def _log_odds(word: str, seen: Mapping[str, int], summarised: Mapping[str, int])
 
 
 def _smoothed_share(word: str, seen: Mapping[str, int], summarised: Mapping[str, int]) -> float:
-    """Shrunken share of the conversations with `word` whose summary holds it."""
+    """The share of conversations with `word` whose summary contains it, smoothed towards a prior."""
     return (max(0, summarised.get(word, 0)) + _PRIOR_WEIGHT * _PRIOR) / (max(0, seen.get(word, 0)) + _PRIOR_WEIGHT)
 
 
 def _sentences(conversation: Conversation, turn: int) -> Iterator[SummarySentence]:
-    """All ways to tell a turn: its promise in the third person, and what of it can be quoted."""
+    """All candidate sentences of a turn: its promise in the third person, and its quotable passages."""
     said = conversation.turns[turn]
     if not _WORD.search(said.text):
         return
@@ -259,8 +260,10 @@ def _sentences(conversation: Conversation, turn: int) -> Iterator[SummarySentenc
 
 
 def quotable_passages(text: str, most_words: int = _MOST_WORDS) -> list[str]:
-    """The text, where it has at most `most_words` words; else the runs of its sentences that have, marked with … where
-    something stands before or after. A sentence that is longer by itself is cut."""
+    """The whole text if it has at most `most_words` words; otherwise all runs of its sentences with at most that many.
+
+    An ellipsis (…) marks omitted text before or after. A sentence that is too long is cut.
+    """
     clean = " ".join(text.split())
     if len(clean.split(" ")) <= most_words:
         return [clean]
@@ -278,9 +281,9 @@ def quotable_passages(text: str, most_words: int = _MOST_WORDS) -> list[str]:
 
 
 def unsupported_terms(text: str, conversation: Conversation, turns: Sequence[int]) -> set[str]:
-    """Names and numbers in `text` that neither the cited turns nor the participants' list hold, lower case.
+    """Names and numbers in `text` that are neither in the cited turns nor in the participants' list, in lower case.
 
-    A name is a capitalised word; the first word of a sentence counts too, so that nothing slips through there.
+    Every capitalised word counts as a name, also the first word of a sentence, so that no name is missed.
     """
     known = {word for at in turns for word in _WORD.findall(conversation.turns[at].text.lower())}
     for person in conversation.participants:
@@ -292,7 +295,10 @@ def unsupported_terms(text: str, conversation: Conversation, turns: Sequence[int
 
 
 def _commitment_sentence(who: str, text: str) -> str | None:
-    """`Beverley (manager) will ring the safeguarding team this afternoon.`, where the words allow it unchanged."""
+    """The promises of a turn in the third person, if the words can be used unchanged; otherwise None.
+
+    Example: `Beverley (manager) will ring the safeguarding team this afternoon.`
+    """
     summarised = []
     for match in _PROMISING.finditer(text):
         begin = match.end()
@@ -309,19 +315,19 @@ def _commitment_sentence(who: str, text: str) -> str | None:
         ):
             summarised.append(clause)
     rest = len(_WORD.findall(text)) - sum(len(_WORD.findall(clause)) for clause in summarised)
-    if not summarised or rest > 12:  # more was said than promised: the quotation keeps it
+    if not summarised or rest > 12:  # the turn says more than the promise, so it is quoted instead
         return None
     return f"{who} will {' and '.join(summarised)}."
 
 
 def truncate_words(text: str, most_words: int) -> str:
-    """At most `most_words` words, marked with … where cut."""
+    """The text cut to at most `most_words` words, with … at the cut."""
     words = text.split(" ")
     return text if len(words) <= most_words else f"{' '.join(words[:most_words])} …"
 
 
 def speaker_name(conversation: Conversation, speaker: str | None) -> str:
-    """Name and role of who speaks, as summaries tell them."""
+    """Name and role of a speaker, as summaries write them."""
     person: Participant | None = next((p for p in conversation.participants if p.speaker == speaker), None)
     if person is None:
         return speaker or "Someone"

@@ -1,8 +1,9 @@
-"""A conversation read as a whole: the shared first step of the safeguarding, sentiment and action models.
+"""Encodes the turns of a conversation as vectors, for the safeguarding, sentiment and action models.
 
-The first layers of all-mpnet-base-v2, fine-tuned on care conversations. It reads many turns in one pass (each as
-`role: words`), so a turn's vector knows what was said around it and a token is paid for once. What ships is the
-difference to the packaged weights, four bits a number with a scale for every 64: added to them at loading.
+The network is the first layers of all-mpnet-base-v2, fine-tuned on care conversations. It encodes many turns in one
+pass (each as `role: words`), so a turn's vector includes its context and each token is encoded once. The artefact holds
+only the difference to the packaged weights, with four bits for each number and a scale for every 64 numbers. `load`
+adds the difference to the packaged weights.
 """
 
 import re
@@ -22,21 +23,21 @@ from models.networks.minilm import has_fast_bfloat16, load_tokenizer
 from models.networks.mpnet import CLS, SEP, MPNet
 from models.text.normalisation import normalised
 
-LAYERS: Final = 8  # of twelve: docs/decisions/0013 says what the others cost and would give
+LAYERS: Final = 8  # of twelve; docs/decisions/0013 gives the cost and benefit of the others
 VECTOR_SIZE: Final = 1536  # the mean over the turn's tokens, then its first token; 768 each
-_PIECE_WORDS: Final = 45  # a longer turn is read in pieces
-_PIECE_TOKENS: Final = 120  # even of words that are none
+_PIECE_WORDS: Final = 45  # a longer turn is split into pieces
+_PIECE_TOKENS: Final = 120  # limit for pieces whose text is not ordinary words
 _BREAK: Final = re.compile(r"(?<=[.!?;,])\s+|\s+(?=(?:and|but|so|then|cos|because|or)\s)")
 _WINDOW_TOKENS: Final = 500  # MPNet has 512 positions
-_CONTEXT_TOKENS: Final = 150  # of the turns before, where a conversation needs several windows
-_TOKENS_A_BATCH: Final = 2048  # more would not fit in a processor's cache any better
+_CONTEXT_TOKENS: Final = 150  # of the turns before, if a conversation needs several windows
+_TOKENS_A_BATCH: Final = 2048  # larger batches are not faster, because of the processor's cache
 _GROUP: Final = 64  # numbers that share a scale
 _STEPS: Final = 7  # four bits: -7 to 7
 
 
 @dataclass(frozen=True)
 class TurnVectors:
-    """`vectors`: (pieces, 1536) float32; `turn_of`: (pieces,) the turn that each piece belongs to, ascending."""
+    """`vectors`: (pieces, 1536) float32. `turn_of`: (pieces,) the turn of each piece, in ascending order."""
 
     vectors: NDArray[np.float32]
     turn_of: NDArray[np.int64]
@@ -44,17 +45,17 @@ class TurnVectors:
 
 @dataclass(frozen=True)
 class Window:
-    """Token ids of neighbouring pieces, and of each piece to be scored: its number, first and past-last token."""
+    """The token ids of consecutive pieces. `spans`: (number, first token, end token) of each piece to score."""
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int, int], ...]
 
 
 class TurnEncoder:
-    """Gives every turn of a conversation a vector that knows its context."""
+    """Computes a vector for every turn of a conversation, using the turns around it."""
 
     def __init__(self, network: MPNet, tokenizer: Any, version: str, sha256: str = "") -> None:
-        """`sha256`: of the shipped weights; empty before they are fine-tuned."""
+        """`sha256`: digest of the shipped weights; empty before fine-tuning."""
         self.version = version
         self.network = network
         self._tokenizer = tokenizer
@@ -62,7 +63,7 @@ class TurnEncoder:
 
     @classmethod
     def load(cls, artefact: Path, base: Path) -> "TurnEncoder":
-        """`artefact`: the shipped directory; `base`: as `models.artefacts.weights.mpnet()` returns it."""
+        """`artefact`: the shipped directory. `base`: the directory that `models.artefacts.weights.mpnet()` returns."""
         manifest = load_manifest(artefact)
         found = cls.from_base_weights(base, manifest.settings.get("levelled", ()))
         apply_difference(found.network, read_arrays(artefact))
@@ -70,22 +71,23 @@ class TurnEncoder:
         return cls(network, found._tokenizer, manifest.label, manifest.files["weights.safetensors"])
 
     def require_matching_encoder(self, head_manifest: Manifest) -> None:
-        """Raise `artefact-mismatch` where `head_manifest` was trained over another encoder: its heads would read noise."""
+        """Raise `artefact-mismatch` if `head_manifest` was trained on another encoder: its output would be noise."""
         if head_manifest.settings.get("reads_encoder") != self._sha256:
             raise unavailable(
                 "artefact-mismatch",
-                f"{head_manifest.label} was not trained over {self.version}: promote them together, or ship both again.",
+                f"{head_manifest.label} was not trained over {self.version}. "
+                "Promote versions that were trained together, or ship both again.",
             )
 
     @classmethod
     def from_base_weights(cls, base: Path, levelled: Sequence[Sequence[str]]) -> "TurnEncoder":
-        """The packaged weights in float32, the words of each group of `levelled` read alike: where training starts."""
+        """The encoder before fine-tuning: packaged weights in float32, word groups of `levelled` averaged."""
         network, tokenizer = MPNet.load(base, LAYERS), load_tokenizer(base)
         average_word_groups(network, tokenizer, levelled)
         return cls(network, tokenizer, "untrained")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[TurnVectors]:
-        """One answer a conversation, in order; windows of all of them are read in batches."""
+        """One result for each conversation, in order. The windows of all conversations are batched together."""
         numbered_windows: list[tuple[int, Window]] = []
         turn_of = []
         for at, conversation in enumerate(conversations):
@@ -104,7 +106,7 @@ class TurnEncoder:
         return [TurnVectors(vectors, owners) for vectors, owners in zip(answers, turn_of, strict=True)]
 
     def pieces(self, conversation: Conversation) -> tuple[list[list[int]], list[int]]:
-        """Token ids piece by piece, each closed by a separator, and the turn of each piece."""
+        """The token ids of each piece, with a separator at its end, and the turn of each piece."""
         roles = {person.speaker: person.role.replace("_", " ") for person in conversation.participants}
         texts, turns = [], []
         for at, turn in enumerate(conversation.turns):
@@ -120,18 +122,18 @@ class TurnEncoder:
         return pieces, owners
 
     def words(self, piece: Sequence[int]) -> str:
-        """What a piece says, as the tokenizer writes it."""
+        """The text of a piece, as the tokenizer decodes it."""
         return str(self._tokenizer.decode(list(piece)))
 
     def forward(self, batch: Sequence[Window]) -> torch.Tensor:
-        """Vectors of all scored pieces of `batch`, in order: (pieces, 1536) float32. Differentiable."""
+        """The vectors of all pieces to score of `batch`, in order: (pieces, 1536) float32. Differentiable."""
         lengths = [len(window.ids) for window in batch]
         ids = torch.tensor([token for window in batch for token in window.ids])
         return pool_pieces(self.network(ids, lengths), batch)
 
 
 def pool_pieces(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
-    """The vectors of all scored pieces, (pieces, 1536), from the last layer's tokens of the windows, (tokens, 768)."""
+    """The vectors (pieces, 1536) of all pieces to score, from the hidden vectors (tokens, 768) of the last layer."""
     by_window = hidden.float().split([len(window.ids) for window in batch])
     return torch.stack(
         [
@@ -143,7 +145,7 @@ def pool_pieces(hidden: torch.Tensor, batch: Sequence[Window]) -> torch.Tensor:
 
 
 def average_word_groups(network: MPNet, tokenizer: Any, groups: Sequence[Sequence[str]]) -> None:
-    """Give the words of each group one meaning, in place: their mean. Words of several tokens keep their own."""
+    """Set the word embeddings of each group to their mean, in place. Words of several tokens are not changed."""
     embedding = network.embeddings.word_embeddings.weight
     with torch.no_grad():
         for words in groups:
@@ -153,9 +155,9 @@ def average_word_groups(network: MPNet, tokenizer: Any, groups: Sequence[Sequenc
 
 
 def split_turn(text: str) -> list[str]:
-    """A long turn in parts of at most 45 words, cut at marks or joining words where it has them; a short one whole.
+    """Split a long turn into parts of at most 45 words, if possible at punctuation or conjunctions.
 
-    A voicemail is one turn: a concern in its last sentence must not drown in what was said before.
+    A voicemail is a single turn: without the split, a concern in its last sentence would be lost in the average.
     """
     if len(text.split()) <= _PIECE_WORDS:
         return [text]
@@ -171,7 +173,7 @@ def split_turn(text: str) -> list[str]:
 
 
 def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
-    """Cut a conversation into windows of at most 500 tokens; each piece is scored once, later ones with context."""
+    """Cut a conversation into windows of at most 500 tokens. Each piece is scored once; later windows have context."""
     found = []
     first = 0
     while first < len(pieces):
@@ -194,10 +196,10 @@ def windows(pieces: Sequence[Sequence[int]]) -> list[Window]:
 
 
 def weight_difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
-    """What fine-tuning changed, compact: matrices in four bits a number, vectors as float16.
+    """The compressed change of the weights by fine-tuning: matrices with four bits a number, vectors as float16.
 
-    A matrix (rows, columns) becomes uint8 (rows, columns / 2), two numbers a byte, and `<name>.scale`, float16
-    (rows, columns / 64). Raises ValueError where columns cannot be dealt into groups of 64.
+    A matrix (rows, columns) becomes uint8 (rows, columns / 2), two numbers in each byte, and `<name>.scale`, float16
+    (rows, columns / 64). Raises ValueError if the number of columns is not a multiple of 64.
     """
     arrays: dict[str, NDArray[Any]] = {}
     before = base.state_dict()
@@ -218,7 +220,7 @@ def weight_difference(network: Any, base: Any) -> dict[str, NDArray[Any]]:
 
 
 def apply_difference(network: Any, arrays: dict[str, NDArray[Any]]) -> None:
-    """Add what `weight_difference` gave to the packaged weights, in place."""
+    """Add the result of `weight_difference` to the packaged weights, in place."""
     state = network.state_dict()
     with torch.no_grad():
         for name, change in arrays.items():

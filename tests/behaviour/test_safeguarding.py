@@ -1,6 +1,6 @@
-"""What the safeguarding model must get right: each row of the table of capabilities, and a few invariances.
+"""Behaviour tests of the safeguarding model: each row of the table of capabilities, and a few invariances.
 
-The table itself, with the answers of the version it is made for, is printed into every report (`./writecare evaluate`).
+Every report (`./writecare evaluate`) prints the table with the answers of its model version.
 """
 
 import random
@@ -17,8 +17,8 @@ from training.behaviour_checks import BEHAVIOUR_CASES, BehaviourCase, run_cases
 from training.dataset import read_dataset
 from training.report.material import never_held_out
 
-# What version 2.2.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
-# gets it right, and the line is taken out; models/cards/safeguarding.md tells users of these gaps.
+# Cases that version 2.2.0 gets wrong, by the last words of the case. Strict xfail: when a later version gets a case
+# right, the test fails and the line must be removed. models/cards/safeguarding.md tells users of these gaps.
 KNOWN_MISSES = frozenset(
     {
         "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it.",
@@ -30,13 +30,13 @@ LOST_WITHOUT_PUNCTUATION: frozenset[str] = frozenset()
 
 
 def known(wrong: bool, *values: Any, name: str) -> Any:
-    """A row of a table; where it is known to be wrong it must be, until a better version comes."""
+    """A row of a table. If it is listed as wrong, the model must get it wrong until a better version ships."""
     marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 2.2.0")] if wrong else []
     return pytest.param(*values, marks=marks, id=name)
 
 
 def is_flagged(*lines: str) -> bool:
-    """Whether the last line gets any concern, after the lines before it."""
+    """Whether the last line gets a concern, given the lines before it."""
     [assessments] = text_models().safeguarding.score([conversation(*lines)])
     return bool(assessments[-1].concerns)
 

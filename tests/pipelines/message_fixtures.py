@@ -1,4 +1,4 @@
-"""What tests of the reading of messages share: a home's conversation, a lead outside it, and the worker's models."""
+"""Fixtures for tests of message assessment: a home's conversation, a lead outside it, and the worker's models."""
 
 from typing import Any
 from uuid import UUID
@@ -75,13 +75,13 @@ class MessagingScenario:
         return [row["data"] for row in found]
 
     def with_vectors(self) -> list[str]:
-        """The messages whose meaning was laid."""
+        """The messages that have a vector."""
         with psycopg.connect(self._databases.administrator) as conn:
             found = conn.execute("select message_id::text from message_vectors where tenant_id = %s", (self.tenant_id,))
             return [message_id for (message_id,) in found.fetchall()]
 
     def waiting(self) -> list[tuple[Any, ...]]:
-        """What waits to be read, and for what."""
+        """The messages that wait for their assessment, and the reason for waiting."""
         with psycopg.connect(self._databases.administrator) as conn:
             return conn.execute(
                 "select message_id::text, version, waits_for from message_readings_due where tenant_id = %s "
@@ -90,7 +90,7 @@ class MessagingScenario:
             ).fetchall()
 
     def expire_waits(self) -> None:
-        """What was taken by somebody who did not keep it comes due again."""
+        """Makes claimed messages due again, as if their worker had not stored a result."""
         with psycopg.connect(self._databases.administrator) as conn:
             conn.execute(
                 "update alert_evidence set spans_due_at = now() where tenant_id = %s and spans_due_at is not null",

@@ -1,4 +1,4 @@
-"""What raises an alert, and what the alert shows."""
+"""Which analyses raise an alert, and what the alert contains."""
 
 from uuid import UUID, uuid4
 
@@ -77,7 +77,7 @@ def test_evidence_names_model_version_threshold_and_characters_but_no_words() ->
 
 
 def call(turns: int, *voiced: Concern) -> list[tuple[Concern, ...]]:
-    """A call of so many turns, of which the first ones voice a concern each."""
+    """A call of `turns` turns; each of the first ones voices one of the concerns."""
     return [*((one,) for one in voiced), *[()] * (turns - len(voiced))]
 
 

@@ -1,4 +1,4 @@
-"""Messages read for safeguarding on a real database: each version once, under consent, with one alert a matter."""
+"""Message assessment on a real database: each version once, only with consent, one alert for connected messages."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.pipelines.message_fixtures import MessagingScenario
 
 pytestmark = pytest.mark.anyio
 
-SEEN = {"If-Match": '"1"'}  # a decision on the alert as it was raised
+SEEN = {"If-Match": '"1"'}  # for a decision on the first version of the alert
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_what_follows_within_a_day_joins_the_open_alert_and_is_told_of_und
     await scenario.say(scenario.resident, "Again.")
     await scenario.read()
     assert len(await scenario.events()) == 3
-    assert len(await scenario.events("safeguarding.alert.high_priority")) == 1  # it is no graver than before
+    assert len(await scenario.events("safeguarding.alert.high_priority")) == 1  # the severity did not rise
 
 
 async def test_after_a_decision_or_another_day_a_further_concern_is_an_alert_of_its_own(
@@ -108,7 +108,7 @@ async def test_after_a_decision_or_another_day_a_further_concern_is_an_alert_of_
     await scenario.say(scenario.carer, "And again.")
     await scenario.read()
     assert len(await scenario.query("select 1 from alerts")) == 2
-    with psycopg.connect(databases.administrator) as conn:  # two days pass
+    with psycopg.connect(databases.administrator) as conn:  # as if two days had passed
         conn.execute(
             "update alert_evidence set id = app.first_id(now() - interval '2 days' + random() * interval '1 second') "
             "where tenant_id = %s", (scenario.tenant_id,),
@@ -159,7 +159,7 @@ async def test_permission_taken_back_while_the_models_work_leaves_nothing_of_tha
         await scenario.withdraw(scenario.resident)
 
     await scenario.read(ScriptedModels(before={capability: take_back}))
-    assert (answer["id"], 1) not in await scenario.readings()  # its reading rested on the resident's words
+    assert (answer["id"], 1) not in await scenario.readings()  # its assessment also used the resident's message
     assert await scenario.query("select 1 from alerts") == []
     scenario.expire_waits()
     models = await scenario.read()
@@ -171,12 +171,12 @@ async def test_what_a_worker_leaves_that_dies_is_read_by_the_next(scenario: Mess
     message = await scenario.say(scenario.carer, "He grabbed my arm.")
 
     async def die() -> None:
-        raise unavailable("worker-stopping", "Killed between the models and the keeping.")
+        raise unavailable("worker-stopping", "Killed after the models ran and before the result was stored.")
 
     with pytest.raises(WriteCareError):
         await scenario.read(ScriptedModels(before={"sentiment": die}))
     assert await scenario.query("select 1 from message_readings") == await scenario.query("select 1 from alerts") == []
-    assert (await scenario.read()).read == []  # it is still the other's, for a while
+    assert (await scenario.read()).read == []  # still claimed by the other worker, for a while
     scenario.expire_waits()
     await scenario.read()
     assert await scenario.readings() == [(message["id"], 1)]

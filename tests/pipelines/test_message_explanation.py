@@ -1,4 +1,4 @@
-"""Alerts go up before anybody knows which words moved the model, and say so until it was looked for."""
+"""Alerts are raised before their evidence spans are known, and say so until the spans were searched for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ async def scenario(
 
 
 async def alert(scenario: MessagingScenario, **headers: str) -> httpx.Response:
-    """The tenant's one alert, as the lead opens it."""
+    """The tenant's only alert, opened by the lead."""
     [row] = await scenario.query("select id from alerts")
     return await scenario.talk.ask(scenario.lead, "GET", f"/api/alerts/{row['id']}", headers=headers)
 
@@ -130,11 +130,11 @@ async def test_what_a_worker_leaves_that_dies_is_explained_by_the_next_and_once(
     await scenario.read()
 
     async def die() -> None:
-        raise unavailable("worker-stopping", "Killed between the models and the keeping.")
+        raise unavailable("worker-stopping", "Killed after the models ran and before the result was stored.")
 
     with pytest.raises(WriteCareError):
         await scenario.explain(ScriptedModels(before={"evidence": die}))
-    assert (await scenario.explain()).explained == []  # it is still the other's, for a while
+    assert (await scenario.explain()).explained == []  # still claimed by the other worker, for a while
 
     async def be_overtaken() -> None:
         scenario.expire_waits()

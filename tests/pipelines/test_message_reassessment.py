@@ -1,4 +1,4 @@
-"""The last messages before a new one are read again with it: a later reading may raise, and takes nothing back."""
+"""A new message causes another assessment of the messages before it, which may raise concerns but removes none."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.pipelines.message_fixtures import MessagingScenario
 
 pytestmark = pytest.mark.anyio
 
-SEEN = {"If-Match": '"1"'}  # a decision on the alert as it was raised
+SEEN = {"If-Match": '"1"'}  # for a decision on the first version of the alert
 
 CALM = ScriptedModels(finds="")
 
@@ -29,7 +29,7 @@ async def scenario(
 
 
 async def looks(scenario: MessagingScenario, message: dict[str, Any]) -> list[tuple[bool, int, int]]:
-    """The readings of a message in order: whether again, how many turns before and after."""
+    """The assessments of a message in order: whether it is a reassessment, number of turns before and after."""
     found = await scenario.query(
         "select again, turns_before, turns_after from message_readings where message_id = %s order by id", message["id"]
     )
@@ -37,7 +37,7 @@ async def looks(scenario: MessagingScenario, message: dict[str, Any]) -> list[tu
 
 
 async def cited(scenario: MessagingScenario) -> list[str]:
-    """The messages that alerts cite, in order of citing."""
+    """The messages that alerts cite, in the order of the evidence."""
     return [str(row["message_id"]) for row in await scenario.query("select message_id from alert_evidence order by id")]
 
 
@@ -142,7 +142,7 @@ async def test_the_operators_measurements_say_how_far_the_reading_lags_and_not_w
 
 
 async def unread(client: httpx.AsyncClient, ctx: AppContext) -> float:
-    """What `/metrics` says of all tenants."""
+    """The value that `/metrics` reports for all tenants."""
     lines = (await client.get("/metrics", headers=factories.operator(ctx))).text.splitlines()
     told = dict(line.rsplit(" ", 1) for line in lines if line.startswith("writecare_message"))
     assert float(told["writecare_message_reading_lag_seconds"]) >= 0

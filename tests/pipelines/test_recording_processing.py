@@ -1,4 +1,4 @@
-"""The walk of a recording on a real database: whole, twice, broken off, taken back, and of several tracks."""
+"""Processing of a recording on a real database: complete, twice, interrupted, consent withdrawn, several tracks."""
 
 import io
 from typing import Any
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 def lead(actor: Actor) -> Actor:
-    """Somebody of the same tenant who took no part in the call, in the role that may see what was found."""
+    """A user of the same tenant who did not take part in the call and whose role may see the concerns."""
     return Actor(actor.tenant_id, uuid4(), "safeguarding_lead")
 
 
@@ -242,7 +242,7 @@ async def test_another_tenants_recording_is_not_there(ctx: AppContext, worker_ct
     assert (await state_of(ctx, manager, recording)).status == "processing"
 
 
-# --- a track a participant -------------------------------------------------------------------------------------------
+# --- one track per participant ---------------------------------------------------------------------------------------
 
 
 async def tracks_of(ctx: AppContext, manager: Actor, session_id: UUID, *people: Actor) -> Recording:
@@ -323,7 +323,7 @@ async def test_a_track_taken_back_while_the_models_work_is_dropped_and_the_work_
         await process_recording(
             worker_ctx, ScriptedModels(before={"transcription": take_back}), manager.tenant_id, recording.id
         )
-    assert failure.value.kind is Kind.UNAVAILABLE  # for the queue to try again
+    assert failure.value.kind is Kind.UNAVAILABLE  # so that the queue retries
     assert await count(ctx, manager, "transcriptions") == 0
     await process_recording(worker_ctx, ScriptedModels(), manager.tenant_id, recording.id)
     assert set(await participants(ctx, manager)) == {manager.user_id}

@@ -1,4 +1,4 @@
-"""Models for a worker's tests: they hear nothing, and fail as often as they are told to."""
+"""Stub models for the worker's tests: they recognise silence, and fail as often as configured."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ from pipelines.model_protocols import Samples
 
 
 class StubModels:
-    """Implements `pipelines.model_protocols.Models` for silence. `failures` are raised first, one a transcription."""
+    """Implements `pipelines.model_protocols.Models` for silence. Each transcription first raises the next of `failures`."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)
@@ -71,5 +71,5 @@ class StubModels:
 
 
 def down() -> WriteCareError:
-    """What a model that cannot answer now raises."""
+    """The error of a model that cannot answer now."""
     return unavailable("models-unavailable", "The model cannot answer just now.")

@@ -1,4 +1,4 @@
-"""A summary that a language model writes is shown only where the turns bear it out; else the extractive one stands."""
+"""A generated summary is shown only if the turns support it; otherwise the extractive summary is shown."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ QUOTING = SummarisationModel(
 
 @contextmanager
 def _server(content: Any, status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that gives `content` as every chat's completion; with what it was asked."""
+    """A server that returns `content` as every chat completion. Also yields the requests it received."""
     asked: list[dict[str, Any]] = []
 
     class Chat(BaseHTTPRequestHandler):

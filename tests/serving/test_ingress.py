@@ -1,4 +1,4 @@
-"""The model API's own door, without Ray: what it reads of a request."""
+"""The HTTP application of the model API, without Ray: how it reads a request."""
 
 import tempfile
 import uuid
@@ -28,7 +28,7 @@ async def caller(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def door_of(ctx: AppContext, manager: Actor) -> AsyncIterator[httpx.AsyncClient]:
-    """The door's two ways to read a body, for a care manager, in front of no models."""
+    """A client of the ingress's two kinds of request body, as a care manager, without models."""
     ingress_state = IngressState(ctx.settings, ctx.database, ctx.verifier, {}, ctx.recording_decoders)
     [endpoint] = [one for one in ENDPOINTS if one.call == "transcribe"]
     app = FastAPI()
@@ -64,7 +64,7 @@ async def test_a_byte_order_mark_before_a_body_is_passed_over(caller: httpx.Asyn
 async def test_sound_is_kept_in_the_data_folder_alone_and_without_a_name(
     caller: httpx.AsyncClient, ctx: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # whoever writes there, fails
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # writing a temporary file fails
     answer = await caller.post(
         "/sound", data={"processing_id": str(uuid.uuid4())}, files={"audio": ("a.wav", bytes(3 << 20))}
     )

@@ -1,4 +1,4 @@
-"""Answers of replicas: an item's error stays its own, and no error carries what was said."""
+"""Results of replicas: an item's error does not affect other items, and no error contains spoken words."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The worker on a real queue: a job is done once, tried again where that may help, and never lost."""
+"""The worker on a real queue: a job is done once, retried if that may help, and never lost."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 class WorkerFixture:
-    """A worker's queue of a test's own, with one recording waiting in it."""
+    """A worker with the test's own queue, in which one recording waits."""
 
     def __init__(self, queue: App, name: str, manager: Actor, recording_id: UUID, databases: Databases) -> None:
         self.queue = queue
@@ -34,7 +34,7 @@ class WorkerFixture:
         self._administrator = databases.administrator
 
     async def work(self) -> None:
-        """Does what is due now, and returns."""
+        """Processes the jobs that are due now, and returns."""
         await self.queue.run_worker_async(queues=[self.name], wait=False, install_signal_handlers=False)
 
     async def recording(self, ctx: AppContext) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class WorkerFixture:
         return row
 
     def change(self, statement: str) -> None:
-        """Lets time pass: a change of the queue's rows by the administrator."""
+        """Changes rows of the queue as administrator, for example to simulate that time has passed."""
         with psycopg.connect(self._administrator, options="-c search_path=procrastinate") as conn:
             conn.execute(statement.encode(), {"queue": self.name})
 
@@ -131,7 +131,7 @@ async def test_a_silent_workers_job_is_given_on_and_finished_by_the_next(
     silent = await worker_fixture.queue.job_manager.register_worker()
     assert await worker_fixture.queue.job_manager.fetch_job([worker_fixture.name], silent) is not None
     await requeue_stalled_jobs(worker_fixture.queue, 30.0)
-    assert worker_fixture.job()["status"] == "doing"  # its heart has only just beaten
+    assert worker_fixture.job()["status"] == "doing"  # its last heartbeat is recent
     worker_fixture.change(
         "update procrastinate.procrastinate_workers set last_heartbeat = now() - interval '1 hour' where id = "
         "(select worker_id from procrastinate.procrastinate_jobs where queue_name = %(queue)s)"
@@ -160,14 +160,14 @@ async def test_what_nobody_told_of_is_found_by_the_sweep_and_read_once(
     reviewer = await talk.person(manager, "reviewer")
     await factories.put_in_force(ctx, manager, "analyse", "public_task")
     conversation = await talk.begin(manager, await talk.person(manager))
-    words = f"He grabbed my arm. {factories.new_slug('once')}"  # the sweep reads what other tests left, too
+    words = f"He grabbed my arm. {factories.new_slug('once')}"  # unique, because the sweep also finds messages that other tests left
     message = await talk.say(manager, conversation, words)
     models = ScriptedModels()
     queue = open_queue(databases.worker)
     async with queue.open_async():
         register_tasks(queue, worker_ctx, lambda: models)
         for _ in range(2):
-            await enqueue_due_assessments(queue, worker_ctx)  # no relay ran: nobody has told of the message
+            await enqueue_due_assessments(queue, worker_ctx)  # no relay runs, so no event announces the message
             await enqueue_due_assessments(queue, worker_ctx)
             await queue.run_worker_async(queues=[MESSAGES_QUEUE], wait=False, install_signal_handlers=False)
     read = await factories.rows(ctx, reviewer, "select message_id from message_readings")

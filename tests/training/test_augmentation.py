@@ -1,4 +1,4 @@
-"""Variants of a conversation keep their labels' turns."""
+"""Augmented variants of a conversation keep the labels of their turns."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Readers cannot tell which side is ours, and what they preferred is counted with the key."""
+"""Blind reading: readers cannot tell which side is ours, and the key decodes their preferences."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thresholds hold their share of false alarms on talk of another kind, too."""
+"""Thresholds keep their false-alarm rate on conversations of another style."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ OUTPUTS = len(CATEGORIES) + 1
 
 
 def made_answers() -> HeldOutAnswers:
-    """A quarter of the turns voices a concern, the encoder's logits tell them apart with some error."""
+    """A quarter of the turns voices a concern. The encoder's logits separate them with some error."""
     draw = np.random.default_rng(7)
     voiced = np.arange(TURNS) % 4 == 0
     truth = np.zeros((TURNS, OUTPUTS), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What counts as the due time that an annotator wrote, and as an action that was told."""
+"""The evaluation of action items: which due times and actions match those of the annotators."""
 
 from typing import Any
 

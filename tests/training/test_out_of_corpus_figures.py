@@ -1,4 +1,4 @@
-"""The figures outside the corpora: a table that nothing learns from, and what counts as right in it."""
+"""Figures on data outside the corpora: no model is trained on this table; which answers count as correct."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The evaluations on public data: what is a hit, what is held out, what is evidence. On a few invented lines."""
+"""The evaluations on public data, on a few invented lines: what is a hit, what is held out, what is evidence."""
 
 import asyncio
 import json

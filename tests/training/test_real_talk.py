@@ -1,4 +1,4 @@
-"""Real talk out of public sets: read, dealt, and never taken for harmless where a word of real harm is in it."""
+"""Real conversations from public sets: read and split; a text with a word of real harm never counts as harmless."""
 
 import csv
 import random
@@ -18,7 +18,7 @@ SAID = """[doctor] hi , how are you ?
 
 
 def public(folder: Path) -> Path:
-    """A folder of public sets that holds one of them, with two consultations on either side."""
+    """A folder of public sets with only one set, which has two consultations in each split."""
     (folder / "aci_bench").mkdir(parents=True)
     for file in ("train.csv", "valid.csv", "clinicalnlp_taskB_test1.csv"):
         with (folder / "aci_bench" / file).open("w", encoding="utf-8", newline="") as stream:

@@ -1,4 +1,4 @@
-"""The report: its figures on a reading made by hand, its page on the held-out answers that ship, its files and runs."""
+"""The report: figures on hand-made predictions, the page on the shipped held-out answers, its files and MLflow runs."""
 
 import json
 import re
@@ -45,7 +45,7 @@ from training.report.tracking import EXPERIMENT, default_store, log_run, metrics
 
 
 def row(number: int, *labels: str, severity: str = "high") -> dict[str, Any]:
-    """A conversation of as many turns as labels; '' is an ordinary turn."""
+    """A conversation with one turn per label; '' is an ordinary turn."""
     return {
         "id": f"c{number}",
         "channel": "call" if number % 2 else "chat",
@@ -66,7 +66,7 @@ def row(number: int, *labels: str, severity: str = "high") -> dict[str, Any]:
 
 
 def reading(any_chances: list[list[float]], rows: list[dict[str, Any]]) -> VersionPredictions:
-    """Every turn's probability lies in one category: its own, or neglect where it has none."""
+    """Predictions in which each turn's probability is in one category: its label, or neglect if it has none."""
     items = tuple(parse_labelled(one) for one in rows)
     flat = np.asarray([chance for chances in any_chances for chance in chances], dtype=np.float32)
     truth = np.concatenate([item.concerns for item in items])
@@ -108,7 +108,7 @@ def small() -> VersionPredictions:
 
 @cache
 def shipped() -> dict[str, Any]:
-    """The figures of the version that ships, as the command adds to them."""
+    """The figures of the shipped version, as the command computes them."""
     figures = report_figures(held_out_predictions(load_corpus()[0]))
     return figures | {"others": {}, "made": "today", "command": "./writecare evaluate", "drawings": {}}
 
@@ -243,7 +243,7 @@ def test_while_the_system_runs_its_own_database_keeps_the_run(data_dir: Path, da
         (data_dir / "report").mkdir()
         run = log_run(databases.mlflow, data_dir, "0.0.1", {"command": "c"}, data_dir / "report")
         assert mlflow_client(databases.mlflow).get_run(run).info.status == "FINISHED"
-        running.write_text(json.dumps({"postgres_socket_dir": f"{place}-gone"}))  # it died and left its file
+        running.write_text(json.dumps({"postgres_socket_dir": f"{place}-gone"}))  # as after a crash: the file is left
         assert default_store(data_dir).startswith("sqlite:///")
     finally:
         running.unlink()

@@ -1,4 +1,4 @@
-"""What is counted of words and speakers: checked against counting by hand, and against trying every assignment."""
+"""Word and speaker metrics, checked against counting by hand and against trying every assignment."""
 
 from itertools import product
 
@@ -17,7 +17,7 @@ def test_streams_are_matched_so_that_errors_are_fewest() -> None:
 def test_who_said_it_does_not_count_when_words_alone_are_counted() -> None:
     assert orc_word_errors(["a b c", "d e"], ["d e", "a b c"]) == 0
     assert orc_word_errors(["a b c", "d e"], ["a b c d e"]) == 0
-    assert orc_word_errors(["a b", "c d"], ["a c", "b d"]) == 2  # an utterance is not torn apart
+    assert orc_word_errors(["a b", "c d"], ["a c", "b d"]) == 2  # an utterance is not split
     assert orc_word_errors(["a b", "c d"], []) == 4
     assert orc_word_errors([], ["a b", "c"]) == 3
 

@@ -1,4 +1,4 @@
-"""Training on a small part of the data: reproducible, and its artefacts load and answer."""
+"""Training on a small part of the data is reproducible, and its artefacts can be loaded and used."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.fold_training import TrainingJob, read_job_output, run_job
 from training.identity_terms import LEVELLED
 from training.train import HELD_OUT_ANSWERS, TrainingPaths, TrainingSettings, train
 
-# The folders of these tests have names of their own, so the stages learn from all.
+# The test folders have names that no split knows, so the stages train on all of them.
 QUICK = (
     FineTuning(corpora=(), epochs=1, resegmented=1.0),
     FineTuning(corpora=(), epochs=1, real_talk=True),
@@ -57,7 +57,7 @@ def test_the_same_seed_learns_the_same_weights(tmp_path: Path) -> None:
     assert [key for key in learnt[0] if not np.array_equal(learnt[0][key], learnt[1][key])] == []
 
 
-@pytest.mark.timeout(1800)  # it trains: minutes on a quiet machine, many on a busy one
+@pytest.mark.timeout(1800)  # it trains: minutes on an idle machine, longer on a busy one
 def test_a_run_writes_artefacts_that_load_and_answer(tmp_path: Path) -> None:
     data, training_only = (
         few_conversations(tmp_path / "data", 24),

@@ -1,6 +1,8 @@
-"""Who may look at the measurements and the detailed health: the installation's own token, or a role that may.
+"""Access to `/metrics` and `/health/detailed`: with the operations token of the installation, or with
+`operations.read`.
 
-The token is for supervisors and Prometheus. It needs no database, so that it opens these pages when that is down.
+The operations token is for supervisors and Prometheus. Its check needs no database, so it works when the database is
+down.
 """
 
 from typing import Annotated, Final

@@ -1,4 +1,6 @@
-"""Whether what this process leans on is there: asked by people and by supervisors, answered within seconds."""
+"""Checks the services that this process needs: database, storage, models, malware scanner. Each check ends within
+seconds.
+"""
 
 import asyncio
 import time
@@ -17,7 +19,7 @@ _PATIENCE_SECONDS: Final = 3.0
 
 
 class Check(Record):
-    """One thing leaned on: whether it is there, how long the question took, and where not, why not."""
+    """The result of one check: the status, its duration in seconds, and the reason if the service is down."""
 
     status: Literal["ok", "down", "unused"]
     seconds: float
@@ -25,10 +27,13 @@ class Check(Record):
 
 
 class Health(Record):
-    """`ok`; `degraded`: recordings are taken but not read, or no attachments are, or a child that nothing confines
-    opens files (`allow_unconfined_decoding`); `down`: nothing can be taken.
+    """The result of all checks.
 
-    `confinement`: which limits of that child hold; `confinement_layers`: by what means.
+    `ok`: everything works. `degraded`: recordings are accepted but not analysed, or attachments are refused, or files
+    are opened in a child process that is not fully confined (`allow_unconfined_decoding`). `down`: nothing is accepted.
+
+    `confinement`: for each limit of that child process, whether it is enforced. `confinement_layers`: the mechanisms
+    that enforce them.
     """
 
     status: Literal["ok", "degraded", "down"]
@@ -41,7 +46,7 @@ class Health(Record):
 
 
 async def examine(ctx: AppContext, confinement: Confinement) -> Health:
-    """Asks everything at once; how far a child that opens files is confined, the process found out at its start."""
+    """Runs all checks at the same time. `confinement` is what this process measured at its start."""
     database, storage, models, scanner = await asyncio.gather(
         _check(lambda: _database(ctx)), _check(ctx.objects.probe), _models(ctx), _scanner(ctx)
     )
@@ -66,7 +71,7 @@ async def _check(ask: Callable[[], Awaitable[None]]) -> Check:
     except WriteCareError as error:
         return Check(status="down", seconds=time.perf_counter() - began, detail=error.detail)
     except TimeoutError:
-        return Check(status="down", seconds=time.perf_counter() - began, detail="It does not answer in time.")
+        return Check(status="down", seconds=time.perf_counter() - began, detail="The service did not answer in time.")
     return Check(status="ok", seconds=time.perf_counter() - began)
 
 
@@ -77,22 +82,22 @@ async def _database(ctx: AppContext) -> None:
 
 async def _scanner(ctx: AppContext) -> Check:
     if not isinstance(ctx.scanner, ClamAV):
-        return Check(status="unused", seconds=0.0, detail="No malware scanner is named (WRITECARE_CLAMD_URL).")
+        return Check(status="unused", seconds=0.0, detail="No malware scanner is configured (WRITECARE_CLAMD_URL).")
     return await _check(ctx.scanner.ping)
 
 
 async def _models(ctx: AppContext) -> Check:
     url = ctx.settings.serve_url
     if url is None:
-        return Check(status="unused", seconds=0.0, detail="No model endpoints are named (WRITECARE_SERVE_URL).")
+        return Check(status="unused", seconds=0.0, detail="No model endpoints are configured (WRITECARE_SERVE_URL).")
 
     async def ask() -> None:
         try:
             async with httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=False) as client:
                 answer = await client.get(f"{url.rstrip('/')}/-/healthz")
         except httpx.HTTPError as error:
-            raise unavailable("models-unreachable", f"No answer ({type(error).__name__}).") from None
+            raise unavailable("models-unreachable", f"The models did not answer ({type(error).__name__}).") from None
         if answer.status_code != 200:
-            raise unavailable("models-unreachable", f"It answers {answer.status_code}.")
+            raise unavailable("models-unreachable", f"The models answered {answer.status_code}.")
 
     return await _check(ask)

@@ -1,4 +1,6 @@
-"""`/health` for everybody; `/health/detailed` and `/metrics` for supervisors and operators. None has secrets."""
+"""Routes for operators: `/health` is public; `/health/detailed` and `/metrics` need access. None of them shows
+secrets.
+"""
 
 from typing import Literal
 
@@ -21,19 +23,23 @@ class Alive(Record):
 
 @router.get("/health")
 async def health() -> Alive:
-    """Whether this process answers; nothing else is asked."""
+    """Answers if this process is running. It checks nothing else."""
     return Alive()
 
 
 @router.get(
     "/health/detailed",
     dependencies=[OperatorAccess],
-    responses={**problem_responses(401, 403, 429), 503: {"model": Health, "description": "Nothing can be taken now"}},
+    responses={
+        **problem_responses(401, 403, 429),
+        503: {"model": Health, "description": "The API can accept nothing"},
+    },
 )
 async def detailed_health(ctx: ContextDep, request: Request, response: Response) -> Health:
-    """Database, storage, models and the confinement of the audio decoder; 503 where nothing can be taken.
+    """The state of database, storage, models, malware scanner and confinement of the audio decoder. 503 if the API can
+    accept nothing.
 
-    For the installation's operations token, and for roles that may read operations; as the measurements.
+    Needs the installation's operations token or a role with `operations.read`, as `/metrics` does.
     """
     found = await examine(ctx, request.app.state.confinement)
     if found.status == "down":
@@ -45,6 +51,6 @@ async def detailed_health(ctx: ContextDep, request: Request, response: Response)
     "/metrics", response_class=Response, dependencies=[OperatorAccess], responses=problem_responses(401, 403, 429, 503)
 )
 async def metrics(ctx: ContextDep) -> Response:
-    """Measurements in Prometheus' text format."""
+    """Metrics in Prometheus' text format."""
     await update_lag_gauges(ctx)
     return Response(ctx.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""The pages for one's own account: a password with a one-time code, and a second factor."""
+"""HTML pages for one's own account: set a password with a one-time code, and set up a second factor."""
 
 from html import escape
 from typing import Annotated, Final
@@ -30,7 +30,7 @@ _TOO_SHORT: Final = "A password has 12 characters or more."
 
 
 class TypedPassword(Record):
-    """What is typed in to set a password; checked as the API's body is."""
+    """The form fields to set a password. They are checked like the body of the API route."""
 
     tenant: str = SpeechBenchSetup(default="", max_length=63, repr=False)
     user: str = SpeechBenchSetup(default="", max_length=63, repr=False)
@@ -39,20 +39,20 @@ class TypedPassword(Record):
 
 
 class TypedCode(Record):
-    """A code of an authenticator, or one to recover with."""
+    """The form field for a one-time code or a recovery code."""
 
     code: str = SpeechBenchSetup(default="", max_length=40, repr=False)
 
 
 @router.get("/set-password")
 async def set_password_form() -> str:
-    """Where a person sets their first or next password."""
+    """The form on which a person sets their first or a new password."""
     return _set_password_page(TypedPassword(), "")
 
 
 @router.post("/set-password", response_model=None)
 async def set_password(request: Request, ctx: ContextDep, sent: Annotated[TypedPassword, Form()]) -> Response:
-    """Sets it, then shows the form to sign in with; else says why not."""
+    """Sets the password and redirects to the sign-in form. On an error, shows the form with the reason."""
     refuse_other_origins(request)
     try:
         await set_password_with_code(ctx, PasswordRedemption.model_validate(sent.model_dump()))
@@ -67,13 +67,13 @@ async def set_password(request: Request, ctx: ContextDep, sent: Annotated[TypedP
 
 @router.get("/second-factor")
 async def second_factor_form() -> str:
-    """Where a person sets an authenticator up; whoever has one shows a code of it."""
+    """The form on which a person sets up an authenticator. If they have one already, they must enter a code of it."""
     return _second_factor_page("")
 
 
 @router.post("/second-factor", response_model=None)
 async def begin_second_factor(request: Request, ctx: ContextDep, sent: Annotated[TypedCode, Form()]) -> Response:
-    """Shows the new authenticator's address, and asks for a code of it."""
+    """Shows the key of the new authenticator and asks for a code of it."""
     refuse_other_origins(request)
     try:
         enrolled = await enrol_second_factor(ctx, await _signed_in(request, ctx), sent.code or None)
@@ -84,7 +84,9 @@ async def begin_second_factor(request: Request, ctx: ContextDep, sent: Annotated
 
 @router.post("/second-factor/confirm", response_model=None)
 async def confirm(request: Request, ctx: ContextDep, sent: Annotated[TypedCode, Form()]) -> Response:
-    """Turns it on, shows the codes to recover with once, and gives the browser a token that opens everything."""
+    """Turns the second factor on, shows the recovery codes once, and sets new tokens with all permissions in the
+    cookies.
+    """
     refuse_other_origins(request)
     try:
         person = await _signed_in(request, ctx)
@@ -100,7 +102,7 @@ async def confirm(request: Request, ctx: ContextDep, sent: Annotated[TypedCode, 
 
 
 async def _signed_in(request: Request, ctx: AppContext) -> Actor:
-    """Whose browser it is; raises `unauthenticated`."""
+    """Returns the actor of the browser's cookie; raises `unauthenticated`."""
     person = ctx.verifier.verify(read_cookie(request, ctx.settings, COOKIE))
     async with ctx.database.acting_as(person) as conn:
         await refuse_inactive(conn, person)
@@ -117,18 +119,16 @@ def _set_password_page(typed: TypedPassword, problem: str) -> str:
             Field("new_password", "New password, of 12 characters or more", "new-password", kind="password"),
         ),
     )  # fmt: skip
-    advice = "<p>Three or four words that have nothing to do with each other, or with you, make a good password.</p>\n"
+    advice = "<p>A good password is three or four words that are not related to each other or to you.</p>\n"
     return page("Set your password: WriteCareConnect", f"<h1>Set your password</h1>\n{advice}{form}")
 
 
 def _second_factor_page(problem: str) -> str:
     advice = (
-        "<p>With an authenticator on your telephone nobody signs in as you with your password alone. You need an app "
-        "that makes one-time codes.</p>\n"
+        "<p>With an authenticator on your telephone, nobody can sign in as you with only your password. You need an "
+        "app that makes one-time codes.</p>\n"
     )
-    code = Field(
-        "code", "A code of the authenticator that you have now, if you have one", "one-time-code", needed=False
-    )
+    code = Field("code", "A code of your present authenticator, if you have one", "one-time-code", needed=False)
     form = form_of("/second-factor", "Set up", problem, (code,))
     return page("Second factor: WriteCareConnect", f"<h1>Second factor</h1>\n{advice}{form}")
 
@@ -144,9 +144,9 @@ def _confirm_page(address: str, problem: str) -> str:
 def _recovery_page(codes: tuple[str, ...]) -> str:
     listed = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in codes)
     advice = (
-        "<p>Your second factor is on. If you lose it, each of these codes is good once in its place. Keep them.</p>"
+        "<p>Your second factor is on. If you lose it, use one of these codes instead; each works once. Keep them.</p>"
     )
     return page(
         "Second factor: WriteCareConnect",
-        f'<h1>Second factor</h1>\n{advice}\n<ul>\n{listed}\n</ul>\n<p><a href="/">Go on</a></p>',
+        f'<h1>Second factor</h1>\n{advice}\n<ul>\n{listed}\n</ul>\n<p><a href="/">Continue</a></p>',
     )

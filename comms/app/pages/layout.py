@@ -1,6 +1,6 @@
-"""How the pages for people look, and the two that are the same for everybody: what this is, what can be asked.
+"""The layout of the HTML pages, and the pages that are the same for everybody: visitor page, sign-in form, API page.
 
-Plain HTML without scripts: nothing is fetched from anywhere else, and a screen reader gets it whole.
+Plain HTML without scripts. The pages load nothing from other addresses, and a screen reader can read all of them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -56,17 +56,17 @@ _PAGE: Final = """\
 """
 _VISITOR: Final = """\
 <h1>WriteCareConnect</h1>
-<p>Care conversations, recorded with a lawful ground, read for safeguarding concerns, and put before a person who
-decides.</p>
+<p>Records care conversations on a lawful basis, analyses them for safeguarding concerns, and shows the concerns to a
+person who decides.</p>
 <h2>Signing in</h2>
-<p>You are not signed in. <a href="/sign-in">Sign in</a> with your account; whoever runs this installation gives you
+<p>You are not signed in. <a href="/sign-in">Sign in</a> with your account; the operator of this installation gives you
 one. Programs send their token with each request, in the header <code>Authorization: Bearer …</code>; the page that
-lists what can be asked says how a token is come by.</p>
+API documentation says how to get a token.</p>
 <p>If somebody sent you a link to a call, you need no account: open that link.</p>
-<h2>For programs, and those who run them</h2>
+<h2>For developers</h2>
 <ul>
-<li><a href="/docs">What can be asked here</a></li>
-<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>
+<li><a href="/docs">API documentation</a></li>
+<li><a href="/openapi.json">OpenAPI document</a> (JSON)</li>
 </ul>"""
 
 
@@ -77,24 +77,26 @@ _FIELD: Final = """\
 
 
 class Page(HTMLResponse):
-    """A page for people, with the policy that its style sheet and its forms need."""
+    """An HTML page with the Content-Security-Policy that its style sheet and its forms need."""
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         super().init_headers({"Content-Security-Policy": POLICY, **(headers or {})})
 
 
 def page(title: str, body: str) -> str:
-    """A whole page around `body`, which is HTML already: whatever somebody wrote is escaped in it."""
+    """Returns a whole page around `body`. `body` is HTML already: the caller has escaped all user text in it."""
     return _PAGE.format(title=escape(title), style=_STYLE, body=body)
 
 
 def visitor_page() -> str:
-    """For whoever is not signed in: what this is, and how to come in."""
+    """The page for visitors who are not signed in: what the platform is and how to sign in."""
     return page("WriteCareConnect", _VISITOR)
 
 
 def sign_in_page(*, single_sign_on: bool, tenant: str = "", user: str = "", problem: str = "") -> str:
-    """The form of a local account, with what went wrong at the last try; the way to the provider, if there is one."""
+    """The sign-in form of local accounts. `problem`: the error of the last attempt. `single_sign_on`: adds a link to
+    the identity provider.
+    """
     elsewhere = '<p>Or <a href="/api/auth/oidc/start">sign in with your organisation\'s account</a>.</p>\n'
     form = form_of(
         "/sign-in", "Sign in", problem,
@@ -111,7 +113,7 @@ def sign_in_page(*, single_sign_on: bool, tenant: str = "", user: str = "", prob
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a form; `fill` is what browsers and password managers may fill in."""
+    """A field of a form. `fill`: its `autocomplete` value, for browsers and password managers."""
 
     name: str
     label: str
@@ -122,7 +124,7 @@ class Field:
 
 
 def form_of(action: str, button: str, problem: str, fields: Iterable[Field]) -> str:
-    """A form of one column, with what went wrong at the last try above it."""
+    """A form with one column. `problem`, the error of the last attempt, is shown above it."""
     alert = f'<p class="notice" role="alert" id="problem">{escape(problem)}</p>\n' if problem else ""
     lines = "".join(
         _FIELD.format(
@@ -135,7 +137,7 @@ def form_of(action: str, button: str, problem: str, fields: Iterable[Field]) -> 
 
 
 def api_page(document: dict[str, Any]) -> str:
-    """The OpenAPI document for people."""
+    """Renders the OpenAPI document as HTML."""
     return page("WriteCareConnect: the API", _described(document))
 
 
@@ -150,7 +152,7 @@ def _described(document: dict[str, Any]) -> str:
     parts = [f"<h2>{escape(tag.capitalize())}</h2>\n" + "\n".join(found) for tag, found in sections.items()]
     info = "".join(f"<p>{escape(part)}</p>" for part in document["info"]["description"].split("\n\n"))
     return (
-        f'<h1>The API</h1>\n{info}\n<p>Shapes of bodies and answers: <a href="/openapi.json">openapi.json</a>.</p>\n'
+        f'<h1>The API</h1>\n{info}\n<p>Schemas of bodies and responses: <a href="/openapi.json">openapi.json</a>.</p>\n'
         + "\n".join(parts)
     )
 

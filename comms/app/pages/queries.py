@@ -1,6 +1,6 @@
-"""What the first page says of whoever is signed in: themselves, and what they may see of their tenant, counted.
+"""Reads the content of the start page: the signed-in user, and counts of what they may see in their tenant.
 
-The counts are row-level security's: nobody is told how many there are of what they may not see.
+Row-level security limits the counts: they include only rows that the user may see.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,9 @@ _OPEN_ALERTS: Final = "alerts where state in ('new', 'claimed', 'escalated')"
 
 
 class Welcome(Record):
-    """Who is signed in, what they may do, and what their tenant holds; None where their role is not shown it."""
+    """The signed-in user, their permissions, and what their tenant contains. A count is None if their role may not see
+    it.
+    """
 
     display_name: str = Field(repr=False)
     tenant_name: str | None = Field(repr=False)
@@ -41,16 +43,16 @@ class Welcome(Record):
     recordings: int | None
     open_alerts: int | None
     broken_glass: tuple[BrokenGlass, ...] = Field(repr=False)
-    own_changes: tuple[AccountChange, ...]  # what others did to this person's accounts lately
-    waiting_changes: tuple[AccountChange, ...]  # that want a second person, to those who may be it
+    own_changes: tuple[AccountChange, ...]  # recent changes to this account by other people
+    waiting_changes: tuple[AccountChange, ...]  # changes that this user may approve as the second person
     second_factor_due: bool
-    proposed_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # they wait for a second person
-    decided_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # of late
-    names: dict[UUID, str] = Field(repr=False)  # of the people in these
+    proposed_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # proposals that wait for a second person
+    decided_subjects: tuple[SubjectDecision, ...] = Field(repr=False)  # recent decisions
+    names: dict[UUID, str] = Field(repr=False)  # names of the people in the fields above
 
 
 async def read_welcome(conn: Connection, actor: Actor) -> Welcome:
-    """What `actor` is shown first; raises `invalid` for a role that is none."""
+    """Reads the start page of `actor`; raises `invalid` for an unknown role."""
     role = known_role(actor.role)
     may = {name for name, holders in PERMISSIONS.items() if role in holders}
     may &= may if actor.scopes is None else actor.scopes

@@ -1,4 +1,4 @@
-"""The pages for people at this address: who they are and what their tenant holds, and what can be asked here."""
+"""The HTML pages: start page, sign-in, sign-out, API documentation."""
 
 from contextlib import suppress
 from typing import Annotated, Final
@@ -22,12 +22,12 @@ from models.contract.errors import Kind, WriteCareError
 
 router = APIRouter(include_in_schema=False, default_response_class=Page, dependencies=[RATE_LIMIT_BY_ADDRESS])
 
-COOKIE: Final = "wcc_access"  # a browser's access token, where it keeps one
+COOKIE: Final = "wcc_access"  # the cookie that holds a browser's access token
 
 
 @router.get("/")
 async def front_page(request: Request, ctx: ContextDep, authorization: Annotated[str | None, Header()] = None) -> str:
-    """Who you are and what your tenant holds; for others: what this is and how to come in."""
+    """The start page of the signed-in user; for others, the visitor page."""
     token = bearer_of(authorization) or read_cookie(request, ctx.settings, COOKIE)
     if token is None:
         return visitor_page()
@@ -44,7 +44,7 @@ async def front_page(request: Request, ctx: ContextDep, authorization: Annotated
 
 @router.get("/sign-in")
 async def sign_in_form(ctx: ContextDep) -> str:
-    """Where a person with an account comes in by browser."""
+    """The form on which a person with a local account signs in."""
     return sign_in_page(single_sign_on=ctx.settings.oidc_issuer is not None)
 
 
@@ -55,7 +55,7 @@ async def sign_in_by_form(
     origin: Annotated[RequestOrigin, Depends(origin_of)],
     sent: Annotated[Credentials, Form()],
 ) -> Response:
-    """Lets the person in, and keeps their tokens in cookies that no script can read; else says why, on the form."""
+    """Signs the person in and sets their tokens in HttpOnly cookies. On an error, shows the form with the reason."""
     refuse_other_origins(request)
     try:
         credentials = sent.model_copy(update={"code": sent.code or None})
@@ -73,9 +73,9 @@ async def sign_in_by_form(
 
 @router.post("/sign-out", response_model=None)
 async def sign_out_by_form(request: Request, ctx: ContextDep) -> Response:
-    """Ends the browser's sign-in, and forgets its cookies."""
+    """Ends the sign-in of the browser and deletes its cookies."""
     refuse_other_origins(request)
-    with suppress(WriteCareError):  # it has ended already: what is left is to forget it
+    with suppress(WriteCareError):  # the sign-in has ended already: only the cookies are left
         actor = ctx.verifier.verify(read_cookie(request, ctx.settings, COOKIE))
         async with ctx.database.acting_as(actor) as conn:
             if actor.sign_in_id is not None:
@@ -88,5 +88,5 @@ async def sign_out_by_form(request: Request, ctx: ContextDep) -> Response:
 
 @router.get("/docs")
 async def docs_page(request: Request) -> str:
-    """The OpenAPI document as a page."""
+    """The OpenAPI document as an HTML page."""
     return api_page(request.app.openapi())

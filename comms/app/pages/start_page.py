@@ -1,4 +1,4 @@
-"""The first page of somebody who is signed in, in plain words."""
+"""Renders the start page of a signed-in user."""
 
 from collections.abc import Iterable
 from html import escape
@@ -32,46 +32,46 @@ _WORDS: Final[dict[RolePermission, str]] = {
     "recordings.read": "see which recordings there are",
     "recordings.make": "record, with everybody's lawful permission",
     "recordings.listen": "listen to recordings",
-    "recordings.requeue": "have a recording read again",
+    "recordings.requeue": "have a recording analysed again",
     "recordings.delete": "erase recordings",
     "transcripts.read": "read transcripts",
     "analyses.read": "read what the models make of a conversation",
-    "grounds.read": "see on what lawful ground words are kept",
-    "grounds.decide": "decide on that lawful ground",
+    "grounds.read": "see the lawful basis of each processing",
+    "grounds.decide": "decide on the lawful basis",
     "consent.read": "see what people consented to",
-    "consent.record": "record people's consent and their no",
+    "consent.record": "record that people give or refuse consent",
     "consent.audit": "read the history of consent",
     "alerts.read": "see safeguarding alerts",
     "alerts.decide": "decide on safeguarding alerts",
     "alerts.oversee": "confirm, as a second person, from whom an alert is withheld",
-    "patterns.read": "see how talk and concerns develop",
-    "models.use": "ask the models directly",
+    "patterns.read": "see statistics of messages and concerns",
+    "models.use": "use the models directly",
     "audit.read": "read who did what",
-    "webhooks.read": "see where events are sent",
+    "webhooks.read": "see the webhooks and where they send events",
     "webhooks.manage": "decide where events are sent",
     "conversations.read": "take part in conversations",
-    "conversations.write": "begin conversations, bring people in and see them out",
+    "conversations.write": "begin conversations, add and remove members",
     "messages.read": "read messages of your conversations",
     "messages.write": "write messages",
-    "glass.break": "break the glass in an emergency, with a reason that somebody will ask about",
-    "glass.watch": "see who broke the glass, and acknowledge it",
-    "retention.read": "see how long things are kept, and what is held for a case",
-    "retention.decide": "decide how long things are kept",
-    "retention.hold": "hold what a case needs, and let it go",
-    "operations.read": "see how the installation is: its health and its measurements",
+    "glass.break": "use break-glass access in an emergency; you must give a reason, and somebody will review it",
+    "glass.watch": "see and acknowledge break-glass access",
+    "retention.read": "see retention periods and what is held for a case",
+    "retention.decide": "decide on retention periods",
+    "retention.hold": "hold data for a case, and release it",
+    "operations.read": "see the health and the metrics of the installation",
 }
 _OWN: Final = "see and change your own consent"
 _GUEST: Final = "take part in the one call that you were invited to"
 _LINKS: Final = (
-    '<ul>\n<li><a href="/docs">What can be asked here</a>, the API\'s documentation</li>\n'
-    '<li><a href="/openapi.json">The same for programs</a> (OpenAPI)</li>\n</ul>'
+    '<ul>\n<li><a href="/docs">API documentation</a></li>\n'
+    '<li><a href="/openapi.json">OpenAPI document</a> (JSON)</li>\n</ul>'
 )
 _FOOTER: Final = (
     '\n<form method="post" action="/sign-out"><p><button>Sign out</button></p></form>'
-    "\n<footer><p>Software raises concerns here; people decide. What you open is kept in a log of acts.</p></footer>"
+    "\n<footer><p>Software raises concerns; people decide. The audit log records what you open.</p></footer>"
 )
 _CHANGES: Final[dict[ChangeKind, str]] = {
-    "account": "Account", "role": "Role", "password": "New password", "second_factor": "Second factor taken off",
+    "account": "Account", "role": "Role", "password": "New password", "second_factor": "Second factor removed",
     "person": "Accounts joined",
 }  # fmt: skip
 _KINDS: Final = {"care_context": "care context of session", "alert": "alert"}
@@ -82,7 +82,7 @@ _STATUSES: Final = ("scheduled", "active", "ended", "cancelled")
 
 
 def welcome_page(welcome: Welcome) -> str:
-    """The page, with everything that somebody wrote escaped."""
+    """Renders the page and escapes all user text."""
     tenant = "" if welcome.tenant_name is None else f", {escape(welcome.tenant_name)}"
     may = [_WORDS.get(name, name) for name in welcome.permissions] if welcome.guest_of is None else [_GUEST]
     parts = [
@@ -96,13 +96,13 @@ def welcome_page(welcome: Welcome) -> str:
         _decisions(welcome),
         _section("holds", _holds_title(welcome), _described(_holdings(welcome))),
         _section("may", "What you may do", _listed([*may, _OWN], ' class="columns"')),
-        _section("more", "For programs, and those who write them", _LINKS),
+        _section("more", "For developers", _LINKS),
     ]
     return page("WriteCareConnect", "\n".join(part for part in parts if part) + _FOOTER)
 
 
 def _holds_title(welcome: Welcome) -> str:
-    return "Your call" if welcome.guest_of is not None else "What there is, as far as you may see"
+    return "Your call" if welcome.guest_of is not None else "What you may see"
 
 
 def _holdings(welcome: Welcome) -> Iterable[tuple[str, str]]:
@@ -128,7 +128,7 @@ def _notices(welcome: Welcome) -> str:
     ]
     return (
         '<section class="notice" aria-labelledby="glass">\n<h2 id="glass">The glass was broken</h2>\n'
-        f"<p>Nobody has answered for this yet.</p>\n{_listed(lines)}\n</section>"
+        f"<p>Nobody has acknowledged this yet.</p>\n{_listed(lines)}\n</section>"
     )
 
 
@@ -175,7 +175,7 @@ def _changed(welcome: Welcome, change: AccountChange) -> str:
 
 
 def _name(welcome: Welcome, person: UUID | None) -> str:
-    return "whoever runs this installation" if person is None else escape(welcome.names.get(person, "somebody"))
+    return "the operator of this installation" if person is None else escape(welcome.names.get(person, "somebody"))
 
 
 def _proposals(welcome: Welcome) -> str:
@@ -189,7 +189,8 @@ def _proposals(welcome: Welcome) -> str:
     ]
     return (
         '<section class="notice" aria-labelledby="proposed">\n<h2 id="proposed">A second person is needed</h2>\n'
-        f"<p>Few people would be left who are able to read these alerts.</p>\n{_listed(lines)}\n</section>"
+        "<p>A second person must confirm them, because few people would be left who can read these alerts.</p>\n"
+        f"{_listed(lines)}\n</section>"
     )
 
 

@@ -1,7 +1,7 @@
-"""Guests: people from outside who come to one session by a signed link, without an account.
+"""Guests: people without an account who join one session by a signed link.
 
-The link is good until it expires or its row here is taken back; whoever enters by it becomes, once, a person with the
-role `external` (under the invitation's own id) and a participant, and is signed in to that session alone.
+The link is valid until it expires or its invitation is revoked. The first use creates a user with the role `external`
+(with the id of the invitation) and a participant. Each use opens a sign-in that is limited to that session.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ _LONGEST_SIGN_IN_SECONDS: Final = 12 * 3600.0
 
 
 class NewInvitation(Record):
-    """Whom to let into the session, and until when."""
+    """Whom to invite to the session, and until when the link is valid."""
 
     display_name: Name = Field(min_length=1, max_length=255, repr=False)
     participant_type: Literal["family", "professional", "guest"]
@@ -36,7 +36,7 @@ class NewInvitation(Record):
 
 
 class Invitation(NewInvitation):
-    """An invitation to a session; `entered_at`: the first time that somebody came by its link."""
+    """An invitation to a session; `entered_at` is the first use of its link."""
 
     display_name: str = Field(repr=False)
     email: str | None = Field(repr=False)
@@ -55,15 +55,15 @@ _COLUMNS: Final = (
 
 
 async def invite(conn: Connection, actor: Actor, session_id: UUID, new: NewInvitation) -> Invitation:
-    """Makes an invitation.
+    """Creates an invitation.
 
     Raises `missing`, `refused` (`care-context-withheld`), `invalid` (`expiry-invalid`), a conflict (`session-status`).
     """
     now = datetime.now(UTC)
     if not now < new.expires_at <= now + _LONGEST_INVITATION:
-        raise invalid("expiry-invalid", f"An invitation lasts at most {_LONGEST_INVITATION.days} days, from now.")
+        raise invalid("expiry-invalid", f"`expires_at` must be in the next {_LONGEST_INVITATION.days} days.")
     session = await lock_session(conn, session_id)
-    require_context_visible(session)  # a guest takes part, and so knows
+    require_context_visible(session)  # a guest becomes a participant, who may see the context
     if session.status in ("ended", "cancelled"):
         raise conflict("session-status", f"The session is {session.status}: nobody can be invited.")
     made = await conn.execute(
@@ -82,7 +82,7 @@ async def invite(conn: Connection, actor: Actor, session_id: UUID, new: NewInvit
 async def list_invitations(
     conn: Connection, actor: Actor, session_id: UUID, *, before: UUID, limit: int
 ) -> list[Invitation]:
-    """The session's invitations, newest first, from before the id; without their links, which are shown once.
+    """Lists the invitations of the session with an id before `before`, newest first; without their links.
 
     Raises `missing` (session).
     """
@@ -96,11 +96,11 @@ async def list_invitations(
 
 
 async def revoke(conn: Connection, actor: Actor, session_id: UUID, invitation_id: UUID) -> None:
-    """Takes an invitation back: its link opens nothing more, and whoever came by it is out of the session.
+    """Revokes an invitation: its link stops working, and the guest who used it is removed and signed out.
 
-    Raises `missing`; taking back twice is no error.
+    Raises `missing`; revoking twice is no error.
     """
-    await lock_session(conn, session_id)  # as everybody who comes or goes, before the invitation's own row
+    await lock_session(conn, session_id)  # the same lock order as `enter`: session, then invitation
     found = await conn.execute(
         "select entered_at, revoked_at from session_invitations where id = %s and session_id = %s for no key update",
         (invitation_id, session_id),
@@ -118,10 +118,10 @@ async def revoke(conn: Connection, actor: Actor, session_id: UUID, invitation_id
 
 
 async def enter(conn: Connection, tenant_id: UUID, invitation_id: UUID) -> tuple[Actor, int]:
-    """The guest, signed in to the one session, and for how many seconds; `conn` acts as the door for them.
+    """Signs the guest in to the session; returns the actor and the lifetime in seconds.
 
-    Raises `unauthenticated` (`invitation-invalid`) for an invitation that is not good (any more) and a conflict
-    (`session-status`) where the session was over before they first came.
+    `conn` must act as the system actor. Raises `unauthenticated` (`invitation-invalid`) if the invitation is invalid,
+    revoked or has expired, and a conflict (`session-status`) if the session was over before the first use.
     """
     session_id = await _session_of(conn, invitation_id)
     await lock_session(conn, session_id)

@@ -1,4 +1,4 @@
-"""Guests over HTTP: invited by staff, let in by their link."""
+"""Routes of guests: staff invite them, and they sign in with their link."""
 
 from typing import Annotated
 from uuid import UUID
@@ -20,19 +20,19 @@ InviteAccess = Annotated[AuthorisedRequest, authorised_for("sessions.write")]
 
 
 class SignedInvitation(Invitation):
-    """An invitation with the signed part of its link, which no other answer shows."""
+    """An invitation with the signed part of its link, which no other response contains."""
 
     invitation: str = Field(repr=False)
 
 
 class Entering(Record):
-    """What a guest brings: the signed part of their link."""
+    """The signed part of the link of a guest."""
 
     invitation: str = Field(max_length=4096, repr=False)
 
 
 class GuestToken(Record):
-    """A token that opens the one session, for so many seconds; entering again gives another."""
+    """An access token for one session, valid for `expires_in` seconds; the link gives a new one at each use."""
 
     access_token: str = Field(repr=False)
     expires_in: int
@@ -44,7 +44,7 @@ class GuestToken(Record):
 async def invite(
     session_id: UUID, new: NewInvitation, authorised: InviteAccess, response: Response
 ) -> SignedInvitation:
-    """Invites somebody without an account to this session alone; the signed link is in this answer and in no other."""
+    """Invites a person without an account, only to this session; only this response contains the signed link."""
     made = await queries.invite(authorised.conn, authorised.actor, session_id, new)
     response.headers["Location"] = f"/api/sessions/{session_id}/invitations"
     signed = authorised.ctx.issuer.sign_invitation(authorised.actor.tenant_id, made.id, session_id, made.expires_at)
@@ -55,7 +55,7 @@ async def invite(
 async def list_invitations(
     session_id: UUID, authorised: InviteAccess, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Invitation]:
-    """Who was invited to the session by link, newest first."""
+    """Lists the invitations to the session, newest first."""
     found = await queries.list_invitations(
         authorised.conn, authorised.actor, session_id, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -64,21 +64,21 @@ async def list_invitations(
 
 @router.delete("/sessions/{session_id}/invitations/{invitation_id}", status_code=204)
 async def revoke(session_id: UUID, invitation_id: UUID, authorised: InviteAccess) -> None:
-    """Takes the link back; a guest who is in by it is out at once."""
+    """Revokes the link; a guest who used it is removed from the session at once."""
     await queries.revoke(authorised.conn, authorised.actor, session_id, invitation_id)
 
 
-# without a transaction of a request that is signed in, so no key for one effect; entering twice does no harm
+# A separate router without idempotency keys: these requests have no signed-in actor, and repeating them does no harm.
 public_router = APIRouter(prefix="/api/guests", tags=["guests"])
 
 
 @public_router.post("/enter", dependencies=[RATE_LIMIT_BY_ADDRESS])
 async def enter(entering: Entering, ctx: ContextDep) -> GuestToken:
-    """Lets a guest in by their link, without an account: a token for that session, their socket, their own consent."""
+    """Signs a guest in with their link: returns a token for that session, its WebSocket and their own consent."""
     tenant_id, invitation_id = ctx.verifier.verify_invitation(entering.invitation)
     async with ctx.database.acting_as(system_actor(tenant_id, invitation_id)) as conn:
         guest, seconds = await queries.enter(conn, tenant_id, invitation_id)
-    assert guest.session_id is not None, "a guest has a session"
+    assert guest.session_id is not None, "a guest must have a session"
     return GuestToken(
         access_token=ctx.issuer.sign(guest, seconds), expires_in=seconds,
         session_id=guest.session_id, user_id=guest.user_id,

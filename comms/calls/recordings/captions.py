@@ -1,4 +1,4 @@
-"""A transcript as text for people and players: SubRip, WebVTT, plain. Pure: a transcript in, text out."""
+"""Renders a transcript as SubRip, WebVTT or plain text, without side effects."""
 
 from collections.abc import Callable
 from html import escape
@@ -14,12 +14,12 @@ _UNKNOWN: Final = "Unknown speaker"
 
 
 def render(transcript: Transcript, format: CaptionFormat) -> str:
-    """The utterances in their order, each with its speaker and times."""
+    """Returns the utterances in time order, each with its speaker and times."""
     return _RENDERERS[format](transcript)
 
 
 def _lines(transcript: Transcript) -> list[tuple[float, float, str, str]]:
-    """Start, end, speaker and words in order of time; of speech that was not understood the reason in brackets."""
+    """Returns start, end, speaker and text, sorted by time; in brackets, the reason why speech was not understood."""
     said = [(one.start_seconds, one.end_seconds, one.speaker or _UNKNOWN, one.text) for one in transcript.utterances]
     said += [
         (one.start_seconds, one.end_seconds, _UNKNOWN, f"[not understood: {one.reason.replace('_', ' ')}]")
@@ -56,7 +56,7 @@ _RENDERERS: Final[dict[CaptionFormat, Callable[[Transcript], str]]] = {"srt": _s
 
 
 def _clock(seconds: float, point: str) -> str:
-    """hh:mm:ss and milliseconds after the point."""
+    """Formats as hh:mm:ss and milliseconds, with `point` between them."""
     milliseconds = round(seconds * 1000)
     minutes, rest = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"

@@ -1,4 +1,4 @@
-"""Whether a session has a recording of the same files already: the one that is there is offered, none is made twice."""
+"""Finds a recording of the same files in a session, so that no second one is stored by mistake."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,20 +11,22 @@ from models.contract.errors import Kind, WriteCareError
 
 
 class DuplicateRecording(WriteCareError):
-    """The session has a recording of the same files, which the sender may see."""
+    """The session already has a recording of the same files, and the sender may see it."""
 
     def __init__(self, recording_id: UUID) -> None:
         super().__init__(
             Kind.CONFLICT,
             "recording-already-there",
-            f"The session has a recording of these files already, {recording_id}: use that one, or send "
+            f"The session already has a recording of these files, {recording_id}: use that one, or send "
             "`duplicate=keep` with the form.",
         )
         self.recording_id = recording_id
 
 
 def content_digest_of(session_id: UUID, upload: Upload, owners: Sequence[SessionParticipant | None]) -> bytes:
-    """The same for the same files of the same people in this session, in whatever order they are sent."""
+    """Returns one digest for the files, their participants and the session. It does not depend on the order of the
+    files.
+    """
     tracks = sorted(
         (str(owner.id) if owner is not None else "", digest)
         for owner, digest in zip(owners, upload.digests, strict=True)
@@ -33,12 +35,15 @@ def content_digest_of(session_id: UUID, upload: Upload, owners: Sequence[Session
 
 
 async def refuse_duplicate(conn: Connection, actor: Actor, session_id: UUID, content_digest: bytes) -> None:
-    """Raises `DuplicateRecording`; the session's uploads of the same content wait here for one another until their ends."""
+    """Raises `DuplicateRecording` if the session has a recording with this digest.
+
+    Takes an advisory lock until the transaction ends: uploads of the same content to a session run one after the other.
+    """
     await conn.execute(
         "select pg_advisory_xact_lock(hashtextextended(%s, 29))",
         (f"{actor.tenant_id}/{session_id}/{content_digest.hex()}",),
     )
-    # a statement of its own, after the lock: it sees what was committed before the lock was free
+    # a separate statement after the lock, so that it sees what the previous holder of the lock committed
     found = await conn.execute(
         "select id from recordings where session_id = %s and content_digest = %s order by id limit 1",
         (session_id, content_digest),

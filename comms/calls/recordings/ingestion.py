@@ -1,9 +1,9 @@
-"""A recording is taken in: may it be, is it sound, sealed into storage, and then all its rows at once.
+"""Ingests a recording: checks consent and audio, stores encrypted objects, then inserts all rows at once.
 
-Order matters. Consent is asked before anything is stored and again, locked, in the transaction that stores. Objects
-are written before that transaction, so a row never points at nothing; whatever fails deletes them again, and a
-process that dies in between leaves ciphertext whose key was never kept, which `comms/calls/recordings/sweep.py`
-removes.
+The order matters. Consent is checked before anything is stored, and again under lock in the transaction that inserts
+the rows. Objects are written before that transaction, so that a row never refers to a missing object. A failure deletes
+them again. If the process dies in between, ciphertext remains whose key was never stored;
+`comms/calls/recordings/sweep.py` deletes it.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ _log = structlog.get_logger(__name__)
 _MEDIA_TYPES: Final = {
     "wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg", "aac": "audio/aac",
     "mov": "audio/mp4", "matroska": "audio/webm",
-    "aiff": "audio/aiff", "caf": "audio/x-caf", "amr": "audio/amr",  # each the first name of its family
+    "aiff": "audio/aiff", "caf": "audio/x-caf", "amr": "audio/amr",  # the first name of each container family
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _InspectedFile:
-    """A file that has been found to hold sound, whom of (None where it is of everybody), and how it is to be read."""
+    """A file that contains audio, its participant (None if it has all voices), and how to read its channels."""
 
     file: BinaryIO = field(repr=False)
     info: AudioInfo
@@ -52,7 +52,7 @@ class _InspectedFile:
 
 
 async def start(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
-    """The session is being recorded from now on; everyone who is in it must permit that.
+    """Starts a recording of the session; everyone who is in it must permit that.
 
     Raises `missing`, `refused` (`consent-missing`), a conflict (`session-status`, `already-recording`).
     """
@@ -73,7 +73,7 @@ async def stop(
     upload: Upload,
     keyed_upload: KeyedUpload[Recording] = UNKEYED_UPLOAD,
 ) -> Recording:
-    """The running recording ends with these tracks; as `store_upload`, and a conflict (`not-recording`)."""
+    """Ends the running recording with these tracks. Raises as `store_upload`, and a conflict (`not-recording`)."""
     async with ctx.database.acting_as(actor) as conn:
         await keyed_upload.claim(conn, actor)
         await _session(conn, actor, session_id)
@@ -86,7 +86,7 @@ async def stop(
 async def discard(
     ctx: AppContext, actor: Actor, session_id: UUID, keyed_upload: KeyedUpload[Recording] = UNKEYED_UPLOAD
 ) -> Recording:
-    """The running recording ends without tracks; raises `missing`, a conflict (`not-recording`)."""
+    """Ends the running recording without tracks; raises `missing`, a conflict (`not-recording`)."""
     async with ctx.database.acting_as(actor) as conn:
         await keyed_upload.claim(conn, actor)
         await read_session(conn, actor, session_id)
@@ -102,11 +102,11 @@ async def store_upload(
     upload: Upload,
     keyed_upload: KeyedUpload[Recording] = UNKEYED_UPLOAD,
 ) -> Recording:
-    """Stores an uploaded recording of the session; it is read soon after.
+    """Stores an uploaded recording of the session; the worker processes it soon after.
 
-    Raises `missing`, `invalid` and `too_large` (the form, the audio), `refused` (`consent-missing`,
-    `no-lawful-basis`), `DuplicateRecording` and other conflicts, `unavailable` (storage); then database and storage are as
-    they were.
+    Raises `missing`, `invalid` and `too_large` (the form, the audio), `refused` (`consent-missing`, `no-lawful-basis`),
+    `DuplicateRecording` and other conflicts, `unavailable` (storage). After an error, database and storage are
+    unchanged.
     """
     return await _store_upload(
         ctx,
@@ -135,7 +135,7 @@ async def _store_upload(
         owners = owners_of(upload, session)
         await refuse_unless_permitted(conn, _audible_people(owners, session), "record")
         content_digest = content_digest_of(session_id, upload, owners)
-        if not (already_started or upload.keep_duplicate):  # before anything is decoded and stored, and again below
+        if not (already_started or upload.keep_duplicate):  # before decoding, and again below
             await refuse_duplicate(conn, actor, session_id, content_digest)
     sounds = await _inspected(ctx, actor, upload, owners)
     object_refs = [TrackObjectRef(actor.tenant_id, recording_id, uuid_utils.uuid7()) for _ in sounds]
@@ -148,11 +148,14 @@ async def _store_upload(
             if not (already_started or upload.keep_duplicate):
                 await refuse_duplicate(conn, actor, session_id, content_digest)
             if already_started and await queries.running_recording(conn, session_id) != recording_id:
-                raise conflict("not-recording", "Another recording of this session runs by now: upload this one.")
+                raise conflict(
+                    "not-recording",
+                    "Another recording has started: send this one with POST /api/recordings.",
+                )
             recording = await queries.keep(conn, actor, recording_id, session_id, tracks, content_digest=content_digest)
             await keyed_upload.keep(recording)
     except BaseException:
-        # even where the request was cancelled: ciphertext without a row is of no use to anybody
+        # shielded: also a cancelled request must delete ciphertext that has no row
         await asyncio.shield(_remove_unless_kept(ctx, actor, object_refs))
         raise
     ctx.metrics.recordings_taken.inc()
@@ -163,7 +166,7 @@ async def _store_upload(
 async def _session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
     session = await read_session(conn, actor, session_id)
     if session.status == "cancelled":
-        raise conflict("session-status", "The session was cancelled: there is nothing to record.")
+        raise conflict("session-status", "The session was cancelled and takes no recording: name another session.")
     if not session.participants:
         raise _no_participants(session_id)
     return session
@@ -171,20 +174,21 @@ async def _session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
 
 def _no_participants(session_id: UUID) -> WriteCareError:
     return conflict(
-        "session-without-participants", f"Say who takes part first: POST /api/sessions/{session_id}/participants."
+        "session-without-participants",
+        f"Add the participants of the session first: POST /api/sessions/{session_id}/participants.",
     )
 
 
 def owners_of(upload: Upload, session: Session) -> tuple[SessionParticipant | None, ...]:
-    """Whose each file is: None for a single one that nobody was named for. Raises `invalid`."""
+    """Returns the participant of each file; None for a single file without a named participant. Raises `invalid`."""
     if not upload.files:
-        raise invalid("upload-empty", "The form has no `file`: send each track as one.")
+        raise invalid("upload-empty", "The form has no `file`: send each track as a `file` field.")
     if not upload.participants and len(upload.files) == 1:
         return (None,)
     if upload.channels == "separate" and upload.participants:
         raise invalid(
             "channels-with-participants",
-            "A named participant's file is one track: name nobody where each channel of a file is a track.",
+            "The file of a named participant is one track: name no participant if each channel of a file is a track.",
         )
     if len(upload.participants) != len(upload.files):
         raise invalid(
@@ -195,9 +199,11 @@ def owners_of(upload: Upload, session: Session) -> tuple[SessionParticipant | No
     known = {key: participant for participant in session.participants for key in (participant.id, participant.user_id)}
     owners = [known.get(named) for named in upload.participants]
     if any(owner is None for owner in owners):
-        raise invalid("participant-unknown", "A named participant does not take part in this session: add them first.")
+        raise invalid("participant-unknown", "A named participant is not in this session: add them first.")
     if len({owner.id for owner in owners if owner is not None}) != len(owners):
-        raise invalid("participant-twice", "Each participant has one track: join the files of one person.")
+        raise invalid(
+            "participant-twice", "Each participant can have only one track: merge the files of one person into one."
+        )
     return tuple(owners)
 
 
@@ -206,7 +212,7 @@ def _user_ids(participants: Sequence[SessionParticipant]) -> tuple[UUID, ...]:
 
 
 def _audible_people(owners: Sequence[SessionParticipant | None], session: Session) -> tuple[UUID, ...]:
-    """Who can be heard: the tracks' owners, everybody who ever took part where a track is mixed."""
+    """Returns who can be heard: the owners of the tracks, or all who ever took part if a track is mixed."""
     named = [owner for owner in owners if owner is not None]
     return _user_ids(named if len(named) == len(owners) else session.participants)
 
@@ -214,7 +220,9 @@ def _audible_people(owners: Sequence[SessionParticipant | None], session: Sessio
 async def _inspected(
     ctx: AppContext, actor: Actor, upload: Upload, owners: Sequence[SessionParticipant | None]
 ) -> Sequence[_InspectedFile]:
-    """Each file decoded once, in a confined child process, and nothing kept; a person's own file is one track."""
+    """Decodes each file once, in a confined child process, and stores nothing. The file of a named participant is one
+    track.
+    """
     settings = ctx.settings
     sounds: list[_InspectedFile] = []
     for file, owner in zip(upload.files, owners, strict=True):
@@ -248,7 +256,10 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 async def _remove_unless_kept(ctx: AppContext, actor: Actor, object_refs: Sequence[TrackObjectRef]) -> None:
-    """A commit whose answer was lost may have kept the rows: they are asked. What fails here, the sweep does later."""
+    """Deletes the objects that have no row: a commit may have succeeded although its result was lost.
+
+    If this fails, the sweep deletes them later.
+    """
     written = [object_ref.object_key() for object_ref in object_refs]
     try:
         async with ctx.database.acting_as(actor) as conn:
@@ -257,4 +268,4 @@ async def _remove_unless_kept(ctx: AppContext, actor: Actor, object_refs: Sequen
             if object_key not in kept:
                 await ctx.objects.delete(object_key)
     except WriteCareError as error:
-        _log.warning("objects without a row are left to the sweep", problem=error.slug)
+        _log.warning("objects without a row remain until the next sweep", problem=error.slug)

@@ -1,4 +1,4 @@
-"""A stored track comes back: the whole, a range of its bytes for a player, or a file for the decoder."""
+"""Reads a stored track back: whole, as a byte range for a player, or as a file for the decoder."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,14 +16,16 @@ from models.contract.errors import missing
 
 @dataclass(frozen=True)
 class OpenedTrack:
-    """A track and the key to it; `read` needs no database any more."""
+    """A track with its key; `read` does not need the database."""
 
     track: Track
     object_ref: TrackObjectRef
     _key: bytes = field(repr=False)
 
     def read(self, ctx: AppContext, byte_range: ByteRange) -> AsyncIterator[bytes]:
-        """The plain bytes of the span, in pieces; raises a conflict (`recording-damaged`), `missing`, `unavailable`."""
+        """Returns the decrypted bytes of the range, in pieces; raises a conflict (`recording-damaged`), `missing`,
+        `unavailable`.
+        """
         stored = ctx.objects.get(self.object_ref.object_key(), sealed_range(self.track.size_bytes, byte_range))
         return unseal(stored, self._key, self.object_ref, self.track.size_bytes, byte_range)
 
@@ -31,7 +33,7 @@ class OpenedTrack:
 async def unlock_track(
     ctx: AppContext, conn: Connection, actor: Actor, recording: Recording, position: int
 ) -> OpenedTrack:
-    """The recording's track at the position; raises `missing` where there is none or it has been deleted."""
+    """Returns the track at the position with its key; raises `missing` if there is none or it has been deleted."""
     for track in recording.tracks:
         if track.position == position:
             object_ref, wrapped = await track_key(conn, actor, recording, track)
@@ -40,9 +42,9 @@ async def unlock_track(
 
 
 async def open_track(ctx: AppContext, actor: Actor, recording_id: UUID, position: int) -> BinaryIO:
-    """The track's plain bytes in a file without a name, at its beginning, for the decoder. The caller closes it.
+    """Writes the decrypted track to an unnamed temporary file for the decoder; the caller closes it.
 
-    Raises `missing`, a conflict (`recording-damaged`, `key-damaged`), `unavailable`.
+    The file is at its beginning. Raises `missing`, a conflict (`recording-damaged`, `key-damaged`), `unavailable`.
     """
     async with ctx.database.acting_as(actor) as conn:
         recording = await load_recording(conn, recording_id)

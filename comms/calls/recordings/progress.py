@@ -1,4 +1,4 @@
-"""How far the worker has come with a recording: said to whoever asks for what it has not made yet."""
+"""Stores and reads how far the worker has come with a recording."""
 
 from datetime import datetime
 from typing import Final, Literal, get_args
@@ -17,9 +17,10 @@ _ASK_AGAIN_SECONDS: Final = 5
 
 
 class Progress(Record):
-    """Where a recording stands. `stage`: what the worker does now; null while it waits for its turn, and at the end.
+    """How far the recording is processed. `stage`: what the worker does now; null while it waits for a worker, and at
+    the end.
 
-    `done` of `stages` are over; `since` is when this one began.
+    `done` of `stages` have ended; `since` is when this one began.
     """
 
     recording_status: RecordingStatus
@@ -27,11 +28,11 @@ class Progress(Record):
     since: datetime | None
     done: int = Field(ge=0)
     stages: int = len(STAGES)
-    parked_reason: str | None = Field(description="A problem's slug: what a person has to mend first.")
+    parked_reason: str | None = Field(description="The slug of a problem that a person has to correct first.")
 
 
 async def set_stage(database: Database, actor: Actor, recording_id: UUID, stage: Stage) -> None:
-    """For the worker: it begins this stage now. Its own transaction, so that whoever asks meanwhile sees it."""
+    """Stores that the worker begins this stage now, in a separate transaction, so that clients see it at once."""
     async with database.acting_as(actor) as conn:
         await conn.execute(
             "update recordings set stage = %s, stage_since = now() where id = %s and status = 'processing'",
@@ -40,7 +41,10 @@ async def set_stage(database: Database, actor: Actor, recording_id: UUID, stage:
 
 
 async def read_progress(conn: Connection, recording_id: UUID) -> Progress:
-    """Raises `missing`, also for whom the words of the recording are withheld from: they learn of no progress."""
+    """Returns the progress of the recording.
+
+    Raises `missing` if the recording does not exist, and also if its words are withheld from the actor.
+    """
     found = await conn.execute(
         "select status, stage, stage_since, parked_reason, "
         "app.answers_for_safeguarding() or app.may_hear(r.id) as may_hear, "
@@ -62,22 +66,24 @@ async def read_progress(conn: Connection, recording_id: UUID) -> Progress:
 
 
 def not_ready_problem(progress: Progress, what: Literal["transcript", "analysis"]) -> WriteCareError:
-    """Why there is no transcript or analysis of the recording, and what to do."""
+    """Returns the error that says why there is no transcript or analysis of the recording, and what to do."""
     match progress.recording_status:
         case "recording":
-            return conflict("recording-running", f"It is still being recorded: there is no {what} before that ends.")
+            return conflict(
+                "recording-running", f"The recording is still running: the {what} is made after it is stopped."
+            )
         case "processing":
-            now = f"it is at {progress.stage}" if progress.stage is not None else "it waits for its turn"
+            now = f"it is at {progress.stage}" if progress.stage is not None else "it waits for a worker"
             error = conflict(
                 f"{what}-in-progress",
-                f"The {what} is being made: {now}, {progress.done} of {progress.stages} stages are over. Ask again.",
+                f"The {what} is being made: {now}, {progress.done} of {progress.stages} stages are done. Ask again.",
             )
             error.retry_after_seconds = _ASK_AGAIN_SECONDS
             return error
         case "parked":
             return conflict(
                 "recording-parked",
-                f"There is no {what}: reading stopped ({progress.parked_reason}). Mend that, then "
+                f"There is no {what}: processing stopped ({progress.parked_reason}). Correct that, then "
                 "POST /api/recordings/{id}/transcribe.",
             )
         case _:

@@ -1,7 +1,7 @@
-"""Recordings and their tracks as rows: read, begun, taken in, parked, ready, deleted. Bytes: `comms/kernel/storage`.
+"""Reads and changes the rows of recordings and their tracks. The bytes are in `comms/kernel/storage`.
 
-recording → processing → ready, or parked (and processing again), or deleted. Every change raises the version under
-the row's lock; events about a recording are in the order of its versions.
+The states are recording → processing → ready, or parked (and processing again), or deleted. Every change raises the
+version under the lock of the row, so the events of a recording have the order of its versions.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ RecordingStatus = Literal["recording", "processing", "ready", "parked", "deleted
 
 
 class Track(Record):
-    """One file of a recording: of one participant (and their user), or of everybody where both are null."""
+    """One file of a recording: of one participant (and their user), or of everybody if both are null."""
 
     id: UUID
     position: int
@@ -35,20 +35,20 @@ class Track(Record):
     media_type: str
     size_bytes: int
     duration_seconds: float
-    channels: Channels = Field(description="How its channels are to be read. " + CHANNELS_HELP)
-    sound: Sound | None = Field(description="Its streams and channels, and what was found in them.")
+    channels: Channels = Field(description="How to read its channels. " + CHANNELS_HELP)
+    sound: Sound | None = Field(description="Its streams and channels, and what each contains.")
 
 
 class Recording(Record):
-    """A session's recording with its tracks; `duration_seconds` is the longest track's."""
+    """A recording of a session with its tracks; `duration_seconds` is that of the longest track."""
 
     id: UUID
     session_id: UUID
     status: RecordingStatus
-    parked_reason: str | None = Field(description="A problem's slug: why reading stopped.")
+    parked_reason: str | None = Field(description="The slug of the problem that stopped the processing.")
     duration_seconds: float | None
-    language: str | None = Field(description="As heard (ISO 639-1, und: not told); null before it is transcribed.")
-    not_understood: tuple[NotUnderstood, ...] = Field(description="Where a person must listen: no words are known.")
+    language: str | None = Field(description="The detected language (ISO 639-1, or und); null before transcription.")
+    not_understood: tuple[NotUnderstood, ...] = Field(description="Where a person must listen: the words are unknown.")
     tracks: tuple[Track, ...]
     started_by: UUID
     started_at: datetime
@@ -59,7 +59,7 @@ class Recording(Record):
 
 @dataclass(frozen=True)
 class SealedTrack:
-    """A track that has been written to storage, with what a row needs to say of it."""
+    """A track that has been written to encrypted storage, with the fields of its row."""
 
     object_ref: TrackObjectRef
     participant_id: UUID | None
@@ -87,12 +87,12 @@ _SELECT: Final = (
 
 
 async def load_recording(conn: Connection, recording_id: UUID) -> Recording:
-    """The recording with its tracks, whatever its status; raises `missing`."""
+    """Returns the recording with its tracks, in any status; raises `missing`."""
     return await _read(await conn.execute(f"{_SELECT} and r.id = %s", (recording_id,)))
 
 
 async def lock_recording(conn: Connection, recording_id: UUID) -> Recording:
-    """As `load_recording`, its row taken until the transaction ends."""
+    """As `load_recording`, and locks its row until the transaction ends."""
     return await _read(await conn.execute(f"{_SELECT} and r.id = %s for no key update of r", (recording_id,)))
 
 
@@ -112,7 +112,7 @@ async def list_recordings(
     before: UUID,
     limit: int,
 ) -> list[Recording]:
-    """Recordings, newest first, from before the id; narrowed by whatever is named."""
+    """Lists recordings with an id before `before`, newest first; each named filter applies."""
     narrowed = {
         "session": "r.session_id = %(session)s",
         "status": "r.status = %(status)s",
@@ -127,7 +127,7 @@ async def list_recordings(
 
 
 async def running_recording(conn: Connection, session_id: UUID) -> UUID:
-    """The session's recording that runs, its row taken; raises a conflict (`not-recording`)."""
+    """Returns the running recording of the session and locks its row; raises a conflict (`not-recording`)."""
     found = await conn.execute(
         "select id from recordings where session_id = %s and status = 'recording' for no key update", (session_id,)
     )
@@ -138,7 +138,10 @@ async def running_recording(conn: Connection, session_id: UUID) -> UUID:
 
 
 async def insert_running(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
-    """Notes that the session is being recorded from now on; raises a conflict (`already-recording`)."""
+    """Inserts a running recording of the session and emits `session.recording.started`.
+
+    Raises a conflict (`already-recording`).
+    """
     made = await conn.execute(
         "insert into recordings (tenant_id, session_id, status, started_by) values (%s, %s, 'recording', %s) "
         "on conflict (tenant_id, session_id) where status = 'recording' do nothing returning id",
@@ -146,7 +149,7 @@ async def insert_running(conn: Connection, actor: Actor, session_id: UUID) -> Re
     )
     row = await made.fetchone()
     if row is None:
-        raise conflict("already-recording", "This session is being recorded already: stop that recording first.")
+        raise conflict("already-recording", "A recording of this session is already running: stop it first.")
     recording_id: UUID = row["id"]
     await emit(
         conn, actor, "session.recording.started", aggregate=("recording", recording_id), version=1,
@@ -165,7 +168,7 @@ async def keep(
     *,
     content_digest: bytes,
 ) -> Recording:
-    """Rows for tracks that lie in storage; the recording is begun or new. Its event starts the durable job."""
+    """Inserts the rows of stored tracks; the recording may be running or new. Its event starts the durable job."""
     kept = await conn.execute(
         "insert into recordings (tenant_id, id, session_id, status, duration_seconds, started_by, completed_at, "
         "content_digest) values (%s, %s, %s, 'processing', %s, %s, now(), %s) on conflict (tenant_id, id) do update "
@@ -194,10 +197,12 @@ async def keep(
 
 
 async def requeue(conn: Connection, actor: Actor, recording_id: UUID) -> Recording:
-    """A parked recording is to be read once more; raises a conflict (`recording-not-parked`)."""
+    """Puts a parked recording back to processing; raises a conflict (`recording-not-parked`)."""
     recording = await lock_recording(conn, recording_id)
     if recording.status != "parked":
-        raise conflict("recording-not-parked", f"The recording is {recording.status}: only a parked one is read again.")
+        raise conflict(
+            "recording-not-parked", f"The recording is {recording.status}: only a parked one can be requeued."
+        )
     version = await _set_status(conn, recording_id, "processing")
     await _emit_stopped(conn, actor, recording_id, recording.session_id, version=version, tracks=len(recording.tracks))
     await record_act(conn, actor, "recording.requeued", ("recording", recording_id))
@@ -205,9 +210,9 @@ async def requeue(conn: Connection, actor: Actor, recording_id: UUID) -> Recordi
 
 
 async def park(conn: Connection, actor: Actor, recording_id: UUID, reason: str) -> None:
-    """Reading cannot go on until a person mends `reason` (a problem's slug) and asks for it again.
+    """Stops the processing until a person corrects `reason` (a problem slug) and requests it again.
 
-    A recording that is not being processed (deleted meanwhile, or ready) stays as it is.
+    A recording that is not in processing (deleted meanwhile, or ready) does not change.
     """
     recording = await lock_recording(conn, recording_id)
     if recording.status == "processing":
@@ -216,10 +221,13 @@ async def park(conn: Connection, actor: Actor, recording_id: UUID, reason: str) 
 
 
 async def mark_ready(conn: Connection, actor: Actor, recording_id: UUID) -> None:
-    """Transcript and analysis are there; tells of it. Raises a conflict where it is not being processed."""
+    """Marks the recording ready, when its transcript and analysis are stored, and emits `recording.processed`.
+
+    Raises a conflict if it is not in processing.
+    """
     recording = await lock_recording(conn, recording_id)
     if recording.status != "processing":
-        raise conflict("recording-not-processing", f"The recording is {recording.status}: nothing more is kept of it.")
+        raise conflict("recording-not-processing", f"The recording is {recording.status}: its results are not stored.")
     version = await _set_status(conn, recording_id, "ready")
     await emit(
         conn, actor, "recording.processed", aggregate=("recording", recording_id), version=version,
@@ -229,7 +237,7 @@ async def mark_ready(conn: Connection, actor: Actor, recording_id: UUID) -> None
 
 
 async def discard_running(conn: Connection, actor: Actor, session_id: UUID) -> Recording:
-    """Ends the session's running recording without tracks; raises a conflict (`not-recording`)."""
+    """Ends the running recording of the session without tracks; raises a conflict (`not-recording`)."""
     recording_id = await running_recording(conn, session_id)
     version = await _set_status(conn, recording_id, "deleted")
     await _emit_stopped(conn, actor, recording_id, session_id, version=version, tracks=0)
@@ -238,10 +246,10 @@ async def discard_running(conn: Connection, actor: Actor, session_id: UUID) -> R
 
 
 async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: int | None = None) -> tuple[str, ...]:
-    """Marks the recording deleted and forgets its tracks' keys: what is in storage can never be read again.
+    """Marks the recording deleted and deletes the keys of its tracks, so that nobody can decrypt the stored objects.
 
-    Returns the objects to be deleted after the commit; raises a conflict (`enquiry-live`) while an alert that
-    nobody has dismissed rests on it, and where the version is stale. Deleting twice is no error.
+    Returns the objects to delete after the commit. Raises a conflict (`enquiry-live`) while an alert that is not
+    dismissed cites the recording, and if the version is stale. Deleting twice is no error.
     """
     recording = await lock_recording(conn, recording_id)
     if recording.status == "deleted":
@@ -252,7 +260,8 @@ async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: in
     )
     if await alerts.fetchone() is not None:
         raise conflict(
-            "enquiry-live", "A safeguarding alert rests on this recording: it is kept until that is settled."
+            "enquiry-live",
+            "A safeguarding alert cites this recording: it can be deleted only after the alert is dismissed.",
         )
     await _set_status(conn, recording_id, "deleted")
     await conn.execute("update recording_tracks set wrapped_key = null where recording_id = %s", (recording_id,))
@@ -262,7 +271,7 @@ async def shred(conn: Connection, actor: Actor, recording_id: UUID, expected: in
 
 
 async def kept_objects(conn: Connection, object_keys: Sequence[str]) -> frozenset[str]:
-    """Those of the objects to which a track's row points."""
+    """Returns those of the objects that a track row refers to."""
     found = await conn.execute(
         "select object_key from recording_tracks where object_key = any(%s)", (list(object_keys),)
     )
@@ -277,7 +286,7 @@ async def _objects_of(conn: Connection, recording_id: UUID) -> tuple[str, ...]:
 async def track_key(
     conn: Connection, actor: Actor, recording: Recording, track: Track
 ) -> tuple[TrackObjectRef, WrappedKey]:
-    """What is needed to open a track; raises `missing` where the recording has been deleted."""
+    """Returns the storage reference and the wrapped key of a track; raises `missing` if the recording was deleted."""
     found = await conn.execute("select wrapped_key, key_id from recording_tracks where id = %s", (track.id,))
     row = one(await found.fetchone())
     if row["wrapped_key"] is None or recording.status == "deleted":
@@ -286,7 +295,7 @@ async def track_key(
 
 
 def deleted() -> WriteCareError:
-    """What is raised where something of a deleted recording is asked for."""
+    """Returns the error for a request that needs a deleted recording."""
     return missing("recording (it has been deleted)")
 
 

@@ -1,4 +1,4 @@
-"""Recordings over HTTP: taken in, started and stopped, heard, read, requeued, deleted."""
+"""Routes of recordings: upload, start, stop, download, transcript, analysis, requeue, delete."""
 
 import hashlib
 from collections.abc import Iterator
@@ -37,26 +37,30 @@ router = APIRouter(prefix="/api/recordings", tags=["recordings"], route_class=Pl
 RecordAccess = Annotated[Actor, actor_with("recordings.make")]
 ReadAccess = Annotated[AuthorisedRequest, authorised_for("recordings.read")]
 
-# The body is read as it streams (comms/web/multipart_forms.py), so its shape is written down here.
+# The body is parsed as it streams (comms/web/multipart_forms.py), so FastAPI does not know its schema.
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file"],
     "additionalProperties": False,
     "properties": {
-        "file": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One a track."},
+        "file": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "One file for each track.",
+        },
         "participant": {
             "type": "array",
             "items": {"type": "string", "format": "uuid"},
-            "description": "Whose track each file is (user id), in the files' order; none: one file of everybody.",
+            "description": "The user id for each file, in the order of the files; none: one file with all voices.",
         },
         "channels": {
             "type": "string",
             "enum": list(get_args(Channels)),
             "default": "auto",
             "description": (
-                "How the channels and streams of a file of everybody are read. "
+                "How to read the channels and streams of a file without a named participant. "
                 + CHANNELS_HELP
-                + " A named participant's file is always one track."
+                + " The file of a named participant is always one track."
             ),
         },
         "duplicate": {
@@ -71,7 +75,7 @@ _MAY_TAKE_FORM: Final = {"requestBody": {"required": False, "content": {"multipa
 
 
 class ConsentStatus(Record):
-    """What may be done with the words of everyone who takes part in the recorded session, now."""
+    """Which purposes each participant of the recorded session permits now."""
 
     recording_id: UUID
     permissions: tuple[Permission, ...]
@@ -81,9 +85,10 @@ class ConsentStatus(Record):
     "", status_code=201, response_model=Recording, openapi_extra=_TAKES_FORM, responses=problem_responses(413, 415)
 )
 async def upload_recording(session_id: UUID, request: Request, ctx: ContextDep, actor: RecordAccess) -> Response:
-    """Takes in a recording of a session: one file of everybody, or one a participant. It is transcribed and read soon.
+    """Stores a recording of a session: one file with all voices, or one for each participant. It is then transcribed
+    and assessed.
 
-    Where the session has a recording of the same files already, it is 409 `recording-already-there` with its
+    If the session already has a recording of the same files, the answer is 409 `recording-already-there` with its
     `Location`; `duplicate=keep` in the form stores it once more.
     """
     with _counted_refusals(ctx):
@@ -102,7 +107,7 @@ async def upload_recording(session_id: UUID, request: Request, ctx: ContextDep, 
 async def start_recording(
     session_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("recordings.make")], response: Response
 ) -> Recording:
-    """Notes that the session is recorded from now on; refused unless everyone in it permits that."""
+    """Starts a recording of the session; refused unless everyone in it permits that."""
     recording = await ingestion.start(authorised.conn, authorised.actor, session_id)
     response.headers["Location"] = f"/api/recordings/{recording.id}"
     set_etag(response, recording.version)
@@ -113,7 +118,7 @@ async def start_recording(
     "/stop/{session_id}", response_model=Recording, openapi_extra=_MAY_TAKE_FORM, responses=problem_responses(413)
 )
 async def stop_recording(session_id: UUID, request: Request, ctx: ContextDep, actor: RecordAccess) -> Response:
-    """Ends the running recording with the tracks that were recorded; without a form, it ends empty and deleted."""
+    """Ends the running recording with the tracks of the form; without a form, the recording is empty and deleted."""
     with _counted_refusals(ctx):
         if is_multipart(request):
             async with parse_upload(request, ctx.settings.data_dir) as upload:
@@ -135,7 +140,9 @@ async def list_recordings(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Recording]:
-    """Recordings, newest first; `understood=false`: those in which a person must listen for what was not understood."""
+    """Lists recordings, newest first; `understood=false`: only those in which a person must listen to a part that was
+    not understood.
+    """
     found = await queries.list_recordings(
         authorised.conn,
         session_id=session_id,
@@ -149,7 +156,7 @@ async def list_recordings(
 
 @router.get("/{recording_id}")
 async def read_recording(recording_id: UUID, authorised: ReadAccess, response: Response) -> Recording:
-    """One recording with its tracks; a deleted one is still known of."""
+    """Returns one recording with its tracks; also a deleted one."""
     recording = await queries.load_recording(authorised.conn, recording_id)
     set_etag(response, recording.version)
     return recording
@@ -169,9 +176,9 @@ async def download_track(
     recording_id: UUID,
     authorised: Annotated[AuthorisedRequest, authorised_for("recordings.listen")],
     asked: RangeDep,
-    track: Annotated[int, Query(ge=0, description="The track's position.")] = 0,
+    track: Annotated[int, Query(ge=0, description="The position of the track.")] = 0,
 ) -> Response:
-    """The sound of a track as it was sent in, whole or in ranges; who hears it is logged."""
+    """Returns the audio of a track as it was uploaded, whole or in ranges. The access is recorded in the audit log."""
     recording = await queries.load_recording(authorised.conn, recording_id)
     opened = await unlock_track(authorised.ctx, authorised.conn, authorised.actor, recording, track)
     answer = await answer_range(
@@ -200,7 +207,10 @@ async def read_transcript(
     authorised: Annotated[AuthorisedRequest, authorised_for("transcripts.read")],
     format: Annotated[CaptionFormat | None, Query(description="Captions or text instead of JSON.")] = None,
 ) -> Response:
-    """Who said what, when; who reads it is logged. While it is made, 409 says how far it has come (`progress`)."""
+    """Returns who said what and when. The access is recorded in the audit log.
+
+    While it is being made, the answer is 409 with the `progress`.
+    """
     await _refuse_deleted(authorised, recording_id)
     transcript = await find_transcript(authorised.conn, recording_id)
     if transcript is None:
@@ -214,7 +224,7 @@ async def read_transcript(
 async def _not_ready_response(
     request: Request, authorised: AuthorisedRequest, recording_id: UUID, what: Literal["transcript", "analysis"]
 ) -> Response:
-    """The problem that says why, and how far the worker has come; raises `missing` where nothing is being made."""
+    """Returns the problem with the reason and the progress; raises `missing` if nothing is being made."""
     progress = await read_progress(authorised.conn, recording_id)
     error = not_ready_problem(progress, what)
     if error.kind is Kind.MISSING:
@@ -223,7 +233,7 @@ async def _not_ready_response(
 
 
 def _exported(text: str, media_type: str) -> Response:
-    """A document whose ETag is a digest of it: the same tag, the same bytes."""
+    """Returns a document whose ETag is the digest of its bytes."""
     body = text.encode()
     return Response(body, headers={"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Content-Type": media_type})
 
@@ -232,9 +242,10 @@ def _exported(text: str, media_type: str) -> Response:
 async def read_analysis(
     recording_id: UUID, request: Request, authorised: Annotated[AuthorisedRequest, authorised_for("analyses.read")]
 ) -> StoredAnalysis | Response:
-    """What the models say of it: concerns, sentiment, risk, summary, actions, and their versions. Logged.
+    """Returns the results of the models (concerns, sentiment, risk, summary, actions) and the model versions. The
+    access is recorded in the audit log.
 
-    While it is made, 409 says how far it has come (`progress`).
+    While it is being made, the answer is 409 with the `progress`.
     """
     await _refuse_deleted(authorised, recording_id)
     analysis = await find_analysis(authorised.conn, recording_id)
@@ -246,7 +257,7 @@ async def read_analysis(
 
 @router.get("/{recording_id}/consent-status")
 async def read_consent_status(recording_id: UUID, authorised: ReadAccess) -> ConsentStatus:
-    """For everyone who takes part in the session: whether each purpose is permitted now, and on what ground."""
+    """Lists, for each participant of the session, whether each purpose is permitted now, and on what lawful basis."""
     recording = await queries.load_recording(authorised.conn, recording_id)
     session = await read_session(authorised.conn, authorised.actor, recording.session_id)
     found = [
@@ -263,7 +274,7 @@ async def requeue_recording(
     authorised: Annotated[AuthorisedRequest, authorised_for("recordings.requeue")],
     response: Response,
 ) -> Recording:
-    """Asks for a parked recording to be read once more, when what stopped it has been mended."""
+    """Requests the processing of a parked recording again, after the problem that stopped it is corrected."""
     recording = await queries.requeue(authorised.conn, authorised.actor, recording_id)
     set_etag(response, recording.version)
     return recording
@@ -273,7 +284,7 @@ async def requeue_recording(
 async def delete_recording(
     recording_id: UUID, ctx: ContextDep, actor: Annotated[Actor, actor_with("recordings.delete")], expected: IfMatch
 ) -> None:
-    """Erases the sound for good: its keys are forgotten, then its objects deleted. What was read from it stays."""
+    """Erases the audio for good: deletes its keys, then its objects. Transcript and analysis remain."""
     async with ctx.database.acting_as(actor) as conn:
         keys = await queries.shred(conn, actor, recording_id, expected)
     for key in keys:

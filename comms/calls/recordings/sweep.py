@@ -1,4 +1,4 @@
-"""Removes from storage what no row can open: uploads that a crash cut off, and deletions that it cut off."""
+"""Deletes stored objects that no row refers to: the rest of interrupted uploads and interrupted deletions."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ from comms.kernel.database import Actor
 from comms.web.context import AppContext
 from models.contract.errors import WriteCareError
 
-# Longer than any upload may lie between its object and its row.
+# Longer than an upload can take between writing its object and its row.
 PATIENCE: Final = timedelta(hours=1)
 _log = structlog.get_logger(__name__)
 
 
 async def sweep_forever(ctx: AppContext, pause: timedelta = PATIENCE) -> None:
-    """Sweeps now and after every pause; a failure is logged and the next round tries again."""
+    """Sweeps now and after every pause. A failure is logged; the next round tries again."""
     while True:
         try:
             if removed := await sweep(ctx, PATIENCE):
@@ -29,10 +29,10 @@ async def sweep_forever(ctx: AppContext, pause: timedelta = PATIENCE) -> None:
 
 
 async def sweep(ctx: AppContext, older_than: timedelta) -> int:
-    """Deletes objects older than that which no track's key opens; returns how many.
+    """Deletes objects older than `older_than` for which no track has a key; returns how many.
 
-    Only below the tenants of this database: over a storage that another instance shares, or that an older database
-    filled, everybody else's objects have no row here either, and are not ours to judge.
+    It looks only at the tenants of this database. Another instance may share the storage, or an older database may have
+    filled it: those objects have no row here either, but must not be deleted.
     """
     before = datetime.now(UTC) - older_than
     removed = 0

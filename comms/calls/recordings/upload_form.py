@@ -1,6 +1,6 @@
-"""A recording as it comes in: a form of `file` (one a track), `participant` (one a file, in order) and `channels`.
+"""Parses the upload form: `file` (one for each track), `participant` (one for each file, in order), `channels`.
 
-`duplicate=keep` says that it is to be kept although the session has a recording of the same files.
+`duplicate=keep` stores the upload although the session has a recording of the same files.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ _SHAPE: Final = FormLimits(files=frozenset({"file"}), fields=_FIELDS, most=MAX_T
 
 @dataclass(frozen=True)
 class Upload:
-    """The files in the order sent, at their beginnings, whom they are of where that was said, and how to read them.
+    """The files in the order sent, each at its beginning; their participants, if named; and how to read the channels.
 
-    `digests` are the files' own (SHA-256). `keep_duplicate`: it is stored though the session has the same already.
+    `digests` are the SHA-256 digests of the files. `keep_duplicate`: store it although the session has the same files.
     """
 
     files: tuple[BinaryIO, ...] = field(repr=False)
@@ -54,14 +54,14 @@ async def upload_of(
 
 @asynccontextmanager
 async def parse_upload(request: Request, data_dir: Path) -> AsyncIterator[Upload]:
-    """Reads the request's body; the files are gone when the block ends.
+    """Reads the request body; the files are deleted when the block ends.
 
-    Raises what `parse_form` does, and `invalid` (`participant-invalid`, `channels-invalid`, `duplicate-invalid`).
+    Raises what `parse_form` raises, and `invalid` (`participant-invalid`, `channels-invalid`, `duplicate-invalid`).
     """
     async with parse_form(request, data_dir, _SHAPE) as form:
         said = [text for name, text in form.fields if name == "duplicate"]
         if said not in ([], ["keep"]):
-            raise invalid("duplicate-invalid", "`duplicate` is `keep`, or is left out.")
+            raise invalid("duplicate-invalid", "Send `duplicate=keep`, or leave the field out.")
         people = tuple(_person(text) for name, text in form.fields if name == "participant")
         wanted = [text.strip() for name, text in form.fields if name == "channels"] or ["auto"]
         yield await upload_of(
@@ -72,7 +72,7 @@ async def parse_upload(request: Request, data_dir: Path) -> AsyncIterator[Upload
 def keyed_upload_of(
     request: Request, upload: Upload, answer: Callable[[Recording], Response]
 ) -> KeyedUpload[Recording]:
-    """What gives the request's upload one effect, where it has an Idempotency-Key."""
+    """Returns the upload with its Idempotency-Key, or `UNKEYED_UPLOAD` if the request has no key."""
     keyed_request = keyed_request_of(request)
     if keyed_request is None:
         return UNKEYED_UPLOAD
@@ -92,7 +92,9 @@ def _person(text: str) -> UUID:
     try:
         return UUID(text.strip())
     except ValueError:
-        raise invalid("participant-invalid", "`participant` is the id of the person whose track it is.") from None
+        raise invalid(
+            "participant-invalid", "`participant` must be the user id of the person whose track it is."
+        ) from None
 
 
 def _channels(wanted: list[str]) -> Channels:
@@ -100,4 +102,4 @@ def _channels(wanted: list[str]) -> Channels:
         if wanted == [known]:
             answer: Channels = known
             return answer
-    raise invalid("channels-invalid", f"`channels` is one of: {', '.join(get_args(Channels))}.")
+    raise invalid("channels-invalid", f"`channels` must be one of: {', '.join(get_args(Channels))}.")

@@ -1,4 +1,4 @@
-"""Who is in a session: as the models may know them (the worker asks before it transcribes), and who hears it live."""
+"""Reads who takes part in a session: for the models (before a transcription), and for live events."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -13,7 +13,7 @@ from models.contract.records import Record
 
 
 class Attendee(Record):
-    """Somebody who took part, with what helps to spell and to understand them."""
+    """A participant, present or former, with what helps to spell and understand their words."""
 
     participant_id: UUID
     user_id: UUID
@@ -23,7 +23,7 @@ class Attendee(Record):
 
 
 async def list_attendees(conn: Connection, session_id: UUID) -> tuple[Attendee, ...]:
-    """Everybody who ever took part in the session, in the order in which they were added."""
+    """Lists all who ever took part in the session, in the order in which they were added."""
     rows = await conn.execute(
         "select p.id as participant_id, p.user_id, p.participant_type, u.role, u.display_name "
         "from session_participants p join users u on u.tenant_id = p.tenant_id and u.id = p.user_id "
@@ -34,7 +34,7 @@ async def list_attendees(conn: Connection, session_id: UUID) -> tuple[Attendee, 
 
 
 async def require_session_visible(conn: Connection, actor: Actor, session_id: UUID) -> None:
-    """Raises `missing` where the actor may not hear the session live: they do not see it, or have left it."""
+    """Raises `missing` if the actor may not receive the events of the session: they cannot see it, or have left it."""
     await read_session(conn, actor, session_id)
     part = (session_id, actor.user_id)
     if sees_only_own_sessions(actor) and part not in await still_participating(conn, [part]):
@@ -42,12 +42,12 @@ async def require_session_visible(conn: Connection, actor: Actor, session_id: UU
 
 
 def sees_only_own_sessions(actor: Actor) -> bool:
-    """Whether the actor hears only sessions that they take part in now."""
+    """Whether the actor receives only the events of sessions that they take part in now."""
     return actor.role in OWN_SESSIONS_ROLES
 
 
 async def still_participating(conn: Connection, parts: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
-    """Those of the parts (session, person) that have not ended."""
+    """Returns those of the pairs (session, user) that have not ended."""
     if not parts:
         return set()
     found = await conn.execute(

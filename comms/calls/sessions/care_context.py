@@ -1,7 +1,7 @@
-"""What a session is about: residents, incidents and a description, in a table of its own, seen by those who need to.
+"""Stores the care context of a session: residents, incidents and a description, in separate tables.
 
-Who that is, is one rule of the database (`app.needs_care_context`, migration 0009); to everybody else the session
-comes without it.
+The database has one rule for who needs to know it (`app.needs_care_context`, migration 0009). All others get the
+session without it.
 """
 
 from typing import Annotated, Any
@@ -17,20 +17,20 @@ IncidentReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za
 
 
 class NewCareContext(Record):
-    """Residents by their ids, incidents by the references of whatever system keeps them: codes, no words."""
+    """The ids of the residents, and the references of the incidents in the system that records them. No free text."""
 
     residents: tuple[UUID, ...] = Field(default=(), max_length=100, repr=False)
     incidents: tuple[IncidentReference, ...] = Field(default=(), max_length=100, repr=False)
 
 
 class CareContext(NewCareContext):
-    """The context as it is kept; `earlier` is what was written freely before there was a shape, and only read."""
+    """The stored context; `earlier` is free text from before the fields existed, and is read-only."""
 
     earlier: dict[str, Any] | None = Field(default=None, repr=False)
 
 
 async def write_description(conn: Connection, actor: Actor, session_id: UUID, description: str | None) -> None:
-    """Puts the description in the place of the one before; for those who need to know alone."""
+    """Replaces the description. Only for actors who need to know."""
     await conn.execute(
         "insert into care_contexts (tenant_id, session_id, description) values (%s, %s, %s) "
         "on conflict (tenant_id, session_id) do update set description = excluded.description",
@@ -39,9 +39,9 @@ async def write_description(conn: Connection, actor: Actor, session_id: UUID, de
 
 
 async def write_context(conn: Connection, actor: Actor, session_id: UUID, context: NewCareContext) -> None:
-    """Puts the context in the place of the one before; for those who need to know alone.
+    """Replaces the context. Only for actors who need to know.
 
-    Raises `missing` where one of the residents is unknown here, or is no resident.
+    Raises `missing` if one of the ids is not that of a resident of this tenant.
     """
     residents = list(set(context.residents))
     await _refuse_others(conn, residents)

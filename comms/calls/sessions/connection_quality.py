@@ -1,4 +1,4 @@
-"""How good the connection is: reported by each participant's own client, summed up as the call goes on."""
+"""Stores the connection quality that the client of each participant reports, and its summary."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,7 +21,7 @@ class ConnectionReport(Record):
 
 
 class ConnectionSummary(Record):
-    """Several reports in one: means, and the worst."""
+    """The summary of several reports: means and worst values."""
 
     reports: int
     mean_round_trip_milliseconds: float
@@ -33,7 +33,7 @@ class ConnectionSummary(Record):
 
 
 class ConnectionQuality(Record):
-    """A participant's connection: the latest report, and all of them summed up."""
+    """The connection of a participant: the latest report, and the summary of all reports."""
 
     latest: ConnectionReport
     reported_at: datetime
@@ -43,7 +43,7 @@ class ConnectionQuality(Record):
 async def report_connection(
     conn: Connection, actor: Actor, session_id: UUID, report: ConnectionReport
 ) -> ConnectionQuality:
-    """Keeps the actor's own report; raises `missing`, a conflict (`not-in-the-call`)."""
+    """Stores a report of the actor; raises `missing`, a conflict (`not-in-the-call`)."""
     found = await conn.execute(
         "select joined_at is not null and left_at is null as present, connection_quality_metrics as quality "
         "from session_participants where session_id = %s and user_id = %s for no key update",
@@ -66,7 +66,7 @@ async def report_connection(
 
 
 def merge_summaries(one: ConnectionSummary, other: ConnectionSummary) -> ConnectionSummary:
-    """The summary of both summaries' reports."""
+    """Returns the summary of the reports of both."""
     reports = one.reports + other.reports
 
     def mean(of_one: float, of_other: float) -> float:

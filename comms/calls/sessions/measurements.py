@@ -1,4 +1,4 @@
-"""What is measured of a session when it is over: told with `session.ended`, and counted. Numbers alone."""
+"""Measures a session when it is over, for the event `session.ended` and the metrics. Only numbers."""
 
 from functools import reduce
 from uuid import UUID
@@ -10,7 +10,7 @@ from models.contract.records import Record
 
 
 class SessionMetrics(Record):
-    """`duration_seconds` is null where it never began, `connection` where nobody's client reported."""
+    """`duration_seconds` is null if the session never began, `connection` if no client sent a report."""
 
     duration_seconds: float | None
     participants: int
@@ -20,7 +20,7 @@ class SessionMetrics(Record):
 
 
 async def measure_session(conn: Connection, session_id: UUID) -> SessionMetrics:
-    """The measurements of a session that has just been ended or cancelled."""
+    """Returns the measurements of a session that has just been ended or cancelled."""
     found = await conn.execute(
         "select extract(epoch from end_time - actual_start_time)::float8 as duration_seconds, "
         "(select count(*) from session_participants p where p.session_id = s.id) as participants, "
@@ -38,7 +38,7 @@ async def measure_session(conn: Connection, session_id: UUID) -> SessionMetrics:
 
 
 def count_session(metrics: Metrics, session_type: str, measured: SessionMetrics) -> None:
-    """Adds an ended session to what Prometheus is told."""
+    """Adds an ended session to the Prometheus metrics."""
     metrics.sessions_ended.labels(session_type).inc()
     metrics.session_joined.labels(session_type).inc(measured.joined)
     if measured.duration_seconds is not None:

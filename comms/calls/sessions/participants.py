@@ -1,4 +1,4 @@
-"""Who takes part in a session: added, joined, left. Each is told of under the session's next version."""
+"""Adds, changes and removes the participants of a session; each change raises its version and emits an event."""
 
 from typing import Literal
 from uuid import UUID
@@ -25,7 +25,7 @@ from models.contract.records import Record
 
 
 class PermissionsChange(Record):
-    """What a participant may do from now on; what is left out stays."""
+    """The permissions to change; a field that is left out does not change."""
 
     camera: bool | None = None
     microphone: bool | None = None
@@ -35,7 +35,7 @@ class PermissionsChange(Record):
 
 
 class ParticipantChange(Record):
-    """What is to be different; `joined` true: they are in the call now, false: they have left it."""
+    """The fields to change; `joined` true: they are in the call now, false: they have left it."""
 
     participant_type: ParticipantType | None = None
     permissions: PermissionsChange | None = None
@@ -43,7 +43,7 @@ class ParticipantChange(Record):
 
 
 async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new: NewParticipant) -> SessionParticipant:
-    """Adds somebody, joined at once where the session runs or ran elsewhere ('imported').
+    """Adds a participant; they join at once if the session is active or imported.
 
     Raises `missing` (session, person), `refused` (`care-context-withheld`), a conflict (`already-taking-part`,
     `session-status`).
@@ -62,7 +62,7 @@ async def add_participant(conn: Connection, actor: Actor, session_id: UUID, new:
         (actor.tenant_id, session_id, new.user_id, new.participant_type, Jsonb(new.permissions.model_dump()), joined),
     )
     if await made.fetchone() is None:
-        raise conflict("already-taking-part", "This person takes part already: change them with PUT.")
+        raise conflict("already-taking-part", "This person is already a participant: change them with PUT.")
     await record_act(conn, actor, "session.participant.added", ("session", session_id), {"user_id": str(new.user_id)})
     version = await raise_version(conn, session_id)
     if joined:
@@ -79,9 +79,9 @@ async def change_participant(
     *,
     expected: int | None = None,
 ) -> SessionParticipant:
-    """Applies what the change names; to come and go is everybody's own, the rest is for who may change sessions.
+    """Changes the fields that the change names. Everybody may join and leave; the rest needs `sessions.write`.
 
-    `expected` is the session's version, which every change of its participants raises. Raises `missing`, `refused`
+    `expected` is the version of the session, which every change of its participants raises. Raises `missing`, `refused`
     (`role-lacks-permission`, `removed-from-session`) and a conflict (`session-status`, `version-stale`).
     """
     own = user_id == actor.user_id and change.model_fields_set <= {"joined"}
@@ -91,7 +91,7 @@ async def change_participant(
     refuse_stale(session.version, expected)
     before = _participant_of(session, user_id)
     if change.joined is not None and session.status != "active":
-        raise conflict("session-status", f"The session is {session.status}: only a running one is joined or left.")
+        raise conflict("session-status", f"The session is {session.status}: you can join or leave only an active one.")
     if change.joined and not role_has(actor.role, "sessions.write"):
         await _refuse_removed(conn, session_id, user_id)
     await conn.execute(
@@ -119,7 +119,7 @@ async def change_participant(
 async def remove_participant(
     conn: Connection, actor: Actor, session_id: UUID, user_id: UUID, expected: int | None = None
 ) -> None:
-    """They have left and do not come back by themselves; that they took part stays on record.
+    """Ends their participation; they cannot rejoin by themselves. The record that they took part remains.
 
     Raises `missing`, a conflict (`version-stale`); removing twice is no error.
     """
@@ -145,7 +145,8 @@ async def _refuse_removed(conn: Connection, session_id: UUID, user_id: UUID) -> 
     )
     if await found.fetchone() is not None:
         raise refused(
-            "removed-from-session", "You were taken out of this call: ask whoever runs it to let you back in."
+            "removed-from-session",
+            "You were removed from this call: ask a person who manages the session to let you join again.",
         )
 
 
@@ -157,7 +158,7 @@ def _participant_of(session: Session, user_id: UUID) -> SessionParticipant:
 
 
 async def read_participant(conn: Connection, actor: Actor, session_id: UUID, user_id: UUID) -> SessionParticipant:
-    """Raises `missing` (session, participant)."""
+    """Returns one participant; raises `missing` (session, participant)."""
     return _participant_of(await read_session(conn, actor, session_id), user_id)
 
 

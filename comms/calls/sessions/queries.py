@@ -1,7 +1,7 @@
-"""Sessions: calls, meetings, handovers, and recordings brought from elsewhere ('imported').
+"""Reads and changes sessions: calls, meetings, handovers, and recordings from elsewhere (`imported`).
 
-scheduled → active → ended, or scheduled → cancelled; an imported session is over when it is made. Every change takes
-the session's row, raises its version and tells of it under that version.
+The states are scheduled → active → ended, or scheduled → cancelled; an imported session is created as ended. Every
+change locks the row of the session, raises its version, and emits its events with that version.
 """
 
 from datetime import datetime
@@ -38,7 +38,7 @@ OWN_SESSIONS_ROLES: Final = frozenset({"resident", "external"})
 
 
 class CallPermissions(Record):
-    """What a participant may do in the call; its client offers that and no more."""
+    """What a participant may do in the call; the client offers nothing else."""
 
     camera: bool = True
     microphone: bool = True
@@ -48,7 +48,7 @@ class CallPermissions(Record):
 
 
 class NewParticipant(Record):
-    """Somebody to take part."""
+    """A participant to add."""
 
     user_id: UUID
     participant_type: ParticipantType
@@ -56,7 +56,7 @@ class NewParticipant(Record):
 
 
 class SessionParticipant(NewParticipant):
-    """Somebody who takes part, or did: `left_at` is set then."""
+    """A participant, present or former: `left_at` is set when they have left."""
 
     id: UUID
     joined_at: datetime | None
@@ -70,7 +70,7 @@ Title = Annotated[
     StringConstraints(min_length=1, max_length=255),
     WithJsonSchema({
         "type": "string", "minLength": 1, "maxLength": 255,
-        "description": "Seen by everybody who may list sessions: names belong in the description.",
+        "description": "Everybody who may list sessions sees it: write names only in the description.",
     }),
 ]  # fmt: skip
 
@@ -87,7 +87,7 @@ class NewSession(Record):
 
 
 class SessionChange(Record):
-    """What is to be different; what is left out stays."""
+    """The fields to change; a field that is left out does not change."""
 
     title: Title | None = Field(default=None, repr=False)
     description: Words | None = Field(default=None, max_length=10_000, repr=False)
@@ -99,9 +99,9 @@ class SessionChange(Record):
 
 
 class Session(Record):
-    """A session with everyone who takes or took part.
+    """A session with all who take or took part.
 
-    Where `care_context_withheld`, description and context are null: the caller has no need to know them.
+    If `care_context_withheld`, description and context are null: the caller has no need to know them.
     """
 
     id: UUID
@@ -124,7 +124,7 @@ class Session(Record):
 
 
 class SessionUpdate(Record):
-    """A session after a change; `measured` where the change ended or cancelled it."""
+    """A session after a change; `measured` is set if the change ended or cancelled it."""
 
     session: Session
     measured: SessionMetrics | None
@@ -134,7 +134,7 @@ _VISIBLE: Final = (
     "(%(everybodys)s or exists (select 1 from session_participants own "
     "where own.tenant_id = s.tenant_id and own.session_id = s.id and own.user_id = %(actor)s)) "
 )
-# The context is looked up row by row, once it is known to be shown: a join would ask the rule of every row there is.
+# Subselects read the care context only of rows that may show it: a join would evaluate the rule for every row.
 _SELECT: Final = (
     "select s.id, s.session_type, s.title, s.scheduled_start_time, s.actual_start_time, s.end_time, "
     "s.status, s.recording_enabled, s.home_id, s.created_by, s.version, s.created_at, s.updated_at, "
@@ -156,12 +156,12 @@ _SELECT: Final = (
 
 
 def _visibility_of(actor: Actor) -> dict[str, Any]:
-    """Residents and people from outside see the sessions that they take part in; staff see the tenant's."""
+    """Residents and external people see only sessions that they take part in; staff see all sessions of the tenant."""
     return {"everybodys": actor.role not in OWN_SESSIONS_ROLES, "actor": actor.user_id}
 
 
 async def read_session(conn: Connection, actor: Actor, session_id: UUID) -> Session:
-    """Raises `missing`."""
+    """Returns the session as the actor may see it; raises `missing`."""
     found = await conn.execute(
         f"{_SELECT} where s.id = %(id)s and {_VISIBLE}", {**_visibility_of(actor), "id": session_id}
     )
@@ -182,7 +182,7 @@ async def list_sessions(
     before: UUID,
     limit: int,
 ) -> list[Session]:
-    """Sessions, newest first, from before the id; narrowed by whatever is named."""
+    """Lists sessions with an id before `before`, newest first; each named filter applies."""
     narrowed = {
         "status": "s.status = %(status)s", "type": "s.session_type = %(type)s", "home": "s.home_id = %(home)s",
         "participant": "exists (select 1 from session_participants w "
@@ -191,7 +191,7 @@ async def list_sessions(
     values: dict[str, Any] = {"status": status, "type": session_type, "home": home_id, "participant": participant}
     named = "".join(f" and {condition}" for name, condition in narrowed.items() if values[name] is not None)
     found = await conn.execute(
-        # the page first, then what is shown of it: the rule is asked of a page's sessions alone
+        # selects the ids of the page first, so that the rule of the care context is evaluated only for them
         f"{_SELECT} where s.id = any (array(select s.id from communication_sessions s "  # noqa: S608 (constants)
         f"where {_VISIBLE} and s.id < %(before)s{named} "
         "order by s.id desc limit %(limit)s)) order by s.id desc".encode(),
@@ -201,7 +201,7 @@ async def list_sessions(
 
 
 async def count_sessions(conn: Connection, actor: Actor) -> dict[str, int]:
-    """How many sessions of each status the actor sees."""
+    """Counts the sessions of each status that the actor can see."""
     found = await conn.execute(
         f"select s.status, count(*) as n from communication_sessions s where {_VISIBLE} group by s.status",  # noqa: S608 (constants)
         _visibility_of(actor),
@@ -210,7 +210,9 @@ async def count_sessions(conn: Connection, actor: Actor) -> dict[str, int]:
 
 
 async def lock_session(conn: Connection, session_id: UUID) -> Session:
-    """The session, its row taken until the transaction ends; raises `missing`. For those who may change sessions."""
+    """Returns the session and locks its row until the transaction ends; raises `missing`. For callers that may change
+    sessions.
+    """
     found = await conn.execute(f"{_SELECT} where s.id = %s for no key update of s", (session_id,))
     row = await found.fetchone()
     if row is None:
@@ -219,7 +221,7 @@ async def lock_session(conn: Connection, session_id: UUID) -> Session:
 
 
 async def raise_version(conn: Connection, session_id: UUID) -> int:
-    """The version of the session's next event; its row must be locked."""
+    """Raises the version of the session and returns it, for its next event; the caller has locked the row."""
     raised = await conn.execute(
         "update communication_sessions set version = version + 1, updated_at = now() where id = %s returning version",
         (session_id,),
@@ -228,11 +230,11 @@ async def raise_version(conn: Connection, session_id: UUID) -> int:
 
 
 async def create_session(conn: Connection, actor: Actor, new: NewSession) -> UUID:
-    """Makes a session, without its participants, and returns its id; raises `missing` (home, resident)."""
+    """Creates a session without participants and returns its id; raises `missing` (home, resident)."""
     if new.home_id is not None:
         await read_home(conn, new.home_id)
     over = new.session_type == "imported"
-    session_id = uuid_utils.uuid7()  # made here, so that nothing has to wait for the row
+    session_id = uuid_utils.uuid7()  # made here, so that no statement waits for the insert
     await conn.execute(
         "insert into communication_sessions (tenant_id, id, session_type, title, scheduled_start_time, "
         "end_time, status, recording_enabled, home_id, created_by) "
@@ -257,7 +259,7 @@ async def create_session(conn: Connection, actor: Actor, new: NewSession) -> UUI
 async def change_session(
     conn: Connection, actor: Actor, session_id: UUID, change: SessionChange, expected: int | None = None
 ) -> SessionUpdate:
-    """Applies what the change names.
+    """Changes the fields that the change names.
 
     Raises `missing` (session, home, resident), `refused` (`care-context-withheld`), a conflict (`version-stale`,
     `session-status`).
@@ -295,18 +297,21 @@ async def change_session(
 
 
 def require_context_visible(session: Session) -> None:
-    """Raises `refused` (`care-context-withheld`) where whoever read the session has no need to know its context."""
+    """Raises `refused` (`care-context-withheld`) if the actor who read the session has no need to know its care
+    context.
+    """
     if session.care_context_withheld:
         raise refused(
             "care-context-withheld",
-            "What this session is about is for those who need to know: they alone change that, its home, and who else "
-            "takes part.",
+            "You may not see the care context of this session. Only those who may see it can change it, the home and "
+            "the participants: ask one of them.",
         )
 
 
 async def _change_context(conn: Connection, actor: Actor, session: Session, change: SessionChange) -> None:
     describe = "description" in change.model_fields_set
-    # moved to one's own home it would be one's own to see
+    # Also a new home needs this right: otherwise a user could move the session to their own home and then see its
+    # context.
     if describe or change.care_context is not None or "home_id" in change.model_fields_set:
         require_context_visible(session)
     if describe:
@@ -316,11 +321,11 @@ async def _change_context(conn: Connection, actor: Actor, session: Session, chan
 
 
 async def end_session(conn: Connection, actor: Actor, session_id: UUID, expected: int | None = None) -> SessionUpdate:
-    """Cancels a session that has not begun, ends one that has; raises a conflict where it is over already."""
+    """Cancels a session that has not begun, ends one that has; raises a conflict if it is already over."""
     session = await lock_session(conn, session_id)
     end_status: SessionStatus = "cancelled" if session.status == "scheduled" else "ended"
     if session.status in ("ended", "cancelled"):
-        raise conflict("session-status", f"The session is {session.status} already.")
+        raise conflict("session-status", f"The session is already {session.status}: there is nothing to end.")
     return await change_session(conn, actor, session_id, SessionChange(status=end_status), expected)
 
 

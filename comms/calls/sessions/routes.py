@@ -1,4 +1,4 @@
-"""Sessions and who takes part, over HTTP. A session's version is its ETag; `If-Match` guards a change."""
+"""Routes of sessions and their participants. The version of a session is its ETag; `If-Match` guards a change."""
 
 from typing import Annotated
 from uuid import UUID
@@ -32,7 +32,7 @@ WriteAccess = Annotated[AuthorisedRequest, authorised_for("sessions.write")]
 
 @router.post("", status_code=201)
 async def create_session(new: NewSession, authorised: WriteAccess, response: Response) -> Session:
-    """Makes a session, with its participants where they are named."""
+    """Creates a session, with the participants that the body names."""
     session_id = await queries.create_session(authorised.conn, authorised.actor, new)
     for participant in new.participants:
         await participants.add_participant(authorised.conn, authorised.actor, session_id, participant)
@@ -53,7 +53,7 @@ async def list_sessions(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Session]:
-    """Sessions, newest first; residents and people from outside see those that they take part in."""
+    """Lists sessions, newest first; residents and external people see only sessions that they take part in."""
     found = await queries.list_sessions(
         authorised.conn, authorised.actor, status=status, session_type=session_type, home_id=home_id,
         participant=participant, before=cursor or MAX_UUID, limit=limit + 1,
@@ -63,7 +63,7 @@ async def list_sessions(
 
 @router.get("/{session_id}")
 async def read_session(session_id: UUID, authorised: ReadAccess, response: Response) -> Session:
-    """One session with its participants."""
+    """Returns one session with its participants."""
     session = await queries.read_session(authorised.conn, authorised.actor, session_id)
     _set_etag(response, session)
     return session
@@ -73,7 +73,7 @@ async def read_session(session_id: UUID, authorised: ReadAccess, response: Respo
 async def change_session(
     session_id: UUID, change: SessionChange, authorised: WriteAccess, expected: IfMatch, response: Response
 ) -> Session:
-    """Changes what the body names; `status` moves on from scheduled to active to ended, or to cancelled."""
+    """Changes the fields that the body names; `status` goes from scheduled to active to ended, or to cancelled."""
     return _changed(
         authorised,
         await queries.change_session(authorised.conn, authorised.actor, session_id, change, expected),
@@ -83,7 +83,7 @@ async def change_session(
 
 @router.delete("/{session_id}", responses=problem_responses(412))
 async def end_session(session_id: UUID, authorised: WriteAccess, expected: IfMatch, response: Response) -> Session:
-    """Ends a running session, cancels one that has not begun."""
+    """Ends a running session, or cancels one that has not begun."""
     return _changed(
         authorised, await queries.end_session(authorised.conn, authorised.actor, session_id, expected), response
     )
@@ -93,7 +93,7 @@ async def end_session(session_id: UUID, authorised: WriteAccess, expected: IfMat
 async def add_participant(
     session_id: UUID, new: NewParticipant, authorised: WriteAccess, response: Response
 ) -> SessionParticipant:
-    """Adds somebody; a running or imported session they join at once."""
+    """Adds a participant; in a running or imported session they join at once."""
     participant = await participants.add_participant(authorised.conn, authorised.actor, session_id, new)
     response.headers["Location"] = f"/api/sessions/{session_id}/participants/{new.user_id}"
     return participant
@@ -101,14 +101,14 @@ async def add_participant(
 
 @router.get("/{session_id}/participants")
 async def list_participants(session_id: UUID, authorised: ReadAccess) -> Page[SessionParticipant]:
-    """Everyone who takes or took part, in the order added: all on one page."""
+    """Lists all who take or took part, in the order in which they were added, on one page."""
     session = await queries.read_session(authorised.conn, authorised.actor, session_id)
     return Page(items=session.participants, next=None)
 
 
 @router.get("/{session_id}/participants/{user_id}")
 async def read_participant(session_id: UUID, user_id: UUID, authorised: ReadAccess) -> SessionParticipant:
-    """One who takes or took part."""
+    """Returns one participant, present or former."""
     return await participants.read_participant(authorised.conn, authorised.actor, session_id, user_id)
 
 
@@ -122,9 +122,10 @@ async def change_participant(
     expected: IfMatch,
     response: Response,
 ) -> SessionParticipant:
-    """Changes what the body names; `joined`: they are in the call now, or have left it. The ETag is the session's.
+    """Changes the fields that the body names; `joined`: they are in the call now, or have left it. The ETag is that of
+    the session.
 
-    One's own coming and going takes no more than to see the session.
+    A user who can see the session may change their own `joined`.
     """
     changed = await participants.change_participant(
         authorised.conn, authorised.actor, session_id, user_id, change, expected=expected
@@ -135,13 +136,13 @@ async def change_participant(
 
 @router.delete("/{session_id}/participants/{user_id}", status_code=204, responses=problem_responses(412))
 async def remove_participant(session_id: UUID, user_id: UUID, authorised: WriteAccess, expected: IfMatch) -> None:
-    """They have left; that they took part stays on record. `If-Match` is the session's version."""
+    """Removes a participant; the record that they took part remains. `If-Match` is the version of the session."""
     await participants.remove_participant(authorised.conn, authorised.actor, session_id, user_id, expected)
 
 
 @router.post("/{session_id}/connection-quality")
 async def report_connection(session_id: UUID, report: ConnectionReport, authorised: ReadAccess) -> ConnectionQuality:
-    """A participant's own client says how good its connection is; answers with the summary so far."""
+    """Stores the connection quality that the client of a participant measured; returns the summary so far."""
     return await connection_quality.report_connection(authorised.conn, authorised.actor, session_id, report)
 
 
@@ -153,5 +154,5 @@ def _changed(authorised: AuthorisedRequest, changed: SessionUpdate, response: Re
 
 
 def _set_etag(response: Response, session: Session) -> None:
-    """What is withheld tells apart: who comes to need to know must not be told that nothing has changed."""
+    """The ETag also says whether the context is withheld: a user who gains the right to see it must not get 304."""
     set_etag(response, session.version, "w" if session.care_context_withheld else "")

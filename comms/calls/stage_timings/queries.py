@@ -1,4 +1,4 @@
-"""How long each stage of a recording's walk took, kept beside the recording."""
+"""Stores how long each stage of processing a recording took."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -8,7 +8,7 @@ from models.contract.records import StageTiming
 
 
 async def save_timings(conn: Connection, actor: Actor, recording_id: UUID, timings: Sequence[StageTiming]) -> None:
-    """Adds timings; a stage that ran twice (its worker was killed) is there twice, as it was."""
+    """Adds timings. A stage that ran twice (its worker was killed) has two rows."""
     async with conn.cursor() as cursor:
         await cursor.executemany(
             "insert into stage_timings (tenant_id, recording_id, stage, audio_seconds, wall_seconds) "
@@ -18,7 +18,7 @@ async def save_timings(conn: Connection, actor: Actor, recording_id: UUID, timin
 
 
 async def list_timings(conn: Connection, recording_id: UUID) -> tuple[StageTiming, ...]:
-    """In the order in which the stages ended."""
+    """Returns the timings of a recording, in the order in which the stages ended."""
     rows = await conn.execute(
         "select stage, audio_seconds, wall_seconds from stage_timings where recording_id = %s order by id",
         (recording_id,),

@@ -1,4 +1,4 @@
-"""How long each stage of a recording took, for whoever may read the recording."""
+"""The route that shows how long each stage of a recording took."""
 
 from typing import Annotated
 from uuid import UUID
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/api/recordings", tags=["recordings"])
 
 
 class Timings(Record):
-    """A list that is never paged: a recording has a handful of stages."""
+    """The timings of a recording. The list is never paged: a recording has only a few stages."""
 
     items: tuple[StageTiming, ...]
     next: None = None
@@ -24,6 +24,6 @@ class Timings(Record):
 async def read_timings(
     recording_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("recordings.read")]
 ) -> Timings:
-    """What each stage cost: seconds of audio, seconds on the clock; in the order in which they ended."""
-    await load_recording(authorised.conn, recording_id)  # missing, where it is
+    """Lists the seconds of audio and the seconds on the clock of each stage, in the order in which the stages ended."""
+    await load_recording(authorised.conn, recording_id)  # raises `missing`
     return Timings(items=await list_timings(authorised.conn, recording_id))

@@ -1,6 +1,6 @@
-"""Transcribed and read: what the pipeline leaves behind of a recording, and how it is found again.
+"""Stores and reads the transcript and the analysis of a recording.
 
-Written by the worker in one transaction with the alert; read by the recordings' routes under row-level security
+The worker writes them in one transaction with the alert. The recording routes read them under row-level security
 (words: the care team; analyses: the safeguarding team). A job that runs twice finds its rows and writes nothing.
 """
 
@@ -17,10 +17,10 @@ from models.contract.records import Analysis, Probability, Record, Transcript, U
 
 
 class SpeakerProposal(Record):
-    """That a voice of a single-track recording may be this participant's: for a person to confirm.
+    """A proposal that a voice of a single-track recording is this participant; a person has to confirm it.
 
-    `utterances` are the positions of those that speak for it, none where it follows from who the others are;
-    `model` is what proposed it.
+    `utterances` are the positions of the utterances that support it; empty if it follows from who the other speakers
+    are. `model` is the model that made the proposal.
     """
 
     speaker: str
@@ -31,7 +31,7 @@ class SpeakerProposal(Record):
 
 
 class StoredTranscript(Record):
-    """A transcript with what the database knows of it; ids and participants are those of its utterances, in order."""
+    """A transcript with its database fields; `utterance_ids` and `participant_ids` have the order of its utterances."""
 
     id: UUID
     recording_id: UUID
@@ -46,7 +46,7 @@ class StoredTranscript(Record):
 
 
 class StoredAnalysis(Record):
-    """An analysis with what the database knows of it."""
+    """An analysis with its database fields."""
 
     id: UUID
     recording_id: UUID
@@ -60,7 +60,7 @@ class StoredAnalysis(Record):
 
 
 async def find_transcript(conn: Connection, recording_id: UUID, revision: int | None = None) -> StoredTranscript | None:
-    """The recording's transcript (the newest revision unless one is named), None where there is none to see."""
+    """Returns the transcript of the recording (without `revision`, the newest), or None if the actor can see none."""
     row = await (
         await conn.execute(
             "select id, recording_id, revision, provider, language, confidence_score, duration_seconds, speakers, "
@@ -99,7 +99,7 @@ async def find_transcript(conn: Connection, recording_id: UUID, revision: int | 
 
 
 async def load_transcript(conn: Connection, recording_id: UUID, revision: int | None = None) -> StoredTranscript:
-    """As `find_transcript`; raises `missing` where there is none to see."""
+    """As `find_transcript`, but raises `missing` instead of returning None."""
     stored = await find_transcript(conn, recording_id, revision)
     if stored is None:
         raise missing("transcript")
@@ -107,7 +107,7 @@ async def load_transcript(conn: Connection, recording_id: UUID, revision: int | 
 
 
 async def find_analysis(conn: Connection, recording_id: UUID) -> StoredAnalysis | None:
-    """The analysis of the recording's newest analysed transcript, None where there is none to see."""
+    """Returns the analysis of the newest analysed transcript of the recording, or None if the actor can see none."""
     row = await (
         await conn.execute(
             "select a.id, a.recording_id, a.transcription_id, a.confidence_level, a.created_at, "
@@ -120,7 +120,7 @@ async def find_analysis(conn: Connection, recording_id: UUID) -> StoredAnalysis 
 
 
 async def load_analysis(conn: Connection, recording_id: UUID) -> StoredAnalysis:
-    """As `find_analysis`; raises `missing` where there is none to see."""
+    """As `find_analysis`, but raises `missing` instead of returning None."""
     stored = await find_analysis(conn, recording_id)
     if stored is None:
         raise missing("analysis")
@@ -141,10 +141,11 @@ async def save_transcript(
     proposals: Sequence[SpeakerProposal] = (),
     revision: int = 1,
 ) -> UUID:
-    """Keeps the transcript and its utterances and returns its id; a second call for the revision returns the first's.
+    """Stores the transcript with its utterances and returns its id. A second call for the revision returns the first
+    id.
 
-    `participants` says which participant of the session a speaker is, as far as it is known, `proposals` who the
-    others may be; raises `missing` where the recording is not there.
+    `participants` maps each known speaker to a participant of the session, `proposals` proposes participants for the
+    others. Emits `transcript.ready`. Raises `missing` if the recording does not exist.
     """
     session_id = await _lock(conn, recording_id)
     confidences = [word.confidence for word in transcript.words]
@@ -188,7 +189,7 @@ async def save_analysis(
     analysis: Analysis,
     confidence_level: float,
 ) -> UUID:
-    """Keeps the analysis and returns its id; a second call for the transcription returns the first's."""
+    """Stores the analysis and returns its id. A second call for the same transcription returns the first id."""
     row = await (
         await conn.execute(
             "insert into analyses (tenant_id, recording_id, transcription_id, risk_level, risk_score, "
@@ -212,7 +213,7 @@ async def save_analysis(
 async def save_embeddings(
     conn: Connection, transcription_id: UUID, vectors: Sequence[Sequence[float]], model: str
 ) -> None:
-    """Lays one vector of 384 beside each utterance, in their order; raises `invalid` where the counts differ."""
+    """Stores one vector of 384 for each utterance, in their order; raises `invalid` if the counts differ."""
     result = await conn.execute(
         "update utterances u set embedding = given.vector::vector, embedding_model = %s "
         "from unnest(%s::int[], %s::text[]) as given (position, vector) "
@@ -227,11 +228,13 @@ async def save_embeddings(
         await conn.execute("select count(*) as n from utterances where transcription_id = %s", (transcription_id,))
     ).fetchone()
     if not result.rowcount == len(vectors) == one(counted)["n"]:
-        raise invalid("embedding-count", "There must be exactly one vector for each utterance of the transcript.")
+        raise invalid("embedding-count", "Send exactly one vector for each utterance of the transcript.")
 
 
 async def _lock(conn: Connection, recording_id: UUID) -> UUID:
-    """The recording's session. Two workers of one recording come one after the other: the second finds the first's."""
+    """Locks the row of the recording and returns its session. Of two workers, the second waits and finds the rows of
+    the first.
+    """
     row = await (
         await conn.execute("select session_id from recordings where id = %s for update", (recording_id,))
     ).fetchone()
@@ -242,7 +245,7 @@ async def _lock(conn: Connection, recording_id: UUID) -> UUID:
 
 
 async def _next_version(conn: Connection, recording_id: UUID) -> int:
-    """The version of the recording's next event; its row is locked already."""
+    """Returns the version of the next event of the recording; the caller has locked its row."""
     row = await (
         await conn.execute(
             "update recordings set version = version + 1 where id = %s returning version", (recording_id,)

@@ -1,6 +1,4 @@
-"""Deliveries: an event on its way to a webhook. The relay makes them, the sender sends them; here they are read and
-asked for again.
-"""
+"""Lists and replays deliveries of events to webhooks. The relay inserts them, the sender sends them."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -20,7 +18,7 @@ _MOST_REPLAYED: Final = 10_000
 
 
 class Delivery(Record):
-    """One event for one webhook. What was answered is not kept: its status alone, or why there was none."""
+    """One event for one webhook. Of the response only the status is stored, or the reason why there was none."""
 
     id: UUID
     event_id: UUID
@@ -35,29 +33,28 @@ class Delivery(Record):
 
 
 class Range(Record):
-    """Positions of the outbox: after the first, up to and with the second."""
+    """Positions of the outbox: greater than `after`, up to and including `until`."""
 
     after: int = Field(ge=0, le=2**63 - 1)
     until: int = Field(ge=0, le=2**63 - 1)
 
 
 class Replayed(Record):
-    """How many deliveries are on their way again."""
+    """How many deliveries are waiting again."""
 
     deliveries: int
 
 
 _COLUMNS: Final = "id, event_id, position, state, attempts, last_status, last_failure, due_at, created_at, ended_at"
-_MAY_RECEIVE: Final = (
-    "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data)"  # may the owner?
-)
+# whether the owner of the webhook may read the event
+_MAY_RECEIVE: Final = "app.webhook_hears(w.tenant_id, w.created_by, e.type, e.aggregate_type, e.aggregate_id, e.data)"
 _AFRESH: Final = "state = 'waiting', attempts = 0, due_at = now(), ended_at = null"
 
 
 async def list_deliveries(
     conn: Connection, webhook_id: UUID, *, state: DeliveryState | None, before: UUID, limit: int
 ) -> list[Delivery]:
-    """Deliveries of the webhook, newest first, from before the id; raises `missing`."""
+    """Lists deliveries of the webhook with an id before `before`, newest first; raises `missing`."""
     await read_webhook(conn, webhook_id)
     found = await conn.execute(
         f"select {_COLUMNS} from webhook_deliveries where webhook_id = %(webhook)s "  # noqa: S608 (constants)
@@ -68,9 +65,9 @@ async def list_deliveries(
 
 
 async def replay_delivery(conn: Connection, actor: Actor, webhook_id: UUID, delivery_id: UUID) -> Delivery:
-    """Has one event sent again, under the same id, as if for the first time.
+    """Sends one event again, with the same id and with no earlier attempts counted.
 
-    Raises `missing`, also where the webhook's owner may not read (any more) what the event tells of, and `refused`
+    Raises `missing`, also if the owner of the webhook may not read the event, and `refused`
     (`event-not-yours-to-read`).
     """
     await require_event_permissions(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
@@ -89,9 +86,9 @@ async def replay_delivery(conn: Connection, actor: Actor, webhook_id: UUID, deli
 
 
 async def replay_range(conn: Connection, actor: Actor, webhook_id: UUID, wanted: Range) -> Replayed:
-    """Has the events of the range that the webhook wants sent (again), also those of while it was not active.
+    """Sends all events of the range again that the webhook subscribes to, also those from while it was not active.
 
-    Those alone that its owner may read. Raises `missing`, `refused` (`event-not-yours-to-read`), and a conflict
+    Only events that its owner may read. Raises `missing`, `refused` (`event-not-yours-to-read`), and a conflict
     (`range-too-large`) for more than ten thousand events.
     """
     await require_event_permissions(conn, actor, (await lock_webhook(conn, webhook_id)).event_types)
@@ -107,7 +104,7 @@ async def replay_range(conn: Connection, actor: Actor, webhook_id: UUID, wanted:
     )
     replayed = Replayed.model_validate(one(await made.fetchone()))
     if replayed.deliveries > _MOST_REPLAYED:
-        raise conflict("range-too-large", f"More than {_MOST_REPLAYED} events lie in this range: ask for less at once.")
+        raise conflict("range-too-large", f"This range has more than {_MOST_REPLAYED} events: ask for a smaller range.")
     details = {**wanted.model_dump(), **replayed.model_dump()}
     await record_act(conn, actor, "webhook.replayed", ("webhook", webhook_id), details)
     return replayed

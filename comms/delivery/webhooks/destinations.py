@@ -1,7 +1,7 @@
-"""Where a webhook may lead: to the public internet over TLS, and to networks that the operator has named.
+"""Checks where a webhook may send: to the public internet over TLS, and to networks that the operator has named.
 
-A name is resolved once, every address it has is checked, and the connection goes to the very address that was
-checked: a name that answers otherwise a moment later (DNS rebinding) leads nowhere else.
+The host name is resolved once, all its addresses are checked, and the connection uses a checked address. So a name that
+resolves differently a moment later (DNS rebinding) cannot redirect it.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS: Final = {"https": 443, "http": 80}
-# All that IANA has given out for use on the public internet (RFC 4291); everything else of IPv6 is for a special use.
+# All addresses that IANA has allocated for the public internet (RFC 4291); all other IPv6 ranges are special.
 _GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
-# Ranges for special purposes that `is_global` lets through, or did in some version of Python. Those of IPv6 that hold
-# an IPv4 address lead wherever a gateway of this network takes them, so that what they hold is no matter.
+# Special-purpose ranges that `is_global` accepts, or accepted in some version of Python. Some IPv6 ranges contain an
+# IPv4 address: a gateway of the local network decides where they lead, so the IPv4 address does not matter.
 _SPECIAL: Final[tuple[Network, ...]] = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -39,15 +39,15 @@ _SPECIAL: Final[tuple[Network, ...]] = tuple(
 
 
 class Resolver(Protocol):
-    """Finds the addresses of a name."""
+    """Resolves a host name to its addresses."""
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """Raises `OSError` where there are none."""
+        """Returns the addresses of the host; raises `OSError` if there are none."""
         ...
 
 
 class SystemResolver:
-    """As this machine resolves names; literal addresses in all their spellings become plain ones here."""
+    """Uses the resolver of this machine, which also normalises literal addresses in all their spellings."""
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -56,7 +56,9 @@ class SystemResolver:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where to connect (`url`, by address) and as whom to greet it (`host`, `server_name`)."""
+    """The URL to connect to (with the checked address as its host), and the `host` header and TLS server
+    name to use.
+    """
 
     url: str
     host: str
@@ -64,9 +66,10 @@ class Destination:
 
 
 def refuse_bad_url(url: str, networks: Sequence[Network]) -> None:
-    """Raises `invalid` for what can never be sent to, without asking any name server.
+    """Raises `invalid` for a URL that no webhook can use, without a DNS lookup.
 
-    `webhook-url-invalid`: no address for this; `webhook-address-refused`: it spells out an address that lies inside.
+    `webhook-url-invalid`: it is not a valid webhook address; `webhook-address-refused`: its host is a literal address
+    that is not public.
     """
     try:
         parts = urlsplit(url)
@@ -78,19 +81,19 @@ def refuse_bad_url(url: str, networks: Sequence[Network]) -> None:
     if not url.isascii() or any(letter <= " " or letter in '\\"<>^`{|}' for letter in url):
         raise _bad()
     if parts.scheme not in _PORTS or (parts.scheme == "http" and not networks):
-        raise invalid("webhook-url-invalid", "A webhook's address begins with https://.")
-    with suppress(ValueError):  # a name is looked at when it is resolved, each time
+        raise invalid("webhook-url-invalid", "The address of a webhook must begin with https://.")
+    with suppress(ValueError):  # a host name is checked at each attempt, when it is resolved
         _refuse_inside(ipaddress.ip_address(host), parts.scheme, networks)
 
 
 async def destination(url: str, resolver: Resolver, networks: Sequence[Network]) -> Destination:
-    """The checked address of the URL; raises as `refuse_bad_url`, or `OSError`."""
+    """Resolves the URL and returns its checked address; raises as `refuse_bad_url`, or `OSError`."""
     refuse_bad_url(url, networks)
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     addresses = [ipaddress.ip_address(found.partition("%")[0]) for found in await resolver.resolve(host, port)]
     if not addresses:
-        raise OSError("the name has no address")
+        raise OSError("the host name has no address")
     for address in addresses:
         _refuse_inside(address, parts.scheme, networks)
     literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
@@ -99,7 +102,7 @@ async def destination(url: str, resolver: Resolver, networks: Sequence[Network])
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is one of the public internet's own, for no special purpose, and holds no other inside it."""
+    """Whether the address is in the public internet, is for no special purpose, and contains no other address."""
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     return (
@@ -114,12 +117,12 @@ def _refuse_inside(address: Address, scheme: str, networks: Sequence[Network]) -
     if not named and (scheme != "https" or not is_public(address)):
         raise invalid(
             "webhook-address-refused",
-            "This address leads to a network that no webhook may reach: use a public one, over https.",
+            "This address is in a network that webhooks must not reach: use a public address with https.",
         )
 
 
 def _bad() -> WriteCareError:
     return invalid(
         "webhook-url-invalid",
-        "A webhook's address is https://host[:port]/path in plain ASCII, without user name, password or fragment.",
+        "The address of a webhook must be https://host[:port]/path in ASCII, without user name, password or fragment.",
     )

@@ -1,8 +1,9 @@
-"""The webhooks' sender: takes deliveries that are due and sends them, in order within an aggregate, at least once.
+"""The webhook dispatcher: takes due deliveries and sends them, in order within an aggregate, at least once.
 
-Each try is a task of its own. Of one webhook only so many run at a time, so that a slow receiver keeps nobody else
-waiting. A delivery stays 'waiting' until its outcome is committed: a sender killed in the middle sends it again,
-under the same id. One sender at a time (an advisory lock); the next takes over.
+Each attempt is an asyncio task. The number of concurrent attempts for one webhook is limited, so that a slow receiver
+does not delay the others. A delivery stays `waiting` until its outcome is committed: after a kill in the middle, it is
+sent again with the same id. Only the process that holds an advisory lock sends; when it ends, another process takes
+over.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from comms.outbox.envelope import SentEvent
 from comms.outbox.queries import EVENTS_CHANNEL
 from models.contract.errors import WriteCareError
 
-_LOCK: Final = 0x77636334  # the session's own, so that it is free when the connection is gone
+_LOCK: Final = 0x77636334  # a session lock: PostgreSQL frees it when the connection ends
 _IDLE_SECONDS: Final = 0.5
 _MAX_RUNNING: Final = 64
 _MAX_RUNNING_PER_WEBHOOK: Final = 4
@@ -36,34 +37,37 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a failing receiver is borne with."""
+    """How often and with which pauses a failed delivery is retried, and when a webhook is disabled."""
 
     attempts: int = 10  # with these pauses: about a day
     first_pause_seconds: float = 5.0
     longest_pause_seconds: float = 6 * 3600.0
-    dead_in_a_row: int = 5  # deliveries given up, none arriving between them, until the webhook is disabled
+    dead_in_a_row: int = 5  # dead deliveries without a success between them, until the webhook is disabled
 
     def pause_seconds(self, attempts: int) -> float:
-        """Before the next try: four times the last, up to a quarter less so that not all come at once."""
+        """Returns the pause before the next attempt: four times the last one, less a random part of up to a quarter.
+
+        The random part spreads the attempts over time.
+        """
         grown = self.first_pause_seconds * 4.0 ** (attempts - 1)
         return min(grown, self.longest_pause_seconds) * random.uniform(0.75, 1.0)  # noqa: S311 (not a secret)
 
 
 @dataclass(frozen=True)
 class _DueDelivery:
-    """A delivery that may be tried now."""
+    """A delivery that may be sent now."""
 
     tenant_id: UUID
     id: UUID
     webhook_id: UUID
     attempts: int
     url: str
-    permitted: bool  # its owner may read what the event tells of, now
+    permitted: bool  # the owner of the webhook may read the event now
     event: SentEvent
 
 
 class WebhookSender:
-    """One a process; `run` until told to stop."""
+    """Sends webhook deliveries; one for each process."""
 
     def __init__(self, database: Database, keys: KeyService, client: WebhookClient, retry_policy: RetryPolicy) -> None:
         self._database = database
@@ -73,7 +77,7 @@ class WebhookSender:
         self._running: dict[asyncio.Task[None], _DueDelivery] = {}
 
     async def run(self, url: str, stopping: asyncio.Event) -> None:
-        """Sends until `stopping` is set; what is under way when the database is lost is sent again."""
+        """Sends until `stopping` is set. After a lost database connection, unfinished deliveries are sent again."""
         await run_as_leader(
             "sender", url, _LOCK, lambda conn: self._send_until(conn, stopping), stopping, retry_on=(WriteCareError,)
         )
@@ -87,12 +91,12 @@ class WebhookSender:
                 await self._wait(conn)
                 for task in [task for task in self._running if task.done()]:
                     del self._running[task]
-                    task.result()  # a lost database ends the round
+                    task.result()  # raises if the database was lost; then the leader election starts again
         finally:
             await self._cancel_running()
 
     async def _wait(self, conn: Connection) -> None:
-        """Until a try is over, the relay has sent something, or it is time to look who is due."""
+        """Waits until an attempt ends, the relay sends a notification, or the poll interval is over."""
 
         async def wait_for_notification() -> None:
             async for _ in conn.notifies(timeout=_IDLE_SECONDS, stop_after=1):
@@ -103,7 +107,9 @@ class WebhookSender:
         await end({notified})
 
     async def _fetch_due(self, conn: Connection) -> list[_DueDelivery]:
-        """Deliveries that are due, of each aggregate the first that waits, not under way; so many a webhook."""
+        """Returns due deliveries that are not in progress: for each aggregate the first that waits, up to the limit of
+        each webhook.
+        """
         free = _MAX_RUNNING - len(self._running)
         if free <= 0:
             return []
@@ -134,8 +140,8 @@ class WebhookSender:
         async with self._database.acting_as(_sender(due.tenant_id)) as conn:
             await self._record_outcome(conn, due, outcome)
         _log.info(
-            "webhook tried", webhook_id=str(due.webhook_id), event_id=str(due.event.id), attempt=due.attempts + 1,
-            status=outcome.status, failure=outcome.failure,
+            "webhook delivery attempted", webhook_id=str(due.webhook_id), event_id=str(due.event.id),
+            attempt=due.attempts + 1, status=outcome.status, failure=outcome.failure,
         )  # fmt: skip
 
     async def _send(self, due: _DueDelivery) -> DeliveryOutcome:
@@ -167,11 +173,13 @@ class WebhookSender:
                 "update webhooks set dead_in_a_row = 0 where tenant_id = %s and id = %s and dead_in_a_row > 0",
                 (due.tenant_id, due.webhook_id),
             )
-        elif dead and outcome is not _WITHHELD:  # that is no failure of the receiver's
+        elif dead and outcome is not _WITHHELD:  # withholding is no failure of the receiver
             await self._count_dead(conn, due, outcome)
 
     async def _count_dead(self, conn: Connection, due: _DueDelivery, outcome: DeliveryOutcome) -> None:
-        """One more given up: of too many in a row, or where the receiver asked for it, the webhook is disabled."""
+        """Counts a dead delivery. Disables the webhook after too many in a row, or at once if the receiver answered
+        410.
+        """
         dead_limit = 0 if outcome.is_gone else self._retry_policy.dead_in_a_row
         counted = await conn.execute(
             "update webhooks set dead_in_a_row = dead_in_a_row + 1, "

@@ -1,7 +1,8 @@
-"""Webhooks: addresses of other systems to which a tenant has its events sent, ids and codes alone.
+"""Reads and changes webhooks: addresses of other systems that receive events of a tenant (only ids and codes).
 
-Each has an owner, the account that made it, and receives what that account may read and nothing else
-(`app.webhook_hears`, migration 0027). So whoever decides where its events go must be allowed to read them too.
+The owner of a webhook is the account that created it. A webhook receives only events that its owner may read
+(`app.webhook_hears`, migration 0027). An account that changes the address or the event types must be able to read them,
+too.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ class NewWebhook(Record):
 
 
 class WebhookChange(Record):
-    """What is to be different; `active` again also after the house has given it up."""
+    """The fields to change; `active` also enables a disabled webhook again."""
 
     url: str | None = Field(default=None, min_length=1, max_length=2000, repr=False)
     event_types: tuple[EventType, ...] | None = Field(default=None, min_length=1, max_length=50)
@@ -39,7 +40,7 @@ class WebhookChange(Record):
 
 
 class Webhook(NewWebhook):
-    """Where events are sent; `disabled` is one that failed so often that the house gave it up."""
+    """An address that receives events; `disabled`: the dispatcher disabled it after repeated failures."""
 
     id: UUID
     state: WebhookState
@@ -50,7 +51,7 @@ class Webhook(NewWebhook):
 
 
 class MadeWebhook(Webhook):
-    """A webhook just made, with its secret, which is never shown again."""
+    """A new webhook with its secret, which is never shown again."""
 
     secret: str = Field(repr=False)
 
@@ -61,9 +62,9 @@ _COLUMNS: Final = "id, url, event_types, state, version, created_by, created_at,
 async def create_webhook(
     conn: Connection, actor: Actor, keys: KeyService, networks: Sequence[Network], new: NewWebhook
 ) -> MadeWebhook:
-    """Raises `invalid` (as `refuse_bad_url`), `refused` (`event-not-yours-to-read`).
+    """Creates a webhook; raises `invalid` (as `refuse_bad_url`), `refused` (`event-not-yours-to-read`).
 
-    Where the name leads is checked at each sending.
+    The dispatcher checks the addresses of the host name at each attempt.
     """
     refuse_bad_url(new.url, networks)
     await require_event_permissions(conn, actor, new.event_types)
@@ -79,7 +80,7 @@ async def create_webhook(
 
 
 async def list_webhooks(conn: Connection, *, before: UUID, limit: int) -> list[Webhook]:
-    """The tenant's webhooks, newest first, from before the id."""
+    """Lists the webhooks of the tenant with an id before `before`, newest first."""
     found = await conn.execute(
         f"select {_COLUMNS} from webhooks where state <> 'deleted' and id < %s "  # noqa: S608 (constants)
         "order by id desc limit %s",
@@ -89,7 +90,7 @@ async def list_webhooks(conn: Connection, *, before: UUID, limit: int) -> list[W
 
 
 async def read_webhook(conn: Connection, webhook_id: UUID) -> Webhook:
-    """Raises `missing`."""
+    """Returns the webhook; raises `missing`."""
     found = await conn.execute(
         f"select {_COLUMNS} from webhooks where id = %s and state <> 'deleted'",  # noqa: S608 (constants)
         (webhook_id,),
@@ -106,7 +107,7 @@ async def change_webhook(
     *,
     expected: int | None = None,
 ) -> Webhook:
-    """Applies what the change names.
+    """Changes the fields that the change names.
 
     Raises `missing`, `invalid`, `refused` (`event-not-yours-to-read`), a conflict (`version-stale`).
     """
@@ -134,12 +135,12 @@ async def change_webhook(
 
 
 async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID, expected: int | None = None) -> None:
-    """Nothing is sent there any more and its secrets are gone; that it was there stays on record.
+    """Marks the webhook deleted and deletes its secrets, so that nothing more is sent; its row remains.
 
     Raises `missing`, a conflict (`version-stale`).
     """
     refuse_stale((await lock_webhook(conn, webhook_id)).version, expected)
-    # The row stays: a delivery that the relay makes at this moment must find it.
+    # The row remains: the relay may insert a delivery that refers to it at the same time.
     await conn.execute(
         "update webhooks set state = 'deleted', version = version + 1, updated_at = now() where id = %s", (webhook_id,)
     )
@@ -148,7 +149,7 @@ async def delete_webhook(conn: Connection, actor: Actor, webhook_id: UUID, expec
 
 
 async def require_event_permissions(conn: Connection, actor: Actor, event_types: Sequence[EventType]) -> None:
-    """Raises `refused` (`event-not-yours-to-read`) unless the actor may read what events of these types tell of."""
+    """Raises `refused` (`event-not-yours-to-read`) unless the actor may read events of these types."""
     found = await conn.execute(
         "select type, app.event_scope(type) as scope from unnest(%s::text[]) as type order by type",
         (list(event_types),),
@@ -158,13 +159,13 @@ async def require_event_permissions(conn: Connection, actor: Actor, event_types:
         named = ", ".join(f"{row['type']} ({row['scope']})" for row in unread)
         raise refused(
             "event-not-yours-to-read",
-            "A webhook receives what its owner may read, and whoever decides on it must be allowed to read it too. "
+            "A webhook receives only what its owner may read, and only an account that may read it can change that. "
             f"This account lacks the permission for: {named}.",
         )
 
 
 async def lock_webhook(conn: Connection, webhook_id: UUID) -> Webhook:
-    """The webhook, its row taken until the transaction ends; raises `missing`."""
+    """Returns the webhook and locks its row until the transaction ends; raises `missing`."""
     found = await conn.execute(
         f"select {_COLUMNS} from webhooks where id = %s and state <> 'deleted' for no key update",  # noqa: S608
         (webhook_id,),

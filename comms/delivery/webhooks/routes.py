@@ -1,7 +1,7 @@
-"""Webhooks over HTTP: where a tenant's events go, what became of each, and sending again.
+"""Routes of webhooks: where events of a tenant are sent, the state of each delivery, and replays.
 
-What shows a secret takes no `Idempotency-Key` (comms/web/idempotency): the kept answer would hold what is shown but
-once.
+Routes that return a secret do not take an `Idempotency-Key` (comms/web/idempotency): the stored response would contain
+a secret that may be shown only once.
 """
 
 from typing import Annotated
@@ -28,16 +28,17 @@ ManageAccess = Annotated[AuthorisedRequest, authorised_for("webhooks.manage")]
 
 
 class MadeSecret(Record):
-    """A secret just made; it is never shown again."""
+    """A new secret; it is never shown again."""
 
     secret: str = Field(repr=False)
 
 
 @secrets_router.post("", status_code=201)
 async def create_webhook(new: NewWebhook, authorised: ManageAccess, response: Response) -> MadeWebhook:
-    """Has events of these types sent to an address, signed (Standard Webhooks) with the secret in the answer.
+    """Creates a webhook that sends events of these types to an address, signed (Standard Webhooks) with the secret in
+    the response.
 
-    The account that makes it owns it: events go there as far as that account may read what they tell of.
+    The account that creates it owns it: the webhook receives only events that this account may read.
     """
     networks = authorised.ctx.settings.webhook_networks
     made = await queries.create_webhook(authorised.conn, authorised.actor, authorised.ctx.keys, networks, new)
@@ -48,13 +49,13 @@ async def create_webhook(new: NewWebhook, authorised: ManageAccess, response: Re
 
 @router.get("")
 async def list_webhooks(authorised: ReadAccess, cursor: Cursor = None, limit: Limit = 50) -> Page[Webhook]:
-    """The tenant's webhooks, newest first."""
+    """Lists the webhooks of the tenant, newest first."""
     return page_of(await queries.list_webhooks(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
 @router.get("/{webhook_id}")
 async def read_webhook(webhook_id: UUID, authorised: ReadAccess, response: Response) -> Webhook:
-    """One webhook, without its secret."""
+    """Returns one webhook, without its secret."""
     webhook = await queries.read_webhook(authorised.conn, webhook_id)
     set_etag(response, webhook.version)
     return webhook
@@ -64,7 +65,7 @@ async def read_webhook(webhook_id: UUID, authorised: ReadAccess, response: Respo
 async def change_webhook(
     webhook_id: UUID, change: WebhookChange, authorised: ManageAccess, expected: IfMatch, response: Response
 ) -> Webhook:
-    """Changes what the body names; `state` pauses it, or has it tried again after it was disabled."""
+    """Changes the fields that the body names; `state` pauses the webhook, or enables it again after it was disabled."""
     networks = authorised.ctx.settings.webhook_networks
     webhook = await queries.change_webhook(
         authorised.conn, authorised.actor, networks, webhook_id, change, expected=expected
@@ -75,13 +76,13 @@ async def change_webhook(
 
 @router.delete("/{webhook_id}", status_code=204, responses=problem_responses(412))
 async def delete_webhook(webhook_id: UUID, authorised: ManageAccess, expected: IfMatch) -> None:
-    """Nothing is sent there any more."""
+    """Deletes the webhook; nothing more is sent to it."""
     await queries.delete_webhook(authorised.conn, authorised.actor, webhook_id, expected)
 
 
 @secrets_router.post("/{webhook_id}/secret", status_code=201)
 async def make_secret(webhook_id: UUID, authorised: ManageAccess, response: Response) -> MadeSecret:
-    """A new secret; for a day the one before it signs too (`webhook-signature` then holds two)."""
+    """Creates a new secret. For a day the previous one signs, too (`webhook-signature` then has two signatures)."""
     webhook = await queries.lock_webhook(authorised.conn, webhook_id)
     await queries.require_event_permissions(authorised.conn, authorised.actor, webhook.event_types)
     secret = await rotate_secret(authorised.conn, authorised.actor, authorised.ctx.keys, webhook_id)
@@ -97,7 +98,7 @@ async def list_deliveries(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Delivery]:
-    """What was sent or waits to be, newest first: tries, the last status, why one failed."""
+    """Lists deliveries that were sent or wait, newest first: attempts, last status, reason of a failure."""
     found = await deliveries.list_deliveries(
         authorised.conn, webhook_id, state=state, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -106,11 +107,11 @@ async def list_deliveries(
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay")
 async def replay_delivery(webhook_id: UUID, delivery_id: UUID, authorised: ManageAccess) -> Delivery:
-    """Sends one event again, under its old id."""
+    """Sends one event again, with the same id."""
     return await deliveries.replay_delivery(authorised.conn, authorised.actor, webhook_id, delivery_id)
 
 
 @router.post("/{webhook_id}/replay")
 async def replay_range(webhook_id: UUID, wanted: Range, authorised: ManageAccess) -> Replayed:
-    """Sends the events between two positions (again), also those of while the webhook was not active."""
+    """Sends the events between two positions again, also those from while the webhook was not active."""
     return await deliveries.replay_range(authorised.conn, authorised.actor, webhook_id, wanted)

@@ -1,6 +1,6 @@
-"""How a webhook's message is signed: the Standard Webhooks specification, HMAC-SHA256 (`v1`).
+"""Signs webhook messages: the Standard Webhooks specification with HMAC-SHA256 (`v1`).
 
-While an older secret still stands both sign, so that a receiver can change to the new one at its own time.
+While an older secret is valid, both sign, so that the receiver can change to the new one when it wants.
 """
 
 import base64
@@ -16,17 +16,19 @@ _SECRET_BYTES: Final = 32
 
 
 def new_key() -> bytes:
-    """A fresh signing key."""
+    """Returns a new random signing key."""
     return secrets.token_bytes(_SECRET_BYTES)
 
 
 def shown(key: bytes) -> str:
-    """The key as its receiver is given it."""
+    """Returns the key in the form that the receiver gets."""
     return _PREFIX + base64.b64encode(key).decode()
 
 
 def signed_headers(event_id: UUID, timestamp: int, body: bytes, keys: Iterable[bytes]) -> dict[str, str]:
-    """The headers that vouch for `body`: the event's id (the same at every try), the time and a signature a key."""
+    """Returns the headers that sign `body`: the event id (the same at every attempt), the time and one signature for
+    each key.
+    """
     content = f"{event_id}.{timestamp}.".encode() + body
     signatures = [base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys]
     return {

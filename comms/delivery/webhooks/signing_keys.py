@@ -1,4 +1,4 @@
-"""The keys with which a webhook's messages are signed, wrapped by the key service; shown once, when they are made."""
+"""Stores the keys that sign webhook messages, wrapped by the key service. A key is shown once, when it is created."""
 
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,7 @@ OVERLAP_SECONDS: Final = 24 * 3600.0
 
 
 async def make_secret(conn: Connection, actor: Actor, keys: KeyService, webhook_id: UUID) -> str:
-    """The webhook's first secret, to be shown to its maker this once."""
+    """Creates the secret of a webhook and returns it; it cannot be read again."""
     key, secret_id = new_key(), uuid_utils.uuid7()
     wrapped = await keys.wrap(key, _context(actor.tenant_id, secret_id))
     await conn.execute(
@@ -27,7 +27,7 @@ async def make_secret(conn: Connection, actor: Actor, keys: KeyService, webhook_
 async def rotate_secret(
     conn: Connection, actor: Actor, keys: KeyService, webhook_id: UUID, overlap_seconds: float = OVERLAP_SECONDS
 ) -> str:
-    """A new secret; the one in use signs beside it until the overlap has passed, older ones no more."""
+    """Creates a new secret. The current one signs, too, until the overlap has passed; older ones are deleted."""
     await conn.execute("delete from webhook_secrets where webhook_id = %s and expires_at is not null", (webhook_id,))
     await conn.execute(
         "update webhook_secrets set expires_at = now() + make_interval(secs => %s) where webhook_id = %s",
@@ -38,7 +38,7 @@ async def rotate_secret(
 
 
 async def signing_keys(conn: Connection, keys: KeyService, tenant_id: UUID, webhook_id: UUID) -> list[bytes]:
-    """The keys that sign now, the newest first; for the sender. Raises what the key service raises."""
+    """Returns the keys that sign now, newest first. For the sender. Raises what the key service raises."""
     found = await conn.execute(
         "select id, wrapped, key_id from webhook_secrets where tenant_id = %s and webhook_id = %s "
         "and (expires_at is null or expires_at > now()) order by id desc",

@@ -1,4 +1,4 @@
-"""One try of a delivery: the event's envelope, signed, to the address that was checked; what came of it."""
+"""Makes one attempt of a delivery: posts the signed event envelope to the checked address and returns the outcome."""
 
 import asyncio
 import time
@@ -13,29 +13,29 @@ from comms.delivery.webhooks.signatures import signed_headers
 from comms.outbox.envelope import SentEvent, envelope
 from models.contract.errors import WriteCareError
 
-_GONE: Final = 410  # Standard Webhooks: the receiver wants no more
+_GONE: Final = 410  # Standard Webhooks: the receiver asks for no more events
 
 
 @dataclass(frozen=True)
 class DeliveryOutcome:
-    """`status` where there was an answer, else `failure`, a code. Answers' bodies are never read."""
+    """`status` if there was a response, else `failure`, a code. Response bodies are never read."""
 
     status: int | None = None
     failure: str | None = None
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the receiver took it: any 2xx. A redirect is not followed, so that it arrives nowhere."""
+        """Whether the receiver accepted it (any 2xx). A redirect is not followed and counts as a failure."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def is_gone(self) -> bool:
-        """Whether the receiver says that it wants nothing more."""
+        """Whether the receiver asked for no more events."""
         return self.status == _GONE
 
 
 class WebhookClient:
-    """Sends messages; one a process."""
+    """Sends events over HTTP; one for each process."""
 
     def __init__(self, resolver: Resolver, networks: Sequence[Network], timeout_seconds: float) -> None:
         self._resolver = resolver
@@ -43,7 +43,7 @@ class WebhookClient:
         self._timeout_seconds = timeout_seconds
 
     async def send(self, url: str, event: SentEvent, keys: Sequence[bytes]) -> DeliveryOutcome:
-        """One try, over within the time-out however slowly the receiver answers."""
+        """Makes one attempt, which ends within the time-out however slowly the receiver responds."""
         body = envelope(event).model_dump_json().encode()
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -63,7 +63,8 @@ class WebhookClient:
             "host": to.host, "content-type": "application/cloudevents+json", "user-agent": "WriteCareConnect",
             **signed_headers(event.id, int(time.time()), body, keys),
         }  # fmt: skip
-        # A client, hence a connection, a try: one that was opened for another name at the same address is not taken.
+        # A new client, and so a new connection, for each attempt: a connection that was opened for another host name at
+        # the same address must not be reused.
         async with (
             httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=self._timeout_seconds) as client,
             client.stream(

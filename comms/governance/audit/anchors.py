@@ -1,7 +1,8 @@
-"""Anchors: where a tenant's chain stood, signed, outside the database.
+"""Anchors: signed records of the head of a tenant's hash chain, stored outside the database.
 
-Whoever can write the database alone can neither change nor forge them, so that a chain which was cut or laid anew
-no longer fits. An object a tenant and day lies beside the recordings, a line an anchor: `audit/<tenant>/<day>.jsonl`.
+An attacker who can only write to the database can neither change nor forge them. So a chain that was cut or rebuilt no
+longer matches its anchors. The object storage has one object for each tenant and day, with one line for each anchor:
+`audit/<tenant>/<day>.jsonl`.
 """
 
 import os
@@ -25,7 +26,7 @@ _FILE: Final = "audit.pem"
 
 
 class Head(Record):
-    """Where a chain stands: its last number and that seal's hash."""
+    """The head of a chain: its last number and the hash of that seal."""
 
     tenant_id: UUID
     number: int = Field(ge=1)
@@ -33,21 +34,21 @@ class Head(Record):
 
 
 class Anchor(Head):
-    """A head at a moment, signed (Ed25519)."""
+    """A head with a time, signed (Ed25519)."""
 
     anchored_at: datetime
     signature: str
 
 
 class AnchorKey:
-    """The key that signs anchors, made at the first start; it never leaves the data folder."""
+    """The key that signs anchors. It is created at the first start and never leaves the data folder."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
 
     @classmethod
     def open(cls, keys_dir: Path) -> "AnchorKey":
-        """The key of this data folder, made where it is missing; safe when several processes start at once."""
+        """Opens the key of this data folder; creates it if missing. Several processes may start at once."""
         file = keys_dir / _FILE
         if not file.exists():
             keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,7 +58,7 @@ class AnchorKey:
                 out.flush()
                 os.fsync(out.fileno())
             try:
-                os.link(fresh, file)  # unlike a rename, a link fails where another process came first
+                os.link(fresh, file)  # unlike a rename, a link fails if another process was first
             except FileExistsError:
                 pass
             finally:
@@ -67,12 +68,12 @@ class AnchorKey:
         return cls(key)
 
     def sign(self, head: Head, at: datetime) -> Anchor:
-        """The head, anchored at that moment."""
+        """Signs the head with the time `at`."""
         signature = self._key.sign(_signed_bytes(head, at)).hex()
         return Anchor(**head.model_dump(), anchored_at=at, signature=signature)
 
     def is_signed_by_us(self, anchor: Anchor) -> bool:
-        """Whether this key signed exactly this anchor."""
+        """Returns whether this key signed exactly this anchor."""
         try:
             self._key.public_key().verify(bytes.fromhex(anchor.signature), _signed_bytes(anchor, anchor.anchored_at))
         except (InvalidSignature, ValueError):
@@ -81,14 +82,14 @@ class AnchorKey:
 
 
 class AnchorStore:
-    """The anchors in storage."""
+    """The anchors in the object storage."""
 
     def __init__(self, objects: Objects, key: AnchorKey) -> None:
         self._objects = objects
         self._key = key
 
     async def append(self, head: Head, at: datetime) -> Anchor:
-        """Writes an anchor for the head; raises `unavailable`. A day's object is replaced whole, or not at all."""
+        """Writes an anchor for the head; raises `unavailable`. The object of the day is replaced atomically."""
         anchor = self._key.sign(head, at)
         key = f"{_folder(head.tenant_id)}/{at:%Y-%m-%d}.jsonl"
         kept = b"".join([await self._bytes_of(day) for day in await self._days(head.tenant_id) if day.key == key])
@@ -100,7 +101,7 @@ class AnchorStore:
         return anchor
 
     async def newest(self, tenant_id: UUID) -> Anchor | None:
-        """The last anchor that is ours; None where the tenant has none. Raises `unavailable`."""
+        """Returns the tenant's newest anchor with a valid signature, or None. Raises `unavailable`."""
         for day in reversed(await self._days(tenant_id)):
             for anchor in reversed(_anchors(await self._bytes_of(day))):
                 if anchor is not None and self._is_of(tenant_id, anchor):
@@ -108,7 +109,7 @@ class AnchorStore:
         return None
 
     async def days(self, tenant_id: UUID) -> AsyncIterator[list[Anchor | None]]:
-        """The tenant's anchors, a day at a time, oldest first; None for a line that is not ours."""
+        """Yields the tenant's anchors, one day at a time, oldest first; None for a line without a valid signature."""
         for day in await self._days(tenant_id):
             found = _anchors(await self._bytes_of(day))
             yield [anchor if anchor is not None and self._is_of(tenant_id, anchor) else None for anchor in found]

@@ -1,9 +1,10 @@
-"""The chain: how an act and the hash before it become the next hash. Nothing here touches a database.
+"""The hash chain: computes the next hash from an audit entry and the hash before it. It uses no database.
 
-    hash(n) = SHA-256("wcc-audit-1" | hash(n - 1) | n | every field of the act)
+    hash(n) = SHA-256("wcc-audit-1" | hash(n - 1) | n | every field of the entry)
 
-Each part is preceded by its length in eight bytes, so that no two different acts give the same bytes; null has a
-length that no text has. Before the first act stands a hash of zeros; the tenant is a field, so chains differ.
+Each part is preceded by its length in eight bytes, so that two different entries never give the same bytes; null has a
+length that no text has. The hash before the first entry is all zeros. The tenant is a field, so the chains of two
+tenants differ.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ GENESIS: Final = bytes(32)
 _FORMAT: Final = b"wcc-audit-1"
 _NULL: Final = b"\xff" * 8
 
-# Every column of `audit_log`, and its text as it is hashed: the same whatever a session's settings are.
+# Every column of `audit_log` and the SQL of its hashed text, which does not depend on session settings.
 FIELDS: Final[Mapping[str, str]] = {
     "tenant_id": "tenant_id::text",
     "id": "id::text",
@@ -30,7 +31,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "reason": "reason",
 }
 
-# The log with its fields as texts, each under its name and an underscore.
+# The audit log with all fields as text, each under its name and an underscore.
 ACTS_AS_TEXT: Final = (
     f"(select tenant_id, id, created_at, {', '.join(f'{text} as {name}_' for name, text in FIELDS.items())} "  # noqa: S608
     "from audit_log)"
@@ -38,7 +39,7 @@ ACTS_AS_TEXT: Final = (
 
 
 def next_hash(before: bytes, number: int, act: Mapping[str, Any]) -> bytes:
-    """The hash of the act, a row of `ACTS_AS_TEXT`, at its place in the chain: 32 bytes."""
+    """Returns the hash of the entry (a row of `ACTS_AS_TEXT`) at this number of the chain: 32 bytes."""
     digest = hashlib.sha256()
     for part in (_FORMAT, before, str(number).encode()):
         digest.update(len(part).to_bytes(8, "big") + part)

@@ -1,6 +1,7 @@
-"""The log of acts: who did what to which object, when, from where and why, in the same transaction as the act.
+"""The audit log: who did what to which object, when, from where and why.
 
-Append-only; the sealer (`comms/governance/audit/sealer.py`) chains what is committed.
+Each entry is written in the same transaction as the change that it records. The log is append-only; the sealer
+(`comms/governance/audit/sealer.py`) adds committed entries to the hash chain.
 """
 
 from datetime import datetime
@@ -14,7 +15,7 @@ from models.contract.records import Record
 
 
 class Act(Record):
-    """One line of the log; `number` is its place in the tenant's chain, null until it is sealed a moment later."""
+    """One audit entry. `number` is its position in the tenant's chain, null until it is sealed."""
 
     id: UUID
     number: int | None
@@ -31,7 +32,7 @@ class Act(Record):
 
 
 class ActFilter(Record):
-    """Which acts are wanted: those to whom everything named here applies."""
+    """A filter for audit entries: every given field must match."""
 
     object_type: str | None = None
     object_id: UUID | None = None
@@ -49,7 +50,7 @@ _LIST: Final = (
 
 
 async def list_acts(conn: Connection, wanted: ActFilter, *, before: UUID, limit: int) -> list[Act]:
-    """Acts, newest first, from before the id; narrowed by whatever is named."""
+    """Lists the audit entries that match the filter, with an id before `before`, newest first."""
     narrowed = {
         "object_type": "l.object_type = %(object_type)s", "object_id": "l.object_id = %(object_id)s",
         "actor_id": "l.actor_id = %(actor_id)s", "action": "l.action = %(action)s",

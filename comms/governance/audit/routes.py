@@ -1,4 +1,5 @@
-"""The log of acts over HTTP, for the data-protection officer and the safeguarding lead. Reading it is an act too."""
+"""HTTP routes for the audit log, for the data-protection officer and the safeguarding lead. Reading it is also
+audited."""
 
 from typing import Annotated
 from uuid import UUID
@@ -30,7 +31,7 @@ def wanted_acts(
     since: Time | None = None,
     until: Time | None = None,
 ) -> ActFilter:
-    """What the query string names."""
+    """Returns the filter in the query string."""
     return ActFilter(
         object_type=object_type, object_id=object_id, actor_id=actor_id, action=action, since=since, until=until
     )
@@ -40,7 +41,7 @@ def wanted_acts(
 async def read_log(
     authorised: ReadAccess, wanted: Annotated[ActFilter, Depends(wanted_acts)], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Act]:
-    """Who did what to what, when, from where and why; newest first."""
+    """Lists who did what to which object, when, from where and why; newest first."""
     page = page_of(await list_acts(authorised.conn, wanted, before=cursor or MAX_UUID, limit=limit + 1), limit)
     named = wanted.model_dump(mode="json", exclude_none=True)
     await record_act(authorised.conn, authorised.actor, "audit.read", ("tenant", authorised.actor.tenant_id), named)
@@ -49,13 +50,13 @@ async def read_log(
 
 @router.get("/verification")
 async def verify(authorised: ReadAccess) -> Verification:
-    """Walks the tenant's chain from its first act: whole, or where it is first broken.
+    """Verifies the tenant's chain from its first entry: it is whole, or the answer shows the first fault.
 
-    `unanchored` acts are vouched for by the chain alone: if the newest of them were removed with their seals, nothing
-    would show it. `WRITECARE_AUDIT_ANCHOR_SECONDS` says how long an act stays so.
+    Only the chain protects `unanchored` entries: if the newest of them were removed with their seals, no check would
+    show it. `WRITECARE_AUDIT_ANCHOR_SECONDS` says how long an entry stays unanchored.
     """
     anchor_store = AnchorStore(authorised.ctx.objects, AnchorKey.open(authorised.ctx.settings.data_dir / "keys"))
-    # In nobody's name: acts that are withheld from whoever asks would look to them as if they had been removed.
+    # Without a user: entries that are withheld from the actor would otherwise look as if they had been removed.
     verifier = Actor(authorised.actor.tenant_id, NIL_UUID, "data_protection_officer")
     async with authorised.ctx.database.acting_as(verifier) as conn:
         found = await verify_chain(conn, anchor_store, authorised.actor.tenant_id)

@@ -1,10 +1,10 @@
-"""The sealer: lays each tenant's chain over committed acts, and anchors it outside the database.
+"""The sealer: adds committed audit entries to each tenant's hash chain, and writes anchors outside the database.
 
     python -m comms.governance.audit.sealer
 
-A process of its own with a role that sees acts, seals and nothing else. Writers never wait for it: they leave a row
-in `audit_unsealed`; seals and the removal of those rows are one transaction, so that a sealer killed at any moment
-has sealed a batch whole or not at all, and the next one goes on.
+It is a process of its own, and its role sees only audit entries and seals. Writers never wait for it: they add a row to
+`audit_unsealed`. One transaction inserts the seals and deletes those rows. So if the sealer is killed, a batch is
+sealed completely or not at all, and the next sealer continues.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from comms.kernel.settings import Settings
 from comms.kernel.storage.object_store import Objects
 from models.contract.errors import WriteCareError
 
-_LOCK: Final = 0x77636333  # one sealer at a time
+_LOCK: Final = 0x77636333  # the advisory lock of the leader
 _BATCH: Final = 1000
 _IDLE_SECONDS: Final = 1.0
 
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def seal_forever(url: str, anchor_store: AnchorStore, anchor_seconds: float, stopping: asyncio.Event) -> None:
-    """Seals until `stopping` is set, then what is left; one sealer at a time."""
+    """Seals as the leader until `stopping` is set, then seals what is left."""
     await run_as_leader(
         "sealer", url, _LOCK, lambda conn: _seal_until(conn, anchor_store, anchor_seconds, stopping), stopping
     )
@@ -43,10 +43,10 @@ async def _seal_until(
     conn: Connection, anchor_store: AnchorStore, anchor_seconds: float, stopping: asyncio.Event
 ) -> None:
     clock = asyncio.get_running_loop().time
-    unanchored = await _heads(conn)  # a predecessor may have been killed before it anchored what it sealed
+    unanchored = await _heads(conn)  # the sealer before may have been killed before it wrote its anchors
     anchored = clock() - anchor_seconds
     while True:
-        last = stopping.is_set()  # asked first: what was committed before the signal is sealed in this round
+        last = stopping.is_set()  # read first: entries that were committed before the signal are sealed in this round
         while heads := await seal_batch(conn):
             unanchored |= heads
         if last or clock() - anchored >= anchor_seconds:
@@ -58,7 +58,7 @@ async def _seal_until(
 
 
 async def seal_batch(conn: Connection) -> dict[UUID, Head]:
-    """Seals the acts that have waited longest; returns the new heads of their tenants, none where nothing waits."""
+    """Seals the entries that have waited longest; returns the new heads of their tenants, empty if nothing waits."""
     async with conn.transaction():
         acts = await _lock_batch(conn)
         heads = await _heads(conn, {act["tenant_id"] for act in acts})
@@ -76,7 +76,8 @@ async def seal_batch(conn: Connection) -> dict[UUID, Head]:
 
 
 async def _lock_batch(conn: Connection) -> list[dict[str, Any]]:
-    """The acts that have waited longest, those of a tenant together. By the queue, never by an id that was last."""
+    """Returns the entries that have waited longest, grouped by tenant. It reads the queue, not the ids after the last
+    seal: an entry with a lower id can commit later."""
     found = await conn.execute(
         f"with oldest as (select l.* from audit_unsealed q join {ACTS_AS_TEXT} l "  # noqa: S608 (a constant)
         "                on l.tenant_id = q.tenant_id and l.id = q.audit_id order by q.audit_id limit %s) "
@@ -87,7 +88,7 @@ async def _lock_batch(conn: Connection) -> list[dict[str, Any]]:
 
 
 async def _heads(conn: Connection, tenants: set[UUID] | None = None) -> dict[UUID, Head]:
-    """Where the chains stand: of these tenants, or of all."""
+    """Returns the heads of the chains of these tenants, or of all."""
     found = await conn.execute(
         "select t.id as tenant_id, head.number, encode(head.hash, 'hex') as hash from tenants t, lateral "
         "(select number, hash from audit_seals s where s.tenant_id = t.id order by number desc limit 1) head "
@@ -112,26 +113,27 @@ async def _insert_seals(conn: Connection, seals: list[tuple[UUID, int, UUID, byt
 
 
 async def anchor(anchor_store: AnchorStore, unanchored: dict[UUID, Head]) -> dict[UUID, Head]:
-    """Anchors the heads; returns those that could not be, to be tried again.
+    """Anchors the heads; returns those that could not be anchored, to be tried again.
 
-    A chain that ends before its last anchor has been cut: it gets no new one, so that the old one goes on saying so.
+    A chain that ends before its last anchor has been cut. It gets no new anchor, so that the old one continues to show
+    the fault.
     """
     left: dict[UUID, Head] = {}
     for tenant_id, head in unanchored.items():
         try:
             before = await anchor_store.newest(tenant_id)
             if before is not None and before.number > head.number:
-                _log.error("a chain ends before its anchor", tenant_id=str(tenant_id), number=head.number)
+                _log.error("the chain ends before its last anchor", tenant_id=str(tenant_id), number=head.number)
             elif before is None or before.number < head.number:
                 await anchor_store.append(head, datetime.now(UTC))
         except WriteCareError as error:
-            _log.warning("a chain could not be anchored", tenant_id=str(tenant_id), problem=error.slug)
+            _log.warning("the anchor could not be written", tenant_id=str(tenant_id), problem=error.slug)
             left[tenant_id] = head
     return left
 
 
 async def run(settings: Settings, url: str, stopping: asyncio.Event) -> None:
-    """The process's work."""
+    """Runs the sealer."""
     anchor_store = AnchorStore(Objects.open(settings), AnchorKey.open(settings.data_dir / "keys"))
     await seal_forever(url, anchor_store, settings.audit_anchor_seconds, stopping)
 

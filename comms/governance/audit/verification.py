@@ -1,6 +1,6 @@
-"""Verifying a chain: every seal against its act, the hash before it and the anchors outside the database.
+"""Verifies a chain: each seal against its entry, the hash before it and the anchors outside the database.
 
-Read in pages, so that memory stays flat however long the chain is. Changes nothing.
+It reads in pages, so that its memory does not grow with the chain. It changes nothing.
 """
 
 from collections.abc import AsyncIterator
@@ -17,8 +17,8 @@ from comms.kernel.database import Connection, one
 from models.contract.errors import missing, unavailable
 from models.contract.records import Record
 
-PATIENCE: Final = timedelta(seconds=60)  # an act that has waited longer has no sealer
-_BACKDATED: Final = timedelta(hours=1)  # no transaction of ours lives so long that its acts come so late
+PATIENCE: Final = timedelta(seconds=60)  # if an entry has waited longer, no sealer runs
+_BACKDATED: Final = timedelta(hours=1)  # no transaction takes so long that its entries come this late
 _PAGE: Final = 2000
 
 FaultCode = Literal[
@@ -27,40 +27,40 @@ FaultCode = Literal[
 ]  # fmt: skip
 
 _SENTENCES: Final[dict[FaultCode, str]] = {
-    "seal-missing": "there is no seal of this number, but a later one",
-    "act-missing": "the act that this seal was laid over is gone",
-    "hash-differs": "the act, or what came before it, is not what was sealed",
-    "act-backdated": "the act claims a time long before those sealed ahead of it",
-    "anchor-forged": "an anchor in storage was not signed here",
-    "anchor-unordered": "an anchor lies before an older one: the chain was cut and laid anew",
-    "anchor-differs": "the chain is not the one that was anchored: it was laid anew",
-    "chain-cut": "the chain ends before this number, which was anchored: its tail was cut",
-    "act-unqueued": "an act stands in the log that was never written through it",
-    "act-removed-unsealed": "an act was removed before it was sealed",
+    "seal-missing": "there is no seal with this number, but there is a later one",
+    "act-missing": "the audit entry of this seal is missing",
+    "hash-differs": "the entry, or one before it, is not what was sealed",
+    "act-backdated": "the entry has a time long before that of entries sealed earlier",
+    "anchor-forged": "an anchor in storage was not signed with this installation's key",
+    "anchor-unordered": "an anchor has a lower number than an older anchor: the chain was cut and rebuilt",
+    "anchor-differs": "the chain is not the one that was anchored: it was rebuilt",
+    "chain-cut": "the chain ends before this anchored number: its last entries were removed",
+    "act-unqueued": "the log has an entry that was never queued for sealing",
+    "act-removed-unsealed": "an entry was removed before it was sealed",
 }
 
 
 class Fault(Record):
-    """The first place at which a chain is broken: the seal's number, the act's id, as far as there are any."""
+    """The first fault of a chain, with the number of the seal and the id of the entry where there are any."""
 
     code: FaultCode
     number: int | None = None
     audit_id: UUID | None = None
 
     def sentence(self) -> str:
-        """What is wrong, and where."""
+        """Says what is wrong, and where."""
         place = [f"number {self.number}"] if self.number is not None else []
-        place += [f"act {self.audit_id}"] if self.audit_id is not None else []
+        place += [f"entry {self.audit_id}"] if self.audit_id is not None else []
         return f"{self.code} at {', '.join(place) or 'its anchors'}: {_SENTENCES[self.code]}"
 
 
 class Verification(Record):
-    """A tenant's chain as it was found: whole, or where it is first broken.
+    """The result for a tenant's chain: it is whole, or has a first fault.
 
-    `sealed` is the last number, `anchored` the last one that storage vouches for. The `unanchored` acts between them
-    are vouched for by the chain alone: whoever can write the database can cut them off the end, and no verification
-    shows it. Acts that wait are no fault for a moment; `overdue` says that they have waited longer than any sealer
-    would let them.
+    `sealed` is the last number, `anchored` the last number with an anchor in storage. Only the chain protects the
+    `unanchored` entries between them: an attacker who can write to the database can remove the newest of them, and no
+    verification shows it. A short wait for the sealer is no fault; `overdue` means that entries have waited longer than
+    a running sealer lets them.
     """
 
     tenant_id: UUID
@@ -77,7 +77,7 @@ class Verification(Record):
 
 
 async def verify_chain(conn: Connection, anchor_store: AnchorStore, tenant_id: UUID) -> Verification:
-    """Walks the tenant's whole chain, in the name of the sealer or of an officer; raises `unavailable` (storage)."""
+    """Verifies the tenant's whole chain; `conn` acts as the sealer or as an officer. Raises `unavailable` (storage)."""
     fault, sealed, sealed_at = await _check_chain(conn, tenant_id)
     misfit, anchor = await _compare_anchors(conn, anchor_store, tenant_id)
     fault = fault or misfit or await _find_unchained(conn, tenant_id)
@@ -101,7 +101,7 @@ async def verify_chain(conn: Connection, anchor_store: AnchorStore, tenant_id: U
 
 
 async def _check_chain(conn: Connection, tenant_id: UUID) -> tuple[Fault | None, int, datetime | None]:
-    """Every seal in order: the first fault, and the last good number with its time."""
+    """Checks every seal in order; returns the first fault, and the last good number with its time."""
     number, hash, sealed_at, newest_act = 0, GENESIS, None, None
     while page := await _page(conn, tenant_id, number):
         for seal in page:
@@ -132,7 +132,7 @@ async def _page(conn: Connection, tenant_id: UUID, after: int) -> list[dict[str,
 async def _compare_anchors(
     conn: Connection, anchor_store: AnchorStore, tenant_id: UUID
 ) -> tuple[Fault | None, Anchor | None]:
-    """Every anchor beside the seal of its number: the first that does not fit, and the newest."""
+    """Compares every anchor with the seal of its number; returns the first fault and the newest anchor."""
     newest: Anchor | None = None
     async for day in anchor_store.days(tenant_id):
         found = await conn.execute(
@@ -154,7 +154,8 @@ async def _compare_anchors(
 
 
 async def _find_unchained(conn: Connection, tenant_id: UUID) -> Fault | None:
-    """An act that is neither sealed nor waits, or one that waits and is gone. One statement each: one moment each."""
+    """Finds an entry that is neither sealed nor queued, or a queued one that is gone. Each check is one statement, so
+    that it reads one snapshot."""
     found = await conn.execute(
         "select l.id from audit_log l where l.tenant_id = %(tenant)s "
         "and not exists (select from audit_seals s where s.tenant_id = l.tenant_id and s.audit_id = l.id) "
@@ -177,9 +178,9 @@ async def _find_unchained(conn: Connection, tenant_id: UUID) -> Fault | None:
 async def verify_chains(
     url: str, anchor_store: AnchorStore, slug: str | None
 ) -> AsyncIterator[tuple[str, Verification]]:
-    """Each tenant's slug and verification (of one where named), logged in as the sealer.
+    """Yields the slug and verification of each tenant, or of one if given; logs in as the sealer.
 
-    Raises `missing` for a slug that is nobody's, `unavailable` (database, storage).
+    Raises `missing` for an unknown slug, `unavailable` (database, storage).
     """
     try:
         async with await Connection.connect(

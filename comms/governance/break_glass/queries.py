@@ -1,8 +1,8 @@
-"""Break-glass: somebody looks, for a while and giving a reason, at one thing that their role does not show them.
+"""Break-glass: temporary access, with a reason, to one object that the person's role does not show them.
 
-Loud: an act in the log, an event to those who see alerts, and a notice that stays before the data-protection officer
-and the safeguarding lead until one of them, who did not break it, acknowledges it. Row-level security honours it for
-as long as it lasts (migration 0009), and never for an alert about whoever asks.
+Each use writes an audit entry, sends an event to those who see alerts, and stays on the list of the data-protection
+officer and the safeguarding lead until one of them, but not the user themselves, acknowledges it. Row-level security
+grants the access while it lasts (migration 0009), but never to an alert about the actor.
 """
 
 from datetime import datetime
@@ -24,7 +24,7 @@ ObjectKind = Literal["care_context", "alert"]
 
 
 class NewBrokenGlass(Record):
-    """What somebody must see now, why, and for how long; a care context is named by its session."""
+    """A request for access: the object, the reason and the duration. A care context is named by its session."""
 
     object_kind: ObjectKind
     object_id: UUID
@@ -33,7 +33,7 @@ class NewBrokenGlass(Record):
 
 
 class BrokenGlass(Record):
-    """That somebody broke the glass; a notice until it is acknowledged."""
+    """One break-glass access. It is an open notice until it is acknowledged."""
 
     id: UUID
     user_id: UUID
@@ -53,7 +53,7 @@ _COLUMNS: Final = (
 
 
 async def break_glass(conn: Connection, actor: Actor, new: NewBrokenGlass) -> BrokenGlass:
-    """From now on `actor` sees the one thing; raises `missing` where it is not there or is about them."""
+    """Gives `actor` access to the object; raises `missing` if the object does not exist or is about them."""
     alert_id = new.object_id if new.object_kind == "alert" else None
     session_id = new.object_id if new.object_kind == "care_context" else None
     try:
@@ -63,7 +63,7 @@ async def break_glass(conn: Connection, actor: Actor, new: NewBrokenGlass) -> Br
             (actor.tenant_id, actor.user_id, session_id, alert_id, new.reason, new.minutes),
         )
         glass = BrokenGlass(**one(await made.fetchone()))
-    except (ForeignKeyViolation, InsufficientPrivilege):  # whoever may not see it cannot be asked whether it is there
+    except (ForeignKeyViolation, InsufficientPrivilege):  # do not reveal whether the object exists
         raise missing(new.object_kind.replace("_", " ")) from None
     named = {"alert_id": str(alert_id)} if alert_id is not None else {"session_id": str(session_id)}
     await record_act(
@@ -79,7 +79,7 @@ async def break_glass(conn: Connection, actor: Actor, new: NewBrokenGlass) -> Br
 async def list_broken_glass(
     conn: Connection, *, acknowledged: bool | None, before: UUID, limit: int
 ) -> list[BrokenGlass]:
-    """Every glass that was broken, newest first, from before the id; those alone that are (not yet) acknowledged."""
+    """Lists all accesses with an id before `before`, newest first; only acknowledged or only open ones if given."""
     found = await conn.execute(
         f"select {_COLUMNS} from broken_glass where id < %(before)s "  # noqa: S608 (a constant)
         "and (%(acknowledged)s::bool is null or (acknowledged_at is not null) = %(acknowledged)s) "
@@ -90,14 +90,14 @@ async def list_broken_glass(
 
 
 async def acknowledge(conn: Connection, actor: Actor, glass_id: UUID) -> BrokenGlass:
-    """Says that somebody responsible has seen it; a second time is no error and changes nothing.
+    """Records that a responsible person has seen the access. A second call changes nothing and is no error.
 
     Raises `missing`, `refused` (`glass-your-own`).
     """
     glass = await _read(conn, glass_id)
     found = await conn.execute("select %s = any (app.own_accounts()) as own", (glass.user_id,))
     if one(await found.fetchone())["own"]:  # from this account or another of the same person
-        raise refused("glass-your-own", "You broke this glass: somebody else has to acknowledge it.")
+        raise refused("glass-your-own", "This was your own access: another person must acknowledge it.")
     if glass.acknowledged_at is not None:
         return glass
     acknowledged = await conn.execute(
@@ -107,7 +107,7 @@ async def acknowledge(conn: Connection, actor: Actor, glass_id: UUID) -> BrokenG
     )
     row = await acknowledged.fetchone()
     if row is None:
-        raise conflict("glass-acknowledged", "Somebody else has just acknowledged it: read it again.")
+        raise conflict("glass-acknowledged", "Another person has just acknowledged it: read it again.")
     await record_act(conn, actor, "glass.acknowledged", _audit_object(glass), {"break_glass_id": str(glass_id)})
     return BrokenGlass(**row)
 
@@ -115,14 +115,15 @@ async def acknowledge(conn: Connection, actor: Actor, glass_id: UUID) -> BrokenG
 async def require_permission_or_glass(
     conn: Connection, actor: Actor, alert_id: UUID, permission: RolePermission
 ) -> None:
-    """Raises `refused` where `actor` neither holds the permission nor looks through the broken glass of this alert."""
+    """Raises `refused` if `actor` has neither the permission nor break-glass access to this alert."""
     found = await conn.execute("select %s = any (app.alerts_opened()) as opened", (alert_id,))
     if not one(await found.fetchone())["opened"]:
         refuse_unless(actor, permission)
 
 
 def _audit_object(glass: BrokenGlass) -> tuple[str, UUID]:
-    """What the act is about: so that who may not see the alert does not see in the log that others looked at it."""
+    """Returns the object of the audit entry. An actor who may not see the alert must not see that others looked at
+    it."""
     return "alert" if glass.object_kind == "alert" else "session", glass.object_id
 
 

@@ -1,4 +1,4 @@
-"""Break-glass over HTTP: broken by staff, watched and acknowledged by those who answer for data and safety."""
+"""HTTP routes for break-glass access: staff use it; the officers for data and safety review it."""
 
 from typing import Annotated
 from uuid import UUID
@@ -20,7 +20,8 @@ GlassWatchAccess = Annotated[AuthorisedRequest, authorised_for("glass.watch")]
 async def break_glass(
     new: NewBrokenGlass, authorised: Annotated[AuthorisedRequest, authorised_for("glass.break")], response: Response
 ) -> BrokenGlass:
-    """Opens one care context or one alert for at most an hour, with a reason. Logged, told of, answered for."""
+    """Opens one care context or one alert for at most an hour, with a reason. The access is audited and announced, and
+    an officer must acknowledge it."""
     response.headers["Location"] = "/api/break-glass"
     return await queries.break_glass(authorised.conn, authorised.actor, new)
 
@@ -29,7 +30,7 @@ async def break_glass(
 async def list_broken_glass(
     authorised: GlassWatchAccess, *, acknowledged: bool | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[BrokenGlass]:
-    """Who broke which glass and why, newest first; `?acknowledged=false`: what waits to be looked at."""
+    """Lists who accessed what and why, newest first; `?acknowledged=false`: what must still be reviewed."""
     found = await queries.list_broken_glass(
         authorised.conn, acknowledged=acknowledged, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -38,5 +39,5 @@ async def list_broken_glass(
 
 @router.post("/{glass_id}/acknowledge")
 async def acknowledge(glass_id: UUID, authorised: GlassWatchAccess) -> BrokenGlass:
-    """Somebody responsible has seen it and will ask, if there is something to ask."""
+    """Records that a responsible person has seen the access."""
     return await queries.acknowledge(authorised.conn, authorised.actor, glass_id)

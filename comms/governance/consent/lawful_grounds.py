@@ -1,7 +1,7 @@
-"""Lawful grounds: for which purpose a home processes whose words on what basis, and who decided so.
+"""Lawful bases: for which purpose a tenant processes people's words, on which legal basis, and who decided it.
 
-Articles are of the UK GDPR; 'Sch. 1' is of the Data Protection Act 2018. Care talk is health data, so every purpose
-here needs a condition of article 9 beside its basis of article 6.
+Articles are of the UK GDPR; 'Sch. 1' is of the Data Protection Act 2018. Conversations about care contain health data,
+so every purpose needs a condition of article 9 and a basis of article 6.
 """
 
 from datetime import datetime
@@ -23,12 +23,12 @@ LegalBasis = Literal[
 ]  # fmt: skip
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 
-# Consent to care talk must be explicit (article 9(2)(a)): a basis of consent names its condition by itself.
+# Consent to the use of health data must be explicit (article 9(2)(a)), so the basis consent implies this condition.
 _EXPLICIT_CONSENT: Final = "explicit_consent"
 
 
 class ProposedActivity(Record):
-    """A basis that somebody considers for a purpose."""
+    """A legal basis that is considered for a purpose."""
 
     activity_type: Purpose
     legal_basis: LegalBasis
@@ -38,7 +38,7 @@ class ProposedActivity(Record):
 
 
 class NewProcessingActivity(ProposedActivity):
-    """A ground to be put in force; it takes the place of the one in force for this purpose."""
+    """A lawful basis to put in force. It replaces the one in force for this purpose."""
 
     purpose: Words = Field(min_length=1, max_length=2000, description="Why, in words that residents understand.")
     data_categories: tuple[Annotated[Name, Field(min_length=1, max_length=200)], ...] = Field(
@@ -49,7 +49,7 @@ class NewProcessingActivity(ProposedActivity):
 
 
 class ProcessingActivity(NewProcessingActivity):
-    """A ground as it was decided; in force until `ended_at`."""
+    """A lawful basis as it was decided. It is in force until `ended_at`."""
 
     special_category_condition: str | None
     purpose: str
@@ -62,7 +62,7 @@ class ProcessingActivity(NewProcessingActivity):
 
 
 class Assessment(Record):
-    """What speaks against a proposed ground (`problems`: it cannot be used so) and what to mind (`advice`)."""
+    """The result for a proposed basis: `problems` (it cannot be used like this) and `advice` (what to consider)."""
 
     activity_type: Purpose
     legal_basis: LegalBasis
@@ -79,29 +79,32 @@ _COLUMNS: Final = (
 
 
 def assess(ground: ProposedActivity) -> Assessment:
-    """The plain rules of law that a program can check; whether the reasons are good, a person decides."""
+    """Checks the rules of law that a program can check. A person must decide whether the reasons are good."""
     condition = ground.special_category_condition
     if condition is None and ground.legal_basis == "consent":
         condition = _EXPLICIT_CONSENT
     problems, advice = [], []
     if condition is None:
         problems.append(
-            "Care talk is health data: name the condition of article 9 (special_category_condition), for "
-            "safeguarding usually 'DPA 2018 Sch. 1 para. 18'."
+            "Conversations about care contain health data: give the condition of article 9 in "
+            "special_category_condition, for safeguarding usually 'DPA 2018 Sch. 1 para. 18'."
         )
     if ground.activity_type in ("train", "voiceprint") and ground.legal_basis in (
         "vital_interests",
         "recognised_legitimate_interest",
     ):
-        problems.append(f"{ground.legal_basis} protects a person now; it cannot carry {ground.activity_type}.")
+        problems.append(
+            f"{ground.legal_basis} covers only immediate protection: choose another legal basis for "
+            f"{ground.activity_type}."
+        )
     if ground.activity_type == "voiceprint" and condition != _EXPLICIT_CONSENT:
         advice.append("A voiceprint is biometric data (article 9(1)): explicit consent is the usual condition.")
     if ground.legal_basis == "legitimate_interests":
-        advice.append("Keep the balancing test in `description` (article 6(1)(f)); people may object (article 21).")
+        advice.append("Write the balancing test into `description` (article 6(1)(f)); people may object (article 21).")
     if ground.legal_basis == "consent":
-        advice.append("Consent must be free: a person who refuses must be cared for just the same (article 7(4)).")
+        advice.append("Consent must be free: a person who refuses must get the same care (article 7(4)).")
     if ground.legal_basis == "vital_interests":
-        advice.append("Vital interests hold only while the person cannot give consent (article 9(2)(c)).")
+        advice.append("Vital interests apply only while the person cannot give consent (article 9(2)(c)).")
     return Assessment(
         activity_type=ground.activity_type, legal_basis=ground.legal_basis, special_category_condition=condition,
         sound=not problems, problems=tuple(problems), advice=tuple(advice),
@@ -109,10 +112,10 @@ def assess(ground: ProposedActivity) -> Assessment:
 
 
 async def decide_ground(conn: Connection, actor: Actor, new: NewProcessingActivity) -> ProcessingActivity:
-    """Puts a ground in force in the place of the present one; raises `invalid` (`legal-basis-unsound`),
-    a conflict (`ground-just-decided`).
+    """Puts a lawful basis in force and ends the present one; raises `invalid` (`legal-basis-unsound`), a conflict
+    (`ground-just-decided`).
 
-    Consent given under the ground before does not carry over: it was given for that one.
+    Consent that was given under the previous basis does not count for the new one.
     """
     assessment = assess(new)
     if not assessment.sound:
@@ -133,7 +136,7 @@ async def decide_ground(conn: Connection, actor: Actor, new: NewProcessingActivi
     )  # fmt: skip
     row = await made.fetchone()
     if row is None:
-        raise conflict("ground-just-decided", "Somebody has just decided on this ground: read what it is now.")
+        raise conflict("ground-just-decided", "Another person has just changed this lawful basis: read it again.")
     activity = ProcessingActivity.model_validate(row)
     details = {"purpose": activity.activity_type, "legal_basis": activity.legal_basis}
     await record_act(conn, actor, "ground.decided", ("processing_activity", activity.id), details)
@@ -141,7 +144,7 @@ async def decide_ground(conn: Connection, actor: Actor, new: NewProcessingActivi
 
 
 async def end_ground(conn: Connection, actor: Actor, activity_id: UUID) -> None:
-    """From now on there is no ground for the activity's purpose; raises `missing`. Ending twice is no error."""
+    """Ends a lawful basis, so that its purpose has none; raises `missing`. Ending it twice is no error."""
     activity = await read_ground(conn, activity_id)
     if activity.ended_at is None:
         await conn.execute("update data_processing_activities set ended_at = now() where id = %s", (activity_id,))
@@ -151,7 +154,7 @@ async def end_ground(conn: Connection, actor: Actor, activity_id: UUID) -> None:
 
 
 async def read_ground(conn: Connection, activity_id: UUID) -> ProcessingActivity:
-    """The ground of that id, in force or ended; raises `missing`."""
+    """Returns the lawful basis with this id, in force or ended; raises `missing`."""
     found = await conn.execute(
         f"select {_COLUMNS} from data_processing_activities where id = %s",  # noqa: S608 (a constant)
         (activity_id,),
@@ -165,7 +168,7 @@ async def read_ground(conn: Connection, activity_id: UUID) -> ProcessingActivity
 async def list_grounds(
     conn: Connection, *, purpose: Purpose | None, in_force: bool, before: UUID, limit: int
 ) -> list[ProcessingActivity]:
-    """Grounds, newest first, from before the id; `in_force`: those alone that hold now."""
+    """Lists lawful bases with an id before `before`, newest first; `in_force`: only those in force now."""
     found = await conn.execute(
         f"select {_COLUMNS} from data_processing_activities "  # noqa: S608 (a constant)
         "where id < %(before)s and (%(purpose)s::text is null or activity_type = %(purpose)s) "

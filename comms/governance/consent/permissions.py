@@ -1,9 +1,9 @@
-"""`permits`: whether a person's words may be recorded, transcribed, analysed … now. Asked before every such step.
+"""Checks whether a person's words may be recorded, transcribed, analysed … now. Called before each such step.
 
-The answer may change at any moment, so whatever is stored is stored under a lock on the answer: the processing
-activity in force is locked for sharing until the transaction ends, and every change of a ground or of consent
-takes the same row for itself first (`comms/governance/consent/queries.py`). Either the change comes first and the step
-is refused, or the step is stored first and the change finds it.
+The answer can change at any time, so a step stores its result under a lock on the answer. It locks the processing
+activity in force for share until its transaction ends. Every change of a lawful basis or of consent first takes a
+conflicting lock on the same row (`comms/governance/consent/queries.py`). Either the change comes first and the step is
+refused, or the step stores first and the change finds its result.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ Reason = Literal[
 
 
 class Permission(Record):
-    """Whether one person's words may be processed for one purpose, on what ground, and why (not).
+    """Whether one person's words may be processed for one purpose, on which legal basis, and why or why not.
 
-    `decided_by` is who put the ground in force; `consent_record_id` the person's own word, where there is one.
+    `decided_by` is the person who put the lawful basis in force; `consent_record_id` is the person's own consent
+    record, if any.
     """
 
     permitted: bool
@@ -47,30 +48,30 @@ _RECORDS: Final = (
 
 
 async def permits(conn: Connection, user_id: UUID, purpose: Purpose) -> Permission:
-    """The answer at this moment; raises `missing` for a person who is not of this tenant."""
+    """Returns the permission now; raises `missing` for a person who is not of this tenant."""
     return (await _permissions(conn, (user_id,), purpose, _ACTIVITY, _RECORDS))[0]
 
 
 async def permissions(conn: Connection, user_ids: Sequence[UUID], purpose: Purpose) -> tuple[Permission, ...]:
-    """As `permits` for several people, in their order."""
+    """As `permits`, for several people, in their order."""
     return await _permissions(conn, user_ids, purpose, _ACTIVITY, _RECORDS)
 
 
 async def lock_permission(conn: Connection, user_id: UUID, purpose: Purpose) -> Permission:
-    """The answer, which holds until this transaction ends: for the transaction that stores."""
+    """Returns the permission and locks it until this transaction ends. For the transaction that stores."""
     return (await lock_permissions(conn, (user_id,), purpose))[0]
 
 
 async def lock_permissions(conn: Connection, user_ids: Sequence[UUID], purpose: Purpose) -> tuple[Permission, ...]:
-    """The answers for several people, in their order, which hold until this transaction ends."""
-    # Two statements, the activity first: the second one's snapshot is then taken after any change we waited for.
+    """As `lock_permission`, for several people, in their order."""
+    # Two statements, the activity first: the second then reads a snapshot after any change that the first waited for.
     return await _permissions(conn, user_ids, purpose, f"{_ACTIVITY} for share", f"{_RECORDS} for share")
 
 
 async def refuse_unless_permitted(
     conn: Connection, user_ids: Sequence[UUID], purpose: Purpose
 ) -> tuple[Permission, ...]:
-    """The locked answers where all are permitted; else raises `refused` (`no-lawful-basis`, `consent-missing`)."""
+    """Returns the locked permissions if all are given; else raises `refused` (`no-lawful-basis`, `consent-missing`)."""
     answers = await lock_permissions(conn, user_ids, purpose)
     if any(answer.reason == "no-lawful-basis" for answer in answers):
         raise no_lawful_basis(purpose)
@@ -78,17 +79,17 @@ async def refuse_unless_permitted(
         people = ", ".join(f"{answer.user_id} ({answer.reason})" for answer in lacking)
         raise refused(
             "consent-missing",
-            f"There is no permission to {purpose} for: {people}. Ask each of them and record their answer with "
+            f"Permission to {purpose} is missing for: {people}. Ask each of them and record their answer with "
             f"POST /api/consent/grant, or leave them out.",
         )
     return answers
 
 
 def no_lawful_basis(purpose: Purpose) -> Exception:
-    """What is raised where a tenant has not decided on what ground it processes for a purpose."""
+    """The error if the tenant has no lawful basis for a purpose."""
     return refused(
         "no-lawful-basis",
-        f"No lawful ground to {purpose} is in force: decide on one with POST /api/processing-activities.",
+        f"No lawful basis to {purpose} is in force: decide on one with POST /api/processing-activities.",
     )
 
 
@@ -122,7 +123,7 @@ def _permission_of(
 
 
 def _reason(legal_basis: str, record: dict[str, Any] | None) -> Reason:
-    """A person's no is a no on any basis; a yes is needed where the basis is consent."""
+    """A refusal counts on any legal basis; a consent is needed only if the basis is consent."""
     status = record["consent_status"] if record is not None else None
     if status == "refused":
         return "consent-refused"

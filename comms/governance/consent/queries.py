@@ -1,6 +1,6 @@
-"""What people said when they were asked, and what they said before: consent records and their history.
+"""Consent records: what people answered when they were asked for consent, and the history of their answers.
 
-The history is written by the database itself (`app.keep_consent_history`), so that no change can go without it.
+A database trigger writes the history (`app.keep_consent_history`), so that no change can be made without it.
 """
 
 from datetime import datetime
@@ -24,7 +24,7 @@ ConsentStatus = Literal["requested", "granted", "refused", "withdrawn", "expired
 
 
 class ConsentChange(Record):
-    """A person's word on one purpose, or the question put to them."""
+    """A person's answer on one purpose, or a request for their consent."""
 
     user_id: UUID
     purpose: Purpose
@@ -35,7 +35,7 @@ class ConsentChange(Record):
 
 
 class ConsentRecord(Record):
-    """Where a person stands on one purpose; `consent_status` is 'expired' from `expiry_date` on."""
+    """A person's present answer on one purpose. `consent_status` is 'expired' from `expiry_date` on."""
 
     id: UUID
     user_id: UUID
@@ -53,7 +53,7 @@ class ConsentRecord(Record):
 
 
 class ConsentAct(Record):
-    """One line of the history: immutable."""
+    """One immutable entry of the history."""
 
     id: UUID
     consent_record_id: UUID
@@ -68,7 +68,7 @@ class ConsentAct(Record):
 
 
 class ConsentOrigin(Record):
-    """Where a change came from, kept as evidence beside it."""
+    """Where a change came from, stored with it as evidence."""
 
     ip_address: str | None = Field(default=None, repr=False)
     user_agent: str | None = Field(default=None, repr=False)
@@ -89,15 +89,15 @@ _JOINED: Final = (
 async def request_consent(
     conn: Connection, actor: Actor, change: ConsentChange, origin: ConsentOrigin
 ) -> ConsentRecord:
-    """Notes that the person has been asked; raises a conflict (`consent-standing`) where they have said yes."""
+    """Records that the person was asked; raises a conflict (`consent-standing`) if they have already consented."""
     activity_id, current = await _lock(conn, change)
     if current is not None and current.consent_status == "granted":
-        raise conflict("consent-standing", "This person's consent stands already: there is nothing to ask.")
+        raise conflict("consent-standing", "This person has already consented: you need not ask them.")
     return await _write(conn, actor, change, origin, activity_id=activity_id, status="requested")
 
 
 async def grant_consent(conn: Connection, actor: Actor, change: ConsentChange, origin: ConsentOrigin) -> ConsentRecord:
-    """Records a yes, until `expiry_date` where given; raises `refused` where there is no ground to consent to."""
+    """Records a consent, until `expiry_date` if given; raises `refused` if the purpose has no lawful basis."""
     activity_id, _current = await _lock(conn, change)
     return await _write(conn, actor, change, origin, activity_id=activity_id, status="granted")
 
@@ -105,7 +105,8 @@ async def grant_consent(conn: Connection, actor: Actor, change: ConsentChange, o
 async def withdraw_consent(
     conn: Connection, actor: Actor, change: ConsentChange, origin: ConsentOrigin
 ) -> ConsentRecord:
-    """Records a no, 'withdrawn' after a yes, else 'refused': it holds on any basis; saying it twice is no error."""
+    """Records a refusal: 'withdrawn' after a consent, else 'refused'. It counts on any legal basis. Repeating it is no
+    error."""
     activity_id, current = await _lock(conn, change)
     if current is not None and current.consent_status in ("refused", "withdrawn"):
         return current
@@ -116,7 +117,8 @@ async def withdraw_consent(
 
 
 async def _lock(conn: Connection, change: ConsentChange) -> tuple[UUID, ConsentRecord | None]:
-    """The activity in force, locked against everything that rests on it, and where the person stands."""
+    """Locks the activity in force against all transactions that depend on it; returns its id and the person's
+    record."""
     known = await (await conn.execute("select 1 from users where id = %s", (change.user_id,))).fetchone()
     if known is None:
         raise missing("person")
@@ -175,7 +177,7 @@ async def _write(
 
 
 async def list_records(conn: Connection, user_id: UUID) -> list[ConsentRecord]:
-    """Where a person stands on each ground they were ever asked about, newest first; raises `missing`."""
+    """Returns the person's record for each lawful basis they were asked about, newest first; raises `missing`."""
     if await (await conn.execute("select 1 from users where id = %s", (user_id,))).fetchone() is None:
         raise missing("person")
     found = await conn.execute(
@@ -186,7 +188,7 @@ async def list_records(conn: Connection, user_id: UUID) -> list[ConsentRecord]:
 
 
 async def list_history(conn: Connection, *, user_id: UUID | None, before: UUID, limit: int) -> list[ConsentAct]:
-    """The history, newest first, from before the id; of one person where named."""
+    """Lists the history with an id before `before`, newest first; only of one person if given."""
     named = "" if user_id is None else " and r.data_subject_id = %(user)s"
     found = await conn.execute(
         "select t.id, t.consent_record_id, r.data_subject_id as user_id, "  # noqa: S608 (constants)
@@ -201,6 +203,6 @@ async def list_history(conn: Connection, *, user_id: UUID | None, before: UUID, 
 
 
 def refuse_past_expiry(change: ConsentChange, now: datetime) -> None:
-    """Raises `invalid` for a consent that would be over before it begins."""
+    """Raises `invalid` for a consent that would expire before it begins."""
     if change.expiry_date is not None and change.expiry_date <= now:
-        raise invalid("expiry-past", "The expiry date lies in the past: give a later one or none.")
+        raise invalid("expiry-past", "The expiry date is in the past: give a later one or none.")

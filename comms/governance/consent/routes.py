@@ -1,4 +1,4 @@
-"""Consent and lawful grounds over HTTP: asking, answering, taking back, and reading on what ground words are kept."""
+"""HTTP routes for consent and lawful bases: request, grant, withdraw, decide and read."""
 
 import ipaddress
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ router = APIRouter(prefix="/api", tags=["consent"], route_class=PlatformRoute)
 
 
 class ConsentState(Record):
-    """Where a person stands: what may be done with their words now, and their records."""
+    """A person's consent: what may be done with their words now, and their records."""
 
     user_id: UUID
     permissions: tuple[Permission, ...]
@@ -46,7 +46,7 @@ def _origin(request: Request) -> ConsentOrigin:
 
 
 def _refuse_unless_own(actor: Actor, user_id: UUID, permission: RolePermission) -> None:
-    """What is a person's own needs no permission; what is another's does."""
+    """Raises `refused` if the data is another person's and the actor lacks the permission."""
     if actor.user_id != user_id:
         refuse_unless(actor, permission)
 
@@ -63,7 +63,7 @@ def _answer(response: Response, record: ConsentRecord) -> ConsentRecord:
 
 
 _ALSO_CREATED: Final[dict[int | str, dict[str, Any]]] = {
-    201: {"model": ConsentRecord, "description": "The first word on this purpose"}
+    201: {"model": ConsentRecord, "description": "The first record on this purpose"}
 }
 
 
@@ -71,7 +71,7 @@ _ALSO_CREATED: Final[dict[int | str, dict[str, Any]]] = {
 async def request_consent(
     change: ConsentChange, authorised: SignedInRequest, origin: ConsentOriginDep, response: Response
 ) -> ConsentRecord:
-    """Notes that a person has been asked for their consent to a purpose."""
+    """Records that a person has been asked for their consent to a purpose."""
     refuse_unless(authorised.actor, "consent.record")
     return _answer(response, await queries.request_consent(authorised.conn, authorised.actor, change, origin))
 
@@ -80,7 +80,8 @@ async def request_consent(
 async def grant_consent(
     change: ConsentChange, authorised: SignedInRequest, origin: ConsentOriginDep, response: Response
 ) -> ConsentRecord:
-    """Records a person's yes: their own, or one given to staff (then say how in `consent_method` and `evidence`)."""
+    """Records a person's consent: their own, or one given to staff (then say how in `consent_method` and
+    `evidence`)."""
     _refuse_unless_own(authorised.actor, change.user_id, "consent.record")
     queries.refuse_past_expiry(change, datetime.now(UTC))
     return _answer(response, await queries.grant_consent(authorised.conn, authorised.actor, change, origin))
@@ -90,14 +91,14 @@ async def grant_consent(
 async def withdraw_consent(
     change: ConsentChange, authorised: SignedInRequest, origin: ConsentOriginDep, response: Response
 ) -> ConsentRecord:
-    """Records a person's no: from this moment nothing more of theirs is processed for the purpose."""
+    """Records a person's refusal: from now on, nothing more of theirs is processed for the purpose."""
     _refuse_unless_own(authorised.actor, change.user_id, "consent.record")
     return _answer(response, await queries.withdraw_consent(authorised.conn, authorised.actor, change, origin))
 
 
 @router.get("/consent/status/{user_id}")
 async def read_consent(user_id: UUID, authorised: SignedInRequest) -> ConsentState:
-    """What may be done with a person's words now, and what they said; who reads another's is logged."""
+    """Returns what may be done with a person's words now, and their answers. Reading another person's is audited."""
     _refuse_unless_own(authorised.actor, user_id, "consent.read")
     records = await queries.list_records(authorised.conn, user_id)
     if user_id != authorised.actor.user_id:
@@ -110,7 +111,8 @@ async def read_consent(user_id: UUID, authorised: SignedInRequest) -> ConsentSta
 async def list_history(
     authorised: SignedInRequest, user_id: UUID | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ConsentAct]:
-    """The history of consent, newest first: everybody's for officers (logged), one's own for everyone (`?user_id=`)."""
+    """Lists the history of consent, newest first: officers see everybody's (audited), everyone their own
+    (`?user_id=`)."""
     if user_id is None or user_id != authorised.actor.user_id:
         refuse_unless(authorised.actor, "consent.audit")
         read = ("tenant", authorised.actor.tenant_id) if user_id is None else ("user", user_id)
@@ -125,7 +127,8 @@ async def decide_ground(
     authorised: Annotated[AuthorisedRequest, authorised_for("grounds.decide")],
     response: Response,
 ) -> ProcessingActivity:
-    """Puts a lawful ground in force for a purpose, in the place of the present one; the caller is who decided."""
+    """Puts a lawful basis in force for a purpose and ends the present one. The caller is recorded as the one who
+    decided."""
     activity = await lawful_grounds.decide_ground(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/legal-basis/{activity.id}"
     return activity
@@ -135,11 +138,11 @@ async def decide_ground(
 async def list_grounds(
     authorised: Annotated[AuthorisedRequest, authorised_for("grounds.read")],
     purpose: Purpose | None = None,
-    in_force: Annotated[bool, Query(description="Those alone that hold now.")] = False,
+    in_force: Annotated[bool, Query(description="Only those in force now.")] = False,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ProcessingActivity]:
-    """The home's register of processing (article 30), newest first."""
+    """Lists the tenant's register of processing (article 30), newest first."""
     found = await lawful_grounds.list_grounds(
         authorised.conn, purpose=purpose, in_force=in_force, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -150,7 +153,7 @@ async def list_grounds(
 async def end_ground(
     activity_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("grounds.decide")]
 ) -> None:
-    """Ends a ground: nothing more is processed for its purpose until another is decided."""
+    """Ends a lawful basis: nothing more is processed for its purpose until another is in force."""
     await lawful_grounds.end_ground(authorised.conn, authorised.actor, activity_id)
 
 
@@ -158,7 +161,7 @@ async def end_ground(
 async def assess_ground(
     ground: ProposedActivity, authorised: Annotated[AuthorisedRequest, authorised_for("grounds.read")]
 ) -> Assessment:
-    """What the law's plain rules say of a proposed ground; stores nothing."""
+    """Checks a proposed lawful basis against the plain rules of law; stores nothing."""
     return lawful_grounds.assess(ground)
 
 
@@ -166,5 +169,5 @@ async def assess_ground(
 async def read_ground(
     processing_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("grounds.read")]
 ) -> ProcessingActivity:
-    """On what ground a processing activity rests, and who decided."""
+    """Returns the lawful basis of a processing activity, and who decided it."""
     return await lawful_grounds.read_ground(authorised.conn, processing_id)

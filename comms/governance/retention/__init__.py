@@ -1,1 +1,1 @@
-"""How long things are kept, and what keeps them longer: rules, holds, and the keeper who has the rest erased."""
+"""Data retention: rules, legal holds, and the process that erases data past its retention period."""

@@ -1,7 +1,7 @@
-"""Erasing what a tenant keeps no more, a batch at a time: the database's functions decide what that is, not this.
+"""Erases a tenant's data past its retention period, in batches.
 
-Each batch is a transaction with its own line in the log of acts, so that a keeper killed at any moment has erased a
-batch and said so, or neither, and the next one goes on.
+Database functions decide which data that is, not this module. Each batch is one transaction with its own audit entry.
+So if the process is killed, a batch is erased and logged, or neither, and the next process continues.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from comms.kernel.access.system_actor import NIL_UUID
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor, Connection, Database, one
 
-# In this order: deliveries to webhooks name events, and what is named stays.
+# In this order: webhook deliveries refer to events, and an event with a delivery is not erased.
 Category = Literal["messages", "webhook_deliveries", "events", "sign_ins"]
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
 BATCH: Final = 1000
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def erase_batch(conn: Connection, keeper: Actor, category: Category, most: int = BATCH) -> int:
-    """Erases the oldest of what the keeper's tenant keeps no more and nothing holds; returns how many."""
+    """Erases the oldest rows of the tenant that are past their retention period and not held; returns how many."""
     found = await conn.execute(f"select app.erase_{category}(%s) as erased".encode(), (most,))
     erased = int(one(await found.fetchone())["erased"])
     if erased > 0:
@@ -35,24 +35,25 @@ async def erase_batch(conn: Connection, keeper: Actor, category: Category, most:
 
 
 async def count_held(conn: Connection) -> int:
-    """Messages of the tenant that acts which are old enough to go and which an alert or a hold keeps."""
+    """Returns how many expired messages of the acting tenant are kept by an alert or a hold."""
     return int(one(await (await conn.execute("select app.count_held_messages() as held")).fetchone())["held"])
 
 
 async def erase_due(database: Database, stopping: asyncio.Event) -> None:
-    """Every category of every tenant, until nothing is left to erase or the keeper is told to stop."""
+    """Erases every category of every tenant until nothing is left or `stopping` is set."""
     async for keeper in _tenant_actors(database):
         erased = {category: await _erase_all(database, keeper, category, stopping) for category in CATEGORIES}
         async with database.acting_as(keeper) as conn:
             held = await count_held(conn)
         if held or any(erased.values()):
-            _log.info("swept", tenant_id=str(keeper.tenant_id), held_messages=held, **erased)
+            _log.info("expired data erased", tenant_id=str(keeper.tenant_id), held_messages=held, **erased)
         if stopping.is_set():
             return
 
 
 async def _erase_all(database: Database, keeper: Actor, category: Category, stopping: asyncio.Event) -> int:
-    """How many; what the database refuses to let go (something that came later points at it) holds up nothing else."""
+    """Erases one category and returns how many rows. If the database refuses (a later row refers to one of them), the
+    other categories continue."""
     erased, batch = 0, BATCH
     try:
         while batch == BATCH and not stopping.is_set():
@@ -60,13 +61,13 @@ async def _erase_all(database: Database, keeper: Actor, category: Category, stop
                 batch = await erase_batch(conn, keeper, category)
             erased += batch
     except Error as error:
-        # the class alone: a driver's message may carry values
-        _log.error("cannot erase", tenant_id=str(keeper.tenant_id), category=category, error=type(error).__name__)
+        # only the class: a driver's message may contain values
+        _log.error("erasure failed", tenant_id=str(keeper.tenant_id), category=category, error=type(error).__name__)
     return erased
 
 
 async def _tenant_actors(database: Database) -> AsyncIterator[Actor]:
-    """The keeper in the name of each tenant."""
+    """Yields the Actor of the retention process for each tenant."""
     async with database.without_tenant() as conn:
         tenants: list[UUID] = [row["id"] for row in await (await conn.execute("select id from tenants")).fetchall()]
     for tenant_id in tenants:

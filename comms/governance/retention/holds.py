@@ -1,4 +1,4 @@
-"""Holds: messages that are not erased however old they are, because a case needs them."""
+"""Legal holds: they keep messages of any age from being erased, because a case needs them."""
 
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ from models.contract.records import Record
 
 
 class NewHold(Record):
-    """A conversation whole, or one message of it; `reference` is the case's code, no words."""
+    """A hold on a whole conversation or on one of its messages. `reference` is the code of the case, not free text."""
 
     conversation_id: UUID
     message_id: UUID | None = None
@@ -22,7 +22,7 @@ class NewHold(Record):
 
 
 class Hold(NewHold):
-    """What was held, by whom, and until when; released ones stay to be seen."""
+    """A hold with who placed it and who released it. A released hold stays visible."""
 
     id: UUID
     placed_by: UUID
@@ -35,7 +35,7 @@ _COLUMNS: Final = "id, conversation_id, message_id, reference, placed_by, create
 
 
 async def place_hold(conn: Connection, actor: Actor, new: NewHold) -> Hold:
-    """Holds from now on; raises `missing` for what is not there, or is about whoever asks."""
+    """Places a hold; raises `missing` for a conversation or message that does not exist or is about the actor."""
     try:
         made = await conn.execute(
             "insert into retention_holds (tenant_id, conversation_id, message_id, reference, placed_by) "  # noqa: S608
@@ -50,7 +50,7 @@ async def place_hold(conn: Connection, actor: Actor, new: NewHold) -> Hold:
 
 
 async def list_holds(conn: Connection, *, standing: bool | None, before: UUID, limit: int) -> list[Hold]:
-    """Holds, newest first, from before the id; `standing`: those not released, or those released."""
+    """Lists holds with an id before `before`, newest first. `standing`: only unreleased ones, or only released ones."""
     found = await conn.execute(
         f"select {_COLUMNS} from retention_holds where id < %(before)s "  # noqa: S608 (a constant)
         "and (%(standing)s::boolean is null or %(standing)s = (released_at is null)) order by id desc limit %(limit)s",
@@ -60,7 +60,7 @@ async def list_holds(conn: Connection, *, standing: bool | None, before: UUID, l
 
 
 async def read_hold(conn: Connection, hold_id: UUID) -> Hold:
-    """Raises `missing`."""
+    """Returns one hold; raises `missing`."""
     found = await conn.execute(f"select {_COLUMNS} from retention_holds where id = %s", (hold_id,))  # noqa: S608
     row = await found.fetchone()
     if row is None:
@@ -69,7 +69,7 @@ async def read_hold(conn: Connection, hold_id: UUID) -> Hold:
 
 
 async def release_hold(conn: Connection, actor: Actor, hold_id: UUID) -> None:
-    """From now on the rule alone decides; raises `missing`. One that is released already stays as it was."""
+    """Releases a hold, so that only the retention rule decides; raises `missing`. A released hold is not changed."""
     released = await conn.execute(
         "update retention_holds set released_by = %s, released_at = now() "  # noqa: S608 (a constant)
         f"where id = %s and released_at is null returning {_COLUMNS}",

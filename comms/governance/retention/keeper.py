@@ -1,9 +1,9 @@
-"""The keeper: makes the months to come, has erased what has had its time, and drops the months that are empty then.
+"""The retention process: creates coming monthly partitions, erases expired data, drops empty partitions.
 
     python -m comms.governance.retention.keeper
 
-A process of its own with a role that sees no row: it may call the database's functions, and those erase what the
-tenant's rule lets go, whoever calls. One keeper at a time.
+It is a process of its own, and its role cannot read any row. It may only call the database's functions; they erase only
+what the tenant's rule permits, for any caller. Only one such process works at a time.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from comms.kernel.processes.runner import run_until_signalled
 from comms.kernel.settings import Settings
 from models.contract.errors import WriteCareError
 
-_LOCK: Final = 0x77636335  # one keeper at a time
+_LOCK: Final = 0x77636335  # the advisory lock of the leader
 _PAUSE_SECONDS: Final = 6 * 3600.0
 
 _log = structlog.get_logger(__name__)
 
 
 async def run_retention_forever(url: str, stopping: asyncio.Event) -> None:
-    """Goes round until `stopping` is set; one keeper at a time."""
+    """Runs rounds as the leader until `stopping` is set."""
     database = Database(url, most=1)
     await database.open()
     try:
@@ -41,27 +41,27 @@ async def run_retention_forever(url: str, stopping: asyncio.Event) -> None:
 async def _run_rounds(conn: Connection, database: Database, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         await run_round(conn, database, stopping)
-        await conn.execute("select 1")  # raises where the connection, and with it the turn, was lost meanwhile
+        await conn.execute("select 1")  # raises if the connection, and with it the lock, was lost
         await sleep_unless_stopping(stopping, _PAUSE_SECONDS)
 
 
 async def run_round(conn: Connection, database: Database, stopping: asyncio.Event) -> None:
-    """Each piece of work once: one that fails is logged, keeps no other from being done, and is done next time."""
-    await _run_task("make months", lambda: create_month_partitions(conn))
-    await _run_task("sweep", lambda: erase_due(database, stopping))
-    await _run_task("drop empty months", lambda: drop_empty_partitions(conn))
+    """Runs each task once. A task that fails is logged; the others still run, and the next round tries it again."""
+    await _run_task("create monthly partitions", lambda: create_month_partitions(conn))
+    await _run_task("erase expired data", lambda: erase_due(database, stopping))
+    await _run_task("drop empty partitions", lambda: drop_empty_partitions(conn))
 
 
 async def _run_task(work: str, do: Callable[[], Awaitable[object]]) -> None:
     try:
         _log.info("done", work=work, outcome=await do())
     except (WriteCareError, Error) as error:
-        # the class alone: a driver's message may carry the values of a statement
+        # only the class: a driver's message may contain the values of a statement
         _log.warning("failed", work=work, error=type(error).__name__, problem=getattr(error, "slug", None))
 
 
 async def run(_settings: Settings, url: str, stopping: asyncio.Event) -> None:
-    """The process's work."""
+    """Runs the retention process."""
     await run_retention_forever(url, stopping)
 
 

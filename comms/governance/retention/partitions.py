@@ -1,16 +1,17 @@
-"""Months of the tables that only grow: made ahead, since what has no month cannot be written, and dropped when empty.
+"""Creates monthly partitions in advance and drops empty ones, for the tables that only grow.
 
-Which tables those are the database's catalogue says (comms/migrations/0015_scale.sql).
+A row cannot be written if its month has no partition. The database catalogue says which tables are partitioned
+(comms/migrations/0015_scale.sql).
 """
 
 from comms.kernel.database import Connection, one
 
 
 async def create_month_partitions(conn: Connection) -> int:
-    """Makes the months to come that are missing; returns how many."""
+    """Creates the missing partitions of the coming months; returns how many."""
     return int(one(await (await conn.execute("select app.make_partitions() as made")).fetchone())["made"])
 
 
 async def drop_empty_partitions(conn: Connection) -> int:
-    """Drops past months that hold no row any more; returns how many."""
+    """Drops the partitions of past months that have no rows; returns how many."""
     return int(one(await (await conn.execute("select app.drop_empty_months() as dropped")).fetchone())["dropped"])

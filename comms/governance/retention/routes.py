@@ -1,4 +1,4 @@
-"""Retention over HTTP: how long things are kept, and what is held beyond that."""
+"""HTTP routes for retention rules and legal holds."""
 
 from typing import Annotated
 from uuid import UUID
@@ -22,13 +22,13 @@ HoldAccess = Annotated[AuthorisedRequest, authorised_for("retention.hold")]
 
 @router.get("/rules")
 async def list_retention_rules(authorised: ReadAccess) -> Page[RetentionRule]:
-    """For how long each category is kept: all on one page."""
+    """Lists the retention period of each category, all on one page."""
     return Page(items=tuple(await rules.list_rules(authorised.conn)), next=None)
 
 
 @router.get("/rules/{category}")
 async def read_retention_rule(category: Category, authorised: ReadAccess, response: Response) -> RetentionRule:
-    """For how long one category is kept."""
+    """Returns the retention period of one category."""
     rule = await rules.read_rule(authorised.conn, category)
     set_etag(response, rule.version)
     return rule
@@ -42,7 +42,8 @@ async def decide_retention_rule(
     expected: IfMatch,
     response: Response,
 ) -> RetentionRule:
-    """Decides it from now on. What is older, and held by nothing, is erased with the keeper's next round: for good."""
+    """Sets the retention period of a category. The next round of the retention process permanently erases older data
+    that is not held."""
     rule = await rules.decide_rule(authorised.conn, authorised.actor, category, change, expected)
     set_etag(response, rule.version)
     return rule
@@ -50,7 +51,7 @@ async def decide_retention_rule(
 
 @router.post("/holds", status_code=201)
 async def place_hold(new: NewHold, authorised: HoldAccess, response: Response) -> Hold:
-    """Keeps a conversation, or one message of it, from being erased, for a case."""
+    """Places a hold: a conversation, or one of its messages, is not erased because a case needs it."""
     hold = await holds.place_hold(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/retention/holds/{hold.id}"
     return hold
@@ -60,22 +61,22 @@ async def place_hold(new: NewHold, authorised: HoldAccess, response: Response) -
 async def list_holds(
     authorised: ReadAccess,
     *,
-    standing: Annotated[bool | None, Query(description="Those not released, or those released.")] = None,
+    standing: Annotated[bool | None, Query(description="true: only unreleased; false: only released.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Hold]:
-    """What is held and was held, newest first."""
+    """Lists holds, also released ones, newest first."""
     found = await holds.list_holds(authorised.conn, standing=standing, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.get("/holds/{hold_id}")
 async def read_hold(hold_id: UUID, authorised: ReadAccess) -> Hold:
-    """One hold."""
+    """Returns one hold."""
     return await holds.read_hold(authorised.conn, hold_id)
 
 
 @router.delete("/holds/{hold_id}", status_code=204)
 async def release_hold(hold_id: UUID, authorised: HoldAccess) -> None:
-    """Lifts the hold: what it kept goes when the rule says so. It stays to be seen."""
+    """Releases a hold: its messages are erased when the rule says so. The hold stays visible."""
     await holds.release_hold(authorised.conn, authorised.actor, hold_id)

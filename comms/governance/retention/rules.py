@@ -1,4 +1,4 @@
-"""How long a tenant keeps what lies in a category, and who decided it: the rules that the keeper erases by."""
+"""Retention rules: how long a tenant keeps each category of data, and who decided it."""
 
 from datetime import datetime
 from typing import Final
@@ -14,13 +14,13 @@ from models.contract.records import Record
 
 
 class RuleChange(Record):
-    """For how many days it is kept from now on; what is older goes with the keeper's next round."""
+    """A new retention period in days. The next round of the retention process erases older data."""
 
     days: int = Field(ge=30, le=36_500)
 
 
 class RetentionRule(RuleChange):
-    """How long a category is kept; version 0, decided by nobody: what the house does where nobody has decided."""
+    """The retention period of a category. Version 0, without `decided_by`, is the default of the application."""
 
     category: Category
     version: int
@@ -36,13 +36,13 @@ _RULES: Final = (
 
 
 async def list_rules(conn: Connection) -> list[RetentionRule]:
-    """The rule of every category."""
+    """Returns the rule of every category."""
     found = await conn.execute(_RULES, (list(CATEGORIES),))
     return [RetentionRule.model_validate(row) for row in await found.fetchall()]
 
 
 async def read_rule(conn: Connection, category: Category) -> RetentionRule:
-    """The rule of one category."""
+    """Returns the rule of one category."""
     found = await conn.execute(_RULES, ([category],))
     return RetentionRule.model_validate(one(await found.fetchone()))
 
@@ -50,7 +50,7 @@ async def read_rule(conn: Connection, category: Category) -> RetentionRule:
 async def decide_rule(
     conn: Connection, actor: Actor, category: Category, change: RuleChange, expected: int | None
 ) -> RetentionRule:
-    """Puts the rule in the place of the one before; raises a conflict (`version-stale`)."""
+    """Replaces the rule of a category; raises a conflict (`version-stale`)."""
     before = await read_rule(conn, category)
     refuse_stale(before.version, expected)
     made = await conn.execute(
@@ -61,7 +61,7 @@ async def decide_rule(
         {"t": actor.tenant_id, "c": category, "d": change.days, "a": actor.user_id, "before": before.version},
     )
     row = await made.fetchone()
-    if row is None:  # somebody else decided between the two statements
+    if row is None:  # another person changed it between the two statements
         raise version_stale()
     details = {"category": category, "days_before": before.days, "days": change.days}
     await record_act(conn, actor, "retention.decided", ("tenant", actor.tenant_id), details)

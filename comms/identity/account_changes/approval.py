@@ -1,7 +1,7 @@
-"""The second person: who may approve a change to an account, and what happens once they have.
+"""Approval by a second person: who may approve a change to an account, and how the approved change is made.
 
-Everything here runs on a connection that acts as the door, in the name of the person who approves: no role of a person
-writes passwords, codes or second factors of others.
+All functions run on a connection that acts as the system actor for the approver: no role of a person may write the
+passwords, codes or second factors of others.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ from models.contract.records import Record
 
 
 class Approved(Record):
-    """An approved change; `code` is what the approver hands to the person, or what is sent to them by e-mail."""
+    """An approved change. The approver hands `second_half` to the person, or `code` is sent to them by e-mail."""
 
     change: AccountChange
     second_half: str | None = None
@@ -35,10 +35,10 @@ _APPROVAL_FACTS: Final = (
     "select u.role, u.email is not null as has_email, o.role as other_role, "
     "app.in_open_alert(%(actor)s) as approver_concerned, "
     "coalesce(app.in_open_alert(%(asker)s::uuid), false) as asker_concerned, "
-    # also after its 72 hours: it is asked anew, or refused, before the account opens
+    # also after 72 hours: it must be requested again or refused before the account opens
     "exists (select from account_changes c where c.tenant_id = u.tenant_id and c.user_id = u.id "
     "    and c.kind = 'person' and c.state = 'waiting') as person_waits, "
-    # the same person is the same person from any of their accounts
+    # compares people, not accounts: a person may have several
     "%(actor)s = any (app.accounts_of(u.id)) or u.id = any (app.accounts_of(%(actor)s)) "
     "    or %(actor)s = any (app.accounts_of(coalesce(o.id, u.id))) as own, "
     "coalesce(%(actor)s = any (app.accounts_of(%(asker)s::uuid)) "
@@ -49,14 +49,15 @@ _APPROVAL_FACTS: Final = (
 
 
 def needs_second_person(role: str) -> bool:
-    """Whether two people make and reset accounts with this role: it reads alerts, manages accounts, or has a key."""
+    """Returns whether it takes two people to create or reset an account with this role: it reads alerts, manages
+    accounts or has a key."""
     return role in PRIVILEGED or role == "service"
 
 
 async def approve(conn: Connection, actor: Actor, change_id: UUID, *, by_email: bool) -> Approved:
-    """Does what the change asks for. `by_email`: whether codes go to people who have an e-mail address.
+    """Makes the requested change. With `by_email`, codes are sent to people who have an e-mail address.
 
-    Raises `missing` (also for an approver whom an open alert is about: they are not told why), `refused`
+    Raises `missing` (also for an approver whom an open alert is about: they do not learn why), `refused`
     (`change-not-yours-to-approve`, `change-asked-by-you`, `asker-not-eligible`), a conflict (`account-changed`,
     `person-undecided`).
     """
@@ -86,7 +87,7 @@ async def approve(conn: Connection, actor: Actor, change_id: UUID, *, by_email: 
 
 
 async def refuse_change(conn: Connection, actor: Actor, change_id: UUID) -> AccountChange:
-    """The change is not made: withdrawn by who asked for it, refused by anybody who could approve it.
+    """Ends the change without making it: the requester withdraws it, or a person who could approve it refuses it.
 
     Raises as `approve`.
     """
@@ -104,7 +105,7 @@ async def refuse_change(conn: Connection, actor: Actor, change_id: UUID) -> Acco
 async def _lock_waiting(conn: Connection, change_id: UUID) -> AccountChange:
     row = await (await conn.execute(_LOCK_WAITING, {"change": change_id})).fetchone()
     if row is None:
-        raise missing("change that waits")
+        raise missing("pending change")
     return AccountChange.model_validate(row)
 
 
@@ -119,24 +120,24 @@ async def _refuse_unless_second_person(
     roles = {change.role, facts["role"]} | ({facts["other_role"]} - {None})
     trusted = any(needs_second_person(role) for role in roles)
     if trusted and facts["approver_concerned"]:
-        raise missing("change that waits")
+        raise missing("pending change")
     if not roles <= APPROVABLE_ROLES.get(actor.role, frozenset()):
-        raise refused("change-not-yours-to-approve", "Somebody has to approve this who may for that role.")
+        raise refused("change-not-yours-to-approve", "You may not approve changes for this role: ask another approver.")
     if facts["own"] or facts["asked_it"]:
-        raise refused("change-asked-by-you", "Somebody else has to approve this: it takes two people.")
+        raise refused("change-asked-by-you", "Another person must approve this: it needs two people.")
     if refusing:
         return facts
     if trusted and facts["asker_concerned"]:
-        raise refused("asker-not-eligible", "Somebody else has to ask for this. Refuse it, and ask for it yourself.")
+        raise refused("asker-not-eligible", "Another person must request this: refuse it, and request it yourself.")
     if change.kind != "role" and facts["role"] != change.role:
-        raise conflict("account-changed", "The account's role has changed since: ask again.")
+        raise conflict("account-changed", "The account's role has changed since the request: request it again.")
     if change.kind in ("account", "role") and facts["person_waits"]:
-        raise conflict("person-undecided", "Decide first whether this account is that of the person named with it.")
+        raise conflict("person-undecided", "First decide this account's pending change of the kind 'person'.")
     return facts
 
 
 async def _join_persons(conn: Connection, change: AccountChange) -> None:
-    """All accounts of both become those of one person."""
+    """Links all accounts of both people to one person."""
     await conn.execute(
         "update users u set person_id = a.person_id from users a, users b where a.id = %s and b.id = %s "
         "and a.tenant_id = u.tenant_id and b.tenant_id = u.tenant_id and u.person_id = b.person_id",
@@ -145,7 +146,8 @@ async def _join_persons(conn: Connection, change: AccountChange) -> None:
 
 
 async def open_by_operator(conn: Connection, operator: Actor, user_id: UUID) -> None:
-    """Whoever runs the machine opens the account, whatever waits; `conn` acts as the door."""
+    """Opens the account for the operator of the machine and withdraws its pending changes. `conn` must act as the
+    system actor."""
     await conn.execute("update users set active = true, made_alone_by = null where id = %s", (user_id,))
     await conn.execute(
         "update account_changes set state = 'withdrawn', decided_at = now() where user_id = %s and state = 'waiting'",

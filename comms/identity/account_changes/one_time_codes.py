@@ -1,8 +1,9 @@
 """One-time codes with which a person sets their first or next password.
 
-A code has two halves of 80 random bits. Where e-mail is set up, the whole code goes to the person. Otherwise one half
-is shown to who asked for the reset and the other to the second person who approved it; each hands their half over, and
-neither of them can redeem it alone (split knowledge, docs/decisions/0034). The database keeps hashes.
+A code has two halves of 80 random bits each. If e-mail is configured, the whole code is sent to the person. Otherwise
+the requester of the reset sees one half, and the second person who approves it sees the other. Each hands over their
+half, and neither can use the code without the other (split knowledge, docs/decisions/0034). The database stores only
+hashes.
 """
 
 import base64
@@ -38,21 +39,22 @@ class Code:
 
 
 async def make_code(conn: Connection, owner: Actor) -> Code:
-    """A code that is good at once, in the place of any before; `conn` acts as the door."""
+    """Creates a code that is valid at once and replaces any previous one. `conn` must act as the system actor."""
     code = Code(_new_half(), _new_half())
     await _save_hashes(conn, owner, _hash(code.first), _hash(code.second))
     return code
 
 
 async def make_first_half(conn: Connection, owner: Actor) -> str:
-    """The half for who asks; it opens nothing before the other half is made. `conn` acts as the door."""
+    """Creates the requester's half. It cannot be used before the other half exists. `conn` must act as the system
+    actor."""
     half = _new_half()
     await _save_hashes(conn, owner, _hash(half), None)
     return half
 
 
 async def make_second_half(conn: Connection, owner: Actor) -> str:
-    """The half for who approves; raises a conflict (`code-replaced`) where the first half is gone."""
+    """Creates the approver's half; raises a conflict (`code-replaced`) if the first half no longer exists."""
     half = _new_half()
     completed = await conn.execute(
         "update enrolments set second_hash = %s, expires_at = now() + make_interval(hours => %s) "
@@ -60,17 +62,17 @@ async def make_second_half(conn: Connection, owner: Actor) -> str:
         (_hash(half), WAITING_HOURS, owner.user_id),
     )
     if await completed.fetchone() is None:
-        raise conflict("code-replaced", "A newer code has taken the place of this one: ask again.")
+        raise conflict("code-replaced", "A newer code has replaced this one: request the reset again.")
     return half
 
 
 async def delete_code(conn: Connection, user_id: UUID) -> None:
-    """No code of the person is good any more; `conn` acts as the door."""
+    """Deletes the person's code. `conn` must act as the system actor."""
     await conn.execute("delete from enrolments where user_id = %s", (user_id,))
 
 
 async def is_valid_code(conn: Connection, user_id: UUID, code: str) -> bool:
-    """Whether the code opens the person's account; it is not used up. `conn` acts as the door."""
+    """Returns whether the code is valid for this user, without consuming it. `conn` must act as the system actor."""
     halves = _halves(code)
     found = await conn.execute(
         "select e.first_hash, e.second_hash from enrolments e join users u on u.tenant_id = e.tenant_id "
@@ -81,12 +83,12 @@ async def is_valid_code(conn: Connection, user_id: UUID, code: str) -> bool:
     if halves is None or row is None:
         return False
     sent, kept = [_hash(half) for half in halves], [bytes(row["first_hash"]), bytes(row["second_hash"])]
-    # either half may come first: the two people who hand them over cannot know the order
+    # either half may come first: the two people who hand them over do not know the order
     return _equal_hashes(sent, kept) or _equal_hashes(sent[::-1], kept)
 
 
 async def redeem_code(conn: Connection, user_id: UUID, code: str) -> None:
-    """Takes the code once; raises `unauthenticated` (`reset-invalid`). `conn` acts as the door."""
+    """Consumes the code; raises `unauthenticated` (`reset-invalid`). `conn` must act as the system actor."""
     await conn.execute("select 1 from enrolments where user_id = %s for update", (user_id,))
     if not await is_valid_code(conn, user_id, code):
         raise invalid_code()
@@ -94,9 +96,9 @@ async def redeem_code(conn: Connection, user_id: UUID, code: str) -> None:
 
 
 def invalid_code() -> WriteCareError:
-    """For a code that is wrong, old or used, and for a person or a tenant that is not there."""
+    """The error for a code that is wrong, expired or used, and for an unknown user or tenant."""
     return WriteCareError(
-        Kind.UNAUTHENTICATED, "reset-invalid", "This code is not good (any more): ask for another one."
+        Kind.UNAUTHENTICATED, "reset-invalid", "This code is invalid or has expired: ask for a new one."
     )
 
 

@@ -1,7 +1,8 @@
-"""Changes to accounts: what somebody did, or asked for, to another person's account, and who approved it.
+"""Changes to accounts: what one person did or requested to another person's account, and who approved it.
 
-A row each in `account_changes`, shown to the person and to the data-protection officer. A change that needs a second
-person waits until one approves it (`comms/identity/account_changes/approval.py`, docs/decisions/0034).
+Each change is a row in `account_changes`. The owner of the account and the data-protection officer can see it. A change
+that needs a second person stays pending until one approves it (`comms/identity/account_changes/approval.py`,
+docs/decisions/0034).
 """
 
 from datetime import datetime
@@ -14,14 +15,14 @@ from comms.kernel.database import Actor, Connection
 from models.contract.errors import conflict, missing
 from models.contract.records import Record
 
-WAITING_HOURS: Final = 72  # over a week-end
+WAITING_HOURS: Final = 72  # long enough for a weekend
 
 ChangeKind = Literal["account", "role", "password", "second_factor", "person"]
 ChangeState = Literal["waiting", "done", "refused", "withdrawn", "expired"]
 
 
 class AccountChange(Record):
-    """A change to somebody's account. `asked_by` is null where whoever runs the installation made it."""
+    """A change to an account. `asked_by` is null if the operator of the installation made it."""
 
     id: UUID
     user_id: UUID
@@ -45,8 +46,10 @@ COLUMNS: Final = (
 async def request_change(
     conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str, *, comparable_rows: UUID | None = None
 ) -> AccountChange:
-    """A change that waits for a second person, in the place of an older one of its kind; raises a conflict
-    (`change-waiting`) where `conn` does not act as the door and an older one waits."""
+    """Requests a change that needs a second person; it replaces a pending one of the same kind.
+
+    Raises a conflict (`change-waiting`) if one is pending and `conn` does not act as the system actor.
+    """
     await conn.execute(
         "update account_changes set state = 'withdrawn', decided_by = %s, decided_at = now() "
         "where user_id = %s and kind = %s and state = 'waiting'",
@@ -56,7 +59,7 @@ async def request_change(
 
 
 async def withdraw_changes(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Withdraws whatever waits for the account, which `actor` closes; `conn` acts as the door."""
+    """Withdraws all pending changes of the account, which `actor` closes. `conn` must act as the system actor."""
     withdrawn = await conn.execute(
         "update account_changes set state = 'withdrawn', decided_at = now(), "
         "decided_by = (select u.id from users u where u.id = %s) "
@@ -70,14 +73,15 @@ async def withdraw_changes(conn: Connection, actor: Actor, user_id: UUID) -> Non
 
 
 async def record_change(conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str) -> AccountChange:
-    """A change that one person made without a second one, so that the person and the officer see it."""
+    """Records a change that one person made without approval, so that the owner and the officer see it."""
     return await _insert(conn, actor, (user_id, role), kind, None, waits=False)
 
 
 async def list_changes(
     conn: Connection, *, state: ChangeState | None = None, own: bool = False, before: UUID, limit: int
 ) -> list[AccountChange]:
-    """Changes that the actor may see, newest first, from before the id; `own`: those of the actor's own accounts."""
+    """Lists changes that the actor may see, with an id before `before`, newest first; `own`: only of the actor's own
+    accounts."""
     found = await conn.execute(
         f"select * from (select {COLUMNS} from account_changes where id < %(before)s "  # noqa: S608 (a constant)
         "and (not %(own)s or user_id = any ((select app.own_accounts())::uuid[]))) as seen "
@@ -88,7 +92,7 @@ async def list_changes(
 
 
 async def read_change(conn: Connection, change_id: UUID) -> AccountChange:
-    """Raises `missing`."""
+    """Returns one change; raises `missing`."""
     found = await conn.execute(f"select {COLUMNS} from account_changes where id = %s", (change_id,))  # noqa: S608
     row = await found.fetchone()
     if row is None:
@@ -97,7 +101,8 @@ async def read_change(conn: Connection, change_id: UUID) -> AccountChange:
 
 
 async def end_change(conn: Connection, actor: Actor, change: AccountChange, state: ChangeState) -> AccountChange:
-    """The change, decided by `actor`; `conn` acts as the door. Raises a conflict (`change-decided`)."""
+    """Ends a pending change as decided by `actor` and returns it. `conn` must act as the system actor. Raises a
+    conflict (`change-decided`)."""
     ended = await conn.execute(
         "update account_changes set state = %s, decided_by = %s, decided_at = now() "  # noqa: S608 (a constant)
         f"where id = %s and state = 'waiting' returning {COLUMNS}",
@@ -105,7 +110,7 @@ async def end_change(conn: Connection, actor: Actor, change: AccountChange, stat
     )
     row = await ended.fetchone()
     if row is None:
-        raise conflict("change-decided", "This change has been decided already: read it again.")
+        raise conflict("change-decided", "This change has already been decided: read it again.")
     details = {"change_id": str(change.id), "kind": change.kind}
     await record_act(conn, actor, f"account_change.{state}", ("user", change.user_id), details)
     return AccountChange.model_validate(row)
@@ -122,7 +127,7 @@ async def _insert(
 ) -> AccountChange:
     made = await conn.execute(
         "insert into account_changes (tenant_id, user_id, kind, role, same_as, state, asked_by, expires_at) "  # noqa: S608
-        # null: somebody without an account in this tenant, who runs the machine or the platform
+        # null for an operator or platform administrator without an account in this tenant
         "values (%(tenant)s, %(user)s, %(kind)s, %(role)s, %(same)s, %(state)s, "
         "(select u.id from users u where u.tenant_id = %(tenant)s and u.id = %(actor)s), "
         f"now() + make_interval(hours => %(hours)s)) on conflict do nothing returning {COLUMNS}",
@@ -133,7 +138,7 @@ async def _insert(
     )  # fmt: skip
     row = await made.fetchone()
     if row is None:
-        raise conflict("change-waiting", "Such a change waits already: it has to be decided or withdrawn first.")
+        raise conflict("change-waiting", "A change of this kind is already pending: decide or withdraw it first.")
     change = AccountChange.model_validate(row)
     details = {"change_id": str(change.id), "kind": kind, "role": change.role}
     action = "account_change.asked" if waits else "account_change.done"

@@ -1,4 +1,4 @@
-"""A person's own password and second factor; and what others do to an account, with a second person where needed."""
+"""HTTP routes for one's own password and second factor, and for changes to the accounts of others."""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -28,18 +28,18 @@ router = APIRouter(tags=["identity"])
 ManageAccess = Annotated[Actor, actor_with("users.manage")]
 ApproveAccess = Annotated[Actor, actor_with("users.approve")]
 _WAITS: Final[dict[int | str, dict[str, Any]]] = {
-    202: {"description": "It waits for a second person", "model": AccountChange}
+    202: {"description": "The change needs approval by a second person", "model": AccountChange}
 }
 
 
 class SentCode(Record):
-    """A one-time code, or one to recover with."""
+    """A one-time code or a recovery code."""
 
     code: str = Field(max_length=40, repr=False)
 
 
 class Enrolment(Record):
-    """Whoever has a second factor already shows it before it is replaced."""
+    """A person who already has a second factor must send a code of it before it is replaced."""
 
     code: str | None = Field(default=None, max_length=40, repr=False)
 
@@ -51,7 +51,8 @@ class SamePerson(Record):
 
 
 class ApprovedChange(Record):
-    """A change that is made now. Of a printed code, the half that the approver hands to the person, shown once."""
+    """A change that was made now. `second_half` is the approver's half of a printed code, shown once: hand it to the
+    person."""
 
     change: AccountChange
     second_half: str | None = Field(repr=False)
@@ -59,7 +60,7 @@ class ApprovedChange(Record):
 
 @router.put("/api/me/password", status_code=204)
 async def change_password(change: PasswordChange, ctx: ContextDep, person: Annotated[Actor, active_actor()]) -> None:
-    """Sets or changes one's own password: 12 characters or more and not easy to guess. Ends one's other sign-ins."""
+    """Sets or changes your own password: at least 12 characters and not easy to guess. Ends your other sign-ins."""
     await sign_in.change_password(ctx, person, change)
 
 
@@ -67,7 +68,7 @@ async def change_password(change: PasswordChange, ctx: ContextDep, person: Annot
 async def list_my_account_changes(
     request: Annotated[AuthorisedRequest, authorised()], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[AccountChange]:
-    """What others did, or asked for, to one's own accounts, newest first."""
+    """Lists what others did or requested to your own accounts, newest first."""
     found = await queries.list_changes(request.conn, own=True, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
@@ -79,7 +80,7 @@ async def list_account_changes(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[AccountChange]:
-    """Changes to the tenant's accounts, newest first; `?state=waiting`: those that want a second person."""
+    """Lists changes to the tenant's accounts, newest first. `?state=waiting`: those that need a second person."""
     found = await queries.list_changes(request.conn, state=state, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
@@ -88,14 +89,14 @@ async def list_account_changes(
 async def read_account_change(
     change_id: UUID, request: Annotated[AuthorisedRequest, authorised_for("users.approve")]
 ) -> AccountChange:
-    """One of them."""
+    """Returns one change."""
     return await queries.read_change(request.conn, change_id)
 
 
 @router.post("/api/account-changes/{change_id}/approve")
 async def approve_account_change(change_id: UUID, ctx: ContextDep, actor: ApproveAccess) -> ApprovedChange:
-    """The second person agrees, and the change is made. Of a printed code, one half is in this answer and in no other:
-    hand it to the person yourself."""
+    """Approves a change as the second person; the change is then made. If the code is printed, only this response shows
+    your half of it: hand it to the person yourself."""
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         approved = await approval.approve(conn, actor, change_id, by_email=ctx.mailer is not None)
         user = await read_user(conn, approved.change.user_id)
@@ -107,15 +108,15 @@ async def approve_account_change(change_id: UUID, ctx: ContextDep, actor: Approv
 
 @router.post("/api/account-changes/{change_id}/refuse")
 async def refuse_account_change(change_id: UUID, ctx: ContextDep, actor: ApproveAccess) -> AccountChange:
-    """The change is not made: whoever asked for it withdraws it, or a second person refuses it."""
+    """Ends a change without making it: the requester withdraws it, or a second person refuses it."""
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         return await approval.refuse_change(conn, actor, change_id)
 
 
 @router.post("/api/users/{user_id}/password-reset", status_code=201)
 async def reset_password(user_id: UUID, ctx: ContextDep, actor: ManageAccess, response: Response) -> PasswordReset:
-    """Begins a reset of a person's first or next password. Nobody but the person sees a whole code: it goes to them by
-    e-mail, or two people hand over one half each. A privileged account waits for a second person either way."""
+    """Starts a reset of a person's first or next password. Only the person gets the whole code: by e-mail, or as two
+    halves that two people hand over. A privileged account needs a second person in both cases."""
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
         await passwords.refuse_unless_local(conn, ctx.settings, user_id)
@@ -128,13 +129,13 @@ async def reset_password(user_id: UUID, ctx: ContextDep, actor: ManageAccess, re
 
 @router.put("/api/users/{user_id}/person", status_code=202)
 async def join_accounts(user_id: UUID, same: SamePerson, ctx: ContextDep, actor: ManageAccess) -> AccountChange:
-    """Says that two accounts are the same person's, so that what is about one is withheld from both. Waits for a second
+    """Requests to link two accounts to one person, so that data about one is withheld from both. Needs a second
     person."""
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
         await read_user(conn, same.user_id)
         if same.user_id == user_id:
-            raise refused("same-account", "This is one account: name another one of the same person.")
+            raise refused("same-account", "Both ids name one account: give another account of the same person.")
         return await queries.request_change(conn, actor, user_id, "person", user.role, comparable_rows=same.user_id)
 
 
@@ -142,21 +143,21 @@ async def join_accounts(user_id: UUID, same: SamePerson, ctx: ContextDep, actor:
 async def enrol_second_factor(
     sent: Enrolment, ctx: ContextDep, person: Annotated[Actor, active_actor()], response: Response
 ) -> NewSecondFactor:
-    """A new authenticator's secret, shown once; it is asked for once a code has confirmed it."""
+    """Returns the secret of a new authenticator, once. Sign-in requires it after a code has confirmed it."""
     response.headers["Location"] = "/api/me/second-factor"
     return await sign_in.enrol_second_factor(ctx, person, sent.code)
 
 
 @router.post("/api/me/second-factor/confirm")
 async def confirm_second_factor(sent: SentCode, request: Annotated[AuthorisedRequest, authorised()]) -> RecoveryCodes:
-    """Confirms the authenticator with a code of it; answers the codes to recover with, once."""
+    """Confirms the authenticator with one of its codes and returns the recovery codes, once."""
     return await second_factors.confirm_second_factor(request.conn, request.ctx.keys, request.actor, sent.code)
 
 
 @router.delete("/api/users/{user_id}/second-factor", status_code=204, responses=_WAITS)
 async def remove_second_factor(user_id: UUID, ctx: ContextDep, actor: ManageAccess) -> Response:
-    """Takes a lost authenticator off the account of a person whom one may manage, and signs them out; off a privileged
-    account once a second person has approved (202)."""
+    """Removes a lost authenticator from the account of a person whom you may manage, and signs them out. For a
+    privileged account, a second person must approve it first (202)."""
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         user = await read_managed_user(conn, actor, user_id)
         if approval.needs_second_person(user.role):

@@ -1,7 +1,7 @@
-"""Browsers that a person has signed in from: a cookie that says so, signed, as the OWASP device-cookie protocol has it.
+"""Device cookies: signed cookies that mark browsers from which a person has signed in (OWASP device-cookie protocol).
 
-It lets nobody in. It only keeps strangers' wrong tries from slowing the person down
-(`comms/identity/authentication/throttling.py`). A browser that several people share holds a cookie for each of them.
+A device cookie does not sign anybody in. It only prevents wrong attempts of others from slowing the person down
+(`comms/identity/authentication/throttling.py`). A browser that several people share has one cookie for each of them.
 """
 
 import base64
@@ -19,19 +19,19 @@ _PURPOSE: Final = "known-browser"
 
 
 def browser_cookie_name(tenant: str, user: str) -> str:
-    """The name of the person's cookie, which does not say who they are."""
+    """Returns the name of the person's cookie. It is a hash, so it does not show who they are."""
     return f"wcc_browser_{hashlib.sha256(f'{tenant}/{user}'.encode()).hexdigest()[:16]}"
 
 
 def new_browser_cookie(ctx: AppContext, tenant: str, user: str) -> tuple[str, int]:
-    """The value of a new cookie, and for how many seconds it is good."""
+    """Returns the value of a new cookie and its lifetime in seconds."""
     nonce = base64.urlsafe_b64encode(secrets.token_bytes(_NONCE_BYTES)).decode()
     until = str(int(time.time()) + _KEPT_SECONDS)
     return f"{nonce}.{until}.{_signature(ctx, tenant, user, nonce, until)}", _KEPT_SECONDS
 
 
 def known_browser_id(ctx: AppContext, tenant: str, user: str, cookie: str | None) -> str | None:
-    """What names the browser, where the cookie is one of ours for this person and has not expired; else None."""
+    """Returns the browser's id if the cookie is genuine, belongs to this person and has not expired; else None."""
     try:
         nonce, until, signature = (cookie or "").split(".")
         good = hmac.compare_digest(signature.encode(), _signature(ctx, tenant, user, nonce, until).encode())

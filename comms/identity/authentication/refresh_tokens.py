@@ -1,10 +1,13 @@
-"""What a sign-in hands out: a short access token, and a refresh token that turns into another at each use.
+"""Issues a short-lived access token and a refresh token that is replaced at each use (rotation).
 
-A refresh token is `wcr.<tenant>.<sign-in>.<family>.<secret>`: the family stays, the secret turns. A secret that was
-turned in before means that two hold the sign-in, one of whom stole it: all of it ends. But an answer may be lost on
-the way, and two tabs may ask at once: for ten seconds the former secret is answered with the very same new one
-(derived from it with a salt, since only hashes are kept), so that no third token comes into being, and a thief who is
-that quick still holds the same token as its owner, and is found out at the turn after (ADR 0014).
+A refresh token is `wcr.<tenant>.<sign-in>.<family>.<secret>`. The family stays the same; each use replaces the secret.
+If a secret is used again after it was replaced, two parties hold the token, and one of them stole it: the whole sign-in
+ends.
+
+But a response can be lost, and two tabs can refresh at once. So for ten seconds, the previous secret gets the same new
+secret again. The new secret is derived from the previous one with a salt, since only hashes are stored. So there is
+never a third token. A thief who is that quick holds the same token as its owner and is detected at the next rotation
+(ADR 0014).
 """
 
 import base64
@@ -31,18 +34,18 @@ _PREFIX: Final = "wcr"
 
 
 class Tokens(Record):
-    """What a program keeps; a browser keeps the refresh token in a cookie that its scripts cannot read."""
+    """The tokens of a sign-in. A browser keeps the refresh token in a cookie that its scripts cannot read."""
 
     access_token: str = Field(repr=False)
-    expires_in: int = Field(description="Seconds that the access token is good for.")
-    refresh_token: str | None = Field(repr=False, description="None where it went into the cookie.")
-    refresh_expires_in: int = Field(description="Seconds that the refresh token is good for, unless it is used.")
-    second_factor_due: bool = Field(description="The token does nothing but set a second factor up.")
+    expires_in: int = Field(description="Seconds until the access token expires.")
+    refresh_token: str | None = Field(repr=False, description="Null if it was set as a cookie.")
+    refresh_expires_in: int = Field(description="Seconds until the refresh token expires, unless it is used.")
+    second_factor_due: bool = Field(description="If true, the access token only permits setting up a second factor.")
 
 
 @dataclass(frozen=True)
 class _RefreshToken:
-    """A refresh token taken apart."""
+    """The parts of a refresh token."""
 
     tenant_id: UUID
     sign_in_id: UUID
@@ -57,7 +60,7 @@ class _RefreshToken:
 
 
 async def start_sign_in(conn: Connection, ctx: AppContext, person: Actor, kind: SignInKind) -> Tokens:
-    """Lets the person in; `conn` acts as the tenant's door for them."""
+    """Signs the person in and returns the tokens. `conn` must act as the system actor of the tenant for this person."""
     signed_in_actor = await open_sign_in(conn, person, kind, ctx.settings.sign_in_seconds_of(person.role))
     assert signed_in_actor.sign_in_id is not None
     token = _RefreshToken(person.tenant_id, signed_in_actor.sign_in_id, _new_secret(), _new_secret())
@@ -73,9 +76,10 @@ async def start_sign_in(conn: Connection, ctx: AppContext, person: Actor, kind: 
 
 
 async def refresh(ctx: AppContext, sent: str) -> Tokens:
-    """Tokens in the place of the ones before; raises `unauthenticated` (`refresh-invalid`).
+    """Returns new tokens that replace the previous ones; raises `unauthenticated` (`refresh-invalid`).
 
-    Forged, expired, ended and reused tokens are answered alike; a reused one has ended its sign-in, which is audited.
+    Forged, expired, ended and reused tokens get the same answer. A reused token also ends its sign-in, with an audit
+    entry.
     """
     token = _parse(sent)
     async with ctx.database.acting_as(system_actor(token.tenant_id)) as conn:
@@ -97,7 +101,8 @@ async def refresh(ctx: AppContext, sent: str) -> Tokens:
 
 
 async def _lock_valid_token(conn: Connection, token: _RefreshToken) -> DictRow | None:
-    """The token's row, locked, where its sign-in and its owner's account stand and the family is right."""
+    """Locks and returns the token's row if its sign-in is open, its owner's account is active and the family
+    matches."""
     found = await conn.execute(
         "select s.user_id, s.role, s.kind, r.current_hash, r.former_hash, r.salt, "
         "r.former_hash is not null and r.turned_at > now() - make_interval(secs => %s) as recent "
@@ -128,10 +133,8 @@ async def _sign_tokens(
 ) -> Tokens:
     settings = ctx.settings
     due = (
-        kind
-        == "local"  # with one factor nobody comes here from the provider (comms/identity/single_sign_on/assurance.py)
-        and person.role in settings.second_factor_roles
-        and not await has_second_factor(conn, person)
+        # for single sign-on, comms/identity/single_sign_on/assurance.py has already checked the factors
+        kind == "local" and person.role in settings.second_factor_roles and not await has_second_factor(conn, person)
     )
     scopes: frozenset[str] | None = frozenset() if due else None
     speaker = Actor(person.tenant_id, person.user_id, person.role, sign_in_id=person.sign_in_id, scopes=scopes)
@@ -167,5 +170,5 @@ def _hash(secret: str) -> bytes:
 
 def _invalid_refresh_token() -> WriteCareError:
     return WriteCareError(
-        Kind.UNAUTHENTICATED, "refresh-invalid", "This refresh token is not good (any more): sign in again."
+        Kind.UNAUTHENTICATED, "refresh-invalid", "This refresh token is invalid or has expired: sign in again."
     )

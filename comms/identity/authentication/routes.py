@@ -1,7 +1,7 @@
-"""Coming in, staying in, going out; and a person's list of where they are signed in.
+"""HTTP routes to sign in, refresh tokens and sign out, and to list and end one's own sign-ins.
 
-A browser asks for its refresh token to be kept in a cookie that no script can read; a program gets it in the body.
-Which it was, the next turn keeps (ADR 0014).
+A browser asks for the refresh token in a cookie that no script can read; a program gets it in the body. A refreshed
+token goes the same way as the one before: cookie or body (ADR 0014).
 """
 
 from typing import Annotated, Final, Literal
@@ -39,13 +39,13 @@ OwnAccess = Annotated[AuthorisedRequest, authorised()]
 
 
 class NewSignIn(Credentials):
-    """Credentials, and where the refresh token is to be kept."""
+    """Credentials, and where to return the refresh token."""
 
     keep_in: Literal["body", "cookie"] = "body"
 
 
 class RefreshRequest(Record):
-    """The refresh token; left out by a browser, whose cookie has it."""
+    """The refresh token. A browser omits it, because its cookie contains it."""
 
     refresh_token: str | None = Field(default=None, max_length=512, repr=False)
 
@@ -58,7 +58,7 @@ async def sign_in(
     origin: Annotated[RequestOrigin, Depends(origin_of)],
     response: Response,
 ) -> Tokens:
-    """Lets a person with a local account in."""
+    """Signs in a person with a local account."""
     credentials = Credentials.model_validate(sent.model_dump(exclude={"keep_in"}))
     tokens = await entering.sign_in(ctx, credentials, origin, browser_cookie_of(request, ctx, credentials))
     if sent.keep_in == "body":
@@ -69,7 +69,7 @@ async def sign_in(
 
 @router.post("/api/auth/refresh", dependencies=[RATE_LIMIT_BY_ADDRESS])
 async def refresh(request: Request, ctx: ContextDep, response: Response, sent: RefreshRequest) -> Tokens:
-    """Tokens in the place of the ones before. A refresh token is good once; used again, it ends its sign-in."""
+    """Returns new tokens. A refresh token can be used once; a second use ends its sign-in."""
     if sent.refresh_token is not None:
         return await refresh_tokens.refresh(ctx, sent.refresh_token)
     cookie = read_cookie(request, ctx.settings, COOKIE)
@@ -78,17 +78,17 @@ async def refresh(request: Request, ctx: ContextDep, response: Response, sent: R
 
 @router.post("/api/auth/sign-out", status_code=204)
 async def sign_out(request: OwnAccess, response: Response) -> None:
-    """Ends the sign-in that the token came from."""
+    """Ends the sign-in of the token."""
     actor = request.actor
     if actor.sign_in_id is None:
-        raise conflict("no-sign-in", "This token or key belongs to no sign-in: it ends when it expires.")
+        raise conflict("no-sign-in", "This token or key has no sign-in to end: it is valid until it expires.")
     await queries.end_sign_in(request.conn, actor, actor.user_id, actor.sign_in_id, "signed_out")
     forget_cookie(response, request.ctx.settings, COOKIE)
 
 
 @router.post("/api/auth/sign-out-everywhere", status_code=204)
 async def sign_out_everywhere(request: OwnAccess, response: Response) -> None:
-    """Ends every sign-in of the person, this one too."""
+    """Ends every sign-in of the person, also this one."""
     await queries.end_all_sign_ins(request.conn, request.actor, request.actor.user_id, "signed_out_everywhere")
     forget_cookie(response, request.ctx.settings, COOKIE)
 
@@ -102,14 +102,14 @@ async def redeem_password_reset(sent: PasswordRedemption, ctx: ContextDep, respo
 
 @router.get("/api/me/sign-ins")
 async def list_my_sign_ins(request: OwnAccess, cursor: Cursor = None, limit: Limit = 50) -> Page[SignIn]:
-    """Where the person is signed in, newest first."""
+    """Lists your open sign-ins, newest first."""
     mine = request.actor.user_id
     return page_of(await queries.list_sign_ins(request.conn, mine, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
 @router.delete("/api/me/sign-ins/{sign_in_id}", status_code=204)
 async def end_my_sign_in(sign_in_id: UUID, request: OwnAccess) -> None:
-    """Ends one of the person's own sign-ins."""
+    """Ends one of your own sign-ins."""
     await queries.end_sign_in(request.conn, request.actor, request.actor.user_id, sign_in_id, "signed_out")
 
 
@@ -117,24 +117,24 @@ async def end_my_sign_in(sign_in_id: UUID, request: OwnAccess) -> None:
 async def sign_a_person_out(
     user_id: UUID, request: Annotated[AuthorisedRequest, authorised_for("users.manage")]
 ) -> None:
-    """Ends every sign-in of a person whose account one may manage."""
+    """Ends every sign-in of a person whose account you may manage."""
     await read_managed_user(request.conn, request.actor, user_id)
     await queries.end_all_sign_ins(request.conn, request.actor, user_id, "signed_out_by_administrator")
 
 
 def keep_in_cookie(response: Response, ctx: AppContext, tokens: Tokens) -> Tokens:
-    """The tokens without the refresh token, which goes where the browser's scripts cannot read it."""
+    """Sets the refresh token as a cookie that scripts cannot read, and returns the tokens without it."""
     assert tokens.refresh_token is not None
     set_cookie(response, ctx.settings, COOKIE, tokens.refresh_token, tokens.refresh_expires_in)
     return tokens.model_copy(update={"refresh_token": None})
 
 
 def browser_cookie_of(request: Request, ctx: AppContext, credentials: Credentials) -> str | None:
-    """What the browser shows to say that this person has signed in from it."""
+    """Returns the device cookie of this person in the request, or None."""
     return read_cookie(request, ctx.settings, device_cookies.browser_cookie_name(credentials.tenant, credentials.user))
 
 
 def remember_browser(response: Response, ctx: AppContext, tenant: str, user: str) -> None:
-    """From now on strangers' wrong tries do not slow this person down in this browser."""
+    """Sets the device cookie: wrong attempts of others then do not slow this person down in this browser."""
     value, seconds = device_cookies.new_browser_cookie(ctx, tenant, user)
     set_cookie(response, ctx.settings, device_cookies.browser_cookie_name(tenant, user), value, seconds)

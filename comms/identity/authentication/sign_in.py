@@ -1,7 +1,7 @@
-"""Coming in with a local account: tenant, person, password and, where one is set up, a one-time code.
+"""Sign-in with a local account: tenant, user, password and, if it is set up, a one-time code.
 
-Whoever is refused is told the same in the same time: a wrong password, a person or a tenant that is not there, an
-account that is closed. Only the right password learns that a code is wanted too.
+Every refusal has the same answer after the same time: for a wrong password, an unknown user or tenant, and a closed
+account. Only a request with the right password learns that a code is also required.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from models.contract.records import Record
 
 
 class Credentials(Record):
-    """What a person comes in with; tenant and person by their slugs."""
+    """The credentials of a sign-in. Tenant and user are slugs."""
 
     tenant: str = Field(max_length=63, repr=False)
     user: str = Field(max_length=63, repr=False)
@@ -36,14 +36,14 @@ class Credentials(Record):
 
 
 class PasswordChange(Record):
-    """A person's new password, with the one before it where they have one."""
+    """A person's new password, and the current one if they have one."""
 
     current_password: str | None = Field(default=None, max_length=1024, repr=False)
     new_password: Password = Field(repr=False)
 
 
 class PasswordRedemption(Record):
-    """A password set with a one-time code; tenant and person by their slugs."""
+    """A one-time code and the new password to set with it. Tenant and user are slugs."""
 
     tenant: str = Field(max_length=63, repr=False)
     user: str = Field(max_length=63, repr=False)
@@ -55,7 +55,7 @@ class PasswordRedemption(Record):
 
 @dataclass(frozen=True)
 class _Account:
-    """What the slugs led to: nobody's tenant, or no person, where there is none (with a password, and active)."""
+    """The account found for the slugs. Unknown tenant: nil UUID. No active user with a password: `person` is None."""
 
     tenant_id: UUID
     person: Actor | None
@@ -63,9 +63,9 @@ class _Account:
 
 
 async def sign_in(ctx: AppContext, sent: Credentials, origin: RequestOrigin, cookie: str | None = None) -> Tokens:
-    """Tokens of a new sign-in; `cookie`: what the browser shows to say that the person has signed in from it.
+    """Checks the credentials and returns the tokens of a new sign-in. `cookie` is the browser's device cookie.
 
-    Raises `unauthenticated` (`sign-in-refused`; `code-needed` to the right password alone), 429 while it has to wait,
+    Raises `unauthenticated` (`sign-in-refused`; `code-needed` only after the right password), 429 if it is throttled,
     `unavailable` (`sign-ins-busy`).
     """
     browser = known_browser_id(ctx, sent.tenant, sent.user, cookie)
@@ -83,18 +83,19 @@ async def sign_in(ctx: AppContext, sent: Credentials, origin: RequestOrigin, coo
         if tokens is not None:
             await throttling.reset_count(conn, throttle_keys.enforced[0])
     if tokens is None:
-        raise WriteCareError(Kind.UNAUTHENTICATED, "code-needed", "Send the code of your second factor too.")
+        raise WriteCareError(Kind.UNAUTHENTICATED, "code-needed", "Also send the code of your second factor.")
     return tokens
 
 
 async def change_password(ctx: AppContext, person: Actor, change: PasswordChange) -> None:
-    """A signed-in person's new password; ends their other sign-ins.
+    """Changes the password of a signed-in person and ends their other sign-ins.
 
-    Raises `refused` for a program (`service-has-no-password`), whoever signs on elsewhere (`signs-on-elsewhere`) and a
-    wrong current password (`password-wrong`), `invalid` (`password-guessable`), 429 while it has to wait.
+    Raises `refused` for a service account (`service-has-no-password`), a person who uses single sign-on
+    (`signs-on-elsewhere`) and a wrong current password (`password-wrong`), `invalid` (`password-guessable`), 429 if it
+    is throttled.
     """
     if person.role == "service":
-        raise refused("service-has-no-password", "A program signs in with its key.")
+        raise refused("service-has-no-password", "A service account signs in with its key, not with a password.")
     async with ctx.database.acting_as(system_actor(person.tenant_id, person.user_id)) as conn:
         stored = await read_password_hash(conn, person.user_id)
         await refuse_unless_local(conn, ctx.settings, person.user_id)
@@ -104,7 +105,7 @@ async def change_password(ctx: AppContext, person: Actor, change: PasswordChange
         async with ctx.database.acting_as(system_actor()) as conn:
             await throttling.count_against(conn, throttle_key)
         if not await ctx.passwords.matches(change.current_password or "", stored):
-            raise refused("password-wrong", "The current password is not that one.")
+            raise refused("password-wrong", "The current password is wrong: enter it again.")
     hashed = await ctx.passwords.hash_new(change.new_password, context)
     async with ctx.database.acting_as(person) as conn:
         await set_password(conn, person, hashed)
@@ -113,9 +114,9 @@ async def change_password(ctx: AppContext, person: Actor, change: PasswordChange
 
 
 async def enrol_second_factor(ctx: AppContext, person: Actor, code: str | None) -> NewSecondFactor:
-    """A new authenticator's secret; whoever has one already shows a code of it, and loses it thereby.
+    """Returns the secret of a new authenticator. To replace one, the person must send a code of the old one.
 
-    Raises `invalid` (`code-wrong`), 429 while it has to wait.
+    Raises `invalid` (`code-wrong`), 429 if it is throttled.
     """
     async with ctx.database.acting_as(person) as conn:
         replacing = await has_second_factor(conn, person)
@@ -133,10 +134,11 @@ async def enrol_second_factor(ctx: AppContext, person: Actor, code: str | None) 
 
 
 async def set_password_with_code(ctx: AppContext, sent: PasswordRedemption) -> None:
-    """Sets the password of the person whom the code was made for; nothing is hashed before the code is found good.
+    """Sets the password of the person for whom the code was made. Hashes the password only after it has checked the
+    code.
 
     Raises `unauthenticated` (`reset-invalid`), `refused` (`service-has-no-password`, `signs-on-elsewhere`), `invalid`
-    (`password-guessable`: the code stays good), `unavailable` (`sign-ins-busy`).
+    (`password-guessable`: the code stays valid), `unavailable` (`sign-ins-busy`).
     """
     async with ctx.database.acting_as(system_actor()) as conn:
         tenant = await (await conn.execute("select id from tenants where slug = %s", (sent.tenant,))).fetchone()
@@ -158,7 +160,7 @@ async def set_password_with_code(ctx: AppContext, sent: PasswordRedemption) -> N
 async def _count_attempt(
     ctx: AppContext, throttle_keys: ThrottleKeys, sent: Credentials, origin: RequestOrigin
 ) -> None:
-    """Counts the try; the log of acts hears of refusals once a quarter of an hour for each that has to wait."""
+    """Counts the attempt. Writes an audit entry of a throttled one, at most every 15 minutes per throttle key."""
     try:
         async with ctx.database.acting_as(system_actor()) as conn:
             await throttling.count_attempt(conn, throttle_keys)
@@ -186,7 +188,7 @@ async def _find_account(ctx: AppContext, tenant_slug: str, user_slug: str) -> _A
         found = await conn.execute(
             "select u.id, u.role, p.hash from users u "
             "join passwords p on p.tenant_id = u.tenant_id and p.user_id = u.id "
-            "where u.slug = %s and u.active and u.role <> 'service'",  # a program's key has scopes, a sign-in has none
+            "where u.slug = %s and u.active and u.role <> 'service'",  # a sign-in has no scopes, unlike a key
             (user_slug,),
         )
         row = await found.fetchone()
@@ -196,7 +198,7 @@ async def _find_account(ctx: AppContext, tenant_slug: str, user_slug: str) -> _A
 
 
 async def _issue_tokens(ctx: AppContext, person: Actor, sent: Credentials, origin: RequestOrigin) -> Tokens | None:
-    """Tokens for whoever brought the right password; None where a code is wanted and a good one was not sent."""
+    """Returns tokens after the right password, or None if a code is required and no valid one was sent."""
     async with ctx.database.acting_as(system_actor(person.tenant_id, person.user_id, origin)) as conn:
         wanted = await has_second_factor(conn, person)
         if wanted and (sent.code is None or not await consume_code(conn, ctx.keys, person, sent.code)):
@@ -210,12 +212,13 @@ async def _issue_tokens(ctx: AppContext, person: Actor, sent: Credentials, origi
 async def _sign_in_refused(
     ctx: AppContext, account: _Account, failed_factor: str, origin: RequestOrigin
 ) -> WriteCareError:
-    """What every refused person is told. Their tenant's audit has it, whether there is such a person or not."""
+    """Returns the same error for every refusal. Writes an audit entry in the tenant, even if the user does not
+    exist."""
     if account.tenant_id != NIL_UUID:
         tenant_actor = system_actor(account.tenant_id, origin=origin)
         about = ("user", account.person.user_id) if account.person else ("tenant", account.tenant_id)
         async with ctx.database.acting_as(tenant_actor) as conn:
             await record_act(conn, tenant_actor, "sign_in.refused", about, {"lacking": failed_factor})
     return WriteCareError(
-        Kind.UNAUTHENTICATED, "sign-in-refused", "These do not go together: tenant, person, password and code."
+        Kind.UNAUTHENTICATED, "sign-in-refused", "Sign-in failed: tenant, user, password or code is wrong."
     )

@@ -1,12 +1,12 @@
-"""Wrong tries slow down whoever makes them and lock nobody out (docs/decisions/0035).
+"""Limits wrong sign-in attempts by delays; it never locks an account (docs/decisions/0035).
 
-Each try of a browser that the person is not known from is counted against the account from that address, and against
-the address. So many are free, then one an interval: a 429 that says when. A browser that the person has signed in from
-is counted for itself alone, so that strangers' tries never slow it. Many tries at one account from everywhere leave
-every further address one try, never none.
+An attempt from an unknown browser counts against the account from that address, and against the address. A number of
+attempts is free; then one per interval is allowed, and others get a 429 with Retry-After. A browser from which the
+person has signed in has its own count, so that attempts of others never delay it. If an account gets many attempts from
+everywhere, each further address still has one free attempt.
 
-A try is counted before anything is checked, so that a hundred at once are a hundred; one that was no guess is taken
-back. Accounts are counted whether they exist or not: the answers are alike.
+An attempt is counted before anything is checked, so that a hundred concurrent attempts count as a hundred. An attempt
+with the right password is refunded. Accounts that do not exist are counted too, so that the answers are the same.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ThrottleKey:
-    """What is counted: `burst` tries are free, then one in `interval_seconds`."""
+    """One counter: `burst` attempts are free, then one per `interval_seconds`."""
 
     kind: Literal["account_from_address", "address", "account", "known_browser", "own"]
     name: str
@@ -39,32 +39,33 @@ class ThrottleKey:
 
     @property
     def hash(self) -> bytes:
-        """The key under which it is counted."""
+        """The key of the counter in the database."""
         return hashlib.sha256(f"{self.kind}:{self.name}".encode()).digest()
 
     def __repr__(self) -> str:
-        return f"Subject({self.kind})"
+        return f"ThrottleKey({self.kind})"
 
 
 class TooManyAttempts(WriteCareError):
-    """429 (`too-many-requests`); remembers which subject has to wait."""
+    """429 (`too-many-requests`), with the throttle key that has to wait."""
 
     def __init__(self, key: ThrottleKey, seconds: int) -> None:
-        detail = "Too many tries were wrong: wait, then try again."
+        detail = "Too many wrong attempts: wait, then try again."
         super().__init__(Kind.REFUSED, "too-many-requests", detail, seconds)
         self.key = key
 
 
 @dataclass(frozen=True)
 class ThrottleKeys:
-    """The subjects that one try at signing in is counted against."""
+    """The throttle keys against which one sign-in attempt counts."""
 
     enforced: tuple[ThrottleKey, ...]
-    account: ThrottleKey | None = None  # of unknown browsers: refuses nobody, makes `refusing[0]` stricter
+    account: ThrottleKey | None = None  # for unknown browsers: refuses nothing, but makes `enforced[0]` stricter
 
 
 def throttle_keys_of(tenant: str, user: str, address: str | None, browser: str | None) -> ThrottleKeys:
-    """Of an account by its slugs, from the address; `browser`: the nonce of a browser that the person is known from."""
+    """Returns the keys for an account (by its slugs) and an address. `browser` is the id of a known browser, or
+    None."""
     name = f"{tenant}/{user}"
     if browser is not None:
         return ThrottleKeys((ThrottleKey("known_browser", f"{name}/{browser}", burst=10, interval_seconds=120),))
@@ -72,7 +73,7 @@ def throttle_keys_of(tenant: str, user: str, address: str | None, browser: str |
     return ThrottleKeys(
         (
             ThrottleKey("account_from_address", f"{name}/{network}", burst=10, interval_seconds=120),
-            # a home of forty people behind one address
+            # allows for a home where forty people share one address
             ThrottleKey("address", network, burst=100, interval_seconds=6),
         ),
         ThrottleKey("account", name, burst=50, interval_seconds=120),
@@ -80,14 +81,16 @@ def throttle_keys_of(tenant: str, user: str, address: str | None, browser: str |
 
 
 def own_account_key(tenant_id: str, user_id: str) -> ThrottleKey:
-    """What someone who is signed in, or holds their token, may guess at: counted apart from signing in."""
+    """The key for attempts of a signed-in person (or a thief of their token) on their own account; separate from
+    sign-in."""
     return ThrottleKey("own", f"{tenant_id}/{user_id}", burst=5, interval_seconds=60)
 
 
 async def count_attempt(conn: Connection, throttle_keys: ThrottleKeys) -> None:
-    """Counts a try as wrong until it is known better; `conn` acts as nobody's door and commits at once.
+    """Counts an attempt as wrong until it is refunded. `conn` must act as the system actor without a tenant and commit
+    at once.
 
-    Raises `TooManyAttempts` where a subject has to wait; nothing is counted then.
+    Raises `TooManyAttempts` if a key has to wait; then nothing is counted.
     """
     under_attack = throttle_keys.account is not None and await _is_under_attack(conn, throttle_keys.account)
     for number, key in enumerate(throttle_keys.enforced):
@@ -95,13 +98,13 @@ async def count_attempt(conn: Connection, throttle_keys: ThrottleKeys) -> None:
 
 
 async def count_against(conn: Connection, key: ThrottleKey, *, burst: int | None = None) -> None:
-    """Counts a try against one subject; raises `TooManyAttempts`."""
+    """Counts an attempt against one key; raises `TooManyAttempts`."""
     counted = await conn.execute(
         "insert into sign_in_tries as t (tenant_id, subject_hash, paid_until) "
         "values (%(nobody)s, %(hash)s, clock_timestamp() + make_interval(secs => %(interval)s)) "
         "on conflict (tenant_id, subject_hash) do update set "
         "    paid_until = greatest(t.paid_until, clock_timestamp()) + make_interval(secs => %(interval)s) "
-        # the clock's time, not the transaction's: it may have waited for the row
+        # clock_timestamp(), not now(): the statement may have waited for the row lock
         "where greatest(t.paid_until, clock_timestamp()) + make_interval(secs => %(interval)s) "
         "    <= clock_timestamp() + make_interval(secs => %(most)s) returning 1",
         _values(key, burst),
@@ -111,7 +114,7 @@ async def count_against(conn: Connection, key: ThrottleKey, *, burst: int | None
 
 
 async def refund_attempt(conn: Connection, throttle_keys: ThrottleKeys) -> None:
-    """Takes a try back that was no guess: it came with the right password."""
+    """Removes an attempt that was no guess: it had the right password."""
     for key in (*throttle_keys.enforced, *((throttle_keys.account,) if throttle_keys.account else ())):
         await conn.execute(
             "update sign_in_tries set paid_until = paid_until - make_interval(secs => %(interval)s) "
@@ -121,12 +124,12 @@ async def refund_attempt(conn: Connection, throttle_keys: ThrottleKeys) -> None:
 
 
 async def reset_count(conn: Connection, key: ThrottleKey) -> None:
-    """Begins to count from nought: the person has shown who they are."""
+    """Deletes the counter: the person has proved who they are."""
     await conn.execute("delete from sign_in_tries where subject_hash = %s", (key.hash,))
 
 
 async def claim_audit_entry(conn: Connection, key: ThrottleKey) -> bool:
-    """Whether the log of acts is to be told that the subject was refused: once a quarter of an hour."""
+    """Returns whether to write an audit entry that this key was throttled: at most every 15 minutes."""
     noted = await conn.execute(
         "update sign_in_tries set audited_at = now() "
         "where subject_hash = %s and audited_at < now() - %s::interval returning 1",
@@ -136,7 +139,7 @@ async def claim_audit_entry(conn: Connection, key: ThrottleKey) -> bool:
 
 
 async def delete_expired_counts(database: Database) -> None:
-    """Forgets what waits for nothing any more, without waiting for a row that a try holds."""
+    """Deletes counters that delay nothing any more. Skips rows that another transaction has locked."""
     async with database.acting_as(system_actor()) as conn:
         await conn.execute(
             "delete from sign_in_tries where subject_hash = any (array(select subject_hash from sign_in_tries "
@@ -146,17 +149,17 @@ async def delete_expired_counts(database: Database) -> None:
 
 
 async def delete_expired_counts_forever(database: Database) -> None:
-    """Until cancelled: forgets what is paid off, every ten minutes."""
+    """Deletes expired counters every ten minutes. Runs until it is cancelled."""
     while True:
         try:
             await delete_expired_counts(database)
         except WriteCareError as error:
-            _log.warning("wrong tries could not be forgotten", problem=error.slug)
+            _log.warning("expired throttle counters could not be deleted", problem=error.slug)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _is_under_attack(conn: Connection, account: ThrottleKey) -> bool:
-    """Counts the try against the account, and whether its free ones are used up; never further ahead than one more."""
+    """Counts the attempt against the account, at most one beyond its burst; returns whether the burst is used up."""
     counted = await conn.execute(
         "insert into sign_in_tries as t (tenant_id, subject_hash, paid_until) "
         "values (%(nobody)s, %(hash)s, clock_timestamp() + make_interval(secs => %(interval)s)) "

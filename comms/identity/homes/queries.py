@@ -29,7 +29,7 @@ _COLUMNS: Final = "id, name, created_at"
 
 
 async def create_home(conn: Connection, actor: Actor, new: NewHome) -> Home:
-    """Raises a conflict (`name-taken`)."""
+    """Creates a home; raises a conflict (`name-taken`)."""
     made = await conn.execute(
         "insert into homes (tenant_id, name) values (%s, %s) "  # noqa: S608 (constants)
         f"on conflict (tenant_id, name) do nothing returning {_COLUMNS}",
@@ -37,14 +37,14 @@ async def create_home(conn: Connection, actor: Actor, new: NewHome) -> Home:
     )
     row = await made.fetchone()
     if row is None:
-        raise conflict("name-taken", "There is a home of this name already: choose another.")
+        raise conflict("name-taken", "A home with this name already exists: choose another name.")
     home = Home.model_validate(row)
     await record_act(conn, actor, "home.created", ("home", home.id))
     return home
 
 
 async def read_home(conn: Connection, home_id: UUID) -> Home:
-    """Raises `missing`."""
+    """Returns one home; raises `missing`."""
     found = await conn.execute(f"select {_COLUMNS} from homes where id = %s", (home_id,))  # noqa: S608 (a constant)
     row = await found.fetchone()
     if row is None:
@@ -53,7 +53,7 @@ async def read_home(conn: Connection, home_id: UUID) -> Home:
 
 
 async def list_homes(conn: Connection, *, before: UUID, limit: int) -> list[Home]:
-    """Homes, newest first, from before the id."""
+    """Lists homes with an id before `before`, newest first."""
     found = await conn.execute(
         f"select {_COLUMNS} from homes where id < %s order by id desc limit %s",  # noqa: S608 (a constant)
         (before, limit),

@@ -1,4 +1,4 @@
-"""Homes over HTTP."""
+"""HTTP routes for homes."""
 
 from typing import Annotated
 from uuid import UUID
@@ -28,11 +28,11 @@ async def create_home(
 async def list_homes(
     authorised: Annotated[AuthorisedRequest, authorised_for("homes.read")], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Home]:
-    """The tenant's homes, newest first."""
+    """Lists the homes of the tenant, newest first."""
     return page_of(await queries.list_homes(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
 @router.get("/{home_id}")
 async def read_home(home_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("homes.read")]) -> Home:
-    """One home."""
+    """Returns one home."""
     return await queries.read_home(authorised.conn, home_id)

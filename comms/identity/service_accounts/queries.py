@@ -1,7 +1,8 @@
-"""Service accounts: programs of the platform, each a user with the role `service` and a key of its own.
+"""Service accounts: users for programs, each with the role `service` and its own key.
 
-A key is `wcc_<tenant><account>_<secret>`, shown once; the database keeps the secret's hash. It may do what its scopes
-name of what the role `service` may, until it expires or the account is closed, which closes its user.
+A key is `wcc_<tenant><account>_<secret>`. It is shown once; the database stores only the secret's hash. The key permits
+what both its scopes and the role `service` permit. It is valid until it expires or the account is closed; closing the
+account deactivates its user.
 """
 
 import secrets
@@ -26,7 +27,7 @@ _LONGEST: Final = timedelta(days=366)
 
 
 class NewServiceAccount(Record):
-    """A program to be given a key; it expires within a year."""
+    """A service account to create. Its key expires within a year."""
 
     name: Name = Field(min_length=1, max_length=255, repr=False)
     scopes: frozenset[RolePermission] = Field(min_length=1)
@@ -34,7 +35,7 @@ class NewServiceAccount(Record):
 
 
 class ServiceAccount(Record):
-    """A program that has a key."""
+    """A service account, without its key."""
 
     id: UUID
     name: str = Field(repr=False)
@@ -47,7 +48,7 @@ class ServiceAccount(Record):
 
 
 class ServiceAccountWithKey(ServiceAccount):
-    """As it is answered once, when it is made: nobody can read the key again."""
+    """The answer to the creation. Only this answer shows the key."""
 
     key: str = Field(repr=False)
 
@@ -59,17 +60,17 @@ _SELECT: Final = (
 
 
 async def create_service_account(conn: Connection, actor: Actor, new: NewServiceAccount) -> ServiceAccountWithKey:
-    """A program's account, which belongs to the person who made it: what is about them is withheld from it too.
+    """Creates a service account. It belongs to its creator: data about the creator is withheld from it too.
 
-    A key that reads what alerts are about is good once a second person has approved the account. Raises `invalid` for a
-    scope that the role `service` lacks (`scope-not-a-services`) or an end that is past or more than a
-    year away (`expiry-out-of-range`).
+    If a scope reads data that alerts are about, the key is valid only after a second person has approved the account.
+    Raises `invalid` for a scope that the role `service` lacks (`scope-not-a-services`), or for an expiry in the past or
+    more than a year away (`expiry-out-of-range`).
     """
     if beyond := sorted(scope for scope in new.scopes if not role_has(SERVICE_ROLE, scope)):
         raise invalid("scope-not-a-services", f"The role {SERVICE_ROLE} lacks {', '.join(beyond)}: leave it out.")
     now = datetime.now(UTC)
     if not now < new.expires_at <= now + _LONGEST:
-        raise invalid("expiry-out-of-range", "A key expires at a time to come, within a year.")
+        raise invalid("expiry-out-of-range", "expires_at must be in the future and at most 366 days away.")
     secret = secrets.token_urlsafe(32)
     waits = bool(new.scopes & PRIVILEGED_SCOPES)
     made = await conn.execute(
@@ -83,7 +84,7 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
         ),
     )  # fmt: skip
     row = await made.fetchone()
-    assert row is not None, "a returning statement gave no row"
+    assert row is not None, "insert ... returning gave no row"
     await record_act(conn, actor, "service_account.created", ("user", row["id"]), {"scopes": sorted(new.scopes)})
     if waits:
         await request_change(conn, actor, row["id"], "account", SERVICE_ROLE)
@@ -93,7 +94,7 @@ async def create_service_account(conn: Connection, actor: Actor, new: NewService
 
 
 async def read_service_account(conn: Connection, account_id: UUID) -> ServiceAccount:
-    """Raises `missing`."""
+    """Returns one service account; raises `missing`."""
     row = await (await conn.execute(_SELECT + "where a.id = %s", (account_id,))).fetchone()
     if row is None:
         raise missing("service account")
@@ -101,6 +102,6 @@ async def read_service_account(conn: Connection, account_id: UUID) -> ServiceAcc
 
 
 async def list_service_accounts(conn: Connection, *, before: UUID, limit: int) -> list[ServiceAccount]:
-    """Service accounts, closed ones too, newest first, from before the id."""
+    """Lists service accounts, also closed ones, with an id before `before`, newest first."""
     found = await conn.execute(_SELECT + "where a.id < %s order by a.id desc limit %s", (before, limit))
     return [ServiceAccount.model_validate(row) for row in await found.fetchall()]

@@ -1,4 +1,4 @@
-"""Service accounts over HTTP, for the platform's administrator alone."""
+"""HTTP routes for service accounts. Only the platform administrator may use them."""
 
 from typing import Annotated
 from uuid import UUID
@@ -22,7 +22,7 @@ ManageAccess = Annotated[AuthorisedRequest, authorised_for("service_accounts.man
 async def create_service_account(
     new: NewServiceAccount, authorised: ManageAccess, response: Response
 ) -> ServiceAccountWithKey:
-    """Makes one and answers its key, once."""
+    """Creates a service account and returns its key, once."""
     made = await queries.create_service_account(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/service-accounts/{made.id}"
     return made
@@ -32,14 +32,14 @@ async def create_service_account(
 async def list_service_accounts(
     authorised: ManageAccess, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ServiceAccount]:
-    """All of them, closed ones too, newest first."""
+    """Lists all service accounts, also closed ones, newest first."""
     found = await queries.list_service_accounts(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1)
     return page_of(found, limit)
 
 
 @router.get("/{account_id}")
 async def read_service_account(account_id: UUID, authorised: ManageAccess) -> ServiceAccount:
-    """One of them, without its key."""
+    """Returns one service account, without its key."""
     return await queries.read_service_account(authorised.conn, account_id)
 
 
@@ -47,7 +47,7 @@ async def read_service_account(account_id: UUID, authorised: ManageAccess) -> Se
 async def close_service_account(
     account_id: UUID, ctx: ContextDep, actor: Annotated[Actor, actor_with("service_accounts.manage")]
 ) -> None:
-    """Closes it: its key is good no more, its open sockets are closed, what waits for it is withdrawn."""
+    """Closes the account: its key becomes invalid, its sockets are closed, its pending changes are withdrawn."""
     async with ctx.database.acting_as(actor) as conn:
         await queries.read_service_account(conn, account_id)
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:

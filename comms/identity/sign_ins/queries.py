@@ -1,8 +1,8 @@
-"""Sign-ins: each time that somebody came in, until it ended.
+"""Sign-ins: one record for each time that a person signed in, with its end.
 
-An access token names its sign-in (claim `sid`); the door asks in the same query as for the account whether it still
-stands (`comms/web/credentials.refuse_inactive`). Whatever ends one says so on the channel `revoked`, without
-payload, in the same transaction: open sockets then ask `find_ended`.
+An access token names its sign-in (claim `sid`). Every request checks in one query that the account is active and the
+sign-in is open (`comms/web/credentials.refuse_inactive`). Code that ends a sign-in also sends a NOTIFY on the channel
+`revoked`, without payload, in the same transaction. Processes with open sockets then call `find_ended`.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ EndReason = Literal[
 
 
 class SignIn(Record):
-    """One time that a person came in."""
+    """One sign-in of a person."""
 
     id: UUID
     user_id: UUID
@@ -42,7 +42,8 @@ _IS_OPEN: Final = "ended_at is null and expires_at > now()"
 
 
 async def open_sign_in(conn: Connection, person: Actor, kind: SignInKind, lifetime_seconds: float) -> Actor:
-    """`person`, now signed in for at most that long; `conn` acts as the tenant's door for them."""
+    """Opens a sign-in for `person` with this lifetime; returns the Actor with its id. `conn` must act as the system
+    actor."""
     made = await conn.execute(
         "insert into sign_ins (tenant_id, user_id, role, kind, session_id, expires_at) "
         "values (%s, %s, %s, %s, %s, now() + make_interval(secs => %s)) returning id",
@@ -54,7 +55,7 @@ async def open_sign_in(conn: Connection, person: Actor, kind: SignInKind, lifeti
 
 
 async def list_sign_ins(conn: Connection, user_id: UUID, *, before: UUID, limit: int) -> list[SignIn]:
-    """The person's sign-ins that still stand, newest first, from before the id."""
+    """Lists the person's open sign-ins with an id before `before`, newest first."""
     found = await conn.execute(
         f"select {_COLUMNS} from sign_ins where user_id = %s and id < %s and {_IS_OPEN} "  # noqa: S608 (constants)
         "order by id desc limit %s",
@@ -64,7 +65,7 @@ async def list_sign_ins(conn: Connection, user_id: UUID, *, before: UUID, limit:
 
 
 async def end_sign_in(conn: Connection, actor: Actor, user_id: UUID, sign_in_id: UUID, reason: EndReason) -> None:
-    """Ends one sign-in of that person's; raises `missing` where it is not theirs or has ended already."""
+    """Ends one sign-in of this user; raises `missing` if it belongs to another user or has already ended."""
     ended = await conn.execute(
         "update sign_ins set ended_at = now(), ended_because = %s "
         "where id = %s and user_id = %s and ended_at is null returning id",
@@ -79,7 +80,7 @@ async def end_sign_in(conn: Connection, actor: Actor, user_id: UUID, sign_in_id:
 async def end_all_sign_ins(
     conn: Connection, actor: Actor, user_id: UUID, reason: EndReason, *, spare: UUID | None = None
 ) -> None:
-    """Ends every sign-in of the person, but the one to `spare`; open sockets are told even where there was none."""
+    """Ends every sign-in of the user except `spare`. Sends the NOTIFY even if the user had no open sign-in."""
     ended = await conn.execute(
         "update sign_ins set ended_at = now(), ended_because = %s "
         "where user_id = %s and ended_at is null and id is distinct from %s returning id",
@@ -91,9 +92,10 @@ async def end_all_sign_ins(
 
 
 async def find_ended(conn: Connection, sign_ins: Collection[UUID], users: Collection[UUID]) -> set[UUID]:
-    """Which of these sign-ins and people of one tenant are no longer good; unknown ones are not either.
+    """Returns which of these sign-ins and users of one tenant are no longer valid. An unknown id is not valid.
 
-    `conn` acts as that tenant's door (`comms/kernel/access/system_actor.py`): no other role sees everybody's sign-ins.
+    `conn` must act as the system actor of that tenant (`comms/kernel/access/system_actor.py`): no other role can read
+    everybody's sign-ins.
     """
     found = await conn.execute(
         f"select id from unnest(%s::uuid[]) as asked(id) where not exists "  # noqa: S608 (constants)

@@ -1,11 +1,11 @@
-"""Whether the provider's token says that a person signed on with two factors."""
+"""Checks whether the provider's token proves a sign-on with two factors."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from comms.kernel.settings import Settings
 
-# The values of `amr` (RFC 8176) by kind of factor: what somebody knows, has, and is.
+# The values of `amr` (RFC 8176) by kind of factor: something that the person knows, has, or is.
 _KINDS: Final = (
     frozenset({"pwd", "pin", "kba"}),
     frozenset({"otp", "hwk", "swk", "sc", "sms", "tel"}),
@@ -14,7 +14,8 @@ _KINDS: Final = (
 
 
 def has_two_factors(settings: Settings, claims: Mapping[str, Any]) -> bool:
-    """Two factors of different kinds (`amr`), or a kind of sign-on that the settings name (`acr`)."""
+    """Returns whether `amr` has factors of two kinds, `acr` is a configured value, or the settings rely on the
+    provider."""
     acr, amr = claims.get("acr"), claims.get("amr")
     if settings.oidc_provider_checks_second_factor or acr in settings.oidc_second_factor_acr:
         return True

@@ -1,8 +1,8 @@
-"""The provider of single sign-on, as OpenID Connect describes it: where it is, its keys, and what it says of a person.
+"""OpenID Connect client of the single sign-on provider: its metadata, its keys and its ID tokens.
 
-Nothing is asked of it before somebody signs on. Its description and keys are kept for an hour; keys are fetched anew
-when a token is signed with one that is not known (the provider turned its keys over), at most twice a minute, so
-that no stream of forged tokens becomes a stream of requests.
+It sends no request before somebody signs on. Metadata and keys are cached for an hour. If a token is signed with an
+unknown key, the keys are fetched again (the provider may have rotated them). This happens at most twice a minute, so
+that many forged tokens do not cause many requests.
 """
 
 import base64
@@ -23,7 +23,7 @@ from joserfc.jwk import KeySet
 from comms.kernel.settings import Settings
 from models.contract.errors import Kind, WriteCareError, missing, unavailable
 
-# Asymmetric ones alone, with the hash that at_hash is made with: with HS256 the client's secret could sign.
+# Only asymmetric algorithms, each with its hash for `at_hash`: with HS256, the client secret could sign tokens.
 _HASHES: Final = {
     "RS256": "sha256", "RS384": "sha384", "RS512": "sha512", "PS256": "sha256", "PS384": "sha384", "PS512": "sha512",
     "ES256": "sha256", "ES384": "sha384", "ES512": "sha512", "Ed25519": "sha512",
@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Provider:
-    """One a process; made by `open_provider`."""
+    """The single sign-on provider. `open_provider` creates one per process."""
 
     def __init__(
         self, settings: Settings, http: httpx.AsyncClient, keys_again_seconds: float = _KEYS_AGAIN_SECONDS
@@ -52,11 +52,12 @@ class Provider:
 
     @property
     def redirect_uri(self) -> str:
-        """Where the provider sends the browser back to; it is to be registered there."""
+        """The URL to which the provider redirects the browser. It must be registered with the provider."""
         return f"{self._settings.origin}/api/auth/oidc/callback"
 
     async def authorization_url(self, *, state: str, nonce: str, challenge: str) -> str:
-        """Where the browser goes; raises `missing` where no provider is set, `unavailable` where it does not answer."""
+        """Returns the URL to redirect the browser to. Raises `missing` without a configured provider, `unavailable` if
+        it is down."""
         asked = {
             "response_type": "code", "client_id": self._settings.oidc_client_id, "redirect_uri": self.redirect_uri,
             "scope": self._settings.oidc_scopes, "state": state, "nonce": nonce, "code_challenge": challenge,
@@ -68,7 +69,7 @@ class Provider:
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(asked)}"
 
     async def claims_for(self, code: str, *, verifier: str, nonce: str) -> dict[str, Any]:
-        """What the provider says of whoever brought the code; raises `unauthenticated` (`sign-on-invalid`)."""
+        """Exchanges the code and returns the verified claims; raises `unauthenticated` (`sign-on-invalid`)."""
         given = await self._tokens(code, verifier)
         token, access_token = given.get("id_token"), given.get("access_token")
         if not isinstance(token, str):
@@ -85,7 +86,7 @@ class Provider:
             "code_verifier": verifier,
         }  # fmt: skip
         client_id, secret = str(self._settings.oidc_client_id), self._settings.oidc_client_secret
-        auth: httpx.Auth = httpx.Auth()  # which adds nothing
+        auth: httpx.Auth = httpx.Auth()  # adds no credentials
         if secret is None:
             form["client_id"] = client_id
         elif "client_secret_basic" in described.get("token_endpoint_auth_methods_supported", ["client_secret_basic"]):
@@ -124,7 +125,7 @@ class Provider:
         return claims
 
     def _refuse_other_party(self, claims: Mapping[str, Any]) -> None:
-        """A token for several audiences names the one it was issued to (OpenID Connect Core 3.1.3.7, 4 and 5)."""
+        """A token for several audiences must name this client in `azp` (OpenID Connect Core 3.1.3.7, 4 and 5)."""
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
         if ("azp" in claims or several) and claims.get("azp") != self._settings.oidc_client_id:
             raise ValueError("issued to another party")
@@ -132,16 +133,18 @@ class Provider:
     async def _described(self) -> dict[str, Any]:
         issuer = self._settings.oidc_issuer
         if issuer is None or self._settings.oidc_client_id is None:
-            raise missing("provider of single sign-on")
+            raise missing("single sign-on provider")
         if time.monotonic() - self._described_at >= _KEPT_SECONDS:
             described = await self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
             if described.get("issuer") != issuer:
-                raise unavailable("sign-on-provider-other", "The provider calls itself otherwise than the settings do.")
+                raise unavailable(
+                    "sign-on-provider-other", "The provider's issuer differs from the setting oidc_issuer: correct it."
+                )
             self._description, self._described_at = described, time.monotonic()
         return self._description
 
     async def _fetch_keys(self, *, older_than: float) -> bool:
-        """Fetches the provider's keys where those here are older; whether it did."""
+        """Fetches the provider's keys if the cached ones are older than this; returns whether it did."""
         if time.monotonic() - self._keys_at < older_than:
             return False
         published = (await self._get(str((await self._described())["jwks_uri"]))).get("keys", [])
@@ -161,21 +164,21 @@ class Provider:
 
 @asynccontextmanager
 async def open_provider(settings: Settings, keys_again_seconds: float = _KEYS_AGAIN_SECONDS) -> AsyncIterator[Provider]:
-    """The provider that the settings name, until the block ends; opens no connection before it is asked."""
+    """Opens the client of the configured provider until the block ends. It connects only at the first request."""
     async with httpx.AsyncClient(timeout=_PATIENCE, follow_redirects=False, trust_env=False) as http:
         yield Provider(settings, http, keys_again_seconds)
 
 
 def invalid_sign_on(reason: str) -> WriteCareError:
-    """For a journey or a token that is not good; `reason`, a code, goes to the log alone."""
+    """The error for an invalid sign-on flow or token. `reason` is a code that goes only to the log."""
     _log.warning("sign-on refused", reason=reason)
     return WriteCareError(
-        Kind.UNAUTHENTICATED, "sign-on-invalid", "This sign-on is not good (any more): start again at the sign-in page."
+        Kind.UNAUTHENTICATED, "sign-on-invalid", "This sign-on is invalid or has expired: go to the sign-in page again."
     )
 
 
 def _refuse_other_token(at_hash: object, access_token: object, algorithm: str) -> None:
-    """OpenID Connect Core 3.1.3.6: the left half of the access token's hash."""
+    """Checks `at_hash`, the left half of the access token's hash (OpenID Connect Core 3.1.3.6)."""
     digest = hashlib.new(algorithm, str(access_token).encode()).digest()
     expected = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
     if not hmac.compare_digest(str(at_hash).encode(), expected.encode()):
@@ -184,4 +187,4 @@ def _refuse_other_token(at_hash: object, access_token: object, algorithm: str) -
 
 def _provider_unreachable(error: Exception) -> WriteCareError:
     _log.warning("sign-on provider did not answer", error=type(error).__name__)
-    return unavailable("sign-on-provider-silent", "The provider of single sign-on does not answer: try again shortly.")
+    return unavailable("sign-on-provider-silent", "The single sign-on provider does not answer: try again shortly.")

@@ -1,8 +1,8 @@
-"""From what the provider says to a person of ours: which tenant, who, in which role.
+"""Maps the claims of the single sign-on provider to a tenant, a user and a role of this system.
 
-The role comes from a table in the settings; a value that it does not name lets nobody in. A person is bound to the
-provider's subject at their first sign-on: a user name that the provider later gives to somebody else opens nothing,
-and an account with a password of its own, or a key, is never taken over.
+The settings map claim values to roles; an unknown value is refused. At the first sign-on, the user is linked to the
+provider's subject. If the provider later gives the user name to another person, that person cannot use the account. An
+account with a password or a key of its own is never linked.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _UNFIT: Final = re.compile(r"[^a-z0-9_-]+")
 
 @dataclass(frozen=True)
 class ClaimedIdentity:
-    """What the provider says of a person, in our words."""
+    """The identity that the provider claims, in the terms of this system."""
 
     issuer: str
     subject: str
@@ -39,15 +39,18 @@ class ClaimedIdentity:
     user: str
     role: Role
     display_name: str
-    email: str | None  # that the provider has verified
+    email: str | None  # only if the provider has verified it
 
     def __repr__(self) -> str:
-        return f"Claimed(role={self.role!r})"
+        return f"ClaimedIdentity(role={self.role!r})"
 
 
 def read_claims(settings: Settings, claims: Mapping[str, Any]) -> ClaimedIdentity:
-    """Raises `refused` where a claim lacks, or the settings' table has no one role for it (`sign-on-claims`), and where
-    the role wants two factors and the provider does not say that it asked for them (`sign-on-one-factor`)."""
+    """Reads the identity from the claims.
+
+    Raises `refused` if a claim is missing or the settings do not map it to exactly one role (`sign-on-claims`), and if
+    the role requires two factors and the claims do not prove them (`sign-on-one-factor`).
+    """
     tenant, user = claims.get(settings.oidc_tenant_claim), claims.get(settings.oidc_user_claim)
     said = claims.get(settings.oidc_role_claim)
     words = said if isinstance(said, list) else [said]
@@ -57,7 +60,7 @@ def read_claims(settings: Settings, claims: Mapping[str, Any]) -> ClaimedIdentit
     (role,) = roles
     if role in settings.second_factor_roles and not has_two_factors(settings, claims):
         raise refused(
-            "sign-on-one-factor", "Your role wants a second factor: your organisation's sign-on has to ask for one."
+            "sign-on-one-factor", "Your role requires a second factor: your organisation's sign-on must ask for one."
         )
     slug = _UNFIT.sub("-", user.lower()).strip("-_")[:63]
     if not slug:
@@ -72,9 +75,9 @@ def read_claims(settings: Settings, claims: Mapping[str, Any]) -> ClaimedIdentit
 
 
 async def person_of(database: Database, identity: ClaimedIdentity) -> Actor:
-    """The person, made at their first sign-on, brought up to what the provider says at every other.
+    """Returns the user of this identity; creates them at the first sign-on and updates them at each later one.
 
-    Raises `refused`: no such tenant (`sign-on-claims`), a name that is somebody else's (`sign-on-name-taken`), a closed
+    Raises `refused`: unknown tenant (`sign-on-claims`), user name of another account (`sign-on-name-taken`), closed
     account (`account-closed`).
     """
     async with database.acting_as(system_actor()) as conn:
@@ -89,7 +92,8 @@ async def person_of(database: Database, identity: ClaimedIdentity) -> Actor:
 
 
 async def start_login_flow(conn: Connection, state: str) -> None:
-    """Keeps the state's hash until it comes back; sweeps those that never did. `conn` acts as nobody's door."""
+    """Stores the state's hash until the browser returns, and deletes expired ones. `conn` must act as the system actor
+    without a tenant."""
     await conn.execute("delete from sso_journeys where expires_at < now()")
     await conn.execute(
         "insert into sso_journeys (tenant_id, state_hash, expires_at) "
@@ -99,7 +103,7 @@ async def start_login_flow(conn: Connection, state: str) -> None:
 
 
 async def finish_login_flow(conn: Connection, state: str) -> bool:
-    """Whether the state was awaited; it is used up thereby. `conn` acts as nobody's door."""
+    """Returns whether the state was pending, and deletes it. `conn` must act as the system actor without a tenant."""
     found = await conn.execute(
         "delete from sso_journeys where state_hash = %s and expires_at > now() returning 1", (_hash(state),)
     )
@@ -127,7 +131,7 @@ async def _link_user(conn: Connection, tenant_actor: Actor, identity: ClaimedIde
             "name": identity.display_name,
             "role": identity.role,
             "email": identity.email,
-            # the addresses of these accounts were seen by two people, the new one by the provider
+            # two people have checked the addresses of these accounts; the provider has checked the new one
             "two_people": list(PRIVILEGED),
         },
     )
@@ -157,7 +161,7 @@ async def _link_user(conn: Connection, tenant_actor: Actor, identity: ClaimedIde
 async def _update_user(conn: Connection, tenant_actor: Actor, user_id: UUID, identity: ClaimedIdentity) -> None:
     row = await (await conn.execute("select active, role from users where id = %s for update", (user_id,))).fetchone()
     if row is None or not row["active"]:
-        raise refused("account-closed", "This account is closed: ask whoever manages it.")
+        raise refused("account-closed", "This account is closed: ask a person who manages accounts.")
     await conn.execute(
         "update users set role = %s, display_name = %s where id = %s", (identity.role, identity.display_name, user_id)
     )
@@ -173,9 +177,12 @@ def _hash(state: str) -> bytes:
 
 def _unknown() -> WriteCareError:
     return refused(
-        "sign-on-claims", "The provider knows you, but names no tenant, person and role that are known here."
+        "sign-on-claims",
+        "The provider's token names no known tenant, user and role: ask your administrator to check its claims.",
     )
 
 
 def _taken() -> WriteCareError:
-    return refused("sign-on-name-taken", "This user name belongs to another account here: ask whoever manages it.")
+    return refused(
+        "sign-on-name-taken", "This user name belongs to another account: ask a person who manages accounts."
+    )

@@ -1,7 +1,7 @@
-"""Signing on with the provider: out with a state, back with a code, in with tokens of our own.
+"""HTTP routes of single sign-on: redirect to the provider, handle its callback, issue our own tokens.
 
-The browser keeps one secret in a cookie; state, nonce and PKCE verifier are derived from it, so that a code is good
-in the browser that set out alone, and nothing of a journey is stored here but its state's hash, which is good once.
+The browser keeps one secret in a cookie. State, nonce and PKCE verifier are derived from it, so that a code works only
+in the browser that started the flow. The server stores only the state's hash, which can be used once.
 """
 
 import base64
@@ -35,7 +35,7 @@ _COOKIE: Final = "wcc_sso"
 
 
 def provider_of(connection: HTTPConnection) -> Provider:
-    """The provider that the process opened at its start."""
+    """Returns the provider client that the process opened at its start."""
     provider: Provider = connection.app.state.provider
     return provider
 
@@ -45,7 +45,7 @@ SignOnProvider = Annotated[Provider, Depends(provider_of)]
 
 @router.get("/start", status_code=303, responses=problem_responses(404, 503))
 async def start_sign_on(ctx: ContextDep, provider: SignOnProvider) -> RedirectResponse:
-    """Sends the browser to the provider."""
+    """Redirects the browser to the provider."""
     secret = secrets.token_urlsafe(32)
     state = _derive(secret, "state")
     url = await provider.authorization_url(
@@ -54,7 +54,7 @@ async def start_sign_on(ctx: ContextDep, provider: SignOnProvider) -> RedirectRe
     async with ctx.database.acting_as(system_actor()) as conn:
         await queries.start_login_flow(conn, state)
     response = RedirectResponse(url, status_code=303)
-    # lax: the browser comes back from another site
+    # lax: the browser returns from another site
     set_cookie(response, ctx.settings, _COOKIE, secret, LOGIN_FLOW_SECONDS, same_site="lax")
     return response
 
@@ -67,8 +67,8 @@ async def finish_sign_on(
     state: Annotated[str, Query(max_length=255)] = "",
     code: Annotated[str, Query(max_length=4096)] = "",
 ) -> RedirectResponse:
-    """Back from the provider: signs the person in, then sends the browser home, where it asks for its first token
-    (`POST /api/auth/refresh`)."""
+    """Handles the provider's callback: signs the person in and redirects to the start page, which then requests the
+    first token (`POST /api/auth/refresh`)."""
     secret = read_cookie(request, ctx.settings, _COOKIE) or ""
     if not secret or not hmac.compare_digest(_derive(secret, "state").encode(), state.encode()):
         raise invalid_sign_on("other-browser")
@@ -93,7 +93,7 @@ def _derive(secret: str, purpose: str) -> str:
 
 
 def _challenge(verifier: str) -> str:
-    """RFC 7636, S256."""
+    """The PKCE code challenge (RFC 7636, S256)."""
     return _base64url(hashlib.sha256(verifier.encode()).digest())
 
 

@@ -1,4 +1,4 @@
-"""Tenants: the care groups that share this installation and see nothing of each other."""
+"""Tenants: the care groups that share this installation. None can read the data of another."""
 
 from datetime import datetime
 from typing import Final
@@ -30,10 +30,10 @@ _COLUMNS: Final = "id, slug, name, created_at"
 
 
 async def create_tenant(conn: Connection, actor: Actor, new: NewTenant) -> Tenant:
-    """Raises a conflict (`slug-taken`), `refused` (`tenant-not-the-operators`)."""
+    """Creates a tenant; raises a conflict (`slug-taken`), `refused` (`tenant-not-the-operators`)."""
     found = await conn.execute("select app.runs_installation() as may")
     if not one(await found.fetchone())["may"]:
-        raise refused("tenant-not-the-operators", "Tenants are made by the administrator of the operator's tenant.")
+        raise refused("tenant-not-the-operators", "Only the administrator of the operator's tenant may create tenants.")
     made = await conn.execute(
         "insert into tenants (slug, name) values (%s, %s) "  # noqa: S608 (constants)
         f"on conflict (slug) do nothing returning {_COLUMNS}",
@@ -41,14 +41,14 @@ async def create_tenant(conn: Connection, actor: Actor, new: NewTenant) -> Tenan
     )
     row = await made.fetchone()
     if row is None:
-        raise conflict("slug-taken", "This slug is another tenant's already: choose another.")
+        raise conflict("slug-taken", "Another tenant already has this slug: choose a different one.")
     tenant = Tenant.model_validate(row)
     await record_act(conn, actor, "tenant.created", ("tenant", tenant.id))
     return tenant
 
 
 async def read_tenant(conn: Connection, tenant_id: UUID) -> Tenant:
-    """Raises `missing`."""
+    """Returns one tenant; raises `missing`."""
     found = await conn.execute(f"select {_COLUMNS} from tenants where id = %s", (tenant_id,))  # noqa: S608
     row = await found.fetchone()
     if row is None:
@@ -57,7 +57,7 @@ async def read_tenant(conn: Connection, tenant_id: UUID) -> Tenant:
 
 
 async def list_tenants(conn: Connection, *, before: UUID, limit: int) -> list[Tenant]:
-    """Tenants, newest first, from before the id."""
+    """Lists tenants with an id before `before`, newest first."""
     found = await conn.execute(
         f"select {_COLUMNS} from tenants where id < %s order by id desc limit %s",  # noqa: S608 (constants)
         (before, limit),

@@ -1,7 +1,7 @@
-"""Tenants over HTTP: whoever runs the installation makes them, reads them and gives them their first people.
+"""HTTP routes for tenants: the operator creates and reads them and adds their first users.
 
-That is the platform's administrator of the operator's tenant (`WRITECARE_OPERATOR_TENANT`); an administrator of another
-tenant sees that tenant alone (row-level security, migration 0027).
+The operator is the platform administrator of the operator's tenant (`WRITECARE_OPERATOR_TENANT`). An administrator of
+another tenant sees only that tenant (row-level security, migration 0027).
 """
 
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/api/tenants", tags=["tenants"], route_class=Platform
 async def create_tenant(
     new: NewTenant, authorised: Annotated[AuthorisedRequest, authorised_for("tenants.create")], response: Response
 ) -> Tenant:
-    """Makes a tenant."""
+    """Creates a tenant."""
     tenant = await queries.create_tenant(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/tenants/{tenant.id}"
     return tenant
@@ -36,7 +36,7 @@ async def create_tenant(
 async def list_tenants(
     authorised: Annotated[AuthorisedRequest, authorised_for("tenants.read")], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Tenant]:
-    """All tenants that the administrator sees, newest first."""
+    """Lists all tenants that the administrator may see, newest first."""
     return page_of(await queries.list_tenants(authorised.conn, before=cursor or MAX_UUID, limit=limit + 1), limit)
 
 
@@ -44,16 +44,16 @@ async def list_tenants(
 async def read_tenant(
     tenant_id: UUID, authorised: Annotated[AuthorisedRequest, authorised_for("tenants.read")]
 ) -> Tenant:
-    """One tenant."""
+    """Returns one tenant."""
     return await queries.read_tenant(authorised.conn, tenant_id)
 
 
 async def _authorised_in_tenant(
     request: Request, tenant_id: UUID, ctx: ContextDep, administrator: Annotated[Actor, actor_with("tenants.create")]
 ) -> AsyncIterator[AuthorisedRequest]:
-    """The administrator in a transaction of another tenant, in which they have no account to be checked.
+    """Opens a transaction of another tenant for the administrator, who has no account there to check.
 
-    Raises `missing` for a tenant that the administrator does not see.
+    Raises `missing` for a tenant that the administrator may not see.
     """
     async with ctx.database.acting_as(administrator) as conn:
         await queries.read_tenant(conn, tenant_id)
@@ -69,7 +69,7 @@ async def create_first_users(
     authorised: Annotated[AuthorisedRequest, Depends(_authorised_in_tenant, scope="function")],
     response: Response,
 ) -> User:
-    """Adds a person to another tenant: how a new tenant gets the people who then add the others."""
+    """Adds a person to another tenant. A new tenant gets its first users this way; they then add the others."""
     user = await create_user(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/users/{user.id}"
     return user

@@ -1,4 +1,4 @@
-"""People: staff, residents, relatives, professionals. A guest is a person too, with the role 'external'."""
+"""Users: staff, residents, relatives and professionals. A guest is a user with the role 'external'."""
 
 import uuid
 from datetime import datetime
@@ -19,7 +19,7 @@ from models.contract.records import Record
 
 
 class NewUser(Record):
-    """A person to be added; without a slug they get one that says nothing."""
+    """A person to add. Without a slug, a random one is generated."""
 
     display_name: Name = Field(min_length=1, max_length=255, repr=False)
     role: Role
@@ -29,7 +29,7 @@ class NewUser(Record):
 
 
 class User(NewUser):
-    """A person."""
+    """A person with an account."""
 
     id: UUID
     display_name: str = Field(repr=False)
@@ -40,7 +40,7 @@ class User(NewUser):
 
 
 class UserChange(Record):
-    """What of a person is to be changed; what is left out stays."""
+    """The changes to a person's account. Omitted fields stay as they are."""
 
     active: bool | None = None
     role: Role | None = None
@@ -50,7 +50,8 @@ _COLUMNS: Final = "id, slug, display_name, email, role, home_id, active, created
 
 
 async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
-    """A person, who is not active before a second person approves where their role reads alerts or manages accounts.
+    """Creates a person. If the role reads alerts or manages accounts, the account stays inactive until a second person
+    approves it.
 
     Raises `refused` (`role-not-yours-to-give`), a conflict (`slug-taken`), `missing` for an unknown home.
     """
@@ -71,7 +72,7 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
     )  # fmt: skip
     row = await made.fetchone()
     if row is None:
-        raise conflict("slug-taken", "This slug is another person's already: choose another or leave it out.")
+        raise conflict("slug-taken", "Another person already has this slug: choose a different one or leave it out.")
     user = User.model_validate(row)
     await record_act(conn, actor, "user.created", ("user", user.id), {"role": user.role})
     if waits:
@@ -81,9 +82,9 @@ async def create_user(conn: Connection, actor: Actor, new: NewUser) -> User:
 
 
 async def propose_same_person(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Asks a second person whether a new account is that of the person who has an older one with its e-mail address.
+    """Asks a second person to confirm that a new account and an older one with the same e-mail address have one owner.
 
-    Whoever types an address could otherwise make somebody else's account and a new one those of one person.
+    Without this check, an actor could link another person's account to a new one by typing that person's address.
     """
     found = await conn.execute(
         "select me.role, u.id from users me join users u on u.tenant_id = me.tenant_id "
@@ -96,7 +97,7 @@ async def propose_same_person(conn: Connection, actor: Actor, user_id: UUID) -> 
 
 
 async def read_user(conn: Connection, user_id: UUID) -> User:
-    """Raises `missing`."""
+    """Returns one person; raises `missing`."""
     found = await conn.execute(f"select {_COLUMNS} from users where id = %s", (user_id,))  # noqa: S608 (a constant)
     row = await found.fetchone()
     if row is None:
@@ -107,7 +108,7 @@ async def read_user(conn: Connection, user_id: UUID) -> User:
 async def list_users(
     conn: Connection, *, role: Role | None, home_id: UUID | None, before: UUID, limit: int
 ) -> list[User]:
-    """People, newest first, from before the id; of one role or home where named."""
+    """Lists people with an id before `before`, newest first; only those of one role or home if given."""
     found = await conn.execute(
         f"select {_COLUMNS} from users where id < %(before)s "  # noqa: S608 (a constant)
         "and (%(role)s::text is null or role = %(role)s) and (%(home)s::uuid is null or home_id = %(home)s) "
@@ -118,9 +119,9 @@ async def list_users(
 
 
 async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> User:
-    """A person whose account `actor` may manage: one with a role that theirs may give, and not themselves.
+    """Returns a person whose account `actor` may manage: not the actor, and with a role that the actor may assign.
 
-    Their row is locked until the transaction ends. Raises `missing`, `refused` (`person-not-yours-to-manage`).
+    Locks the person's row until the transaction ends. Raises `missing`, `refused` (`person-not-yours-to-manage`).
     """
     found = await conn.execute(f"select {_COLUMNS} from users where id = %s for update", (user_id,))  # noqa: S608
     row = await found.fetchone()
@@ -130,17 +131,19 @@ async def read_managed_user(conn: Connection, actor: Actor, user_id: UUID) -> Us
     manages = APPOINTABLE_ROLES.get(actor.role, frozenset()) | _programs(actor)
     if user.id == actor.user_id or user.role not in manages:
         raise refused(
-            "person-not-yours-to-manage", "Accounts are managed by someone else, who may give the role that they have."
+            "person-not-yours-to-manage",
+            "You may not manage this account: ask another person who may assign its role. Nobody manages their own.",
         )
     return user
 
 
 async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: UserChange) -> User:
-    """Opens or closes the account, gives a role; either ends all its sign-ins. `conn` acts as the door for `actor`.
+    """Opens or closes the account or changes the role; each ends all its sign-ins. `conn` must act as the system actor
+    for `actor`.
 
-    What gives somebody a role that reads alerts or manages accounts, or opens such an account again, waits for a second
-    person; the rest of the change is made at once, and closing withdraws what waits. Raises `missing`, `refused`
-    (`person-not-yours-to-manage`, `role-not-yours-to-give`), a conflict (`change-waiting`).
+    Two changes wait for a second person: a role that reads alerts or manages accounts, and opening such an account
+    again. The rest of the change is made at once. Closing an account withdraws its pending changes. Raises `missing`,
+    `refused` (`person-not-yours-to-manage`, `role-not-yours-to-give`), a conflict (`change-waiting`).
     """
     user = await read_managed_user(conn, actor, user_id)
     if change.role is not None and change.role != user.role:
@@ -161,8 +164,10 @@ async def change_user(conn: Connection, actor: Actor, user_id: UUID, change: Use
 
 
 async def close_user(conn: Connection, actor: Actor, user_id: UUID) -> None:
-    """Closes the account, a person's or a program's, ends all its sign-ins and withdraws what waits for it; `conn` acts
-    as the door for `actor`. Raises as `read_managed_user`."""
+    """Closes the account of a person or a program, ends its sign-ins and withdraws its pending changes.
+
+    `conn` must act as the system actor for `actor`. Raises as `read_managed_user`.
+    """
     await change_user(conn, actor, user_id, UserChange(active=False))
 
 
@@ -176,11 +181,11 @@ async def _make_change(conn: Connection, actor: Actor, before: User, after: User
 
 
 def _programs(actor: Actor) -> frozenset[str]:
-    """Programs are managed by who gives them their keys, and nobody gives their role to a person."""
+    """Returns the role `service` if `actor` may issue keys. This role is never assigned to a person."""
     return frozenset({"service"}) if role_has(actor.role, "service_accounts.manage") else frozenset()
 
 
 def _require_appointable(actor: Actor, role: Role) -> None:
     if role not in APPOINTABLE_ROLES.get(actor.role, frozenset()):
         given = ", ".join(sorted(APPOINTABLE_ROLES.get(actor.role, ()))) or "none"
-        raise refused("role-not-yours-to-give", f"The role {actor.role} can give people these roles: {given}.")
+        raise refused("role-not-yours-to-give", f"The role {actor.role} may assign only these roles: {given}.")

@@ -1,4 +1,4 @@
-"""People over HTTP."""
+"""HTTP routes for users."""
 
 from typing import Annotated
 from uuid import UUID
@@ -21,8 +21,8 @@ router = APIRouter(prefix="/api/users", tags=["people"], route_class=PlatformRou
 async def create_user(
     new: NewUser, authorised: Annotated[AuthorisedRequest, authorised_for("users.create")], response: Response
 ) -> User:
-    """Adds a person; a guest is a person with the role `external`. Whose role reads alerts or manages accounts is not
-    active before a second person has approved (`GET /api/account-changes`)."""
+    """Adds a person; a guest is a person with the role `external`. If the role reads alerts or manages accounts, the
+    account stays inactive until a second person approves it (`GET /api/account-changes`)."""
     user = await queries.create_user(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/users/{user.id}"
     return user
@@ -36,7 +36,7 @@ async def list_users(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[User]:
-    """The tenant's people, newest first."""
+    """Lists the people of the tenant, newest first."""
     found = await queries.list_users(
         authorised.conn, role=role, home_id=home_id, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -45,7 +45,7 @@ async def list_users(
 
 @router.get("/{user_id}")
 async def read_user(user_id: UUID, authorised: Annotated[AuthorisedRequest, authorised()]) -> User:
-    """One person; everybody may read themselves."""
+    """Returns one person. Everybody may read their own record."""
     if user_id != authorised.actor.user_id:
         refuse_unless(authorised.actor, "users.read")
     return await queries.read_user(authorised.conn, user_id)
@@ -55,7 +55,8 @@ async def read_user(user_id: UUID, authorised: Annotated[AuthorisedRequest, auth
 async def change_user(
     user_id: UUID, change: UserChange, ctx: ContextDep, actor: Annotated[Actor, actor_with("users.manage")]
 ) -> User:
-    """Opens or closes an account, gives a role; either signs the person out everywhere. A role that reads alerts or
-    manages accounts waits for a second person (`GET /api/account-changes`); the answer is how the account is now."""
+    """Opens or closes an account or changes its role; each ends all sign-ins of the person. A role that reads alerts or
+    manages accounts waits for approval by a second person (`GET /api/account-changes`). The response shows the account
+    as it is now."""
     async with ctx.database.acting_as(system_actor(actor.tenant_id, actor.user_id, actor.origin)) as conn:
         return await queries.change_user(conn, actor, user_id, change)

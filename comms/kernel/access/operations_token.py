@@ -1,4 +1,7 @@
-"""The installation's own token for supervisors: made at the first start, kept for this user's eyes alone."""
+"""The token of the installation for supervisors and Prometheus.
+
+It is created at the first start, in a file that only the user of this process can read.
+"""
 
 import os
 import secrets
@@ -13,13 +16,13 @@ FILE: Final = "operations.token"
 
 @dataclass(frozen=True)
 class OperationsToken:
-    """Opens `/metrics` and `/health/detailed`, and nothing else."""
+    """Gives access to `/metrics` and `/health/detailed`, and to nothing else."""
 
     _token: str = field(repr=False)
 
     @classmethod
     def open(cls, keys_dir: Path, named: SecretStr | None) -> "OperationsToken":
-        """The one that the settings name, else the one in the folder of keys, made where it is missing."""
+        """The token of the settings, else the one in the folder of keys, which is created if it is missing."""
         if named is not None:
             return cls(named.get_secret_value())
         file = keys_dir / FILE
@@ -29,7 +32,7 @@ class OperationsToken:
             fresh.touch(mode=0o600)
             fresh.write_text(secrets.token_urlsafe(32))
             try:
-                os.link(fresh, file)  # whole or not at all, and of several processes at once only the first's
+                os.link(fresh, file)  # the file appears complete, and of several processes only the first creates it
             except FileExistsError:
                 pass
             finally:
@@ -37,5 +40,5 @@ class OperationsToken:
         return cls(file.read_text().strip())
 
     def is_that(self, credential: str) -> bool:
-        """Whether somebody holds it; takes as long for every wrong one."""
+        """Whether `credential` is the token; every wrong one takes as long."""
         return secrets.compare_digest(self._token.encode(), credential.encode())

@@ -1,8 +1,8 @@
-"""Passwords, hashed and checked: argon2id with the parameters of RFC 9106's second recommendation (64 MiB).
+"""Hashes and checks passwords: argon2id with the parameters of RFC 9106's second recommendation (64 MiB).
 
-Hashing takes a processor for some hundredths of a second, so it is done in threads of its own, two at a time. Sign-ins
-and new passwords wait in a queue each: new passwords never take more than one thread, so that sign-ins go on. A queue
-that is full refuses at once, which costs nothing.
+Hashing takes a processor for some hundredths of a second, so it has its own two threads. Sign-ins and new passwords
+have one queue each. New passwords never take more than one thread, so that sign-ins continue. A full queue refuses at
+once, which costs nothing.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 class _Queue:
-    """So many at once, so many more that wait, and the rest refused."""
+    """Admits `at_once` callers, lets `waiting` more wait, and refuses the rest."""
 
     def __init__(self, at_once: int, waiting: int) -> None:
         self._slots = asyncio.Semaphore(at_once)
@@ -38,10 +38,10 @@ class _Queue:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Until it is one's turn; raises `unavailable` (`sign-ins-busy`) where the queue is full."""
+        """Waits for a slot and holds it in the block; raises `unavailable` (`sign-ins-busy`) if the queue is full."""
         if self._admitted >= self._most:
             raise WriteCareError(
-                Kind.UNAVAILABLE, "sign-ins-busy", "Too many people sign in at once: try again shortly.",
+                Kind.UNAVAILABLE, "sign-ins-busy", "Too many people are signing in at the moment: try again shortly.",
                 _TRY_AGAIN_SECONDS,
             )  # fmt: skip
         self._admitted += 1
@@ -53,7 +53,7 @@ class _Queue:
 
 
 class PasswordHasher:
-    """One a process; holds no password."""
+    """One per process; it stores no password."""
 
     def __init__(self, sign_ins_waiting: int = _SIGN_INS_WAITING, new_waiting: int = _NEW_WAITING) -> None:
         self._argon2 = argon2.PasswordHasher()
@@ -63,13 +63,15 @@ class PasswordHasher:
         self._dummy_hash = self._argon2.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str) -> str:
-        """The hash to be stored, with its parameters and salt; raises `unavailable` (`sign-ins-busy`)."""
+        """The hash to store, with its parameters and salt; raises `unavailable` (`sign-ins-busy`)."""
         async with self._new.slot():
             return await self._in_thread(lambda: self._argon2.hash(_normalised(password)))
 
     async def hash_new(self, password: str, context: tuple[str, ...]) -> str:
-        """The hash of a new password; `context` as for `refuse_guessable`. Raises `invalid` (`password-guessable`) and
-        as `hash`."""
+        """The hash of a new password; `context` as for `refuse_guessable`.
+
+        Raises `invalid` (`password-guessable`), and as `hash`.
+        """
 
         def checked() -> str:
             refuse_guessable(password, context)
@@ -79,7 +81,7 @@ class PasswordHasher:
             return await self._in_thread(checked)
 
     async def matches(self, password: str, stored: str | None) -> bool:
-        """Whether it is the password behind `stored`; for nobody (None) it takes as long and is False.
+        """Whether `stored` is a hash of this password. If `stored` is None, it takes as long and is False.
 
         Raises `unavailable` (`sign-ins-busy`).
         """
@@ -88,7 +90,7 @@ class PasswordHasher:
         return same and stored is not None
 
     def is_outdated(self, stored: str) -> bool:
-        """Whether it was hashed with other parameters than today's, and is to be hashed anew at the next sign-in."""
+        """Whether the hash has old parameters; the next sign-in then replaces it."""
         return self._argon2.check_needs_rehash(stored)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
@@ -102,5 +104,5 @@ class PasswordHasher:
 
 
 def _normalised(password: str) -> str:
-    """One keyboard composes é where another types e and ´: the same password (NIST SP 800-63B, 3.1.1.2)."""
+    """One keyboard sends é, another e and ´: both give the same password (NIST SP 800-63B, 3.1.1.2)."""
     return unicodedata.normalize("NFKC", password)

@@ -1,7 +1,7 @@
-"""Whether a new password is too easy to guess: common ones, patterns, and words that anybody would try of this person.
+"""Refuses new passwords that are easy to guess: common ones, patterns, and words that are known about the person.
 
-zxcvbn estimates how many guesses a password stands (its lists hold some ninety thousand common passwords and names).
-Nothing is asked of anybody outside.
+zxcvbn estimates how many guesses a password withstands (its lists hold some ninety thousand common passwords and
+names). It runs in this process and calls no other service.
 """
 
 import re
@@ -15,7 +15,7 @@ from zxcvbn import zxcvbn
 from comms.kernel.database import Connection
 from models.contract.errors import WriteCareError, invalid
 
-_LEAST_SCORE: Final = 3  # of 4: more than 10^8 guesses, which a stolen hash and a sign-in both withstand
+_LEAST_SCORE: Final = 3  # of 4: more than 10^8 guesses: enough at sign-in, and enough for a stolen hash
 _MOST_READ: Final = 40  # zxcvbn's time grows with the square of the length
 _LEAST_LETTERS: Final = 3
 _LEFT_OVER: Final = 6
@@ -24,7 +24,7 @@ _WORD: Final = re.compile(r"[^\W\d_]+|\d{4,}")
 
 
 async def read_context_words(conn: Connection, user_id: UUID) -> tuple[str, ...]:
-    """The words that somebody would try first: of the person's names and e-mail address, home, tenant and product."""
+    """The words that an attacker tries first: from the person's names, e-mail address, home, tenant and the product."""
     found = await conn.execute(
         "select u.display_name, u.email, u.slug, h.name as home, t.name as tenant, t.slug as tenant_slug from users u "
         "join tenants t on t.id = u.tenant_id left join homes h on h.tenant_id = u.tenant_id and h.id = u.home_id "
@@ -36,19 +36,19 @@ async def read_context_words(conn: Connection, user_id: UUID) -> tuple[str, ...]
 
 
 def split_words(texts: Iterable[str]) -> tuple[str, ...]:
-    """The words of these texts and of the product's name, in small letters."""
+    """The words of these texts and of the product's name, in lower case."""
     found = {word for text in texts for word in _WORD.findall(_plain(text)) if len(word) >= _LEAST_LETTERS}
     return tuple(sorted(found | set(_PRODUCT), key=len, reverse=True))
 
 
 def refuse_guessable(password: str, context: tuple[str, ...]) -> None:
-    """Raises `invalid` (`password-guessable`), with what to do about it; `context` as from `split_words`."""
+    """Raises `invalid` (`password-guessable`) with advice for a better password; `context` comes from `split_words`."""
     plain = _plain(password)
     rest = plain
     for word in context:
         rest = rest.replace(word, " ")
     if rest != plain and len(re.sub(r"[\W\d_]+", "", rest)) < _LEFT_OVER:
-        raise _guessable("It is made of your name, your organisation's or this program's.")
+        raise _guessable("It consists of your name, your organisation's name or this program's name.")
     found = zxcvbn(plain[:_MOST_READ], user_inputs=list(context))
     if found["score"] < _LEAST_SCORE:
         raise _guessable(str(found["feedback"]["warning"]))
@@ -62,6 +62,6 @@ def _guessable(why: str) -> WriteCareError:
     reason = f" {why}" if why else ""
     return invalid(
         "password-guessable",
-        f"This password is too easy to guess.{reason} Three or four words that have nothing to do with each other, or "
-        "with you, make a good one.",
+        f"This password is too easy to guess.{reason} Use three or four words that are not related to each other "
+        "or to you.",
     )

@@ -1,8 +1,8 @@
-"""Who may do what: the one table from a permission to the roles that hold it.
+"""Permissions: the one table that says which roles hold which permission.
 
-Row-level security draws the outer line (tenant, and safeguarding matters for the safeguarding team alone); this
-table says what a role may ask of the API within it. What everybody may do with what is their own (read who they
-are, see, give and take back their own consent, fetch a WebSocket ticket) needs no permission.
+Row-level security sets the outer limit (the tenant; safeguarding matters only for the safeguarding team). Within it,
+this table says what a role may ask of the API. Actions on a user's own data need no permission: read who they are,
+see, give and withdraw their own consent, fetch a WebSocket ticket.
 """
 
 from typing import Final, Literal, get_args
@@ -42,12 +42,12 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "homes.create": frozenset({"platform_admin", "care_manager"}),
     "users.read": _STAFF | {"platform_admin"},
     "users.create": frozenset({"platform_admin", "care_manager", "safeguarding_lead", "service"}),
-    # sign others out, reset passwords, close accounts, change roles: of people whose role they may give (APPOINTS)
+    # sign others out, reset passwords, close accounts, change roles: of people with a role in APPOINTABLE_ROLES
     "users.manage": frozenset({"platform_admin", "care_manager", "safeguarding_lead"}),
-    # be the second person of a change to an account (APPROVES)
+    # approve a change of an account as the second person (APPROVABLE_ROLES)
     "users.approve": frozenset({"platform_admin", "data_protection_officer", "care_manager", "safeguarding_lead"}),
     "service_accounts.manage": frozenset({"platform_admin"}),
-    # residents and external people: the sessions that they take part in, and no others
+    # residents and external people see only the sessions that they take part in
     # (comms/calls/sessions/queries.py)
     "sessions.read": _STAFF | {"resident", "external"},
     "sessions.write": _CARE | {"safeguarding_lead", "service"},
@@ -55,7 +55,7 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "recordings.make": _CARE | {"safeguarding_lead", "service"},
     "recordings.listen": _STAFF,
     "recordings.requeue": frozenset({"care_manager", "safeguarding_lead", "data_protection_officer", "service"}),
-    # those who can see whether a safeguarding enquiry still needs the recording
+    # only roles that can see whether a safeguarding enquiry still needs the recording
     "recordings.delete": frozenset({"data_protection_officer", "safeguarding_lead"}),
     "transcripts.read": _STAFF,
     "analyses.read": _SAFEGUARDING_AND_DPO | {"service"},
@@ -66,34 +66,34 @@ PERMISSIONS: Final[dict[RolePermission, frozenset[str]]] = {
     "consent.audit": frozenset({"data_protection_officer", "safeguarding_lead"}),
     "alerts.read": _SAFEGUARDING_AND_DPO | {"service"},
     "alerts.decide": _SAFEGUARDING,
-    # be the second person where an alert would be withheld from nearly all who are able to read it
+    # approve, as the second person, a change that would withhold an alert from nearly all of its readers
     "alerts.oversee": _SAFEGUARDING_AND_DPO,
     "patterns.read": _SAFEGUARDING_AND_DPO | {"service"},
     "models.use": _SAFEGUARDING | {"service", "data_scientist", "care_manager"},
     "audit.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
-    # who answers for it sees where the tenant's events go; who runs the platform decides it
+    # the data protection officer sees where the tenant's events are sent; the administrator decides it
     "webhooks.read": frozenset({"platform_admin", "service", "data_protection_officer"}),
     "webhooks.manage": frozenset({"platform_admin", "service"}),
-    # look for a while, giving a reason, at what one's role does not show; who watches over that
+    # break: read for a limited time, with a reason, what the role does not show; watch: review such accesses
     "glass.break": _SAFEGUARDING_AND_DPO | _CARE,
     "glass.watch": frozenset({"data_protection_officer", "safeguarding_lead"}),
-    # how long things are kept, and what a case needs for longer
+    # retention periods, and holds on data that a case needs for longer
     "retention.read": frozenset({"data_protection_officer", "safeguarding_lead"}),
     "retention.decide": frozenset({"data_protection_officer"}),
     "retention.hold": frozenset({"data_protection_officer", "safeguarding_lead"}),
-    # measurements and health of the installation: counts of all tenants together, no ids
+    # metrics and health of the installation: counts of all tenants together, no ids
     "operations.read": frozenset({"platform_admin", "service"}),
-    # conversations are their members' alone; staff make them, residents and external people take part and write
+    # only members see a conversation; staff create it, residents and external people take part and write
     "conversations.read": _STAFF | {"resident", "external"},
     "conversations.write": _STAFF,
     "messages.read": _STAFF | {"resident", "external"},
     "messages.write": _STAFF | {"resident", "external"},
 }
 
-# Roles of people; a program gets its role with its key (comms/identity/service_accounts).
+# Roles of people; a program gets the role `service` with its key (comms/identity/service_accounts).
 _PEOPLE: Final = _EVERYONE - {"service"}
 
-# Which roles a role may give to a person it adds; nobody can hand out more than they are trusted with.
+# Which roles a role may give to a person that it adds: nobody can give more rights than they are trusted with.
 APPOINTABLE_ROLES: Final[dict[str, frozenset[str]]] = {
     "platform_admin": _PEOPLE,
     "care_manager": frozenset({"care_worker", "resident", "external"}),
@@ -101,12 +101,12 @@ APPOINTABLE_ROLES: Final[dict[str, frozenset[str]]] = {
     "service": frozenset({"care_worker", "resident", "external"}),
 }
 
-# Roles that read alerts or manage accounts: an account of theirs is made and reset by two people (docs/decisions/0034).
+# Roles that read alerts or manage accounts: two people must create or reset such an account (docs/decisions/0034).
 PRIVILEGED: Final[frozenset[Role]] = frozenset(
     {"platform_admin", "data_protection_officer", "safeguarding_lead", "reviewer", "care_manager"}
 )
 
-# For accounts of which roles a role may be the second person.
+# Which roles an account may have if a role approves its changes as the second person.
 APPROVABLE_ROLES: Final[dict[str, frozenset[str]]] = {
     "platform_admin": _EVERYONE,
     "data_protection_officer": _EVERYONE,
@@ -114,7 +114,7 @@ APPROVABLE_ROLES: Final[dict[str, frozenset[str]]] = {
     "safeguarding_lead": frozenset({"reviewer", "care_worker", "resident", "external"}),
 }
 
-# Scopes with which a program reads what alerts are about, or sends it on: its key is good once two people agreed.
+# Scopes that let a program read what alerts are about, or send it on: such a key needs the consent of two people.
 PRIVILEGED_SCOPES: Final[frozenset[RolePermission]] = frozenset(
     {"alerts.read", "analyses.read", "patterns.read", "webhooks.manage"}
 )
@@ -126,25 +126,27 @@ def role_has(role: str, permission: RolePermission) -> bool:
 
 
 def actor_has(actor: Actor, permission: RolePermission) -> bool:
-    """Whether the actor's role holds the permission and their scopes, where they have any, name it."""
+    """Whether the actor's role holds the permission and their scopes, if they have any, include it."""
     return role_has(actor.role, permission) and (actor.scopes is None or permission in actor.scopes)
 
 
 def refuse_unless(actor: Actor, permission: RolePermission) -> None:
-    """Raises `refused` where the role lacks the permission (`role-lacks-permission`), or the actor was given less than
-    their role holds (`scope-lacks-permission`)."""
+    """Raises `refused` if the role lacks the permission (`role-lacks-permission`), or the actor's scopes do not include
+    it (`scope-lacks-permission`)."""
     if not role_has(actor.role, permission):
         holders = ", ".join(sorted(PERMISSIONS[permission]))
-        raise refused("role-lacks-permission", f"The role {actor.role} lacks {permission}; it is held by: {holders}.")
+        raise refused(
+            "role-lacks-permission", f"The role {actor.role} lacks {permission}. These roles have it: {holders}."
+        )
     if not actor_has(actor, permission):
         raise refused(
             "scope-lacks-permission",
-            f"This key or sign-in was not given {permission}: use a key that was, or set up your second factor.",
+            f"This key or sign-in lacks {permission}: use a key that includes it, or set up your second factor.",
         )
 
 
 def known_role(role: str) -> Role:
-    """The role by its name; raises `invalid` for a word that is none."""
+    """The role of this name; raises `invalid` if there is none."""
     for known in ROLES:
         if role == known:
             return known
@@ -152,4 +154,4 @@ def known_role(role: str) -> Role:
 
 
 def _unknown_role() -> WriteCareError:
-    return invalid("role-unknown", f"There is no such role; the roles are: {', '.join(ROLES)}.")
+    return invalid("role-unknown", f"There is no such role: use one of {', '.join(ROLES)}.")

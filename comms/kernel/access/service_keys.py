@@ -1,4 +1,4 @@
-"""Keys of service accounts: from a key to the program that it speaks for."""
+"""Authenticates service accounts by their keys."""
 
 import hashlib
 from typing import Final
@@ -12,12 +12,14 @@ KEY_PREFIX: Final = "wcc_"
 
 SERVICE_ROLE: Final = "service"
 
-_USE_NOTED_EVERY: Final = "5 minutes"  # a write a request would cost more than it tells
+_USE_NOTED_EVERY: Final = "5 minutes"  # a write at each request would cost too much
 
 
 async def authenticate_key(database: Database, key: str) -> Actor:
-    """Whom the key speaks for, within its scopes; raises `unauthenticated` (`key-invalid`) where it is not good (any
-    more). Forged, expired and closed ones are answered alike."""
+    """The service account of the key, with the key's scopes.
+
+    Raises `unauthenticated` (`key-invalid`): the same for a forged, an expired and a closed key.
+    """
     try:
         ids, secret = key.removeprefix(KEY_PREFIX).split("_", 1)
         tenant_id, account_id = UUID(ids[:32]), UUID(ids[32:])
@@ -44,5 +46,5 @@ def hash_secret(secret: str) -> bytes:
 
 def _invalid_key() -> WriteCareError:
     return WriteCareError(
-        Kind.UNAUTHENTICATED, "key-invalid", "This key is not good (any more): ask the platform's administrator."
+        Kind.UNAUTHENTICATED, "key-invalid", "This key is invalid or has expired: ask the platform's administrator."
     )

@@ -1,7 +1,7 @@
-"""The door: as whom the house itself looks while it finds out who is knocking.
+"""The actor with which the platform itself reads the database before it knows who sends the request.
 
-The role `system_actor` is in no table of roles, so no token can carry it; row-level security shows it what is needed to let
-somebody in (hashes, sign-ins), and no care data that it asks a role for.
+Its role `door` is in no table of roles, so no token can have it. Row-level security shows it only what sign-in needs
+(hashes, sign-ins), and no care data that requires a role.
 """
 
 from typing import Final
@@ -14,5 +14,5 @@ _NO_ORIGIN: Final = RequestOrigin()
 
 
 def system_actor(tenant_id: UUID = NIL_UUID, user_id: UUID = NIL_UUID, origin: RequestOrigin = _NO_ORIGIN) -> Actor:
-    """The door of a tenant, or of nobody's where it is not yet known; `user_id` once it is known whose act it is."""
+    """The system actor of a tenant, or of none without `tenant_id`. Pass `user_id` when you know for whom it acts."""
     return Actor(tenant_id, user_id, "door", origin=origin)

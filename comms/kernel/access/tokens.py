@@ -1,7 +1,7 @@
-"""Signed tokens: who knocks at a door, as the built-in issuer or (later) single sign-on vouches for.
+"""Signed tokens: they identify the caller to the API and to the model endpoints.
 
-A token is a JWT signed with Ed25519 (RFC 8037, RFC 9864). The issuer's private key stays in the data folder; a
-verifier needs the public half alone, so that the model endpoints can check tokens with nothing secret.
+A token is a JWT signed with Ed25519 (RFC 8037, RFC 9864). The issuer's private key stays in the data folder. A
+verifier needs only the public key, so that the model endpoints can check tokens without a secret.
 """
 
 import hmac
@@ -25,12 +25,14 @@ from models.contract.errors import Kind, WriteCareError, unavailable
 _ALGORITHM: Final = "Ed25519"
 _PRIVATE: Final = "issuer.json"
 _PUBLIC: Final = "issuer.public.json"
-_LEEWAY_SECONDS: Final = 5  # clocks of two machines
-_INVITATION: Final = "guest-invitation"  # what a signed link is for: it is no token, and no token is a link
+_LEEWAY_SECONDS: Final = 5  # the clocks of two machines may differ
+_INVITATION: Final = (
+    "guest-invitation"  # purpose of a signed link: a link is not valid as a token, nor a token as a link
+)
 
 
 class Verifier:
-    """Checks tokens with the issuer's public keys; holds nothing secret."""
+    """Checks tokens with the issuer's public keys; holds no secret."""
 
     def __init__(self, public_keys: dict[str, Any], issuer: str) -> None:
         """`public_keys`: a JWK set (RFC 7517)."""
@@ -50,14 +52,16 @@ class Verifier:
 
     @classmethod
     def open(cls, keys_dir: Path, issuer: str) -> "Verifier":
-        """A verifier of the built-in issuer whose keys lie in `keys_dir`; raises `unavailable` where none do."""
+        """A verifier for the built-in issuer with its keys in `keys_dir`; raises `unavailable` if there are none."""
         file = keys_dir / _PUBLIC
         if not file.exists():
-            raise unavailable("issuer-missing", "No token issuer has been made in this data folder yet: start `up`.")
+            raise unavailable(
+                "issuer-missing", "This data folder has no token issuer yet: start `up`, which creates it."
+            )
         return cls(json.loads(file.read_text()), issuer)
 
     def verify(self, token: str | None) -> Actor:
-        """Who the token speaks for; raises `unauthenticated` (`token-missing`, `token-invalid`, `token-expired`)."""
+        """The actor of the token; raises `unauthenticated` (`token-missing`, `token-invalid`, `token-expired`)."""
         if not token:
             raise _unauthenticated("token-missing", "Sign in: send `Authorization: Bearer <token>`.")
         try:
@@ -73,12 +77,12 @@ class Verifier:
         except ExpiredTokenError:
             raise _unauthenticated("token-expired", "This token has expired: sign in again for a new one.") from None
         except (JoseError, ValueError, TypeError, AttributeError, UnicodeError):
-            raise _unauthenticated("token-invalid", "This token is not one of ours: sign in again.") from None
+            raise _unauthenticated("token-invalid", "This token is invalid: sign in again.") from None
 
     def verify_invitation(self, link: str) -> tuple[UUID, UUID]:
-        """The tenant and the id of the invitation that the link was signed for.
+        """The tenant id and the invitation id in a signed link.
 
-        Raises `unauthenticated` (`invitation-invalid`), for one that has expired as for one that was never ours.
+        Raises `unauthenticated` (`invitation-invalid`): the same for an expired link as for a forged one.
         """
         try:
             claims = jwt.decode(link, self._keys, algorithms=[_ALGORITHM]).claims
@@ -89,7 +93,7 @@ class Verifier:
 
 
 class Issuer:
-    """Signs tokens on one machine; its key is made at the first start and never leaves the data folder."""
+    """Signs tokens on one machine. Its key is created at the first start and never leaves the data folder."""
 
     def __init__(self, key: OKPKey, issuer: str) -> None:
         self._key = key
@@ -97,7 +101,7 @@ class Issuer:
 
     @classmethod
     def open(cls, keys_dir: Path, issuer: str) -> "Issuer":
-        """The issuer of this data folder, made where it is missing; safe when several processes start at once."""
+        """The issuer of this data folder; creates it if it is missing. Safe when several processes start at once."""
         private = keys_dir / _PRIVATE
         if not private.exists():
             _make_key(keys_dir)
@@ -106,7 +110,7 @@ class Issuer:
         return cls(key, issuer)
 
     def sign(self, actor: Actor, lifetime: float) -> str:
-        """A token that speaks for `actor` for `lifetime` seconds."""
+        """A token for `actor` that is valid for `lifetime` seconds."""
         now = int(time.time())
         claims = {
             "iss": self._issuer, "sub": str(actor.user_id), "tenant": str(actor.tenant_id), "role": actor.role,
@@ -121,7 +125,7 @@ class Issuer:
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
 
     def sign_invitation(self, tenant_id: UUID, invitation_id: UUID, session_id: UUID, expires_at: datetime) -> str:
-        """The signed part of a guest's link: good for one session, until it expires or its row is taken back."""
+        """The signed part of a guest's link: valid for one session, until it expires or the invitation is withdrawn."""
         claims = {
             "iss": self._issuer, "purpose": _INVITATION, "tenant": str(tenant_id), "jti": str(invitation_id),
             "session": str(session_id), "iat": int(time.time()), "exp": int(expires_at.timestamp()),
@@ -129,7 +133,7 @@ class Issuer:
         return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, claims, self._key, algorithms=[_ALGORITHM])
 
     def secret_for(self, purpose: str) -> bytes:
-        """A secret key for one purpose, made from the private key: the same in every process of this installation."""
+        """A secret key for one purpose, derived from the private key: the same in all processes of the installation."""
         private = str(self._key.as_dict(private=True)["d"]).encode()
         return hmac.digest(private, f"writecare:{purpose}".encode(), "sha256")
 
@@ -145,7 +149,7 @@ def _make_key(keys_dir: Path) -> None:
     )
     fresh = _write_temporary(keys_dir / _PRIVATE, json.dumps(key.as_dict(private=True)), mode=0o600)
     try:
-        os.link(fresh, keys_dir / _PRIVATE)  # unlike a rename, a link fails where another process came first
+        os.link(fresh, keys_dir / _PRIVATE)  # unlike a rename, a link fails if another process has created the file
     except FileExistsError:
         pass
     finally:
@@ -167,8 +171,8 @@ def _write_atomically(file: Path, text: str, *, mode: int) -> None:
 
 
 def invitation_invalid() -> WriteCareError:
-    """What is raised for a link that is not (or no longer) good, whatever the reason."""
-    return _unauthenticated("invitation-invalid", "This invitation is not good (any more): ask for a new link.")
+    """The error for a link that is invalid or has expired: the same for every reason."""
+    return _unauthenticated("invitation-invalid", "This invitation is invalid or has expired: ask for a new link.")
 
 
 def _unauthenticated(slug: str, detail: str) -> WriteCareError:

@@ -1,4 +1,4 @@
-"""Background tasks of a process: how they are brought to their end."""
+"""Ends a process's background tasks."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ _ASK_AGAIN_SECONDS: Final = 1.0
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks until each has ended; what they raised stays with them.
+    """Cancels the tasks until each has ended; an exception that a task raised stays in the task.
 
-    Asked again and again: `asyncio.wait_for` in Python 3.11, which the connection pool waits with, loses a
-    cancellation that comes in the moment its wait is over (https://github.com/python/cpython/issues/86296).
+    It cancels repeatedly: the connection pool uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation that
+    arrives just when its wait ends (https://github.com/python/cpython/issues/86296).
     """
     running = set(tasks)
     while running:
@@ -20,4 +20,4 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         ended, running = await asyncio.wait(running, timeout=_ASK_AGAIN_SECONDS)
         for task in ended:
             if not task.cancelled():
-                task.exception()  # looked at, or the loop would complain that nobody did
+                task.exception()  # retrieved, otherwise asyncio logs that nobody retrieved it

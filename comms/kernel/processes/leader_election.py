@@ -1,4 +1,7 @@
-"""Turns: of several processes that could do a piece of work, one does it, and the next takes over when it is gone."""
+"""Leader election: of several processes, the one that holds an advisory lock does the work.
+
+When it ends, another process takes over.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,23 +30,23 @@ async def run_as_leader(
     retry_on: tuple[type[Exception], ...] = (),
     options: str = "",
 ) -> None:
-    """Does `work` once it is this process's turn, until `stopping` is set; `lock` is the work's own.
+    """Runs `work` when this process becomes the leader, until `stopping` is set; `lock` is the id of its advisory lock.
 
-    A lost connection is made anew, with growing pauses, and so it is where `work` raises one of `retry_on`. `options`
-    are the connection's settings, as libpq takes them.
+    If the connection is lost, or `work` raises one of `retry_on`, it connects again after a pause that grows with each
+    failure. `options` are the settings of the connection, in libpq's form.
     """
     failures = 0
     while not stopping.is_set():
         try:
             async with await _connected(name, url, options) as conn:
                 if await acquire_leadership(conn, lock, stopping):
-                    _log.info("takes its turn", work=name)
+                    _log.info("became leader", work=name)
                     failures = 0
                     await work(conn)
         except _LOST + retry_on as error:
-            # the class alone: a driver's message may carry the values of a statement
+            # only the class: the driver's message may contain the values of a statement
             seconds = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
-            _log.warning("lost its server", work=name, error=type(error).__name__, pause_seconds=seconds)
+            _log.warning("lost its connection", work=name, error=type(error).__name__, pause_seconds=seconds)
             failures += 1
             await sleep_unless_stopping(stopping, seconds)
 
@@ -56,9 +59,9 @@ async def _connected(name: str, url: str, options: str) -> Connection:
 
 
 async def acquire_leadership(conn: Connection, lock: int, stopping: asyncio.Event) -> bool:
-    """Waits for the advisory lock, which is the connection's until it is closed; False where told to stop before.
+    """Waits for the advisory lock; the connection holds it until it is closed. False if `stopping` is set first.
 
-    Tried again and again rather than waited for, so that a signal is heard in between.
+    It tries the lock in a loop instead of waiting in the database, so that SIGTERM is noticed.
     """
     while not stopping.is_set():
         row = await (await conn.execute("select pg_try_advisory_lock(%s) as ours", (lock,))).fetchone()
@@ -69,7 +72,7 @@ async def acquire_leadership(conn: Connection, lock: int, stopping: asyncio.Even
 
 
 async def sleep_unless_stopping(stopping: asyncio.Event, seconds: float) -> None:
-    """Waits so long, or until told to stop."""
+    """Waits for that many seconds, or until `stopping` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

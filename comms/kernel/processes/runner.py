@@ -1,4 +1,4 @@
-"""How the processes beside the API begin and end: settings from the environment, JSON logs, SIGTERM and SIGINT."""
+"""Runs the processes beside the API: settings from the environment, JSON logs, stop on SIGTERM and SIGINT."""
 
 import asyncio
 import signal
@@ -15,14 +15,14 @@ Work = Callable[[Settings, str, asyncio.Event], Awaitable[None]]
 
 
 def run_until_signalled(work: Work) -> int:
-    """Runs `work(settings, database url, stopping)`; the event is set when the process is told to stop.
+    """Runs `work(settings, database url, stopping)`; SIGTERM or SIGINT sets the event.
 
-    Exit code 0 when told to stop, 2 where it was not told which database.
+    Exit code 0 after a stop, 2 if the settings name no database.
     """
     write_json_logs()
     settings = Settings()
     if settings.role_database_url is None:
-        _log.error("WRITECARE_ROLE_DATABASE_URL is not set: where to log in is unknown")
+        _log.error("WRITECARE_ROLE_DATABASE_URL is not set: set it to the connection string of this process")
         return 2
     asyncio.run(_run_with_signals(work, settings, settings.role_database_url.get_secret_value()))
     return 0

@@ -1,7 +1,7 @@
-"""Keys that wrap keys: each stored object has a data key of its own, and what is stored beside it is that key wrapped.
+"""Key wrapping: each stored object has its own data key, and only the wrapped (encrypted) key is stored with it.
 
-`KeyService` is what a key service can do, wherever it lives; `LocalKeyFile` does it on one machine. Forgetting a
-wrapped key makes its track unreadable for ever: that is how a recording is erased (crypto-shredding).
+`KeyService` is the interface of a key service; `LocalKeyFile` implements it on one machine. Deleting a wrapped key
+makes its track unreadable permanently: a recording is erased in this way (crypto-shredding).
 """
 
 import base64
@@ -29,14 +29,14 @@ _FILE: Final = "master.json"
 
 @dataclass(frozen=True)
 class WrappedKey:
-    """A data key as it may be stored: readable only through the key service that holds key `key_id`."""
+    """A data key in its stored form: only the key service that holds master key `key_id` can read it."""
 
     key_id: str
     wrapped: bytes = field(repr=False)
 
 
 class KeyService(Protocol):
-    """Wraps and unwraps data keys; `context` (what the key is for) must be the same at both times."""
+    """Wraps and unwraps data keys; `context` (what the key is for) must be the same both times."""
 
     async def wrap(self, key: bytes, context: str) -> WrappedKey: ...
 
@@ -44,9 +44,9 @@ class KeyService(Protocol):
 
 
 class LocalKeyFile:
-    """Master keys in a file of the data folder, for this user's eyes alone. New data keys take the newest.
+    """Master keys in a file of the data folder that only this user can read. The newest one wraps new data keys.
 
-    The file is read again when it was replaced, so that a key which another process added is known to all at once.
+    The file is read again when it was replaced, so that all processes can use a key that one of them added.
     """
 
     def __init__(self, file: Path) -> None:
@@ -58,13 +58,13 @@ class LocalKeyFile:
 
     @classmethod
     def open(cls, keys_dir: Path) -> "LocalKeyFile":
-        """The key file of this data folder, made where it is missing; safe when several processes start at once."""
+        """The key file of this data folder; creates it if it is missing. Safe when several processes start at once."""
         file = keys_dir / _FILE
         if not file.exists():
             keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             fresh = _write_new_version(file, {})
             try:
-                os.link(fresh, file)  # unlike a rename, a link fails where another process came first
+                os.link(fresh, file)  # unlike a rename, a link fails if another process has created the file
             except FileExistsError:
                 pass
             finally:
@@ -72,9 +72,9 @@ class LocalKeyFile:
         return cls(file)
 
     def rotate(self) -> str:
-        """Adds a master key that wraps from now on, and returns its id; the older ones still unwrap.
+        """Adds a master key that wraps new data keys, and returns its id; the older ones still unwrap.
 
-        Two at once add one each: the second waits until the first has written its key.
+        Two calls at once add one key each: the second waits until the first has written its key.
         """
         with _locked(self._file):
             self._read_if_replaced()
@@ -83,23 +83,27 @@ class LocalKeyFile:
         return self._current
 
     async def wrap(self, key: bytes, context: str) -> WrappedKey:
-        """The key encrypted with the current master key (AES-256-GCM) and bound to `context`."""
+        """Encrypts the key with the current master key (AES-256-GCM) and binds it to `context`."""
         self._read_if_replaced()
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = AESGCM(self._keys[self._current]).encrypt(nonce, key, context.encode())
         return WrappedKey(self._current, nonce + sealed)
 
     async def unwrap(self, wrapped: WrappedKey, context: str) -> bytes:
-        """The data key; raises `unavailable` for an unknown master key, a conflict where it is not for `context`."""
+        """The data key; raises `unavailable` for an unknown master key, a conflict if it is not for `context`."""
         self._read_if_replaced()
         master = self._keys.get(wrapped.key_id)
         if master is None:
-            raise unavailable("key-unknown", f"The master key {wrapped.key_id} is not in this data folder's key file.")
+            raise unavailable(
+                "key-unknown", f"The key file lacks the master key {wrapped.key_id}: restore it from a backup."
+            )
         nonce, sealed = wrapped.wrapped[:_NONCE_BYTES], wrapped.wrapped[_NONCE_BYTES:]
         try:
             return AESGCM(master).decrypt(nonce, sealed, context.encode())
         except (InvalidTag, ValueError):
-            raise conflict("key-damaged", "The stored key does not belong to this object: restore the row.") from None
+            raise conflict(
+                "key-damaged", "The stored key does not belong to this object: restore its row from a backup."
+            ) from None
 
     def _read_if_replaced(self) -> None:
         found = self._file.stat()
@@ -111,7 +115,7 @@ class LocalKeyFile:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Whoever else changes the key file waits until the block ends."""
+    """Locks the key file: other processes that change it wait until the block ends."""
     with file.with_name(f"{file.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -123,7 +127,7 @@ def _read(file: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _write_new_version(file: Path, older: dict[str, bytes]) -> Path:
-    """A key file with one more key, the new one current, not yet in its place."""
+    """Writes a key file with one more key, which is the current one, under a temporary name."""
     key_id = f"local-{time.strftime('%Y%m%d')}-{secrets.token_hex(4)}"
     keys = {**older, key_id: secrets.token_bytes(KEY_BYTES)}
     text = json.dumps({"current": key_id, "keys": {name: base64.b64encode(key).decode() for name, key in keys.items()}})

@@ -1,7 +1,7 @@
-"""Where sealed tracks and attachments lie: a folder, S3 or Azure, behind one small door. It holds ciphertext alone.
+"""Storage of sealed tracks and attachments: a folder, S3 or Azure behind one interface. It holds only ciphertext.
 
-A put is whole or not there at all (a local file is renamed into place, a cloud's multipart upload is completed),
-so that a reader never meets half an object.
+A put stores the complete object or nothing (a local file is renamed into place, a cloud's multipart upload is
+completed), so that a reader never gets part of an object.
 """
 
 import secrets
@@ -25,7 +25,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What a listing says of an object."""
+    """An object in a listing."""
 
     key: str
     size_bytes: int
@@ -33,7 +33,7 @@ class StoredObject:
 
 
 class Objects:
-    """The store that settings name."""
+    """The object store of the settings."""
 
     def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class Objects:
 
     @classmethod
     def open(cls, settings: Settings) -> "Objects":
-        """`settings.storage_url`, else `recordings` in the data folder. Cloud credentials are the environment's."""
+        """Opens `settings.storage_url`, else `recordings` in the data folder. Credentials come from the environment."""
         url = settings.storage_url or (settings.data_dir.resolve() / "recordings").as_uri()
         parts = urlsplit(url)
         if parts.scheme == "file":
@@ -50,14 +50,14 @@ class Objects:
         return cls(from_url(url))
 
     async def put(self, key: str, pieces: AsyncIterator[bytes]) -> None:
-        """Stores the pieces under `key`, whole or not at all; raises `unavailable`, or what `pieces` raises."""
+        """Stores the pieces under `key`, all or none; raises `unavailable`, or what `pieces` raises."""
         try:
             await obstore.put_async(self._store, key, pieces, use_multipart=True)
         except BaseError as error:
             raise _unreachable(error) from None
 
     async def get(self, key: str, byte_range: ByteRange) -> AsyncIterator[bytes]:
-        """The bytes of the span, in pieces; raises `missing`, `unavailable`."""
+        """The bytes of the range, in pieces; raises `missing`, `unavailable`."""
         try:
             found = await obstore.get_async(self._store, key, options={"range": (byte_range.start, byte_range.end)})
             async for piece in found.stream(min_chunk_size=_PIECE_BYTES):
@@ -68,7 +68,7 @@ class Objects:
             raise _unreachable(error) from None
 
     async def delete(self, key: str) -> None:
-        """Deletes the object; one that is not there is no error. Raises `unavailable`."""
+        """Deletes the object, if it exists; raises `unavailable`."""
         try:
             await obstore.delete_async(self._store, key)
         except FileNotFoundError:
@@ -86,7 +86,7 @@ class Objects:
             raise _unreachable(error) from None
 
     async def probe(self) -> None:
-        """Writes, reads and deletes a small object; raises `unavailable` where any of it fails."""
+        """Writes, reads and deletes a small object; raises `unavailable` if any step fails."""
         key, expected = f"health/{secrets.token_hex(8)}", secrets.token_bytes(16)
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -99,10 +99,12 @@ class Objects:
         except OSError as error:
             raise _unreachable(error) from None
         if read != expected:
-            raise unavailable("storage-unreachable", "The storage gives back other bytes than it was given.")
+            raise unavailable(
+                "storage-unreachable", "The storage returned other bytes than were written: check the storage."
+            )
 
     def delete_partial_files(self, folder: str, before: datetime) -> int:
-        """Removes files in `folder` that a killed process left before their rename; clouds drop theirs themselves."""
+        """Removes temporary files in `folder` that a killed process left; clouds remove partial uploads themselves."""
         removed = 0
         for file in (self._folder / folder).rglob("*.sealed#*") if self._folder is not None else ():
             if file.stat().st_mtime < before.timestamp():
@@ -112,5 +114,5 @@ class Objects:
 
 
 def _unreachable(error: Exception) -> WriteCareError:
-    # the library's text may name addresses and keys of the store: its type is enough for a caller
+    # the library's text may contain addresses and keys of the store: the caller gets only the type
     return unavailable("storage-unreachable", f"The storage cannot be reached ({type(error).__name__}); try again.")

@@ -1,7 +1,7 @@
-"""Plain files for as long as they are looked at: a file without a name, which is gone with the process that opened it.
+"""Temporary plain files without a name: they disappear when they are closed, or when their process ends.
 
-It lies in the data folder rather than in the system's temporary one, so that it shares the data folder's disk and
-its encryption, if it has one.
+They are in the data folder and not in the system's temporary folder, so that they are on the same disk as the data
+folder, with its encryption if it has one.
 """
 
 import tempfile
@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 
 def open_scratch(data_dir: Path) -> BinaryIO:
-    """An empty file, readable and writable, that no other process can find by a name."""
+    """An empty file to read and write, which no other process can open by a name."""
     folder = data_dir / "scratch"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))

@@ -1,8 +1,9 @@
-"""How a track or an attachment lies in storage: AES-256-GCM in segments of one mebibyte, each readable on its own.
+"""The encrypted file format of tracks and attachments: AES-256-GCM in segments of 1 MiB; each can be read separately.
 
-Each object has a key of its own, so the segment's number can be the nonce: no nonce is ever used twice with a key
-(NIST SP 800-38D, 8.2.1). Every segment is bound to its tenant, recording, track, place and to whether it is the
-last: swapping, reordering, cutting off or appending is noticed (the STREAM construction, Hoang et al. 2015).
+Each object has its own key, so the segment's number can be the nonce: no nonce is ever used twice with a key
+(NIST SP 800-38D, 8.2.1). Every segment is bound to its object (for a track: tenant, recording and track), to its
+position and to whether it is the last. So swapping, reordering, cutting off or appending segments is detected (the
+STREAM construction, Hoang et al. 2015).
 """
 
 from collections.abc import AsyncIterator
@@ -21,20 +22,20 @@ _SEALED_SEGMENT_BYTES: Final = SEGMENT_BYTES + TAG_BYTES
 
 
 class SealedObjectRef(Protocol):
-    """What a sealed object is bound to, so that it cannot stand in for another."""
+    """Identifies a sealed object. Its segments are bound to it, so that it cannot replace another object."""
 
     def context(self) -> str:
-        """The associated data of each of its segments, and the context of its wrapped key."""
+        """The associated data of each segment, and the context of the wrapped key."""
         ...
 
     def damaged(self) -> WriteCareError:
-        """What is raised where it is not what was sealed."""
+        """The error to raise if the stored bytes are not those that were sealed."""
         ...
 
 
 @dataclass(frozen=True)
 class TrackObjectRef:
-    """Whose a sealed track is."""
+    """The ids that identify a stored track. They give its storage key and bind its encryption to it."""
 
     tenant_id: UUID
     recording_id: UUID
@@ -44,12 +45,13 @@ class TrackObjectRef:
         return f"{self.tenant_id}|{self.recording_id}|{self.track_id}"
 
     def object_key(self) -> str:
-        """Where it lies in storage: ids alone."""
+        """The key of the object in storage; it consists only of ids."""
         return f"{self.tenant_id}/{self.recording_id}/{self.track_id}.sealed"
 
     def damaged(self) -> WriteCareError:
         return conflict(
-            "recording-damaged", f"The stored track {self.track_id} is not what was stored: restore it from a backup."
+            "recording-damaged",
+            f"The stored track {self.track_id} was changed or is incomplete: restore it from a backup.",
         )
 
 
@@ -62,23 +64,23 @@ class ByteRange:
 
 
 def segments_of(size: int) -> int:
-    """How many segments hold `size` plain bytes: an empty object still has one, so that it can be checked."""
+    """How many segments hold `size` plain bytes. An empty object has one, too, so that it can be checked."""
     return max(1, -(-size // SEGMENT_BYTES))
 
 
 def sealed_size(size: int) -> int:
-    """How many bytes `size` plain bytes take in storage."""
+    """How many bytes in storage hold `size` plain bytes."""
     return size + segments_of(size) * TAG_BYTES
 
 
 async def seal(pieces: AsyncIterator[bytes], key: bytes, object_ref: SealedObjectRef) -> AsyncIterator[bytes]:
-    """The plain pieces (of any lengths) as sealed segments."""
+    """Encrypts the plain pieces (of any lengths) into sealed segments."""
     cipher = AESGCM(key)
     held = bytearray()
     index = 0
     async for piece in pieces:
         held += piece
-        while len(held) > SEGMENT_BYTES:  # one segment is held back: only the end shows which is the last
+        while len(held) > SEGMENT_BYTES:  # keeps one segment back: the last one is known only at the end
             yield _seal_segment(cipher, bytes(held[:SEGMENT_BYTES]), object_ref, index, last=False)
             del held[:SEGMENT_BYTES]
             index += 1
@@ -86,7 +88,7 @@ async def seal(pieces: AsyncIterator[bytes], key: bytes, object_ref: SealedObjec
 
 
 def sealed_range(size: int, wanted: ByteRange) -> ByteRange:
-    """Which stored bytes must be fetched for the plain bytes `wanted` of an object of `size` plain bytes."""
+    """The stored bytes to fetch for the plain bytes `wanted` of an object of `size` plain bytes."""
     first = wanted.start // SEGMENT_BYTES
     beyond = max(first + 1, -(-wanted.end // SEGMENT_BYTES))
     return ByteRange(first * _SEALED_SEGMENT_BYTES, min(beyond * _SEALED_SEGMENT_BYTES, sealed_size(size)))
@@ -95,9 +97,9 @@ def sealed_range(size: int, wanted: ByteRange) -> ByteRange:
 async def unseal(
     pieces: AsyncIterator[bytes], key: bytes, object_ref: SealedObjectRef, size: int, wanted: ByteRange
 ) -> AsyncIterator[bytes]:
-    """The plain bytes `wanted`, from the stored bytes of `sealed_span(size, wanted)` in pieces of any lengths.
+    """Decrypts the plain bytes `wanted` from the stored bytes of `sealed_range(size, wanted)`, in pieces of any length.
 
-    Raises what `damaged` says, a conflict, before giving out a byte of a segment that is not what was sealed.
+    Raises the conflict of `object_ref.damaged()` before it yields a byte of a segment that is not the one sealed.
     """
     cipher = AESGCM(key)
     index = wanted.start // SEGMENT_BYTES

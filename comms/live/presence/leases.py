@@ -1,8 +1,7 @@
-"""Presence: who is connected at a place (a session, a conversation) now, whichever process holds their socket.
+"""Presence leases: which users are connected to a session or conversation now, over all processes.
 
-A row for each socket, good until its lease has passed: a process that is killed renews nothing, and its people are
-gone a moment later. Somebody with several sockets is there once. That somebody types is a time in that row, which
-passes by itself.
+Each socket has a row, which is valid until its lease expires. A killed process renews no lease, so its users disappear
+after a few seconds. A user with several sockets is present once. The row also has the time until which the user types.
 """
 
 from collections.abc import Collection
@@ -11,27 +10,25 @@ from uuid import UUID
 
 from comms.kernel.database import Actor, Connection
 
-PRESENCE_CHANNEL: Final = (
-    "presence"  # the channel on which a process says that somebody came or went, and of which tenants
-)
+PRESENCE_CHANNEL: Final = "presence"  # NOTIFY channel: a lease was added or deleted; the payload has the tenant ids
 
 
 class PresenceScope(NamedTuple):
-    """Where people can be present."""
+    """A session or a conversation, in which users can be present."""
 
     kind: Literal["session", "conversation"]
     id: UUID
 
 
 class PresenceState(NamedTuple):
-    """Who is at a place, and which of them type."""
+    """Who is present in a scope, and which of them type."""
 
     people: frozenset[UUID] = frozenset()
     typing: frozenset[UUID] = frozenset()
 
 
 async def insert_lease(conn: Connection, actor: Actor, id: UUID, scope: PresenceScope, lease_seconds: float) -> None:
-    """The actor's socket `id` is at the place until its lease passes."""
+    """Adds a lease: the socket `id` of the actor is present in the scope until the lease expires."""
     await conn.execute(
         "insert into presences (tenant_id, id, place_type, place_id, user_id, leased_until) "
         "values (%s, %s, %s, %s, %s, now() + make_interval(secs => %s))",
@@ -40,19 +37,19 @@ async def insert_lease(conn: Connection, actor: Actor, id: UUID, scope: Presence
 
 
 async def delete_lease(conn: Connection, id: UUID) -> None:
-    """The socket is gone."""
+    """Deletes the lease of a socket."""
     await conn.execute("delete from presences where id = %s", (id,))
 
 
 async def set_typing(conn: Connection, id: UUID, seconds: float) -> None:
-    """At the socket `id` somebody types, for so long."""
+    """Stores that the user of the socket `id` types, for this time."""
     await conn.execute(
         "update presences set typing_until = now() + make_interval(secs => %s) where id = %s", (seconds, id)
     )
 
 
 async def renew_leases(conn: Connection, ids: Collection[UUID], lease_seconds: float) -> None:
-    """Renews the leases of these sockets and sweeps what has lapsed of the tenant."""
+    """Renews the leases of these sockets and deletes the expired leases of the tenant."""
     await conn.execute(
         "update presences set leased_until = now() + make_interval(secs => %s) where id = any(%s)",
         (lease_seconds, list(ids)),
@@ -61,7 +58,7 @@ async def renew_leases(conn: Connection, ids: Collection[UUID], lease_seconds: f
 
 
 async def present(conn: Connection, scopes: Collection[PresenceScope]) -> dict[PresenceScope, PresenceState]:
-    """Who is at each of these places now, everybody once, and who types there."""
+    """Returns who is present in each scope now (each user once), and who types there."""
     found = await conn.execute(
         "select p.place_type, p.place_id, array_agg(distinct p.user_id) as people, coalesce(array_agg(distinct "
         "p.user_id) filter (where p.typing_until >= now()), '{}') as typing from presences p "

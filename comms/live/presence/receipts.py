@@ -1,4 +1,4 @@
-"""Receipts given a moment ago, for the sockets that have their conversation open."""
+"""Reads recent receipts of conversations, for the sockets that have these conversations open."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -9,18 +9,18 @@ from comms.kernel.database import Connection
 
 
 class FreshReceipt(NamedTuple):
-    """Somebody has lately received or read a conversation up to a message."""
+    """A user has recently received or read a conversation up to a message."""
 
     user_id: UUID
     kind: Literal["delivered", "read"]
     up_to: UUID
 
 
-_FRESH_SECONDS: Final = 10.0  # far longer than from one look to the next
+_FRESH_SECONDS: Final = 10.0  # far longer than the time between two reads
 
 
 async def fresh_receipts(conn: Connection, conversations: Collection[UUID]) -> dict[UUID, set[FreshReceipt]]:
-    """What was received and read of late in each conversation; asked by the house itself, as nobody."""
+    """Returns what was recently received and read in each conversation; for the system, not for a user."""
     fresh: dict[UUID, set[FreshReceipt]] = defaultdict(set)
     if conversations:
         found = await conn.execute(

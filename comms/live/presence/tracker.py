@@ -1,8 +1,8 @@
-"""The roll: who is present at the places that this process's sockets are at, and telling them of each change.
+"""Keeps the presence leases of the sockets of this process, and sends every change to the sockets in the same scope.
 
-At a conversation it also tells who types and who has of late received and read up to where. All of that is looked for
-twice a second, however much of it there is; coming and going at once. Its messages are no events of the outbox: they
-have no id and no position, and are not told again to a client that was away, who is given the whole list instead.
+In a conversation it also sends who types, and up to where others have recently received and read. It reads these twice
+a second, however many there are; presence changes are sent at once. These messages are not events of the outbox:
+they have no id and no position. They are not replayed to a client that was away; it receives the whole list again.
 """
 
 import asyncio
@@ -34,18 +34,18 @@ from models.contract.errors import WriteCareError
 LEASE_SECONDS: Final = 6.0
 _UPDATE_SECONDS: Final = 0.5
 _TYPING_SECONDS: Final = 5.0
-_TYPING_WRITE_SECONDS: Final = 2.0  # said more often than this, it is not written again
+_TYPING_WRITE_SECONDS: Final = 2.0  # at most one write in this time
 
 _log = structlog.get_logger(__name__)
 
 
 async def _allow_all(_conn: Connection) -> None:
-    """Lets everybody in who has come this far."""
+    """The default check: it refuses nobody."""
 
 
 @dataclass(eq=False)
 class PresenceLease:
-    """A socket at a place; `last_sent` is what it was told of, None before it was told anything."""
+    """The lease of a socket in a scope; `last_sent` is the state that was last sent to it, None before the first."""
 
     id: UUID
     scope: PresenceScope
@@ -57,7 +57,10 @@ class PresenceLease:
 
 
 class PresenceTracker:
-    """One a process. `on_change` is called when somebody of this process came or went, so that others look too."""
+    """Tracks presence; one for each process.
+
+    It calls `on_change` when a lease of this process is added or deleted, so that other processes read again.
+    """
 
     def __init__(
         self, database: Database, on_change: Callable[[UUID], None], lease_seconds: float = LEASE_SECONDS
@@ -79,9 +82,9 @@ class PresenceTracker:
         enqueue: Callable[[str], None],
         refuse: Callable[[Connection], Awaitable[None]] = _allow_all,
     ) -> AsyncIterator[PresenceLease]:
-        """`actor` is present until the block ends; `enqueue` is given the list of all, then each who comes and goes.
+        """Keeps `actor` present until the block ends; `enqueue` gets the list of all, then each who joins or leaves.
 
-        Raises what `refuse` raises, which is asked in the transaction that lets them in.
+        Runs `refuse` in the transaction that inserts the lease, and raises what it raises.
         """
         lease = PresenceLease(uuid_utils.uuid7(), scope, actor, enqueue)
         async with self._database.acting_as(actor) as conn:
@@ -97,7 +100,9 @@ class PresenceTracker:
             await self._release(lease)
 
     async def typing(self, lease: PresenceLease) -> None:
-        """Somebody types at the seat; the others at the place are told, and when it has passed."""
+        """Stores that the user of the lease types. The others in the scope are notified when it starts and when it
+        expires.
+        """
         now = asyncio.get_running_loop().time()
         if now - lease.typing_noted_at >= _TYPING_WRITE_SECONDS:
             lease.typing_noted_at = now
@@ -105,17 +110,17 @@ class PresenceTracker:
                 await set_typing(conn, lease.id, _TYPING_SECONDS)
 
     def drop_leases(self, tenant_id: UUID, scope: PresenceScope, user_id: UUID) -> None:
-        """The person's seats at the place are told nothing more."""
+        """Stops sending to the leases of the user in the scope."""
         leases = self._leases[tenant_id]
         leases -= {lease for lease in leases if lease.scope == scope and lease.actor.user_id == user_id}
 
     def request_update(self, tenants: Collection[UUID]) -> None:
-        """Has `run` look now at these tenants' places; at all, where none is named."""
+        """Makes `run` read the scopes of these tenants now; of all tenants, if none is given."""
         self._tenants_to_update |= (set(tenants) or self._leases.keys()) & self._leases.keys()
         self._update_requested.set()
 
     async def run(self) -> None:
-        """Until cancelled: tells every socket of this process what has changed at its place, and renews the leases."""
+        """Renews the leases and sends each change to the sockets of this process, until it is cancelled."""
         clock = asyncio.get_running_loop().time
         updated_at = clock()
         while True:
@@ -132,7 +137,7 @@ class PresenceTracker:
                     if self._leases.get(tenant_id):
                         await self._send_updates(tenant_id, lambda _: True)
             except WriteCareError as error:
-                _log.warning("roll cannot look who is there", problem=error.slug)
+                _log.warning("presence cannot be read", problem=error.slug)
 
     async def _renew_leases(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -144,14 +149,14 @@ class PresenceTracker:
                         await renew_leases(conn, [lease.id for lease in leases], self._lease_seconds)
 
     async def _send_updates(self, tenant_id: UUID, selects: Callable[[PresenceLease], bool]) -> None:
-        async with self._update_lock:  # one reading after the other, so that none is told of an older state
+        async with self._update_lock:  # one read after the other, so that no socket gets an older state
             leases = [lease for lease in self._leases[tenant_id] if selects(lease)]
             scopes = {lease.scope for lease in leases}
             async with self._database.acting_as(Actor(tenant_id, NIL_UUID, "service")) as conn:
                 state = await present(conn, scopes)
                 receipts = await fresh_receipts(conn, [scope.id for scope in scopes if scope.kind == "conversation"])
             for lease in leases:
-                if lease in self._leases[tenant_id]:  # who was shut out meanwhile is told nothing
+                if lease in self._leases[tenant_id]:  # it may have been dropped meanwhile
                     _send_changes(lease, state[lease.scope])
                     _send_receipts(lease, receipts.get(lease.scope.id, set()))
 
@@ -161,7 +166,7 @@ class PresenceTracker:
                 await delete_lease(conn, lease.id)
             self._on_change(lease.actor.tenant_id)
         except WriteCareError as error:
-            _log.warning("a socket's lease is left to lapse", problem=error.slug)
+            _log.warning("presence lease not deleted: it will expire", problem=error.slug)
 
 
 def _send_changes(lease: PresenceLease, state: PresenceState) -> None:

@@ -1,4 +1,4 @@
-"""What a file may be called: the sender's name for it, made harmless wherever it is written to a disk or shown."""
+"""Makes the names of attachments safe to write to a disk and to show."""
 
 import re
 import unicodedata
@@ -15,12 +15,13 @@ _EXTENSION: Final = re.compile(r"[A-Za-z0-9]{1,8}")
 
 
 def kept_name(sent: str | None, media_type: str) -> str:
-    """The name to keep: without folders, signs of control and of direction, and what a system keeps for itself.
+    """Returns the name to store: without folders, control characters, bidirectional marks and reserved names.
 
-    Where it has no extension it gets its kind's. Raises `invalid` (`attachment-type-differs`) where it has another's.
+    A name without an extension gets the usual one of its media type. Raises `invalid` (`attachment-type-differs`) if
+    the extension belongs to another kind of file.
     """
     name = PurePosixPath((sent or "").replace("\\", "/")).name
-    # C: what cannot be seen, turns the direction of reading, or is no character; Z: all kinds of space
+    # Category C: control, format and unassigned characters; Z: all kinds of space.
     shown = (" " if unicodedata.category(sign)[0] == "Z" else sign for sign in unicodedata.normalize("NFC", name))
     seen = "".join(sign for sign in shown if unicodedata.category(sign)[0] != "C")
     whole = _UNWRITABLE.sub("_", " ".join(seen.split())).strip(" .")
@@ -38,12 +39,15 @@ def kept_name(sent: str | None, media_type: str) -> str:
 
 
 def refuse_false_claim(claimed: str | None, media_type: str) -> None:
-    """Raises `invalid` (`attachment-type-differs`) where the sender says that it is of another kind than it is."""
+    """Raises `invalid` (`attachment-type-differs`) if the claimed media type is not that of the content."""
     said = (claimed or "").partition(";")[0].strip().lower()
     if said not in {"", "application/octet-stream", media_type} | FILE_KINDS[media_type].also:
         raise differs()
 
 
 def differs() -> WriteCareError:
-    """What is raised where a file is not what it is called."""
-    return invalid("attachment-type-differs", "The file is of another kind than its name or its media type says.")
+    """The error for a file whose content is not what its name or media type says."""
+    return invalid(
+        "attachment-type-differs",
+        "The content of the file does not match its name or its media type.",
+    )

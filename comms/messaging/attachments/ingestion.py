@@ -1,8 +1,9 @@
-"""An attachment is taken in: by a member, scanned, opened in a confined child, cleaned, sealed, and then its row.
+"""Takes in an attachment: checks the membership, scans, sanitises in a confined child, encrypts, stores, inserts the
+row.
 
-Order matters. Whatever refuses comes before anything is stored. The object is written before the row, so that a row
-never points at nothing; whatever fails deletes it again, and a process that dies in between leaves ciphertext whose key
-was never kept, which `comms/messaging/attachments/sweep.py` removes.
+All checks come before anything is stored. The object is written before the row, so a row always has an object. If a
+later step fails, the object is deleted. If the process dies between the two, the object remains without a row and so
+without its key; `comms/messaging/attachments/sweep.py` deletes it.
 """
 
 import asyncio
@@ -39,14 +40,14 @@ from models.audio import decoder
 from models.contract.errors import WriteCareError, invalid, too_large
 
 _SHAPE: Final = FormLimits(files=frozenset({"file"}), fields=frozenset(), most=1, too_many="upload-too-many-files")
-# A picture made anew may take more room than it did; what takes many times more was made to.
+# A re-encoded picture may be larger than the original; a file that grows far more is an attack.
 _MOST_GROWTH: Final = 4
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class _Inspected:
-    """A file that may be kept: under which name, what of it, for how long it sounds, and who found no malware."""
+    """A file that may be stored: its name, its contents, its duration, and the scanner that found no malware."""
 
     name: str = field(repr=False)
     contents: Contents
@@ -57,15 +58,15 @@ class _Inspected:
 async def store_upload(
     ctx: AppContext, actor: Actor, conversation_id: UUID, request: Request, answer: Callable[[Attachment], Response]
 ) -> Attachment:
-    """Keeps the file of the request's form, as `store_file`; `answer` is the route's, for a request that is repeated.
+    """Stores the file of the request's form, as `store_file`. `answer` makes the response that a repeated request gets.
 
-    Raises what `parse_form` does, too.
+    Also raises what `parse_form` raises.
     """
     async with ctx.database.acting_as(actor) as conn:
-        await queries.refuse_uploader(conn, actor, conversation_id)  # before a byte of it is read
+        await queries.refuse_uploader(conn, actor, conversation_id)  # before any byte is read
     async with parse_form(request, ctx.settings.data_dir, _SHAPE) as form:
         if not form.files:
-            raise invalid("attachment-empty", "The form has no `file`: send the attachment as that.")
+            raise invalid("attachment-empty", "The form has no part `file`: send the attachment in it.")
         [sent] = form.files
         _, digest = await asyncio.to_thread(_measured, sent.file)
         keyed_upload = KeyedUpload(keyed_request_of(request), digest, answer)
@@ -81,11 +82,11 @@ async def store_file(
     sent: UploadedFormFile,
     keyed_upload: KeyedUpload[Attachment] = UNKEYED_UPLOAD,
 ) -> Attachment:
-    """Keeps the file for a message that is yet to be sent.
+    """Stores the file for a message that will be sent later.
 
-    Raises `missing` (conversation), what `read_contents`, `kept_name` and the scanner do, `invalid`
+    Raises `missing` (conversation), what `read_contents`, `kept_name` and the scanner raise, `invalid`
     (`attachment-empty`, `attachment-infected`), `too_large` (`attachment-too-large`), a conflict
-    (`attachments-unsent`), `unavailable`; then database and storage are as they were.
+    (`attachments-unsent`), `unavailable`. After an error, database and storage are unchanged.
     """
     _refuse_size(ctx, sent.file)
     scanned_by = await _scanned(ctx, actor, conversation_id, sent.file)
@@ -97,7 +98,7 @@ async def store_file(
 
 
 def _measured(file: BinaryIO) -> tuple[int, bytes]:
-    """Its size in bytes and its SHA-256; it is at its beginning then."""
+    """The file's size in bytes and its SHA-256. Leaves the file at its beginning."""
     file.seek(0)
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):
@@ -111,24 +112,26 @@ def _refuse_size(ctx: AppContext, file: BinaryIO) -> None:
     size, most = file.seek(0, os.SEEK_END), ctx.settings.max_attachment_bytes
     file.seek(0)
     if size == 0:
-        raise invalid("attachment-empty", "The file is empty.")
+        raise invalid("attachment-empty", "The file is empty: choose another one.")
     if size > most:
-        raise too_large("attachment-too-large", f"The file has {size} bytes; at most {most} are taken.")
+        raise too_large("attachment-too-large", f"The file has {size} bytes; at most {most} are accepted.")
 
 
 async def _scanned(ctx: AppContext, actor: Actor, conversation_id: UUID, file: BinaryIO) -> str | None:
-    """Who found nothing in it; what is found is logged, and nothing of the file kept."""
+    """Returns the scanner's name. If it finds malware: writes an audit entry, stores nothing of the file, raises
+    `invalid`.
+    """
     try:
         return await ctx.scanner.scan(file)
     except Infected as infected:
         async with ctx.database.acting_as(actor) as conn:
             found = {"signature": infected.signature}
             await record_act(conn, actor, "attachment.infected", ("conversation", conversation_id), found)
-        raise invalid("attachment-infected", "The scanner found malware in the file: nothing of it was kept.") from None
+        raise invalid("attachment-infected", "The scanner found malware: the file was not stored.") from None
 
 
 def _inspected(settings: Settings, sent: UploadedFormFile, kept: BinaryIO, scanned_by: str | None) -> _Inspected:
-    """Opens the file in a confined child, twice where it is sound. Takes its time: for a thread."""
+    """Opens the file in a confined child (audio twice). It blocks: call it in a thread."""
     allow_unconfined = settings.allow_unconfined_decoding
     most = settings.max_attachment_bytes * _MOST_GROWTH
     contents = read_contents(sent.file, kept, most, allow_unconfined=allow_unconfined)
@@ -153,11 +156,12 @@ async def _keep(
         sealed = await _store(ctx, object_ref, inspected)
         async with ctx.database.acting_as(actor) as conn:
             await keyed_upload.claim(conn, actor)
-            await queries.refuse_uploader(conn, actor, object_ref.conversation_id)  # again: it took a while
+            # again: the membership may have ended meanwhile
+            await queries.refuse_uploader(conn, actor, object_ref.conversation_id)
             attachment = await queries.keep(conn, actor, sealed)
             await keyed_upload.keep(attachment)
     except BaseException:
-        # even where the request was cancelled: ciphertext without a row is of no use to anybody
+        # Also if the request was cancelled: nobody can use ciphertext without a row.
         await asyncio.shield(_remove_unless_kept(ctx, actor, object_ref))
         raise
     return attachment
@@ -182,7 +186,10 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 async def _remove_unless_kept(ctx: AppContext, actor: Actor, object_ref: AttachmentObjectRef) -> None:
-    """A commit whose answer was lost may have kept the row: it is asked. What fails here, the sweep does later."""
+    """Deletes the object if it has no row. It asks the database, because a commit may have succeeded without an answer.
+
+    If this fails, the sweep deletes the object later.
+    """
     object_key = object_ref.object_key()
     try:
         async with ctx.database.acting_as(actor) as conn:
@@ -190,4 +197,4 @@ async def _remove_unless_kept(ctx: AppContext, actor: Actor, object_ref: Attachm
         if not kept:
             await ctx.objects.delete(object_key)
     except WriteCareError as error:
-        _log.warning("an object without a row is left to the sweep", problem=error.slug)
+        _log.warning("cannot delete an object without a row; the sweep will", problem=error.slug)

@@ -1,4 +1,4 @@
-"""The kinds of file that are taken: for the media type of what is inside, which names and claims are true of it."""
+"""The accepted kinds of files: for each media type, the file extensions and other names of the type that fit it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,9 +6,9 @@ from typing import Final
 
 @dataclass(frozen=True)
 class FileKind:
-    """`extensions`: how such a file may be called, the usual one first; `also`: other names of its media type.
+    """`extensions`: allowed file extensions, the usual one first. `also`: other names of the media type.
 
-    `renamed`: extensions behind which the usual one is put, because a program would do more than show what is opened.
+    `renamed`: extensions to which the usual one is added, because a program would do more than show the file.
     """
 
     extensions: tuple[str, ...]
@@ -31,7 +31,7 @@ FILE_KINDS: Final[dict[str, FileKind]] = {
     PNG: FileKind(("png",)),
     WEBP: FileKind(("webp",)),
     PDF: FileKind(("pdf",), frozenset({"application/x-pdf"})),
-    # a spreadsheet would work out what stands in the fields of a table in plain text; an editor shows it
+    # A spreadsheet program would calculate formulas in CSV; an editor only shows them.
     TEXT: FileKind(
         ("txt", "text", "log", "md", "csv"),
         frozenset({"text/csv", "text/markdown", "application/csv"}),
@@ -44,7 +44,7 @@ FILE_KINDS: Final[dict[str, FileKind]] = {
     "audio/flac": FileKind(("flac",), frozenset({"audio/x-flac"})),
     "audio/mpeg": FileKind(("mp3",), frozenset({"audio/mp3", "audio/x-mp3"})),
     "audio/ogg": FileKind(("ogg", "oga", "opus"), frozenset({"audio/opus", "application/ogg"})),
-    # recorders of browsers call the sound of a voice message after the container, also where there is no picture
+    # Browsers name a voice recording after its container, even if it has no video.
     "audio/mp4": FileKind(("m4a", "mp4"), frozenset({"audio/x-m4a", "audio/m4a", "audio/aac", "video/mp4"})),
     "audio/webm": FileKind(("webm", "weba"), frozenset({"video/webm"})),
 }

@@ -1,6 +1,6 @@
-"""Attachments as rows: kept, sent with a message, opened again. Bytes lie in `comms/kernel/storage`.
+"""Reads and writes the rows of attachments. The bytes are in object storage (`comms/kernel/storage`).
 
-Uploaded, an attachment is its uploader's alone; sent, it is seen by whoever sees its message.
+Before an attachment is sent, only its uploader can see it. Then all who see its message can.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -16,9 +16,9 @@ from comms.messaging.attachments.records import Attachment
 from comms.web.context import AppContext
 from models.contract.errors import WriteCareError, conflict, missing
 
-MAX_UNSENT: Final = 50  # of one person: whoever has so many sends some, or waits for the sweep
+MAX_UNSENT: Final = 50  # of one user: with so many unsent uploads, they must send some or wait for the sweep
 _COLUMNS: Final = "a.id, a.name, a.media_type, a.size_bytes, a.duration_seconds, a.created_at"
-# What came with a message `m`.
+# The attachments of a message `m`.
 ATTACHED: Final = (
     "coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'media_type', a.media_type, "
     "'size_bytes', a.size_bytes, 'duration_seconds', a.duration_seconds, 'created_at', a.created_at) "
@@ -44,7 +44,7 @@ _OPEN: Final = (
 
 @dataclass(frozen=True)
 class AttachmentObjectRef:
-    """Whose a sealed attachment is."""
+    """The ids that identify a stored attachment. They give its storage key and bind its encryption to it."""
 
     tenant_id: UUID
     conversation_id: UUID
@@ -54,19 +54,19 @@ class AttachmentObjectRef:
         return f"attachment|{self.tenant_id}|{self.conversation_id}|{self.attachment_id}"
 
     def object_key(self) -> str:
-        """Where it lies in storage: ids alone, apart from the recordings."""
+        """The key in object storage: only ids, in another folder than the recordings."""
         return f"{folder_of(self.tenant_id)}/{self.conversation_id}/{self.attachment_id}.sealed"
 
     def damaged(self) -> WriteCareError:
         return conflict(
             "attachment-damaged",
-            f"The stored attachment {self.attachment_id} is not what was stored: restore it from a backup.",
+            f"The stored attachment {self.attachment_id} is damaged: restore it from a backup.",
         )
 
 
 @dataclass(frozen=True)
 class SealedAttachment:
-    """An attachment that has been written to storage, with what a row needs to say of it."""
+    """An attachment that was encrypted and written to storage, with the values of its row."""
 
     object_ref: AttachmentObjectRef
     name: str = field(repr=False)
@@ -82,26 +82,28 @@ class SealedAttachment:
 
 @dataclass(frozen=True)
 class OpenedAttachment:
-    """An attachment and the key to it; `read` needs no database any more."""
+    """An attachment and its decryption key. `read` does not use the database."""
 
     attachment: Attachment
     object_ref: AttachmentObjectRef
     _key: bytes = field(repr=False)
 
     def read(self, ctx: AppContext, byte_range: ByteRange) -> AsyncIterator[bytes]:
-        """The plain bytes of the span, in pieces; raises a conflict (as `damaged`), `missing`, `unavailable`."""
+        """The decrypted bytes of the range, in pieces. Raises a conflict (as `damaged`), `missing`, `unavailable`."""
         size = self.attachment.size_bytes
         stored = ctx.objects.get(self.object_ref.object_key(), sealed_range(size, byte_range))
         return unseal(stored, self._key, self.object_ref, size, byte_range)
 
 
 def folder_of(tenant_id: UUID) -> str:
-    """Below which a tenant's attachments lie in storage."""
+    """The folder of a tenant's attachments in storage."""
     return f"attachments/{tenant_id}"
 
 
 async def refuse_uploader(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
-    """Raises `missing` for who is not in the conversation, a conflict (`attachments-unsent`) for who keeps too many."""
+    """Raises `missing` if the actor is not a member, a conflict (`attachments-unsent`) if they have too many unsent
+    uploads.
+    """
     found = await conn.execute(
         "select exists (select from conversation_members where conversation_id = %(conversation)s "
         "and user_id = %(actor)s and until_id is null) as inside, "
@@ -112,11 +114,11 @@ async def refuse_uploader(conn: Connection, actor: Actor, conversation_id: UUID)
     if not row["inside"]:
         raise missing("conversation")
     if row["unsent"] >= MAX_UNSENT:
-        raise conflict("attachments-unsent", f"You have {MAX_UNSENT} uploads that are in no message: send them first.")
+        raise conflict("attachments-unsent", f"You have {MAX_UNSENT} unsent uploads: send them first.")
 
 
 async def keep(conn: Connection, actor: Actor, sealed: SealedAttachment) -> Attachment:
-    """A row for an attachment that lies in storage, in no message yet."""
+    """Inserts the row of a stored attachment. It belongs to no message yet."""
     object_ref = sealed.object_ref
     kept = await conn.execute(
         _KEEP,
@@ -135,9 +137,9 @@ async def keep(conn: Connection, actor: Actor, sealed: SealedAttachment) -> Atta
 async def attach(
     conn: Connection, actor: Actor, conversation_id: UUID, message_id: UUID, attachments: Sequence[UUID]
 ) -> tuple[Attachment, ...]:
-    """The actor's uploads to this conversation go with this message, in this order.
+    """Attaches the actor's uploads in this conversation to the message, in this order.
 
-    Raises `missing` where one of them is not there, another's, of another conversation, or sent already.
+    Raises `missing` if one does not exist, belongs to another user or conversation, or is already sent.
     """
     sent = await conn.execute(
         _ATTACH,
@@ -152,7 +154,9 @@ async def attach(
 
 
 async def open_attachment(ctx: AppContext, conn: Connection, actor: Actor, attachment_id: UUID) -> OpenedAttachment:
-    """The attachment with what opens it; of a deleted message, for the officers, logged. Raises `missing`."""
+    """Returns the attachment and its key. If its message is deleted, only officers can, with an audit entry. Raises
+    `missing`.
+    """
     row = await (await conn.execute(_OPEN, (attachment_id,))).fetchone()
     if row is None:
         raise missing("attachment")
@@ -166,12 +170,12 @@ async def open_attachment(ctx: AppContext, conn: Connection, actor: Actor, attac
 
 
 async def kept_objects(conn: Connection, object_keys: Sequence[str]) -> frozenset[str]:
-    """Those of the objects to which a row of the tenant points, whoever may see it."""
+    """Returns the object keys that a row of the tenant refers to; it also counts rows that the actor may not see."""
     found = await conn.execute("select app.kept_attachment_objects(%s) as key", (list(object_keys),))
     return frozenset(row["key"] for row in await found.fetchall())
 
 
 async def drop_unsent(conn: Connection) -> list[str]:
-    """Forgets the tenant's uploads, and the keys to them, that went with no message within a day; returns objects."""
+    """Deletes the tenant's uploads, with their keys, that were not sent within a day. Returns the object keys."""
     found = await conn.execute("select app.drop_unsent_attachments() as key")
     return [row["key"] for row in await found.fetchall()]

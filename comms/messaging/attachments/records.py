@@ -1,4 +1,4 @@
-"""An attachment as its reader sees it."""
+"""The record of an attachment, as the API returns it."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,9 +9,9 @@ from models.contract.records import Record
 
 
 class Attachment(Record):
-    """A file beside a message: `media_type` is of what is inside, `size_bytes` as it is kept.
+    """A file of a message. `media_type` is found from the content; `size_bytes` is the size as stored.
 
-    `duration_seconds` is of sound alone.
+    `duration_seconds` is set only for audio.
     """
 
     id: UUID

@@ -1,4 +1,4 @@
-"""Attachments over HTTP: uploaded to a conversation, then sent with a message (`POST /api/messages`), then read."""
+"""Routes for attachments: upload to a conversation, then send with a message (`POST /api/messages`), then download."""
 
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from comms.web.route_class import UNCHANGED, PlatformRoute
 
 router = APIRouter(prefix="/api/messages/attachments", tags=["messages"], route_class=PlatformRoute)
 
-# The body is read as it streams (comms/web/multipart_forms.py), so its shape is written down here.
+# The body is parsed as a stream (comms/web/multipart_forms.py), so FastAPI cannot derive its schema.
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file"],
@@ -25,7 +25,7 @@ _FORM: Final[dict[str, Any]] = {
     "properties": {"file": {"type": "string", "format": "binary", "description": "The file, with its name."}},
 }
 _TAKES_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
-# Opened by itself in a browser, it may load nothing and do nothing.
+# If a browser opens the file directly, the file can load nothing and run nothing.
 _SHUT: Final = "sandbox; default-src 'none'; frame-ancestors 'none'"
 _CONTENT: Final[dict[str, Any]] = {media_type: {} for media_type in FILE_KINDS}
 
@@ -36,7 +36,7 @@ _CONTENT: Final[dict[str, Any]] = {media_type: {} for media_type in FILE_KINDS}
 async def upload_attachment(
     conversation_id: UUID, request: Request, ctx: ContextDep, actor: Annotated[Actor, actor_with("messages.write")]
 ) -> Response:
-    """Takes in one file for a message to this conversation; what is in no message within a day is forgotten."""
+    """Stores one file for a message in this conversation. It is deleted if it is not sent within a day."""
     return _created(await ingestion.store_upload(ctx, actor, conversation_id, request, _created))
 
 
@@ -55,7 +55,9 @@ async def download_attachment(
     authorised: Annotated[AuthorisedRequest, authorised_for("messages.read")],
     asked: RangeDep,
 ) -> Response:
-    """The file, whole or in ranges, for whoever sees its message; of a deleted one, for the officers, logged."""
+    """The file, whole or as a range, for all who see its message. If the message is deleted: only for officers, with an
+    audit entry.
+    """
     opened = await queries.open_attachment(authorised.ctx, authorised.conn, authorised.actor, attachment_id)
     attachment = opened.attachment
     headers = {"Content-Disposition": _disposition(attachment.name), "Content-Security-Policy": _SHUT}
@@ -75,6 +77,6 @@ def _created(attachment: Attachment) -> Response:
 
 
 def _disposition(name: str) -> str:
-    """To be saved under its name, never shown in place (RFC 6266, with RFC 8187 for other than ASCII)."""
+    """Makes the browser save the file under its name instead of showing it (RFC 6266; RFC 8187 for non-ASCII names)."""
     plain = name.encode("ascii", "replace").decode().replace("?", "_").replace("\\", "_").replace('"', "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,7 +1,7 @@
-"""Removes attachments that went with no message within a day, and objects that no row opens.
+"""Deletes attachments that were not sent within a day, and stored objects without a row.
 
-The rows go first, and with them the keys: what is in storage can be read by nobody then. Where the process dies before
-the objects are gone too, they are objects without a row, which the next round removes.
+The rows and their keys are deleted first; then nobody can decrypt the objects. If the process dies before it deletes
+the objects, the next round deletes them, because they have no row.
 """
 
 import asyncio
@@ -17,27 +17,27 @@ from comms.messaging.attachments import queries
 from comms.web.context import AppContext
 from models.contract.errors import WriteCareError
 
-# Longer than any upload may lie between its object and its row.
+# Longer than an upload can take between writing its object and its row.
 PATIENCE: Final = timedelta(hours=1)
 _BATCH: Final = 500
 _log = structlog.get_logger(__name__)
 
 
 async def sweep_attachments_forever(ctx: AppContext) -> None:
-    """Until cancelled: sweeps now and every hour; a failure is logged and the next round tries again."""
+    """Sweeps now and every hour until it is cancelled. A failure is logged; the next round tries again."""
     while True:
         try:
             if removed := await sweep_attachments(ctx, PATIENCE):
-                _log.info("removed attachments that are in no message", removed=removed)
+                _log.info("removed unsent attachments", removed=removed)
         except (WriteCareError, OSError) as error:
             _log.warning("sweep failed", error=type(error).__name__, problem=getattr(error, "slug", None))
         await asyncio.sleep(PATIENCE.total_seconds())
 
 
 async def sweep_attachments(ctx: AppContext, older_than: timedelta) -> int:
-    """Forgets what nobody sent within a day, and deletes objects older than that which no row opens; returns how many.
+    """Deletes unsent attachments, and objects older than `older_than` without a row. Returns how many objects.
 
-    Only below the tenants of this database, as `comms/calls/recordings/sweep.py` has it.
+    It looks only at the tenants of this database, for the reason in `comms/calls/recordings/sweep.py`.
     """
     before = datetime.now(UTC) - older_than
     async with ctx.database.acting_as(BOOTSTRAP) as conn:

@@ -1,7 +1,7 @@
-"""Who is in a conversation: brought in by staff who are in it, leaving by themselves or removed.
+"""Members of a conversation: staff who are members add people; members leave or are removed.
 
-Residents and people from outside take part in what staff made for them: there is always somebody of the staff, and
-none but staff in a care team's.
+Residents and external people take part only in conversations that staff made for them. So at least one member is always
+staff, and a care team's conversation has only staff.
 """
 
 from collections.abc import Collection
@@ -30,20 +30,21 @@ _MEMBERS: Final = PERMISSIONS["conversations.read"]
 
 
 class NewMember(Record):
-    """Somebody to bring in."""
+    """The user to add."""
 
     user_id: UUID
 
 
 async def make_conversation(conn: Connection, actor: Actor, new: NewConversation) -> tuple[Conversation, bool]:
-    """The conversation with its members, and whether it is new: two people have one direct conversation.
+    """Makes a conversation with its members. Returns it, and whether it is new: two people have only one direct
+    conversation.
 
     Raises `missing` (person, resident), `invalid` (`direct-needs-two`, `member-role`).
     """
     others = set(new.members) - {actor.user_id}
     if new.conversation_type == "direct":
         if len(others) != 1 or len(new.members) != 1:
-            raise invalid("direct-needs-two", "A direct conversation has exactly one member beside who makes it.")
+            raise invalid("direct-needs-two", "A direct conversation needs exactly one user in `members`.")
         await _refuse_unfit(conn, others, new.conversation_type)
         known = await find_direct(conn, actor.user_id, new.members[0])
         if known is not None:
@@ -60,16 +61,16 @@ async def make_conversation(conn: Connection, actor: Actor, new: NewConversation
 
 
 async def add_member(conn: Connection, actor: Actor, conversation_id: UUID, new: NewMember) -> ConversationMember:
-    """Brings somebody in, from now on or with the history, as the conversation's setting says.
+    """Adds a member, with or without the earlier history, as the conversation's settings say.
 
-    Their stay begins just before this moment, so that they see and hear that they joined. Raises `missing`
-    (conversation, person), `invalid` (`member-role`), a conflict (`direct-conversation`, `already-member`).
+    The membership begins just before this clock value, so the new member also receives the event of joining. Raises
+    `missing` (conversation, person), `invalid` (`member-role`), a conflict (`direct-conversation`, `already-member`).
     """
     tick = await advance_clock(conn, actor, conversation_id)
     conversation = await read_conversation(conn, conversation_id)
     _refuse_direct(conversation)
     if any(member.user_id == new.user_id for member in conversation.members):
-        raise conflict("already-member", "This person is in the conversation already.")
+        raise conflict("already-member", "This person is already a member of the conversation.")
     await _refuse_unfit(conn, {new.user_id}, conversation.conversation_type)
     after = BEGINNING if conversation.settings.history == "whole" else tick.before
     await _insert_members(conn, actor, conversation_id, {new.user_id}, after=after)
@@ -81,7 +82,7 @@ async def add_member(conn: Connection, actor: Actor, conversation_id: UUID, new:
 async def remove_member(
     conn: Connection, actor: Actor, conversation_id: UUID, user_id: UUID, expected: int | None
 ) -> None:
-    """They see nothing that comes later; staff of the conversation remove anybody, everybody themselves.
+    """Ends a membership: the user sees nothing that comes later. Staff may remove any member; all members may leave.
 
     Raises `missing` (conversation, member), `refused`, a conflict (`version-stale`, `direct-conversation`,
     `last-of-staff`).
@@ -99,13 +100,13 @@ async def remove_member(
     await record_act(
         conn, actor, "conversation.member.removed", ("conversation", conversation_id), {"user_id": str(user_id)}
     )
-    await _raise_version(conn, conversation_id)  # before the stay ends: whoever leaves may change nothing after it
+    await _raise_version(conn, conversation_id)  # first, because the policy forbids it after the membership has ended
     await conn.execute(
         "update conversation_members set until_id = %s, left_at = now() "
         "where conversation_id = %s and user_id = %s and until_id is null",
         (tick.id, conversation_id, user_id),
     )
-    await conn.execute(  # nor are they present there any longer, with whatever socket
+    await conn.execute(  # the member's presence ends, too, on all of their sockets
         "delete from presences where place_type = 'conversation' and place_id = %s and user_id = %s",
         (conversation_id, user_id),
     )
@@ -113,7 +114,7 @@ async def remove_member(
 
 
 async def require_member(conn: Connection, actor: Actor, conversation_id: UUID) -> None:
-    """Raises `missing` where the actor is not in the conversation; else they are, until the transaction ends."""
+    """Raises `missing` if the actor is not a member. Locks the membership until the transaction ends."""
     found = await conn.execute(
         "select 1 from conversation_members where conversation_id = %s and user_id = %s and until_id is null for share",
         (conversation_id, actor.user_id),
@@ -123,7 +124,7 @@ async def require_member(conn: Connection, actor: Actor, conversation_id: UUID) 
 
 
 async def read_member(conn: Connection, conversation_id: UUID, user_id: UUID) -> ConversationMember:
-    """Raises `missing` (conversation, member)."""
+    """Reads one member; raises `missing` (conversation, member)."""
     for member in (await read_conversation(conn, conversation_id)).members:
         if member.user_id == user_id:
             return member
@@ -146,7 +147,9 @@ async def _insert_members(
 async def _emit(
     conn: Connection, actor: Actor, what: EventType, tick: ClockTick, *, conversation_id: UUID, user_id: UUID
 ) -> None:
-    """`message_id`: what the house says of it in the conversation (comms/migrations/0016_live_messaging.sql)."""
+    """Emits a membership event. `message_id` is the system message about it
+    (comms/migrations/0016_live_messaging.sql).
+    """
     data = {
         "conversation_id": str(conversation_id), "moment": str(tick.id), "message_id": str(tick.id),
         "user_id": str(user_id),
@@ -168,18 +171,21 @@ async def _refuse_unfit(conn: Connection, people: Collection[UUID], conversation
     if not set(roles) <= (_STAFF if conversation_type == "care_team" else _MEMBERS):
         raise invalid(
             "member-role",
-            "A care team's conversation is for staff; the others for staff, residents and people from outside.",
+            "A care team's conversation is only for staff; others are for staff, residents and external people.",
         )
 
 
 async def _refuse_without_staff(conn: Connection, people: Collection[UUID]) -> None:
-    """An empty conversation harms nobody; one of residents and strangers among themselves was made by nobody."""
+    """Raises a conflict (`last-of-staff`) if residents or external people would be left without staff.
+
+    A conversation without any member is allowed.
+    """
     found = await conn.execute("select role from users where id = any(%s)", (list(people),))
     roles = {row["role"] for row in await found.fetchall()}
     if roles and not roles & _STAFF:
-        raise conflict("last-of-staff", "Nobody of the staff would be left with these members: add somebody first.")
+        raise conflict("last-of-staff", "These members would be left without staff: add a member of staff first.")
 
 
 def _refuse_direct(conversation: Conversation) -> None:
     if conversation.conversation_type == "direct":
-        raise conflict("direct-conversation", "A direct conversation is of its two people: make a group instead.")
+        raise conflict("direct-conversation", "A direct conversation keeps its members: make a group instead.")

@@ -1,7 +1,7 @@
-"""Conversations: between two people, of a group, of a care team, with a family. Their members alone see them.
+"""Conversations: direct, group, care team, family. Only their members can see them.
 
-A conversation has one clock: its moments, UUIDv7s taken under its row lock and always later than the one before.
-Messages' ids and members' comings and goings are moments, so that who saw what has one answer.
+A conversation has one clock. Its values are UUIDv7s; each is taken under the conversation's row lock and is later than
+the one before. Message ids and the begin and end of memberships are clock values, so it is always clear who saw what.
 """
 
 from datetime import datetime
@@ -28,20 +28,20 @@ Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")
 
 
 class ConversationSettings(Record):
-    """`history`: what those see who are added later."""
+    """`history`: what members who are added later see of earlier messages."""
 
     history: History = "from_joining"
 
 
 class CareContext(Record):
-    """The residents whom it is about, and references of incidents: codes, never words."""
+    """The residents that the conversation is about, and references to incidents (codes, no text)."""
 
     residents: tuple[UUID, ...] = Field(default=(), max_length=100)
     incidents: tuple[Reference, ...] = Field(default=(), max_length=100)
 
 
 class NewConversation(Record):
-    """`members` are those beside whoever makes it; a direct conversation has exactly one."""
+    """`members`: all members except the caller. A direct conversation has exactly one."""
 
     conversation_type: ConversationType
     title: Name | None = Field(default=None, min_length=1, max_length=255, repr=False)
@@ -51,7 +51,7 @@ class NewConversation(Record):
 
 
 class ConversationChange(Record):
-    """What is to be different; what is left out stays."""
+    """The fields to change; a field that is not set stays as it is."""
 
     title: Name | None = Field(default=None, min_length=1, max_length=255, repr=False)
     settings: ConversationSettings | None = None
@@ -59,7 +59,7 @@ class ConversationChange(Record):
 
 
 class ConversationMember(Record):
-    """Somebody who is in it, since when and by whom."""
+    """A member, with the time of joining and the user who added them."""
 
     user_id: UUID
     added_by: UUID
@@ -67,7 +67,7 @@ class ConversationMember(Record):
 
 
 class Conversation(Record):
-    """A conversation with those who are in it now; `version` rises with its title, settings, context and members."""
+    """A conversation with its present members. `version` increases when title, settings, context or members change."""
 
     id: UUID
     conversation_type: ConversationType
@@ -82,7 +82,7 @@ class Conversation(Record):
 
 
 class LastMessage(Record):
-    """What a list shows of a message."""
+    """The last message, as a list shows it."""
 
     id: UUID
     sender_id: UUID | None
@@ -93,7 +93,7 @@ class LastMessage(Record):
 
 
 class ListedConversation(Conversation):
-    """As its member finds it in their list: `activity` orders the list, `unread` counts others' messages."""
+    """A conversation in its member's list. `activity` orders the list; `unread` counts unread messages of others."""
 
     activity: UUID
     unread: int
@@ -112,11 +112,12 @@ _COLUMNS: Final = (
     "c.created_by, c.version, c.created_at, c.updated_at "
 )
 _SELECT: Final = f"select {_COLUMNS} from conversations c "  # noqa: S608 (constants)
-# One statement: of each conversation, what came after the last receipt, and the last message that its member sees.
+# One statement. For each conversation it counts messages after the last receipt and reads the last message that the
+# member sees.
 _LIST: Final = (
     f"select {_COLUMNS}, c.moment as activity, "  # noqa: S608 (constants)
     "(select count(*) from messages n where n.tenant_id = c.tenant_id and n.conversation_id = c.id "
-    "and n.id > greatest(own.after_id, seen.up_to) and n.sender_id <> own.user_id "  # the house's own do not count
+    "and n.id > greatest(own.after_id, seen.up_to) and n.sender_id <> own.user_id "  # system messages do not count
     "and n.deleted_at is null) as unread, "
     "(select to_jsonb(l) from (select w.id, w.sender_id, w.message_type, w.content, w.about, w.created_at "
     "from messages w "
@@ -132,7 +133,7 @@ _LIST: Final = (
 
 
 async def read_conversation(conn: Connection, conversation_id: UUID) -> Conversation:
-    """Raises `missing`, also for those who are not (any more) in it."""
+    """Raises `missing`, also if the actor is not a member (any more)."""
     found = await conn.execute(f"{_SELECT} where c.id = %s", (conversation_id,))
     row = await found.fetchone()
     if row is None:
@@ -141,13 +142,15 @@ async def read_conversation(conn: Connection, conversation_id: UUID) -> Conversa
 
 
 async def list_conversations(conn: Connection, actor: Actor, *, before: UUID, limit: int) -> list[ListedConversation]:
-    """The actor's conversations, the one in which something happened last first, from before that moment."""
+    """The actor's conversations before the clock value `before`, the one with the last activity first."""
     found = await conn.execute(_LIST, {"actor": actor.user_id, "before": before, "limit": limit})
     return [ListedConversation.model_validate(row) for row in await found.fetchall()]
 
 
 async def find_direct(conn: Connection, one_person: UUID, another: UUID) -> UUID | None:
-    """The two people's direct conversation; until the transaction ends nobody else makes one for them."""
+    """The direct conversation of two people, or None. An advisory lock keeps others from making one until the
+    transaction ends.
+    """
     pair = sorted((one_person, another))
     await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 11))", (f"{pair[0]}/{pair[1]}",))
     found = await conn.execute(
@@ -158,7 +161,7 @@ async def find_direct(conn: Connection, one_person: UUID, another: UUID) -> UUID
 
 
 async def insert_conversation(conn: Connection, actor: Actor, new: NewConversation) -> UUID:
-    """Makes the conversation with the actor as its only member, and returns its id; raises `missing` (resident)."""
+    """Inserts a conversation with the actor as its only member; returns its id. Raises `missing` (resident)."""
     conversation_id = uuid_utils.uuid7()
     direct = new.conversation_type == "direct"
     pair = sorted((actor.user_id, new.members[0])) if direct else [None, None]
@@ -178,7 +181,7 @@ async def insert_conversation(conn: Connection, actor: Actor, new: NewConversati
 async def change_conversation(
     conn: Connection, actor: Actor, conversation_id: UUID, change: ConversationChange, expected: int | None
 ) -> Conversation:
-    """Applies what the change names; raises `missing` (conversation, resident), a conflict (`version-stale`)."""
+    """Changes the fields that are set. Raises `missing` (conversation, resident), a conflict (`version-stale`)."""
     tick = await advance_clock(conn, actor, conversation_id)
     refuse_stale(tick.version, expected)
     incidents = list(change.care_context.incidents) if change.care_context is not None else None

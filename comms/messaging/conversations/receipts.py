@@ -1,4 +1,4 @@
-"""Receipts: up to which message a conversation was brought to somebody, and up to which they have read it."""
+"""Receipts: up to which message a conversation was delivered to a member, and up to which they have read it."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -12,13 +12,13 @@ ReceiptKind = Literal["delivered", "read"]
 
 
 class NewReceipt(Record):
-    """`up_to` is the last message that it is about; what came before it is meant too."""
+    """`up_to`: the last message of the receipt. The receipt also covers all messages before it."""
 
     up_to: UUID
 
 
 class Receipt(Record):
-    """When a member was first known to have been brought a message, and to have read it; read implies delivered."""
+    """When a message was first reported as delivered to a member and as read by them. Read implies delivered."""
 
     user_id: UUID
     delivered_at: datetime | None
@@ -40,7 +40,9 @@ _OF_MESSAGE: Final = (
 async def give_receipt(
     conn: Connection, actor: Actor, conversation_id: UUID, kind: ReceiptKind, receipt: NewReceipt
 ) -> None:
-    """Notes it for the actor; the same again, or one of an older message, changes nothing. Raises `missing`."""
+    """Stores a receipt of the actor. A repeated receipt, or one for an older message, changes nothing. Raises
+    `missing`.
+    """
     given = await conn.execute(
         "select exists (select from conversation_members where conversation_id = %(conversation)s "
         "and user_id = %(actor)s and until_id is null) and exists (select from messages "
@@ -63,15 +65,18 @@ async def give_receipt(
 
 
 async def list_receipts(conn: Connection, message_id: UUID) -> list[Receipt]:
-    """Of everybody who is in the conversation and could see the message, but its sender; empty for who has left."""
+    """The receipts of all present members who may see the message, except its sender. Empty if the actor is not a
+    member.
+    """
     found = await conn.execute(_OF_MESSAGE, (message_id,))
     return [Receipt.model_validate(row) for row in await found.fetchall()]
 
 
 async def note_delivered(conn: Connection, actor: Actor, *, after: int, until: int) -> None:
-    """What the actor heard at the positions in (`after`, `until`] has reached them: a receipt a conversation.
+    """Stores a `delivered` receipt in each conversation whose messages the actor received in the event positions
+    (`after`, `until`].
 
-    One of an older message than they have given already changes nothing.
+    A receipt for a message older than the actor's last receipt changes nothing.
     """
     await conn.execute(
         "insert into conversation_receipts (tenant_id, conversation_id, user_id, kind, up_to) "

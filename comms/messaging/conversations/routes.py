@@ -1,4 +1,4 @@
-"""Conversations, who is in them and what they have read, over HTTP. A conversation's version is its ETag."""
+"""Routes for conversations, their members and receipts. A conversation's version is its ETag."""
 
 from typing import Annotated
 from uuid import UUID
@@ -26,9 +26,9 @@ ReadAccess = Annotated[AuthorisedRequest, authorised_for("conversations.read")]
 WriteAccess = Annotated[AuthorisedRequest, authorised_for("conversations.write")]
 
 
-@router.post("", status_code=201, responses={200: {"description": "The two people's direct conversation, as it is"}})
+@router.post("", status_code=201, responses={200: {"description": "The existing direct conversation"}})
 async def make_conversation(new: NewConversation, authorised: WriteAccess, response: Response) -> Conversation:
-    """Makes a conversation; two people have one direct conversation, and whoever asks again gets that (200)."""
+    """Makes a conversation. If the two people already have a direct conversation, answers 200 with it."""
     conversation, made = await members.make_conversation(authorised.conn, authorised.actor, new)
     response.status_code = 201 if made else 200
     response.headers["Location"] = f"/api/conversations/{conversation.id}"
@@ -40,7 +40,7 @@ async def make_conversation(new: NewConversation, authorised: WriteAccess, respo
 async def list_conversations(
     authorised: ReadAccess, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ListedConversation]:
-    """One's own conversations, the last active first, with what is unread and the last message."""
+    """The caller's own conversations, last active first, with the number of unread messages and the last message."""
     found = await queries.list_conversations(
         authorised.conn, authorised.actor, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -50,7 +50,7 @@ async def list_conversations(
 
 @router.get("/{conversation_id}")
 async def read_conversation(conversation_id: UUID, authorised: ReadAccess, response: Response) -> Conversation:
-    """One conversation with those who are in it."""
+    """One conversation with its members."""
     conversation = await queries.read_conversation(authorised.conn, conversation_id)
     set_etag(response, conversation.version)
     return conversation
@@ -60,7 +60,7 @@ async def read_conversation(conversation_id: UUID, authorised: ReadAccess, respo
 async def change_conversation(
     conversation_id: UUID, change: ConversationChange, authorised: WriteAccess, expected: IfMatch, response: Response
 ) -> Conversation:
-    """Changes what the body names; a changed `history` is for those who are added from then on."""
+    """Changes the fields in the body. A changed `history` applies to members who are added later."""
     changed = await queries.change_conversation(authorised.conn, authorised.actor, conversation_id, change, expected)
     set_etag(response, changed.version)
     return changed
@@ -70,7 +70,7 @@ async def change_conversation(
 async def add_conversation_member(
     conversation_id: UUID, new: NewMember, authorised: WriteAccess, response: Response
 ) -> ConversationMember:
-    """Brings somebody in."""
+    """Adds a member."""
     member = await members.add_member(authorised.conn, authorised.actor, conversation_id, new)
     response.headers["Location"] = f"/api/conversations/{conversation_id}/members/{new.user_id}"
     return member
@@ -78,7 +78,7 @@ async def add_conversation_member(
 
 @router.get("/{conversation_id}/members/{user_id}")
 async def read_conversation_member(conversation_id: UUID, user_id: UUID, authorised: ReadAccess) -> ConversationMember:
-    """One who is in the conversation."""
+    """One member of the conversation."""
     return await members.read_member(authorised.conn, conversation_id, user_id)
 
 
@@ -86,17 +86,17 @@ async def read_conversation_member(conversation_id: UUID, user_id: UUID, authori
 async def remove_conversation_member(
     conversation_id: UUID, user_id: UUID, authorised: ReadAccess, expected: IfMatch
 ) -> None:
-    """They leave, and keep what they saw until now; one's own leaving is everybody's right, others' is for staff."""
+    """Ends a membership; the user keeps access to what they saw. Members may end their own; staff may end any."""
     await members.remove_member(authorised.conn, authorised.actor, conversation_id, user_id, expected)
 
 
 @router.post("/{conversation_id}/read", status_code=204)
 async def note_messages_read(conversation_id: UUID, receipt: NewReceipt, authorised: ReadAccess) -> None:
-    """Whoever asks has read the conversation up to this message."""
+    """The caller has read the conversation up to this message."""
     await receipts.give_receipt(authorised.conn, authorised.actor, conversation_id, "read", receipt)
 
 
 @router.post("/{conversation_id}/delivered", status_code=204)
 async def note_messages_delivered(conversation_id: UUID, receipt: NewReceipt, authorised: ReadAccess) -> None:
-    """The conversation has reached a device of whoever asks, up to this message."""
+    """A device of the caller has received the conversation up to this message."""
     await receipts.give_receipt(authorised.conn, authorised.actor, conversation_id, "delivered", receipt)

@@ -1,4 +1,4 @@
-"""Whether a message will be read for safeguarding: said to its sender when they send it, not left to be found out."""
+"""Tells the sender of a message at once whether the message will be assessed for safeguarding."""
 
 from typing import Literal
 from uuid import UUID
@@ -10,9 +10,10 @@ from models.contract.records import Record
 
 
 class AssessmentForecast(Record):
-    """Whether the models will read the message; it may change with the grounds and with the sender's consent.
+    """Whether the models will assess the message. It can change with the lawful basis and the sender's consent.
 
-    Where not, `lacking` says what for: the organisation's lawful `ground`, or the `consent` of `user_id`.
+    If they will not, `lacking` says why: `ground` for the organisation's lawful basis, `consent` for the consent of
+    `user_id`.
     """
 
     will_be_read: bool
@@ -22,13 +23,13 @@ class AssessmentForecast(Record):
 
 
 class SentMessage(Message):
-    """A message as its sender is answered, with whether it will be read."""
+    """The answer to the sender of a message: the message, and whether it will be assessed."""
 
     reading: AssessmentForecast
 
 
 async def with_forecast(conn: Connection, actor: Actor, message: Message) -> SentMessage:
-    """The actor's own message with what will become of it."""
+    """Adds the forecast to the actor's own message."""
     answer = await permits(conn, actor.user_id, "analyse")
     lacking: Literal["ground", "consent"] | None = None
     if not answer.permitted:

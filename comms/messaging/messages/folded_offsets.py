@@ -1,7 +1,7 @@
-"""Where a place in folded text (0028's `app.folded`) lies in the text as somebody wrote it.
+"""Maps offsets in folded text (SQL function `app.folded`, migration 0028) to offsets in the original text.
 
-Folding takes accents and what cannot be seen away and takes some letters apart, each character by itself, so that it
-is enough to know how many characters each gives.
+Folding removes accents and invisible characters and splits some letters. It treats each character separately, so it is
+enough to know the folded length of each character.
 """
 
 import re
@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
-# As `app.folded` has it (comms/migrations/0028_search_letters.sql); a test compares the two.
+# The same characters as in `app.folded` (comms/migrations/0028_search_letters.sql); a test compares the two.
 _LOST: Final = re.compile(
     "[\u00ad\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
     "\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u20d0-\u20ff\ufe00-\ufe0f"
@@ -22,14 +22,14 @@ _LOST: Final = re.compile(
 
 @lru_cache(maxsize=4096)
 def folded_length(character: str) -> int:
-    """How many characters the folded text has for this one."""
+    """The number of characters that this character becomes in the folded text."""
     if character.isascii():
         return 1
     return len(_LOST.sub("", unicodedata.normalize("NFKD", character)))
 
 
 class FoldedOffsets:
-    """The places of one text."""
+    """The offsets of one text."""
 
     def __init__(self, written: str) -> None:
         self._starts: Sequence[int] = (
@@ -41,10 +41,12 @@ class FoldedOffsets:
         return self._starts[-1]
 
     def start(self, at: int) -> int:
-        """The character of the text that the folded one at `at` comes from."""
+        """The index of the original character from which the folded character at `at` comes."""
         return bisect_right(self._starts, at) - 1
 
     def end(self, at: int) -> int:
-        """Where a range ends that ends before the folded character at `at`: accents of its last letter belong to it."""
+        """The end of a range in the original, for a range that ends before the folded character at `at`. It includes
+        the accents of its last letter.
+        """
         place = self.start(at)
         return place if self._starts[place] == at else place + 1

@@ -1,4 +1,6 @@
-"""What a message was before: for whoever sees the message, and once it is deleted for the officers alone, logged."""
+"""The versions of a message. All who see the message may read them; after its deletion only the officers, with an audit
+entry.
+"""
 
 from typing import Final
 from uuid import UUID
@@ -18,7 +20,7 @@ _VERSIONS: Final = (
 
 
 async def list_versions(conn: Connection, actor: Actor, message_id: UUID) -> list[MessageVersion]:
-    """Every version that the actor may see, the oldest first; raises `missing`."""
+    """All versions that the actor may see, oldest first. Raises `missing`."""
     message = await read_message(conn, message_id)
     found = await conn.execute(_VERSIONS, {"id": message_id})
     versions = [MessageVersion.model_validate(row) for row in await found.fetchall()]

@@ -1,7 +1,7 @@
-"""Messages: sent, read a page at a time, edited and deleted without losing what was there.
+"""Sends, lists, edits and deletes messages; earlier versions are kept.
 
-Each change takes the conversation's next moment under its row lock and tells of it under the conversation's next
-event version, so that a conversation's events have one order.
+Each change takes the next clock value under the conversation's row lock, and its event has the next event version. So
+the events of a conversation have one order.
 """
 
 from typing import Any, Final, Literal
@@ -32,7 +32,7 @@ _SELECT: Final = f"select {COLUMNS} from messages m "  # noqa: S608 (constants)
 
 
 async def read_message(conn: Connection, message_id: UUID) -> Message:
-    """Raises `missing`, also for whoever was not in the conversation at its time."""
+    """Raises `missing`, also if the actor was not a member when it was sent."""
     row = await (await conn.execute(f"{_SELECT} where m.id = %s", (message_id,))).fetchone()
     if row is None:
         raise missing("message")
@@ -42,9 +42,9 @@ async def read_message(conn: Connection, message_id: UUID) -> Message:
 async def list_messages(
     conn: Connection, actor: Actor, conversation_id: UUID, *, before: UUID, limit: int
 ) -> list[Message]:
-    """What the actor may see of the conversation, newest first, from before the id.
+    """The messages that the actor may see in the conversation, newest first, before the id `before`.
 
-    Raises `missing` for whoever never was in the conversation.
+    Raises `missing` if the actor was never a member.
     """
     stays = await conn.execute(
         "select exists (select from conversation_members where conversation_id = %s and user_id = %s) as any",
@@ -60,8 +60,9 @@ async def list_messages(
 
 
 async def send_message(conn: Connection, actor: Actor, new: NewMessage | NewFileMessage) -> Message:
-    """Sends it; raises `missing` (conversation, message replied to, attachment), `invalid` (`mention-not-member`,
-    `voice-not-sound`)."""
+    """Sends a message. Raises `missing` (conversation, message replied to, attachment), `invalid`
+    (`mention-not-member`, `voice-not-sound`).
+    """
     tick = await advance_clock(conn, actor, new.conversation_id)
     if new.reply_to is not None:
         await _refuse_unseen(conn, new.conversation_id, new.reply_to)
@@ -95,10 +96,10 @@ async def send_message(conn: Connection, actor: Actor, new: NewMessage | NewFile
 async def edit_message(
     conn: Connection, actor: Actor, message_id: UUID, change: MessageChange, expected: int | None
 ) -> Message | None:
-    """The message with its new words; what they were before is kept.
+    """Replaces the text of a message and keeps the old text as a version.
 
-    None where `expected` is not the version that stands: then these words are kept beside it as a competing version,
-    so that neither editor's are lost. Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`).
+    Returns None if `expected` is not the current version: then the new text is stored as a competing version, so no
+    edit is lost. Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`).
     """
     message, tick = await _lock_own_message(conn, actor, message_id)
     if expected is not None and expected != message.version:
@@ -119,7 +120,7 @@ async def edit_message(
 
 
 async def delete_message(conn: Connection, actor: Actor, message_id: UUID, expected: int | None) -> None:
-    """The words vanish from everybody's view; they are kept for the officers.
+    """Deletes a message: nobody sees its text any more, but the officers can read it.
 
     Raises `missing`, `refused` (`message-anothers`), a conflict (`message-deleted`, `version-stale`).
     """
@@ -133,16 +134,17 @@ async def delete_message(conn: Connection, actor: Actor, message_id: UUID, expec
 
 
 async def _lock_own_message(conn: Connection, actor: Actor, message_id: UUID) -> tuple[Message, ClockTick]:
-    """The actor's own message, its conversation's row taken, and the moment at which it is changed."""
+    """Returns the actor's own message and the clock value of the change; locks the conversation's row."""
     message = await read_message(conn, message_id)
     if message.sender_id != actor.user_id:
-        raise refused("message-anothers", "Only who sent a message changes it.")
+        raise refused("message-anothers", "Only the sender may change or delete a message.")
     tick = await advance_clock(conn, actor, message.conversation_id)
-    if message_id <= tick.after_id:  # of an earlier stay: seen as it was when that ended, and left so
+    if message_id <= tick.after_id:  # sent in an earlier membership: the actor may read but not change it
         raise missing("message")
-    message = await read_message(conn, message_id)  # again: it may have changed while its conversation was waited for
+    # read again: it may have changed while this transaction waited for the lock
+    message = await read_message(conn, message_id)
     if message.deleted_at is not None:
-        raise conflict("message-deleted", "The message was deleted: it cannot be changed any more.")
+        raise conflict("message-deleted", "The message is deleted and cannot be changed.")
     return message, tick
 
 
@@ -157,7 +159,7 @@ async def _refuse_unseen(conn: Connection, conversation_id: UUID, message_id: UU
 async def _attached(conn: Connection, actor: Actor, new: NewFileMessage, tick: ClockTick) -> tuple[Attachment, ...]:
     attachments = await attach(conn, actor, new.conversation_id, tick.id, new.attachments)
     if new.message_type == "voice" and [file.media_type.startswith("audio/") for file in attachments] != [True]:
-        raise invalid("voice-not-sound", "A voice message is one sound: send other files as `file`.")
+        raise invalid("voice-not-sound", "A voice message must be exactly one audio file: send other files as `file`.")
     return attachments
 
 

@@ -1,6 +1,6 @@
-"""Reactions: a sign under a message, each person's own.
+"""Reactions to messages, each made by one user.
 
-They take the conversation's next moment, so that whoever is told of one was in the conversation then.
+Each change takes the conversation's next clock value, so only users who were members at that time receive its event.
 """
 
 from typing import Literal
@@ -19,19 +19,21 @@ from models.contract.records import Record
 
 
 class NewReaction(Record):
-    """A sign or a short word."""
+    """An emoji or a short word."""
 
     reaction: Name = Field(min_length=1, max_length=50, repr=False)
 
 
 async def add_reaction(conn: Connection, actor: Actor, message_id: UUID, new: NewReaction) -> Message:
-    """The message with the actor's reaction; given twice it is there once. Raises `missing`, a conflict
-    (`message-deleted`)."""
+    """Adds the actor's reaction and returns the message. A repeated reaction changes nothing. Raises `missing`, a
+    conflict (`message-deleted`).
+    """
     message = await read_message(conn, message_id)
     tick = await advance_clock(conn, actor, message.conversation_id)
-    message = await read_message(conn, message_id)  # again: it may have changed while its conversation was waited for
+    # read again: it may have changed while this transaction waited for the lock
+    message = await read_message(conn, message_id)
     if message.deleted_at is not None:
-        raise conflict("message-deleted", "The message was deleted: nobody can react to it any more.")
+        raise conflict("message-deleted", "The message is deleted: you cannot react to it.")
     added = await conn.execute(
         "insert into message_reactions (tenant_id, message_id, user_id, reaction, conversation_id) "
         "values (%s, %s, %s, %s, %s) on conflict do nothing returning 1",
@@ -43,7 +45,9 @@ async def add_reaction(conn: Connection, actor: Actor, message_id: UUID, new: Ne
 
 
 async def take_reaction_back(conn: Connection, actor: Actor, message_id: UUID, reaction: str) -> None:
-    """Takes the actor's own away; one that is not there is no error. Raises `missing` (message, conversation)."""
+    """Removes the actor's own reaction. If it does not exist, nothing happens. Raises `missing` (message,
+    conversation).
+    """
     message = await read_message(conn, message_id)
     tick = await advance_clock(conn, actor, message.conversation_id)
     taken = await conn.execute(
@@ -61,7 +65,7 @@ async def _emit(
     message: Message,
     tick: ClockTick,
 ) -> None:
-    """Which sign it is, the event does not say: it may be a word."""
+    """Emits an event without the reaction itself, because that may be a word."""
     data = {
         "conversation_id": str(message.conversation_id), "message_id": str(message.id), "moment": str(tick.id),
         "user_id": str(actor.user_id),

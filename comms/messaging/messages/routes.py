@@ -1,4 +1,6 @@
-"""Messages over HTTP. A message's version goes into `If-Match`, so that nobody writes over what they have not seen."""
+"""Routes for messages. A message's version goes into `If-Match`, so that no client overwrites a version that it has not
+seen.
+"""
 
 from typing import Annotated
 from uuid import UUID
@@ -26,9 +28,10 @@ WriteAccess = Annotated[AuthorisedRequest, authorised_for("messages.write")]
 
 @router.post("", status_code=201)
 async def send_message(new: AnyNewMessage, authorised: WriteAccess, response: Response) -> SentMessage:
-    """Sends words, or files that one has uploaded, to a conversation that one is in.
+    """Sends text, or the caller's own uploads, to a conversation of the caller.
 
-    `reading` says whether it will be read for safeguarding and, where not, whose ground or consent is lacking.
+    `reading` says whether the message will be assessed for safeguarding. If not, it says whether the lawful basis or
+    the sender's consent is lacking.
     """
     message = await queries.send_message(authorised.conn, authorised.actor, new)
     response.headers["Location"] = f"/api/messages/{message.id}"
@@ -40,10 +43,10 @@ async def send_message(new: AnyNewMessage, authorised: WriteAccess, response: Re
 async def search_messages(
     wanted: SearchDep, question: QueryVectorDep, authorised: ReadAccess, cursor: Cursor = None, limit: Limit = 50
 ) -> FoundPage:
-    """Messages, words inside their attachments and what was said in calls, of what one may see.
+    """Searches messages, the text of attachments, and transcripts of calls, as far as the caller may see them.
 
-    By words: newest first. By meaning or both: best first, the first 200 of either; words alone where the models do
-    not answer at once (`semantic` says whether they did).
+    `words`: newest first. `meaning` or `both`: best first, at most the first 200 of each ranking. If the models do not
+    answer in time, only words are searched; `semantic` says whether meaning was searched.
     """
     return await search.search(authorised.conn, wanted, question, cursor=cursor, limit=limit)
 
@@ -52,7 +55,7 @@ async def search_messages(
 async def list_messages(
     conversation_id: UUID, authorised: ReadAccess, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Message]:
-    """A conversation's messages, newest first; who has left still reads those of their time."""
+    """A conversation's messages, newest first. Former members can still read the messages of their membership."""
     found = await queries.list_messages(
         authorised.conn, authorised.actor, conversation_id, before=cursor or MAX_UUID, limit=limit + 1
     )
@@ -61,7 +64,7 @@ async def list_messages(
 
 @router.get("/{message_id}")
 async def read_message(message_id: UUID, authorised: ReadAccess) -> Message:
-    """One message, with its reactions: they come and go without a new version, so that it has no ETag here."""
+    """One message with its reactions. Reactions do not change its version, so this answer has no ETag."""
     return await queries.read_message(authorised.conn, message_id)
 
 
@@ -69,11 +72,14 @@ async def read_message(message_id: UUID, authorised: ReadAccess) -> Message:
 async def edit_message(
     message_id: UUID, change: MessageChange, authorised: WriteAccess, expected: IfMatch, response: Response
 ) -> SentMessage | Response:
-    """Puts other words in the place of one's own; from a version that is not the last, they stand beside it (412)."""
+    """Replaces the text of one's own message. If the version is not the current one, stores the text as a competing
+    version and answers 412.
+    """
     edited = await queries.edit_message(authorised.conn, authorised.actor, message_id, change, expected)
-    if edited is None:  # answered, not raised: what was written is kept by this transaction
+    if edited is None:  # returned, not raised: the transaction must commit the competing version
         kept = (
-            "It has changed since you read it. Your words are kept as a competing version: see /versions, then repeat."
+            "The message has changed since you read it. Your text is kept as a competing version: "
+            "read /versions, then try again."
         )
         return problem(412, "version-stale", kept, headers={"Location": f"/api/messages/{message_id}/versions"})
     set_etag(response, edited.version)
@@ -82,26 +88,28 @@ async def edit_message(
 
 @router.delete("/{message_id}", status_code=204, responses=problem_responses(412))
 async def delete_message(message_id: UUID, authorised: WriteAccess, expected: IfMatch) -> None:
-    """Takes one's own words and files from view; what was there is kept for the officers."""
+    """Deletes one's own message: its text and files are no longer shown. Only the officers can still read them."""
     await queries.delete_message(authorised.conn, authorised.actor, message_id, expected)
 
 
 @router.get("/{message_id}/versions")
 async def list_message_versions(message_id: UUID, authorised: ReadAccess) -> Page[MessageVersion]:
-    """What the message says and said, oldest first: all on one page. Of a deleted one, for the officers, logged."""
+    """All versions of the message on one page, oldest first. If it is deleted: only for the officers, with an audit
+    entry.
+    """
     return Page(items=tuple(await history.list_versions(authorised.conn, authorised.actor, message_id)), next=None)
 
 
 @router.get("/{message_id}/receipts")
 async def list_message_receipts(message_id: UUID, authorised: ReadAccess) -> Page[Receipt]:
-    """Whom the message has reached and who has read it: all on one page."""
+    """The receipts of the message on one page: to whom it was delivered and who has read it."""
     await queries.read_message(authorised.conn, message_id)
     return Page(items=tuple(await list_receipts(authorised.conn, message_id)), next=None)
 
 
 @router.post("/{message_id}/reactions", status_code=201)
 async def add_reaction(message_id: UUID, new: NewReaction, authorised: WriteAccess, response: Response) -> Message:
-    """Reacts to a message; the answer is the message with all reactions."""
+    """Adds a reaction. Answers the message with all its reactions."""
     message = await reactions.add_reaction(authorised.conn, authorised.actor, message_id, new)
     response.headers["Location"] = f"/api/messages/{message_id}"
     return message
@@ -111,5 +119,5 @@ async def add_reaction(message_id: UUID, new: NewReaction, authorised: WriteAcce
 async def take_reaction_back(
     message_id: UUID, reaction: Annotated[Name, Query(min_length=1, max_length=50)], authorised: WriteAccess
 ) -> None:
-    """Takes one's own reaction back."""
+    """Removes one's own reaction."""
     await reactions.take_reaction_back(authorised.conn, authorised.actor, message_id, reaction)

@@ -1,9 +1,9 @@
-"""Search over what may be seen: messages, and what was said in recorded calls, by words and by meaning.
+"""Searches messages, attachments and transcripts of calls, by words and by meaning, as far as the actor may see them.
 
-By words: full text in English, newest first, with or without accents. By meaning: the vector of what is asked and those
-of what was written and said, nearest first, as far as they are near. By both: two rankings, the words' (any word will
-do, rare ones count for more) and the meaning's, made one. What is found is marked as ranges of characters where it
-holds words that were looked for, and only there.
+By words: English full-text search, newest first, with or without accents. By meaning: vectors nearest to the vector of
+the query, up to a distance. By both: a ranking by words (any word matches; rare words count more) and a ranking by
+meaning, fused into one. `highlights` gives the character ranges of words that match; results without such words have
+none.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -33,15 +33,15 @@ from models.search.rank_fusion import RANK_CONSTANT, reciprocal_rank_fusion
 
 Key = TypeVar("Key", bound=Hashable)
 
-DEPTH: Final = 200  # of each ranking: as far as one can turn the pages
-# Cosine similarity below which meaning finds nothing: words that have nothing to do with each other are that near
-# (docs/decisions/0039 has the figures).
+DEPTH: Final = 200  # length of each ranking, and so the last result that pages reach
+# Minimum cosine similarity of a result by meaning: unrelated texts are about that similar (docs/decisions/0039 has the
+# figures).
 FLOOR: Final = 0.3
-# Around each find in PostgreSQL's answer: characters of the private use area, which are no letters, so that
-# app.search_letters leaves none of them.
+# PostgreSQL puts these around each match. They are private-use characters and no letters, so app.search_letters leaves
+# none of them in the text.
 _MARKS: Final = "\ue000\ue001"
 _UNMARKED: Final = str.maketrans("", "", _MARKS)
-_EXCERPT: Final = 400  # characters of a file's words where the place of what was found is not known
+_EXCERPT: Final = 400  # characters of a file's text to show if the offset of the match is not known
 
 
 _RECORDS: Final[dict[ResultKind, type[AnyFound]]] = {
@@ -52,9 +52,9 @@ _RECORDS: Final[dict[ResultKind, type[AnyFound]]] = {
 async def search(
     conn: Connection, wanted: Search, question: SearchVector | None, *, cursor: UUID | None, limit: int
 ) -> FoundPage:
-    """A page of what the actor may see and looks for, after the item with the id `cursor`.
+    """One page of results after the result with the id `cursor`.
 
-    `question` is where the meaning of the words lies, as far as it is known: without it, words alone are searched.
+    `question` is the vector of the query. If it is None, only words are searched.
     """
     await conn.execute(ONE_PLAN)
     if wanted.mode == "words":
@@ -76,8 +76,8 @@ async def _hint(conn: Connection, words: str) -> Hint | None:
     if not row["lacks_letters"] and not row["lacks_words"]:
         return None
     if row["lacks_letters"]:
-        return Hint(code="no-letters", detail="There are no letters and no digits in it: only those can be found.")
-    return Hint(code="only-common-words", detail="These words are in nearly everything: add one that is not.")
+        return Hint(code="no-letters", detail="The search has no letters or digits: enter at least one.")
+    return Hint(code="only-common-words", detail="These words are too common: add a less common word.")
 
 
 # --- what is found, read under row-level security ---------------------------------------------------------------------
@@ -105,7 +105,7 @@ _JOINS: Final[dict[ResultKind, str]] = {
 
 
 def _placed(kind: ResultKind, statement: str) -> bytes:
-    """The statement; of a file, of which a piece is shown, with the place where that begins."""
+    """The statement as bytes. For attachments it also returns `begin`, the offset of the excerpt in the text."""
     if kind != "attachment":
         return statement.encode()
     begin = "strpos(app.search_letters(found.content), translate(found.marked, %(marks)s, ''))"
@@ -113,7 +113,7 @@ def _placed(kind: ResultKind, statement: str) -> bytes:
 
 
 _FILTERS: Final = "%(conversation_id)s, %(sender_id)s, %(from_time)s, %(to_time)s, %(has_attachment)s"
-# The functions find (comms/migrations/0011_messaging.sql says why they must), row-level security decides once more.
+# The functions find the rows (comms/migrations/0011_messaging.sql explains why); row-level security checks them again.
 _NEWEST: Final[dict[ResultKind, bytes]] = {
     kind: _placed(
         kind, f"{_SELECTS[kind]} from app.search_query(%(words)s) q(query), "
@@ -127,7 +127,7 @@ _CHOSEN: Final[dict[ResultKind, bytes]] = {
     )
     for kind in RESULT_KINDS
 }  # fmt: skip
-# Planned anew for every search, statements over many months and policies take longer to plan than to answer.
+# One generic plan: to plan statements over many partitions and policies for each search takes longer than to run them.
 ONE_PLAN: Final = b"select set_config('plan_cache_mode', 'force_generic_plan', true)"
 _BY_WORDS: Final = (
     f"select kind, id, score from app.rank_words(%(words)s, %(kinds)s, {_FILTERS}, %(depth)s)".encode()  # noqa: S608
@@ -139,7 +139,7 @@ _BY_MEANING: Final = (
 
 
 async def _newest(conn: Connection, wanted: Search, before: UUID, limit: int) -> list[AnyFound]:
-    """What holds the words, newest first, from before the id."""
+    """Results that contain the words, newest first, before the id `before`."""
     asked = _values(wanted) | {"before": before, "limit": limit}
     answers = [await conn.execute(_NEWEST[kind], asked) for kind in wanted.kinds]
     found = [
@@ -154,7 +154,7 @@ async def _newest(conn: Connection, wanted: Search, before: UUID, limit: int) ->
 async def _ranked(
     conn: Connection, wanted: Search, question: SearchVector | None, cursor: UUID | None, limit: int
 ) -> list[AnyFound]:
-    """The best of both rankings, or of the one that is asked for and can be had, after the id `cursor`."""
+    """The best results of both rankings, or of the only one that is asked for or available, after the id `cursor`."""
     rankings = await rank(conn, wanted, question)
     order = fuse_rankings(rankings)
     if cursor is not None:
@@ -176,7 +176,7 @@ async def _ranked(
 async def rank(
     conn: Connection, wanted: Search, question: SearchVector | None, floor: float = FLOOR
 ) -> dict[FoundBy, dict[tuple[ResultKind, UUID], float]]:
-    """What is nearest in words and in meaning with its scores, each best first, as far as asked for and to be had."""
+    """The rankings by words and by meaning, as far as asked for and available: the score of each result, best first."""
     asked = _values(wanted) | {"depth": DEPTH}
     answers: dict[FoundBy, Any] = {}
     if wanted.mode == "both" or question is None:
@@ -195,7 +195,7 @@ async def rank(
 
 
 def fuse_rankings(rankings: Mapping[FoundBy, Iterable[Key]], constant: float = RANK_CONSTANT) -> list[Key]:
-    """What is in any of the rankings, best first."""
+    """All keys of the rankings in one order, best first."""
     return [key for key, _ in reciprocal_rank_fusion(list(map(list, rankings.values())), constant=constant)]
 
 
@@ -208,9 +208,9 @@ def _values(wanted: Search) -> dict[str, Any]:
 
 
 def _found(kind: ResultKind, row: dict[str, Any], found_by: Sequence[FoundBy], scores: Scores) -> AnyFound:
-    """The record, with the marks of the folded text laid over what was written."""
+    """Makes the record of a result; maps the marks in the folded text to offsets in the original text."""
     marked, written = row.pop("marked"), row["content"]
-    begin = row.pop("begin", 1) - 1  # of what is marked, in all that was written
+    begin = row.pop("begin", 1) - 1  # offset of the marked excerpt in the whole text
     places, end = FoldedOffsets(written), begin + len(marked.translate(_UNMARKED))
     known = begin >= 0 and end <= places.folded_length
     shown = range(places.start(begin), places.end(end)) if known else range(_EXCERPT)
@@ -224,7 +224,7 @@ def _found(kind: ResultKind, row: dict[str, Any], found_by: Sequence[FoundBy], s
 
 
 def _highlight_ranges(marked: str) -> Iterator[tuple[int, int]]:
-    """Where the marks lie, counted without the marks themselves."""
+    """The ranges between the marks, in offsets that do not count the marks."""
     pieces = marked.split(_MARKS[0])
     at = len(pieces[0])
     for piece in pieces[1:]:

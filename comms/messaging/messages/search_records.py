@@ -1,4 +1,4 @@
-"""What a search asks for and what it gives, as those who search see it."""
+"""Records of a search: the query and the results."""
 
 from datetime import datetime
 from typing import Annotated, Final, Literal, get_args
@@ -17,9 +17,10 @@ FoundBy = Literal["words", "meaning"]
 
 
 class Search(Record):
-    """What is looked for ("quoted", or, -not are understood) and what comes into question.
+    """The query ("quoted", or, -not are understood) and its filters.
 
-    What was said in calls lies in no conversation; its sender is whoever is known to have spoken, its time the call's.
+    Utterances in calls belong to no conversation. Their sender is the identified speaker; their time is the time of the
+    call.
     """
 
     words: str = Field(repr=False)
@@ -33,18 +34,18 @@ class Search(Record):
 
 
 class Highlight(Record):
-    """Characters of `content` (Unicode code points) that were looked for: from `start` to before `end`."""
+    """A matched range of `content` in Unicode code points: from `start` up to, but not including, `end`."""
 
     start: int
     end: int
 
 
 class Scores(Record):
-    """How well it fits, by each way that ranked it; null where it was not ranked so.
+    """The score of the result in each ranking; null if that ranking does not contain it.
 
-    `words`: how often the words stand there, and how rare they are (BM25, from 0); only compared within one answer.
-    `meaning`: the cosine similarity of what is asked and what is found, at most 1. By words alone nothing is ranked:
-    what holds all of them comes newest first.
+    `words`: BM25, from 0: how often the words occur and how rare they are; comparable only within one answer.
+    `meaning`: cosine similarity of query and result, at most 1. In the mode `words` nothing is ranked: results contain
+    all words and come newest first.
     """
 
     words: float | None = None
@@ -52,15 +53,16 @@ class Scores(Record):
 
 
 class Hint(Record):
-    """Why nothing can be found by these words: `no-letters` (neither letters nor digits), `only-common-words` (such as
-    "the" and "and", which are in nearly everything)."""
+    """Why these words cannot match anything: `no-letters` (no letters and no digits), `only-common-words` (such as
+    "the" and "and").
+    """
 
     code: Literal["no-letters", "only-common-words"]
     detail: str
 
 
 class FoundMessage(Message):
-    """A message with the places of what was looked for, and how it was found."""
+    """A message that was found, the ranges that match, and how it was found."""
 
     kind: Literal["message"] = "message"
     found_by: tuple[FoundBy, ...]
@@ -69,7 +71,7 @@ class FoundMessage(Message):
 
 
 class FoundAttachment(Record):
-    """A file beside a message that one may see: `content` is what stands around the words inside that were found."""
+    """A found attachment of a message that the actor may see; `content` is an excerpt around the matched words."""
 
     kind: Literal["attachment"] = "attachment"
     id: UUID
@@ -85,7 +87,7 @@ class FoundAttachment(Record):
 
 
 class FoundUtterance(Record):
-    """What somebody said in a recorded call: `content`, from `start_seconds` of the recording."""
+    """A found utterance in a recorded call; `start_seconds` is its offset in the recording."""
 
     kind: Literal["utterance"] = "utterance"
     id: UUID
@@ -107,9 +109,10 @@ Found = Annotated[AnyFound, Field(discriminator="kind")]
 
 
 class FoundPage(Record):
-    """`semantic`: whether meaning was searched; not by words alone, nor while the models do not answer in time.
+    """One page of results. `semantic`: whether meaning was searched; false in the mode `words`, or if the models did
+    not answer in time.
 
-    `hint`: why these words can find nothing; null where they can.
+    `hint`: why these words cannot match anything; else null.
     """
 
     items: tuple[Found, ...] = Field(repr=False)

@@ -1,4 +1,4 @@
-"""What a search asks for, read from its request; its meaning is asked of the models before a connection is taken."""
+"""Reads a search from a request. The models compute its vector before a database connection is taken."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -17,8 +17,7 @@ _WORDS: Final = (
     "whole or by its parts."
 )
 _MODES: Final = (
-    "`meaning` and `both` also find what says it in other words, as far as it is near enough; what is far from all of "
-    "it is not found."
+    "`meaning` and `both` also find texts that say it in other words. Texts that are not similar enough are not found."
 )
 
 
@@ -26,12 +25,12 @@ async def _search_query(
     q: Annotated[str, Query(min_length=1, max_length=500, description=_WORDS)],
     *,
     mode: Annotated[Mode, Query(description=_MODES)] = "words",
-    kind: Annotated[frozenset[ResultKind] | None, Query(description="Once a kind; all where none is named.")] = None,
+    kind: Annotated[frozenset[ResultKind] | None, Query(description="One or more kinds; all if none is given.")] = None,
     conversation_id: UUID | None = None,
-    sender_id: Annotated[UUID | None, Query(description="Who sent it, or is known to have said it.")] = None,
+    sender_id: Annotated[UUID | None, Query(description="Sender of the message, or known speaker.")] = None,
     from_time: Annotated[Time | None, Query(alias="from")] = None,
     to_time: Annotated[Time | None, Query(alias="to")] = None,
-    has_attachment: Annotated[bool | None, Query(description="Messages that came with a file, or without.")] = None,
+    has_attachment: Annotated[bool | None, Query(description="With files (true) or without (false).")] = None,
 ) -> Search:
     return Search(
         words=q, mode=mode, kinds=tuple(one for one in RESULT_KINDS if kind is None or one in kind),
@@ -44,12 +43,12 @@ SearchDep = Annotated[Search, Depends(_search_query)]
 
 
 async def _query_vector(wanted: SearchDep, request: Request, actor: AuthenticatedActor) -> SearchVector | None:
-    refuse_unless(actor, "messages.read")  # before the models are asked
+    refuse_unless(actor, "messages.read")  # before the request to the models
     if wanted.mode == "words":
         return None
     question = SearchQuestion(text=wanted.words)
     return await model_client_of(request).embed_question(question, request.headers["authorization"])
 
 
-# None: not asked for, or the models do not answer at once.
+# None: no search by meaning, or the models did not answer in time.
 QueryVectorDep = Annotated[SearchVector | None, Depends(_query_vector)]

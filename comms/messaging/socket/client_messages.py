@@ -1,11 +1,11 @@
-"""What a client says on the messaging socket: which conversations it has open, that somebody types, what has arrived.
+"""Handles client messages on the messaging socket: open conversations, typing, delivery receipts.
 
-    {"type": "enter", "conversation_id": …}    it is told who else is there, who types, who receives and reads
-    {"type": "leave", "conversation_id": …}
-    {"type": "typing", "conversation_id": …}   said anew every few seconds, while somebody does
-    {"type": "delivered", "position": …}       all messages up to this event have reached the device
+    {"type": "enter", "conversation_id": …}    opens it: the server sends who is present, types, receives and reads
+    {"type": "leave", "conversation_id": …}    closes it
+    {"type": "typing", "conversation_id": …}   the client repeats it every few seconds while the user types
+    {"type": "delivered", "position": …}       the device has received all messages up to this event
 
-What cannot be done is answered with `{"type": "problem", "problem": <slug>, "about": <what was said>}`.
+If the server cannot do it, it answers `{"type": "problem", "problem": <slug>, "about": <the message's type>}`.
 """
 
 import json
@@ -24,18 +24,18 @@ from comms.messaging.conversations.receipts import note_delivered
 from models.contract.errors import WriteCareError, conflict, invalid
 from models.contract.records import Record
 
-MAX_OPEN_CONVERSATIONS: Final = 10  # conversations that one socket has open
+MAX_OPEN_CONVERSATIONS: Final = 10  # per socket
 
 
 class _ConversationCommand(Record):
-    """Somebody opens or closes a conversation, or types in it."""
+    """Opens or closes a conversation, or says that the user types in it."""
 
     type: Literal["enter", "leave", "typing"]
     conversation_id: UUID
 
 
 class _DeliveredCommand(Record):
-    """Everything up to this position has arrived."""
+    """The device has received all events up to this position."""
 
     type: Literal["delivered"]
     position: int = Field(ge=0, le=2**63 - 1)
@@ -47,7 +47,7 @@ _COMMAND_ADAPTER: Final[TypeAdapter[_ConversationCommand | _DeliveredCommand]] =
 
 
 class MessagingSocketHandler:
-    """One a socket: the conversations that it has open, and up to where it has said that events arrived."""
+    """Handles the client messages of one socket: its open conversations and its delivery receipts."""
 
     def __init__(
         self, database: Database, presence_tracker: PresenceTracker, subscription: Subscription, delivered_until: int
@@ -60,7 +60,9 @@ class MessagingSocketHandler:
         self._leases: dict[UUID, tuple[PresenceLease, AsyncExitStack]] = {}
 
     async def on_message(self, text: str) -> None:
-        """Does what the client says; one thing after the other, so that who says much waits for themselves alone."""
+        """Handles one client message. Messages are handled one after the other, so a client that sends many slows down
+        only itself.
+        """
         about: str | None = None
         try:
             command = _parse_command(text)
@@ -70,7 +72,7 @@ class MessagingSocketHandler:
             self._enqueue(json.dumps({"type": "problem", "problem": error.slug, "about": about}))
 
     async def end(self) -> None:
-        """The socket is gone: it has nothing open any more."""
+        """Closes all conversations; called when the socket has ended."""
         for conversation_id in list(self._leases):
             await self._close_conversation(conversation_id)
 
@@ -92,7 +94,8 @@ class MessagingSocketHandler:
         async def refuse(conn: Connection) -> None:
             await require_member(conn, self._actor, conversation_id)
 
-        await self._close_conversation(conversation_id)  # opened twice, it is told the list anew
+        # if it is open already, the client gets the presence list again
+        await self._close_conversation(conversation_id)
         if len(self._leases) >= MAX_OPEN_CONVERSATIONS:
             raise conflict("too-many-open", "Leave a conversation before you enter another.")
         scope = PresenceScope("conversation", conversation_id)
@@ -110,4 +113,7 @@ def _parse_command(text: str) -> _ConversationCommand | _DeliveredCommand:
     try:
         return _COMMAND_ADAPTER.validate_json(text)
     except ValidationError:
-        raise invalid("said-invalid", "This is none of what can be said here: see the documentation.") from None
+        raise invalid(
+            "said-invalid",
+            "This message is not understood: see the API documentation.",
+        ) from None

@@ -1,4 +1,4 @@
-"""The messaging WebSocket: events of one's own conversations, and what the client says in them."""
+"""The messaging WebSocket: sends events of the user's own conversations and handles client messages."""
 
 from contextlib import AsyncExitStack
 from typing import Final
@@ -23,7 +23,9 @@ MESSAGING: Final = SocketChannel("messages.read", CONVERSATION_EVENTS)
 async def serve_messaging(
     websocket: WebSocket, ctx: AppContext, fan_out: EventFanOut, *, ticket: str, after: int | None
 ) -> None:
-    """As `serve_events`, of the conversations that one is in; what the client says is heard."""
+    """Serves a messaging socket: as `serve_events`, but for the actor's conversations, and it handles client
+    messages.
+    """
     async with AsyncExitStack() as stack:
         try:
             actor = await authorise_socket(websocket, ctx.database, MESSAGING, ticket)
@@ -41,9 +43,9 @@ async def serve_messaging(
 
 @router.websocket("/ws/messaging")
 async def push_messaging(websocket: WebSocket, ticket: str = "", after: After = None) -> None:
-    """CloudEvents of the conversations that one is in, of one's own time in them: messages, members, reactions.
+    """CloudEvents of the caller's conversations, from the time of their membership: messages, members, reactions.
 
-    What a client may say, and what it is then told of a conversation that it has open:
+    For the messages of the client, and the server's messages about an open conversation, see
     `comms/messaging/socket/client_messages.py`.
     """
     await serve_messaging(websocket, context_of(websocket), fan_out_of(websocket), ticket=ticket, after=after)

@@ -1,10 +1,10 @@
-"""A concern in a message: it joins the alert of its conversation that is open and recent, or raises one.
+"""Adds a concern in a message to the open, recent alert of its conversation, or raises a new alert.
 
-A conversation goes on where a call ends. An alert a message would flood the queue with one matter; so what follows
-within a day adds its evidence to the open alert, may raise its severity, and is told of under a new version, so that
-nobody decides on what they have not seen (docs/decisions/0020). What was decided stays decided: then a new one is
-raised. Which words moved the model is found after that (`comms/safeguarding/message_assessments/evidence.py`): nobody
-waits for it.
+A conversation has no end as a call has. One alert for each message would fill the queue with one matter. So a concern
+that follows within a day adds its evidence to the open alert and may raise its severity. That raises the version of the
+alert, so that nobody decides on evidence that they have not seen (docs/decisions/0020). A decided alert does not
+change: a later concern raises a new one. The words that moved the model are found later
+(`comms/safeguarding/message_assessments/evidence.py`), so that they do not delay the alert.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from comms.safeguarding.alerts.records import OPEN_STATES, Alert, NewMessageEvid
 from comms.safeguarding.alerts.subjects import presume_from_query
 from models.contract.records import SEVERITIES
 
-_RECENT: Final = "1 day"  # since the last concern that joined
+_RECENT: Final = "1 day"  # since the last concern was added
 
 
 async def add_concerns(
@@ -31,7 +31,9 @@ async def add_concerns(
     evidence: Sequence[NewMessageEvidence],
     models: dict[str, str],
 ) -> Alert:
-    """Puts the evidence before the safeguarding team; the caller holds the tenant's readings and consent for itself."""
+    """Adds the evidence to an alert and emits its events; the caller holds the locks of the assessments and
+    of consent.
+    """
     before = await _find_open_alert(conn, conversation_id)
     if before is None:
         alert, act = await _insert(conn, actor, conversation_id, evidence, models), "alert.raised"
@@ -49,7 +51,7 @@ async def add_concerns(
 
 
 async def _find_open_alert(conn: Connection, conversation_id: UUID) -> Alert | None:
-    # an id of evidence says when it was added
+    # the id of a piece of evidence contains its time
     found = await conn.execute(
         "select * from alerts a where a.conversation_id = %s and a.state = any(%s) and exists ("
         "    select from alert_evidence e where e.tenant_id = a.tenant_id and e.alert_id = a.id "
@@ -119,7 +121,7 @@ async def _insert_evidence(
 
 
 async def _presume_senders(conn: Connection, actor: Actor, alert_id: UUID) -> None:
-    """As of calls: who wrote what is cited is presumed to be meant."""
+    """As for calls: presumes that the alert is about the senders of the cited messages."""
     await presume_from_query(
         conn, actor, alert_id,
         "select m.sender_id from alert_evidence e "

@@ -1,7 +1,7 @@
-"""The messages that an alert cites, for whoever may see the alert: nobody else is led to them (migration 0012).
+"""Reads the messages that an alert cites, for actors who may see the alert and only for them (migration 0012).
 
-`open_messages` says to the transaction which alert is open; row-level security then shows the messages that this one
-cites and the few around them, members or not. Whoever opens an alert is in the log of acts with it.
+`open_messages` sets the open alert of the transaction. Row-level security then also shows the messages that it cites
+and a few around them to actors who are not members. `view_alert` records in the audit log who opened the alert.
 """
 
 from uuid import UUID
@@ -12,12 +12,12 @@ from comms.safeguarding.message_text import attachment_texts, with_attachment_te
 
 
 async def open_messages(conn: Connection, alert_id: UUID) -> None:
-    """From now until the transaction ends, whoever acts sees the messages of this alert, if they see the alert."""
+    """Shows the messages of this alert to the actor until the transaction ends, if the actor may see the alert."""
     await conn.execute("select set_config('app.alert_id', %s, true)", (str(alert_id),))
 
 
 async def list_message_evidence(conn: Connection, alert_id: UUID) -> tuple[MessageEvidence, ...]:
-    """The words as they stood when they were read: an edit since then hides nothing."""
+    """Returns the cited messages in their assessed version: a later edit hides nothing."""
     rows = await conn.execute(
         "select e.message_id, e.message_version as version, m.sender_id, m.created_at as sent_at, "
         "    case when m.version = e.message_version then m.content else v.content end as text, "
@@ -38,7 +38,7 @@ async def list_message_evidence(conn: Connection, alert_id: UUID) -> tuple[Messa
 
 
 async def list_message_context(conn: Connection) -> tuple[ContextMessage, ...]:
-    """What was written at and around the evidence of the open alert, in order."""
+    """Returns the messages at and near the evidence of the open alert, in order."""
     rows = await conn.execute(
         "select id as message_id, version, sender_id, content, created_at as sent_at from messages "
         "where id = any((select app.messages_opened())::uuid[]) order by id"

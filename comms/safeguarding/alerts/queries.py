@@ -1,7 +1,7 @@
-"""Before a person: the queue of alerts, one alert with its evidence, who claims it, what they decide.
+"""The queue of alerts: lists alerts, reads one with its evidence, claims it, stores the decision.
 
-Row-level security shows alerts to the safeguarding team and the data-protection officer alone; the state of an
-alert changes under its row lock, so that of two reviewers at once exactly one wins.
+Row-level security shows alerts only to the safeguarding team and the data-protection officer. The state of an alert
+changes under its row lock, so that of two concurrent reviewers exactly one succeeds.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ from comms.safeguarding.alerts.records import (
 from models.contract.errors import WriteCareError, conflict, invalid, missing
 from models.contract.records import Category, Record, Severity
 
-_HIGHEST_RANK: Final = 2**31 - 1  # of the column's type
-_CONTEXT_TURNS: Final = 3  # on either side: enough to see a denial or a joke, little enough to read at a glance
+_HIGHEST_RANK: Final = 2**31 - 1  # the maximum of the column type
+_CONTEXT_TURNS: Final = 3  # on each side: enough to recognise a denial or a joke, short enough to read quickly
 
-# A decision may be taken further, never back: `reopen` is an act of its own.
+# A decision may be taken further, but not taken back.
 _ALLOWED_TRANSITIONS: Final[dict[AlertState, frozenset[AlertState]]] = {
     **dict.fromkeys(OPEN_STATES, frozenset({"confirmed", "dismissed", "escalated", "referred"})),
     "confirmed": frozenset({"escalated", "referred"}),
@@ -40,12 +40,12 @@ _ALLOWED_TRANSITIONS: Final[dict[AlertState, frozenset[AlertState]]] = {
 
 
 def alert_of(row: dict[str, Any]) -> Alert:
-    """The record of a row of `alerts`."""
+    """Returns the record of a row of `alerts`."""
     return Alert(**{name: row[name] for name in Alert.model_fields})
 
 
 class QueuePage(Record):
-    """A page of the queue; `next` is the cursor of the page after it, None at the end."""
+    """A page of the queue; `next` is the cursor of the next page, None on the last one."""
 
     items: tuple[Alert, ...]
     next: str | None
@@ -63,7 +63,9 @@ async def list_alerts(
     cursor: str | None = None,
     limit: int = 50,
 ) -> QueuePage:
-    """Open alerts first, each part by severity, then the longest waiting; raises `invalid` for a bad cursor."""
+    """Lists alerts: open ones first, each part by severity, then the longest waiting; raises `invalid` for a bad
+    cursor.
+    """
     closed, rank, last = _parse_cursor(cursor) if cursor is not None else (None, None, None)
     rows = await (
         await conn.execute(
@@ -100,14 +102,14 @@ def _parse_cursor(cursor: str) -> tuple[int, int, UUID]:
 
 
 def _invalid_cursor() -> WriteCareError:
-    return invalid("cursor-invalid", "This cursor is not one of ours: start again without one.")
+    return invalid("cursor-invalid", "This cursor is invalid: start again without one.")
 
 
 # --- one alert -------------------------------------------------------------------------------------------------------
 
 
 async def view_alert(conn: Connection, actor: Actor, alert_id: UUID) -> AlertDetail:
-    """The alert with its evidence, the talk around it and its reviews; that it was seen goes into the log.
+    """Returns the alert with its evidence, context and reviews, and records an audit entry.
 
     Raises `missing`.
     """
@@ -117,7 +119,7 @@ async def view_alert(conn: Connection, actor: Actor, alert_id: UUID) -> AlertDet
 
 
 async def load_alert(conn: Connection, alert_id: UUID) -> AlertDetail:
-    """As `view_alert`, unlogged: for the programs of the house, never to show a person."""
+    """As `view_alert`, but without an audit entry: only for background processes, never to show it to a person."""
     row = await (await conn.execute("select * from alerts where id = %s", (alert_id,))).fetchone()
     if row is None:
         raise missing("alert")
@@ -149,8 +151,8 @@ async def _evidence(conn: Connection, alert_id: UUID) -> tuple[AlertEvidence, ..
 
 
 async def _context(conn: Connection, alert_id: UUID) -> tuple[ContextTurn, ...]:
-    # The bounds first: `-` is a function that row-level security does not trust before it has seen the row, so that a
-    # comparison with it would be made for every utterance of the transcript instead of by the index.
+    # The bounds are computed first: row-level security does not treat `-` as leakproof. A comparison with it would run
+    # for every utterance of the transcript instead of using the index.
     rows = await conn.execute(
         "with cited as materialized (select distinct c.tenant_id, c.transcription_id, "
         "    c.position - %(around)s as first, c.position + %(around)s as last from alert_evidence e "
@@ -169,7 +171,7 @@ async def _context(conn: Connection, alert_id: UUID) -> tuple[ContextTurn, ...]:
 async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, seen_version: int) -> Alert:
     """Gives the alert to `actor`; the same person may ask twice.
 
-    Raises `missing`, and a conflict where another reviewer has it, where it is decided, or where the version is stale.
+    Raises `missing`, and a conflict if another reviewer has claimed it, if it is decided, or if the version is stale.
     """
     alert = await _lock_alert(conn, alert_id)
     if alert.claimed_by == actor.user_id and alert.state == "claimed":
@@ -190,10 +192,10 @@ async def claim_alert(conn: Connection, actor: Actor, alert_id: UUID, seen_versi
 async def review_alert(
     conn: Connection, actor: Actor, alert_id: UUID, said: NewReview, seen_version: int
 ) -> tuple[Review, Alert]:
-    """Adds the decision and moves the alert to its state; who decides an unclaimed alert claims it thereby.
+    """Stores the decision and sets the state of the alert. Deciding an unclaimed alert also claims it.
 
-    Raises `missing`, and a conflict where another reviewer has it, where the decision cannot follow the state, or
-    where the version is stale.
+    Raises `missing`, and a conflict if another reviewer has claimed it, if the decision is not possible in this state,
+    or if the version is stale.
     """
     alert = await _lock_alert(conn, alert_id)
     refuse_stale(alert.version, seen_version)
@@ -201,7 +203,7 @@ async def review_alert(
     state = STATE_AFTER[said.decision]
     if state not in _ALLOWED_TRANSITIONS[alert.state]:
         raise _already_decided(alert)
-    # Escalating hands the alert up: whoever leads the team can claim it then.
+    # An escalation releases the claim, so that the safeguarding lead can claim the alert.
     holder = None if state == "escalated" else actor.user_id
     updated = await conn.execute(
         "update alerts set state = %s, claimed_by = %s, version = version + 1, "

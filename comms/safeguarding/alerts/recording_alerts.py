@@ -1,7 +1,7 @@
-"""Decided to be worth a person's eyes: the alert is written, once an analysis, and told of.
+"""Writes an alert for an analysis (at most one) and emits its events.
 
-Called by the worker in the transaction that stores transcript and analysis. Consent is asked again here, under lock:
-what a person has taken back in the meantime is put before nobody.
+The worker calls it in the transaction that stores transcript and analysis. Consent is checked again here, under lock:
+words of a person who has withdrawn it meanwhile are shown to nobody.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ _HIGH_PRIORITY = ("high", "critical")
 
 
 async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | None:
-    """Writes the alert with its evidence and tells of it; a second call for the analysis returns the first's.
+    """Writes the alert with its evidence and emits its events; a second call for the analysis returns the first alert.
 
-    Evidence in the words of somebody who may not be analysed (any more) is left out; None where none is left.
-    Raises `missing` for an unknown recording and `invalid` where evidence cites an utterance that is not there.
+    Evidence in the words of a person who does not permit the analysis now is left out; returns None if none remains.
+    Raises `missing` for an unknown recording and `invalid` if evidence cites an utterance that does not exist.
     """
     if (existing := await find_alert(conn, new.analysis_id)) is not None:
         return existing
@@ -37,7 +37,7 @@ async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | 
     if not evidence:
         return None
     alert = await _insert(conn, actor, new, evidence)
-    if alert is None:  # another worker has just committed it
+    if alert is None:  # another worker has committed it meanwhile
         return await find_alert(conn, new.analysis_id)
     await _insert_evidence(conn, actor, alert.id, evidence, {row["position"]: row["id"] for row in cited})
     await presume_subjects(conn, actor, alert.id)
@@ -53,7 +53,7 @@ async def raise_alert(conn: Connection, actor: Actor, new: NewAlert) -> Alert | 
 async def emit_alert_events(
     conn: Connection, actor: Actor, alert: Alert, data: dict[str, Any], *, before: Severity | None
 ) -> None:
-    """Tells the queue of the alert at its version; louder where it is grave and was not so (or not there) `before`."""
+    """Emits `safeguarding.alert`; and `safeguarding.alert.high_priority` if the severity became high or critical."""
     await emit(conn, actor, "safeguarding.alert", aggregate=("alert", alert.id), version=alert.version, data=data)
     if alert.severity != before and alert.severity in _HIGH_PRIORITY:
         await emit(
@@ -63,13 +63,13 @@ async def emit_alert_events(
 
 
 async def find_alert(conn: Connection, analysis_id: UUID) -> Alert | None:
-    """The alert that the analysis raised, None where it raised none to see."""
+    """Returns the alert of the analysis, or None if the actor can see none."""
     row = await (await conn.execute("select * from alerts where analysis_id = %s", (analysis_id,))).fetchone()
     return None if row is None else alert_of(row)
 
 
 async def _load_cited_utterances(conn: Connection, new: NewAlert) -> list[dict[str, Any]]:
-    """Every utterance that the evidence or its spans point at, with who spoke it, as far as that is known."""
+    """Returns every utterance that the evidence or its spans cite, with the user who spoke it, if known."""
     positions = {piece.utterance for piece in new.evidence}
     positions |= {span.utterance for piece in new.evidence for span in piece.spans}
     rows = await conn.execute(
@@ -80,7 +80,10 @@ async def _load_cited_utterances(conn: Connection, new: NewAlert) -> list[dict[s
     )
     cited = await rows.fetchall()
     if len(cited) != len(positions):
-        raise invalid("evidence-astray", "The evidence cites an utterance that the transcript does not have.")
+        raise invalid(
+            "evidence-astray",
+            "The evidence cites an utterance that is not in the transcript: use positions of this transcript.",
+        )
     return cited
 
 
@@ -107,7 +110,7 @@ async def _insert(conn: Connection, actor: Actor, new: NewAlert, evidence: Seque
         "models) values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (tenant_id, analysis_id) do nothing returning *",
         (
             actor.tenant_id, recording["session_id"], new.recording_id, new.analysis_id,
-            # of what is left, not of what the models saw
+            # of the remaining evidence, not of all that the models found
             max((piece.severity for piece in evidence), key=SEVERITIES.index),
             list(dict.fromkeys(piece.category for piece in likeliest_first)),
             likeliest_first[0].probability, Jsonb(new.models),

@@ -1,4 +1,4 @@
-"""The alert's nouns: what is raised, what a person sees of it, what they decide."""
+"""Records of alerts: a new alert, an alert with its evidence, and a review."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -22,7 +22,7 @@ STATE_AFTER: Final[dict[Decision, AlertState]] = {
 
 
 class EvidenceSpan(Record):
-    """Characters `start:end` of the text of utterance `utterance`, and how far they moved the probability."""
+    """Characters `start:end` of the text of utterance `utterance`, and how much they changed the probability."""
 
     utterance: int = Field(ge=0)
     start: int = Field(ge=0)
@@ -31,7 +31,7 @@ class EvidenceSpan(Record):
 
 
 class NewEvidence(Record):
-    """A concern in one utterance (its position in the transcript), as the model gave it."""
+    """A concern in one utterance (its position in the transcript), as the model returned it."""
 
     utterance: int = Field(ge=0)
     category: Category
@@ -44,7 +44,7 @@ class NewEvidence(Record):
 
 
 class MessageSpan(Record):
-    """Characters `start:end` of a message as it stood at `version`, and how far they moved the probability."""
+    """Characters `start:end` of a message in its `version`, and how much they changed the probability."""
 
     message_id: UUID
     version: int
@@ -54,7 +54,7 @@ class MessageSpan(Record):
 
 
 class NewMessageEvidence(Record):
-    """A concern in one message as it stood at `version`, as the model gave it; which words moved it is found later."""
+    """A concern in one message in its `version`, as the model returned it; the spans are found later."""
 
     message_id: UUID
     version: int
@@ -67,7 +67,7 @@ class NewMessageEvidence(Record):
 
 
 class NewAlert(Record):
-    """What the pipeline found worth a person's eyes; it becomes an `Alert` where consent still stands."""
+    """What the pipeline found; it becomes an `Alert` if the people still permit the analysis."""
 
     recording_id: UUID
     transcription_id: UUID
@@ -80,9 +80,9 @@ class NewAlert(Record):
 
 
 class Alert(Record):
-    """A concern that waits for a person or was decided by one; `version` is its ETag.
+    """A concern for a person to decide, or already decided; `version` is its ETag.
 
-    It rests on a recording, with its session and analysis, or on a conversation.
+    It is about a recording (with its session and analysis) or about a conversation.
     """
 
     id: UUID
@@ -102,7 +102,7 @@ class Alert(Record):
 
 
 class ContextTurn(Record):
-    """An utterance at or around the evidence, so that nobody judges words torn out of the talk."""
+    """An utterance at or near the evidence, so that reviewers see the words in their context."""
 
     utterance: int
     speaker: str | None
@@ -112,7 +112,7 @@ class ContextTurn(Record):
 
 
 class AlertEvidence(ContextTurn):
-    """The exact words, where they are in the audio, and why the model took them for a concern."""
+    """The exact words, their position in the audio, and the reason of the model."""
 
     category: Category
     severity: Severity
@@ -124,10 +124,10 @@ class AlertEvidence(ContextTurn):
 
 
 class MessageEvidence(NewMessageEvidence):
-    """The exact words of a message, as they stood when they were read, and why the model took them for a concern.
+    """The exact words of a message in the assessed version, and the reason of the model.
 
-    `explained`: whether it was looked for which words moved the model (`spans`). Until then, and where none stand out,
-    the message whole is the evidence.
+    `explained`: the search for the words that moved the model (`spans`) is done. Before that, and if there are no
+    spans, the whole message is the evidence.
     """
 
     spans: tuple[MessageSpan, ...]
@@ -138,7 +138,7 @@ class MessageEvidence(NewMessageEvidence):
 
 
 class ContextMessage(Record):
-    """A message at or around the evidence, as it stands now; null once it is deleted."""
+    """A message at or near the evidence, in its current version; `content` is null if it was deleted."""
 
     message_id: UUID
     version: int
@@ -148,7 +148,7 @@ class ContextMessage(Record):
 
 
 class Review(Record):
-    """A person's decision on an alert, with the reason. Added, never changed."""
+    """The decision of a person on an alert, with the reason. It is never changed."""
 
     id: UUID
     alert_id: UUID
@@ -160,12 +160,12 @@ class Review(Record):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def state(self) -> AlertState:
-        """The state that the decision gave the alert."""
+        """The state of the alert after the decision."""
         return STATE_AFTER[self.decision]
 
 
 class NewReview(Record):
-    """What a reviewer says; who and when is taken from the token and the clock."""
+    """What a reviewer sends; reviewer and time come from the token and the clock."""
 
     decision: Decision
     reason: Words = Field(min_length=1, max_length=4000, repr=False)
@@ -174,7 +174,7 @@ class NewReview(Record):
 class AlertDetail(Alert):
     """An alert with everything a person needs to decide; the audio is under `recording_id`.
 
-    Of a recording, `evidence` and `context` hold what was said; of a conversation, `message_evidence` and
+    For a recording, `evidence` and `context` contain what was said; for a conversation, `message_evidence` and
     `message_context` what was written.
     """
 
@@ -185,5 +185,5 @@ class AlertDetail(Alert):
     reviews: tuple[Review, ...]
 
     def is_explained(self) -> bool:
-        """Whether no evidence waits any more for the words that moved the model."""
+        """Whether the search for spans is done for all evidence."""
         return all(piece.explained for piece in self.message_evidence)

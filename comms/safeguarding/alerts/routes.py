@@ -1,4 +1,4 @@
-"""The triage queue over HTTP: list, read, claim, review."""
+"""Routes of alerts: list, read, claim, review, and the subjects of an alert."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from models.contract.records import Category, Severity
 
 router = APIRouter(prefix="/api/alerts", tags=["alerts"], route_class=PlatformRoute)
 
-_UNEXPLAINED_SUFFIX: Final = "w"  # of a view whose spans are waited for: who has it asks again and is not answered 304
+_UNEXPLAINED_SUFFIX: Final = "w"  # ETag suffix while spans are missing: the client must not get 304 when they are found
 
 ReadAccess = Annotated[AuthorisedRequest, authorised_for("alerts.read")]
 DecideAccess = Annotated[AuthorisedRequest, authorised_for("alerts.decide")]
@@ -33,7 +33,7 @@ async def list_alerts(
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> queries.QueuePage:
-    """The queue: open alerts first, by severity, then the longest waiting."""
+    """Lists alerts: open ones first, by severity, then the longest waiting."""
     return await queries.list_alerts(
         authorised.conn, states=state, severities=severity, category=category, cursor=cursor, limit=limit
     )
@@ -43,10 +43,12 @@ async def list_alerts(
 async def read_alert(
     authorised: Annotated[AuthorisedRequest, authorised()], alert_id: UUID, response: Response
 ) -> AlertDetail:
-    """One alert: the exact words in their context, where they are in the audio, the model's reasons. Logged.
+    """Returns one alert: the exact words with context, their position in the audio, the reasons of the model. The
+    access is recorded in the audit log.
 
-    For those who may read alerts, and for whoever broke this one's glass. Of messages the words that moved the model
-    come a little after the alert: `explained` says whether they are there. They change its ETag, not its version.
+    For those who may read alerts, and for a user with break-glass access to this alert. For messages, the words that
+    moved the model are found a little after the alert: `explained` says whether that is done. They change the ETag, not
+    the version.
     """
     await require_permission_or_glass(authorised.conn, authorised.actor, alert_id, "alerts.read")
     detail = await queries.view_alert(authorised.conn, authorised.actor, alert_id)
@@ -56,7 +58,7 @@ async def read_alert(
 
 @router.post("/{alert_id}/claim", responses=problem_responses(412, 428))
 async def claim_alert(authorised: DecideAccess, alert_id: UUID, response: Response, seen: SeenVersion) -> Alert:
-    """Takes the alert as it was seen, so that no two people work on it; asking twice does no harm."""
+    """Claims the version of the alert that was seen, so that no two people work on it; claiming twice does no harm."""
     alert = await queries.claim_alert(authorised.conn, authorised.actor, alert_id, seen)
     set_etag(response, alert.version)
     return alert
@@ -66,10 +68,10 @@ async def claim_alert(authorised: DecideAccess, alert_id: UUID, response: Respon
 async def review_alert(
     authorised: DecideAccess, alert_id: UUID, said: NewReview, response: Response, seen: SeenVersion
 ) -> Review:
-    """A person's decision on the alert as they saw it, with the reason; it stays for good.
+    """Stores the decision of a person on the version of the alert that they saw, with the reason. It cannot be changed.
 
-    `If-Match` names what was seen: where somebody has decided meanwhile, it is 412. The ETag of the answer is the
-    alert's new version.
+    `If-Match` names that version: if the alert has changed since, the answer is 412. The ETag of the answer is the new
+    version of the alert.
     """
     review, alert = await queries.review_alert(authorised.conn, authorised.actor, alert_id, said, seen)
     set_etag(response, alert.version)
@@ -79,9 +81,9 @@ async def review_alert(
 
 @router.get("/{alert_id}/subjects")
 async def list_subjects(authorised: ReadAccess, alert_id: UUID) -> AlertSubjects:
-    """Whom the alert is about: named by a person, presumed because they spoke words that it cites, or cleared.
+    """Lists the subjects of the alert: named by a person, presumed because they spoke words that it cites, or cleared.
 
-    Proposed ones wait for a second person; nobody sees that they themselves are proposed.
+    Proposed subjects wait for a second person; users do not see that they themselves are proposed.
     """
     return await subjects.list_subjects(authorised.conn, alert_id)
 
@@ -90,10 +92,10 @@ async def list_subjects(authorised: ReadAccess, alert_id: UUID) -> AlertSubjects
 async def name_subject(
     authorised: DecideAccess, alert_id: UUID, new: NewAlertSubject, response: Response
 ) -> AlertSubject:
-    """The alert is about this person: from now on neither it nor what it rests on is to be seen by them.
+    """Names a subject of the alert: from now on they can see neither the alert nor the recording or messages behind it.
 
-    Where fewer than two other people would be left who are able to read it, the answer's `standing` is `proposed`, and
-    nothing is withheld before a second person confirms it.
+    If fewer than two other people who can read it would remain, the `standing` in the answer is `proposed`: nothing is
+    withheld until a second person confirms it.
     """
     response.headers["Location"] = f"/api/alerts/{alert_id}/subjects"
     return await subjects.name_subject(authorised.conn, authorised.actor, alert_id, new.user_id)
@@ -101,11 +103,13 @@ async def name_subject(
 
 @router.post("/{alert_id}/subjects/{user_id}/confirm")
 async def confirm_subject(authorised: OverseeAccess, alert_id: UUID, user_id: UUID) -> AlertSubject:
-    """Confirms, as a second person, that the alert is about the person whom somebody else proposed."""
+    """Confirms, as a second person, that the alert is about the person whom another user proposed."""
     return await subjects.confirm_subject(authorised.conn, authorised.actor, alert_id, user_id)
 
 
 @router.delete("/{alert_id}/subjects/{user_id}", status_code=204)
 async def clear_subject(authorised: DecideAccess, alert_id: UUID, user_id: UUID) -> None:
-    """The alert is not about this person, whatever was said or presumed before; or a proposal is declined."""
+    """Records that the alert is not about this person, whatever was decided or presumed before; or declines
+    a proposal.
+    """
     await subjects.clear_subject(authorised.conn, authorised.actor, alert_id, user_id)

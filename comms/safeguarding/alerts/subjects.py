@@ -1,12 +1,12 @@
-"""Whom an alert is about: from the moment that it is known, the alert is not for that person, whatever their role.
+"""The subjects of an alert: the people whom it is about. An alert is withheld from its subjects, whatever their role.
 
-The database holds the rule (`app.alerts_withheld`, migration 0009). Whoever spoke words that an alert cites is
-presumed to be meant until somebody who decides alerts says otherwise; where speakers are not known to be persons,
-nobody is presumed and somebody has to name them.
+The database has the rule (`app.alerts_withheld`, migration 0009). A person who spoke words that an alert cites is
+presumed to be a subject until a person who decides alerts says otherwise. If the speakers are not known, nobody is
+presumed and a person must name the subjects.
 
-One person alone cannot withhold an alert from the last people who are able to read it: such a naming is a proposal
-until a second person confirms it, and it is refused where nobody would be left who watches over the alert
-(`app.naming_needs`, migration 0026; docs/decisions/0036).
+One person cannot withhold an alert from the last people who are able to read it: such a naming is a proposal until a
+second person confirms it. It is refused if nobody would remain to oversee the alert (`app.naming_needs`, migration
+0026; docs/decisions/0036).
 """
 
 from datetime import datetime
@@ -39,10 +39,10 @@ class NewAlertSubject(Record):
 
 
 class AlertSubject(NewAlertSubject):
-    """That an alert is about somebody: `named` by a person, `presumed` by the software, or `cleared` by a person.
+    """A subject of an alert: `named` by a person, `presumed` by the software, or `cleared` by a person.
 
-    `proposed`: it is not withheld from them yet, because a second person has to confirm it. `decided_by` is null where
-    it was presumed or proposed by the software.
+    `proposed`: the alert is not withheld from them yet, because a second person must confirm it. `decided_by` is null
+    if the software presumed or proposed it.
     """
 
     alert_id: UUID
@@ -52,7 +52,7 @@ class AlertSubject(NewAlertSubject):
 
 
 class SubjectDecision(NewAlertSubject):
-    """That somebody decided about whom an alert is about; `change` is a standing, or `declined`."""
+    """A decision about a subject of an alert; `change` is a standing, or `declined`."""
 
     alert_id: UUID
     change: str
@@ -61,14 +61,14 @@ class SubjectDecision(NewAlertSubject):
 
 
 class AlertSubjects(Record):
-    """Everybody who is or was taken to be meant by an alert, all on one page."""
+    """All present and former subjects of an alert, on one page."""
 
     items: tuple[AlertSubject, ...]
     next: None = None
 
 
 async def list_subjects(conn: Connection, alert_id: UUID) -> AlertSubjects:
-    """Raises `missing` for an alert that is not there or not the asker's to see."""
+    """Lists the subjects of the alert; raises `missing` if it does not exist or the actor may not see it."""
     if await (await conn.execute("select 1 from alerts where id = %s", (alert_id,))).fetchone() is None:
         raise missing("alert")
     found = await conn.execute(_SELECT_SUBJECTS, {"alert": alert_id})
@@ -76,7 +76,7 @@ async def list_subjects(conn: Connection, alert_id: UUID) -> AlertSubjects:
 
 
 async def recent_decisions(conn: Connection, limit: int = 20) -> list[SubjectDecision]:
-    """What was decided in the last fortnight about whom alerts are about, newest first, as far as the asker sees."""
+    """Lists the decisions about subjects in the last 14 days that the actor may see, newest first."""
     found = await conn.execute(
         "select object_id as alert_id, (details ->> 'user_id')::uuid as user_id, "
         "    split_part(action, '.', 3) as change, actor_id as decided_by, created_at as decided_at from audit_log "
@@ -88,7 +88,7 @@ async def recent_decisions(conn: Connection, limit: int = 20) -> list[SubjectDec
 
 
 async def open_proposals(conn: Connection, limit: int = 20) -> list[SubjectDecision]:
-    """Proposals that wait for a second person, oldest first, as far as the asker sees."""
+    """Lists the proposals that wait for a second person and that the actor may see, oldest first."""
     found = await conn.execute(
         "select alert_id, user_id, 'proposed' as change, proposed_by as decided_by, proposed_at as decided_at "
         "from alert_subject_proposals order by proposed_at limit %s",
@@ -98,10 +98,10 @@ async def open_proposals(conn: Connection, limit: int = 20) -> list[SubjectDecis
 
 
 async def name_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID) -> AlertSubject:
-    """Says that the alert is about the person, and takes it off them where they had claimed it; twice is no error.
+    """Names the person as a subject, and ends their claim of the alert; naming twice is no error.
 
-    The answer is `proposed` where a second person has to confirm it first. Raises `missing` (alert, person) and a
-    conflict (`alert-needs-overseer`).
+    Returns a `proposed` subject if a second person must confirm it. Raises `missing` (alert, person) and a conflict
+    (`alert-needs-overseer`).
     """
     await _lock_alert(conn, alert_id)
     if await (await conn.execute("select 1 from users where id = %s", (user_id,))).fetchone() is None:
@@ -115,7 +115,7 @@ async def name_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id: 
 
 
 async def confirm_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID) -> AlertSubject:
-    """Makes a proposal effective, as its second person.
+    """Makes a proposal effective; the actor is its second person.
 
     Raises `missing` (alert, proposal), `refused` (`second-person-needed`: it is the actor's own proposal) and a
     conflict (`alert-needs-overseer`).
@@ -131,12 +131,12 @@ async def confirm_subject(conn: Connection, actor: Actor, alert_id: UUID, user_i
     if needs == "overseer":
         raise _needs_overseer()
     if needs == "second_person":
-        raise refused("second-person-needed", "You proposed this yourself: somebody else has to confirm it.")
+        raise refused("second-person-needed", "You made this proposal: another person must confirm it.")
     return await _name(conn, actor, alert_id, user_id)
 
 
 async def clear_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID) -> None:
-    """Says that the alert is not about the person (after all), or declines a proposal; raises `missing`."""
+    """Records that the alert is not about the person, or declines a proposal; raises `missing`."""
     await _lock_alert(conn, alert_id)
     found = await conn.execute(
         "select 1 from alert_subjects where alert_id = %s and user_id = %s and standing <> 'cleared'",
@@ -151,7 +151,7 @@ async def clear_subject(conn: Connection, actor: Actor, alert_id: UUID, user_id:
 
 
 async def presume_subjects(conn: Connection, actor: Actor, alert_id: UUID) -> None:
-    """Notes of a new alert who spoke what it cites, as far as speakers are known to be persons; for the worker."""
+    """Presumes that a new alert is about the speakers of the words that it cites, if they are known; for the worker."""
     await presume_from_query(
         conn, actor, alert_id,
         "select p.user_id from alert_evidence e "
@@ -161,9 +161,9 @@ async def presume_subjects(conn: Connection, actor: Actor, alert_id: UUID) -> No
 
 
 async def presume_from_query(conn: Connection, actor: Actor, alert_id: UUID, speakers: LiteralString) -> None:
-    """Presumes that whoever the query of `alert_evidence e` finds is meant; what a person said of it before stands.
+    """Presumes that the alert is about all users that the query on `alert_evidence e` returns; earlier decisions stay.
 
-    Those who watch over alerts come last: the last one who is left is only proposed (`app.guard_naming`).
+    People who can oversee alerts are inserted last: the last of them is only proposed (`app.guard_naming`).
     """
     await conn.execute(
         "insert into alert_subjects (tenant_id, alert_id, user_id, standing) "  # noqa: S608 (a literal, by its type)
@@ -201,7 +201,7 @@ async def _propose(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID
 
 
 async def _name(conn: Connection, actor: Actor, alert_id: UUID, user_id: UUID) -> AlertSubject:
-    # before the row: afterwards, who names themselves does not see the alert any more
+    # before the insert: after it, an actor who names themselves cannot see the alert
     await conn.execute(
         "update alerts set state = 'new', claimed_by = null, claimed_at = null, version = version + 1 "
         "where id = %s and state = 'claimed' and claimed_by = %s",
@@ -240,9 +240,9 @@ async def _end_proposal(conn: Connection, alert_id: UUID, user_id: UUID) -> dict
 async def _record_and_emit(
     conn: Connection, actor: Actor, alert_id: UUID, change: str, details: dict[str, str]
 ) -> None:
-    """Every change of whom an alert is about is an act in the log and an event to those who read alerts."""
+    """Records every change of a subject in the audit log and emits an event for those who read alerts."""
     await record_act(conn, actor, f"alert.subject.{change}", ("alert", alert_id), details)
-    # an aggregate of its own: the alert's version is what reviewers decide on, and stays
+    # a separate aggregate, so that the version of the alert, on which reviewers decide, does not change
     await emit(
         conn, actor, "alert.subject.changed", aggregate=("alert_subject", uuid_utils.uuid7()), version=1,
         data={"alert_id": str(alert_id), "user_id": details["user_id"], "change": change},
@@ -252,13 +252,13 @@ async def _record_and_emit(
 def _needs_overseer() -> WriteCareError:
     return conflict(
         "alert-needs-overseer",
-        "Nobody would be left who watches over this alert: the data-protection officer, or a safeguarding lead who had "
-        "no part in naming. Give an external lead an account first.",
+        "Nobody would remain to oversee this alert: the data-protection officer, or a safeguarding lead who took no "
+        "part in naming its subjects. Create an account for an external lead first.",
     )
 
 
 async def _lock_alert(conn: Connection, alert_id: UUID) -> None:
-    """Its row is taken until the transaction ends, so that who is meant is decided one after the other."""
+    """Locks the row of the alert until the transaction ends, so that its subjects change one after the other."""
     found = await conn.execute("select 1 from alerts where id = %s for no key update", (alert_id,))
     if await found.fetchone() is None:
         raise missing("alert")

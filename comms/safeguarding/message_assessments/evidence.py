@@ -1,8 +1,8 @@
-"""Evidence that waits for its spans: which words moved the model is found after the alert has gone up.
+"""The queue of evidence without spans: the worker finds the words that moved the model after the alert is raised.
 
-As what waits to be read: taken for a while, and whatever becomes of a worker, what was not kept comes due again. Until
-then the message whole is the evidence. Spans change no alert's version: what is cited stays the same, and nobody who
-is deciding on it is put off by a mark under its words.
+It works as the queue of messages: evidence is leased, and becomes due again if the worker stores no result. Until then
+the whole message is the evidence. Spans do not change the version of an alert, because the cited messages stay the
+same: a reviewer who is deciding must not get a conflict because of a marked word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,18 @@ from comms.kernel.database import Connection
 from comms.safeguarding.alerts.records import MessageSpan
 from comms.safeguarding.message_assessments.records import UnexplainedEvidence
 
-# A phrase taken away is a turn read, a dozen for each: what is judged meanwhile waits no longer than for these.
+# To explain one piece, the models read about a dozen turns (each without one phrase). Small batches limit how long due
+# messages wait for that.
 _BATCH: Final = 4
 _WHILE_MESSAGES_WAIT: Final = 1
 _LEASE_SECONDS: Final = 30.0
-_LONGEST_LEASE_SECONDS: Final = 86_400.0  # of what its sender does not permit to be read any more
+_LONGEST_LEASE_SECONDS: Final = 86_400.0  # reached if the sender no longer permits the analysis
 
 
 async def lease_unexplained_evidence(conn: Connection) -> list[UnexplainedEvidence]:
-    """The newest evidence that waits for its spans; nobody else is given it before its lease ends.
+    """Leases the newest evidence without spans; no other worker gets it before the lease ends.
 
-    Just one while messages of the tenant wait to be read.
+    Only one piece while messages of the tenant are due.
     """
     taken = await conn.execute(
         "with chosen as (select tenant_id, id from alert_evidence where spans_due_at <= now() order by id desc "
@@ -42,13 +43,16 @@ async def lease_unexplained_evidence(conn: Connection) -> list[UnexplainedEviden
 
 
 async def has_waiting_messages(conn: Connection) -> bool:
-    """Whether a message of the tenant waits to be read, and nobody reads it."""
+    """Whether a message of the tenant is due and not leased."""
     found = await conn.execute("select exists (select from message_readings_due where due_at <= now()) as waits")
     return bool((await found.fetchall())[0]["waits"])
 
 
 async def save_spans(conn: Connection, spans: Mapping[UUID, Sequence[MessageSpan]]) -> int:
-    """Lays the spans beside the evidence of that id; what another worker explained first stays. Returns how many."""
+    """Stores the spans of each piece of evidence by id; returns how many it stored.
+
+    Spans that another worker stored first are not replaced.
+    """
     kept = await conn.execute(
         "update alert_evidence e set spans = given.spans, spans_due_at = null "
         "from unnest(%s::uuid[], %s::jsonb[]) as given (id, spans) "
@@ -59,6 +63,6 @@ async def save_spans(conn: Connection, spans: Mapping[UUID, Sequence[MessageSpan
 
 
 async def tenants_with_unexplained(conn: Connection) -> list[UUID]:
-    """The tenants in which evidence waits for its spans and nobody looks for them."""
+    """Returns the tenants that have evidence without spans that is not leased."""
     found = await conn.execute("select app.tenants_with_unexplained_evidence() as id")
     return [row["id"] async for row in found]

@@ -1,4 +1,4 @@
-"""Messages as the worker reads them, with what came before and after, and what it keeps of a reading."""
+"""Loads due messages with their context for the worker, and stores their assessments."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,8 +14,8 @@ from comms.safeguarding.message_assessments.records import DueMessage, MessageAs
 from comms.safeguarding.message_assessments.vectors import save_vectors
 from comms.safeguarding.message_text import attachment_texts, with_attachment_text
 
-# What the models are shown of the talk around a message; each costs as much as one to read. What is read as it comes
-# has nothing after it: hence the last two before it are read again (docs/decisions/0025 has the figures).
+# The number of turns of context around a message; each costs as much as a due one. A new message has no turn after it
+# yet, so the last two before it are assessed again (docs/decisions/0025 has the figures).
 _TURNS_BEFORE: Final = 4
 _TURNS_AFTER: Final = 2
 _REASSESSED: Final = 2
@@ -23,9 +23,10 @@ _SAVE_LOCK: Final = "message_readings"
 
 
 async def load_turns(conn: Connection, due: Sequence[DueMessage]) -> list[MessageTurn]:
-    """What is due, as it stood at its version, files included, and a few turns around each, in the order of writing.
+    """Returns the due messages (in their version, with attachments) and a few turns around each, in the order of
+    writing.
 
-    The last two before each are to be read again. What is not there any more (retention took it) is left out.
+    The last two before each are marked `again`. A message that no longer exists (retention erased it) is left out.
     """
     ids, versions = [one.message_id for one in due], [one.version for one in due]
     found = await conn.execute(
@@ -80,14 +81,16 @@ async def save_assessments(
     assessments: Sequence[MessageAssessment],
     shown: Sequence[MessageTurn],
 ) -> int:
-    """Keeps the readings of what is due, raises what they call for, and returns how many it kept.
+    """Stores the assessments of due messages, raises their alerts, and returns how many it stored.
 
-    `shown` is what the models saw. Where somebody whose words are among them permits that no more, nothing of that
-    conversation is kept: it comes due again and is read without them. What another worker kept first is left as it is.
-    What was read again is kept beside its first reading, if it has one and something that was due came of its
-    conversation; it may raise what the first did not, and takes nothing back.
+    `shown` is what the models read. If the sender of any of these turns no longer permits the analysis, nothing of that
+    conversation is stored: its messages become due again and are assessed without these turns. An assessment that
+    another worker stored first is not replaced.
+
+    An assessment marked `again` is stored in addition to the first one of its message, if there is one and if a due
+    message of its conversation is stored now. It may add concerns and removes none.
     """
-    # one after the other within a tenant, so that two concerns of a conversation find one another's alert
+    # one transaction after the other in a tenant, so that two concerns of a conversation join the same alert
     await conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{_SAVE_LOCK}:{actor.tenant_id}",))
     changed = await _conversations_barred(conn, shown)
     conversation_of = {(turn.message_id, turn.version): turn.conversation_id for turn in shown if turn.due}
@@ -107,7 +110,7 @@ async def save_assessments(
 
 
 async def _raise_alerts(conn: Connection, actor: Actor, kept: Sequence[MessageAssessment]) -> None:
-    """Puts concerns before the safeguarding team, but for those that an alert, decided or not, cites already."""
+    """Raises alerts for the concerns that no alert cites yet, whether that alert is decided or not."""
     concerning = sorted({piece.message_id for assessment in kept for piece in assessment.concerns})
     if not concerning:
         return
@@ -131,7 +134,7 @@ async def _conversations_barred(conn: Connection, shown: Sequence[MessageTurn]) 
 
 
 async def _insert(conn: Connection, actor: Actor, assessments: Sequence[MessageAssessment]) -> list[MessageAssessment]:
-    """Writes the readings; of those read again the ones that have a first. Returns what was written."""
+    """Inserts the assessments; one marked `again` only if its message has a first one. Returns those inserted."""
     if not assessments:
         return []
     written = await conn.execute(
@@ -148,8 +151,9 @@ async def _insert(conn: Connection, actor: Actor, assessments: Sequence[MessageA
             *map(list, zip(*(
                 (
                     assessment.conversation_id, assessment.message_id, assessment.version, assessment.turns_before,
-                    assessment.turns_after, assessment.again, assessment.probability, Jsonb(_stored_concerns(assessment)),
-                    assessment.sentiment, Jsonb(assessment.models), assessment.unread_language,
+                    assessment.turns_after, assessment.again, assessment.probability,
+                    Jsonb(_stored_concerns(assessment)), assessment.sentiment,
+                    Jsonb(assessment.models), assessment.unread_language,
                 )
                 for assessment in assessments
             ), strict=True)),
@@ -160,7 +164,10 @@ async def _insert(conn: Connection, actor: Actor, assessments: Sequence[MessageA
 
 
 async def _save_vectors(conn: Connection, actor: Actor, assessments: Sequence[MessageAssessment]) -> None:
-    """Lays the vectors of those whose words still stand, locked: an edit from now on takes its vector along."""
+    """Stores the vectors of messages that were not changed since they were assessed.
+
+    The rows are locked: a later edit deletes the vector.
+    """
     made = {assessment.message_id: assessment for assessment in assessments if assessment.vector is not None}
     if not made:
         return

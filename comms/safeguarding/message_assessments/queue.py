@@ -1,7 +1,7 @@
-"""What waits to be read: taken for a while, put off until its sender permits it, taken away with its reading.
+"""The queue of messages to assess: leased by a worker, postponed until the sender permits it, removed when assessed.
 
-Each version of a message leaves a row in `message_readings_due` in its own transaction (migration 0012). Whatever
-becomes of a worker, a row that is not taken away comes due again.
+Each version of a message adds a row to `message_readings_due` in its own transaction (migration 0012). A row that is
+not removed becomes due again when its lease ends, also if the worker dies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from comms.governance.consent.permissions import permissions
 from comms.kernel.database import Connection
 from comms.safeguarding.message_assessments.records import DueMessage
 
-# The newest, so that what is left from before holds up no concern of today, and some of the oldest, so that none of
-# those waits for ever. Many at once: messages of one conversation are read in one pass, so that the further the reading
-# lags behind, the less each costs.
+# A batch has mostly the newest messages, so that a backlog does not delay the concerns of today, and some of the
+# oldest, so that each of them is assessed at some time. Batches are large: messages of one conversation are assessed in
+# one pass, so each costs less when the queue is long.
 _NEWEST: Final = 120
 _OLDEST: Final = 8
 _LEASE_SECONDS: Final = 30.0
@@ -30,7 +30,10 @@ _SENDERS_WITHHELD: Final = (
 
 
 async def lease_due_messages(conn: Connection) -> list[DueMessage]:
-    """What is to be read next, in order; nobody else is given it before its lease ends, which grows with each try."""
+    """Leases the next messages to assess, and returns them in order.
+
+    No other worker gets them before the lease ends; the lease grows with each try.
+    """
     taken = await conn.execute(
         "with chosen as ("
         "  (select message_id, version from message_readings_due where due_at <= now() "
@@ -48,7 +51,7 @@ async def lease_due_messages(conn: Connection) -> list[DueMessage]:
 
 
 async def postpone(conn: Connection, due: Sequence[DueMessage], reasons: Mapping[UUID, str]) -> None:
-    """Puts off what senders do not permit to be read, with the reason (a code) for each sender."""
+    """Postpones messages whose senders do not permit the analysis, with the reason (a code) for each sender."""
     await conn.execute(
         "update message_readings_due d set due_at = 'infinity', tries = 0, waits_for = given.reason "
         "from unnest(%s::uuid[], %s::int[], %s::text[]) as given (message_id, version, reason) "
@@ -58,7 +61,7 @@ async def postpone(conn: Connection, due: Sequence[DueMessage], reasons: Mapping
 
 
 async def release_permitted(conn: Connection) -> None:
-    """Makes due what was put off and is permitted by now."""
+    """Makes postponed messages due again if their sender now permits the analysis."""
     senders = [row["sender_id"] for row in await (await conn.execute(_SENDERS_WITHHELD)).fetchall()]
     if not senders:
         return
@@ -72,9 +75,10 @@ async def release_permitted(conn: Connection) -> None:
 
 
 async def dequeue(conn: Connection, versions: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
-    """Those of the messages' versions that still waited, and from now on do not: who takes one away keeps its reading.
+    """Removes these message versions from the queue and returns those that were still in it.
 
-    Of two workers that read the same, the second waits here for the first and is given nothing.
+    Only the caller that removed a version stores its assessment. Of two workers that assessed the same version, the
+    second waits here for the first and gets nothing.
     """
     gone = await conn.execute(
         "delete from message_readings_due d using unnest(%s::uuid[], %s::int[]) as given (message_id, version) "
@@ -85,6 +89,6 @@ async def dequeue(conn: Connection, versions: Sequence[tuple[UUID, int]]) -> set
 
 
 async def tenants_with_unassessed(conn: Connection) -> list[UUID]:
-    """The tenants in which a message waits to be read, be it for its sender's permission."""
+    """Returns the tenants that have unassessed messages, also postponed ones."""
     found = await conn.execute("select app.tenants_with_unread_messages() as id")
     return [row["id"] async for row in found]

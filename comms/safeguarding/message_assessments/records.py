@@ -1,4 +1,4 @@
-"""A message's reading and its nouns: what waits to be read, the turn that the models are shown, what they found."""
+"""Records of message assessments: a message that is due, the turns that the models read, and their results."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from models.contract.records import Category, Probability, Record, SentimentLabe
 
 
 class DueMessage(Record):
-    """A message as it stood at a version, not read yet; `tries`: how often it was taken to be, this time included."""
+    """A version of a message that is not assessed yet; `tries` counts the leases, with this one."""
 
     message_id: UUID
     version: int
@@ -19,21 +19,21 @@ class DueMessage(Record):
 
 
 class UnexplainedEvidence(DueMessage):
-    """A concern that an alert cites of a message at a version, and of which nobody knows yet which words moved it."""
+    """A concern in a version of a message that an alert cites, and whose decisive words are not known yet."""
 
     id: UUID
     category: Category
     severity: Severity
     probability: Probability
     threshold: Probability
-    model_version: str  # of the model that raised it
+    model_version: str  # of the model that found the concern
 
 
 class MessageTurn(Record):
-    """What somebody wrote, as the models may be shown it.
+    """A message in the form that the models read.
 
-    `due`: it is to be read. `again`: it is one of the last before one that is due, to be read once more with what came
-    after it. Else it is there for the others to be understood by.
+    `due`: it must be assessed. `again`: it is one of the last messages before a due one and is assessed again, now with
+    what came after it. Otherwise it is only context for the others.
     """
 
     conversation_id: UUID
@@ -42,16 +42,16 @@ class MessageTurn(Record):
     sender_id: UUID | None
     role: Role | None
     text: str = Field(repr=False)
-    current: bool  # whether the message still says so
+    current: bool  # whether the message still has this text
     due: bool
     again: bool = False
 
 
 class MessageAssessment(Record):
-    """What the models say of a message at a version, and how many turns they were shown before and after it.
+    """What the models found in a version of a message, and how many turns of context they read before and after it.
 
-    `again`: the message was read before, without what came after it. `vector`: of its words as they stand, where they
-    still do and there are any.
+    `again`: the message was assessed before, without what came after it. `vector`: the embedding of its current text;
+    None if the text has changed or is empty.
     """
 
     conversation_id: UUID
@@ -63,6 +63,6 @@ class MessageAssessment(Record):
     probability: Probability
     concerns: tuple[NewMessageEvidence, ...] = Field(repr=False)
     sentiment: SentimentLabel
-    unread_language: str | None = None  # in which it is, where the readers do not know that language
+    unread_language: str | None = None  # its language, if the models do not support it
     models: dict[str, str]
     vector: tuple[float, ...] | None = Field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""Where messages' meaning lies: vectors that the worker lays beside what it has read, for search by meaning."""
+"""Stores the embedding vectors of assessed messages, for semantic search."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from comms.kernel.database import Actor, Connection
 
-# The message is locked, so that one which is edited or deleted meanwhile takes its vector along.
+# Locks the messages, so that an edit or deletion at the same time also deletes the vector.
 _SAVE: Final = (
     "with given as (select * from unnest(%s::uuid[], %s::text[]) as given (message_id, vector)), "
     "standing as (select m.tenant_id, m.id, m.conversation_id from messages m "
@@ -20,10 +20,10 @@ _SAVE: Final = (
 
 
 async def save_vectors(conn: Connection, actor: Actor, vectors: Sequence[tuple[UUID, list[float]]], model: str) -> None:
-    """Lays a vector of 384 beside each message, in the place of its earlier one; for the worker alone.
+    """Stores a vector of 384 for each message and replaces its earlier one; only for the worker.
 
-    A message that is gone or deleted is passed over. An edit takes the vector away: whoever saves one looks, in the
-    same transaction, whether the words are still those that it was made of.
+    Missing and deleted messages are skipped. An edit deletes the vector: the caller must check, in the same
+    transaction, that the text is still the one that the vector was made of.
     """
     ids = [message_id for message_id, _ in vectors]
     texts = ["[" + ",".join(repr(float(number)) for number in vector) + "]" for _, vector in vectors]

@@ -1,9 +1,9 @@
-"""One effect a key: how a POST takes `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+"""Idempotency of POST requests: one effect per `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 
-The route's handler notes the attempt on the request; the request's transaction (comms/web/dependencies.py) claims the
-key before the route's function runs, and the finished answer is kept before that transaction commits. A repeat is
-answered from what was kept, after the same checks of token, account and permission, and only while whoever asks still
-sees everything that the answer and its request name.
+The route's handler stores a `KeyedRequest` in the request's state. The request's transaction
+(comms/web/dependencies.py) claims the key before the route's function runs. The finished answer is stored before that
+transaction commits. A repeat gets the stored answer, after the same checks of token, account and permission, and only
+while the caller can still see everything that the answer and its request name.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ PARAMETER: Final[dict[str, Any]] = {
     "in": "header",
     "required": False,
     "description": (
-        "Any text of your own, new for each request, e.g. a UUID. Repeated within a day with the same body, the "
-        f"request is not done again: the first answer is given once more, with `{REPLAYED}: true`."
+        "A text of your choice, new for each request, e.g. a UUID. A request that is repeated within a day with the "
+        f"same key and body has no second effect: it gets the first answer, with `{REPLAYED}: true`."
     ),
     "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY, "pattern": "^[!-~]+$"},
     "example": "7c6f1f5e-6a0c-4f0e-9f0b-2f4f5f1f7c11",
@@ -38,7 +38,7 @@ PARAMETER: Final[dict[str, Any]] = {
 
 
 class ReplayAnswer(Exception):
-    """Raised in place of a second run: carries the first answer to the route."""
+    """Raised instead of a second run; carries the first answer to the route's handler."""
 
     def __init__(self, answer: KeptAnswer) -> None:
         super().__init__("this request has been answered before")
@@ -46,7 +46,7 @@ class ReplayAnswer(Exception):
 
 
 class KeyedRequest:
-    """A request under an Idempotency-Key, from its arrival to its kept answer."""
+    """A request with an Idempotency-Key, from its arrival until its answer is stored."""
 
     def __init__(self, key: str, address: bytes) -> None:
         self._key = key
@@ -55,7 +55,7 @@ class KeyedRequest:
         self.kept = False
 
     async def claim(self, conn: Connection, actor: Actor, body: bytes) -> None:
-        """Takes the key in this transaction; `body` is what was asked, or a digest of it.
+        """Claims the key in this transaction; `body` is the request's body or a digest of it.
 
         Raises `ReplayAnswer`, and as `claim_key`.
         """
@@ -67,8 +67,8 @@ class KeyedRequest:
         self._claimed = (conn, actor, request_hash, before)
 
     async def keep(self, response: Response) -> None:
-        """Keeps the answer in the transaction that claimed the key last, the one that makes the change."""
-        assert self._claimed is not None, "this route has no transaction of its request: it cannot take a key"
+        """Stores the answer in the transaction that claimed the key last: the one that makes the change."""
+        assert self._claimed is not None, "the route has no transaction for its request, so it cannot use a key"
         conn, actor, request_hash, claim = self._claimed
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         answer = KeptAnswer(
@@ -79,13 +79,13 @@ class KeyedRequest:
 
 
 def keyed_request_of(connection: HTTPConnection) -> KeyedRequest | None:
-    """The attempt that the route noted on the request; None without a key."""
+    """The `KeyedRequest` in the request's state; None without a key."""
     found: KeyedRequest | None = getattr(connection.state, "keyed_request", None)
     return found
 
 
 def with_idempotency_key(answer: Handler) -> Handler:
-    """The route's handler, under its key where the request has one; raises `invalid` (`idempotency-key-invalid`)."""
+    """Wraps a route's handler so that it respects a request's key; raises `invalid` (`idempotency-key-invalid`)."""
 
     async def handle_keyed(request: Request) -> Response:
         key = request.headers.get(HEADER)
@@ -96,7 +96,7 @@ def with_idempotency_key(answer: Handler) -> Handler:
             response = await answer(request)
         except ReplayAnswer as before:
             return _replayed(before.answer)
-        # what failed is undone, and may be tried again under its key
+        # a failed request is rolled back, and may be repeated with its key
         if response.status_code < 300 and not keyed_request.kept:
             await keyed_request.keep(response)
         return response
@@ -105,14 +105,16 @@ def with_idempotency_key(answer: Handler) -> Handler:
 
 
 def _validated_key(key: str) -> str:
-    bare = key.strip().strip('"')  # the draft's form is a quoted string; most clients send it bare
+    bare = key.strip().strip('"')  # the draft's form is a quoted string; most clients send it without quotes
     if not (0 < len(bare) <= _LONGEST_KEY and all("!" <= letter <= "~" for letter in bare)):
-        raise invalid("idempotency-key-invalid", f"A key is 1 to {_LONGEST_KEY} visible ASCII characters, e.g. a UUID.")
+        raise invalid(
+            "idempotency-key-invalid", f"Send a key of 1 to {_LONGEST_KEY} visible ASCII characters, e.g. a UUID."
+        )
     return bare
 
 
 def _address(request: Request) -> bytes:
-    # not request.url: that is put together with the Host header, which is the caller's
+    # not request.url: it contains the Host header, which the caller controls
     return f"{request.method} {request.scope['path']}?".encode() + request.scope["query_string"] + b"\n"
 
 

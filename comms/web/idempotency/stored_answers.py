@@ -1,9 +1,10 @@
-"""Kept answers: what a POST under an Idempotency-Key was answered, for its maker alone and for a day.
+"""Stored answers of POST requests with an Idempotency-Key; each is only for its caller and is kept for a day.
 
-A repeat is authorised anew: the answer is given to whoever still sees everything that it and its request name.
+A repeat is authorised again: it gets the answer only if the caller can still see everything that the answer and its
+request name.
 
-The answer is a row of the same transaction as the change that it answers, so that there is one effect a key however
-the process dies: either both are there, or neither.
+The answer is a row in the transaction of the change itself. So a key has one effect, however the process ends: both
+rows exist, or neither.
 """
 
 import re
@@ -20,13 +21,13 @@ from models.contract.errors import WriteCareError, conflict, invalid, missing
 from models.contract.records import Record
 
 _ID: Final = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
-KEPT_FOR: Final = timedelta(hours=24)  # as the migration's policy says, too
+KEPT_FOR: Final = timedelta(hours=24)  # the policy in the migration has the same period
 
 
 class KeptAnswer(Record):
     """An answer as it was sent: status, the headers that belong to it, body.
 
-    `refers_to`: what its request named and whoever asked could see then, as `table:id`.
+    `refers_to`: the records that its request named and the caller could see then, as `table:id`.
     """
 
     status: int
@@ -36,7 +37,7 @@ class KeptAnswer(Record):
 
 
 class KeyClaim(Record):
-    """A key that is the actor's until the commit; `refers_to`: what the request names and they see (`table:id`)."""
+    """A key that the actor holds until the commit; `refers_to`: what the request names and they see (`table:id`)."""
 
     refers_to: tuple[str, ...]
 
@@ -44,11 +45,11 @@ class KeyClaim(Record):
 async def claim_key(
     conn: Connection, actor: Actor, key: str, request_hash: bytes, named: Collection[UUID] = ()
 ) -> KeptAnswer | KeyClaim:
-    """The answer to the actor's request of this key, or a claim where it is new; `named`: the ids in the request.
+    """The stored answer of the actor's key, or a claim if the key is new; `named`: the ids in the request.
 
-    Raises a conflict (`request-in-progress`) while the first request runs, `invalid` (`idempotency-key-reused`) where
-    the key was another request's, and `missing` where the answer or its request names something that the actor may not
-    see (any more).
+    Raises a conflict (`request-in-progress`) while the first request runs, `invalid` (`idempotency-key-reused`) if the
+    key was used for another request, and `missing` if the answer or its request names something that the actor may not
+    see or may no longer see.
     """
     async with conn.pipeline():  # one round trip
         locked = await conn.execute(
@@ -59,7 +60,7 @@ async def claim_key(
             "delete from kept_answers where user_id = %s and key = %s and created_at < now() - %s",
             (actor.user_id, key, KEPT_FOR),
         )
-        # a statement of its own, after the lock: it sees whatever was committed before the lock was free
+        # a separate statement, after the lock: it sees everything that was committed before the lock was released
         found = await conn.execute(
             "select request_hash, status, headers, body, refers_to <@ app.seen_of(array("
             "    select split_part(thing, ':', 2)::uuid from unnest(refers_to) as thing)) as still_seen "
@@ -74,7 +75,8 @@ async def claim_key(
         return KeyClaim(refers_to=() if seen is None else one(await seen.fetchone())["seen"])
     if bytes(row["request_hash"]) != request_hash:
         raise invalid(
-            "idempotency-key-reused", "This Idempotency-Key was another request's: use a new one for a new request."
+            "idempotency-key-reused",
+            "This Idempotency-Key was used for another request: use a new key for a new request.",
         )
     if not row["still_seen"]:
         raise missing("record")
@@ -82,9 +84,9 @@ async def claim_key(
 
 
 async def keep_answer(conn: Connection, actor: Actor, key: str, request_hash: bytes, answer: KeptAnswer) -> None:
-    """Keeps the answer with the change, and with what it and its request name, so that a repeat can be authorised anew.
+    """Stores the answer with the change, and what it and its request name, so that a repeat can be authorised again.
 
-    Raises a conflict (`request-in-progress`) where the key was used meanwhile.
+    Raises a conflict (`request-in-progress`) if the key was used in the meantime.
     """
     named = list(ids_in(*answer.headers.values(), answer.body.decode(errors="replace")))
     kept = await conn.execute(
@@ -101,15 +103,17 @@ async def keep_answer(conn: Connection, actor: Actor, key: str, request_hash: by
 
 
 def ids_in(*texts: str) -> frozenset[UUID]:
-    """Every id that the texts name."""
+    """All ids in the texts."""
     return frozenset(UUID(found) for text in texts for found in _ID.findall(text))
 
 
 async def delete_expired_answers(conn: Connection) -> int:
-    """Deletes every tenant's answers that are over a day old; returns how many."""
+    """Deletes the answers of all tenants that are over a day old; returns how many."""
     row = await (await conn.execute("select app.forget_kept_answers() as forgotten")).fetchone()
     return int(one(row)["forgotten"])
 
 
 def _in_progress() -> WriteCareError:
-    return conflict("request-in-progress", "The first request of this Idempotency-Key still runs: ask again shortly.")
+    return conflict(
+        "request-in-progress", "The first request with this Idempotency-Key is still running: try again shortly."
+    )

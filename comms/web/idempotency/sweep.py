@@ -1,4 +1,4 @@
-"""Expired answers are forgotten: they may hold what people wrote, and nobody can ask for them any more."""
+"""Deletes expired stored answers: they may contain what people wrote, and nobody can request them any more."""
 
 import asyncio
 from typing import Final
@@ -15,13 +15,13 @@ _log = structlog.get_logger(__name__)
 
 
 async def delete_expired_answers_forever(database: Database) -> None:
-    """Until cancelled: forgets what has expired, every ten minutes."""
+    """Deletes expired answers every ten minutes, until it is cancelled."""
     while True:
         try:
             async with database.without_tenant() as conn:
                 forgotten = await delete_expired_answers(conn)
             if forgotten:
-                _log.info("forgot expired answers", forgotten=forgotten)
+                _log.info("deleted expired answers", forgotten=forgotten)
         except WriteCareError as error:
-            _log.warning("expired answers could not be forgotten", problem=error.slug)
+            _log.warning("expired answers could not be deleted", problem=error.slug)
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""One effect for an upload, however often it is sent: its body streams, so the route cannot see to it alone."""
+"""Idempotency for uploads: their body streams, so the upload code, not the route class, claims the key."""
 
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -12,21 +12,21 @@ Made = TypeVar("Made")
 
 
 class KeyedUpload(Generic[Made]):
-    """Claimed first in each transaction of the upload, kept last in the one that stores what is `Made`."""
+    """`claim` it first in each transaction of the upload; `keep` it last in the one that stores the `Made` record."""
 
     def __init__(self, keyed_request: KeyedRequest | None, body: bytes, answer: Callable[[Made], Response]) -> None:
-        """`body` is a digest of what was sent, `answer` what the route answers to it."""
+        """`body` is a digest of the upload; `answer` makes the answer of the route."""
         self._keyed_request = keyed_request
         self._body = body
         self._answer = answer
 
     async def claim(self, conn: Connection, actor: Actor) -> None:
-        """Raises where this upload has been answered before, as `KeyedRequest.claim`; nothing without a key."""
+        """Raises if this upload was answered before, as `KeyedRequest.claim`; does nothing without a key."""
         if self._keyed_request is not None:
             await self._keyed_request.claim(conn, actor, self._body)
 
     async def keep(self, made: Made) -> None:
-        """Keeps the answer with what was made; nothing without a key."""
+        """Stores the answer for the new record; does nothing without a key."""
         if self._keyed_request is not None:
             await self._keyed_request.keep(self._answer(made))
 

@@ -1,8 +1,8 @@
-"""Where a request comes from: the peer's address, or what a proxy of ours says in its place.
+"""Finds the address of the client: the peer's address, or the one that a trusted proxy reports.
 
-Only what a trusted proxy wrote is believed. Each proxy adds the address that it was called from at the right end, so
-the list is read from the right: the first address that is no trusted proxy's is the caller's. The caller may have
-written what stands left of it.
+Only what a trusted proxy wrote is used. Each proxy appends the address that called it, so the list is read from the
+right: the first address that is not a trusted proxy is the client. The client itself may have written everything to the
+left of it.
 """
 
 import ipaddress
@@ -18,11 +18,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;,\s]*)', re.IGNORECASE)
 _MOST_HOPS: Final = 20
-_CUSTOMER_BITS: Final = 64  # what one customer has of IPv6 (RFC 6177)
+_CUSTOMER_BITS: Final = 64  # the IPv6 prefix of one customer (RFC 6177)
 
 
 class ClientAddresses:
-    """ASGI: puts the caller's address in the place of a trusted proxy's, for requests and WebSockets alike."""
+    """ASGI middleware: replaces a trusted proxy's address with the client's, for requests and WebSockets."""
 
     def __init__(self, app: ASGIApp, *, proxies: Sequence[Network], header: ProxyHeader) -> None:
         self._app = app
@@ -39,14 +39,14 @@ class ClientAddresses:
 
 
 def client_address(peer: str, hops: Sequence[str], proxies: Sequence[Network]) -> str:
-    """The caller's address: the peer's where it is no proxy of ours, else the last hop that is none."""
+    """The client's address: the peer if it is not a trusted proxy, else the last hop that is not one."""
     if not _is_within(peer, proxies):
         return peer
     known = peer
     for hop in reversed(hops[-_MOST_HOPS:]):
         address = _address(hop)
         if address is None:
-            return known  # a proxy wrote no address, or the caller wrote nonsense: the last one that is certain
+            return known  # the hop is not an address: use the last one that is certain
         known = address
         if not _is_within(address, proxies):
             return address
@@ -54,7 +54,7 @@ def client_address(peer: str, hops: Sequence[str], proxies: Sequence[Network]) -
 
 
 def network_of(address: str | None) -> str:
-    """What is counted as one caller: an IPv4 address, or the /64 that a customer has of IPv6."""
+    """What counts as one client: an IPv4 address, or an IPv6 /64, which is one customer's prefix."""
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
@@ -75,7 +75,7 @@ def _hops(said: str, *, forwarded: bool) -> list[str]:
 
 
 def _address(hop: str) -> str | None:
-    """The address of a hop, without port and brackets; None where it is none ('unknown', '_hidden', nonsense)."""
+    """The address of a hop, without port and brackets; None if it is not an address ('unknown', '_hidden' …)."""
     text = hop.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,7 +1,7 @@
-"""Where requests are counted: in this process, or in Redis where several processes must count together.
+"""Counts requests: in this process, or in Redis if several processes must count together.
 
-Windows are fixed and begin at the same moments for everybody, so that a count needs no clock of its own: in memory it
-is one addition, in Redis one round trip for all the counts of a request.
+Windows are fixed and begin at the same time for all clients, so a count needs no separate clock: in memory it is one
+addition, in Redis one round trip for all counts of a request.
 """
 
 from collections import Counter
@@ -21,14 +21,14 @@ _log = structlog.get_logger(__name__)
 
 
 class RequestCounter(Protocol):
-    """Counts of requests in a window."""
+    """Counts requests per window."""
 
     async def add(self, window: int, names: Sequence[str]) -> list[int]:
-        """Adds one to each count of the window (its number) and returns them."""
+        """Adds one to each count of the window (given by its number) and returns the counts."""
 
 
 class MemoryRequestCounter:
-    """Counts of this process alone; those of a window that is over are forgotten all at once."""
+    """Counts only in this process; when a window ends, all its counts are deleted."""
 
     def __init__(self) -> None:
         self._window = 0
@@ -43,7 +43,7 @@ class MemoryRequestCounter:
 
 
 class RedisRequestCounter:
-    """Counts of all processes together. While Redis does not answer, this process counts for itself."""
+    """Counts of all processes together. While Redis does not answer, this process counts only its own requests."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -58,14 +58,14 @@ class RedisRequestCounter:
                     line.expire(key, _KEPT_SECONDS)
                 return [int(count) for count in (await line.execute())[::2]]
         except (RedisError, OSError) as error:
-            # a limit protects the service: it must not be what takes it down
+            # the limit protects the service, so its failure must not stop the service
             _log.warning("requests are counted without Redis", error=type(error).__name__)
             return await self._alone.add(window, names)
 
 
 @asynccontextmanager
 async def open_request_counter(redis_url: str | None) -> AsyncIterator[RequestCounter]:
-    """The tally until the block ends: in Redis where it is named, else in memory. Connects at the first count."""
+    """Opens the counter until the block ends: in Redis if it is named, else in memory. Connects at the first count."""
     if redis_url is None:
         yield MemoryRequestCounter()
         return

@@ -1,8 +1,8 @@
-"""How many requests a person, a whole tenant, and an address without a token may make in a minute.
+"""Limits the requests per minute of a person, of a whole tenant, and of an address without a token.
 
-People are counted when a token has been checked (comms/web/dependencies.py), so that nobody can use up another's;
-every answer says what is left (headers as draft-ietf-httpapi-ratelimit-headers has them). Routes that take no token
-count the address, before they do any work; `/health`, and whoever holds the operations token, are not counted.
+A person's request is counted after the token is checked (comms/web/dependencies.py), so that nobody can use up the
+quota of another. Every answer says what is left (headers as in draft-ietf-httpapi-ratelimit-headers). Routes that take
+no token count the address before they do any work. `/health`, and requests with the operations token, are not counted.
 """
 
 import time
@@ -23,7 +23,7 @@ SLUG: Final = "too-many-requests"
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """One a process: the tally and the quotas, requests a minute."""
+    """One per process: the counter, and the quotas in requests per minute."""
 
     counter: RequestCounter
     per_user: int
@@ -31,7 +31,7 @@ class RequestLimits:
     per_address: int
 
     async def count(self, actor: Actor) -> tuple[dict[str, str], WriteCareError | None]:
-        """Counts a request of the actor: headers for its answer, and what to raise where a quota is used up."""
+        """Counts a request of the actor. Returns headers for the answer, and the error if a quota is used up."""
         names = (f"u:{actor.tenant_id}:{actor.user_id}", f"t:{actor.tenant_id}")
         window, passed = divmod(int(time.time()), WINDOW_SECONDS)
         by_user, by_tenant = await self.counter.add(window, names)
@@ -45,22 +45,25 @@ class RequestLimits:
         if by_user <= self.per_user and by_tenant <= self.per_tenant:
             return headers, None
         whose, quota = ("You", self.per_user) if by_user > self.per_user else ("Your organisation", self.per_tenant)
-        detail = f"{whose} may ask {quota} times a minute: go on in {seconds} seconds."
+        detail = f"{whose} may send {quota} requests per minute: try again in {seconds} seconds."
         return headers | {"Retry-After": str(seconds)}, unavailable(SLUG, detail)
 
     async def count_anonymous(self, address: str | None) -> None:
-        """Counts a request without a token; raises 429 (`too-many-requests`) where its address has made too many."""
+        """Counts a request without a token; raises 429 (`too-many-requests`) if its address has sent too many."""
         window, passed = divmod(int(time.time()), WINDOW_SECONDS)
         (count,) = await self.counter.add(window, (f"a:{network_of(address)}",))
         if count > self.per_address:
             seconds = WINDOW_SECONDS - passed
-            detail = f"From one address {self.per_address} requests a minute are answered: go on in {seconds} seconds."
+            detail = (
+                f"One address may send {self.per_address} requests per minute without a token: "
+                f"try again in {seconds} seconds."
+            )
             raise WriteCareError(Kind.UNAVAILABLE, SLUG, detail, seconds)
 
 
 @asynccontextmanager
 async def open_limits(settings: Settings) -> AsyncIterator[RequestLimits]:
-    """The limits that the settings name, until the block ends; Redis is reached for at the first count."""
+    """Opens the limits of the settings until the block ends; connects to Redis at the first count."""
     url = settings.limits_redis_url
     async with open_request_counter(url.get_secret_value() if url is not None else None) as counter:
         yield RequestLimits(

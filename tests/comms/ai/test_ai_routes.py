@@ -1,4 +1,4 @@
-"""The door to the models: calls go on unread and come back as they are made; each rests on a lawful ground."""
+"""Tests of the model API: calls and responses are streamed without being parsed; each call needs a lawful basis."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ NOTHING_UNREAD: dict[str, list[str]] = {"recordings": [], "conversations": []}
 
 
 class ModelServer:
-    """A small HTTP server where Ray Serve would stand: it shows what reached it, and answers in two halves."""
+    """A small HTTP server instead of Ray Serve: it returns what it received, and answers in two halves."""
 
     def __init__(self) -> None:
         self.second_half = asyncio.Event()
@@ -94,7 +94,7 @@ async def models() -> ModelServer:
 
 @pytest.fixture
 async def api(ctx: AppContext, models: ModelServer) -> AsyncIterator[httpx.AsyncClient]:
-    """Our application behind a port of its own, forwarding to the model server behind another."""
+    """The application on a port of its own, which forwards to the model server on another port."""
     app = create_app(ctx.settings)
     async with served(models.app) as serving, open_model_client(f"http://{serving}") as opened:
         app.state.ctx, app.state.models = ctx, opened
@@ -113,7 +113,7 @@ def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-# --- forwarding ----------------------------------------------------------------------------------------------------
+# --- forwarding -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_call_goes_on_as_it_came_with_its_token(api: httpx.AsyncClient, ctx: AppContext) -> None:
@@ -133,7 +133,7 @@ async def test_an_answer_is_passed_on_before_it_is_complete(
     async with api.stream("POST", "/api/ai/analyze-transcript", json={}, headers=await caller(ctx)) as answer:
         parts = answer.aiter_raw()
         assert await anext(parts) == b'{"first": 1,'
-        models.second_half.set()  # the server waits for this: a door that gathered the answer would wait for ever
+        models.second_half.set()  # the server waits for this: a proxy that buffers the whole response would hang
         assert b"".join([part async for part in parts]) == b'"second": 2}'
 
 
@@ -207,7 +207,7 @@ async def test_every_model_call_is_described_with_its_bodies(app: FastAPI) -> No
         assert endpoint.response.__name__ in json.dumps(call["responses"]["200"]), endpoint.call
 
 
-# --- grounds --------------------------------------------------------------------------------------------------------
+# --- lawful bases -----------------------------------------------------------------------------------------------------
 
 
 async def checked(
@@ -229,7 +229,7 @@ async def test_a_call_on_a_recording_whose_people_permit_it_is_made_and_logged(
     ctx: AppContext, worker_ctx: AppContext
 ) -> None:
     made = await recording_fixtures.make_recording(ctx)
-    for each in (ctx, worker_ctx):  # whichever role the door's process has in the database
+    for each in (ctx, worker_ctx):  # for every database role that the calling process may have
         await checked(each, made.lead, recording_id=made.recording_id)
     acts = await factories.rows(
         ctx,
@@ -248,7 +248,7 @@ async def test_one_persons_no_is_a_no_to_the_whole_recording(ctx: AppContext) ->
             conn, resident, ConsentChange(user_id=resident.user_id, purpose="analyse"), ConsentOrigin()
         )
     assert await refusal(ctx, made.lead, recording_id=made.recording_id) == (Kind.REFUSED, "consent-missing")
-    await checked(ctx, made.lead, "transcribe", recording_id=made.recording_id)  # the no was to 'analyse'
+    await checked(ctx, made.lead, "transcribe", recording_id=made.recording_id)  # the refusal was for 'analyse'
     acts = await factories.rows(ctx, made.lead, "select action from audit_log where action like 'ai.%%'")
     assert [act["action"] for act in acts] == ["ai.transcribe"]
 
@@ -315,7 +315,7 @@ async def test_consent_in_general_is_no_ground_for_words_of_nobody_in_particular
     assert await refusal(ctx, actor, processing_id=activity.id) == (Kind.REFUSED, "ground-needs-people")
 
 
-# --- answered here --------------------------------------------------------------------------------------------------
+# --- answered here ----------------------------------------------------------------------------------------------------
 
 
 async def test_communication_patterns_count_who_was_heard(

@@ -1,4 +1,4 @@
-"""Guests: let in by a signed link, to one session, for as long as the link is good, and nowhere else."""
+"""Guests sign in with a signed link: only to one session, and only while the link is valid."""
 
 import asyncio
 import re
@@ -20,8 +20,8 @@ from instance.provisioning import Databases
 from models.contract.errors import WriteCareError
 from tests import factories
 from tests.comms import outbox_helpers
-from tests.comms.openapi_requests import PUBLIC
 from tests.comms.http_server import served
+from tests.comms.openapi_requests import PUBLIC
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def manager(ctx: AppContext) -> Actor:
 
 @pytest.fixture
 async def path(ctx: AppContext, manager: Actor) -> str:
-    """A session's address; the session has not begun."""
+    """The URL path of a session that has not begun."""
     return f"/api/sessions/{await factories.make_session(ctx, manager, manager, session_type='video_call')}"
 
 
@@ -52,7 +52,7 @@ async def enter(client: httpx.AsyncClient, link: str) -> httpx.Response:
 async def sign_in_guest(
     client: httpx.AsyncClient, ctx: AppContext, actor: Actor, path: str
 ) -> tuple[dict[str, str], str]:
-    """A guest's header, and who they are."""
+    """Returns the headers of a guest, and their user id."""
     entered = (await enter(client, (await invite(client, ctx, actor, path)).json()["invitation"])).json()
     return {"Authorization": f"Bearer {entered['access_token']}"}, str(entered["user_id"])
 
@@ -144,7 +144,7 @@ async def test_an_invitation_needs_a_session_that_is_not_over_and_an_end_within_
     assert slug_of(await invite(client, ctx, manager, path)) == (409, "session-status")
 
 
-# --- nowhere else ----------------------------------------------------------------------------------------------------
+# --- no access to anything else ---------------------------------------------------------------------------------------
 
 
 async def test_every_route_that_is_not_a_guests_is_closed_to_guests(
@@ -173,7 +173,7 @@ async def test_what_is_open_to_guests_shows_them_their_own_alone(
 ) -> None:
     guest, own = await sign_in_guest(client, ctx, manager, path)
     other = await factories.make_session(ctx, manager, manager, session_type="video_call")
-    # even where somebody adds them to another session later, the link opens the first alone
+    # also if they are added to another session later, the link gives access only to the first
     body = {"user_id": own, "participant_type": "guest"}
     added = await client.post(f"/api/sessions/{other}/participants", json=body, headers=factories.bearer(ctx, manager))
     assert added.status_code == 201

@@ -1,4 +1,4 @@
-"""How a recording's channels are read is asked for, found out and shown; what is no recording is refused at once."""
+"""The channels of a recording: requested, detected and shown. A file that is no recording is refused at once."""
 
 import httpx
 import numpy as np

@@ -1,4 +1,4 @@
-"""The same files sent again: the recording that is there is offered, and none is made without a word."""
+"""A second upload of the same files returns the stored recording, unless the client asks for another one."""
 
 import asyncio
 from typing import Any

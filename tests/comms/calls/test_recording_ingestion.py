@@ -1,4 +1,4 @@
-"""What may go wrong while a recording is taken in, and what is left of it: nothing."""
+"""An upload that fails during ingestion leaves nothing behind."""
 
 import asyncio
 import io
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 class InterruptedKeys:
-    """A key service during whose work something else happens."""
+    """A key service that runs `happening` before it wraps a key."""
 
     def __init__(self, keys: KeyService, happening: Callable[[], Awaitable[None]]) -> None:
         self._keys = keys
@@ -153,14 +153,14 @@ async def test_the_sweep_leaves_what_belongs_to_tenants_of_another_database(ctx:
 
 
 class BrokenObjects(Objects):
-    """A storage whose disk fails; `asked` counts."""
+    """An object store whose disk fails; `asked` counts the calls."""
 
     asked = 0
 
     async def list_under(self, folder: str) -> AsyncIterator[StoredObject]:
         self.asked += 1
         raise PermissionError("the disk was taken away")
-        yield  # what makes it an iterator
+        yield  # makes it an async iterator
 
 
 async def test_sweeping_goes_on_when_the_disk_fails(ctx: AppContext, tmp_path: Path) -> None:

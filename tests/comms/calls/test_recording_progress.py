@@ -1,4 +1,4 @@
-"""A transcript or analysis asked for while it is being made: why it is not there, and how far it has come."""
+"""A transcript or analysis that is requested while it is being made: the response has the reason and the progress."""
 
 from typing import Any
 from uuid import UUID

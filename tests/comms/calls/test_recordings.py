@@ -1,4 +1,4 @@
-"""A recording over HTTP: taken in whole or not at all, heard by those who may, erased for good."""
+"""Recordings over HTTP: stored completely or not at all, played by permitted users, erased for good."""
 
 import asyncio
 import io
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass(frozen=True)
 class State:
-    """Everything that an upload could change, of one tenant."""
+    """The state of one tenant that an upload can change."""
 
     objects: frozenset[str]
     rows: tuple[tuple[str, int], ...]
@@ -65,7 +65,7 @@ def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-# --- taken in ---------------------------------------------------------------------------------------------------------
+# --- stored -----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_mixed_recording_is_taken_in_and_comes_back_byte_for_byte(
@@ -162,11 +162,11 @@ async def test_every_ordinary_container_is_taken_and_named(
     assert taken.json()["duration_seconds"] == pytest.approx(2.0, abs=0.2)
 
 
-# --- not taken in: nothing changes ----------------------------------------------------------------------------------
+# --- refused: nothing changes ---------------------------------------------------------------------------------------
 
 
 def lying_wav() -> bytes:
-    """Its header promises an hour; a second follows."""
+    """Returns a WAV file whose header promises an hour, but which has one second."""
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -224,7 +224,7 @@ async def test_without_everybodys_permission_a_mixed_track_is_refused(
     assert (refused.status_code, slug_of(refused)) == (403, "consent-missing")
     assert str(resident.user_id) in refused.json()["detail"]
     assert await state_of(ctx, manager) == before
-    # on tracks of their own, the others may still be recorded
+    # with one track for each person, the others may still be recorded
     alone = await upload(client, ctx, manager, session_id, wav(), participants=(manager.user_id,))
     assert alone.status_code == 201
 
@@ -406,7 +406,7 @@ async def test_recording_does_not_start_without_everybodys_permission(
     assert await factories.rows(ctx, manager, "select 1 from recordings where session_id = %s", session_id) == []
 
 
-# --- heard and read ---------------------------------------------------------------------------------------------------
+# --- played and read --------------------------------------------------------------------------------------------------
 
 
 async def test_players_get_the_ranges_they_ask_for(client: httpx.AsyncClient, ctx: AppContext) -> None:

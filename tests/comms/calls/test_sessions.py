@@ -1,4 +1,4 @@
-"""Sessions and who takes part: made, changed under their version, told of, and nobody else's."""
+"""Sessions and participants: created, changed with their version, reported by events, invisible to other tenants."""
 
 import asyncio
 from typing import Any
@@ -198,7 +198,8 @@ async def test_a_hundred_people_make_sessions_at_once_and_none_fails(
     assert {answer.json()["created_by"] for answer in answers} == {str(person.user_id) for person in people}
 
 
-# --- coming and going, and how the line is ---------------------------------------------------------------------------
+# --- joining and leaving, and connection quality
+# ------------------------------------------------------------------------
 
 REPORT = {
     "round_trip_milliseconds": 40.0, "jitter_milliseconds": 4.0, "lost_packets_ratio": 0.01,
@@ -207,7 +208,7 @@ REPORT = {
 
 
 async def running(client: httpx.AsyncClient, ctx: AppContext, manager: Actor, *people: Actor) -> str:
-    """The address of a session that has begun, in which nobody is yet."""
+    """The URL path of a session that has begun and has no participant yet."""
     path = f"/api/sessions/{await factories.make_session(ctx, manager, *people, session_type='video_call')}"
     assert (await client.put(path, json={"status": "active"}, headers=factories.bearer(ctx, manager))).is_success
     return path
@@ -223,7 +224,7 @@ async def test_everybody_comes_and_goes_by_themselves_and_changes_nobody_else(
         headers, me = factories.bearer(ctx, person), f"{path}/participants/{person.user_id}"
         assert (await client.put(me, json={"joined": True}, headers=headers)).json()["joined_at"] is not None
         assert (await client.put(me, json={"joined": False}, headers=headers)).json()["left_at"] is not None
-        if role != "care_worker":  # who changes sessions changes these too
+        if role != "care_worker":  # a care worker may change sessions, and so these, too
             for where, change in (
                 (me, {"permissions": {"record": True}}),
                 (me, {"joined": True, "participant_type": "staff"}),

@@ -1,4 +1,4 @@
-"""Transcripts and analyses: kept once, read back whole, by those who may."""
+"""Transcripts and analyses: stored once, read back completely, only by permitted users."""
 
 import asyncio
 

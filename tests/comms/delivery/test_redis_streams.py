@@ -1,4 +1,4 @@
-"""Redis streams on a real server: every sent event once, in order, whichever side goes away in the middle."""
+"""Redis streams on a real server: every sent event once, in order, also if one of the servers stops in the middle."""
 
 import asyncio
 import json
@@ -18,15 +18,15 @@ from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
 from tests.comms import outbox_helpers
-from tests.comms.webhook_receiver import start_sender
 from tests.comms.http_server import free_port
+from tests.comms.webhook_receiver import start_sender
 
 pytestmark = pytest.mark.anyio
 
 
 @contextmanager
 def valkey(port: int, folder: Path) -> Iterator[str]:
-    """A server that keeps what it has in the folder; its address."""
+    """Runs a server that stores its data in the folder; yields its URL."""
     server = ValkeyServer(
         port=port, data_dir=folder, persist=True, config={"appendonly": "yes", "appendfsync": "always"}
     )
@@ -39,7 +39,7 @@ def valkey(port: int, folder: Path) -> Iterator[str]:
 
 @asynccontextmanager
 async def filling(databases: Databases, redis_url: str, length: int = 100_000) -> AsyncIterator[None]:
-    """Streams are filled until the block ends."""
+    """Fills the streams until the block ends."""
     stopping = asyncio.Event()
     running = asyncio.create_task(fill_streams(databases.sender, redis_url, length, stopping))
     try:
@@ -58,7 +58,7 @@ async def entries(redis_url: str, tenant_id: uuid.UUID) -> list[tuple[str, dict[
 
 
 async def reach(redis_url: str, tenant_id: uuid.UUID, how_many: int) -> list[tuple[str, dict[str, str]]]:
-    """The tenant's entries once there are so many."""
+    """Waits until the stream of the tenant has this many entries, and returns them."""
 
     async def there() -> bool:
         return len(await entries(redis_url, tenant_id)) >= how_many
@@ -115,7 +115,7 @@ async def test_an_outage_of_redis_in_the_middle_loses_nothing_and_doubles_nothin
         with valkey(port, tmp_path) as redis_url:
             await tell(ctx, actor, *range(1, 6))
             await reach(redis_url, actor.tenant_id, 5)
-        await tell(ctx, actor, *range(6, 11))  # nobody takes them
+        await tell(ctx, actor, *range(6, 11))  # while Redis is down
         with valkey(port, tmp_path) as redis_url:
             await tell(ctx, actor, *range(11, 16))
             found = await reach(redis_url, actor.tenant_id, 15)

@@ -1,4 +1,4 @@
-"""A webhook receives what its owner may read: by scope, by person, by conversation, at every sending anew."""
+"""A webhook receives only what its owner may read: by scope, by person, by conversation, checked at every attempt."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from comms.web.context import AppContext
 from comms.web.pagination import MAX_UUID
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import recording_fixtures, outbox_helpers
+from tests.comms import outbox_helpers, recording_fixtures
 from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 from tests.comms.webhook_receiver import Message, Receiver, reaching_loopback, receiving, sending
 
@@ -31,13 +31,13 @@ ALERTS = ("safeguarding.alert", "safeguarding.alert.high_priority", "alert.revie
 
 @pytest.fixture(scope="module")
 async def api(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
-    """The application whose settings let webhooks reach loopback, with a relay that sends."""
+    """The application with settings that let webhooks reach loopback, and a running relay."""
     async with reaching_loopback(ctx, databases) as opened:
         yield opened
 
 
 class Program:
-    """A service account of a tenant: who it is, and the header with its key."""
+    """A service account of a tenant: its actor, and the headers with its key."""
 
     def __init__(self, id: uuid.UUID, key: str) -> None:
         self.id = id
@@ -61,7 +61,7 @@ async def program(ctx: AppContext, tenant_id: uuid.UUID, *scopes: RolePermission
 
 
 async def webhook_of(databases: Databases, tenant_id: uuid.UUID, owner: uuid.UUID, url: str, *types: str) -> uuid.UUID:
-    """A webhook as an earlier version let anybody make it who manages webhooks; nothing signs what goes there."""
+    """Inserts a webhook as an earlier version allowed for all who manage webhooks; it has no signing key."""
     made = await outbox_helpers.query_as_admin(
         databases,
         "insert into webhooks (tenant_id, url, event_types, created_by) values (%s, %s, %s, %s) returning id",
@@ -78,7 +78,9 @@ async def make(api: httpx.AsyncClient, owner: Program, receiver: Receiver, *type
 
 
 async def deliveries(databases: Databases, webhook_id: object) -> list[dict[str, Any]]:
-    return await outbox_helpers.query_as_admin(databases, "select * from webhook_deliveries where webhook_id = %s", webhook_id)
+    return await outbox_helpers.query_as_admin(
+        databases, "select * from webhook_deliveries where webhook_id = %s", webhook_id
+    )
 
 
 async def everything_sent(databases: Databases) -> None:
@@ -102,7 +104,7 @@ async def test_who_manages_webhooks_alone_is_sent_nothing_of_alerts_and_replays_
         _, alert = await recording_fixtures.make_alert(ctx, worker_ctx, tenant_id)
 
         async def arrived() -> bool:
-            return len(ours.messages) == 2  # it is grave
+            return len(ours.messages) == 2  # high severity: two events
 
         await outbox_helpers.until(arrived)
         assert {message.event["data"]["alert_id"] for message in ours.messages} == {str(alert.id)}
@@ -135,7 +137,7 @@ async def test_a_narrow_key_neither_repoints_nor_replays_nor_signs_anothers_webh
         ):
             answer = await api.request(method, address, json=body, headers=narrow.headers)
             assert status_and_slug(answer) == (403, "event-not-yours-to-read"), (method, address)
-        # what it may read itself, and that it is to be quiet, it may say
+        # it may change the webhook to events that it may read itself, and pause it
         paused = await api.put(path, json={"state": "paused"}, headers=narrow.headers)
         assert (paused.status_code, paused.json()["state"]) == (200, "paused")
         fewer = await api.put(path, json={"event_types": ["recording.processed"]}, headers=narrow.headers)
@@ -174,8 +176,10 @@ async def test_what_an_owner_loses_takes_effect_before_the_next_try(
     (delivery,) = await deliveries(databases, made["id"])
     assert (delivery["last_failure"], delivery["last_status"]) == ("owner-may-not-read", None)
     assert len(receiver.messages) == 1
-    kept = await outbox_helpers.query_as_admin(databases, "select state, dead_in_a_row from webhooks where id = %s", made["id"])
-    assert kept == [{"state": "active", "dead_in_a_row": 0}]  # it was not the receiver that failed
+    kept = await outbox_helpers.query_as_admin(
+        databases, "select state, dead_in_a_row from webhooks where id = %s", made["id"]
+    )
+    assert kept == [{"state": "active", "dead_in_a_row": 0}]  # withholding is no failure of the receiver
 
 
 async def test_an_owner_is_sent_nothing_of_an_alert_about_themselves(
@@ -234,5 +238,5 @@ async def test_every_event_names_a_permission_that_a_key_can_have(databases: Dat
     for type, scope in scopes.items():
         assert scope in get_args(RolePermission), type
         assert role_has("service", scope), type
-        # as app.account_may has it of the platform's administrator
+        # as app.account_may decides for the platform's administrator
         assert role_has("platform_admin", scope) == (scope == "webhooks.manage"), type

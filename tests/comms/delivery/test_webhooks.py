@@ -1,4 +1,4 @@
-"""Webhooks: every event that a receiver wants arrives, signed and in order, and none leads where it must not."""
+"""Webhooks: every subscribed event arrives, signed and in order, and no webhook reaches a forbidden network."""
 
 import asyncio
 import ipaddress
@@ -28,7 +28,7 @@ STUBBORN = replace(FAST_RETRIES, attempts=1000, dead_in_a_row=1000)
 
 @pytest.fixture(scope="module")
 async def api(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
-    """The application whose settings let webhooks reach loopback, with a relay that sends."""
+    """The application with settings that let webhooks reach loopback, and a running relay."""
     async with reaching_loopback(ctx, databases) as opened:
         yield opened
 
@@ -36,7 +36,7 @@ async def api(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.Asyn
 async def made(
     api: httpx.AsyncClient, ctx: AppContext, url: str, actor: Actor | None = None
 ) -> tuple[Actor, dict[str, Any]]:
-    """A webhook that wants recordings, and its owner."""
+    """Creates a webhook for recording events; returns its owner and the webhook."""
     actor = actor or await factories.make_actor(ctx, "service")
     body = {"url": url, "event_types": ["recording.processed"]}
     answer = await api.post("/api/webhooks", json=body, headers=factories.bearer(ctx, actor))
@@ -53,7 +53,7 @@ async def tell(ctx: AppContext, actor: Actor, versions: Sequence[int], recording
 
 
 async def deliveries(databases: Databases, webhook: dict[str, Any], state: str | None = None) -> list[dict[str, Any]]:
-    """What the administrator sees of the webhook's deliveries, in the order of their events."""
+    """The deliveries of the webhook that the administrator sees, in the order of their events."""
     return await outbox_helpers.query_as_admin(
         databases,
         "select * from webhook_deliveries where webhook_id = %s and (%s::text is null or state = %s) order by position",
@@ -62,7 +62,7 @@ async def deliveries(databases: Databases, webhook: dict[str, Any], state: str |
 
 
 async def reach(databases: Databases, webhook: dict[str, Any], state: str, how_many: int) -> list[dict[str, Any]]:
-    """The deliveries once so many have come to the state."""
+    """Waits until this many deliveries have the state, and returns them."""
 
     async def there() -> bool:
         return len(await deliveries(databases, webhook, state)) >= how_many
@@ -101,7 +101,7 @@ async def test_events_of_an_aggregate_arrive_in_order_though_the_receiver_fails_
         answered += 1
         return Response(status_code=500 if answered % 3 == 0 else 200)
 
-    # As many tries as it takes: two aggregates in turn may meet the third answer again and again.
+    # No limit of attempts: of two interleaved aggregates, one may get every third response again and again.
     async with receiving(every_third_fails) as receiver, sending(ctx, databases, retry_policy=STUBBORN):
         actor, webhook = await made(api, ctx, receiver.url)
         first = await tell(ctx, actor, range(1, 8))
@@ -122,7 +122,7 @@ async def test_a_try_that_failed_is_repeated_under_the_same_id_until_it_arrives(
         return Response(status_code=500 if len(receiver.messages) == 2 else 200)
 
     async with receiving(third_time_lucky) as receiver, sending(
-        # As many tries as it takes: on a busy machine a good answer may come after the sender's short wait, too.
+        # No limit of attempts: on a busy machine, a good response, too, may arrive after the short time-out.
         ctx, databases, retry_policy=STUBBORN, timeout_seconds=0.3,
     ):  # fmt: skip
         actor, webhook = await made(api, ctx, receiver.url)
@@ -184,7 +184,7 @@ async def test_what_was_missed_while_disabled_is_replayed_as_a_range(
         actor, webhook = await made(api, ctx, receiver.url)
         headers, path = factories.bearer(ctx, actor), f"/api/webhooks/{webhook['id']}"
         await tell(ctx, actor, [1])
-        await reach(databases, webhook, "dead", 1)  # 410: the receiver wants no more
+        await reach(databases, webhook, "dead", 1)  # 410: the receiver asks for no more events
         await tell(ctx, actor, [2, 3])
 
         async def sent() -> bool:
@@ -250,11 +250,11 @@ async def test_a_sender_killed_in_the_middle_of_a_try_loses_nothing(
     assert receiver.messages[0].headers["webhook-id"] == receiver.messages[1].headers["webhook-id"]
 
 
-# --- where none may lead ---------------------------------------------------------------------------------------------
+# --- forbidden destinations ------------------------------------------------------------------------------------------
 
 
 class Names:
-    """A resolver whose names are the test's own."""
+    """A resolver with names that the test defines."""
 
     def __init__(self, **names: list[str]) -> None:
         self._names = names
@@ -293,7 +293,7 @@ SPECIAL_PURPOSE = (
     "2001:20::/28", "2001:30::/28", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20", "5f00::/16",
     "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
 )  # fmt: skip
-# A public IPv4 address inside an IPv6 one: where that leads, the network decides in which the sender stands.
+# A public IPv4 address in an IPv6 address: the local network of the sender decides where it leads.
 EMBEDDING_PUBLIC = ("::ffff:8.8.8.8", "::8.8.8.8", "64:ff9b::808:808", "64:ff9b:1::808:808", "2002:808:808::1",
                     "2001:0:808:808::f7f7:f7f7", "::ffff:0:808:808")  # fmt: skip
 
@@ -415,7 +415,7 @@ async def test_the_secret_is_shown_once_and_kept_wrapped(
     (kept,) = await outbox_helpers.query_as_admin(
         databases, "select wrapped from webhook_secrets where webhook_id = %s", webhook["id"]
     )
-    assert len(bytes(kept["wrapped"])) == 12 + 32 + 16  # nonce, sealed key, tag
+    assert len(bytes(kept["wrapped"])) == 12 + 32 + 16  # nonce, encrypted key, tag
 
 
 @pytest.mark.parametrize("role", ["care_manager", "safeguarding_lead", "resident", "data_scientist"])

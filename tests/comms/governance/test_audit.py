@@ -1,4 +1,4 @@
-"""The log of acts: every act once in its tenant's chain, and whatever is done to it afterwards shows."""
+"""Tests of the audit log: every entry is sealed once in its tenant's chain, and every later change is detected."""
 
 import asyncio
 import os
@@ -25,12 +25,12 @@ from comms.kernel.database import Actor
 from comms.web.context import AppContext
 from instance.provisioning import Databases, steps
 from tests import factories
-from tests.comms import recording_fixtures, outbox_helpers, audit_helpers
+from tests.comms import audit_helpers, outbox_helpers, recording_fixtures
 
 pytestmark = pytest.mark.anyio
 
 
-# --- sealing ---------------------------------------------------------------------------------------------------------
+# --- sealing ----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_column_of_an_act_is_hashed(databases: Databases) -> None:
@@ -53,7 +53,7 @@ async def test_acts_of_many_writers_at_once_are_each_sealed_once(ctx: AppContext
         await asyncio.gather(*(audit_helpers.act(ctx, writer, 15) for writer in writers for _ in range(2)))
         await outbox_helpers.until(partial(audit_helpers.nothing_waits, databases))
     for writer in writers:
-        assert await numbers(databases, writer.tenant_id) == list(range(1, 32))  # the user's own making is one
+        assert await numbers(databases, writer.tenant_id) == list(range(1, 32))  # the creation of the user is one entry
         found = await audit_helpers.verified(ctx, databases, writer.tenant_id)
         assert (found.whole, found.sealed, found.anchored, found.waiting) == (True, 31, 31, 0)
 
@@ -165,7 +165,7 @@ async def test_acts_of_a_database_from_before_the_chain_are_sealed_too(ctx: AppC
     assert found == {"n": 0}
 
 
-# --- tampering -------------------------------------------------------------------------------------------------------
+# --- tampering --------------------------------------------------------------------------------------------------------
 
 Tampering = Callable[[AppContext, Databases, Actor], Awaitable[None]]
 
@@ -193,7 +193,9 @@ async def remove_an_act(_: AppContext, databases: Databases, actor: Actor) -> No
 
 
 async def remove_a_seal(_: AppContext, databases: Databases, actor: Actor) -> None:
-    await audit_helpers.tamper(databases, ("delete from audit_seals where tenant_id = %s and number = 4", (actor.tenant_id,)))
+    await audit_helpers.tamper(
+        databases, ("delete from audit_seals where tenant_id = %s and number = 4", (actor.tenant_id,))
+    )
 
 
 async def close_the_gap_over_a_removed_act(ctx: AppContext, databases: Databases, actor: Actor) -> None:
@@ -244,7 +246,7 @@ async def cut_the_tail_and_go_on(ctx: AppContext, databases: Databases, actor: A
 
 
 async def write_history_anew(_: AppContext, databases: Databases, actor: Actor) -> None:
-    """Changes an act and lays all hashes after it as the sealer would."""
+    """Changes an entry and recomputes all later hashes as the sealer does."""
     async with audit_helpers.connected(databases.administrator) as conn, conn.transaction():
         await conn.execute("set local session_replication_role = replica")
         await conn.execute("update audit_log set action = 'test.other' where tenant_id = %s", (actor.tenant_id,))
@@ -346,7 +348,7 @@ async def _moment(ctx: AppContext) -> Any:
     return row["now"]
 
 
-# --- what people see of it -------------------------------------------------------------------------------------------
+# --- what people see of it --------------------------------------------------------------------------------------------
 
 
 async def test_an_act_says_who_when_from_where_and_why(app: FastAPI, ctx: AppContext) -> None:
@@ -428,7 +430,7 @@ async def test_what_a_cut_since_the_last_anchor_would_hide_is_said(
         while await seal_batch(conn):
             pass
     grown = (await client.get("/api/audit/verification", headers=signed)).json()
-    # the three, and the verification before
+    # the three entries and the verification before
     assert (grown["whole"], grown["sealed"], grown["anchored"], grown["unanchored"]) == (True, 11, 7, 4)
 
 

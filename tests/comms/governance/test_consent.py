@@ -1,4 +1,5 @@
-"""Nothing is processed without a ground: what `permits` answers, how it changes, and what is kept of it."""
+"""Tests of consent: nothing is processed without a lawful basis; what `permits` returns, how it changes, what is
+stored."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -25,12 +26,12 @@ async def answer(ctx: AppContext, actor: Actor, person: Actor, purpose: Purpose 
 
 
 async def make_pair(ctx: AppContext) -> tuple[Actor, Actor]:
-    """A manager and a resident of one home."""
+    """Returns a manager and a resident of one home."""
     manager = await factories.make_actor(ctx, "care_manager")
     return manager, await factories.make_user(ctx, manager.tenant_id, "resident")
 
 
-# --- the table --------------------------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------------------------------
 
 
 async def test_without_a_ground_in_force_nothing_is_permitted(ctx: AppContext) -> None:
@@ -111,7 +112,7 @@ async def test_as_a_member_of_another_tenant_a_person_is_not_there(ctx: AppConte
     assert refusal.value.kind == Kind.MISSING
 
 
-# --- the lock -----------------------------------------------------------------------------------------------------
+# --- the lock ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", ["withdrawn", "refused without a record", "ground ended"])
@@ -161,7 +162,7 @@ async def test_the_worker_may_lock_consent_but_not_change_it(ctx: AppContext, wo
             await factories.rows(worker_ctx, worker, statement)
 
 
-# --- the history ----------------------------------------------------------------------------------------------------
+# --- the history ------------------------------------------------------------------------------------------------------
 
 
 async def test_the_history_keeps_every_change_and_nobody_can_change_it(ctx: AppContext) -> None:

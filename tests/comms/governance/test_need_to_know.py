@@ -1,4 +1,4 @@
-"""Need to know: what a session is about is seen by those who must, and by others only through broken glass."""
+"""Tests of need to know: only people who need it see a session's care context; others need break-glass access."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ async def ask(client: httpx.AsyncClient, ctx: AppContext, actor: Actor, path: st
 
 
 class Care:
-    """A session about a resident and an incident, in a home, made by a carer who takes no part in it."""
+    """A session about a resident and an incident, in a home, created by a carer who does not take part in it."""
 
     def __init__(self, path: str, session_id: uuid.UUID, home: uuid.UUID, **people: Actor) -> None:
         self.path, self.session_id, self.home, self.people = path, session_id, home, people
@@ -68,7 +68,7 @@ async def care(client: httpx.AsyncClient, ctx: AppContext) -> Care:
 
 
 async def is_shown(client: httpx.AsyncClient, ctx: AppContext, care: Care, actor: Actor) -> bool:
-    """Whether the actor sees what the session is about, alike in the session, in the list and in the database."""
+    """Returns whether the actor sees the care context, and checks that session, list and database agree."""
     session = (await ask(client, ctx, actor, care.path)).json()
     listed = (await ask(client, ctx, actor, "/api/sessions")).json()["items"]
     assert [item for item in listed if item["id"] == session["id"]] == [session]
@@ -186,7 +186,7 @@ async def test_a_context_names_residents_of_this_tenant_and_nobody_else(
     assert (await ask(client, ctx, manager, "/api/sessions")).json()["items"] == []
 
 
-# --- break-glass ---------------------------------------------------------------------------------------------------
+# --- break-glass ------------------------------------------------------------------------------------------------------
 
 
 async def breaks(
@@ -285,13 +285,13 @@ async def test_glass_is_broken_by_staff_for_an_hour_at_most_with_a_reason_on_wha
         assert (await ask(client, ctx, watcher, "/api/break-glass")).status_code == 403, role
 
 
-# --- the words of a call ---------------------------------------------------------------------------------------------
+# --- recordings of a call ---------------------------------------------------------------------------------------------
 
 
 async def comes_by(
     client: httpx.AsyncClient, ctx: AppContext, actor: Actor, made: recording_fixtures.RecordingFixture
 ) -> set[str]:
-    """By which ways the actor comes by sound, words or models' readings of the call."""
+    """Returns by which routes the actor can get sound, words or model results of the call."""
     recording = f"/api/recordings/{made.recording_id}"
     ways = {
         "transcript": f"{recording}/transcript", "captions": f"{recording}/transcript?format=vtt",
@@ -299,7 +299,7 @@ async def comes_by(
         "analysis": f"{recording}/analysis",
     }  # fmt: skip
     statuses = {way: (await ask(client, ctx, actor, path)).status_code for way, path in ways.items()}
-    # 503: the track was never sealed, and its key was looked for
+    # 503: the track was never encrypted, so its key cannot be found
     found = {way for way, status in statuses.items() if status in (200, 503)}
     shown = (await ask(client, ctx, actor, recording)).json()
     found |= {"tracks"} if shown.get("tracks") else set()

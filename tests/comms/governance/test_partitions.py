@@ -1,4 +1,4 @@
-"""Months of what only grows: made ahead, under the same row-level security, and dropped only when empty."""
+"""Tests of monthly partitions: created in advance, under the same row-level security, dropped only when empty."""
 
 import asyncio
 import uuid
@@ -31,13 +31,13 @@ def administrator(databases: Databases) -> Administrator:
 
 
 def partitions(conn: Administrator, table: str | None = None) -> list[str]:
-    """The partitions of a table, or of all, by name."""
+    """Returns the names of the partitions of a table, or of all tables."""
     narrowed = PARTITIONS + "and (%(table)s::text is null or p.relname = %(table)s)"
     return sorted(str(name) for (name,) in conn.execute(narrowed.encode(), {"table": table}).fetchall())
 
 
 def made_month(conn: Administrator, table: str, month: str) -> str:
-    """A month of the table (`2020-05`), made as those to come are made."""
+    """Creates a monthly partition of the table (`2020-05`) in the same way as the coming ones."""
     conn.execute("select app.make_month(%s::regclass, %s)", (table, f"{month}-01T00:00:00Z"))
     return f"partitions.{table}_{month.replace('-', '_')}"
 
@@ -48,7 +48,7 @@ async def test_what_only_grows_lies_in_months(administrator: Administrator) -> N
 
 async def test_months_to_come_are_there_and_made_once(databases: Databases) -> None:
     async with audit_helpers.connected(databases.keeper) as conn:
-        assert await create_month_partitions(conn) == 0  # provisioning made them
+        assert await create_month_partitions(conn) == 0  # provisioning has created them
     with psycopg.connect(databases.keeper) as keeper, psycopg.connect(databases.administrator) as administrator:
         tables = len(administrator.execute(LAID_IN_MONTHS.encode()).fetchall())
         before = len(partitions(keeper))
@@ -74,7 +74,8 @@ async def test_a_partition_is_under_row_level_security_and_nobody_may_enter_its_
         "(select count(*) from pg_policy where polrelid = c.oid) "
         "from pg_class c where c.relnamespace = 'partitions'::regnamespace and c.relkind in ('r', 'p')"
     ).fetchall()
-    assert len(forced) >= 5 * len(TABLES) - 3  # the months of this and before are one, where rows were before
+    # a table that already had rows has one partition for this month and all before it
+    assert len(forced) >= 5 * len(TABLES) - 3
     assert {(safe, policies) for _, safe, policies in forced} == {(True, 0)}
     for role in ROLES:
         may = administrator.execute("select has_schema_privilege(%s, 'partitions', 'usage')", (role,)).fetchone()
@@ -106,7 +107,8 @@ async def test_provisioning_makes_months_that_are_missing(
         administrator.execute(f"drop table {latest}".encode())
         provision(databases.administrator, ctx.settings.data_dir / "keys")
 
-    await asyncio.to_thread(lose_and_provision)  # waits for locks that the house's own sweeps may hold a moment
+    # in a thread: it waits for locks that clean-up tasks of this process may hold
+    await asyncio.to_thread(lose_and_provision)
     assert latest in partitions(administrator, table)
 
 
@@ -150,7 +152,9 @@ async def test_a_month_is_dropped_when_it_is_past_and_empty_and_not_before(
         administrator.execute("delete from messages where tenant_id = %s", (actor.tenant_id,))
         assert await drop_empty_partitions(keeper) >= 1
     assert month not in partitions(administrator)
-    assert len(partitions(administrator, "messages")) >= 5  # the month before this one and those to come stay
+    assert (
+        len(partitions(administrator, "messages")) >= 5
+    )  # the partitions of the previous month and of coming months are kept
 
 
 async def test_the_keeper_and_nobody_else_makes_and_drops_months(administrator: Administrator) -> None:

@@ -1,4 +1,4 @@
-"""Retention: what has had its time is erased, by tenant and category; what is held stays; all of it is logged."""
+"""Tests of retention: expired data is erased by tenant and category, held data is kept, and all of it is audited."""
 
 import asyncio
 import uuid
@@ -18,7 +18,7 @@ from comms.kernel.database import Actor, Database
 from comms.web.context import AppContext
 from instance.provisioning import ROLES, Databases
 from tests import factories
-from tests.comms import outbox_helpers, audit_helpers
+from tests.comms import audit_helpers, outbox_helpers
 from tests.comms.messaging_fixtures import MessagingClient
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ def administrator(databases: Databases) -> Administrator:
 
 @dataclass(frozen=True)
 class Past:
-    """A conversation with messages of long ago in it, written by the person who made it."""
+    """A conversation with old messages, written by the person who created it."""
 
     writer: Actor
     path: str
@@ -57,7 +57,7 @@ class Past:
 
 
 async def a_past(talk: MessagingClient, ctx: AppContext, administrator: Administrator, count: int = 3) -> Past:
-    """In a tenant of its own, whose rule lets messages go after thirty days."""
+    """A `Past` in a tenant of its own, whose rule erases messages after thirty days."""
     writer = await factories.make_actor(ctx, "care_manager")
     other = await talk.person(writer)
     past = Past(writer, await talk.begin(writer, other), [])
@@ -74,7 +74,7 @@ async def a_past(talk: MessagingClient, ctx: AppContext, administrator: Administ
 
 
 def first_id(administrator: Administrator, at: str) -> uuid.UUID:
-    """Of that time, and of this call alone."""
+    """Returns an id of that time that only this call returns."""
     found = administrator.execute("select app.first_id(%s)", (at,)).fetchone()
     assert found is not None
     assert isinstance(found[0], uuid.UUID)
@@ -104,7 +104,7 @@ def left(administrator: Administrator, past: Past) -> list[uuid.UUID]:
 
 
 def swept(administrator: Administrator, actor: Actor) -> list[dict[str, Any]]:
-    """What the log of acts says was erased, in order."""
+    """Returns what the audit log says was erased, in order."""
     found = administrator.execute(
         "select details from audit_log where tenant_id = %s and action = 'retention.swept' order by id",
         (actor.tenant_id,),
@@ -114,7 +114,7 @@ def swept(administrator: Administrator, actor: Actor) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def keepers(databases: Databases) -> AsyncIterator[Database]:
-    """The keeper's own door."""
+    """The database as the role of the retention process."""
     database = Database(databases.keeper, most=2)
     await database.open()
     yield database
@@ -222,7 +222,7 @@ async def test_a_keeper_killed_in_a_batch_has_erased_and_logged_nothing_of_it(
     assert (left(administrator, past), swept(administrator, past.writer)) == (past.messages, [])
     async with keepers.acting_as(past.keeper) as conn:  # the first of several batches
         assert await erase_batch(conn, past.keeper, "messages", most=2) == 2
-    await erase_due(keepers, asyncio.Event())  # the next keeper goes on
+    await erase_due(keepers, asyncio.Event())  # the next process continues
     assert left(administrator, past) == []
     assert [told["erased"] for told in swept(administrator, past.writer)] == [2, 1]
 
@@ -268,7 +268,7 @@ async def test_events_go_once_they_were_sent_and_no_delivery_names_them(
         )
     keeper = Actor(tenant, NIL_UUID, "service")
     async with keepers.acting_as(keeper) as conn:
-        assert await erase_batch(conn, keeper, "events") == 1  # `named` and `waiting` are on record with the webhook
+        assert await erase_batch(conn, keeper, "events") == 1  # webhook deliveries refer to `named` and `waiting`
     await erase_due(keepers, asyncio.Event())
     stand = administrator.execute("select id from events where tenant_id = %s order by aggregate_version", (tenant,))
     assert stand.fetchall() == [(unsent,), (waiting,)]
@@ -338,7 +338,7 @@ async def test_a_keeper_sweeps_and_ends_when_told(
     stopping = asyncio.Event()
     both = [
         asyncio.create_task(run_retention_forever(databases.keeper, stopping)) for _ in range(2)
-    ]  # one waits for its turn
+    ]  # one waits for the lock
 
     async def erased() -> bool:
         return left(administrator, past) == []

@@ -1,4 +1,4 @@
-"""Retention as officers decide it: rules by category, holds for cases, over HTTP."""
+"""Tests of retention rules and legal holds over HTTP."""
 
 import uuid
 from typing import Any
@@ -103,7 +103,7 @@ async def test_what_is_held_is_not_erased_before_it_is_released(
     hold = await asked(talk, officer, "POST", HOLDS, 201, json=body)
     assert await erased(databases, officer) == 0
     await asked(talk, officer, "DELETE", f"{HOLDS}/{hold['id']}", 204)
-    await asked(talk, officer, "DELETE", f"{HOLDS}/{hold['id']}", 204)  # released is released
+    await asked(talk, officer, "DELETE", f"{HOLDS}/{hold['id']}", 204)  # a second release changes nothing
     assert await erased(databases, officer) == 1
     (seen,) = (await asked(talk, officer, "GET", HOLDS, 200, params={"standing": "false"}))["items"]
     assert (seen["reference"], seen["released_by"]) == ("case-17", str(officer.user_id))
@@ -113,7 +113,7 @@ async def test_what_is_held_is_not_erased_before_it_is_released(
 
 
 async def erased(databases: Databases, officer: Actor) -> int:
-    """How many messages a round of the keeper erases."""
+    """Returns how many messages one round of the retention process erases."""
     database = Database(databases.keeper, most=1)
     await database.open()
     keeper = Actor(officer.tenant_id, NIL_UUID, "service")

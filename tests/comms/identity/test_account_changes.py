@@ -1,4 +1,4 @@
-"""Nobody becomes somebody else: a person's password is their own, and privileged accounts take two people."""
+"""Tests of account changes: nobody can take over another person's account; privileged accounts need two people."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def slug_of(answer: httpx.Response) -> str:
 
 
 async def names(ctx: AppContext, actor: Actor) -> dict[str, str]:
-    """The slugs that the person comes in with."""
+    """Returns the slugs with which the person signs in."""
     found = await factories.rows(
         ctx, actor, "select t.slug as tenant, u.slug as user from tenants t join users u on u.tenant_id = t.id "
         "where u.id = %s", actor.user_id,
@@ -35,7 +35,7 @@ async def names(ctx: AppContext, actor: Actor) -> dict[str, str]:
 
 
 class Staff:
-    """A tenant with the people who manage and approve, and the client that speaks for each of them."""
+    """A tenant with people who manage and approve accounts, and the client that sends their requests."""
 
     def __init__(self, client: httpx.AsyncClient, ctx: AppContext, people: dict[str, Actor]) -> None:
         self.client, self.ctx, self.people = client, ctx, people
@@ -74,7 +74,7 @@ async def redeem(client: httpx.AsyncClient, ctx: AppContext, person: Actor, code
     return await client.post("/api/auth/password-reset", json=sent)
 
 
-# --- codes ----------------------------------------------------------------------------------------------------
+# --- codes ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_printed_code_has_two_halves_and_neither_opens_anything_alone(
@@ -174,7 +174,7 @@ async def test_a_role_is_raised_and_a_closed_account_opened_by_two(ctx: AppConte
     assert (await staff.approve("data_protection_officer", change)).status_code == 200
     raised = await staff.ask("platform_admin", "GET", path)
     assert raised.json()["role"] == "safeguarding_lead"
-    # closing counts at once; opening again does not
+    # closing takes effect at once; opening again does not
     assert (await staff.ask("platform_admin", "PUT", path, {"active": False})).json()["active"] is False
     assert (await staff.ask("platform_admin", "PUT", path, {"active": True})).json()["active"] is False
     (again,) = await staff.waiting("data_protection_officer")
@@ -269,11 +269,11 @@ async def test_a_change_that_nobody_approved_in_time_is_over(ctx: AppContext, st
     assert [item["id"] for item in listed.json()["items"]] == [str(row["id"])]
 
 
-# --- who is named -----------------------------------------------------------------------------------------------------
+# --- people whom an alert is about ------------------------------------------------------------------------------------
 
 
 async def name_in_an_alert(ctx: AppContext, worker_ctx: AppContext, client: httpx.AsyncClient, role: str) -> Staff:
-    """A tenant in which an open alert is about its person with this role."""
+    """A tenant with an open alert about its person with this role."""
     made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
     roles = ("platform_admin", "data_protection_officer", "reviewer", "care_manager", "safeguarding_lead")
     people = {each: await factories.make_user(ctx, made.tenant_id, each) for each in roles}
@@ -301,12 +301,12 @@ async def test_what_a_lead_asks_for_while_an_alert_is_about_her_comes_to_nothing
     assert await alerts_seen(staff, staff["safeguarding_lead"]) == 0
     made = await staff.ask("safeguarding_lead", "POST", "/api/users", {"display_name": "Me", "role": "reviewer"})
     reset = await staff.ask("safeguarding_lead", "POST", f"/api/users/{staff['reviewer'].user_id}/password-reset")
-    assert (made.status_code, reset.status_code) == (201, 201)  # as for anybody
+    assert (made.status_code, reset.status_code) == (201, 201)  # the same answer as for everybody
     for change in await staff.waiting("data_protection_officer"):
         refused = await staff.approve("data_protection_officer", change)
         assert (refused.status_code, slug_of(refused)) == (403, "asker-not-eligible")
         assert "alert" not in refused.text
-    # and she is no second person either
+    # and she may not approve either
     asked = await staff.ask("platform_admin", "POST", f"/api/users/{staff['reviewer'].user_id}/password-reset")
     hidden = await staff.approve("safeguarding_lead", asked.json()["change"])
     assert (hidden.status_code, slug_of(hidden)) == (404, "not-found")
@@ -330,7 +330,7 @@ async def test_a_second_account_of_a_person_whom_an_alert_is_about_does_not_see_
 
 
 async def persons(ctx: AppContext, reader: Actor, *accounts: Any) -> int:
-    """How many people these accounts belong to."""
+    """Returns how many people own these accounts."""
     found = await factories.rows(
         ctx, reader, "select person_id from users where id = any(%s::uuid[])", [str(account) for account in accounts]
     )
@@ -350,7 +350,7 @@ async def test_an_account_with_the_same_address_is_the_same_persons_once_a_secon
     assert await persons(ctx, staff["platform_admin"], *accounts) == 2
     opening, joining = sorted(await staff.waiting("data_protection_officer"), key=lambda change: change["kind"])
     assert (joining["kind"], joining["user_id"], joining["same_as"]) == ("person", accounts[1], accounts[0])
-    # the account is not opened before it is known whose it is
+    # the account is not opened before it is decided who owns it
     early = await staff.approve("data_protection_officer", opening)
     assert (early.status_code, slug_of(early)) == (409, "person-undecided")
     assert (await staff.approve("data_protection_officer", joining)).status_code == 200
@@ -371,7 +371,7 @@ async def test_nobody_joins_a_lead_to_a_carer_by_typing_her_address(ctx: AppCont
     (joining,) = await staff.waiting("data_protection_officer")
     assert slug_of(await staff.approve("care_manager", joining)) == "change-not-yours-to-approve"
     assert slug_of(await staff.approve("safeguarding_lead", joining)) == "change-not-yours-to-approve"
-    # she goes on approving what the manager asks for
+    # she can still approve what the manager requests
     reset = await staff.ask("care_manager", "POST", f"/api/users/{staff['care_worker'].user_id}/password-reset")
     assert (await staff.approve("safeguarding_lead", reset.json()["change"])).status_code == 200
 
@@ -403,7 +403,7 @@ async def test_a_key_that_reads_alerts_waits_for_a_second_person_and_does_not_se
     assert (await staff.approve("data_protection_officer", change)).status_code == 200
     answer = await client.get("/api/alerts", headers=key)
     assert (answer.status_code, len(answer.json()["items"])) == (200, 1)
-    # from now on an alert is about the maker
+    # from now on, an alert is about the creator
     alert = answer.json()["items"][0]["id"]
     named = {"user_id": str(staff["platform_admin"].user_id)}
     assert (await staff.ask("other_lead", "POST", f"/api/alerts/{alert}/subjects", named)).status_code < 300
@@ -434,7 +434,7 @@ async def test_a_program_gets_no_password_and_nobody_gets_its_role(ctx: AppConte
         )  # fmt: skip
 
 
-# --- e-mail, and whoever runs the machine -----------------------------------------------------------------------------
+# --- e-mail and the operator ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -463,7 +463,7 @@ async def test_where_e_mail_is_set_up_the_code_goes_to_the_person_and_to_nobody_
         code = letter.get_content().partition("Code")[2].split()[0]
         assert code not in reset.text
         assert (await redeem(client, ctx, carer, code)).status_code == 204
-        # of a privileged account a second person has to approve first
+        # for a privileged account, a second person must approve first
         lead = {"display_name": "Bo", "role": "reviewer", "email": "bo@oak.example"}
         made = (await staff.ask("safeguarding_lead", "POST", "/api/users", lead)).json()
         (opening,) = await staff.waiting("data_protection_officer")

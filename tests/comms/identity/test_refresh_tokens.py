@@ -1,4 +1,4 @@
-"""Staying in and going out: refresh tokens that turn, what a stolen one does, and who ends whose sign-ins."""
+"""Tests of refresh tokens: rotation, reuse of a stolen token, sign-out, and who may end which sign-ins."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass(frozen=True)
 class SignedInPerson:
-    """A person with a sign-in, and the tokens that they hold at first."""
+    """A person with a sign-in and its first tokens."""
 
     person: Actor
     access: dict[str, str]
@@ -46,13 +46,13 @@ async def turn(client: httpx.AsyncClient, token: str) -> str:
 
 
 async def run_as_system(ctx: AppContext, inside: SignedInPerson, statement: str) -> None:
-    """Changes what only time would change, for this person's tenant."""
+    """Makes changes in this person's tenant that otherwise only time makes."""
     async with ctx.database.acting_as(system_actor(inside.person.tenant_id)) as conn:
         await conn.execute(statement.encode())
 
 
 async def a_while_later(ctx: AppContext, inside: SignedInPerson) -> None:
-    """As if the time in which a retry may come had passed."""
+    """Ends the period in which a retry is allowed."""
     await run_as_system(ctx, inside, "update refresh_tokens set turned_at = turned_at - interval '1 minute'")
 
 
@@ -64,7 +64,7 @@ async def is_accepted(client: httpx.AsyncClient, inside: SignedInPerson) -> bool
     return (await client.get("/api/me", headers=inside.access)).status_code == 200
 
 
-# --- turning --------------------------------------------------------------------------------------------------
+# --- rotation ---------------------------------------------------------------------------------------------------------
 
 
 async def test_each_use_gives_another_refresh_token_and_a_good_access_token(
@@ -164,11 +164,11 @@ async def test_the_database_keeps_hashes_alone_and_shows_them_to_nobody(ctx: App
         assert await factories.rows(ctx, curious, "select 1 from refresh_tokens") == []
 
 
-# --- browsers -------------------------------------------------------------------------------------------------
+# --- browsers ---------------------------------------------------------------------------------------------------------
 
 
 async def with_password(client: httpx.AsyncClient, ctx: AppContext) -> dict[str, str]:
-    """Credentials of a new person."""
+    """Returns the credentials of a new person."""
     person = await factories.make_actor(ctx)
     await client.put(
         "/api/me/password", json={"new_password": "correct horse battery"}, headers=factories.bearer(ctx, person)
@@ -197,7 +197,7 @@ async def test_a_browsers_refresh_token_is_in_a_cookie_that_scripts_cannot_read(
 
 @pytest.fixture
 async def encrypted_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The application, where browsers reach it over TLS."""
+    """The application as browsers reach it over TLS."""
     opened = create_app(settings.model_copy(update={"public_url": "https://connect.example"}))
     transport = httpx.ASGITransport(app=opened)
     async with (
@@ -213,14 +213,14 @@ async def test_over_tls_the_cookie_never_goes_out_without_it(
     credentials = await with_password(encrypted_client, ctx)
     sent = await encrypted_client.post("/api/auth/sign-in", json={**credentials, "keep_in": "cookie"})
     for cookie in sent.headers.get_list("set-cookie"):
-        # with this prefix a browser takes it only from this host, over TLS, for the whole of it
+        # with this prefix, a browser accepts the cookie only from this host, over TLS and for all paths
         assert cookie.startswith("__Host-wcc_")
         assert {"secure", "httponly", "path=/"} <= {part.strip().lower() for part in cookie.split(";")}
         assert "domain=" not in cookie.lower()
     assert (await encrypted_client.post("/api/auth/refresh", json={})).status_code == 200
 
 
-# --- going out --------------------------------------------------------------------------------------------------
+# --- sign-out ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_person_goes_out_here_and_stays_in_there(client: httpx.AsyncClient, ctx: AppContext) -> None:

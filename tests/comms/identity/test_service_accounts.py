@@ -1,4 +1,4 @@
-"""Service accounts: a program's key opens what its scopes name, until it expires or is closed."""
+"""Tests of service accounts: a key permits only what its scopes name, until it expires or is closed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +26,7 @@ def new_account(*scopes: str, days: float = 30.0) -> dict[str, Any]:
 async def make_key(
     client: httpx.AsyncClient, ctx: AppContext, admin: Actor, *scopes: str
 ) -> tuple[dict[str, str], str]:
-    """The header with which the program calls, and where its account is found."""
+    """Returns the header with which the program calls, and the path of its account."""
     made = await client.post("/api/service-accounts", json=new_account(*scopes), headers=factories.bearer(ctx, admin))
     assert made.status_code == 201, made.text
     return {"Authorization": f"Bearer {made.json()['key']}"}, made.headers["location"]
@@ -43,7 +43,7 @@ async def test_a_key_opens_what_its_scopes_name_and_nothing_else(client: httpx.A
     assert (me["tenant_id"], me["role"]) == (str(admin.tenant_id), "service")
     assert me["permissions"] == ["homes.read", "users.create"]
     assert (await client.get("/api/homes", headers=key)).status_code == 200
-    refused = await client.get("/api/users", headers=key)  # the role service may, this key may not
+    refused = await client.get("/api/users", headers=key)  # the role service permits it, this key does not
     assert (refused.status_code, slug_of(refused)) == (403, "scope-lacks-permission")
 
 
@@ -72,7 +72,7 @@ async def test_no_key_is_given_what_the_role_service_lacks_or_for_ever(
 
 
 def naive() -> dict[str, Any]:
-    """An end that does not say in which time zone."""
+    """A time without a time zone."""
     return {**new_account(), "expires_at": (datetime.now(UTC) + timedelta(days=3)).replace(tzinfo=None).isoformat()}
 
 
@@ -92,7 +92,7 @@ async def test_a_closed_account_or_one_past_its_end_opens_nothing(
 
 
 def expire_all(databases: Databases, admin: Actor) -> None:
-    """As if the ends of the tenant's keys had come."""
+    """Expires all keys of the tenant."""
     with psycopg.connect(databases.administrator) as administrator:
         administrator.execute(
             "update service_accounts set expires_at = now() - interval '1 second' where tenant_id = %s",

@@ -1,4 +1,4 @@
-"""Local accounts: who comes in with a password and a code, who does not, and that nobody learns why."""
+"""Tests of local accounts: who can sign in with a password and a code, and that a refusal shows no reason."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ PASSWORD = "correct horse battery"
 
 @dataclass(frozen=True)
 class Person:
-    """A person with a password, and the slugs that they come in with."""
+    """A person with a password, and the slugs with which they sign in."""
 
     actor: Actor
     tenant: str
@@ -67,7 +67,7 @@ async def acts(ctx: AppContext, actor: Actor) -> list[tuple[str, dict[str, Any]]
     return [(row["action"], row["details"]) for row in found]
 
 
-# --- passwords ------------------------------------------------------------------------------------------------
+# --- passwords --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_person_comes_in_with_their_password(client: httpx.AsyncClient, ctx: AppContext) -> None:
@@ -162,13 +162,13 @@ async def test_nobody_resets_the_password_of_someone_trusted_with_more(
     assert (await client.post(f"/api/users/{stranger.user_id}/password-reset", headers=headers)).status_code == 404
 
 
-# --- second factor ------------------------------------------------------------------------------------------------
+# --- second factor ----------------------------------------------------------------------------------------------------
 
 
 async def with_second_factor(
     client: httpx.AsyncClient, ctx: AppContext, role: str = "care_worker"
 ) -> tuple[Person, pyotp.TOTP, list[str]]:
-    """A person, their authenticator, and their codes to recover with. The current step's code is used up."""
+    """Returns a person, their authenticator and their recovery codes. The code of the current time step is used up."""
     person = await with_password(client, ctx, role)
     headers = factories.bearer(ctx, person.actor)
     enrolled = await client.post("/api/me/second-factor", json={}, headers=headers)
@@ -188,7 +188,7 @@ def authenticator_of(enrolled: httpx.Response) -> pyotp.TOTP:
 
 
 def at(authenticator: pyotp.TOTP, steps: int) -> str:
-    """The code of now, or of that many half minutes later or before."""
+    """Returns the code of now, or of that many half minutes later or earlier."""
     return authenticator.at(int(time.time()), counter_offset=steps)
 
 
@@ -201,7 +201,7 @@ async def test_once_confirmed_a_code_is_asked_for_and_is_good_once(client: httpx
     again = await sign_in(client, person, code=code)
     assert (again.status_code, slug_of(again)) == (401, "sign-in-refused")
     assert ("sign_in.refused", {"lacking": "code"}) in await acts(ctx, person.actor)
-    # a wrong password learns nothing of the second factor
+    # the answer to a wrong password shows nothing about the second factor
     wrong = await sign_in(client, person, "not the password at all", code=at(authenticator, 1))
     assert slug_of(wrong) == "sign-in-refused"
 
@@ -219,7 +219,7 @@ async def test_guessing_codes_with_the_right_password_is_slowed_too(client: http
     for guess in range(11):
         codes.append((await sign_in(client, person, code=f"wrong{guess}")).status_code)
         if guess == 4:
-            await sign_in(client, person)  # the right password without a code takes nothing back
+            await sign_in(client, person)  # the right password without a code refunds nothing
     assert codes == [401] * 10 + [429]
 
 
@@ -231,7 +231,7 @@ async def test_a_code_to_recover_with_is_good_once_and_kept_as_a_hash(
     assert (await sign_in(client, person, code=recovery[0])).status_code == 401
     kept = await factories.rows(ctx, person.actor, "select code_hash from recovery_codes")
     assert len(kept) == len(recovery) - 1 == 9
-    # 128 random bits, in base 32: a hash of less would have to be a slow one (OWASP ASVS 5.0.0, 6.5.2)
+    # 128 random bits in base 32: fewer bits would need a slow hash (OWASP ASVS 5.0.0, 6.5.2)
     assert {len(code.replace("-", "")) for code in recovery} == {26}
     assert len(set(recovery)) == 10
     assert all(code.encode() not in bytes(row["code_hash"]) for code in recovery for row in kept)
@@ -249,7 +249,7 @@ async def test_an_authenticator_is_replaced_with_a_code_of_the_one_before(
     fresh = at(authenticator_of(replaced), -1)
     confirmed = await client.post("/api/me/second-factor/confirm", json={"code": fresh}, headers=headers)
     assert confirmed.status_code == 200
-    assert (await sign_in(client, person, code=recovery[1])).status_code == 401  # of the one before
+    assert (await sign_in(client, person, code=recovery[1])).status_code == 401  # a code of the old authenticator
     assert (await sign_in(client, person, code=at(authenticator_of(replaced), 0))).status_code == 200
 
 
@@ -258,7 +258,7 @@ async def test_a_lost_authenticator_is_taken_off_by_who_manages_the_account(
 ) -> None:
     person, _, _ = await with_second_factor(client, ctx)
     manager = await factories.make_user(ctx, person.actor.tenant_id, "care_manager")
-    assert await factories.rows(ctx, manager, "select 1 from second_factors") == []  # unseen
+    assert await factories.rows(ctx, manager, "select 1 from second_factors") == []  # not visible to them
     path = f"/api/users/{person.actor.user_id}/second-factor"
     assert (await client.delete(path, headers=factories.bearer(ctx, manager))).status_code == 204
     assert (await sign_in(client, person)).status_code == 200

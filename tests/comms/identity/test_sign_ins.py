@@ -1,4 +1,4 @@
-"""Sign-ins: a token is as good as the sign-in it came from, and whoever listens hears when one ends."""
+"""Tests of sign-ins: a token is valid only while its sign-in is open, and listeners are notified when one ends."""
 
 from uuid import UUID
 
@@ -48,7 +48,7 @@ async def test_a_token_is_good_until_its_sign_in_ends_and_no_longer(client: http
     refused = await client.get("/api/me", headers=factories.bearer(ctx, here))
     assert (refused.status_code, slug_of(refused)) == (401, "token-invalid")
     assert (await client.get("/api/me", headers=factories.bearer(ctx, there))).status_code == 200
-    # a token of the command line belongs to no sign-in
+    # a token from the command line has no sign-in
     assert (await client.get("/api/me", headers=factories.bearer(ctx, person))).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Single sign-on against a real provider: the honest way in, its keys turned over, and the ways that are no way in."""
+"""Tests of single sign-on against a real provider: the normal flow, rotated keys, and attacks."""
 
 import base64
 import hmac
@@ -56,14 +56,14 @@ async def application(signing_on: Settings) -> AsyncIterator[FastAPI]:
 
 @dataclass
 class Browser:
-    """A browser that goes to and fro between us and the provider."""
+    """A browser that is redirected between the application and the provider."""
 
     here: httpx.AsyncClient
     there: httpx.AsyncClient
     subject: str
 
     async def set_out(self) -> str:
-        """Where the provider sends it back to."""
+        """Returns the URL to which the provider redirects the browser."""
         away = await self.here.get("/api/auth/oidc/start")
         assert away.status_code == 303, away.text
         back = await self.there.post(away.headers["location"], data={"sub": self.subject})
@@ -87,7 +87,7 @@ def new_browser(application: FastAPI) -> httpx.AsyncClient:
 
 @dataclass(frozen=True)
 class Known:
-    """What the provider knows of the browser's person."""
+    """What the provider knows about the browser's person."""
 
     tenant: str
     user: str
@@ -95,7 +95,7 @@ class Known:
 
 
 async def introduce(ctx: AppContext, provider: FakeOidcProvider, browser: Browser, **more: Any) -> Known:
-    """Tells the provider who the browser's person is: someone of a tenant that is here."""
+    """Registers the browser's person with the provider, in a tenant that exists here."""
     reader = await factories.make_actor(ctx, "care_manager")
     tenant = (await factories.rows(ctx, reader, "select slug from tenants"))[0]["slug"]
     user = factories.new_slug("ann")
@@ -229,7 +229,7 @@ async def test_nobody_makes_a_local_password_for_who_signs_on_there(
 async def test_an_address_that_the_provider_has_verified_says_whose_second_account_it_is(
     ctx: AppContext, provider: FakeOidcProvider, browser: Browser, verified: bool, role: str, persons: int, waiting: int
 ) -> None:
-    # at once where two people made the older account; what one person typed in waits for a second one
+    # at once if two people created the older account; an address that one person typed waits for a second
     email = f"{factories.new_slug('ann')}@oak.example"
     known = await introduce(ctx, provider, browser, email=email, email_verified=verified)
     admin = await factories.make_user(ctx, known.reader.tenant_id, "platform_admin")
@@ -252,7 +252,7 @@ async def test_an_address_that_the_provider_has_verified_says_whose_second_accou
     [
         ({}, {}, False),
         ({"amr": ["pwd"]}, {}, False),
-        ({"amr": ["pwd", "pin"]}, {}, False),  # both are known
+        ({"amr": ["pwd", "pin"]}, {}, False),  # both are things that the person knows
         ({"amr": "mfa"}, {}, False),  # not a list
         ({"amr": [{"mfa": 1}, 7]}, {}, False),
         ({"acr": "urn:two"}, {}, False),
@@ -307,7 +307,7 @@ async def test_a_closed_account_stays_closed(ctx: AppContext, provider: FakeOidc
     assert slug_of(await browser.sign_on()) == "account-closed"
 
 
-# --- keys -----------------------------------------------------------------------------------------------------
+# --- the provider's keys ----------------------------------------------------------------------------------------------
 
 
 async def test_keys_that_the_provider_turned_over_are_fetched_anew(
@@ -334,7 +334,7 @@ async def test_forged_tokens_are_no_stream_of_requests_for_keys(
     assert provider.key_requests == 1
 
 
-# --- attacks ------------------------------------------------------------------------------------------------------
+# --- attacks ----------------------------------------------------------------------------------------------------------
 
 
 def encoded(part: dict[str, Any]) -> str:
@@ -342,19 +342,19 @@ def encoded(part: dict[str, Any]) -> str:
 
 
 def unsigned(claims: dict[str, Any], _key: RSAKey) -> str:
-    """RFC 8725, 3.1: 'none' as algorithm."""
+    """RFC 8725, 3.1: 'none' as the algorithm."""
     return f"{encoded({'alg': 'none'})}.{encoded(claims)}."
 
 
 def signed_with_the_public_key(claims: dict[str, Any], key: RSAKey) -> str:
-    """RFC 8725, 2.1: the provider's public key as the secret of HS256; by hand, since joserfc will not."""
+    """RFC 8725, 2.1: HS256 with the provider's public key as the secret. Signed by hand, since joserfc refuses to."""
     signed = f"{encoded({'alg': 'HS256'})}.{encoded(claims)}"
     mark = hmac.digest(key.as_pem(private=False), signed.encode(), "sha256")
     return f"{signed}.{base64.urlsafe_b64encode(mark).rstrip(b'=').decode()}"
 
 
 def signed_with_the_clients_secret(claims: dict[str, Any], _key: RSAKey) -> str:
-    """HS256 with the client's secret: honest in OpenID Connect, but whoever reads our settings could sign."""
+    """HS256 with the client's secret. OpenID Connect allows it, but a reader of our settings could sign tokens."""
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key("agreed"), algorithms=["HS256"])
 
 
@@ -362,7 +362,8 @@ def signed_with_the_clients_secret(claims: dict[str, Any], _key: RSAKey) -> str:
     "twist",
     [
         with_claims(nonce="another-nonce"), with_claims(nonce=None),
-        with_claims(aud="another-client"), with_claims(aud=["connect", "another-client"]), with_claims(azp="another-client"),
+        with_claims(aud="another-client"), with_claims(aud=["connect", "another-client"]),
+        with_claims(azp="another-client"),
         with_claims(iss="https://elsewhere.example"), with_claims(sub=None),
         with_claims(exp=int(time.time()) - 3600), with_claims(exp=None), with_claims(iat=int(time.time()) + 3600),
         with_claims(at_hash="AAAAAAAAAAAAAAAAAAAAAA"),
@@ -404,7 +405,7 @@ async def test_a_journey_ends_in_the_browser_that_it_began_in(
 ) -> None:
     await introduce(ctx, provider, browser)
     back = await browser.set_out()
-    async with new_browser(application) as victim:  # who was sent the attacker's address
+    async with new_browser(application) as victim:  # the victim, to whom the attacker sent the URL
         assert slug_of(await victim.get(back)) == "sign-on-invalid"
         await victim.get("/api/auth/oidc/start")
         assert slug_of(await victim.get(back)) == "sign-on-invalid"

@@ -1,4 +1,4 @@
-"""Tenants, homes and people: who may add whom, and nobody sees another tenant's."""
+"""Tests of tenants, homes and users: who may add whom, and that nobody sees the data of another tenant."""
 
 import httpx
 import psycopg
@@ -26,7 +26,7 @@ async def test_the_platforms_administrator_makes_a_tenant_and_its_first_people(
     lead = {"display_name": "Lead", "role": "safeguarding_lead"}
     first = await client.post(f"{path}/users", json=lead, headers=headers)
     assert (first.status_code, first.json()["role"]) == (201, "safeguarding_lead")
-    # made there, not here
+    # created in the other tenant, not in this one
     assert (await client.get(first.headers["location"], headers=headers)).status_code == 404
     nowhere = await client.post(f"/api/tenants/{admin.user_id}/users", json=lead, headers=headers)
     assert nowhere.status_code == 404

@@ -1,4 +1,5 @@
-"""Wrong tries slow whoever makes them, lock nobody out, and stop no browser that the person is known from."""
+"""Tests of throttling: wrong attempts are delayed, no account is locked, and a known browser is never delayed by
+others."""
 
 import ipaddress
 
@@ -22,7 +23,7 @@ WRONG = "not the password at all"
 
 
 async def attempts_left(ctx: AppContext, throttle_keys: ThrottleKeys, most: int = 300) -> int:
-    """How many wrong tries are let pass before one has to wait."""
+    """Returns how many wrong attempts are allowed before one has to wait."""
     for passed in range(most):
         try:
             async with ctx.database.acting_as(system_actor()) as conn:
@@ -47,7 +48,7 @@ def slug_of(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-# --- how many tries are free ------------------------------------------------------------------------------------------
+# --- free attempts ----------------------------------------------------------------------------------------------------
 
 
 async def test_ten_wrong_tries_at_an_account_from_an_address_are_free_then_one_in_two_minutes(ctx: AppContext) -> None:
@@ -63,7 +64,7 @@ async def test_ten_wrong_tries_at_an_account_from_an_address_are_free_then_one_i
 
 
 async def two_minutes_later(ctx: AppContext, throttle_keys: ThrottleKeys) -> None:
-    """As if the time had passed."""
+    """Changes the counters as if two minutes had passed."""
     async with ctx.database.acting_as(system_actor()) as conn:
         for key in throttle_keys.enforced:
             await conn.execute(
@@ -90,7 +91,7 @@ async def test_an_address_that_tries_many_accounts_waits_too(ctx: AppContext) ->
         == 1
     ):
         passed += 1
-    # one more for each interval of six seconds that the tries took
+    # one more for each interval of six seconds that the attempts took
     assert 100 <= passed < 150
 
 
@@ -98,7 +99,7 @@ async def test_tries_from_everywhere_never_keep_an_address_from_its_first_try(ct
     account = factories.new_slug("ann")
     for _ in range(60):
         await attempts_left(ctx, throttling.throttle_keys_of("oak", account, factories.new_address(), None), most=1)
-    # the account is under attack: every further address has one try, and the person has theirs
+    # the account is under attack: every further address has one attempt, also the person's
     assert await attempts_left(ctx, throttling.throttle_keys_of("oak", account, factories.new_address(), None)) == 1
     assert await attempts_left(ctx, throttling.throttle_keys_of("oak", account, factories.new_address(), None)) == 1
 
@@ -141,7 +142,7 @@ async def test_what_is_paid_off_is_forgotten_and_what_waits_is_not(ctx: AppConte
 
 
 async def exhaust_attempts(ctx: AppContext, names: dict[str, str], address: str) -> None:
-    """As if somebody at that address had made as many wrong tries as are free."""
+    """Uses up the free wrong attempts from that address."""
     await attempts_left(ctx, throttling.throttle_keys_of(names["tenant"], names["user"], address, None))
 
 
@@ -166,7 +167,7 @@ async def test_a_stranger_who_guesses_at_the_same_address_does_not_keep_a_known_
     client.cookies.update(known)
     back = await client.post("/api/auth/sign-in", json={**names, "password": PASSWORD})
     assert back.status_code == 200
-    # a cookie that is not ours, or another person's, is none
+    # a forged cookie, or another person's, does not count
     name = next(name for name in known if name.startswith("wcc_browser_"))
     client.cookies.clear()
     client.cookies.set(name, known[name][:-4] + "AAAA")
@@ -192,7 +193,7 @@ async def test_a_name_of_what_is_counted_is_not_kept(ctx: AppContext) -> None:
     assert key.name.encode() not in key.hash
 
 
-# --- where a request comes from -----------------------------------------------------------------------------------
+# --- where a request comes from ---------------------------------------------------------------------------------------
 
 
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
@@ -201,9 +202,9 @@ PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 @pytest.mark.parametrize(
     ("peer", "hops", "address"),
     [
-        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # no proxy of ours: what it says is nothing
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # not a trusted proxy: its header is ignored
         ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
-        ("10.0.0.1", ["127.0.0.1", "198.51.100.1"], "198.51.100.1"),  # the caller made the first one up
+        ("10.0.0.1", ["127.0.0.1", "198.51.100.1"], "198.51.100.1"),  # the caller invented the first address
         ("10.0.0.1", ["127.0.0.1", "198.51.100.1", "10.0.0.2"], "198.51.100.1"),
         ("fd00::1", ["[2001:db8::7]:4711"], "2001:db8::7"),
         ("10.0.0.1", ["198.51.100.1:4711"], "198.51.100.1"),
@@ -229,7 +230,7 @@ def test_a_customers_ipv6_addresses_are_one_caller() -> None:
     [
         ("x-forwarded-for", {"X-Forwarded-For": "127.0.0.1, 198.51.100.7"}),
         ("forwarded", {"Forwarded": 'for=127.0.0.1, For="198.51.100.7:80";proto=https'}),
-        # the header that the proxy does not write is the caller's own
+        # the header that the proxy does not write comes from the caller
         ("x-forwarded-for", {"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=127.0.0.1"}),
     ],
 )

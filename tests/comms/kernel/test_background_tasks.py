@@ -1,4 +1,4 @@
-"""Background tasks end when they are told to, also in the one moment in which a cancellation gets lost."""
+"""Background tasks end when they are cancelled, even if a cancellation is lost."""
 
 import asyncio
 
@@ -42,5 +42,5 @@ async def test_what_a_task_raised_stays_with_it() -> None:
 @pytest.mark.timeout(60)
 async def test_a_feed_that_is_woken_in_the_moment_of_its_end_ends(ctx: AppContext) -> None:
     async with open_fan_out(ctx) as fan_out:
-        await asyncio.sleep(0.1)  # its watch waits
+        await asyncio.sleep(0.1)  # its watch task is waiting now
         fan_out.request_revocation_check()

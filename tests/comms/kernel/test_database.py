@@ -1,4 +1,4 @@
-"""The one door to the database: a connection that died is replaced unnoticed, and what fails is undone whole."""
+"""The database: a dead connection is replaced unnoticed, and a failed transaction is rolled back completely."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def test_a_connection_that_the_server_closed_is_replaced_before_it_is_lent
     lonely: Database, databases: Databases
 ) -> None:
     before = await backend(lonely)
-    assert await backend(lonely) == before  # it is lent again as long as it lives
+    assert await backend(lonely) == before  # a live connection is used again
     await query_as_admin(databases, "select pg_terminate_backend(%s, 10000)", before)
     assert await backend(lonely) != before
 
@@ -53,7 +53,7 @@ async def test_what_fails_is_undone_whole_and_the_connection_goes_on(
                     raise missing("home")
                 await conn.execute("insert into homes (tenant_id, name) values (%s, %s)", (manager.tenant_id, name))
 
-    with pytest.raises(psycopg.errors.UniqueViolation):  # found when the pipeline ends: nobody asked for rows
+    with pytest.raises(psycopg.errors.UniqueViolation):  # raised when the pipeline ends: no rows were fetched
         await build("Elm", "Elm")
     with pytest.raises(WriteCareError):
         await build("Oak", "nowhere")

@@ -1,4 +1,4 @@
-"""How many files are opened at a time: a fair share a tenant, recordings and attachments apart, a bounded wait."""
+"""`DecoderPool`: a fair share per tenant, separate slots for recordings and attachments, and a limited wait."""
 
 import asyncio
 import socket
@@ -21,8 +21,8 @@ from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import Kind, WriteCareError
 from tests import factories
-from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 from tests.comms.api_processes import api_process
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 from tests.models.confinement.test_process import attacked, results_of
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ LONG = 60.0
 
 
 class Work:
-    """Work that begins, and goes on until it is let go."""
+    """Work that begins, and ends when the test lets it."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -82,7 +82,7 @@ async def test_who_holds_fewest_places_is_next_and_then_who_came_first() -> None
             for tenant, name in ((A, "A again"), (B, "B again"), (C, "C"), (C, "C again"))
         ]
         await asyncio.sleep(0)
-        third.let_go.set()  # one place: they take it one after the other
+        third.let_go.set()  # one free slot: they use it one after the other
         await asyncio.gather(*later[1:])
         assert order[0] in ("B again", "C")
         assert "A again" not in order[:1]
@@ -116,7 +116,7 @@ async def test_a_place_is_free_only_when_the_work_has_ended_though_its_caller_ha
             await gone
         next_work = Work()
         waiting = asyncio.create_task(decoders.run(A, next_work))
-        await decoders.run(B, lambda: None)  # every task has had its turn by now
+        await decoders.run(B, lambda: None)  # every task has run by now
         assert not next_work.begun.is_set()
         work.let_go.set()
         next_work.let_go.set()
@@ -154,7 +154,7 @@ NOTE = b"Ada fell at nine."
 
 
 def slow_recording() -> bytes:
-    """Twenty minutes of sound: a second of it, again and again."""
+    """Twenty minutes of sound: one second, repeated."""
     return factories.encoded("adts", "aac") * 1_200
 
 
@@ -198,7 +198,7 @@ async def test_while_a_tenant_floods_another_is_served_and_attachments_go_on(set
         file = slow_recording()
         flood = [asyncio.create_task(send_recording(caller, ctx, flooding, file)) for _ in range(6)]
         try:
-            await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)  # a place is held, and five wait for it
+            await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)  # one request holds a slot, and five wait
             assert (await send_recording(caller, ctx, other, factories.wav())).status_code == 201
             assert (await send_note(caller, ctx, flooding[0])).status_code == 201
             assert not all(sent.done() for sent in flood)
@@ -223,13 +223,13 @@ async def test_a_child_that_was_taken_over_does_not_reach_postgresql(databases: 
     server = conninfo_to_dict(databases.app)
     path = f"{server['host']}/.s.PGSQL.{server['port']}"
     with socket.socket(socket.AF_UNIX) as reached:
-        reached.connect(path)  # from here it can be reached
+        reached.connect(path)  # the socket can be reached from this process
     with attacked(tmp_path) as slots:
         results = await asyncio.to_thread(results_of, replace(slots, unix_socket=path), b"a file from outside")
     assert results["connect to a socket with a path"] == "EPERM"
 
 
-# --- a kernel that refuses -------------------------------------------------------------------------------------------
+# --- a kernel that cannot confine ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A new password is not one that anybody would try."""
+"""A new password that is easy to guess is refused."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""What lies in storage can be read by nobody without its key, and no change to it goes unnoticed."""
+"""Stored objects cannot be read without their key, and every change to them is detected."""
 
 import asyncio
 import json

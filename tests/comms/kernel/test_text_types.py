@@ -1,4 +1,4 @@
-"""Names and words as people send them: what can be seen is kept as it is meant, what cannot is refused."""
+"""Names and words that people send: visible text is kept as it is, and invisible text is refused."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -96,7 +96,7 @@ def test_a_provider_s_name_is_shown_without_what_cannot_be_seen(text: str) -> No
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------
 
-# Text that is nobody's name and no words: checked against what is kept, or a secret of which every character counts.
+# Fields that are neither names nor words: compared with stored values, or secrets in which every character counts.
 OF_NO_PERSON = {
     "password", "new_password", "current_password", "code", "token", "refresh_token", "invitation", "url",
     "tenant", "user",
@@ -104,7 +104,7 @@ OF_NO_PERSON = {
 
 
 def free_texts(operation: Operation, schema: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where the JSON body of an operation takes text of any kind."""
+    """The places in the JSON body of an operation that accept any text."""
     if "$ref" in schema:
         schema = operation.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     for choice in ("anyOf", "oneOf", "allOf"):
@@ -120,7 +120,7 @@ def free_texts(operation: Operation, schema: dict[str, Any], place: tuple[str, .
 async def test_no_text_of_any_body_is_taken_where_nothing_of_it_can_be_seen(
     client: httpx.AsyncClient, app: FastAPI, ctx: AppContext
 ) -> None:
-    """The schemas are walked: a new field of text is found by itself."""
+    """The test reads all schemas, so it finds new text fields automatically."""
     tenant_id = await factories.make_tenant(ctx)
     found = set()
     for operation in operations(app.openapi()):
@@ -149,7 +149,7 @@ ROLES = ("care_manager", "safeguarding_lead", "data_protection_officer", "platfo
 async def refusal(
     client: httpx.AsyncClient, ctx: AppContext, method: str, path: str, body: Any, role: str, tenant_id: Any
 ) -> str:
-    """`seen` where the answer names the field for what it is, `refused` where the role may not ask at all."""
+    """`seen` if the answer names the field and the reason, `refused` if the role may not send the request."""
     headers = factories.bearer(ctx, await factories.make_user(ctx, tenant_id, role)) | {"If-Match": '"1"'}
     answer = await client.request(method, path, json=body, headers=headers)
     if answer.status_code in (403, 404):

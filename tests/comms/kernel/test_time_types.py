@@ -1,4 +1,4 @@
-"""Times as callers send them: RFC 3339 with offset and nothing else, wherever one is taken."""
+"""Times that callers send: only RFC 3339 with offset is accepted, in every request that has a time."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ ROLES = ("care_manager", "safeguarding_lead", "platform_admin")
 
 
 async def asked(client: httpx.AsyncClient, bearers: list[dict[str, str]], method: str, path: str, **sent: Any) -> Any:
-    """The fields that are refused, by whichever of the roles may ask at all."""
+    """The names of the refused fields, from the first role that may send the request."""
     for headers in bearers:
         answer = await client.request(method, path, headers=headers, **sent)
         assert answer.status_code < 500, (method, path, sent)
@@ -85,7 +85,7 @@ async def asked(client: httpx.AsyncClient, bearers: list[dict[str, str]], method
 async def test_no_address_takes_a_bare_number_or_an_impossible_year_for_a_time(
     client: httpx.AsyncClient, app: FastAPI, ctx: AppContext
 ) -> None:
-    """The schemas are walked: a new time is found by itself."""
+    """The test reads all schemas, so it finds new time fields automatically."""
     tenant_id = await factories.make_tenant(ctx)
     bearers = [factories.bearer(ctx, await factories.make_user(ctx, tenant_id, role)) for role in ROLES]
     found = set()

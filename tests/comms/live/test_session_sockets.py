@@ -1,4 +1,4 @@
-"""Live on a session: all of its events, who is connected, who is cut off, and what a bad client can do: nothing."""
+"""The socket of a session: all its events, presence, disconnections, and bad clients that can harm no other client."""
 
 import asyncio
 import contextlib
@@ -24,9 +24,9 @@ from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
 from tests.comms import outbox_helpers
-from tests.comms.live.test_websockets import opened, receive, refusal, ticket_for
 from tests.comms.api_processes import api_process
 from tests.comms.http_server import served
+from tests.comms.live.test_websockets import opened, receive, refusal, ticket_for
 
 pytestmark = pytest.mark.anyio
 
@@ -35,38 +35,38 @@ PREFIX = "communication.writecarenotes.com."
 
 @pytest.fixture(scope="module")
 async def address(app: FastAPI, databases: Databases) -> AsyncIterator[str]:
-    """The application behind a port, with a relay that sends."""
+    """The application on a port, with a running relay."""
     async with served(app) as where, outbox_helpers.relaying(databases):
         yield where
 
 
 async def said(socket: ClientConnection) -> dict[str, Any]:
-    """The next message of any kind."""
+    """Returns the next message of any kind."""
     message: dict[str, Any] = json.loads(await socket.recv())
     return message
 
 
 async def second_event(socket: ClientConnection) -> dict[str, Any]:
-    """The next event after the session's making, of which a socket may or may not still be told."""
+    """Skips `session.created`, which the socket may or may not receive, and returns the next event."""
     while (event := await receive(socket))["version"] == 1:
         pass
     return event
 
 
 async def presence(socket: ClientConnection) -> dict[str, Any]:
-    """The next message about who is connected."""
+    """Returns the next presence message."""
     while not (message := await said(socket))["type"].startswith("presence"):
         pass
     return message
 
 
 async def on(address: str, ctx: AppContext, actor: Actor, session_id: uuid.UUID, **more: Any) -> connect:
-    """A socket of the session, to be opened."""
+    """Returns a connection to the socket of the session, not yet opened."""
     return opened(address, await ticket_for(ctx, actor), path=f"sessions/{session_id}", **more)
 
 
 async def make_session(ctx: AppContext) -> tuple[Actor, Actor, uuid.UUID]:
-    """A carer, a resident and their call, which has not begun."""
+    """Creates a carer, a resident and their call, which has not begun."""
     carer = await factories.make_actor(ctx, "care_worker")
     resident = await factories.make_user(ctx, carer.tenant_id, "resident")
     session_id = await factories.make_session(ctx, carer, carer, resident, session_type="video_call")
@@ -74,14 +74,14 @@ async def make_session(ctx: AppContext) -> tuple[Actor, Actor, uuid.UUID]:
 
 
 async def closed(socket: ClientConnection) -> tuple[int | None, str | None]:
-    """The code and reason with which the server closes the socket."""
+    """Returns the code and reason with which the server closes the socket."""
     async for _ in read_to_the_end(socket):
         pass
     return socket.close_code, socket.close_reason
 
 
 def cut_off(ctx: AppContext, reason: str) -> float:
-    """How many sockets were closed by the server for this reason so far."""
+    """Returns how many sockets the server has closed for this reason so far."""
     return ctx.metrics.registry.get_sample_value("writecare_sockets_cut_off_total", {"reason": reason}) or 0.0
 
 
@@ -152,7 +152,7 @@ async def test_however_often_a_client_drops_it_is_told_of_everything_once(
         after = events[-1]["position"] if events else 0
         async with await on(address, ctx, carer, session_id, after=after) as socket:
             for _ in range(min(patience, sum(batches) + 1 - len(events))):
-                events.append(await receive(socket))  # noqa: PERF401 (what was heard before a drop counts)
+                events.append(await receive(socket))  # noqa: PERF401 (events before a disconnection count)
     await writing
     assert [event["version"] for event in events] == [1, *range(100, 100 + sum(batches))]
 
@@ -186,7 +186,7 @@ async def test_somebody_with_two_tabs_is_there_once_until_both_are_closed(addres
             async with await on(address, ctx, resident, session_id) as tab:
                 assert len((await presence(tab))["present"]) == 2
             async with await on(address, ctx, third, session_id):
-                assert (await presence(watching))["user_id"] == str(third.user_id)  # neither tab was told of
+                assert (await presence(watching))["user_id"] == str(third.user_id)  # neither tab caused a message
             assert (await presence(watching))["user_id"] == str(third.user_id)
         assert await presence(watching) == {
             "type": "presence.left", "session_id": str(session_id), "user_id": str(resident.user_id),
@@ -227,7 +227,7 @@ async def test_two_processes_tell_the_same_events_and_know_of_each_others_people
             assert (left["type"], left["user_id"]) == ("presence.left", str(resident.user_id))
 
 
-# --- who is cut off --------------------------------------------------------------------------------------------------
+# --- disconnected ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_sign_in_that_ends_takes_its_sockets_along_and_no_others(address: str, ctx: AppContext) -> None:
@@ -319,11 +319,11 @@ async def test_a_message_too_long_in_parts_is_refused_too(address: str, ctx: App
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
-        (b"\x83\x80\x00\x00\x00\x00", 1002),  # an opcode that is none
+        (b"\x83\x80\x00\x00\x00\x00", 1002),  # an unknown opcode
         (b"\x81\x05hello", 1002),  # without a mask
         (b"\xc1\x80\x00\x00\x00\x00", 1002),  # a reserved bit
-        (b"\x80\x80\x00\x00\x00\x00", 1002),  # a continuation of nothing
-        (b"\x81\x82\x00\x00\x00\x00\xff\xff", 1007),  # text that is no UTF-8
+        (b"\x80\x80\x00\x00\x00\x00", 1002),  # a continuation without a first frame
+        (b"\x81\x82\x00\x00\x00\x00\xff\xff", 1007),  # text that is not UTF-8
     ],
 )
 async def test_a_bad_frame_ends_its_own_socket_alone(address: str, ctx: AppContext, frame: bytes, code: int) -> None:
@@ -339,7 +339,7 @@ async def test_a_bad_frame_ends_its_own_socket_alone(address: str, ctx: AppConte
 
 
 def narrow(address: str) -> socket.socket:
-    """A connection that takes little before it is read."""
+    """Returns a connection with a small receive buffer."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host, port = address.split(":")

@@ -1,4 +1,4 @@
-"""Live events: who is let in, what they are told, and how they find back to where they were."""
+"""Live events: who may open a socket, which events it receives, and how a client continues after a disconnection."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from comms.web.context import AppContext
 from instance.provisioning import Databases
 from models.contract.errors import WriteCareError
 from tests import factories
-from tests.comms import recording_fixtures, outbox_helpers
+from tests.comms import outbox_helpers, recording_fixtures
 from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 async def address(app: FastAPI, databases: Databases) -> AsyncIterator[str]:
-    """The application behind a port, with a relay that sends."""
+    """The application on a port, with a running relay."""
     async with served(app) as where, outbox_helpers.relaying(databases):
         yield where
 
@@ -46,7 +46,7 @@ def opened(address: str, ticket: str, after: int | None = None, path: str = "ale
 
 
 async def receive(socket: ClientConnection) -> dict[str, Any]:
-    """The next event of the outbox; the suite's own time limit ends a wait for one that never comes."""
+    """Returns the next event of the outbox; the time limit of the suite ends a wait for one that never comes."""
     while True:
         event: dict[str, Any] = json.loads(await socket.recv())
         if not event["type"].startswith("presence"):
@@ -108,7 +108,7 @@ async def test_as_a_member_of_another_tenant_hears_nothing(
     async with opened(address, await ticket_for(ctx, elsewhere.lead), after=0) as socket:
         await recording_fixtures.raise_test_alert(worker_ctx, here, "low")
         async with opened(address, await ticket_for(ctx, here.lead), after=0) as own:
-            await receive(own)  # the other tenant's alert has been sent by now
+            await receive(own)  # the other tenant's alert was sent before this event
         alert = await recording_fixtures.raise_test_alert(worker_ctx, elsewhere, "low")
         assert alert is not None
         assert (await receive(socket))["data"]["alert_id"] == str(alert.id)
@@ -251,7 +251,7 @@ async def test_a_socket_is_refused_under_a_host_name_that_is_not_ours(settings: 
             refused = await refusal(host, ticket, host=address, port=int(port))
             assert refused == (421, "host-unknown"), host
         async with opened("care.example", ticket, host=address, port=int(port)):
-            pass  # the refused ones did not use the ticket up
+            pass  # the refused requests did not use the ticket up
 
 
 async def test_a_sessions_socket_tells_its_people_of_that_session_and_of_no_alert(

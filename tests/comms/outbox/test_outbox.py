@@ -1,4 +1,4 @@
-"""The outbox and its relay: what is committed is sent, in order, and starts its job once, whatever dies."""
+"""The outbox and its relay: committed events are sent in order, and each starts its job once, whatever process dies."""
 
 import signal
 import uuid
@@ -70,7 +70,9 @@ async def test_order_is_kept_where_an_aggregate_has_more_events_than_a_batch(
 ) -> None:
     actor = await factories.make_actor(ctx)
     chatty, quiet = uuid.uuid4(), uuid.uuid4()
-    await outbox_helpers.write(ctx, actor, *(("recording.processed", chatty, version, {}) for version in range(450, 0, -1)))
+    await outbox_helpers.write(
+        ctx, actor, *(("recording.processed", chatty, version, {}) for version in range(450, 0, -1))
+    )
     await outbox_helpers.write(ctx, actor, ("recording.processed", quiet, 1, {}))
     async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
@@ -102,7 +104,7 @@ async def test_a_stopped_recording_starts_one_job_that_carries_ids_alone(ctx: Ap
     await outbox_helpers.write(ctx, actor, stopped(recording), ("recording.processed", recording, 2, {}))
     async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
-        await outbox_helpers.write(ctx, actor, stopped(recording, 3))  # a second start while the first job still waits
+        await outbox_helpers.write(ctx, actor, stopped(recording, 3))  # stopped again while the first job still waits
         await everything_sent(databases)
     assert await outbox_helpers.jobs_of(databases, actor.tenant_id) == [
         {
@@ -119,7 +121,9 @@ async def test_a_burst_of_messages_and_a_change_of_consent_are_one_job_of_the_te
     actor, other = await factories.make_actor(ctx), await factories.make_actor(ctx)
     for number in range(5):
         await outbox_helpers.write(ctx, actor, ("message.sent", uuid.uuid4(), number, {}))
-    await outbox_helpers.write(ctx, actor, ("message.edited", uuid.uuid4(), 1, {}), ("consent.changed", uuid.uuid4(), 1, {}))
+    await outbox_helpers.write(
+        ctx, actor, ("message.edited", uuid.uuid4(), 1, {}), ("consent.changed", uuid.uuid4(), 1, {})
+    )
     await outbox_helpers.write(ctx, other, ("message.sent", uuid.uuid4(), 1, {}))
     async with outbox_helpers.relaying(databases):
         await everything_sent(databases)
@@ -154,8 +158,8 @@ async def test_a_relay_killed_in_the_middle_of_a_batch_loses_nothing_and_starts_
     await outbox_helpers.write(ctx, actor, *(stopped(each) for each in recordings))
     in_queue = "-c search_path=procrastinate"
     async with await psycopg.AsyncConnection.connect(databases.administrator, options=in_queue) as obstacle:
-        # The tenth job's place in the queue is taken by a transaction that has not ended: the relay has deferred
-        # nine jobs in its own transaction and waits.
+        # An open transaction holds the queueing lock of the tenth job: the relay has deferred nine jobs in its own
+        # transaction and waits.
         await obstacle.execute(
             "insert into procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, "
             "status) values ('default', 'obstacle', 0, 'x', %s, '{}', 'todo')",
@@ -197,7 +201,7 @@ async def test_of_two_relays_one_sends_and_the_other_takes_over(ctx: AppContext,
     try:
         await outbox_helpers.until(
             partial(outbox_helpers.leaders_running, databases, 2)
-        )  # a process that still imports heeds no signal
+        )  # a process that is still importing ignores signals
         await outbox_helpers.write(ctx, actor, *(stopped(each) for each in rounds[0]))
         await everything_sent(databases)
         first.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Whom an alert is about: not for their eyes, whatever their role, in whatever way they ask."""
+"""An alert is withheld from the people whom it is about, whatever their role, by every route."""
 
 from uuid import UUID
 
@@ -41,7 +41,7 @@ async def standing_of(ctx: AppContext, actor: Actor, alert: Alert) -> dict[UUID,
 async def sees(
     client: httpx.AsyncClient, ctx: AppContext, actor: Actor, made: RecordingFixture, alert: Alert
 ) -> set[str]:
-    """By which of all ways the actor comes upon the alert, or on what it rests on."""
+    """Returns the routes and queries by which the actor can see the alert or its sources."""
     recording = f"/api/recordings/{made.recording_id}"
     paths = {
         "alert": f"/api/alerts/{alert.id}", "its subjects": f"/api/alerts/{alert.id}/subjects",
@@ -95,7 +95,7 @@ async def test_as_the_person_an_alert_is_about_sees_nothing_of_it_in_any_role_of
         body = {"decision": "dismiss", "reason": "It was nothing."} if way == "review" else None
         headers = factories.bearer(ctx, person) | {"If-Match": '"2"'}
         answer = await client.post(f"/api/alerts/{alert.id}/{way}", json=body, headers=headers)
-        assert answer.status_code in (403, 404), way  # the officer decides nothing anyway
+        assert answer.status_code in (403, 404), way  # the officer can never decide
     deleted = await client.delete(f"/api/recordings/{made.recording_id}", headers=factories.bearer(ctx, person))
     assert deleted.status_code in (403, 404)
 
@@ -173,7 +173,9 @@ async def test_who_spoke_what_an_alert_cites_is_presumed_until_the_team_says_oth
     made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
     speaker = made.people["S2"]
     assert await standing_of(ctx, made.lead, alert) == {speaker.user_id: "presumed"}
-    reviewer = Actor(speaker.tenant_id, speaker.user_id, "reviewer")  # as which the same person may have a token
+    reviewer = Actor(
+        speaker.tenant_id, speaker.user_id, "reviewer"
+    )  # the same person may also have a token with this role
     assert await sees(client, ctx, reviewer, made, alert) == set()
     assert (await clear(client, ctx, reviewer, alert, speaker.user_id)).status_code == 404
     assert (await clear(client, ctx, made.lead, alert, speaker.user_id)).status_code == 204

@@ -1,4 +1,4 @@
-"""Nobody hides an alert alone: the last able readers are named by two people, and somebody is always left to watch."""
+"""Withholding an alert from its last readers takes two people, and one overseer must always remain."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from comms.safeguarding.alerts.records import Alert, NewMessageEvidence
 from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import recording_fixtures, outbox_helpers
+from tests.comms import outbox_helpers, recording_fixtures
 from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 from tests.comms.recording_fixtures import RecordingFixture
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Team:
-    """An alert, and everybody of the tenant whose role reads alerts: nobody else does."""
+    """An alert, and all users of the tenant whose role reads alerts."""
 
     def __init__(self, client: httpx.AsyncClient, ctx: AppContext, made: RecordingFixture, alert: Alert) -> None:
         self._client = client
@@ -30,7 +30,7 @@ class Team:
         self.people: dict[str, Actor] = {}
 
     async def form(self, *names: str) -> "Team":
-        """The team is those people alone; a name is a role with a number behind it."""
+        """Makes these users the whole team; a name is a role with a number at its end."""
         await factories.rows(
             self.ctx, self.made.lead,
             "update users set active = false "
@@ -57,18 +57,18 @@ class Team:
         return await self.ask(who, "DELETE", f"/api/alerts/{self.alert.id}/subjects/{self.people[whom].user_id}")
 
     async def readers(self) -> set[str]:
-        """Who of the team reads the alert."""
+        """Returns who of the team can read the alert."""
         path = f"/api/alerts/{self.alert.id}"
         return {name for name in self.people if (await self.ask(name, "GET", path)).status_code == 200}
 
     async def shown(self, who: str) -> Mapping[str, str]:
-        """Whom, by name, the person is shown as somebody that the alert is or may be about."""
+        """Returns the names of the subjects and proposed subjects that the person sees."""
         names = {str(person.user_id): name for name, person in self.people.items()}
         items = (await self.ask(who, "GET", f"/api/alerts/{self.alert.id}/subjects")).json()["items"]
         return {names[item["user_id"]]: item["standing"] for item in items if item["user_id"] in names}
 
     async def acts(self, who: str) -> list[tuple[str, str]]:
-        """The acts of naming that the person reads in the log, with whom they name, oldest first."""
+        """Returns the audit entries of naming that the person sees, with the named person, oldest first."""
         names = {str(person.user_id): name for name, person in self.people.items()}
         items = (await self.ask(who, "GET", "/api/audit?object_type=alert")).json()["items"]
         return [
@@ -97,7 +97,9 @@ async def test_one_reviewer_cannot_hide_an_alert_by_naming_everybody(team: Team)
         "safeguarding_lead2": (201, "proposed"), "data_protection_officer1": (201, "proposed"),
     }  # fmt: skip
     assert await team.readers() == {"reviewer1", "safeguarding_lead2", "data_protection_officer1"}
-    assert await team.name("reviewer1", "safeguarding_lead2") is not None  # said again it is no second person
+    assert (
+        await team.name("reviewer1", "safeguarding_lead2") is not None
+    )  # naming twice does not count as a second person
     own = await team.confirm("reviewer1", "safeguarding_lead2")
     assert status_and_slug(own) == (403, "second-person-needed")
     assert await team.readers() == {"reviewer1", "safeguarding_lead2", "data_protection_officer1"}
@@ -147,7 +149,7 @@ async def test_who_is_proposed_goes_on_reading_the_alert_and_does_not_learn_that
 async def test_somebody_who_watches_is_always_left_however_many_agree(team: Team) -> None:
     await team.form("reviewer1", "reviewer2", "safeguarding_lead1", "data_protection_officer1")
     assert status_and_standing(await team.name("reviewer1", "data_protection_officer1")) == (201, "named")
-    # both reviewers together: the lead is the last who watches over it and had no part in naming
+    # also both reviewers together cannot: the lead is the last overseer who took no part in naming
     assert status_and_slug(await team.name("reviewer1", "safeguarding_lead1")) == (409, "alert-needs-overseer")
     assert status_and_slug(await team.name("reviewer2", "safeguarding_lead1")) == (409, "alert-needs-overseer")
     assert await team.acts("safeguarding_lead1") == [("named", "data_protection_officer1")]
@@ -178,7 +180,7 @@ async def test_a_lead_who_names_the_officer_by_another_account_is_not_left_to_wa
         "returning id", officer.user_id, second.user_id,
     )  # fmt: skip
     assert status_and_slug(await team.name("safeguarding_lead1", "care_worker1")) == (409, "alert-needs-overseer")
-    # a second lead is left to watch; once she has named the officer, neither is
+    # a second lead remains as overseer; after she has named the officer, no overseer remains
     team.people["safeguarding_lead2"] = await factories.make_user(team.ctx, team.made.tenant_id, "safeguarding_lead")
     assert status_and_standing(await team.name("safeguarding_lead1", "care_worker1")) == (201, "named")
     assert status_and_slug(await team.name("reviewer1", "safeguarding_lead2")) == (409, "alert-needs-overseer")
@@ -217,7 +219,7 @@ async def test_the_database_keeps_the_rule_whatever_the_program_forgets(team: Te
                 await factories.rows(
                     team.ctx, by, insert, by.tenant_id, team.alert.id, whom.user_id, standing_, by.user_id
                 )
-    # the officer names nobody whom nobody proposed, and clears nobody
+    # the officer cannot name a person without a proposal, and can clear nobody
     reviewer = team.people["reviewer1"]
     for standing_ in ("named", "cleared"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -229,7 +231,7 @@ async def test_the_database_keeps_the_rule_whatever_the_program_forgets(team: Te
         "insert into alert_subject_proposals (tenant_id, alert_id, user_id, proposed_by) values (%s, %s, %s, %s) "
         "returning user_id"
     )
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # in somebody else's name
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # in another user's name
         await factories.rows(
             team.ctx, reviewer, proposal, reviewer.tenant_id, team.alert.id, lead.user_id, officer.user_id
         )

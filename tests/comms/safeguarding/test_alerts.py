@@ -1,4 +1,4 @@
-"""Alerts: raised once, seen by the safeguarding team alone, claimed by one, decided for good."""
+"""Alerts: raised once, visible only to the safeguarding team, claimed by one person, decided for good."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,7 +15,7 @@ from comms.safeguarding.alerts.records import Alert
 from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
-from tests.comms import recording_fixtures, outbox_helpers
+from tests.comms import outbox_helpers, recording_fixtures
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ async def ask(
 async def tell(
     client: httpx.AsyncClient, ctx: AppContext, actor: Actor, path: str, body: Any = None, etag: str | None = None
 ) -> httpx.Response:
-    """Acts on the alert as it stands, or as it was when it had this ETag."""
+    """Sends a command about the current version of the alert, or about the version with this ETag."""
     saw = {"If-Match": etag} if etag is not None else await recording_fixtures.seen(ctx, actor, path.split("/")[1])
     return await client.post(f"/api/alerts{path}", json=body, headers=factories.bearer(ctx, actor) | saw)
 
@@ -50,7 +50,7 @@ async def reviews_of(ctx: AppContext, actor: Actor, alert: Alert) -> list[str]:
 async def at_once(
     databases: Databases, alert: Alert, *asked: Coroutine[Any, Any, httpx.Response]
 ) -> list[httpx.Response]:
-    """The answers to requests that all wait for the alert's row before the first of them may have it."""
+    """Returns the responses to requests that all wait for the row lock of the alert before the first can get it."""
     async with await psycopg.AsyncConnection.connect(databases.administrator) as holder:
         await holder.execute("select 1 from alerts where id = %s for update", (alert.id,))
         running = [asyncio.create_task(each) for each in asked]
@@ -211,8 +211,9 @@ async def test_an_alert_shows_the_exact_words_their_place_in_the_audio_and_the_m
     assert shown["models"] == {"safeguarding": "safeguarding@1"}
     assert shown["evidence"] == [
         {
-            "utterance": 1, "speaker": "S2", "start_seconds": 4.0, "end_seconds": 7.5, "text": recording_fixtures.LINES[1][1],
-            "category": "physical_abuse", "severity": "high", "probability": 0.9, "threshold": 0.4,
+            "utterance": 1, "speaker": "S2", "start_seconds": 4.0, "end_seconds": 7.5,
+            "text": recording_fixtures.LINES[1][1], "category": "physical_abuse", "severity": "high",
+            "probability": 0.9, "threshold": 0.4,
             "model": "safeguarding", "model_version": "safeguarding@1",
             "spans": [
                 {"utterance": 1, "start": 3, "end": 17, "weight": 0.7},

@@ -1,4 +1,4 @@
-"""An alert about what was written: what it shows to whom, and that nobody else is led to the messages by it."""
+"""Alerts about messages: what they show, to whom, and that they give nobody else access to the messages."""
 
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ CITED = LINES.index("He grabbed her arm.")
 
 
 class AlertScenario:
-    """A conversation in which one message raised an alert, its people, and a safeguarding team that is not in it."""
+    """A conversation with an alert about one message, its members, and a safeguarding team that is not in it."""
 
     def __init__(self, talk: MessagingClient, ctx: AppContext, worker_ctx: AppContext) -> None:
         self.talk = talk
@@ -46,7 +46,7 @@ class AlertScenario:
         self.alert: UUID = row["id"]
 
     async def read(self) -> None:
-        """What the worker does, with a concern found wherever somebody was grabbed."""
+        """Does the work of the worker, with a concern in each message that contains "grabbed"."""
         worker = Actor(self.manager.tenant_id, UUID(int=0), "service")
         async with self._worker_house.database.acting_as(worker) as conn:
             due = await lease_due_messages(conn)
@@ -94,7 +94,7 @@ async def test_who_may_see_the_alert_sees_the_words_it_cites_and_the_few_around_
     [evidence] = shown["message_evidence"]
     assert (evidence["message_id"], evidence["text"]) == (alert_scenario.cited, LINES[CITED])
     assert (evidence["sender_id"], evidence["version"]) == (str(alert_scenario.carer.user_id), 1)
-    assert (evidence["spans"], evidence["explained"]) == ([], False)  # the message whole, until its spans are found
+    assert (evidence["spans"], evidence["explained"]) == ([], False)  # the whole message, until its spans are found
     assert [message["content"] for message in shown["message_context"]] == list(LINES[CITED - 3 : CITED + 4])
 
 
@@ -203,7 +203,7 @@ async def test_the_sender_is_presumed_to_be_meant_and_sees_the_message_but_neith
         ctx, reviewer, "select id from alerts where conversation_id = %s", conversation.rpartition("/")[2]
     )
     assert await alert_scenario.status(lead, f"/api/alerts/{alert['id']}") == 404
-    # recordings stay to be seen: an alert that rests on none withholds none
+    # recordings stay visible: an alert without a recording withholds none
     withheld = await factories.rows(ctx, lead, "select app.recordings_withheld() as of")
     assert withheld == [{"of": []}]
 

@@ -1,4 +1,4 @@
-"""Vectors of messages: laid by the worker, read by nobody, gone with the words that they were made of."""
+"""Vectors of messages: the worker stores them, no user reads them, and an edit or a deletion deletes them."""
 
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ def talk(client: httpx.AsyncClient, ctx: AppContext) -> MessagingClient:
 
 
 def towards(*axes: int) -> list[float]:
-    """A unit vector between the axes: the fewer two share, the further they are from each other."""
+    """Returns a unit vector along the mean of the axes: vectors that share fewer axes are farther apart."""
     vector = np.zeros(384)
     vector[list(axes)] = 1 / np.sqrt(len(axes))
     return vector.tolist()
@@ -40,7 +40,7 @@ async def save_vectors_of(
 
 
 def stored_vectors(databases: Databases, actor: Actor) -> list[dict[str, Any]]:
-    """The vectors of the actor's tenant."""
+    """Returns the vectors of the actor's tenant."""
     with psycopg.connect(databases.administrator, row_factory=dict_row) as admin:
         return admin.execute(
             "select message_id::text as id, model, embedding::text as embedding from message_vectors "

@@ -1,4 +1,4 @@
-"""An alert about a lead, looked for by that lead in every route that reads: its id is nowhere."""
+"""A safeguarding lead who is the subject of an alert finds its id in no response of any route that reads."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -19,12 +19,17 @@ from tests.comms.tenant_fixture import TenantFixture, make_tenant_fixture
 
 pytestmark = pytest.mark.anyio
 
-ROLES: Final = ("safeguarding_lead", "reviewer", "data_protection_officer", "service")  # as which she may have a token
+ROLES: Final = (
+    "safeguarding_lead",
+    "reviewer",
+    "data_protection_officer",
+    "service",
+)  # the roles that her token may have
 
 
 @dataclass(frozen=True)
 class NamedLeadScenario:
-    """A tenant with an alert about a call and one about a conversation that the lead takes part in; all is in order."""
+    """A tenant with one alert about a call of the lead and one about a conversation of the lead."""
 
     home: TenantFixture
     lead: Actor
@@ -32,7 +37,7 @@ class NamedLeadScenario:
     hold: uuid.UUID
 
     def secrets(self) -> set[str]:
-        """What must not be answered: the alerts, and the hold on her message."""
+        """The ids that no response may contain: the alerts, and the hold on her message."""
         return {str(id) for id in (*self.alerts, self.hold)}
 
 
@@ -58,7 +63,7 @@ async def lead_scenario(ctx: AppContext, worker_ctx: AppContext) -> NamedLeadSce
 async def found(
     client: httpx.AsyncClient, app: FastAPI, ctx: AppContext, lead_scenario: NamedLeadScenario, actor: Actor
 ) -> set[str]:
-    """The operations in whose answers the actor comes upon what is secret."""
+    """Returns the operations whose responses show the actor a secret id."""
     signed = factories.bearer(ctx, actor)
     places = set()
     for alert, hold in zip(lead_scenario.alerts, (lead_scenario.hold, lead_scenario.home.ids["hold"]), strict=True):
@@ -82,7 +87,7 @@ async def found(
 
 
 async def read_about(client: httpx.AsyncClient, ctx: AppContext, lead_scenario: NamedLeadScenario) -> None:
-    """Others read the log about the alerts, open them through broken glass, and hold what they rest on."""
+    """Others read the audit log about the alerts and open them by break-glass."""
     officer, carer = lead_scenario.home.people["data_protection_officer"], lead_scenario.home.people["care_worker"]
     for alert in lead_scenario.alerts:
         read = await client.get(f"/api/audit?object_id={alert}", headers=factories.bearer(ctx, officer))
@@ -97,7 +102,7 @@ async def test_a_named_lead_finds_the_alerts_about_her_in_no_answer(
 ) -> None:
     await read_about(client, ctx, lead_scenario)
     seen = await found(client, app, ctx, lead_scenario, lead_scenario.lead)
-    assert {  # so that the search looks where there is something to be found
+    assert {  # the search must cover routes that do contain them
         "GET /api/alerts", "GET /api/alerts/{alert_id}", "GET /api/alerts/{alert_id}/subjects", "GET /api/audit",
         "GET /api/break-glass", "GET /api/retention/holds", "GET /api/retention/holds/{hold_id}", "the first page",
     } <= seen  # fmt: skip
@@ -111,7 +116,7 @@ async def test_a_named_lead_finds_the_alerts_about_her_in_no_answer(
     await read_about(client, ctx, lead_scenario)
     for role in ROLES:
         assert await found(client, app, ctx, lead_scenario, replace(lead_scenario.lead, role=role)) == set(), role
-    # what was sent is not answered with what is there: the same as for an id of nothing
+    # a request with a withheld id gets the same response as one with an unknown id
     signed = factories.bearer(ctx, lead_scenario.lead)
     for path in ("/api/alerts/{}", "/api/alerts/{}/subjects"):
         there = await client.get(path.format(lead_scenario.alerts[0]), headers={**signed, "If-None-Match": '"1"'})

@@ -1,4 +1,4 @@
-"""Signing in: good tokens open the door, every other kind is told why not."""
+"""Authentication: a valid token is accepted, every other token is refused with the reason."""
 
 import asyncio
 import json

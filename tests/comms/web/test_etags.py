@@ -1,4 +1,4 @@
-"""A record's version is its ETag: a change from a stale one is refused, the present one is not sent twice."""
+"""A record's version is its ETag: a change from an old version is refused, an unchanged record is not sent again."""
 
 import httpx
 import pytest
@@ -47,7 +47,7 @@ async def test_a_participant_is_changed_under_the_sessions_version(client: httpx
     headers = factories.bearer(ctx, manager)
     session = f"/api/sessions/{await factories.make_session(ctx, manager, guest)}"
     member = f"{session}/participants/{guest.user_id}"
-    stale = headers | {"If-Match": '"1"'}  # adding the guest was the second
+    stale = headers | {"If-Match": '"1"'}  # adding the guest made version 2
     assert (await client.put(member, json={"participant_type": "guest"}, headers=stale)).status_code == 412
     assert (await client.delete(member, headers=stale)).status_code == 412
     assert (await client.get(member, headers=headers)).json()["participant_type"] == "family"

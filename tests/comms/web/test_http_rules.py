@@ -1,4 +1,4 @@
-"""What HTTP itself asks of every address: HEAD, Allow, redirects, Host, security headers, ranges and tags."""
+"""What HTTP requires of every address: HEAD, Allow, redirects, Host, security headers, ranges and ETags."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""A POST under an Idempotency-Key has one effect, whatever comes between, and its answer is its maker's alone."""
+"""A POST with an Idempotency-Key has one effect, whatever fails, and only its sender gets the answer again."""
 
 import asyncio
 import uuid
@@ -21,26 +21,26 @@ pytestmark = pytest.mark.anyio
 
 CALL = {"session_type": "video_call", "title": "Sunday call"}
 
-# Why these POSTs take no key. Every other operation of the OpenAPI document must.
+# Why these POSTs take no key. Every other POST of the OpenAPI document must take one.
 WITHOUT_KEY = {
-    "/api/guests/enter": "its answer is a secret, which is kept nowhere; a link lets the same guest in again",
-    "/api/webhooks": "its answer is a secret that is shown once; a webhook made twice is seen in the list",
+    "/api/guests/enter": "its answer is a secret, which is not stored; the link lets the same guest in again",
+    "/api/webhooks": "its answer is a secret that is shown once; a webhook that was made twice is visible in the list",
     "/api/webhooks/{webhook_id}/secret": "its answer is a secret that is shown once",
-    "/api/ws/tickets": "its answer is a secret, which is kept nowhere; a ticket that is not used does no harm",
+    "/api/ws/tickets": "its answer is a secret, which is not stored; an unused ticket does no harm",
     **dict.fromkeys(
         (
             "/api/auth/sign-in", "/api/auth/refresh", "/api/me/second-factor", "/api/me/second-factor/confirm",
             "/api/users/{user_id}/password-reset", "/api/service-accounts",
             "/api/account-changes/{change_id}/approve",
         ),
-        "its answer is a secret, which is kept nowhere",
+        "its answer is a secret, which is not stored",
     ),
     **dict.fromkeys(
         (
             "/api/auth/password-reset", "/api/auth/sign-out", "/api/auth/sign-out-everywhere",
             "/api/account-changes/{change_id}/refuse",
         ),
-        "done twice it has been done once: the token or the sign-in is used up",
+        "a second request has no effect: the token or the sign-in is used up",
     ),
     **dict.fromkeys(
         (
@@ -50,13 +50,13 @@ WITHOUT_KEY = {
                 "generate-summary", "compliance-analysis", "transcribe", "embed",
             )
         ),
-        "it reads and keeps nothing: asked twice, it answers twice",
+        "it stores nothing: a second request only gets a second answer",
     ),
 }  # fmt: skip
 
 
 def keyed(ctx: AppContext, actor: Actor, key: str | None = None) -> dict[str, str]:
-    """The headers of a request of the actor under a key, a new one where none is named."""
+    """The headers of a request of the actor with a key; a new key if none is given."""
     return factories.bearer(ctx, actor) | {"Idempotency-Key": key or str(uuid.uuid4())}
 
 
@@ -223,7 +223,7 @@ async def test_an_answer_about_an_alert_is_not_given_again_to_whom_it_turns_out_
         f"{path}/review": {"decision": "escalate", "reason": "Grave."},
     }
     keys = {step: keyed(ctx, person) for step in steps}
-    for first in (True, False):  # the second time replayed: it is still theirs to see
+    for first in (True, False):  # the second time it is replayed: the person may still see it
         for step, body in steps.items():
             if first and step.startswith(path):
                 keys[step] |= {
@@ -272,14 +272,14 @@ async def test_who_left_a_conversation_is_not_given_again_what_they_were_answere
 
 
 async def test_whatever_has_an_id_and_a_rule_of_who_sees_it_is_asked_about_at_a_repeat(databases: Databases) -> None:
-    """A table that comes later is to be added to `app.seen_of`, or named here with the reason."""
+    """Add a new table to `app.seen_of`, or name it here with the reason."""
     everybodys = {
         "homes", "users", "data_processing_activities", "session_participants", "presences", "sign_ins", "ws_tickets",
-    } | {"consent_records", "consent_audit_trail"}  # fmt: skip  # seen by the whole tenant, whose roles are asked anew
+    } | {"consent_records", "consent_audit_trail"}  # fmt: skip  # seen by the whole tenant; roles are checked again
     never_answered = {
         "audit_log", "events", "utterances", "stage_timings", "alert_evidence", "message_versions",
         "message_readings", "conversation_members", "kept_answers",
-    } | {"recovery_codes", "service_accounts", "webhook_secrets"}  # fmt: skip  # by a POST that takes a key, by id
+    } | {"recovery_codes", "service_accounts", "webhook_secrets"}  # fmt: skip  # in no answer to a POST with a key
     found = await query_as_admin(
         databases, "select c.relname as name from pg_class c join pg_attribute a on a.attrelid = c.oid "
         "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attname = 'id' "

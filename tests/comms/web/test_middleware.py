@@ -1,4 +1,4 @@
-"""The door itself: what every answer carries, what every failure looks like, and that all of it is described."""
+"""The HTTP layer: what every answer carries, the form of every failure, and that all of it is documented."""
 
 import re
 import uuid
@@ -130,7 +130,7 @@ async def test_every_answer_carries_a_request_id_and_security_headers(client: ht
 
 @pytest.fixture
 async def narrow_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The application, where nothing over a thousand bytes may be uploaded."""
+    """The application with an upload limit of 1,000 bytes."""
     narrow = create_app(settings.model_copy(update={"max_upload_bytes": 1000}))
     async with narrow.router.lifespan_context(narrow):
         transport = httpx.ASGITransport(app=narrow, raise_app_exceptions=False)

@@ -1,4 +1,4 @@
-"""The OpenAPI document is whole, its examples are true to it, and what a request carries is said where it applies."""
+"""The OpenAPI document is complete, its examples are valid, and headers and limits are described where they apply."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,23 +14,29 @@ pytestmark = pytest.mark.anyio
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
-# Changes that take no If-Match, and why. Every other PUT and DELETE must.
+# Why these changes take no If-Match. Every other PUT, PATCH and DELETE must take it.
 WITHOUT_VERSION = {
-    ("delete", "/api/processing-activities/{activity_id}"): "a ground is never changed, only ended; ending is final",
+    (
+        "delete",
+        "/api/processing-activities/{activity_id}",
+    ): "a lawful basis is never changed, only ended; ending is final",
     ("delete", "/api/me/sign-ins/{sign_in_id}"): "a sign-in is never changed, only ended; ending is final",
     ("delete", "/api/users/{user_id}/sign-ins"): "a sign-in is never changed, only ended; ending is final",
-    ("delete", "/api/service-accounts/{account_id}"): "closed whatever came between",
-    ("delete", "/api/users/{user_id}/second-factor"): "taken off whatever came between",
-    ("delete", "/api/sessions/{session_id}/invitations/{invitation_id}"): "taken back whatever came between",
-    ("delete", "/api/alerts/{alert_id}/subjects/{user_id}"): "a judgement of that person's part, not of the alert",
-    ("put", "/api/users/{user_id}"): "open or closed, in a role: whole whatever came between",
+    ("delete", "/api/service-accounts/{account_id}"): "it is closed in any case, whatever changed before",
+    ("delete", "/api/users/{user_id}/second-factor"): "it is removed in any case, whatever changed before",
+    (
+        "delete",
+        "/api/sessions/{session_id}/invitations/{invitation_id}",
+    ): "it is withdrawn in any case, whatever changed before",
+    ("delete", "/api/alerts/{alert_id}/subjects/{user_id}"): "a decision about that person's part, not about the alert",
+    ("put", "/api/users/{user_id}"): "it sets state and role completely, whatever changed before",
     ("delete", "/api/retention/holds/{hold_id}"): "a hold is never changed, only released; releasing is final",
-    ("put", "/api/users/{user_id}/person"): "joined whatever came between: it waits for a second person",
-    ("put", "/api/me/password"): "the password before is what guards it",
-    ("delete", "/api/messages/{message_id}/reactions"): "one's own sign: nobody else changes it",
+    ("put", "/api/users/{user_id}/person"): "it links in any case: a second person must approve it",
+    ("put", "/api/me/password"): "the current password protects it",
+    ("delete", "/api/messages/{message_id}/reactions"): "the user's own reaction: nobody else changes it",
 }
 
-# What has no version and yet an ETag: of its bytes.
+# These have no version, but an ETag of their bytes.
 DOWNLOADS = {
     "/api/recordings/{recording_id}/download",
     "/api/recordings/{recording_id}/transcript",

@@ -1,4 +1,4 @@
-"""Requests are counted for each person and each tenant; a quota that is used up is said so, to them alone."""
+"""Requests are counted per person and per tenant; only the one whose quota is used up is refused."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -45,7 +45,7 @@ async def test_a_person_over_their_quota_is_told_when_to_go_on_and_others_go_on(
     async with limited(settings, requests_a_minute_user=3) as client:
         answers = await ask(client, factories.bearer(ctx, manager), 7)
         assert {answer.status_code for answer in answers[:3]} == {200}
-        refused = [answer for answer in answers if answer.status_code == 429]  # even where the minute turned meanwhile
+        refused = [answer for answer in answers if answer.status_code == 429]  # also if a new minute has begun
         assert refused[0].json()["type"].endswith("/too-many-requests")
         assert 1 <= int(refused[0].headers["retry-after"]) <= 60
         assert [answer.status_code for answer in await ask(client, factories.bearer(ctx, colleague), 1)] == [200]
@@ -93,7 +93,7 @@ async def test_the_application_counts_in_redis_where_it_is_named(
     shared = {"limits_redis_url": SecretStr(redis_url), "requests_a_minute_user": 3}
     async with limited(settings, **shared) as one, limited(settings, **shared) as other:
         answers = [answer for client in (one, other) * 4 for answer in await ask(client, headers, 1)]
-    assert [answer.status_code for answer in answers].count(200) in (3, 4, 5, 6)  # more than 3: the minute turned
+    assert [answer.status_code for answer in answers].count(200) in (3, 4, 5, 6)  # more than 3: a new minute has begun
     assert 429 in {answer.status_code for answer in answers}
 
 

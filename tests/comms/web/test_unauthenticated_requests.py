@@ -1,4 +1,4 @@
-"""Strangers cost little: they are counted before any work, hashing has a bound, headers and bodies have limits."""
+"""Unauthenticated requests are cheap: counted before any work; hashing, headers and bodies have limits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
 
-# Neither work nor words: alive or not, and numbers for those who watch over it.
+# They do little work and return no text: liveness and metrics for supervisors.
 UNCOUNTED = {"/health", "/health/detailed", "/metrics"}
 
 
@@ -33,7 +33,7 @@ def slug_of(answer: httpx.Response) -> str:
 
 
 def needs(dependant: Any) -> set[Any]:
-    """Everything that a route depends on, however indirectly."""
+    """All dependencies of a route, direct and indirect."""
     return {each.call for each in dependant.dependencies} | {
         call for each in dependant.dependencies for call in needs(each)
     }
@@ -51,7 +51,7 @@ def test_every_route_asks_for_a_token_or_counts_the_address() -> None:
 
 @asynccontextmanager
 async def limited(settings: Settings, **changes: Any) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
-    """The application with other settings, and a client at an address of its own."""
+    """The application with other settings, and a client with its own address."""
     narrow = create_app(settings.model_copy(update=changes))
     transport = httpx.ASGITransport(app=narrow, raise_app_exceptions=False, client=(factories.new_address(), 1))
     async with (
@@ -63,7 +63,7 @@ async def limited(settings: Settings, **changes: Any) -> AsyncIterator[tuple[Fas
 
 async def test_an_address_that_asks_too_often_without_a_token_is_told_when_to_go_on(settings: Settings) -> None:
     async with limited(settings, requests_a_minute_address=3) as (app, client):
-        answers = [await client.get("/sign-in") for _ in range(8)]  # even where the minute turns meanwhile
+        answers = [await client.get("/sign-in") for _ in range(8)]  # also if a new minute begins
         assert {answer.status_code for answer in answers[:3]} == {200}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert slug_of(refused) == "too-many-requests"
@@ -77,7 +77,7 @@ async def test_an_address_that_asks_too_often_without_a_token_is_told_when_to_go
 
 
 class NoHashing(PasswordHasher):
-    """Fails the test where anything is hashed."""
+    """Fails the test if anything is hashed."""
 
     async def hash(self, password: str) -> str:
         raise AssertionError("hashed")
@@ -100,12 +100,12 @@ async def test_new_passwords_wait_in_a_queue_of_their_own_and_a_full_one_refuses
     new = [asyncio.create_task(hasher.hash("another long sentence")) for _ in range(8)]
     done = await asyncio.gather(*new, hasher.matches("seven lanterns under water", stored), return_exceptions=True)
     refused = [each for each in done if isinstance(each, WriteCareError)]
-    assert len(refused) == 6  # one at once, one that waits
+    assert len(refused) == 6  # one runs, one waits
     assert {(error.slug, error.retry_after_seconds) for error in refused} == {("sign-ins-busy", 5)}
     assert done[-1] is True
 
 
-# --- the wire ---------------------------------------------------------------------------------------------------------
+# --- slow and oversized requests --------------------------------------------------------------------------------------
 
 
 async def silent(scope: Any, receive: Any, send: Any) -> None:
@@ -123,7 +123,7 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def talk(address: str, *parts: bytes) -> bytes:
-    """What the server says until it closes the connection, after it was sent the parts."""
+    """Sends the parts, and returns what the server sends until it closes the connection."""
     host, port = address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -138,7 +138,7 @@ async def talk(address: str, *parts: bytes) -> bytes:
 
 
 class ImpatientHttpProtocol(TimeLimitedHttpProtocol):
-    """With time limits that a test can wait for."""
+    """Has time limits that are short enough for a test."""
 
     header_seconds = 0.3
     body_check_seconds = 0.3
@@ -154,7 +154,7 @@ async def test_headers_without_end_are_refused() -> None:
 
 async def test_a_body_is_not_taken_for_headers() -> None:
     async with served(silent) as address, httpx.AsyncClient(trust_env=False) as client:
-        for _ in range(2):  # the second over the connection of the first
+        for _ in range(2):  # the second uses the connection of the first
             answer = await client.post(f"http://{address}/", content=b"a" * 5_000_000)
             assert (answer.status_code, answer.text) == (200, "5000000")
 

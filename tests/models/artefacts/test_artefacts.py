@@ -1,4 +1,4 @@
-"""A shipped artefact is used as it was made or not at all."""
+"""Artefacts: written and read back unchanged; a changed or missing file is refused."""
 
 from pathlib import Path
 

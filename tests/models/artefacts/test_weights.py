@@ -1,4 +1,4 @@
-"""Weights come from their packages, checked; a changed byte is refused, settings may name others."""
+"""Model weights: found in installed packages, digests checked, changed files refused; settings may name others."""
 
 import hashlib
 import subprocess

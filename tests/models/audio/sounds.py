@@ -1,4 +1,4 @@
-"""Synthetic talk, and files of any container made of it."""
+"""Test helper: synthetic speech-like sound, and audio files made of it in any container."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 def talk(seconds: float, voice: int = 0, rate: int = RATE) -> Sound:
-    """Syllables with pauses between them, different for each voice; float32[n], the loudest at 0.5."""
+    """Syllables with pauses, different for each voice; float32[n] with a peak of 0.5."""
     random = np.random.default_rng(voice)
     size = int(seconds * rate)
     time = np.arange(size) / rate
@@ -35,7 +35,7 @@ def talk(seconds: float, voice: int = 0, rate: int = RATE) -> Sound:
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream to be written: its codec, and float32[channels, n]."""
+    """A stream to write: its codec, and samples float32[channels, n]."""
 
     codec: str
     samples: Sound
@@ -46,7 +46,7 @@ def mono(codec: str, samples: Sound) -> Stream:
 
 
 class _Pipe:
-    """Where a writer cannot go back, as in a pipe or a browser's recorder."""
+    """An output without seek, like a pipe or a browser's recorder."""
 
     def __init__(self, out: io.BytesIO) -> None:
         self._out = out
@@ -64,9 +64,9 @@ def recorded(
     options: dict[str, str] | None = None,
     path: Path | None = None,
 ) -> bytes:
-    """A file of these streams; `moved` is by how many seconds the time of a packet at that second is another.
+    """A file of these streams. `moved` maps the time of a packet (seconds) to the shift of its timestamp.
 
-    `path` is for writers that must read what they wrote.
+    `path` is for writers that must read back what they wrote.
     """
     out = io.BytesIO()
     target: Any = str(path) if path else _Pipe(out) if piped else out
@@ -101,11 +101,11 @@ def codec_encode(written: Any, frame: Any) -> list[Any]:
 
 
 def after(second: float, by: float) -> Callable[[float], float]:
-    """Times that are later by so much from that second on."""
+    """A `moved` function: shifts all timestamps from a second on."""
     return lambda at: by if at >= second else 0.0
 
 
 def loud_seconds(samples: Sound) -> set[int]:
-    """The seconds in which there is sound."""
+    """The numbers of the seconds that contain sound."""
     seconds = np.pad(samples, (0, -len(samples) % RATE)).reshape(-1, RATE)
     return {int(at) for at in np.flatnonzero(np.abs(seconds).max(axis=1) > 0.05)}

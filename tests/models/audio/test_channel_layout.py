@@ -1,4 +1,4 @@
-"""Which channels become tracks: parties apart, one sound together, nothing lost, nothing twice."""
+"""Channel layout: different parties become separate tracks, the same sound one track; no sound is lost or doubled."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.models.audio.sounds import RATE, Sound, talk
 
 A, B, C = talk(10, 0), talk(10, 3), talk(10, 5)
 NOTHING = np.zeros_like(A)
-FIRST = (np.arange(A.size) // RATE) % 2 == 0  # the seconds in which the first party talks
+FIRST = (np.arange(A.size) // RATE) % 2 == 0  # seconds in which the first party talks
 IN_TURN = A * FIRST, B * ~FIRST
 
 
@@ -18,7 +18,7 @@ def noise(decibels: float, seed: int = 0) -> Sound:
 
 
 def in_room(sound: Sound, seed: int, delay: int) -> Sound:
-    """As a microphone in a room hears it: later, with its echoes."""
+    """The sound as a microphone in a room records it: delayed, with echoes."""
     random = np.random.default_rng(seed)
     response = np.zeros(2000)
     response[delay] = 1
@@ -31,7 +31,7 @@ def layout(*streams: tuple[Sound, ...], channels: Channels = "auto") -> Layout:
     for stream in streams:
         levels = StreamLevels(len(stream))
         samples = np.stack(stream)
-        for at in range(0, samples.shape[1], 9999):  # as it comes from a decoder, in uneven pieces
+        for at in range(0, samples.shape[1], 9999):  # in uneven pieces, like the output of a decoder
             levels.add(samples[:, at : at + 9999])
         levels.finish()
         measured.append(levels)
@@ -103,7 +103,7 @@ def test_a_channel_without_a_voice_is_left_out_and_said(other: Sound) -> None:
     found = layout((other, A))
     assert [[part.channel for part in track] for track in found.tracks] == [[1]]
     assert [(one.channel, one.reason) for one in found.left_out] == [(0, "silent")]
-    assert np.allclose(heard(found, (other, A))[0], A)  # and it costs the other no loudness
+    assert np.allclose(heard(found, (other, A))[0], A)  # the level of the other channel does not change
 
 
 def test_loud_noise_on_a_channel_does_not_make_a_party_of_it() -> None:
@@ -143,7 +143,7 @@ def test_each_stream_with_sound_is_a_track() -> None:
 
 
 def test_the_same_sound_in_two_qualities_is_read_once() -> None:
-    late = 0.8 * np.roll(A, 400) + noise(-60)  # as another codec gives it
+    late = 0.8 * np.roll(A, 400) + noise(-60)  # as another codec would return it
     found = layout((A,), (late,))
     assert [[part.stream for part in track] for track in found.tracks] == [[0]]
     assert [(one.stream, one.reason) for one in found.left_out] == [(1, "copy")]

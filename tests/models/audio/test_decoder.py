@@ -1,4 +1,4 @@
-"""Decoding strangers' files: what can be heard is heard, what lies or breaks is refused with a clear reason."""
+"""Decoding of untrusted files: valid sound is decoded, wrong or damaged files are refused with a clear reason."""
 
 import io
 import struct
@@ -170,7 +170,7 @@ def test_a_stream_writer_that_left_its_length_open_is_believed() -> None:
 
 def test_a_bare_mp3_states_nothing_and_is_not_accused() -> None:
     whole = encoded("mp3", "libmp3lame", 20.0)
-    headless = whole[whole.index(b"\xff\xfb", 500) :]  # past the tag and the frame that holds the count
+    headless = whole[whole.index(b"\xff\xfb", 500) :]  # after the tag and the frame with the frame count
     info = decoder.inspect(io.BytesIO(headless[: len(headless) // 2]), max_seconds=60)
     assert 8 < info.duration_seconds < 11
 
@@ -189,7 +189,7 @@ def test_too_long_is_refused_before_decoding_and_names_the_limit() -> None:
 
 def test_a_file_that_holds_more_than_it_says_is_read_whole_within_the_limit() -> None:
     content = bytearray(encoded("flac", "flac", 30.0, 16000))
-    # STREAMINFO's 36-bit count of samples: the low 32 bits lie at byte 22 of the file.
+    # The low 32 bits of STREAMINFO's 36-bit sample count are at byte 22 of the file.
     struct.pack_into(">I", content, 22, 16000 * 2)
     assert abs(decoder.inspect(io.BytesIO(bytes(content)), max_seconds=60).duration_seconds - 30.0) < 0.1
     assert refusal(bytes(content), max_seconds=20.0).slug == "audio-too-long"

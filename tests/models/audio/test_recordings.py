@@ -1,4 +1,4 @@
-"""Recordings as programs and devices write them: all their sound, where it belongs; only what was cut is refused."""
+"""Recordings of real programs and devices: all sound is decoded at its time; only truncated files are refused."""
 
 import io
 import struct
@@ -40,7 +40,7 @@ def speech_bounds(samples: Sound) -> tuple[float, float]:
     return float(loud[0]) / RATE, float(loud[-1]) / RATE
 
 
-# --- files that were read wrongly ------------------------------------------------------------------------------------
+# --- files that were decoded wrongly before --------------------------------------------------------------------------
 
 
 def test_a_pause_of_half_a_minute_in_a_webm_keeps_its_length() -> None:
@@ -84,7 +84,7 @@ def test_sound_that_begins_after_the_picture_is_as_late_in_the_track() -> None:
     assert 1.9 < speech_bounds(decoded(CASES / "mp4-audio-two-seconds-late.mp4").samples)[0] < 2.6
 
 
-# --- times -----------------------------------------------------------------------------------------------------------
+# --- timestamps ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_sound_that_begins_after_the_picture_is_as_late_in_the_track() -> None:
 def test_a_gap_in_the_times_is_silence(container: str, codec: str) -> None:
     found = decoded(recorded(container, mono(codec, TALK), moved=after(4.0, 10.0)))
     assert abs(found.duration_seconds - 18.0) < 0.15
-    assert loud_seconds(found.samples) <= {0, 1, 2, 3, 14, 15, 16, 17, 18}  # some codecs add a moment at the end
+    assert loud_seconds(found.samples) <= {0, 1, 2, 3, 14, 15, 16, 17, 18}  # some codecs add a little at the end
     assert {14, 17} <= loud_seconds(found.samples)
 
 
@@ -109,7 +109,7 @@ def test_uneven_times_of_a_browser_move_no_sound_and_add_none() -> None:
 
 
 def test_many_short_gaps_add_up_to_silence_and_not_to_early_words() -> None:
-    """A packet of 64 ms is lost each second."""
+    """One packet of 64 ms is lost in each second."""
     found = decoded(recorded("matroska", mono("pcm_s16le", TALK), moved=lambda at: 0.064 * int(at)))
     assert abs(found.duration_seconds - (8.0 + 7 * 0.064)) < 0.1
 
@@ -200,7 +200,7 @@ def test_files_put_one_after_another_are_read_to_the_last(container: str, codec:
     assert abs(decoded(one + one).duration_seconds - 16.0) < 0.1
 
 
-# --- what was cut, and what merely states an odd number --------------------------------------------------------------
+# --- truncated files, and complete files with a wrong stated length --------------------------------------------------
 
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
 
@@ -277,11 +277,11 @@ def test_formats_of_telephones_and_studios(container: str, codec: str, rate: int
     assert 0.3 < float(np.abs(found.samples).max()) < 0.7
 
 
-# --- what a file may not reach ---------------------------------------------------------------------------------------
+# --- files that refer to other files ---------------------------------------------------------------------------------
 
 
 def lists(secret: Path) -> Iterator[bytes]:
-    """Files that make libav, left to itself, open another."""
+    """Files that make libav open another file, unless it is restricted."""
     name = str(secret)
     yield f"ffconcat version 1.0\nfile {name}\n".encode()
     yield f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{name}\n#EXT-X-ENDLIST\n".encode()
@@ -293,7 +293,7 @@ def lists(secret: Path) -> Iterator[bytes]:
 
 
 def with_reference(movie: bytes, kind: bytes, payload: bytes) -> bytes:
-    """The movie with its track's data in another file."""
+    """The movie, changed so that the data of its track is in another file."""
 
     def rebuilt(content: bytes, path: tuple[bytes, ...]) -> bytes:
         made = b""
@@ -324,7 +324,7 @@ def test_a_movie_whose_sound_lies_in_another_file_is_refused(tmp_path: Path) -> 
     alias = bytes(150) + struct.pack(">hh", 18, len(name)) + name + b"\0"
     assert refused(with_reference(movie, b"url ", b"file://" + name + b"\0")) == "audio-unreadable"
     assert refused(with_reference(movie, b"alis", alias)) == "audio-unreadable"
-    assert abs(decoded(with_reference(movie, b"url ", b"")).duration_seconds - 8.0) < 0.1  # a flag left out, no more
+    assert abs(decoded(with_reference(movie, b"url ", b"")).duration_seconds - 8.0) < 0.1  # only a flag is missing
 
 
 def test_a_codec_that_is_not_listed_is_not_run() -> None:

@@ -1,8 +1,8 @@
-"""Code in a confined child that a hostile file has taken over: it tries everything, and tells what happened.
+"""Test child that simulates a compromised decoder: it tries every attack and reports the results.
 
-A file that begins with `ordinary` makes it an ordinary user's process first, where the tests run as root. Arguments:
-`all`, `compute` or `sleep`; then the places to attack. It answers one record `R`: by attack, `done` or the name of the
-error that refused it. Where an attack is not refused, it does no harm to the process that runs the tests.
+If the file begins with `ordinary` and the tests run as root, the child first becomes a process of an ordinary user.
+Arguments: `all`, `compute` or `sleep`; then the targets (`Places`). The child sends one record `R`: for each attack,
+`done` or the name of the error that refused it. An attack that succeeds does not harm the process that runs the tests.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from models.confinement.sandbox import send
 from models.confinement.seccomp import system_call
 
 _NOBODY = 65534
-_SEIZE = 0x4206  # to trace without stopping
+_SEIZE = 0x4206  # PTRACE_SEIZE: trace without stopping
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _X86_64 = os.uname().machine == "x86_64"
 _IO_URING_SETUP, _PIDFD_OPEN, _PIDFD_SEND_SIGNAL = 425, 434, 424  # the same on every architecture
@@ -33,7 +33,7 @@ _IO_URING_SETUP, _PIDFD_OPEN, _PIDFD_SEND_SIGNAL = 425, 434, 424  # the same on 
 
 @dataclass(frozen=True)
 class Places:
-    """What there is to attack: the parent, a file of its user, listeners of three kinds."""
+    """The targets of the attacks: the parent process, a file of its user, three kinds of listening sockets."""
 
     parent: int
     secret: str
@@ -55,7 +55,7 @@ def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
     if arguments[0] == "sleep":
         time.sleep(1_000_000)
     places = Places(**json.loads(arguments[1]))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error then, and no death
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails instead of killing the process
     send(out, b"R", {name: _tried(attack, places) for name, attack in ATTACKS.items()})
 
 
@@ -82,7 +82,7 @@ def _connect(family: int, address: object) -> None:
 
 
 def _own_signals(places: Places) -> None:
-    """Asks the kernel to send signals of the pipe to the parent; it would, as soon as O_ASYNC is set."""
+    """Asks the kernel to send the pipe's signals to the parent. With O_ASYNC set, the kernel would send them."""
     fcntl.fcntl(1, fcntl.F_SETOWN, places.parent)
 
 

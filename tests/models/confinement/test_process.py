@@ -1,4 +1,4 @@
-"""A child that a hostile file has taken over reaches nothing; where the kernel refuses a limit, no file is opened."""
+"""Confinement: a compromised child cannot reach anything; if the kernel refuses a limit, no file is opened."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ LAYERS = ("landlock", "seccomp", "unshare", "chroot")
 
 @contextlib.contextmanager
 def attacked(folder: Path) -> Iterator[Places]:
-    """Places that can be attacked with success from a process that is not confined."""
+    """Targets that an unconfined process can attack successfully."""
     folder.chmod(0o755)
     secret = folder / "secret"
     secret.write_bytes(b"secret")
@@ -58,7 +58,7 @@ def results_of(places: Places, file: bytes, limits: Limits = LIMITS) -> dict[str
 
 
 def on_a_kernel_without(layers: tuple[str, ...], code: str, *arguments: str) -> Any:
-    """What the code prints (JSON), run where these layers are refused."""
+    """The JSON that `code` prints when it runs on a kernel that refuses these layers."""
     python = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}", *arguments]
     done = subprocess.run(
         [sys.executable, "-m", "tests.seccomp_refusal", *layers, "--", *python],
@@ -67,7 +67,7 @@ def on_a_kernel_without(layers: tuple[str, ...], code: str, *arguments: str) -> 
     return json.loads(done.stdout)
 
 
-# --- a child that was taken over -------------------------------------------------------------------------------------
+# --- a compromised child ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["as it is started", "as an ordinary user's"])
@@ -105,7 +105,7 @@ def test_the_file_is_read_and_left_as_it_was(tmp_path: Path) -> None:
 def test_a_child_that_computes_for_ever_is_ended() -> None:
     limits, kinds = Limits(memory_bytes=1 << 30, most_seconds=20, least_seconds=20), list[bytes]()
     with (
-        contextlib.suppress(WriteCareError),  # of the clock, where other work keeps the machine busy
+        contextlib.suppress(WriteCareError),  # wall-clock time, because the machine may be busy
         open_descriptor(io.BytesIO(FILE)) as descriptor,
         confined(CHILD, ("compute",), descriptor, limits) as records,
     ):
@@ -128,7 +128,7 @@ def test_a_child_that_waits_for_ever_is_ended_by_the_clock_and_the_file_may_be_s
 def test_how_long_a_child_may_take_follows_from_the_size_of_the_file() -> None:
     limits = Limits(memory_bytes=1 << 30, most_seconds=600)
     assert limits.seconds_for(62) < 11
-    assert 60 <= limits.seconds_for(100 << 10) < 62  # some hours of silence
+    assert 60 <= limits.seconds_for(100 << 10) < 62  # a few hours of silence
     assert limits.seconds_for(2 << 30) == 600
 
 
@@ -161,7 +161,7 @@ _FILES = [
 
 
 def test_a_child_that_nothing_confines_can_do_what_these_tests_try(tmp_path: Path) -> None:
-    # Else a test of refusals would hold nothing.
+    # Otherwise the tests of refused attacks would prove nothing.
     with attacked(tmp_path) as places:
         results = on_a_kernel_without(LAYERS, _ATTACK, json.dumps(asdict(places)), "allow")
     for attack in (
@@ -205,7 +205,7 @@ def test_where_a_limit_is_refused_a_file_is_opened_if_that_is_allowed() -> None:
 
 
 def test_a_child_that_is_not_confined_does_not_even_begin(tmp_path: Path) -> None:
-    # By itself: the parent could only end it after it had begun.
+    # Without the parent, which could end the child only after it started to read.
     code = (
         "import json, subprocess\n"
         f'run = "import sys; sys.path.append({str(ROOT)!r})\\nfrom models.confinement.sandbox import run\\n"\n'

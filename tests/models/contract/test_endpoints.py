@@ -1,4 +1,4 @@
-"""The bodies of the model endpoints: what is taken, what is dropped, what is refused."""
+"""Bodies of the model endpoints: accepted, ignored and refused fields."""
 
 import json
 import uuid
@@ -25,7 +25,7 @@ GROUND = {"processing_id": str(uuid.uuid4())}
 
 
 def line(**more: Any) -> dict[str, Any]:
-    """A line of the corpus, labels and all, as it may well be sent."""
+    """A line of the corpus with its labels, as a caller may send it."""
     return {
         "id": "tr-a-0001", "channel": "call", "asr_style": True, "risk": "none",
         "participants": [{"speaker": "S1", "role": "nurse", "name": "Ann", "shift": "night"}],

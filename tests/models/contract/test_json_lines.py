@@ -1,4 +1,4 @@
-"""JSON lines as other programs write them."""
+"""JSON lines files as other programs write them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The registry on a real PostgreSQL, and the champions that are read without it."""
+"""The MLflow registry on a real PostgreSQL, and reading the champions without it."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from models.registry.mlflow_registry import Registry
 
 
 def write_shipped_artefact(shipped_dir: Path, version: str, *, name: str = "judge") -> None:
-    """A version as it comes with the program."""
+    """Write a version that ships with the program."""
     weights = np.full(3, float(version.split(".", maxsplit=1)[0]))
     write_artefact(shipped_dir / name, Provenance(version, "0" * 64), arrays={"weights": weights})
 

@@ -1,4 +1,4 @@
-"""Passages cover what was said, and fused rankings put first what both rank high."""
+"""Passages cover all utterances; a fused ranking puts first what both rankings rank high."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Who said which words: the turn that covers a word, its sentence where that is unclear, nobody where nothing fits."""
+"""Attribution: a word goes to the turn that covers it, in doubt to that of its sentence, else to nobody."""
 
 import numpy as np
 from hypothesis import given

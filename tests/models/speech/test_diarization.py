@@ -1,4 +1,4 @@
-"""Who speaks when: on a spoken call, on one voice, on none; and the whole path from files to the contract's JSON."""
+"""Diarization of a call, of one voice and of silence; and the command from files to the contract's JSON."""
 
 import json
 import subprocess
@@ -129,13 +129,13 @@ def test_wrong_use_of_the_command_is_exit_2(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == ""
 
 
-# --- grouping of voices, on made-up embeddings ------------------------------------------------------------------
+# --- clustering of voices, with synthetic embeddings ------------------------------------------------------------
 
 
 def spoken(voices: list[int], *, alike: float = 0.0, channel: float = 0.0, noise: float = 0.6) -> tuple[Any, list[Any]]:
-    """Embeddings and windows of turns of 4 s each by the voices named; a window over a change of turn mixes two.
+    """Embeddings and windows of 4 s turns of the named voices. A window over a change of turn mixes two voices.
 
-    `alike` and `channel` are how far voices, and all that is heard, share a direction.
+    `alike`: how similar the voices are. `channel`: how much all sound has in common.
     """
     random = np.random.default_rng(5)
     own = np.linalg.qr(random.normal(size=(192, 12)))[0].T
@@ -155,7 +155,7 @@ def spoken(voices: list[int], *, alike: float = 0.0, channel: float = 0.0, noise
 
 
 def voices_found(embeddings: Any, windows: list[Any], *, least: int = 1, most: int = 8) -> int:
-    from models.speech.pyannote_pipeline import _voice_centroids  # noqa: PLC0415 - imports pyannote, whose telemetry comes off first
+    from models.speech.pyannote_pipeline import _voice_centroids  # noqa: PLC0415 - imports pyannote; its telemetry must be switched off first
 
     return len(_voice_centroids(embeddings, windows, threshold=0.4, smallest=2, least=least, most=most))
 

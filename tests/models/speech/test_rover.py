@@ -1,4 +1,4 @@
-"""Readings that vote: what most hear stands, what one alone hears must be sure, nothing is heard twice."""
+"""The vote of readings: a word of most readings is kept, a word of one reading only if sure; none is doubled."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_readings_without_words_give_none() -> None:
 
 
 def test_what_all_hear_stands_however_unsure_they_are_and_however_their_times_differ() -> None:
-    """Five of fifteen spoken digits were lost: each reading had them, each a little elsewhere."""
+    """Five of fifteen spoken digits were once lost: each reading had them, at slightly different times."""
     digits = "1 0 0 0 1 9 0 2 1 0 0 1 8 0 3"
     readings = [reading(digits, 0.1, late=late, pause=0.2) for late in (0.0, 0.25, 0.5)]
     found = vote(readings)

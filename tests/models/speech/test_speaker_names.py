@@ -1,4 +1,4 @@
-"""Names for voices by what is said: proposed where it is plain, never twice, never guessed."""
+"""Speaker names: proposed only with clear evidence, and each name for at most one voice."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The recogniser: words of a real (spoken) call with their times, none for sounds that are not speech."""
+"""The recogniser: words of a spoken call with their times, and no words for sounds that are not speech."""
 
 import json
 import re
@@ -206,7 +206,7 @@ def test_repeats_behind_the_end_of_the_speech_are_a_loop() -> None:
     looped = spoken(*["Nero"] * 30, every=0.4)
     kept = drop_repetition_loops(looped, [(0.0, 1.5)])
     assert len(kept) == 4
-    assert {word.confidence for word in kept} == {0.45}  # uncertain: another reading must have them too
+    assert {word.confidence for word in kept} == {0.45}  # uncertain: another reading must confirm them
 
 
 @pytest.mark.parametrize("times", [4, 5, 12])
@@ -238,12 +238,14 @@ def test_a_cry_is_written_as_often_as_it_was_cried(transcriber: Transcriber) -> 
     assert plain(text_of(found)).count("me") == 5
 
 
-@pytest.mark.parametrize(("decibels", "share"), [(-40, 0.8), (-60, 0.5)])  # at -60 four bits are left of a voice
+@pytest.mark.parametrize(
+    ("decibels", "share"), [(-40, 0.8), (-60, 0.5)]
+)  # at -60 dB only four bits of the voice are left
 def test_a_quiet_voice_is_understood(
     transcriber: Transcriber, heard: Transcription, decibels: float, share: float
 ) -> None:
     samples = decoder.decode(SAMPLES / "tr-a-0053.flac", max_seconds=60).samples[: 13 * SECOND]
-    stored = np.round(samples * 10 ** (decibels / 20) * 32768) / 32768  # as a file of 16 bits keeps it
+    stored = np.round(samples * 10 ** (decibels / 20) * 32768) / 32768  # rounded as in a 16-bit file
     found = transcriber.transcribe(stored.astype(np.float32))
     usual = [word for word in heard.words if word.end_seconds < 12.5]
     assert len(found.words) >= share * len(usual)

@@ -1,4 +1,4 @@
-"""Actions: the promise cut out of the speaker's own words."""
+"""Action items: promises extracted from the speaker's words."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""All readers together: one analysis a conversation, whatever the conversation is like."""
+"""All text models together: one analysis for each conversation, also for unusual ones."""
 
 import json
 

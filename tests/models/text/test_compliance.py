@@ -1,4 +1,4 @@
-"""Compliance: duties follow from categories and severities, cite their turns, and are left to a person."""
+"""Compliance: duties follow from categories and severities and cite their turns; a person decides."""
 
 import pytest
 

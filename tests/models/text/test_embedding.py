@@ -1,4 +1,4 @@
-"""Sentence vectors: of length one, in order, near for like meaning."""
+"""Sentence vectors: unit length, in order, and close to each other for similar meanings."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Evidence: what is taken away, and which spans are shown once the trials are scored."""
+"""Evidence: which parts the trials remove, and which spans are shown after scoring."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The language of a text: another one is told, and English of any kind is never taken for one."""
+"""Language detection: other languages are detected; no kind of English is taken for another language."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_no_conversation_of_the_care_corpora_is_taken_for_another_language() -> 
             conversations += 1
             strays += bool(found.unread_turns)
     assert conversations > 1_000
-    assert strays <= conversations / 300  # 'Salaam, Nani, kya haal hai?' is one that is rightly named
+    assert strays <= conversations / 300  # e.g. 'Salaam, Nani, kya haal hai?', which is correctly detected
 
 
 def test_what_the_readers_cannot_read_is_never_of_no_risk() -> None:

@@ -1,4 +1,4 @@
-"""Letters that hide words from the readers: undone for them, and real text in any alphabet left as it is."""
+"""Normalisation: letters that hide words from the models are replaced; real text in any alphabet is unchanged."""
 
 import json
 from pathlib import Path

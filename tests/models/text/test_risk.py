@@ -1,4 +1,4 @@
-"""Risk: at least as grave as the gravest likely concern, and none where there is nothing."""
+"""Risk: never below the most severe shown concern; `none` for a conversation without concerns."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Messages are judged in one pass: the same answers as one after the other, without the evidence."""
+"""Messages are scored in one pass, with the same results as from the separate models, but without evidence."""
 
 from models.text.scorer import SharedScorer
 from tests.text_models import conversation, text_models

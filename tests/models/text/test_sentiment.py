@@ -1,4 +1,4 @@
-"""Sentiment is the feeling in the words, not whether the news is bad."""
+"""Sentiment: the feeling in the words, not whether the news is good or bad."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Summaries cite their turns and invent nothing."""
+"""Summaries cite their turns and contain no invented names or numbers."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The turn encoder: windows that score every piece once, and a difference that restores what was learnt."""
+"""The turn encoder: every piece is scored once; the weight difference restores the fine-tuned weights."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_what_was_learnt_is_restored_from_its_difference() -> None:
     assert arrays["weight"].dtype == np.uint8
     assert arrays["weight"].shape == (4, 64)
     apply_difference(base, arrays)
-    assert (base.weight - learnt.weight).abs().max() <= changed.abs().max() / 14 + 1e-3  # half a step of fifteen
+    assert (base.weight - learnt.weight).abs().max() <= changed.abs().max() / 14 + 1e-3  # half of a quantisation step
     assert torch.allclose(base.bias, learnt.bias, atol=1e-3)
 
 

@@ -1,6 +1,6 @@
-"""Sound is packed anew: its packets as they were, without titles, places, pictures and whatever else stood beside.
+"""Remuxes audio: copies the packets and drops titles, locations, pictures and other metadata.
 
-Runs in the confined child alone; whether it can be decoded `models/audio/decoder.py` finds out, as of a recording.
+Runs only in the confined child. `models/audio/decoder.py` then checks whether the audio can be decoded.
 """
 
 import io
@@ -10,14 +10,14 @@ import av
 
 from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
-_CONTAINERS: Final = {  # by the decoder's first name of the family: media type, and the packer's name
+_CONTAINERS: Final = {  # by the first name of the demuxer: media type, and the muxer's name
     "wav": ("audio/wav", "wav"), "flac": ("audio/flac", "flac"), "mp3": ("audio/mpeg", "mp3"),
     "ogg": ("audio/ogg", "ogg"), "mov": ("audio/mp4", "mp4"), "matroska": ("audio/webm", "webm"),
 }  # fmt: skip
 
 
-# By how a file begins. A library that chooses by itself also takes play lists, which name other files, behind such a
-# beginning: it is told which one to read.
+# By the first bytes of a file. FFmpeg would also detect playlists, which name other files, so the demuxer is given
+# explicitly.
 _BEGINNINGS: Final = (
     (b"fLaC", "flac"), (b"OggS", "ogg"), (b"RIFF", "wav"), (b"\x1aE\xdf\xa3", "matroska"), (b"ID3", "mp3"),
     (b"\xff", "mp3"),
@@ -32,7 +32,7 @@ def _format(source: BinaryIO) -> str:
 
 
 def cleaned_sound(source: BinaryIO) -> tuple[str, bytes]:
-    """The media type, and the one stream of sound; raises `AttachmentRefused` also where there is a film."""
+    """Returns the media type and the remuxed audio stream. Raises `AttachmentRefused`, also for video."""
     av.logging.set_level(None)
     try:
         with av.open(source, mode="r", format=_format(source), metadata_errors="ignore") as given:

@@ -1,14 +1,14 @@
-"""The confined process that opens a stranger's attachment: started by `inspection.py` beside it.
+"""The confined child process that opens an untrusted attachment. `inspection.py` starts it.
 
-What kind of file it is, is decided by what is inside, by the library that reads such files; neither its name nor what
-its sender claims is known here. Answers in these records (`models/confinement/process.py`):
+The library for a file type decides from the content whether the file has this type. The child does not know the file's
+name or its claimed media type. It answers with these records (`models/confinement/process.py`):
 
-    B  a piece of the file as it is to be kept; none: as it was sent
-    T  words that were found inside (UTF-8)       E  JSON: {"media_type", "text_cut"}: the last record of a good file
-    X  JSON: {"slug"}: why the file is refused; nothing of the file's content
+    B  a piece of the content to store; no B record: store the original
+    T  text found in the file (UTF-8)             E  JSON: {"media_type", "text_cut"}: the last record of a good file
+    X  JSON: {"slug"}: why the file is refused; no content of the file
 
-`models/confinement/sandbox.py` runs it; once that has confined the process nothing more can be imported, not even the
-codec of an encoding: `load` does that.
+`models/confinement/sandbox.py` runs this module. After it has confined the process, no module can be imported, not even
+an encoding's codec. So `load` imports them before.
 """
 
 import codecs
@@ -24,12 +24,13 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\x1aE\xdf\xa3")
 _ARCHIVE, _PDF = b"PK\x03\x04", b"%PDF-"
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-# Other programs open these by how they begin, whatever they are called: RTF, PostScript, Word's and Office's XML, mail.
+# Other programs recognise these by their first characters, whatever the file name is: RTF, PostScript, Word's and
+# Office's XML, e-mail.
 _NOT_PLAIN = ("{\\rtf", "%!ps", "<?xml", "mime-version:")
 _LATIN = ("cp1252", "latin_1", "iso8859_15", "mac_roman", "cp437", "cp850")
-# pypdf imports these of itself when a file first needs them.
+# pypdf imports these when a file first needs them.
 _PDF_LIBRARY = ("pypdf.filters", "pypdf.xmp")
-# Of plain text, of an archive's names, of XML that states one, and of PDF's strings and fonts.
+# Encodings of plain text, of names in archives, of XML with an encoding declaration, and of strings and fonts in PDF.
 _ENCODINGS = (
     *_LATIN, "ascii", "charmap", "utf_8_sig", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "cp1250", "cp1251",
     "iso8859_2", "gb2312", "gbk", "gb18030", "cp932", "cp949", "cp950", "euc_jp", "euc_kr",
@@ -38,7 +39,7 @@ _ENCODINGS = (
 
 @dataclass(frozen=True)
 class _CleanedFile:
-    """`kept`: the file as it is to be kept, None where as it was sent."""
+    """`kept`: the content to store; None to store the original."""
 
     media_type: str
     kept: bytes | None = None
@@ -47,7 +48,7 @@ class _CleanedFile:
 
 
 def load(head: bytes) -> None:
-    """Imports what a file that begins so is read with, and every encoding that its words may have."""
+    """Imports the libraries for a file that begins with `head`, and all encodings that its text may have."""
     from comms.messaging.attachments import media_types  # noqa: F401, PLC0415
     from comms.messaging.attachments.sanitising import refusals  # noqa: F401, PLC0415
     from comms.messaging.attachments.sanitising import text_extraction as words  # noqa: F401, PLC0415
@@ -72,7 +73,7 @@ def load(head: bytes) -> None:
 
 
 def main(arguments: list[str], source: BinaryIO, out: BinaryIO) -> None:
-    """Reads `source`, answers on `out`; see above."""
+    """Reads `source` and writes the records to `out`."""
     from comms.messaging.attachments.sanitising.refusals import AttachmentRefused  # noqa: PLC0415
 
     try:
@@ -93,7 +94,7 @@ def _write_answer(out: BinaryIO, found: _CleanedFile) -> None:
 
 
 def _clean(source: BinaryIO) -> _CleanedFile:
-    # each library is imported only for files of its kind, by `load`
+    # `load` has imported each library only for files of its kind
     source.seek(0)
     head = source.read(HEAD_BYTES)
     source.seek(0)
@@ -139,7 +140,7 @@ def _pdf(source: BinaryIO) -> _CleanedFile:
 
 
 def _plain_text(content: bytes) -> _CleanedFile:
-    """What can be read as text, kept as UTF-8."""
+    """Accepts what can be decoded as text, and stores it as UTF-8."""
     from comms.messaging.attachments.media_types import TEXT  # noqa: PLC0415
     from comms.messaging.attachments.sanitising.refusals import AttachmentRefused  # noqa: PLC0415
     from comms.messaging.attachments.sanitising.text_extraction import TextCollector  # noqa: PLC0415
@@ -167,7 +168,7 @@ def _encoding_of(content: bytes) -> str:
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes  # noqa: PLC0415
 
-        # signs of control are in no text, and would be taken for letters of some encoding
+        # text contains no control characters; some encodings would read them as letters
         guessed = from_bytes(content[: 1 << 16], cp_isolation=list(_LATIN)).best()
         return guessed.encoding if guessed is not None else "ascii"
     return "utf-8"

@@ -1,4 +1,6 @@
-"""Documents that are archives (docx, xlsx, odt): built anew from the parts that are known. For the child alone."""
+"""Rebuilds documents that are ZIP archives (docx, xlsx, odt) from their known parts. Runs only in the confined
+child.
+"""
 
 from collections.abc import Iterator
 from typing import BinaryIO, Final
@@ -15,7 +17,7 @@ from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.xml_parts import paragraphs
 from comms.messaging.attachments.sanitising.zip_archives import read_members
 
-# By what the package says that its main part is, as `.docx` and `.xlsx` have it; templates and add-ins are not taken.
+# By the content type of the main part, as in `.docx` and `.xlsx`. Templates and add-ins are refused.
 _OFFICE: Final = {
     f"{DOCX}.main+xml": (DOCX, cleaned_word_document),
     f"{XLSX}.main+xml": (XLSX, cleaned_table),
@@ -23,7 +25,7 @@ _OFFICE: Final = {
 
 
 def cleaned_document(source: BinaryIO) -> tuple[str, bytes, Iterator[str]]:
-    """The media type, the document as it is kept, and its words in pieces; raises `AttachmentRefused`."""
+    """Returns the media type, the rebuilt document, and its text in pieces. Raises `AttachmentRefused`."""
     members = read_members(source)
     try:
         if members.get("mimetype", b"").strip() == ODT.encode() and "content.xml" in members:

@@ -1,5 +1,7 @@
-"""Pictures are made anew from their points, so that nothing else that the file held is kept: no place, no time, no
-camera, no second picture, nothing after its end. Runs in the confined child alone.
+"""Re-encodes pictures from their pixels, so that nothing else in the file is kept: no location, time, camera, second
+picture, or data after the end.
+
+Runs only in the confined child.
 """
 
 import io
@@ -23,23 +25,25 @@ from comms.messaging.attachments.media_types import FILE_KINDS, JPEG, PNG, WEBP
 from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
 _MAX_POINTS: Final = 50_000_000
-_MEDIA_TYPES: Final = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}  # MPO: a JPEG with further pictures in it
+# MPO: a JPEG that contains further pictures
+_MEDIA_TYPES: Final = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}
 _WRITTEN_AS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     JPEG: ("JPEG", {"quality": 90}), PNG: ("PNG", {}), WEBP: ("WEBP", {"quality": 90}),
 }  # fmt: skip
 
-# Pillow imports these when a picture first needs them; in the confined child that is too late.
+# Pillow imports these when a picture first needs them. In the confined child that fails, so they are imported now.
 _PLUGINS: Final = (ImageColor, ImageFile, ImageFilter, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin)
 Image.preinit()
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the points are counted below
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `cleaned_picture` checks the number of pixels
 Image.MAX_IMAGE_PIXELS = None
 
 
 def cleaned_picture(source: BinaryIO) -> tuple[str, bytes]:
-    """The media type, and the picture upright and in sRGB.
+    """Returns the media type and the picture, upright and in sRGB.
 
-    Raises `AttachmentRefused` (`attachment-unreadable`, `attachment-expands`, `attachment-type-not-taken` for what moves).
+    Raises `AttachmentRefused` (`attachment-unreadable`, `attachment-expands`; `attachment-type-not-taken` for
+    animations).
     """
     try:
         with Image.open(source, formats=("JPEG", "PNG", "WEBP")) as picture:
@@ -52,11 +56,11 @@ def cleaned_picture(source: BinaryIO) -> tuple[str, bytes]:
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, OverflowError):
         raise AttachmentRefused(
             "attachment-unreadable"
-        ) from None  # Pillow's plugins raise all of these over damaged files
+        ) from None  # Pillow's plugins raise all of these for damaged files
 
 
 def picture_extension(media_type: str) -> str:
-    """How the name of a picture of this media type ends, inside a document."""
+    """The file extension of a picture of this media type inside a document."""
     return FILE_KINDS[media_type].extensions[0]
 
 
@@ -68,17 +72,18 @@ def _written(picture: Image.Image, media_type: str) -> bytes:
         shown = shown.convert("RGBA")
     elif shown.mode == "P" or (media_type == JPEG and shown.mode not in ("RGB", "L")):
         shown = shown.convert("RGB")
-    shown.info.clear()  # Pillow writes some of it back unasked
+    shown.info.clear()  # otherwise Pillow writes some of it into the new file
     written = io.BytesIO()
     format, options = _WRITTEN_AS[media_type]
     if isinstance(shown, ImageFile.ImageFile):
-        shown = shown.copy()  # Pillow compares the path of an opened file with the current directory, and there is none
+        # Pillow compares the path of an opened file with the current directory, which the child does not have
+        shown = shown.copy()
     shown.save(written, format, **options)
     return written.getvalue()
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """The colours as they were seen, without the profile, which could carry anything; as they are where it is bad."""
+    """Converts the colours to sRGB and drops the profile, which could contain anything. Ignores a damaged profile."""
     if picture.mode not in ("RGB", "RGBA", "CMYK"):
         return picture
     with suppress(ImageCms.PyCMSError, OSError):

@@ -1,7 +1,6 @@
-"""What is inside a file that somebody attaches: its kind, what of it is kept, its words. Found in a confined child.
+"""Opens an attachment in a confined child process: its media type, the content to store, its text.
 
-The child is `comms/messaging/attachments/sanitising/child.py`; what it is kept from, so that a hostile file hurts
-nobody, says `models/confinement/process.py`.
+The child is `comms/messaging/attachments/sanitising/child.py`. For its limits see `models/confinement/process.py`.
 """
 
 import json
@@ -13,22 +12,25 @@ from comms.messaging.attachments.sanitising.text_extraction import MAX_CHARACTER
 from models.confinement.process import Limits, Records, confined, open_descriptor
 from models.contract.errors import WriteCareError, invalid, too_large
 
-_MEMORY_BYTES: Final = 3 << 29  # a picture of 50 million points takes 0.2 GB, and is turned and recoloured
+# a picture of 50 million pixels takes 0.2 GB, and rotation and colour conversion need copies
+_MEMORY_BYTES: Final = 3 << 29
 _MOST_SECONDS: Final = 90.0
 
 _REFUSED: Final = {
-    "attachment-type-not-taken": f"This kind of file is not taken: send {ACCEPTED_MEDIA_TYPES}. Archives are never taken.",
-    "attachment-encrypted": "The file is locked with a password: nobody here could read it. Send it unlocked.",
-    "attachment-active": "There is a macro, a script or a program in the file: send it without, or as PDF.",
-    "attachment-nested-archive": "Other files are packed inside this one: send each of them on its own, or all as PDF.",
-    "attachment-leads-out": "A name inside the file leads out of it: it was not made by an honest program.",
-    "attachment-unreadable": "The file is damaged, or too intricate to be read: save it again with another program.",
+    "attachment-type-not-taken": f"This kind of file is not accepted: send {ACCEPTED_MEDIA_TYPES}. Send no archives.",
+    "attachment-encrypted": "The file is protected with a password. Remove the password and send it again.",
+    "attachment-active": "The file contains a macro, a script or a program: remove it, or send the file as PDF.",
+    "attachment-nested-archive": "The file contains other files: send each of them separately, or all as PDF.",
+    "attachment-leads-out": "The file contains an unsafe path or a link: save it again with another program.",
+    "attachment-unreadable": "The file is damaged or too complex: save it again with another program.",
 }
 
 
 @dataclass(frozen=True)
 class Contents:
-    """`file` is what is to be kept, at its beginning; `text` the words inside, `text_cut` where there are more."""
+    """`file`: the content to store, positioned at its beginning. `text`: the text in it; `text_cut`: whether there is
+    more.
+    """
 
     media_type: str
     file: BinaryIO = field(repr=False)
@@ -41,10 +43,10 @@ class Contents:
 
 
 def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int, *, allow_unconfined: bool = False) -> Contents:
-    """Opens what was sent; where it is to be kept otherwise than it was sent, it is written to `kept`.
+    """Opens a file. If the content to store differs from the original, it is written to `kept`.
 
-    Raises `invalid` (`_REFUSED` has them all) and `too_large` (`attachment-expands`: also what is kept is at most
-    `max_bytes`), and what `confined` does: `allow_unconfined` opens the file though the kernel refuses a limit.
+    Raises `invalid` (see `_REFUSED`), `too_large` (`attachment-expands`; also if the content to store is larger than
+    `max_bytes`), and what `confined` raises. `allow_unconfined` opens the file even if the kernel refuses a limit.
     """
     limits = Limits(_MEMORY_BYTES, _MOST_SECONDS, allow_unconfined)
     with (
@@ -53,7 +55,7 @@ def read_contents(sent: BinaryIO, kept: BinaryIO, max_bytes: int, *, allow_uncon
     ):
         try:
             return _read(records, sent, kept, max_bytes)
-        except (ValueError, KeyError, TypeError):  # a child that was taken over answers as it likes
+        except (ValueError, KeyError, TypeError):  # a compromised child may send anything
             raise _refusal("attachment-unreadable") from None
 
 
@@ -62,7 +64,7 @@ def _read(records: Records, sent: BinaryIO, kept: BinaryIO, max_bytes: int) -> C
     for kind, body in records:
         if kind == b"B" and (size := size + len(body)) <= max_bytes:
             kept.write(body)
-        elif kind == b"T":  # the child has checked and counted; it is not trusted
+        elif kind == b"T":  # the child has checked it already, but it is not trusted
             text = body.decode(errors="replace").replace("\0", " ")[:MAX_CHARACTERS]
         elif kind == b"E" and (end := json.loads(body))["media_type"] in FILE_KINDS:
             file = kept if size else sent
@@ -70,11 +72,11 @@ def _read(records: Records, sent: BinaryIO, kept: BinaryIO, max_bytes: int) -> C
             return Contents(end["media_type"], file, text, bool(end["text_cut"]))
         elif kind != b"C":
             raise _refusal(json.loads(body)["slug"] if kind == b"X" else "attachment-expands")
-    raise _refusal("attachment-unreadable")  # no verdict: it crashed, or ran into one of its limits
+    raise _refusal("attachment-unreadable")  # the child ended without a result: it crashed or reached a limit
 
 
 def _refusal(slug: str) -> WriteCareError:
     if slug == "attachment-expands":
-        return too_large(slug, "The file is small only as long as nobody opens it: send fewer or smaller pages.")
+        return too_large(slug, "The content of the file is too large when it is unpacked: send fewer or smaller pages.")
     known = slug if slug in _REFUSED else "attachment-unreadable"
     return invalid(known, _REFUSED[known])

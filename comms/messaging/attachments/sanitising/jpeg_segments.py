@@ -1,17 +1,19 @@
-"""JPEG, also of 2000, without what it says beside its points: no place, camera or comment. For the child alone."""
+"""Removes metadata (location, camera, comments) from JPEG and JPEG 2000 data. Used only in the confined child."""
 
 from typing import Final
 
-# Without these the points cannot be read: frames, tables, restart intervals; JFIF (0) and Adobe (14) say which colours.
+# Segments that decoding needs: frames, tables, restart intervals; APP0 (JFIF) and APP14 (Adobe) define the colours.
 _KEPT: Final = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE})
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _END, _SCAN = 0xD9, 0xDA
-# JPEG 2000: the signature, the kind of file, what the points are, and the points.
+# JPEG 2000: signature, file type, image header, image data.
 _BOXES: Final = frozenset({b"jP  ", b"ftyp", b"jp2h", b"jp2c"})
 
 
 def without_metadata(jpeg: bytes) -> bytes:
-    """The same points, and nothing that follows them. Raises `ValueError` where it is no whole JPEG."""
+    """The same pixels without metadata and without data after the end. Raises `ValueError` if it is not a complete
+    JPEG.
+    """
     if not jpeg.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG")
     kept, at = [jpeg[:2]], 2
@@ -37,7 +39,9 @@ def without_metadata(jpeg: bytes) -> bytes:
 
 
 def _end_of_scan(jpeg: bytes, at: int) -> int:
-    """Where the next marker after the points begins: 0xFF, and neither a stuffed zero nor a restart follows."""
+    """The offset of the next marker after the image data: 0xFF that is not followed by a stuffed zero or a restart
+    marker.
+    """
     while (at := jpeg.find(b"\xff", at)) >= 0:
         if at + 1 < len(jpeg) and jpeg[at + 1] not in (0x00, 0xFF, *range(0xD0, 0xD8)):
             return at
@@ -46,13 +50,13 @@ def _end_of_scan(jpeg: bytes, at: int) -> int:
 
 
 def without_boxes(jpeg: bytes) -> bytes:
-    """The same for JPEG 2000, where pieces are called boxes; bare points have none."""
+    """As `without_metadata`, for the boxes of JPEG 2000. A bare codestream has no boxes and is returned as it is."""
     if jpeg.startswith(b"\xff\x4f\xff\x51"):
         return jpeg
     kept, at = [], 0
     while at + 8 <= len(jpeg):
         size, kind = int.from_bytes(jpeg[at : at + 4]), jpeg[at + 4 : at + 8]
-        if size == 1:  # the size stands behind the kind
+        if size == 1:  # the size follows the kind
             size = int.from_bytes(jpeg[at + 8 : at + 16])
         end = len(jpeg) if size == 0 else at + size
         if end <= at + 7:

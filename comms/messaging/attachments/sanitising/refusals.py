@@ -1,8 +1,10 @@
-"""Why the confined child refuses a file: a problem's slug, never anything of what the file holds."""
+"""The exception with which the confined child refuses a file. It contains only a problem slug, no content of the
+file.
+"""
 
 
 class AttachmentRefused(Exception):
-    """Raised in the child alone; `slug` is one that `comms/messaging/attachments/sanitising/inspection.py` knows."""
+    """Raised only in the child. `slug` must be known to `comms/messaging/attachments/sanitising/inspection.py`."""
 
     def __init__(self, slug: str) -> None:
         super().__init__(slug)

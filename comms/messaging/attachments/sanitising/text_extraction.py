@@ -1,4 +1,4 @@
-"""The words inside a file, gathered up to a limit of characters and of time. Used in the confined child alone."""
+"""Collects the text of a file up to a limit of characters and of time. Used only in the confined child."""
 
 import re
 import time
@@ -11,7 +11,7 @@ _UNWRITTEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class TextCollector:
-    """What has been found so far; `cut` where there was more."""
+    """The text collected so far. `cut`: whether there was more."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -20,7 +20,7 @@ class TextCollector:
         self.cut = False
 
     def add(self, pieces: Iterable[str]) -> None:
-        """Takes the pieces until there is no room or no time for more."""
+        """Adds pieces until the limit of characters or of time is reached."""
         for piece in pieces:
             if self._characters_left <= 0 or time.monotonic() > self._deadline:
                 self.cut = True
@@ -31,5 +31,5 @@ class TextCollector:
             self._characters_left -= len(written)
 
     def text(self) -> str | None:
-        """All of it; None where there is nothing but space."""
+        """The whole text; None if it is empty or only whitespace."""
         return "".join(self._pieces).strip() or None

@@ -1,10 +1,12 @@
-"""XML parts of documents: read without entities, reduced to allowed elements, written anew. For the child alone."""
+"""Parses XML parts of documents without entities, reduces them to allowed elements and writes them again. Used only in
+the confined child.
+"""
 
 import io
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Final
-from xml.etree import ElementTree as Written  # writes alone; what is read is read by defusedxml
+from xml.etree import ElementTree as Written  # only for writing; defusedxml parses
 
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
@@ -35,12 +37,12 @@ _PREFIXES: Final = {
 }
 for _prefix, _namespace in _PREFIXES.items():
     Written.register_namespace(_prefix, _namespace)
-# The strict form of Office's XML has other names for the same.
+# Office's strict XML format uses other names for the same namespaces.
 _STRICT: Final = re.compile(
     rb"http://purl\.oclc\.org/ooxml/(wordprocessingml/main|spreadsheetml/main|officeDocument/relationships"
     rb"|drawingml/(?:main|picture|wordprocessingDrawing|spreadsheetDrawing))"
 )
-# An attribute that could hold an address: a scheme, a share, a host.
+# Attribute values that could be an address: a scheme, a network share, a host.
 _ADDRESS: Final = re.compile(r"(?i)//|\\\\|^\s*(https?|ftp|file|mhtml|javascript|vbscript|data|ms-[a-z-]+):")
 _PARAGRAPHS: Final = frozenset({"p", "h", "si", "is", "text"})
 _SPACES: Final = frozenset({"tab", "br", "cr", "line-break", "s"})
@@ -48,12 +50,12 @@ _MAX_DEPTH: Final = 200
 
 
 def name(prefix: str, local: str) -> str:
-    """The name of an element or an attribute, as ElementTree writes it."""
+    """The qualified name of an element or attribute, as ElementTree writes it."""
     return f"{{{_PREFIXES[prefix]}}}{local}"
 
 
 def names(prefix: str, locals_: str) -> frozenset[str]:
-    """Several names, from words between spaces."""
+    """The qualified names of several local names, separated by spaces."""
     return frozenset(name(prefix, local) for local in locals_.split())
 
 
@@ -62,7 +64,9 @@ def local_of(tag: str) -> str:
 
 
 def parsed(part: bytes) -> Element:
-    """The root of the part; raises `AttachmentRefused`. No document type, so no entities either: these formats have neither."""
+    """Parses the part and returns its root. Raises `AttachmentRefused`, also for a document type: these formats have
+    none, so they have no entities.
+    """
     try:
         root: Element = ElementTree.fromstring(_STRICT.sub(_transitional, part), forbid_dtd=True)
     except (Written.ParseError, DefusedXmlException, LookupError, ValueError):
@@ -73,7 +77,7 @@ def parsed(part: bytes) -> Element:
 
 
 def written(root: Element) -> bytes:
-    """The part as it is kept."""
+    """Serialises the part."""
     content: bytes = Written.tostring(root, encoding="UTF-8", xml_declaration=True)
     return content
 
@@ -94,11 +98,11 @@ def _depth(root: Element) -> int:
 
 
 class Reducer:
-    """Reduces a tree to what is allowed, in place.
+    """Reduces an XML tree in place to what is allowed.
 
-    `kept`: elements that stay, each with its allowed attributes. `unwrapped`: what is in them stands in their place.
-    `handlers`: elements that are looked at more closely; each returns what stands in their place. All others go, with
-    all that is in them. `worded`: elements whose own text is kept.
+    `kept`: elements to keep, each with its allowed attributes. `unwrapped`: elements that are replaced by their
+    children. `handlers`: functions for elements that need more checks; each returns the replacement. All other elements
+    are removed with their content. `worded`: elements whose own text is kept.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Reducer:
         self._kept, self._unwrapped, self._worded, self._handlers = kept, unwrapped, worded, handlers
 
     def reduced(self, element: Element) -> list[Element]:
-        """What stands in the place of the element."""
+        """Returns the replacement of the element."""
         if (handler := self._handlers.get(element.tag)) is not None:
             return handler(element)
         if (allowed := self._kept.get(element.tag)) is not None:
@@ -116,7 +120,7 @@ class Reducer:
         return self.children_of(element) if element.tag in self._unwrapped else []
 
     def stripped(self, element: Element, allowed: Container[str]) -> Element:
-        """The element with its allowed attributes, and what is allowed inside."""
+        """Removes attributes that are not allowed, and reduces the children."""
         for key in [key for key in element.attrib if key not in allowed or _ADDRESS.search(element.attrib[key])]:
             del element.attrib[key]
         if element.tag not in self._worded:
@@ -125,7 +129,7 @@ class Reducer:
         return element
 
     def children_of(self, element: Element) -> list[Element]:
-        """What stands in the place of its children; words between them are kept where the element may have words."""
+        """Returns the replacements of the children. Text between them is kept if the element may contain text."""
         found: list[Element] = []
         for child in list(element):
             tail, child.tail = child.tail, None
@@ -138,7 +142,9 @@ class Reducer:
 
 
 def paragraphs(part: bytes) -> Iterator[str]:
-    """The words of an XML part, a piece a paragraph; a paragraph within another (a note, a box) comes before it."""
+    """The text of an XML part, one piece for each paragraph. A nested paragraph (note, text box) comes before its
+    parent.
+    """
     depth = 0
     for event, element in ElementTree.iterparse(io.BytesIO(part), events=("start", "end"), forbid_dtd=True):
         tag = local_of(element.tag)
@@ -148,7 +154,7 @@ def paragraphs(part: bytes) -> Iterator[str]:
         if tag in _SPACES:
             element.text = " "
         elif tag == "instrText":
-            element.text = None  # what a field is to count is no word
+            element.text = None  # a field instruction is not text
         elif tag in _PARAGRAPHS:
             depth -= 1
             yield "".join(element.itertext()) + "\n"

@@ -1,9 +1,11 @@
-"""OpenDocument texts (odt), built anew: words, looks, tables, lists, notes and pictures. For the child alone."""
+"""Rebuilds OpenDocument texts (odt): text, formatting, tables, lists, notes and pictures. Runs only in the confined
+child.
+"""
 
 import io
 from collections.abc import Mapping
 from typing import Final
-from xml.sax.saxutils import quoteattr  # writes alone
+from xml.sax.saxutils import quoteattr  # only for writing
 
 from comms.messaging.attachments.media_types import ODT
 from comms.messaging.attachments.sanitising.images import cleaned_picture, picture_extension
@@ -30,7 +32,7 @@ _TABLE: Final = """table table-column table-columns table-row table-rows table-c
     table-header-columns table-column-group table-row-group"""
 _DRAW: Final = "frame text-box rect ellipse circle g custom-shape"
 _WORDED: Final = names("text", "p h span a note-citation page-number page-count") | names("dc", "creator date")
-# How things look is in whole namespaces of attributes; of those that do more, the known ones are named.
+# Whole namespaces of formatting attributes are allowed; in other namespaces only the attributes listed here.
 _LOOKS: Final = tuple(name(prefix, "") for prefix in ("fo", "svg", "style"))
 _NAMED: Final = (
     names("office", "version value-type value date-value time-value boolean-value string-value currency name")
@@ -47,7 +49,7 @@ _NAMED: Final = (
 
 
 class _Attributes:
-    """The attributes that an element may have."""
+    """The set of attributes that an element may have."""
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and (key.startswith(_LOOKS) or key in _NAMED)
@@ -63,7 +65,7 @@ _UNWRAPPED: Final = names(
     """table-of-content index-body index-title alphabetical-index illustration-index
     table-index object-index user-index bibliography numbered-paragraph reference-mark-start reference-mark-end""",
 )
-# Fields: the words that they gave when the document was last open are kept.
+# Fields: the text that they had when the document was last saved is kept.
 _FIELDS: Final = names("text", """meta meta-field ruby ruby-base ruby-text
     date time title subject description author-name author-initials creation-date creation-time creator print-date
     print-time modification-date modification-time initial-creator keywords editing-cycles editing-duration chapter
@@ -78,7 +80,7 @@ _FIELDS: Final = names("text", """meta meta-field ruby ruby-base ruby-text
 
 
 def cleaned_open_document(members: Mapping[str, bytes]) -> tuple[bytes, list[bytes]]:
-    """The document packed anew, and its parts that hold words; raises `AttachmentRefused`."""
+    """Returns the rebuilt document and its parts that contain text. Raises `AttachmentRefused`."""
     if b"encryption-data" in members.get("META-INF/manifest.xml", b""):
         raise AttachmentRefused("attachment-encrypted")
     document = _Document(members)
@@ -97,7 +99,7 @@ def cleaned_open_document(members: Mapping[str, bytes]) -> tuple[bytes, list[byt
 
 
 class _Document:
-    """The document while it is cleaned; `pictures` by the name that they had: the new name, and what is in it."""
+    """A document being cleaned. `pictures`: from the original name of each picture to its new name and content."""
 
     def __init__(self, members: Mapping[str, bytes]) -> None:
         self._members = members
@@ -130,7 +132,7 @@ class _Document:
         return [kept]
 
     def _frame(self, frame: Element) -> list[Element]:
-        """A frame with its text box, or with the first of its pictures that can be kept."""
+        """Keeps a frame with its text box, or with the first of its pictures that can be kept."""
         shown = next((one for image in frame.iter(name("draw", "image")) if (one := self._image(image))), None)
         kept = self._reducer.stripped(frame, _KEPT[frame.tag])
         if shown is not None:

@@ -1,7 +1,7 @@
-"""Office's packages (docx, xlsx): which parts there are and how they are related; kept parts in a new package.
+"""Reads the parts and relationships of Office packages (docx, xlsx), and writes a new package from kept parts.
 
-Names of parts are the same in any case. Of a package that was sent, nothing is kept as it lies there: a part is asked
-for by the relationship that names it. For the confined child alone.
+Part names ignore case. No part of the original is copied as it is: the caller asks for each part by its relationship.
+Used only in the confined child.
 """
 
 import io
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
-from xml.sax.saxutils import quoteattr  # writes alone
+from xml.sax.saxutils import quoteattr  # only for writing
 
 from comms.messaging.attachments.sanitising.images import cleaned_picture, picture_extension
 from comms.messaging.attachments.sanitising.link_rules import allowed_address
@@ -22,7 +22,7 @@ _RELATIONSHIPS: Final = "http://schemas.openxmlformats.org/officeDocument/2006/r
 _KINDS: Final = (_RELATIONSHIPS, "http://purl.oclc.org/ooxml/officeDocument/relationships/")
 _PACKAGE: Final = "http://schemas.openxmlformats.org/package/2006"
 _RELS: Final = "application/vnd.openxmlformats-package.relationships+xml"
-# Whose content would be lost without a word: other documents, programs, sheets of macros.
+# Parts whose content would be lost silently, so the file is refused: other documents, programs, macro sheets.
 _LOST: Final = {
     "afchunk": "attachment-nested-archive", "subdocument": "attachment-nested-archive",
     "package": "attachment-nested-archive", "oleobject": "attachment-nested-archive",
@@ -33,7 +33,9 @@ _LOST: Final = {
 
 @dataclass(frozen=True)
 class Relation:
-    """`kind`: the last part of its type, where the type is Office's own; `target`: a part's name, or an address."""
+    """`kind`: the last part of the relationship type if the type is Office's own. `target`: a part name or an
+    address.
+    """
 
     kind: str
     target: str
@@ -41,14 +43,14 @@ class Relation:
 
 
 class SourcePackage:
-    """The parts of a package as it was sent."""
+    """The parts of the original package."""
 
     def __init__(self, members: Mapping[str, bytes]) -> None:
         self._parts = {name.lower(): content for name, content in members.items()}
         self._types = self._read_types()
 
     def main_part(self) -> tuple[str, str]:
-        """The name of the part that is the document, and its content type."""
+        """The name and the content type of the main part."""
         found = [one.target for one in self.relations("").values() if one.kind == "officedocument" and not one.external]
         if len(found) != 1 or found[0] not in self._parts:
             raise AttachmentRefused("attachment-type-not-taken")
@@ -61,7 +63,9 @@ class SourcePackage:
         return self._parts.get(part)
 
     def relations(self, part: str) -> dict[str, Relation]:
-        """The relationships of the part ('': of the package) by id; raises `AttachmentRefused` where content would be lost."""
+        """The relationships of the part ('': of the package) by id. Raises `AttachmentRefused` if content would be
+        lost.
+        """
         folder, _, file = part.rpartition("/")
         content = self._parts.get(posixpath.join(folder, "_rels", f"{file}.rels"))
         found = {}
@@ -75,7 +79,7 @@ class SourcePackage:
         return found
 
     def related(self, part: str, kind: str) -> list[str]:
-        """The names of the parts that are there and so related to the part."""
+        """The names of existing parts that have this relationship to the part."""
         return [
             one.target
             for one in self.relations(part).values()
@@ -101,7 +105,7 @@ class SourcePackage:
 
 @dataclass
 class CleanPart:
-    """A part of the new package; `relations`: id, kind, target (a part's name or an address) and whether external."""
+    """A part of the new package. `relations`: id, kind, target (part name or address), and whether it is external."""
 
     name: str
     content_type: str
@@ -109,12 +113,12 @@ class CleanPart:
     relations: list[tuple[str, str, str, bool]] = field(default_factory=list)
 
     def relate(self, kind: str, target: str, *, external: bool = False) -> str:
-        """The id of the new relationship."""
+        """Adds a relationship and returns its id."""
         self.relations.append((id := f"rId{len(self.relations) + 1}", kind, target, external))
         return id
 
     def link(self, relation: Relation | None) -> str | None:
-        """The id of a link that leads where that of the given part did, where a link may lead there."""
+        """Adds a link to the same address and returns its id; None if the address is not allowed."""
         if relation is None or relation.kind != "hyperlink" or not relation.external:
             return None
         address = allowed_address(relation.target)
@@ -122,7 +126,7 @@ class CleanPart:
 
 
 class CleanPackage:
-    """The new package: the parts that were added, their types and their relationships."""
+    """The new package: its parts, their types and their relationships."""
 
     def __init__(self, given: SourcePackage, folder: str) -> None:
         self._given, self._folder = given, folder
@@ -134,7 +138,7 @@ class CleanPackage:
         return part
 
     def picture(self, part: CleanPart, relation: Relation | None) -> str | None:
-        """The id of a relationship of `part` to the same picture, cleaned; None where it cannot be kept."""
+        """Returns the id of a relationship from `part` to the re-encoded picture; None if it cannot be kept."""
         if relation is None or relation.kind != "image" or relation.external or not relation.target:
             return None
         if relation.target not in self._pictures:
@@ -181,5 +185,5 @@ def _relationships(folder: str, relations: list[tuple[str, str, str, bool]]) -> 
 
 
 def _relative(part: str, folder: str) -> str:
-    # Both as absolute paths: of relative ones posixpath asks for the working directory, and the child has none.
+    # Absolute paths: for relative ones posixpath needs the working directory, which the child does not have.
     return posixpath.relpath(f"/{part}", f"/{folder}")

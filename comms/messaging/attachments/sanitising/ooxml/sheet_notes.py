@@ -1,4 +1,6 @@
-"""Where the notes of a sheet are shown: Excel takes notes only beside a drawing of their boxes. For the child alone."""
+"""Draws the boxes of a sheet's notes: Excel accepts notes only with a drawing of their boxes. Runs only in the confined
+child.
+"""
 
 import re
 from typing import Final
@@ -19,7 +21,7 @@ _BOX: Final = (
 
 
 def boxes_of_notes(notes: Element) -> bytes:
-    """A box for each of the notes that names a cell."""
+    """Returns a VML drawing with a box for each note that names a cell."""
     boxes = []
     for number, note in enumerate(notes.iter(name("x", "comment")), start=1):
         if (cell := _CELL.fullmatch(note.get("ref", ""))) is not None:

@@ -1,4 +1,4 @@
-"""Pictures on a sheet, placed anew; other drawings are not kept. For the confined child alone."""
+"""Rebuilds the pictures of a sheet; other drawings are dropped. Runs only in the confined child."""
 
 import re
 from typing import Final

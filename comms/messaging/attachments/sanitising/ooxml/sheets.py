@@ -1,7 +1,7 @@
-"""Tables of Excel (xlsx), built anew: values as they were last worked out, without formulas. For the child alone.
+"""Rebuilds Excel tables (xlsx) with the last calculated values and without formulas. Runs only in the confined child.
 
-A formula can call out (DDE, web services, links to other files) and can be written in many ways, so none is kept: the
-value that stood in its cell is.
+A formula can call external resources (DDE, web services, links to other files) and can be written in many ways. So no
+formula is kept, only the value in its cell.
 """
 
 from collections.abc import Collection
@@ -53,7 +53,7 @@ _SHEET: Final = _RICH | _allowed(
 
 
 def cleaned_table(given: SourcePackage, main: str) -> tuple[bytes, list[bytes]]:
-    """The tables packed anew, and their parts that hold words, in the order of reading."""
+    """Returns the rebuilt tables and their parts that contain text, in reading order."""
     kept = CleanPackage(given, "xl")
     book = kept.add(CleanPart("xl/workbook.xml", f"{_MAIN}.sheet.main+xml"))
     given_book = parsed(given.content(main) or b"")
@@ -67,7 +67,7 @@ def cleaned_table(given: SourcePackage, main: str) -> tuple[bytes, list[bytes]]:
         if relation is None or relation.external or given.content(relation.target) is None:
             continue
         if relation.kind == "chartsheet":
-            continue  # nothing but a drawing of what the tables say
+            continue  # only a drawing of values that the tables contain
         if relation.kind != "worksheet" or len(sheets) >= _MAX_SHEETS:
             raise AttachmentRefused("attachment-active")
         sheet, number = _Sheet(given, kept, relation.target, len(sheets) + 1), str(len(sheets) + 1)
@@ -80,7 +80,7 @@ def cleaned_table(given: SourcePackage, main: str) -> tuple[bytes, list[bytes]]:
 
 
 def _keep_dates(given: Element, made: Element) -> None:
-    """From which year days are counted: without it every date is four years off."""
+    """Keeps the start of the date system (1900 or 1904): without it every date would be wrong by four years."""
     properties = given.find(name("x", "workbookPr"))
     if properties is not None and properties.get("date1904", "").lower() in ("1", "true"):
         made.append(Element(name("x", "workbookPr"), {"date1904": "1"}))
@@ -105,7 +105,7 @@ def _reduced(given: SourcePackage, source: str, reducer: Reducer) -> bytes:
 
 
 class _Sheet:
-    """One sheet while it is cleaned."""
+    """One sheet being cleaned."""
 
     def __init__(self, given: SourcePackage, kept: CleanPackage, source: str, number: int) -> None:
         self._given, self._kept, self._source, self._number = given, kept, source, number
@@ -116,7 +116,7 @@ class _Sheet:
         })  # fmt: skip
 
     def keep(self) -> list[bytes]:
-        """Cleans the sheet and its notes; returns the parts that hold words."""
+        """Cleans the sheet and its notes; returns the parts that contain text."""
         found = self._reducer.reduced(parsed(self._given.content(self._source) or b""))
         if not found:
             raise AttachmentRefused("attachment-unreadable")
@@ -129,7 +129,7 @@ class _Sheet:
         inside, value = cell.find(name("x", "is")), cell.find(name("x", "v"))
         if inside is not None and kept.get("t") == "inlineStr":
             kept.append(self._reducer.stripped(inside, ()))
-        elif value is not None and kept.get("t") == "str":  # what a formula gave: words from now on
+        elif value is not None and kept.get("t") == "str":  # the result of a formula is stored as text
             kept.set("t", "inlineStr")
             words = Element(name("x", "t"), {_SPACE: "preserve"})
             words.text = value.text

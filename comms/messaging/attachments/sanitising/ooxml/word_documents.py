@@ -1,4 +1,4 @@
-"""Word documents (docx), built anew: their words, looks, tables, notes and pictures. For the confined child alone."""
+"""Rebuilds Word documents (docx): text, formatting, tables, notes and pictures. Runs only in the confined child."""
 
 import re
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ _MATH: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 NOT_KEPT: Final = "[A picture or drawing that cannot be kept. Send it as PDF or on its own.]"
 _ROOTS: Final = names("w", "document styles numbering footnotes endnotes comments hdr ftr")
 _MAX_SIDE: Final = 914_400 * 60
-_SIDE: Final = 914_400 * 4  # of a picture that does not say how large it is, in English Metric Units: 4 inches
-# Side parts of the document, by the kind of their relationship: the name, and whether people's words stand there.
+_SIDE: Final = 914_400 * 4  # 4 inches in English Metric Units, for pictures without a size
+# Further parts of the document by the kind of their relationship: the file name, and whether they contain text.
 _SIDES: Final = {
     "styles": ("styles", False), "numbering": ("numbering", False), "footnotes": ("footnotes", True),
     "endnotes": ("endnotes", True), "comments": ("comments", True),
@@ -34,7 +34,7 @@ _SIDES: Final = {
 
 
 def cleaned_word_document(given: SourcePackage, main: str) -> tuple[bytes, list[bytes]]:
-    """The document packed anew, and its parts that hold words, in the order of reading."""
+    """Returns the rebuilt document and its parts that contain text, in reading order."""
     kept = CleanPackage(given, "word")
     document = kept.add(CleanPart("word/document.xml", f"{_MAIN}.document.main+xml"))
     story = _DocumentPart(given, kept, main, document)
@@ -49,7 +49,7 @@ def cleaned_word_document(given: SourcePackage, main: str) -> tuple[bytes, list[
 
 
 class _DocumentPart:
-    """One part while it is cleaned; `around`: the headers and footers that it has."""
+    """One part being cleaned. `around`: its headers and footers."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class _DocumentPart:
     ) -> None:
         self._given, self._kept, self._source, self._part = given, kept, source, part
         self._relations = given.relations(source)
-        self._boxes: list[Element] = []  # blocks of text boxes, to stand below the paragraph that they hang on
+        self._boxes: list[Element] = []  # blocks of text boxes, put after the paragraph that anchors them
         self.around: list[bytes] = []
         self._shared: dict[str, str] = {}
         self.fonts = _theme_fonts(given, source) if fonts is None else fonts
@@ -76,7 +76,7 @@ class _DocumentPart:
         })  # fmt: skip
 
     def clean(self) -> bytes:
-        """Cleans the part; returns its new content."""
+        """Cleans the part and returns its new content."""
         root = parsed(self._given.content(self._source) or b"")
         self._fields = fields_of(root)
         if root.tag not in _ROOTS:
@@ -84,7 +84,7 @@ class _DocumentPart:
         [cleaned] = self._reducer.reduced(root)
         for cell in cleaned.iter(name("w", "tc")):
             if not any(child.tag in BLOCKS for child in cell):
-                cell.append(Element(PARAGRAPH))  # Word takes no cell without a paragraph
+                cell.append(Element(PARAGRAPH))  # Word rejects a cell without a paragraph
         self._part.content = written(cleaned)
         return self._part.content
 
@@ -98,7 +98,7 @@ class _DocumentPart:
         return [] if id(element) in self._fields.left_out else [self._reducer.stripped(element, KEPT[TEXT])]
 
     def _fonts(self, element: Element) -> list[Element]:
-        """Fonts that are named by the theme, by their own names: the theme is not kept."""
+        """Replaces theme fonts by their names, because the theme is not kept."""
         for which, themed in (
             ("ascii", "asciiTheme"), ("hAnsi", "hAnsiTheme"), ("cs", "cstheme"), ("eastAsia", "eastAsiaTheme"),
         ):  # fmt: skip
@@ -147,13 +147,13 @@ class _DocumentPart:
         return [run]
 
     def _reference(self, element: Element) -> list[Element]:
-        """A header or a footer: a part of its own, cleaned in its turn."""
+        """Keeps a header or footer: a separate part, which is cleaned too."""
         relation, kind = self._relations.get(element.get(_ID, "")), local_of(element.tag)[:6]
         if relation is None or relation.kind != kind or relation.external or not relation.target:
             return []
         if self._part.name != "word/document.xml":
             return []
-        if relation.target not in self._shared:  # sections may share it
+        if relation.target not in self._shared:  # several sections may share it
             part = self._kept.add(CleanPart(f"word/{kind}{len(self._shared) + 1}.xml", f"{_MAIN}.{kind}+xml"))
             self.around.append(_DocumentPart(self._given, self._kept, relation.target, part, self.fonts).clean())
             self._shared[relation.target] = self._part.relate(kind, part.name)
@@ -165,7 +165,7 @@ class _DocumentPart:
     # --- pictures and boxes ---
 
     def _alternatives(self, element: Element) -> list[Element]:
-        """The first of the alternatives of which anything can be kept."""
+        """Keeps the first alternative of which something can be kept."""
         for alternative in element:
             before = len(self._boxes)
             found = self._reducer.children_of(alternative)
@@ -176,7 +176,9 @@ class _DocumentPart:
         return [_words(NOT_KEPT)] if len(element) else []
 
     def _drawing(self, element: Element) -> list[Element]:
-        """Pictures made anew; the words of text boxes below the paragraph; else a word that something was here."""
+        """Re-encodes pictures and moves the text of text boxes below the paragraph. If neither is left, inserts a
+        note.
+        """
         boxes = list(element.iter(name("w", "txbxContent")))
         for box in boxes:
             self._boxes += [one for one in self._reducer.children_of(box) if one.tag in BLOCKS]
@@ -204,7 +206,7 @@ def _side(written_: str | None) -> int:
 
 
 def _picture(id: str, number: int, width: int, height: int) -> Element:
-    """A picture in its line of words."""
+    """A picture inline in the text."""
     drawing = Element(name("w", "drawing"))
     inline = _below(drawing, "wp", "inline", distT="0", distB="0", distL="0", distR="0")
     _below(inline, "wp", "extent", cx=str(width), cy=str(height))
@@ -232,7 +234,7 @@ def _below(parent: Element, prefix: str, local: str, **attributes: str) -> Eleme
 
 
 def _theme_fonts(given: SourcePackage, main: str) -> dict[str, str]:
-    """The Latin fonts that the theme names for headings ('major') and for text ('minor')."""
+    """The Latin fonts of the theme for headings ('major') and text ('minor')."""
     fonts = {}
     for source in given.related(main, "theme")[:1]:
         theme = parsed(given.content(source) or b"")

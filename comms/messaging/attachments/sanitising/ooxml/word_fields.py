@@ -1,4 +1,6 @@
-"""Fields of Word documents: the result is kept, what a program is told to fetch or run is not. For the child alone."""
+"""Fields of Word documents: keeps their results, removes instructions that fetch or run something. Runs only in the
+confined child.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -15,7 +17,9 @@ TICKED, NOT_TICKED = "\u2612", "\u2610"
 
 @dataclass
 class _Field:
-    """A field that has begun: its marks and its instruction, and the words among that, which are no result."""
+    """A field that has begun: its marks, its instruction, and text between instructions, which is not part of the
+    result.
+    """
 
     marks: list[Element] = field(default_factory=list)
     instruction: list[Element] = field(default_factory=list)
@@ -25,14 +29,16 @@ class _Field:
 
 @dataclass(frozen=True)
 class Fields:
-    """Of one part: the marks and instructions to keep, and the words to leave out. Elements by identity."""
+    """What to do with the fields of one part: `kept` are marks and instructions, `left_out` is text to remove. Elements
+    are given by `id()`.
+    """
 
     kept: frozenset[int]
     left_out: frozenset[int]
 
 
 def fields_of(root: Element) -> Fields:
-    """What is to be done with the fields of a part. One that never ends is none: its marks go, its words stay."""
+    """Decides about the fields of a part. A field that never ends is dropped: its marks are removed, its text stays."""
     kept: set[int] = set()
     left_out: set[int] = set()
     begun: list[_Field] = []
@@ -65,12 +71,12 @@ def _mark(mark: Element, begun: list[_Field], kept: set[int], left_out: set[int]
 
 
 def is_harmless(instruction: str) -> bool:
-    """Whether it only counts pages."""
+    """Whether the field only counts pages."""
     return re.fullmatch(HARMLESS_FIELD, instruction) is not None
 
 
 def box_of(mark: Element) -> str | None:
-    """The sign for a box to tick that the mark begins; None where it begins something else."""
+    """The character for the check box that the mark begins; None if it begins something else."""
     box = mark.find(f"{name('w', 'ffData')}/{name('w', 'checkBox')}")
     if box is None:
         return None

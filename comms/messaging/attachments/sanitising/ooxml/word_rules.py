@@ -1,7 +1,7 @@
-"""What a Word document may be made of: elements and attributes that are kept. For the confined child alone.
+"""The elements and attributes that are kept in a Word document. Used only in the confined child.
 
-Words, how they look, tables, lists, notes, comments and tracked changes. Nothing here names a file, a place or a
-program: what does (fields, links, pictures, embedded objects) is looked at in `word_documents.py`.
+They cover text, formatting, tables, lists, notes, comments and tracked changes. None of them can name a file, an
+address or a program. `word_documents.py` handles those that can: fields, links, pictures, embedded objects.
 """
 
 from typing import Final
@@ -43,12 +43,12 @@ KEPT: Final = dict.fromkeys(
     names("w", " ".join((_BODY, _OF_PARAGRAPHS, _OF_RUNS, _OF_TABLES, _OF_SECTIONS, _OF_STYLES, _OF_LISTS))),
     _ATTRIBUTES,
 )
-# Around words that are kept: controls for contents, tags of other programs, ruby, directions.
+# Wrappers around text that is kept: content controls, tags of other programs, ruby, text direction.
 UNWRAPPED: Final = names("w", "sdt sdtContent smartTag customXml ruby rubyBase rt dir bdo txbxContent")
 WORDED: Final = names("w", "t delText")
 BLOCKS: Final = names("w", "p tbl")
 
-# A field whose result a program counts anew from the document itself, and which names nothing.
+# A field that a program calculates only from the document itself and that names nothing else.
 HARMLESS_FIELD: Final = (
     r"(?i)\s*(PAGE|NUMPAGES|SECTION|SECTIONPAGES)(\s+\\\*\s+(MERGEFORMAT|Arabic|roman|alphabetic|CHARFORMAT))*\s*"
 )

@@ -1,7 +1,7 @@
-"""Copies PDF objects into a new document by rules: what no rule allows is not copied. For the confined child alone.
+"""Copies PDF objects into a new document by rules; what no rule allows is not copied. Used only in the confined child.
 
-A rule takes a value of the sender's document and returns the value for the new one, or None where the value has not the
-form that the rule allows. Dictionaries and streams name their allowed keys, each with its rule.
+A rule takes a value of the original document and returns the value for the new one, or None if the value does not have
+the allowed form. Rules for dictionaries and streams list the allowed keys, each with its own rule.
 """
 
 import binascii
@@ -27,7 +27,7 @@ Rule = Callable[["PdfCopier", Any], Any]
 
 
 class PdfCopier:
-    """What has been copied of one document; a shared object is copied once, and may contain itself."""
+    """The objects copied from one document so far. A shared object is copied once; an object may contain itself."""
 
     def __init__(self, target: pikepdf.Pdf) -> None:
         self.target = target
@@ -36,7 +36,7 @@ class PdfCopier:
         self._decoded = 0
 
     def copied(self, found: Any, rule: Rule, key_rules: Mapping[str, Rule], begin: Callable[[], Any]) -> Any:
-        """The dictionary or stream that `begin` makes, filled with the allowed keys of `found`."""
+        """Copies the allowed keys of `found` into the dictionary or stream that `begin` makes."""
         own = (found.objgen, id(rule))
         if found.is_indirect and own in self._copied:
             return self._copied[own]
@@ -55,7 +55,7 @@ class PdfCopier:
         return made
 
     def count(self, content: bytes) -> bytes:
-        """The content itself; raises `AttachmentRefused` where all that was decoded is too much."""
+        """Returns the content. Raises `AttachmentRefused` if the total decoded size is too large."""
         self._decoded += len(content)
         if self._decoded > _MAX_DECODED:
             raise AttachmentRefused("attachment-expands")
@@ -84,12 +84,12 @@ def string(_: PdfCopier, found: Any) -> Any:
 
 
 def one_of(*names: str) -> Rule:
-    """One of the names."""
+    """One of these names."""
     return lambda _, found: pikepdf.Name(str(found)) if isinstance(found, pikepdf.Name) and found in names else None
 
 
 def either(*rules: Rule) -> Rule:
-    """What the first of the rules allows that allows any of it."""
+    """The value of the first rule that allows it."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         return next((value for each in rules if (value := each(copier, found)) is not None), None)
@@ -101,7 +101,7 @@ def either(*rules: Rule) -> Rule:
 
 
 def array(item: Rule, length: int | None = None) -> Rule:
-    """An array of which the rule allows each item."""
+    """An array in which the rule allows every item."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Array) or len(found) > _MAX_ITEMS or length not in (None, len(found)):
@@ -117,7 +117,7 @@ def array(item: Rule, length: int | None = None) -> Rule:
 
 
 def row(*items: Rule) -> Rule:
-    """An array of as many items, each with its own rule; what is beyond them is not copied."""
+    """An array with one rule for each item; further items are not copied."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Array) or len(found) < len(items):
@@ -129,7 +129,7 @@ def row(*items: Rule) -> Rule:
 
 
 def dictionary(keys: Mapping[str, Rule], needs: frozenset[str] = frozenset()) -> Rule:
-    """A dictionary of these keys; None where it lacks one of those that it needs."""
+    """A dictionary with these keys; None if a key in `needs` is missing."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Dictionary) or isinstance(found, pikepdf.Stream) or not needs <= set(found):
@@ -141,7 +141,7 @@ def dictionary(keys: Mapping[str, Rule], needs: frozenset[str] = frozenset()) ->
 
 
 def named(value: Rule) -> Rule:
-    """A dictionary of names that the document chose; entries that the rule does not allow are left out."""
+    """A dictionary whose keys the document chose; entries that the rule does not allow are left out."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Dictionary) or isinstance(found, pikepdf.Stream) or len(found) > _MAX_ITEMS:
@@ -152,7 +152,7 @@ def named(value: Rule) -> Rule:
 
 
 def stream(keys: Mapping[str, Rule], allowed: Callable[[Any], bool] = lambda _: True) -> Rule:
-    """A stream of these keys, its content decoded and written anew."""
+    """A stream with these keys; its content is decoded and encoded again."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Stream) or not allowed(found):
@@ -163,7 +163,7 @@ def stream(keys: Mapping[str, Rule], allowed: Callable[[Any], bool] = lambda _: 
 
 
 def picture_stream(keys: Mapping[str, Rule], parameters: Rule, allowed: Callable[[Any], bool]) -> Rule:
-    """A stream whose content is kept in the encoding of pictures that it has, without what a JPEG says beside it."""
+    """A stream of image data, which keeps its image encoding; metadata in JPEG data is removed."""
 
     def rule(copier: PdfCopier, found: Any) -> Any:
         if not isinstance(found, pikepdf.Stream) or not allowed(found):
@@ -174,7 +174,7 @@ def picture_stream(keys: Mapping[str, Rule], parameters: Rule, allowed: Callable
 
 
 def _filters(found: Any) -> list[str] | None:
-    """The names of the stream's filters; None where its content lies outside of the document, or a name is unknown."""
+    """The names of the stream's filters; None if the content is in another file or a filter is not known."""
     if {"/F", "/FFilter", "/FDecodeParms"} & set(found):
         return None
     given = found.get("/Filter", pikepdf.Array())
@@ -193,7 +193,7 @@ def _picture_stream(copier: PdfCopier, found: Any, parameters: Rule) -> Any:
     names = _filters(found)
     if names is None or set(names[:-1]) & _OF_PICTURES:
         return None
-    if not names or names[-1] not in _OF_PICTURES:  # points, packed without loss: kept as they are packed
+    if not names or names[-1] not in _OF_PICTURES:  # losslessly compressed pixels: copied without decoding
         made = copier.target.make_stream(copier.count(found.read_raw_bytes()))
         return _with_filters(copier, made, found, names, parameters)
     content = copier.count(_unwrapped(found.read_raw_bytes(), names[:-1]))
@@ -222,7 +222,7 @@ def _with_filters(copier: PdfCopier, made: Any, found: Any, names: list[str], pa
 
 
 def _unwrapped(content: bytes, names: list[str]) -> bytes:
-    """The content without the encodings that lie around that of the picture."""
+    """Decodes the filters around the image encoding."""
     for each in names:
         if each == "/FlateDecode":
             content = zlib.decompressobj().decompress(content, _MAX_DECODED)

@@ -1,7 +1,7 @@
-"""PDF documents: built anew from the parts of their pages that are known to be harmless. For the confined child alone.
+"""Rebuilds PDF documents from the harmless parts of their pages. Runs only in the confined child.
 
-Annotations and filled-in fields are drawn into their pages first, so that what was seen is still seen; after that no
-form, no script, no action and no note is left. Plain links to web pages and mailboxes are made anew.
+Annotations and filled-in fields are first drawn into the pages, so that they stay visible. After that no form, script,
+action or note is left. Plain links to web pages and e-mail addresses are rebuilt.
 """
 
 import io
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 import pikepdf
-import pypdf._codecs._codecs  # loaded now: in the child no file can be opened later
+import pypdf._codecs._codecs  # imported now: the child can open no files later
 import pypdf.filters  # noqa: F401
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
@@ -22,12 +22,12 @@ from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 from comms.messaging.attachments.sanitising.text_extraction import TextCollector
 
 _MAX_PAGES: Final = 2_000
-_MAX_ANNOTATIONS: Final = 5_000  # of a page
+_MAX_ANNOTATIONS: Final = 5_000  # for each page
 _MAX_PARENTS: Final = 50
 _LETTER: Final = (0, 0, 612, 792)
-_MEMORY: Final = 512 << 20  # of one stream while it is decoded
+_MEMORY: Final = 512 << 20  # for decoding one stream
 _PACKED: Final = frozenset({"/FileAttachment", "/RichMedia", "/Movie", "/Sound", "/Screen", "/3D"})
-# What these say is not drawn: links have no words of their own, the others' words are in their appearance.
+# `_notes` skips these annotations: links have no text, and the text of the others is in their appearance.
 _DRAWN: Final = frozenset({"/Link", "/Widget", "/FreeText", "/Popup"})
 _DAMAGED: Final = (
     pikepdf.PdfError, PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, RecursionError,
@@ -41,7 +41,7 @@ pikepdf.settings.set_qpdf_limits(
 
 
 def rebuild_pdf(source: BinaryIO) -> tuple[bytes, TextCollector]:
-    """The document as it is kept, and its words; raises `AttachmentRefused`."""
+    """Returns the rebuilt document and its text. Raises `AttachmentRefused`."""
     try:
         if zipfile.is_zipfile(source):
             raise AttachmentRefused("attachment-nested-archive")
@@ -53,9 +53,7 @@ def rebuild_pdf(source: BinaryIO) -> tuple[bytes, TextCollector]:
     except AttachmentRefused:
         raise
     except _DAMAGED:
-        raise AttachmentRefused(
-            "attachment-unreadable"
-        ) from None  # the libraries raise all of these over damaged files
+        raise AttachmentRefused("attachment-unreadable") from None  # the libraries raise all of these for damaged files
     words = TextCollector()
     words.add(_texts(kept, words))
     words.add(notes)
@@ -82,13 +80,13 @@ def _rebuilt(given: pikepdf.Pdf) -> tuple[bytes, list[str]]:
 
 
 def _refuse_lost(given: pikepdf.Pdf) -> None:
-    """Raises `AttachmentRefused` where the pages do not show all that was sent: files, films and sound beside them."""
+    """Raises `AttachmentRefused` if the document contains more than its pages show: files, video, audio."""
     root: Any = given.Root
     names = root.get("/Names")
     packed = isinstance(names, pikepdf.Dictionary) and "/EmbeddedFiles" in names
     if packed or {"/Collection", "/AF"} & set(root):
         raise AttachmentRefused("attachment-nested-archive")
-    if root.get("/NeedsRendering") is True:  # a form whose pages only a program makes (XFA)
+    if root.get("/NeedsRendering") is True:  # a form that only a program can render (XFA)
         raise AttachmentRefused("attachment-active")
     for page in given.pages:
         if "/AF" in page.obj or any(one.get("/Subtype") in _PACKED for one in _annotations(page.obj)):
@@ -114,7 +112,7 @@ def _page(copier: PdfCopier, page: Any) -> Any:
 
 
 def _inherited(page: Any, key: str) -> Any:
-    """The page's own value, or that of the nearest node above it in the tree that has one."""
+    """The value of the page, or of its nearest ancestor in the page tree that has one."""
     for _ in range(_MAX_PARENTS):
         if key in page:
             return page[key]
@@ -133,7 +131,7 @@ def _annotations(page: Any) -> Iterator[Any]:
 
 
 def _links(page: Any) -> Iterator[Any]:
-    """The page's plain links, each made anew."""
+    """The plain links of the page, rebuilt."""
     for annotation in _annotations(page):
         action = annotation.get("/A")
         if annotation.get("/Subtype") != "/Link" or not isinstance(action, pikepdf.Dictionary):
@@ -149,7 +147,9 @@ def _links(page: Any) -> Iterator[Any]:
 
 
 def _notes(page: Any) -> Iterator[str]:
-    """The words of notes that no page shows: they are found, though the file that is kept does not have them."""
+    """The text of notes that the page does not show. It can be searched, although the stored file does not contain the
+    notes.
+    """
     for annotation in _annotations(page):
         said = annotation.get("/Contents")
         if annotation.get("/Subtype") not in _DRAWN and isinstance(said, pikepdf.String) and str(said).strip():
@@ -161,4 +161,4 @@ def _texts(kept: bytes, words: TextCollector) -> Iterator[str]:
         try:
             yield page.extract_text() + "\n"
         except _DAMAGED:
-            words.cut = True  # the page can be looked at, though not read here
+            words.cut = True  # the page can be shown, but its text cannot be extracted

@@ -1,7 +1,7 @@
-"""What a PDF page may be made of: each kind of object with the keys that are copied of it. For the child alone.
+"""The objects that a PDF page may contain, and the keys of each that are copied. Used only in the confined child.
 
-Everything that acts, fetches, packs or tells about its maker has no rule here: actions, annotations, scripts, forms,
-files, external streams, reference XObjects, PostScript XObjects, metadata, private data of programs.
+There is no rule for anything that acts, fetches, embeds files or identifies its author: actions, annotations, scripts,
+forms, files, external streams, reference XObjects, PostScript XObjects, metadata, private data of programs.
 """
 
 from typing import Any, Final
@@ -24,7 +24,7 @@ from comms.messaging.attachments.sanitising.pdf.copying import (
 )
 from comms.messaging.attachments.sanitising.refusals import AttachmentRefused
 
-_MAX_POINTS: Final = 50_000_000  # of a picture, as `comms/messaging/attachments/sanitising/images.py` has it
+_MAX_POINTS: Final = 50_000_000  # pixels of a picture, as in `comms/messaging/attachments/sanitising/images.py`
 
 
 def _resources(copier: PdfCopier, found: Any) -> Any:
@@ -185,7 +185,7 @@ RESOURCES: Final = dictionary({
     "/Font": named(FONT), "/XObject": named(either(PICTURE, FORM)), "/ExtGState": named(STATE),
     "/ColorSpace": named(COLOURS), "/Pattern": named(PATTERN), "/Shading": named(SHADING),
 })  # fmt: skip
-# What a page has of its own; and what it may have from the tree above it.
+# The keys of the page itself, and those that it may inherit from the page tree.
 OWN: Final[dict[str, Rule]] = {"/UserUnit": number, "/Group": GROUP}
 INHERITED: Final[dict[str, Rule]] = {
     "/Resources": RESOURCES, "/MediaBox": BOX, "/CropBox": BOX, "/Rotate": number,
