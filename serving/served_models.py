@@ -72,7 +72,7 @@ class ServedModels:
     async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         """For each conversation one result per turn, in order, without evidence."""
         scored: list[tuple[AnalysedTurn, ...]] = await self._call_deployment(
-            "safeguarding", "judge", list(conversations)
+            "safeguarding", "score", list(conversations)
         )
         return scored
 

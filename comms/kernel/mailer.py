@@ -31,7 +31,7 @@ class SmtpMailer:
 
     async def send(self, to: str, subject: str, text: str) -> None:
         message = EmailMessage()
-        message["From"], message["To"], message["ThrottleKey"] = self._settings.mail_from, to, subject
+        message["From"], message["To"], message["Subject"] = self._settings.mail_from, to, subject
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text)
         try:

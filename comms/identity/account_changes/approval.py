@@ -114,7 +114,7 @@ async def _refuse_unless_second_person(
 ) -> dict[str, object]:
     found = await conn.execute(
         _APPROVAL_FACTS,
-        {"actor": actor.user_id, "asker": change.asked_by, "user": change.user_id, "other": change.comparable_rows},
+        {"actor": actor.user_id, "asker": change.asked_by, "user": change.user_id, "other": change.same_as},
     )
     facts = one(await found.fetchone())
     roles = {change.role, facts["role"]} | ({facts["other_role"]} - {None})
@@ -141,7 +141,7 @@ async def _join_persons(conn: Connection, change: AccountChange) -> None:
     await conn.execute(
         "update users u set person_id = a.person_id from users a, users b where a.id = %s and b.id = %s "
         "and a.tenant_id = u.tenant_id and b.tenant_id = u.tenant_id and u.person_id = b.person_id",
-        (change.user_id, change.comparable_rows),
+        (change.user_id, change.same_as),
     )
 
 

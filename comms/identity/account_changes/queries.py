@@ -28,7 +28,7 @@ class AccountChange(Record):
     user_id: UUID
     kind: ChangeKind
     role: Role
-    comparable_rows: UUID | None
+    same_as: UUID | None
     state: ChangeState
     asked_by: UUID | None
     decided_by: UUID | None
@@ -44,7 +44,7 @@ COLUMNS: Final = (
 
 
 async def request_change(
-    conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str, *, comparable_rows: UUID | None = None
+    conn: Connection, actor: Actor, user_id: UUID, kind: ChangeKind, role: str, *, same_as: UUID | None = None
 ) -> AccountChange:
     """Requests a change that needs a second person; it replaces a pending one of the same kind.
 
@@ -55,7 +55,7 @@ async def request_change(
         "where user_id = %s and kind = %s and state = 'waiting'",
         (actor.user_id, user_id, kind),
     )
-    return await _insert(conn, actor, (user_id, role), kind, comparable_rows, waits=True)
+    return await _insert(conn, actor, (user_id, role), kind, same_as, waits=True)
 
 
 async def withdraw_changes(conn: Connection, actor: Actor, user_id: UUID) -> None:
@@ -121,7 +121,7 @@ async def _insert(
     actor: Actor,
     account: tuple[UUID, str],
     kind: ChangeKind,
-    comparable_rows: UUID | None,
+    same_as: UUID | None,
     *,
     waits: bool,
 ) -> AccountChange:
@@ -132,7 +132,7 @@ async def _insert(
         "(select u.id from users u where u.tenant_id = %(tenant)s and u.id = %(actor)s), "
         f"now() + make_interval(hours => %(hours)s)) on conflict do nothing returning {COLUMNS}",
         {
-            "tenant": actor.tenant_id, "user": account[0], "kind": kind, "role": account[1], "same": comparable_rows,
+            "tenant": actor.tenant_id, "user": account[0], "kind": kind, "role": account[1], "same": same_as,
             "state": "waiting" if waits else "done", "actor": actor.user_id, "hours": WAITING_HOURS,
         },
     )  # fmt: skip

@@ -136,7 +136,7 @@ async def join_accounts(user_id: UUID, same: SamePerson, ctx: ContextDep, actor:
         await read_user(conn, same.user_id)
         if same.user_id == user_id:
             raise refused("same-account", "Both ids name one account: give another account of the same person.")
-        return await queries.request_change(conn, actor, user_id, "person", user.role, comparable_rows=same.user_id)
+        return await queries.request_change(conn, actor, user_id, "person", user.role, same_as=same.user_id)
 
 
 @router.post("/api/me/second-factor", status_code=201)

@@ -93,7 +93,7 @@ async def propose_same_person(conn: Connection, actor: Actor, user_id: UUID) -> 
         (user_id, list(PRIVILEGED)),
     )
     if (row := await found.fetchone()) is not None:
-        await request_change(conn, actor, user_id, "person", row["role"], comparable_rows=row["id"])
+        await request_change(conn, actor, user_id, "person", row["role"], same_as=row["id"])
 
 
 async def read_user(conn: Connection, user_id: UUID) -> User:
