@@ -23,7 +23,7 @@ from comms.audit.sealer import seal_batch
 from comms.database import Actor
 from comms.house import House
 from comms.identity.roles import PERMISSIONS, ROLES
-from comms.provision import Databases, steps
+from comms.provision import Databases
 from tests import factories
 from tests.comms import relays, sealing, walked
 
@@ -132,33 +132,6 @@ async def test_the_sealers_role_sees_acts_and_seals_and_nothing_else(databases: 
         ):  # fmt: skip
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await conn.execute(statement.encode())
-
-
-async def test_acts_of_a_database_from_before_the_chain_are_sealed_too(house: House, databases: Databases) -> None:
-    name = factories.new_slug("older").replace("-", "_")
-    async with sealing.connected(databases.administrator) as administrator:
-        await administrator.execute(f"create database {name}".encode())
-    older = databases.administrator.replace("/writecare?", f"/{name}?")
-    tenant, actor = uuid.uuid4(), uuid.uuid4()
-    async with sealing.connected(older) as conn, conn.transaction():
-        await conn.execute("create extension vector")
-        await conn.execute("grant all on schema public to wcc_owner")
-        await conn.execute(f"grant create on database {name} to wcc_owner".encode())
-        for number, _, statements in steps():
-            if number == 6:
-                await conn.execute("reset role")
-                await conn.execute("insert into tenants (id, slug, name) values (%s, 'o', 'o')", (tenant,))
-                await conn.execute(
-                    "insert into audit_log (tenant_id, actor_id, actor_role, action, object_type, object_id) "
-                    "select %s, %s, 'service', 'test.old', 'user', %s from generate_series(1, 5)",
-                    (tenant, actor, actor),
-                )
-            await conn.execute("set role wcc_owner")
-            await conn.execute(statements.encode())
-    async with sealing.connected(older) as conn:
-        assert (await seal_batch(conn))[tenant].number == 5
-        found = await (await conn.execute("select count(*) as n from audit_unsealed")).fetchone()
-    assert found == {"n": 0}
 
 
 # --- tampering -------------------------------------------------------------------------------------------------------
