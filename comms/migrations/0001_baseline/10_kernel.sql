@@ -45,6 +45,7 @@ create function app.reason() returns text language sql stable
     return nullif(current_setting('app.reason', true), '');
 
 -- append-only tables --------------------------------------------------------------------------------------------------
+-- A trigger with this function refuses every change, also by the owner of the table.
 create function app.refuse_change() returns trigger language plpgsql as $$
 begin
     raise exception '% is append-only', tg_table_name using errcode = 'insufficient_privilege';
@@ -189,7 +190,7 @@ create function app.search_words(written text) returns tsvector language sql imm
 
 -- functions that policies ask before their tables exist ---------------------------------------------------------------
 -- A policy needs its function when it is created, and these functions read tables that come in later files. So they are
--- declared here without a body. 80_safeguarding.sql replaces the first, 90_governance.sql the others.
+-- declared here and return null. 80_safeguarding.sql replaces the first, 90_governance.sql the others.
 create function app.messages_opened() returns uuid[] language sql stable return null::uuid[];
 create function app.alerts_opened() returns uuid[] language sql stable return null::uuid[];
 create function app.is_near_session(wanted uuid) returns boolean language sql stable return null::boolean;

@@ -254,7 +254,7 @@ alter table transcriptions force row level security;
 -- Care staff, the safeguarding team and the data-protection officer read transcripts of their tenant.
 create policy care_team on transcriptions for select to wcc_app
     using (tenant_id = (select app.tenant_for(
-    '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}')));
+        '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}')));
 -- Nobody sees the transcript of a recording that is withheld from them.
 create policy not_about_oneself on transcriptions as restrictive to wcc_app
     using (recording_id <> all ((select app.recordings_withheld())::uuid[]));
@@ -301,7 +301,7 @@ alter table utterances force row level security;
 -- Care staff, the safeguarding team and the data-protection officer read the utterances of their tenant.
 create policy care_team on utterances for select to wcc_app
     using (tenant_id = (select app.tenant_for(
-    '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}')));
+        '{safeguarding_lead, reviewer, data_protection_officer, care_manager, care_worker, service}')));
 -- Nobody sees an utterance of a recording that is withheld from them.
 create policy not_about_oneself on utterances as restrictive to wcc_app
     using (cardinality((select app.recordings_withheld())) = 0 or exists (select from transcriptions t

@@ -166,7 +166,7 @@ grant select, insert, delete on recovery_codes to wcc_app;
 -- known whether the tenant exists, so they belong to no tenant (the nil UUID). The table holds only hashes.
 create table sign_in_tries (
     tenant_id uuid not null,
-    subject_hash bytea not null,            -- of an account from an address, an address, an account, a known browser
+    subject_hash bytea not null,            -- of an account at an address, an address, an account or a browser
     paid_until timestamptz not null,        -- each try moves it on by one interval; it may be one burst ahead of now
     audited_at timestamptz not null default '-infinity',    -- when the audit log last received a refusal
     primary key (tenant_id, subject_hash)

@@ -599,9 +599,8 @@ create trigger messages_vector after update on messages
 
 -- search --------------------------------------------------------------------------------------------------------------
 -- Under row-level security PostgreSQL uses an index only for operators that cannot leak, and `@@` can. So the functions
--- that find run as the owner, who has a policy `using (true)`, and apply the rules of who may see what themselves: in
--- the three `…_asked` functions, in vectors_asked and nearest_utterances. Their caller then reads what they name under
--- row-level security again.
+-- that find run as the owner, who has a policy `using (true)`, and apply the rules of who may see what themselves, in
+-- the four `…_asked` functions. Their caller then reads what they name under row-level security again.
 
 -- The messages in question that the actor may see: the members' rule, as the policy `need_to_know` has it, without
 -- system messages. It is no definer's function, so PostgreSQL inlines it; another caller is under the policy.
@@ -767,7 +766,7 @@ create function app.nearest_messages(
     attached boolean, most integer
 ) returns table (id uuid, distance double precision) language plpgsql stable security definer
     set search_path = public, pg_temp set plan_cache_mode = force_custom_plan
-    set enable_seqscan = off set enable_sort = off  -- the index where it is asked for; the exact look has no choice
+    set enable_seqscan = off set enable_sort = off  -- so that an `order by` of distance uses the HNSW index
     set hnsw.iterative_scan = strict_order set hnsw.ef_search = 400 set hnsw.max_scan_tuples = 100000 as $$
 declare
     own uuid[] := array(select distinct m.conversation_id from conversation_members m
@@ -796,7 +795,7 @@ create function app.nearest_utterances(
     attached boolean, most integer
 ) returns table (id uuid, distance double precision) language plpgsql stable security definer
     set search_path = public, pg_temp set plan_cache_mode = force_custom_plan
-    set enable_seqscan = off set enable_sort = off  -- the index where it is asked for; the exact look has no choice
+    set enable_seqscan = off set enable_sort = off  -- so that an `order by` of distance uses the HNSW index
     set hnsw.iterative_scan = strict_order set hnsw.ef_search = 400 set hnsw.max_scan_tuples = 100000 as $$
 declare
     pays integer := sqrt(1000.0 * (select sum(greatest(c.reltuples, 1)) from pg_inherits i

@@ -22,8 +22,7 @@ alter table analyses enable row level security;
 alter table analyses force row level security;
 -- The safeguarding team and the data-protection officer see analyses, because they hold allegations.
 create policy safeguarding_team on analyses for select to wcc_app
-    using (tenant_id = (select app.tenant_for(
-    '{safeguarding_lead, reviewer, data_protection_officer, service}')));
+    using (tenant_id = (select app.tenant_for('{safeguarding_lead, reviewer, data_protection_officer, service}')));
 -- Nobody sees the analysis of a recording that is withheld from them.
 create policy not_about_oneself on analyses as restrictive to wcc_app
     using (recording_id <> all ((select app.recordings_withheld())::uuid[]));
@@ -156,7 +155,7 @@ grant select, insert, update (spans, spans_due_at, spans_tries) on alert_evidenc
 create function app.tenants_with_unexplained_evidence() returns setof uuid language sql stable security definer
     set search_path = public, pg_temp
     begin atomic
-        -- a step of the index a tenant, however much waits in each
+        -- one step in the index per tenant, however many rows wait in each
         with recursive waiting as (
             (select e.tenant_id from alert_evidence e where e.spans_due_at <= now() order by e.tenant_id limit 1)
             union all
@@ -470,7 +469,7 @@ create trigger messages_gone after delete on messages for each row execute funct
 create function app.tenants_with_unread_messages() returns setof uuid language sql stable security definer
     set search_path = public, pg_temp
     begin atomic
-        -- a step of the index a tenant, however much waits in each
+        -- one step in the index per tenant, however many rows wait in each
         with recursive waiting as (
             (select d.tenant_id from message_readings_due d order by d.tenant_id limit 1)
             union all

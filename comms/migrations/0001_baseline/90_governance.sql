@@ -25,7 +25,7 @@ create unique index data_processing_activities_current on data_processing_activi
 create index data_processing_activities_decider on data_processing_activities (tenant_id, decided_by);
 alter table data_processing_activities enable row level security;
 alter table data_processing_activities force row level security;
--- Members of the tenant see on what ground their data are processed.
+-- Members of the tenant see on what ground their data are processed; the API's permission table says who decides it.
 create policy own_tenant on data_processing_activities to wcc_app
     using (tenant_id = (select app.tenant())) with check (tenant_id = (select app.tenant()));
 -- The worker sees the activities of the tenant that it acts for.
@@ -67,7 +67,7 @@ create index consent_records_activity on consent_records (tenant_id, data_proces
 create index consent_records_changer on consent_records (tenant_id, changed_by);
 alter table consent_records enable row level security;
 alter table consent_records force row level security;
--- Members of the tenant see consent; the API shows a person their own, and officers all.
+-- Members of the tenant see and record consent; the API shows a person their own, and officers all.
 create policy own_tenant on consent_records to wcc_app
     using (tenant_id = (select app.tenant())) with check (tenant_id = (select app.tenant()));
 -- The worker sees the consent of the tenant that it acts for.
