@@ -1,4 +1,4 @@
-"""The messages that an alert cites, for whoever may see the alert: nobody else is led to them (migration 0012).
+"""The messages that an alert cites, for whoever may see the alert: nobody else is led to them.
 
 `open_messages` says to the transaction which alert is open; row-level security then shows the messages that this one
 cites and the few around them, members or not. Whoever opens an alert is in the log of acts with it.

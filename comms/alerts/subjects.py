@@ -1,12 +1,12 @@
 """Whom an alert is about: from the moment that it is known, the alert is not for that person, whatever their role.
 
-The database holds the rule (`app.alerts_withheld`, migration 0009). Whoever spoke words that an alert cites is
+The database holds the rule (`app.alerts_withheld`). Whoever spoke words that an alert cites is
 presumed to be meant until somebody who decides alerts says otherwise; where speakers are not known to be persons,
 nobody is presumed and somebody has to name them.
 
 One person alone cannot withhold an alert from the last people who are able to read it: such a naming is a proposal
 until a second person confirms it, and it is refused where nobody would be left who watches over the alert
-(`app.naming_needs`, migration 0026; docs/decisions/0036).
+(`app.naming_needs`; docs/decisions/0036).
 """
 
 from datetime import datetime

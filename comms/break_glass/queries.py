@@ -2,7 +2,7 @@
 
 Loud: an act in the log, an event to those who see alerts, and a notice that stays before the data-protection officer
 and the safeguarding lead until one of them, who did not break it, acknowledges it. Row-level security honours it for
-as long as it lasts (migration 0009), and never for an alert about whoever asks.
+as long as it lasts, and never for an alert about whoever asks.
 """
 
 from datetime import datetime

@@ -144,7 +144,7 @@ async def _insert_members(
 async def _tell(
     conn: Connection, actor: Actor, what: EventType, moment: Moment, *, conversation_id: UUID, user_id: UUID
 ) -> None:
-    """`message_id`: what the house says of it in the conversation (comms/migrations/0016_live_messaging.sql)."""
+    """`message_id`: what the house says of it in the conversation (`app.say_who_came_or_went`)."""
     data = {
         "conversation_id": str(conversation_id), "moment": str(moment.id), "message_id": str(moment.id),
         "user_id": str(user_id),

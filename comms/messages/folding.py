@@ -1,4 +1,4 @@
-"""Where a place in folded text (0028's `app.folded`) lies in the text as somebody wrote it.
+"""Where a place in folded text (`app.folded`) lies in the text as somebody wrote it.
 
 Folding takes accents and what cannot be seen away and takes some letters apart, each character by itself, so that it
 is enough to know how many characters each gives.
@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
-# As `app.folded` has it (comms/migrations/0028_search_letters.sql); a test compares the two.
+# As `app.folded` has it; a test compares the two.
 _LOST: Final = re.compile(
     "[\u00ad\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
     "\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u20d0-\u20ff\ufe00-\ufe0f"

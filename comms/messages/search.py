@@ -113,7 +113,7 @@ def _placed(kind: Kind, statement: str) -> bytes:
 
 
 _FILTERS: Final = "%(conversation_id)s, %(sender_id)s, %(from_time)s, %(to_time)s, %(has_attachment)s"
-# The functions find (comms/migrations/0011_messaging.sql says why they must), row-level security decides once more.
+# The functions find (60_messaging.sql of the baseline says why they must), row-level security decides once more.
 _NEWEST: Final[dict[Kind, bytes]] = {
     kind: _placed(
         kind, f"{_SELECTS[kind]} from app.search_query(%(words)s) q(query), "

@@ -1,6 +1,6 @@
 """What waits to be read: taken for a while, put off until its sender permits it, taken away with its reading.
 
-Each version of a message leaves a row in `message_readings_due` in its own transaction (migration 0012). Whatever
+Each version of a message leaves a row in `message_readings_due` in its own transaction. Whatever
 becomes of a worker, a row that is not taken away comes due again.
 """
 

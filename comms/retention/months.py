@@ -1,6 +1,6 @@
 """Months of the tables that only grow: made ahead, since what has no month cannot be written, and dropped when empty.
 
-Which tables those are the database's catalogue says (comms/migrations/0015_scale.sql).
+Which tables those are the database's catalogue says (`app.make_partitions`).
 """
 
 from comms.database import Connection, one

@@ -1,6 +1,6 @@
 """What a session is about: residents, incidents and a description, in a table of its own, seen by those who need to.
 
-Who that is, is one rule of the database (`app.needs_care_context`, migration 0009); to everybody else the session
+Who that is, is one rule of the database (`app.needs_care_context`); to everybody else the session
 comes without it.
 """
 

@@ -1,7 +1,7 @@
 """Tenants over HTTP: whoever runs the installation makes them, reads them and gives them their first people.
 
 That is the platform's administrator of the operator's tenant (`WRITECARE_OPERATOR_TENANT`); an administrator of another
-tenant sees that tenant alone (row-level security, migration 0027).
+tenant sees that tenant alone (row-level security).
 """
 
 from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """Webhooks: addresses of other systems to which a tenant has its events sent, ids and codes alone.
 
 Each has an owner, the account that made it, and receives what that account may read and nothing else
-(`app.webhook_hears`, migration 0027). So whoever decides where its events go must be allowed to read them too.
+(`app.webhook_hears`). So whoever decides where its events go must be allowed to read them too.
 """
 
 from collections.abc import Sequence
