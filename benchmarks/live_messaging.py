@@ -230,7 +230,9 @@ def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callab
 
 def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))  # one file descriptor per socket, here and in the API
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (min(most, 8192), most)
+    )  # one file descriptor per socket, here and in the API
     bare_port = free_port()
     with (
         running_api() as (databases, port, actor, _),

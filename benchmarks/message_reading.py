@@ -44,7 +44,11 @@ INTERVAL_SECONDS: Final = 5.0
 INTERVALS: Final = 14
 WARM_UP_INTERVALS: Final = 2  # of these intervals
 PATIENCE_SECONDS: Final = 60.0
-ROLE_OF: Final = {"manager": "care_manager", "resident": "resident", "family": "external"}  # all other roles are care workers
+ROLE_OF: Final = {
+    "manager": "care_manager",
+    "resident": "resident",
+    "family": "external",
+}  # all other roles are care workers
 BARE: Final = "detect-safeguarding"
 
 

@@ -96,9 +96,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.search_floor", description=__doc__)
     arguments.add_argument("--qmsum", type=Path, required=True, metavar="DIR", help="the folder that holds val/")
     arguments.add_argument("--care", type=Path, required=True, metavar="DIR", help="the folder of train-*.jsonl")
-    arguments.add_argument(
-        "--most", type=int, default=None, help="number of meetings; 40 times as many conversations"
-    )
+    arguments.add_argument("--most", type=int, default=None, help="number of meetings; 40 times as many conversations")
     options = arguments.parse_args()
     model = EmbeddingModel.load(sentence_encoder())
     questions = model.embed(UNRELATED)

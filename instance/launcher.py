@@ -248,7 +248,9 @@ def running_instance(settings: Settings, report_progress: ReportProgress = lambd
     """
     with lock_data_dir(settings.data_dir):
         refuse_taken_port(settings.host, settings.port)
-        Issuer.open(settings.data_dir / "keys", settings.issuer)  # creates the signing keys before a process verifies tokens
+        Issuer.open(
+            settings.data_dir / "keys", settings.issuer
+        )  # creates the signing keys before a process verifies tokens
         scratch = short_dir(settings.data_dir, "ray")
         instance = Instance(settings, report_progress, scratch)
         try:

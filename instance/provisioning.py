@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from models.contract.errors import WriteCareError, unavailable
 
 MIGRATIONS = Path(__file__).parents[1] / "comms" / "migrations"
+_BASELINE = "0001_baseline"
 ROLES = ("wcc_owner", "wcc_app", "wcc_relay", "wcc_worker", "wcc_sealer", "wcc_sender", "wcc_keeper", "wcc_mlflow")
 _LOCK = 0x77636331  # advisory lock: one provisioner at a time
 
@@ -100,7 +101,7 @@ def provision(
 ) -> Databases:
     """Migrates the database to this version and returns the connection string of each role.
 
-    `operator_tenant` is the slug of the tenant that runs the installation (migration 0027).
+    `operator_tenant` is the slug of the tenant that runs the installation (`app.runs_installation`).
 
     `maintenance_url`: connection string with which the administrator creates the database itself (only for the
     embedded server). Raises `unavailable` if the server cannot be reached or is too old.
@@ -196,23 +197,33 @@ def _make_job_queue(owner: psycopg.Connection) -> None:
 
 
 def steps() -> Iterator[tuple[int, str, str]]:
-    """The migrations in order: number, name, statements."""
-    for file in sorted(MIGRATIONS.glob("[0-9]*.sql")):
-        yield int(file.name.split("_")[0]), file.stem, file.read_text()
+    """The migrations in order: number, name, statements. One is a file, or a folder whose files run in order as one."""
+    for path in sorted(MIGRATIONS.glob("[0-9]*")):
+        files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
+        yield int(path.name.split("_")[0]), path.stem, "\n".join(file.read_text() for file in files)
 
 
 def migrate(owner: psycopg.Connection) -> list[str]:
     """Applies the missing migrations in the caller's transaction and returns their names. There is no downgrade.
 
-    Raises `unavailable` if an applied migration was changed later, or if the database is newer than the program.
+    Raises `unavailable` if an applied migration was changed later, if the database is newer than the program, or if
+    it was made by the migrations before the baseline (docs/decisions/0049).
     """
     owner.execute(
         "create table if not exists schema_migrations (number integer primary key, name text not null, "
         "sha256 text not null, applied_at timestamptz not null default now())"
     )
-    known = {row[0]: row[1] for row in owner.execute("select number, sha256 from schema_migrations").fetchall()}
+    rows = owner.execute("select number, name, sha256 from schema_migrations order by number").fetchall()
+    known = {number: digest for number, _, digest in rows}
     applied = []
     available = list(steps())
+    if rows and rows[0][1] != _BASELINE:
+        raise unavailable(
+            "database-before-baseline",
+            f"The database was made by the migrations before the baseline ({rows[0][1]} …), which this version cannot "
+            "continue. Start with a new data folder, or with an empty database where DATABASE_URL names one. Data that "
+            "you still need can be read with the version that wrote them.",
+        )
     if newer := set(known) - {number for number, _, _ in available}:
         raise unavailable("database-newer", f"The database is newer than this program (migration {max(newer)}).")
     for number, name, statements in available:

@@ -66,7 +66,9 @@ class ServedModels:
 
     async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         """One assessment per turn, in order. Each concern has its evidence."""
-        assessed: tuple[TurnAssessment, ...] = await self._call_deployment("safeguarding", "score_with_evidence", conversation)
+        assessed: tuple[TurnAssessment, ...] = await self._call_deployment(
+            "safeguarding", "score_with_evidence", conversation
+        )
         return assessed
 
     async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:

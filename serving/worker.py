@@ -53,7 +53,9 @@ _CONNECTIONS: Final = 6
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
-_EXPLANATION_PAUSE_SECONDS: Final = 1  # between two jobs of a tenant: under load explanations get only a small share of the time
+_EXPLANATION_PAUSE_SECONDS: Final = (
+    1  # between two jobs of a tenant: under load explanations get only a small share of the time
+)
 # An unavailable service usually comes back. An error caused by this recording will most likely occur again.
 _UNLIKELY_TO_PASS: Final = frozenset({"processing-failed", "model-failed"})
 _MOST_TRIES_UNLIKELY: Final = 3
@@ -128,7 +130,9 @@ def register_tasks(queue: App, ctx: AppContext, models: Callable[[], Models]) ->
         try:
             await _with_error_translation(lambda: _explain_and_requeue(queue, ctx, models, tenant))
         except WriteCareError as error:
-            _log.warning("evidence is not explained yet", tenant_id=tenant_id, reason=error.slug)  # becomes due again, too
+            _log.warning(
+                "evidence is not explained yet", tenant_id=tenant_id, reason=error.slug
+            )  # becomes due again, too
 
 
 async def _assess_and_requeue(queue: App, ctx: AppContext, models: Callable[[], Models], tenant_id: UUID) -> None:
@@ -273,7 +277,9 @@ def _connect_to_ray(models_ready: Path) -> Callable[[], Models]:
 def main() -> int:
     """Exit code 0 after a clean stop."""
     parser = argparse.ArgumentParser(prog="serving.worker")
-    parser.add_argument("--models", type=Path, required=True, help="file in which the models process writes how to join it")
+    parser.add_argument(
+        "--models", type=Path, required=True, help="file in which the models process writes how to join it"
+    )
     parser.add_argument("--ready", type=Path, required=True, help="written when jobs can be taken")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,7 +24,9 @@ def test_every_package_stands_in_the_tree() -> None:
 
 
 def test_the_lines_of_comms_are_the_layers_that_are_checked() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     [layers] = [one["layers"] for one in contracts if one.get("containers") == ["comms"]]
     checked = [{name.strip() for name in layer.split("|")} for layer in layers]
     rows = re.findall(r"^\| (\d) \| ([^|]+) \|", PAGE, flags=re.MULTILINE)

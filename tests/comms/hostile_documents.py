@@ -308,7 +308,9 @@ def _in_book(kind: str, part: str, content: str, *, outside: str = "") -> bytes:
     further = {"xl/_rels/workbook.xml.rels": links, f"xl/{part}": content.encode()}
     if outside:
         folder, _, file = part.rpartition("/")
-        further[f"xl/{folder}/_rels/{file}.rels"] = attachment_samples.related(("e1", "externalLinkPath", outside), external=True)
+        further[f"xl/{folder}/_rels/{file}.rels"] = attachment_samples.related(
+            ("e1", "externalLinkPath", outside), external=True
+        )
     return attachment_samples.xlsx(WORDS, members=further)
 
 

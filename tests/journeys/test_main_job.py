@@ -43,7 +43,14 @@ class Done:
 
 def run_demo(folder: Path, data: Path, *sources: str) -> Done:
     document, packets = folder / "demo.json", folder / "packets"
-    alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, str(ROOT / "tests/journeys/isolated_network.py")]
+    alone = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        sys.executable,
+        str(ROOT / "tests/journeys/isolated_network.py"),
+    ]
     command = [str(ROOT / "writecare"), "demo", *sources, "--data", str(data), "--json", str(document)]
     ran = subprocess.run([*alone, str(packets), *command], capture_output=True, text=True, check=False)
     written = json.loads(document.read_text()) if document.exists() else None

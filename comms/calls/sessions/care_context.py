@@ -1,6 +1,6 @@
 """Stores the care context of a session: residents, incidents and a description, in separate tables.
 
-The database has one rule for who needs to know it (`app.needs_care_context`, migration 0009). All others get the
+The database has one rule for who needs to know it (`app.needs_care_context`). All others get the
 session without it.
 """
 

@@ -1,7 +1,7 @@
 """Reads and changes webhooks: addresses of other systems that receive events of a tenant (only ids and codes).
 
 The owner of a webhook is the account that created it. A webhook receives only events that its owner may read
-(`app.webhook_hears`, migration 0027). An account that changes the address or the event types must be able to read them,
+(`app.webhook_hears`). An account that changes the address or the event types must be able to read them,
 too.
 """
 

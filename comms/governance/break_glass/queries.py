@@ -2,7 +2,7 @@
 
 Each use writes an audit entry, sends an event to those who see alerts, and stays on the list of the data-protection
 officer and the safeguarding lead until one of them, but not the user themselves, acknowledges it. Row-level security
-grants the access while it lasts (migration 0009), but never to an alert about the actor.
+grants the access while it lasts, but never to an alert about the actor.
 """
 
 from datetime import datetime

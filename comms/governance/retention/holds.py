@@ -43,7 +43,7 @@ async def place_hold(conn: Connection, actor: Actor, new: NewHold) -> Hold:
             (actor.tenant_id, new.conversation_id, new.message_id, new.reference, actor.user_id),
         )
         hold = Hold.model_validate(one(await made.fetchone()))
-    except InsufficientPrivilege:  # row-level security decides what may be held (migration 0026)
+    except InsufficientPrivilege:  # row-level security decides what may be held
         raise missing("conversation" if new.message_id is None else "message") from None
     await record_act(conn, actor, "hold.placed", ("hold", hold.id), _audit_details(hold))
     return hold

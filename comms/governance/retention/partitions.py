@@ -1,7 +1,7 @@
 """Creates monthly partitions in advance and drops empty ones, for the tables that only grow.
 
 A row cannot be written if its month has no partition. The database catalogue says which tables are partitioned
-(comms/migrations/0015_scale.sql).
+(`app.make_partitions`).
 """
 
 from comms.kernel.database import Connection, one

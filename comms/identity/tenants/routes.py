@@ -1,7 +1,7 @@
 """HTTP routes for tenants: the operator creates and reads them and adds their first users.
 
 The operator is the platform administrator of the operator's tenant (`WRITECARE_OPERATOR_TENANT`). An administrator of
-another tenant sees only that tenant (row-level security, migration 0027).
+another tenant sees only that tenant (row-level security).
 """
 
 from collections.abc import AsyncIterator

@@ -148,7 +148,7 @@ async def _emit(
     conn: Connection, actor: Actor, what: EventType, tick: ClockTick, *, conversation_id: UUID, user_id: UUID
 ) -> None:
     """Emits a membership event. `message_id` is the system message about it
-    (comms/migrations/0016_live_messaging.sql).
+    (`app.say_who_came_or_went`).
     """
     data = {
         "conversation_id": str(conversation_id), "moment": str(tick.id), "message_id": str(tick.id),

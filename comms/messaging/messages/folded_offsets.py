@@ -1,4 +1,4 @@
-"""Maps offsets in folded text (SQL function `app.folded`, migration 0028) to offsets in the original text.
+"""Maps offsets in folded text (SQL function `app.folded`) to offsets in the original text.
 
 Folding removes accents and invisible characters and splits some letters. It treats each character separately, so it is
 enough to know the folded length of each character.
@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
-# The same characters as in `app.folded` (comms/migrations/0028_search_letters.sql); a test compares the two.
+# The same characters as in `app.folded`; a test compares the two.
 _LOST: Final = re.compile(
     "[\u00ad\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
     "\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u20d0-\u20ff\ufe00-\ufe0f"

@@ -113,7 +113,7 @@ def _placed(kind: ResultKind, statement: str) -> bytes:
 
 
 _FILTERS: Final = "%(conversation_id)s, %(sender_id)s, %(from_time)s, %(to_time)s, %(has_attachment)s"
-# The functions find the rows (comms/migrations/0011_messaging.sql explains why); row-level security checks them again.
+# The functions find the rows (60_messaging.sql of the baseline explains why); row-level security checks them again.
 _NEWEST: Final[dict[ResultKind, bytes]] = {
     kind: _placed(
         kind, f"{_SELECTS[kind]} from app.search_query(%(words)s) q(query), "

@@ -1,4 +1,4 @@
-"""Reads the messages that an alert cites, for actors who may see the alert and only for them (migration 0012).
+"""Reads the messages that an alert cites, for actors who may see the alert and only for them.
 
 `open_messages` sets the open alert of the transaction. Row-level security then also shows the messages that it cites
 and a few around them to actors who are not members. `view_alert` records in the audit log who opened the alert.

@@ -1,6 +1,6 @@
 """The subjects of an alert: the people whom it is about. An alert is withheld from its subjects, whatever their role.
 
-The database has the rule (`app.alerts_withheld`, migration 0009). A person who spoke words that an alert cites is
+The database has the rule (`app.alerts_withheld`). A person who spoke words that an alert cites is
 presumed to be a subject until a person who decides alerts says otherwise. If the speakers are not known, nobody is
 presumed and a person must name the subjects.
 

@@ -1,6 +1,6 @@
 """The queue of messages to assess: leased by a worker, postponed until the sender permits it, removed when assessed.
 
-Each version of a message adds a row to `message_readings_due` in its own transaction (migration 0012). A row that is
+Each version of a message adds a row to `message_readings_due` in its own transaction. A row that is
 not removed becomes due again when its lease ends, also if the worker dies.
 """
 

@@ -23,7 +23,7 @@ from comms.kernel.access.roles import PERMISSIONS, ROLES
 from comms.kernel.audit_log import record_act
 from comms.kernel.database import Actor
 from comms.web.context import AppContext
-from instance.provisioning import Databases, steps
+from instance.provisioning import Databases
 from tests import factories
 from tests.comms import audit_helpers, outbox_helpers, recording_fixtures
 
@@ -136,33 +136,6 @@ async def test_the_sealers_role_sees_acts_and_seals_and_nothing_else(databases: 
         ):  # fmt: skip
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await conn.execute(statement.encode())
-
-
-async def test_acts_of_a_database_from_before_the_chain_are_sealed_too(ctx: AppContext, databases: Databases) -> None:
-    name = factories.new_slug("older").replace("-", "_")
-    async with audit_helpers.connected(databases.administrator) as administrator:
-        await administrator.execute(f"create database {name}".encode())
-    older = databases.administrator.replace("/writecare?", f"/{name}?")
-    tenant, actor = uuid.uuid4(), uuid.uuid4()
-    async with audit_helpers.connected(older) as conn, conn.transaction():
-        await conn.execute("create extension vector")
-        await conn.execute("grant all on schema public to wcc_owner")
-        await conn.execute(f"grant create on database {name} to wcc_owner".encode())
-        for number, _, statements in steps():
-            if number == 6:
-                await conn.execute("reset role")
-                await conn.execute("insert into tenants (id, slug, name) values (%s, 'o', 'o')", (tenant,))
-                await conn.execute(
-                    "insert into audit_log (tenant_id, actor_id, actor_role, action, object_type, object_id) "
-                    "select %s, %s, 'service', 'test.old', 'user', %s from generate_series(1, 5)",
-                    (tenant, actor, actor),
-                )
-            await conn.execute("set role wcc_owner")
-            await conn.execute(statements.encode())
-    async with audit_helpers.connected(older) as conn:
-        assert (await seal_batch(conn))[tenant].number == 5
-        found = await (await conn.execute("select count(*) as n from audit_unsealed")).fetchone()
-    assert found == {"n": 0}
 
 
 # --- tampering --------------------------------------------------------------------------------------------------------

@@ -74,7 +74,9 @@ def test_a_picture_is_kept_without_its_place_its_time_and_its_camera(format: str
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_that_was_taken_sideways_is_kept_upright(format: str) -> None:
-    _, kept = kept_of(attachment_samples.picture(format, size=(64, 32), orientation=6))  # 6: turned a quarter to the right
+    _, kept = kept_of(
+        attachment_samples.picture(format, size=(64, 32), orientation=6)
+    )  # 6: turned a quarter to the right
     with Image.open(io.BytesIO(kept)) as shown:
         assert shown.size == (32, 64)
         seen = np.asarray(shown.convert("RGB")).astype(int)
@@ -163,11 +165,17 @@ def test_what_lies_around_a_document_is_not_kept() -> None:
 
 
 def test_archives_are_not_taken_and_neither_are_archives_within_documents() -> None:
-    assert refusal(attachment_samples.packed({"a.txt": b"x", "b.jpg": attachment_samples.picture()})) == "attachment-type-not-taken"
+    assert (
+        refusal(attachment_samples.packed({"a.txt": b"x", "b.jpg": attachment_samples.picture()}))
+        == "attachment-type-not-taken"
+    )
     assert refusal(attachment_samples.packed({})) == "attachment-type-not-taken"
     inner = attachment_samples.packed({"inner.txt": b"x"})
     for hidden in (inner, b"7z\xbc\xaf\x27\x1c" + bytes(20), b"\x1f\x8b\x08" + bytes(20), b"Rar!\x1a\x07\x01\x00"):
-        assert refusal(attachment_samples.docx("x", members={"word/embeddings/inner.bin": hidden})) == "attachment-nested-archive"
+        assert (
+            refusal(attachment_samples.docx("x", members={"word/embeddings/inner.bin": hidden}))
+            == "attachment-nested-archive"
+        )
     assert refusal(attachment_samples.pdf("x", file=inner)) == "attachment-nested-archive"
     assert refusal(attachment_samples.pdf("x") + inner) == "attachment-nested-archive"
 
@@ -188,7 +196,9 @@ def test_a_link_inside_a_document_is_refused() -> None:
 
 def test_documents_that_are_small_only_while_they_are_shut_are_refused() -> None:
     assert refusal(attachment_samples.docx("x", members={"word/big.xml": bytes(40 << 20)})) == "attachment-expands"
-    assert refusal(attachment_samples.docx("x", members={f"m/{n}.xml": b"" for n in range(2100)})) == "attachment-expands"
+    assert (
+        refusal(attachment_samples.docx("x", members={f"m/{n}.xml": b"" for n in range(2100)})) == "attachment-expands"
+    )
     many = {f"word/{n}.xml": os.urandom(8192) + bytes(1 << 20) for n in range(120)}
     assert refusal(attachment_samples.docx("x", members=many)) == "attachment-expands"
 

@@ -21,10 +21,10 @@ from comms.web.context import AppContext
 from instance.provisioning import Databases
 from tests import factories
 from tests.comms import outbox_helpers
-from tests.comms.live.test_websockets import opened, refusal, ticket_for
-from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 from tests.comms.api_processes import api_process
 from tests.comms.http_server import served
+from tests.comms.live.test_websockets import opened, refusal, ticket_for
+from tests.comms.messaging_fixtures import MessagingClient, status_and_slug
 
 pytestmark = pytest.mark.anyio
 

@@ -25,9 +25,9 @@ from instance.provisioning import Databases
 from models.contract.endpoints import QUESTION_PATH
 from tests import factories
 from tests.comms import recording_fixtures
+from tests.comms.http_server import served
 from tests.comms.messaging_fixtures import MessagingClient
 from tests.comms.safeguarding.test_message_vectors import save_vectors_of, towards
-from tests.comms.http_server import served
 
 pytestmark = pytest.mark.anyio
 
