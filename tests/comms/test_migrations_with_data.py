@@ -1,4 +1,4 @@
-"""What was written by the first version: every later migration on a database that is filled, 0009 and 0015 closely."""
+"""Tests the migrations on a database with data of the first version, migrations 0009 and 0015 in detail."""
 
 import uuid
 from typing import Final
@@ -20,7 +20,7 @@ from tests.comms import audit_helpers
 
 pytestmark = pytest.mark.anyio
 
-TALKED_BEFORE: Final = 28  # the migration that indexes words anew: messages and files are there already
+TALKED_BEFORE: Final = 28  # this migration builds the search index again; messages and files exist already
 TALK: Final = """
 set session_replication_role = replica;  -- what triggers would add is not looked at here
 insert into conversations (tenant_id, conversation_type, created_by, moment)
@@ -70,9 +70,9 @@ insert into ws_tickets (tenant_id, user_id, role, secret_hash, expires_at)
     values ('{TENANT}', '{MAKER}', 'care_manager', '', now());
 """  # fmt: skip
 
-LAID_IN_MONTHS: Final = 15  # the migration that lays these in months
+LAID_IN_MONTHS: Final = 15  # the migration to monthly partitions
 IN_MONTHS: Final = ("utterances", "audit_log", "events")
-# What stands on a table, whoever made it: said alike before and after.
+# The objects on a table, in the same form before and after the migration.
 STANDING: Final = """
 select 'policy ' || row(policyname, permissive, roles, cmd, qual, with_check)::text from pg_policies
     where schemaname = 'public' and tablename = %(table)s
@@ -93,7 +93,7 @@ def _at(url: str, database: str) -> str:
 
 
 def _standing(conn: "psycopg.Connection[tuple[object, ...]]") -> dict[str, set[object]]:
-    """What stands on each of the tables that are laid in months."""
+    """The objects on each of the tables that get partitions."""
     return {
         table: {said for (said,) in conn.execute(STANDING.encode(), {"table": table}).fetchall()} for table in IN_MONTHS
     }
@@ -101,13 +101,13 @@ def _standing(conn: "psycopg.Connection[tuple[object, ...]]") -> dict[str, set[o
 
 @pytest.fixture(scope="module")
 def catalogue_before() -> dict[str, set[object]]:
-    """What stood on the tables before they were laid in months; filled by `carried_over`."""
+    """The objects on the tables before they got partitions; filled by `carried_over`."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def catalogue_after() -> dict[str, set[object]]:
-    """What stood on them right afterwards, before a later migration changed any of it; filled by `carried_over`."""
+    """The objects on the tables right after that, before later migrations; filled by `carried_over`."""
     return {}
 
 
@@ -115,7 +115,7 @@ def catalogue_after() -> dict[str, set[object]]:
 def carried_over(
     databases: Databases, catalogue_before: dict[str, set[object]], catalogue_after: dict[str, set[object]]
 ) -> str:
-    """A database that was filled by the first version, by its name."""
+    """The name of a database with data of the first version, migrated to this version."""
     with psycopg.connect(databases.administrator, autocommit=True) as admin:
         admin.execute("create database before_need_to_know")
     with psycopg.connect(_at(databases.administrator, "before_need_to_know")) as admin:
