@@ -102,7 +102,9 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when all tenants were added, 2 after wrong usage."""
     parser = command_parser("seeding", "Add invented tenants to measure on; only for test databases.")
     parser.add_argument("--tenants", type=int, default=50, metavar="N", help="number of tenants (default 50)")
-    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="messages of each tenant (default 20000)")
+    parser.add_argument(
+        "--messages", type=int, default=20_000, metavar="N", help="messages of each tenant (default 20000)"
+    )
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options

@@ -15,7 +15,9 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when all benchmarks have run, 2 for an unknown name."""
     known = sorted(file.stem for file in _BENCHMARKS.glob("*.py") if '__name__ == "__main__"' in file.read_text())
     parser = command_parser("bench", f"Run benchmarks: {', '.join(known)}.")
-    parser.add_argument("name", nargs="?", choices=known, metavar="NAME", help="one benchmark; without a name, all of them")
+    parser.add_argument(
+        "name", nargs="?", choices=known, metavar="NAME", help="one benchmark; without a name, all of them"
+    )
     options = parse_options(parser, argv)
     if isinstance(options, int):
         return options

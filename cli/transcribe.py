@@ -69,7 +69,8 @@ def run_transcribe(
                 paths, settings, progress, failures, out=out, speakers=speakers, language=language, rttm_dir=rttm_dir,
                 channels=channels,
             )  # fmt: skip
-    except (WriteCareError, OSError) as error:  # before the first file: missing weights or an output path that cannot be written
+    # before the first file: missing weights or an output path that cannot be written
+    except (WriteCareError, OSError) as error:
         failures.append(_error_sentence(error))
     for failure in failures:
         print(failure, file=sys.stderr)
@@ -154,7 +155,9 @@ def _parser() -> argparse.ArgumentParser:
         "--language", type=_language_code, help="the spoken language (ISO 639-1, e.g. en); detected if not given"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON lines here instead of to stdout")
-    parser.add_argument("--rttm", type=Path, metavar="DIR", help="write one RTTM file per recording into this directory")
+    parser.add_argument(
+        "--rttm", type=Path, metavar="DIR", help="write one RTTM file per recording into this directory"
+    )
     return parser
 
 

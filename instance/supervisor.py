@@ -130,7 +130,7 @@ class _ChildState:
 
 @dataclass
 class Supervisor:
-    """Keeps the children running, in this order, from `start` to `stop`. Calls `report_progress` for each ready child."""
+    """Keeps the children running in this order from `start` to `stop`. Calls `report_progress` when one is ready."""
 
     children: Sequence[SupervisedProcess]
     report_progress: Callable[[str], None]
@@ -162,7 +162,10 @@ class Supervisor:
     def require_running(self) -> None:
         """Raises `unavailable` if the thread that watches the children has ended."""
         if not self._thread.is_alive():
-            raise unavailable("supervisor-ended", "The supervisor has stopped, so failed processes are not restarted: restart the system.")
+            raise unavailable(
+                "supervisor-ended",
+                "The supervisor has stopped, so failed processes are not restarted: restart the system.",
+            )
 
     def stop(self) -> None:
         """Stops all children. A child is stopped before the children it depends on."""

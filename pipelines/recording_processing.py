@@ -208,7 +208,12 @@ async def _analyse_and_store(
     spoken_language = stored.transcript.language
     complete = bool(stored.transcript.words) or not stored.transcript.not_understood
     analysis, vectors = await asyncio.gather(
-        analyse(conversation, models, recognised_language=spoken_language, complete=complete and not _has_unwritten_language(stored)),
+        analyse(
+            conversation,
+            models,
+            recognised_language=spoken_language,
+            complete=complete and not _has_unwritten_language(stored),
+        ),
         models.embed(texts),
     )
     analysis = analysis.model_copy(update={"models": dict(models.versions) | stored.transcript.models})
@@ -284,7 +289,9 @@ async def _users_permitting(
     permitting = frozenset(answer.user_id for answer in answers if answer.permitted)
     if not permitting or (call.is_mixed and len(permitting) < len(set(recorded_users))):
         slug = "no-lawful-basis" if any(one.reason == "no-lawful-basis" for one in answers) else "consent-missing"
-        raise refused(slug, f"Consent to {purpose} is missing for a recorded person: GET the recording's consent-status.")
+        raise refused(
+            slug, f"Consent to {purpose} is missing for a recorded person: GET the recording's consent-status."
+        )
     return permitting
 
 
@@ -293,7 +300,7 @@ def _is_permitted(call: _RecordedCall, participant_id: UUID | None, permitting: 
 
 
 async def _refuse_withdrawn_consent(now: frozenset[UUID], before: frozenset[UUID]) -> None:
-    """Raises `unavailable` if consent was withdrawn while the models ran: results are discarded, processing restarts."""
+    """Raises `unavailable` if consent was withdrawn while the models ran: results are dropped, processing restarts."""
     if not before <= now:
         raise unavailable("consent-changed", "Consent was withdrawn during processing: it starts again.")
 

@@ -217,7 +217,11 @@ class SummarisationDeployment:
         if answer.value is None:
             return ReplicaResult(None, {"summarisation": model.version}, answer.error)
         if answer.value.reason is not None:
-            _log.warning("summary is extracted from the turns, the language model wrote none", conversation=conversation.id, reason=answer.value.reason)
+            _log.warning(
+                "summary is extracted from the turns, the language model wrote none",
+                conversation=conversation.id,
+                reason=answer.value.reason,
+            )
         return ReplicaResult(answer.value.summary, {"summarisation": answer.value.version})
 
 

@@ -58,7 +58,8 @@ from serving.served_models import ServedModels, deployment_handles
 
 RequestModel = TypeVar("RequestModel", bound=Record)
 
-_CONCURRENT_ITEMS: Final = 16  # items of one batch that the models process at a time, so that a large batch does not delay other callers
+# items of one batch that the models process at a time, so that a large batch does not delay other callers
+_CONCURRENT_ITEMS: Final = 16
 _CONNECTIONS: Final = 4
 _UPLOAD_FORM: Final = FormLimits(
     files=frozenset({"audio", "items"}), fields=frozenset(TranscribeRequest.model_fields), most=MOST_ITEMS
@@ -83,7 +84,9 @@ def build_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.role_database_url is None:
-            raise unavailable("database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: set it to the database URL of wcc_app.")
+            raise unavailable(
+                "database-unnamed", "WRITECARE_ROLE_DATABASE_URL is not set: set it to the database URL of wcc_app."
+            )
         database = Database(settings.role_database_url.get_secret_value(), most=_CONNECTIONS)
         await database.open()
         verifier = Verifier.open(settings.data_dir / "keys", settings.issuer)
