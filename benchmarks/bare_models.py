@@ -33,9 +33,8 @@ class Inputs:
 @contextmanager
 def bare_models(settings: Settings, inputs: Inputs) -> Iterator[Callable[[str], float]]:
     """A function that calls a capability by name in the child process and returns the seconds it took."""
-    os.environ.update(
-        OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MALLOC_ARENA_MAX="2"
-    )  # as in the launcher's children
+    # as in the launcher's children
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MALLOC_ARENA_MAX="2")
     with ProcessPoolExecutor(
         1, mp_context=multiprocessing.get_context("spawn"), initializer=_load, initargs=(settings.data_dir, inputs)
     ) as child:

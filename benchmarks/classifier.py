@@ -2,10 +2,11 @@
 
     ./writecare bench classifier
 
-The baseline is fitted in this run, on the conversations that the held-out models were trained on. Both are then evaluated
-on the same held-out conversations; ours with the answers of models that were not trained on them. Differences are from a
-paired bootstrap over conversations. Speed: both process the same conversations one after the other on one thread, and
-alternate in who starts. The ratio is the median of the pairs, with an interval of the median from order statistics.
+The baseline is fitted in this run, on the conversations that the held-out models were trained on. Both are then
+evaluated on the same held-out conversations; ours with the answers of models that were not trained on them. Differences
+are from a paired bootstrap over conversations. Speed: both process the same conversations one after the other on one
+thread, and alternate in who starts. The ratio is the median of the pairs, with an interval of the median from order
+statistics.
 """
 
 import statistics
@@ -109,15 +110,15 @@ def main() -> int:
     reading = held_out_predictions(known)
     asked = {item.conversation.id for item in reading.material.items}
     learn = [item for item in known.items if item.conversation.id not in asked] + never_held_out()
-    _log(f"fitting the yardstick on {len(learn)} conversations (a minute or two) …")
+    _log(f"fitting the baseline on {len(learn)} conversations (a minute or two) …")
     embedding = EmbeddingModel.load(packaged.sentence_encoder())
     blend = BaselineClassifier(embedding, learn)
     talks = [item.conversation for item in reading.material.items]
     theirs = blend.score(talks)
 
     weights, truth = resampled(reading.owner), reading.true_concern
-    print(f"held out: {len(talks)} conversations, {len(truth)} turns; yardstick: TF-IDF ⊕ frozen MiniLM + LR")
-    print(f"{'figure':18} {'ours':>7} {'yardstick':>10} {'difference':>11}  95 % interval")
+    print(f"held out: {len(talks)} conversations, {len(truth)} turns; baseline: TF-IDF ⊕ frozen MiniLM + LR")
+    print(f"{'figure':18} {'ours':>7} {'baseline':>10} {'difference':>11}  95 % interval")
     figures: dict[str, Callable[[NDArray[Any]], Any]] = {
         "AP any": lambda chance: average_precisions(truth[:, -1], chance[:, -1], weights),
         "recall at 1 %": lambda chance: recalls_at_false_alarms(truth[:, -1], chance[:, -1], weights, 0.01),
@@ -137,9 +138,7 @@ def main() -> int:
     ratio, low, high = median_interval([mine / other for mine, other in pairs])
     mine, other = (statistics.median(pair[at] for pair in pairs) for at in (0, 1))
     print(f"{'turns a second':18} {turns / mine:7.0f} {turns / other:10.0f}")
-    print(
-        f"time over the yardstick's: {ratio:.2f} (95 % interval of the median {low:.2f} to {high:.2f}, {PAIRS} pairs)"
-    )
+    print(f"time over the baseline's: {ratio:.2f} (95 % interval of the median {low:.2f} to {high:.2f}, {PAIRS} pairs)")
     return 0
 
 

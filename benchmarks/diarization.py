@@ -43,7 +43,7 @@ def main() -> int:
         for name, turns in found.items()
     }
     accuracy = (
-        f"diarization error rate {rates['ours']:.1f} %, of the yardstick {rates['theirs']:.1f} %; number of speakers"
+        f"diarization error rate {rates['ours']:.1f} %, baseline {rates['theirs']:.1f} %; number of speakers"
         f" right in {right['ours']} and {right['theirs']} of {len(setup.calls)}"
     )
     report("diarization against pyannote", taken, setup.seconds, accuracy)

@@ -6,8 +6,8 @@ Uses one API process, one relay and one PostgreSQL, as `up` starts them, without
 functions of `comms` and timed from before its transaction until it arrives at each socket of that API. The baselines of
 `live_delivery` alternate with it, so that a busy machine slows all. Three measurements:
 
-(500)    One conversation of 500 people with one socket each: p99 over the bare commit and round trip of one client (goal
-         2), and over the commit and a bare server's broadcast to 500.
+(500)    One conversation of 500 people with one socket each: p99 over the bare commit and round trip of one client
+         (goal 2), and over the commit and a bare server's broadcast to 500.
 (1,000)  Fifty tenants with a conversation of 20 people each, one message a second in each, fifty a second in all: p99
          (goal: under 500 ms), and over the commit and round trip of one client.
 (asleep) The 500 again, together with a client whose socket is full and never read: p99 of the others with that client
@@ -230,9 +230,8 @@ def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callab
 
 def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (min(most, 8192), most)
-    )  # one file descriptor per socket, here and in the API
+    # one file descriptor per socket, here and in the API
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
     bare_port = free_port()
     with (
         running_api() as (databases, port, actor, _),

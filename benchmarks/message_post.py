@@ -2,10 +2,11 @@
 
     ./writecare bench message_post
 
-As `session_post`: one API process and one PostgreSQL; rounds of requests alternate with rounds of the same rows written by
-psycopg; prints the median of the rounds' ratios of p50. The raw side writes the same rows (message, the conversation's
-next clock value, event, audit entry) with the same login under the same row-level security: one statement after the other,
-as psycopg is commonly used, and in a pipeline, as the platform sends them. Each side writes in its own conversation.
+As `session_post`: one API process and one PostgreSQL; rounds of requests alternate with rounds of the same rows written
+by psycopg; prints the median of the rounds' ratios of p50. The raw side writes the same rows (message, the
+conversation's next clock value, event, audit entry) with the same login under the same row-level security: one
+statement after the other, as psycopg is commonly used, and in a pipeline, as the platform sends them. Each side writes
+in its own conversation.
 """
 
 import http.client

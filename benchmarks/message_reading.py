@@ -3,13 +3,13 @@
     ./writecare bench message_reading
     python -m benchmarks.message_reading --rate 10
 
-Runs a whole instance as `up` starts it, with the real models. People of a home talk in 20 conversations at once. The texts
-come from the training corpus; some voice a concern. They send 20 messages a second for 70 s; the first 10 s are the
-warm-up. A concern's time runs from the answer to its message's POST to its alert's event on the lead's open WebSocket. The
-baseline is the bare safeguarding model in a separate process: it scores one message with the turns before it, once in each
-interval of 5 s. Prints p50, p95 and the maximum; how many messages were not assessed and how many concerns had no event;
-how many concerns had their evidence at the end; the median of the intervals' ratios; and the processor milliseconds per
-message for each kind of process during the load.
+Runs a whole instance as `up` starts it, with the real models. People of a home talk in 20 conversations at once. The
+texts come from the training corpus; some voice a concern. They send 20 messages a second for 70 s; the first 10 s are
+the warm-up. A concern's time runs from the answer to its message's POST to its alert's event on the lead's open
+WebSocket. The baseline is the bare safeguarding model in a separate process: it scores one message with the turns
+before it, once in each interval of 5 s. Prints p50, p95 and the maximum; how many messages were not assessed and how
+many concerns had no event; how many concerns had their evidence at the end; the median of the intervals' ratios; and
+the processor milliseconds per message for each kind of process during the load.
 """
 
 import argparse
@@ -44,11 +44,8 @@ INTERVAL_SECONDS: Final = 5.0
 INTERVALS: Final = 14
 WARM_UP_INTERVALS: Final = 2  # of these intervals
 PATIENCE_SECONDS: Final = 60.0
-ROLE_OF: Final = {
-    "manager": "care_manager",
-    "resident": "resident",
-    "family": "external",
-}  # all other roles are care workers
+# all other roles are care workers
+ROLE_OF: Final = {"manager": "care_manager", "resident": "resident", "family": "external"}
 BARE: Final = "detect-safeguarding"
 
 
@@ -210,7 +207,8 @@ def report(running: BenchInstance, observations: Observations, began: float) -> 
             ratios.append(statistics.median(of_it) / observations.bare[interval])
     print(f"messages {len(observations.answered)}, concerns {len(cited)} (measured {len(ordered)})")
     print(
-        f"not assessed {unread}, concerns without event {len(cited - set(observations.alerted))}, not explained {count_unexplained(running)}"
+        f"not assessed {unread}, concerns without event {len(cited - set(observations.alerted))}, "
+        f"not explained {count_unexplained(running)}"
     )
     print(f"p50 {statistics.median(ordered):.2f} s  p95 {ordered[int(len(ordered) * 0.95)]:.2f} s  "
           f"longest {ordered[-1]:.2f} s")  # fmt: skip

@@ -2,11 +2,11 @@
 
     ./writecare bench message_throughput
 
-Uses one API process, then one per processor, and one PostgreSQL, as `up` starts them, without models and without the rate
-limit. Each of 32 clients sends one message after the other in its own conversation, on a kept connection. The baseline is
-pgbench on the same PostgreSQL: 32 clients of the same login under the same row-level security, prepared statements, one
-round trip per statement. Rounds of both alternate, so that a busy machine slows both. Prints the median of the rounds'
-ratios; the goal is 0.50.
+Uses one API process, then one per processor, and one PostgreSQL, as `up` starts them, without models and without the
+rate limit. Each of 32 clients sends one message after the other in its own conversation, on a kept connection. The
+baseline is pgbench on the same PostgreSQL: 32 clients of the same login under the same row-level security, prepared
+statements, one round trip per statement. Rounds of both alternate, so that a busy machine slows both. Prints the median
+of the rounds' ratios; the goal is 0.50.
 """
 
 import asyncio

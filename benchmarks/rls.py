@@ -4,11 +4,12 @@
 
 Uses 50 invented tenants with 20,000 messages each. The statements are not written down here: the benchmark calls the
 functions of `comms` and records their statements: reads, and the sending of a message, which is rolled back each time.
-Each statement runs as `wcc_app` under its policies; with the same rules written into the statement by hand; and with only
-the tenant's condition (`benchmarks/tables_without_rls.py`). The sides alternate, so that a busy machine slows all; all are
-prepared statements, as in the connection pool. Prints for each statement the milliseconds under the policies, and three
-ratios: to the rules by hand in wall-clock time, with the round trip; to the rules by hand in processor time of the server,
-which other load does not lengthen; and to the tenant's condition in processor time, which is the cost of the rules.
+Each statement runs as `wcc_app` under its policies; with the same rules written into the statement by hand; and with
+only the tenant's condition (`benchmarks/tables_without_rls.py`). The sides alternate, so that a busy machine slows all;
+all are prepared statements, as in the connection pool. Prints for each statement the milliseconds under the policies,
+and three ratios: to the rules by hand in wall-clock time, with the round trip; to the rules by hand in processor time
+of the server, which other load does not lengthen; and to the tenant's condition in processor time, which is the cost of
+the rules.
 """
 
 import asyncio
@@ -126,8 +127,8 @@ def reads(actor: Actor, ids: dict[str, UUID]) -> ReadFunctions:
         "open alerts": lambda c: list_alerts(c, states=["new"]),
         "alert": lambda c: load_alert(c, ids["alerts"]),
         "acts": lambda c: list_acts(c, ActFilter(), **page),
-        "acts of a person": lambda c: list_acts(c, ActFilter(actor_id=ids["users"]), **page),
-        "acts on an object": lambda c: list_acts(
+        "audit entries of a person": lambda c: list_acts(c, ActFilter(actor_id=ids["users"]), **page),
+        "audit entries of an object": lambda c: list_acts(
             c, ActFilter(object_type="session", object_id=ids["communication_sessions"]), **page
         ),
         "conversations": lambda c: list_conversations(c, actor, **page),
@@ -273,7 +274,7 @@ def print_costs(databases: Databases, tenant: SeededTenant) -> None:
         pin_to_one_processor(restricted, *unrestricted.values())
         for conn in (restricted, *unrestricted.values()):  # functions in the statements read who the actor is
             conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
-        print(f"{'statement':30} {'rows':>5} {'ms':>8} {'by hand':>8} {'processor':>9} {'over the tenant alone':>21}")
+        print(f"{'statement':30} {'rows':>5} {'ms':>8} {'by hand':>8} {'processor':>9} {'over tenant only':>21}")
         costs = {}
         for statement in statements:
             cost = costs[statement.name] = measure(statement, restricted, unrestricted)
@@ -283,7 +284,7 @@ def print_costs(databases: Databases, tenant: SeededTenant) -> None:
             )  # fmt: skip
     sum_up("rules by hand, with the round trip", {name: cost.by_hand for name, cost in costs.items()})
     sum_up("rules by hand, processor time", {name: cost.by_hand_processor for name, cost in costs.items()})
-    sum_up("the tenant alone, processor time", {name: cost.alone_processor for name, cost in costs.items()})
+    sum_up("the tenant's condition only, processor time", {name: cost.alone_processor for name, cost in costs.items()})
 
 
 def sum_up(over: str, ratios: dict[str, float]) -> None:

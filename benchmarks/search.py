@@ -3,9 +3,9 @@
     ./writecare bench search
 
 Search by words: the route's statement as `wcc_app` under row-level security, compared with the same full-text search
-written as a statement with the same conditions and run by a role without policies. Both alternate, prepared; the result is
-the median of the pairs' ratios. Search by meaning: how many of the ten nearest messages that a person may see are found
-(recall@10), and the time over that of an exact search; for people in all of a tenant's conversations down to one in 512.
+written as a statement with the same conditions and run by a role without policies. Both alternate, prepared; prints the
+median of the pairs' ratios. Search by meaning: how many of the ten nearest messages that a person may see are found
+(recall@10), and the time over that of an exact search; for people in all of a tenant's conversations down to 1 in 512.
 """
 
 import statistics

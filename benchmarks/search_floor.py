@@ -2,10 +2,10 @@
 
     python -m benchmarks.search_floor --qmsum DIR --care DIR [--most N]
 
-A floor is a minimum cosine similarity. Queries that should find something: in each meeting of QMSum's `val`, its specific
-queries (a hit is a message in a relevant span); in the invented care conversations, searched together, the first sentence
-of each conversation's summary (a hit is a turn of that conversation). Queries that should find nothing: questions on
-unrelated topics, asked of all messages of both sets. Vectors are compared one by one (exact search).
+A floor is a minimum cosine similarity. Queries that should find something: in each meeting of QMSum's `val`, its
+specific queries (a hit is a message in a relevant span); in the invented care conversations, searched together, the
+first sentence of each conversation's summary (a hit is a turn of that conversation). Queries that should find nothing:
+questions on unrelated topics, asked of all messages of both sets. Vectors are compared one by one (exact search).
 """
 
 import argparse

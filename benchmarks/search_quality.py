@@ -3,11 +3,10 @@
     python -m benchmarks.search_quality --qmsum DIR [--split val]
 
 Each meeting of QMSum becomes a conversation and each utterance a message with a vector of the real encoder. A member of
-the conversation sends each of the meeting's specific queries, unchanged, to `comms.messaging.messages.search`. A message
-is a hit if it lies in the query's relevant spans. The metric is the mean over queries of 1 / rank of the first hit (MRR),
-with an interval over meetings, and how often a hit is among the first ten. The baselines, asked in the same run, are the
-ranking by words only and the ranking by meaning only.
-"""
+the conversation sends each of the meeting's specific queries, unchanged, to `comms.messaging.messages.search`. A
+message is a hit if it lies in the query's relevant spans. The metric is the mean over queries of 1 / rank of the first
+hit (MRR), with an interval over meetings, and how often a hit is among the first ten. The baselines, asked in the same
+run, are the ranking by words only and the ranking by meaning only.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     ./writecare bench session_post
 
 Uses one API process and one PostgreSQL, as `up` starts them, without models. Rounds of requests on one kept connection
-alternate with rounds of the same statements on one kept psycopg connection, so that a busy machine slows both. Prints the
-median of the rounds' ratios of p50; 1.00 means that the platform costs nothing. The raw side is measured twice: one
+alternate with rounds of the same statements on one kept psycopg connection, so that a busy machine slows both. Prints
+the median of the rounds' ratios of p50; 1.00 means that the platform costs nothing. The raw side is measured twice: one
 statement after the other, as psycopg is commonly used, and in a pipeline, as the platform sends them.
 """
 
@@ -38,7 +38,7 @@ BODY = {"session_type": "video_call", "title": "Sunday call"}
 
 @contextlib.contextmanager
 def running_api(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
-    """Runs PostgreSQL and the API processes until the block ends. Yields databases, port, a signed-in actor, its token."""
+    """PostgreSQL and the API processes until the block ends. Yields databases, port, a signed-in actor, its token."""
     with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
         data = Path(folder)
         server = EmbeddedPostgres(data)

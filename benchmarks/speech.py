@@ -48,7 +48,7 @@ def main() -> int:
     words = {name: word_error_rate(setup.calls, found) for name, found in texts.items()}
     speakers = {name: diarization_error_rate(setup.calls, found) for name, found in turns.items()}
     accuracy = (
-        f"word error rate {words['ours']:.1f} %, of the yardstick {words['theirs']:.1f} %; diarization error rate"
+        f"word error rate {words['ours']:.1f} %, baseline {words['theirs']:.1f} %; diarization error rate"
         f" {speakers['ours']:.1f} % and {speakers['theirs']:.1f} %"
     )
     report("speech against whisperx and pyannote", taken, setup.seconds, accuracy)

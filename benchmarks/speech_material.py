@@ -1,7 +1,7 @@
 """Shared code of the speech benchmarks: the calls, the baselines on the same weights, and alternating pairs of runs.
 
-Each benchmark takes `--calls DIR` (FLAC with JSON references, as `training/evaluate_speech.py` reads them; without it, the
-bundled call), `--pairs N` and `--data DIR` when it is run as `python -m benchmarks.NAME`.
+Each benchmark takes `--calls DIR` (FLAC with JSON references, as `training/evaluate_speech.py` reads them; without it,
+the bundled call), `--pairs N` and `--data DIR` when it is run as `python -m benchmarks.NAME`.
 """
 
 import argparse
@@ -157,7 +157,7 @@ def report(name: str, taken: Sequence[tuple[float, float]], seconds: float, accu
     ours = statistics.median(one for one, _ in taken) / seconds
     theirs = statistics.median(other for _, other in taken) / seconds
     print(f"{name}: {seconds:.0f} s of calls, {len(taken)} pairs")
-    print(f"real-time factor {ours:.3f}, of the yardstick {theirs:.3f}")
+    print(f"real-time factor {ours:.3f}, baseline {theirs:.3f}")
     print(f"ratio {np.median(ratios):.2f} (95 % interval {low:.2f} to {high:.2f})")
     print(accuracy, flush=True)
 

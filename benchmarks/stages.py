@@ -2,8 +2,8 @@
 
     ./writecare bench stages
 
-Processes the call three times with the whole system and prints the median of each stage. Also prints how long the system
-took to start, and its peak memory.
+Processes the call three times with the whole system and prints the median of each stage. Also prints how long the
+system took to start, and its peak memory.
 """
 
 import asyncio

@@ -78,9 +78,8 @@ def seed_talk(administrator_url: str, turns: EmbeddedTurns, sizes: Sequence[int]
     made = []
     random = np.random.default_rng(8)
     with psycopg.connect(administrator_url, autocommit=True) as conn:
-        conn.execute(
-            "drop index message_vectors_meaning"
-        )  # inserting into the index row by row would take ten times as long
+        # inserting into the index row by row would take ten times as long
+        conn.execute("drop index message_vectors_meaning")
         conn.execute(_FUNCTIONS)
         conn.execute("create temporary table turn (n int primary key, content text)")
         with conn.cursor() as cursor:

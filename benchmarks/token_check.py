@@ -2,8 +2,8 @@
 
     ./writecare bench token_check
 
-Same token, key and run. Our check and joserfc's signature check alternate, so that a busy machine slows both. Prints the
-median ratio of the pairs; 1.00 means that our check adds nothing to the signature check.
+Same token, key and run. Our check and joserfc's signature check alternate, so that a busy machine slows both. Prints
+the median ratio of the pairs; 1.00 means that our check adds nothing to the signature check.
 """
 
 import statistics

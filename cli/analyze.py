@@ -1,8 +1,8 @@
 """`./writecare analyze IN.jsonl OUT.jsonl`: writes concerns, sentiment, risk, summary and actions of conversations.
 
-Runs the text models in this process, without the rest of the system. Writes one output line per non-empty input line, in
-order. OUT appears only when it is complete: it is written to a temporary file beside OUT, which is then renamed. If OUT is
-not a regular file (a pipe, a device, standard output), it is written to directly.
+Runs the text models in this process, without the rest of the system. Writes one output line per non-empty input line,
+in order. OUT appears only when it is complete: it is written to a temporary file beside OUT, which is then renamed. If
+OUT is not a regular file (a pipe, a device, standard output), it is written to directly.
 """
 
 import argparse

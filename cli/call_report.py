@@ -96,7 +96,8 @@ def _concerns(call: ProcessedCall) -> Group:
         for concern in turn.concerns:
             lines.append(
                 Text.assemble(
-                    (f"[{position}] ", "dim"), (f"{format_time(utterance.start_seconds)}–{format_time(utterance.end_seconds)} ", "cyan"),
+                    (f"[{position}] ", "dim"),
+                    (f"{format_time(utterance.start_seconds)}–{format_time(utterance.end_seconds)} ", "cyan"),
                     (concern.category.replace("_", " "), "bold"), ", ",
                     (concern.severity, _COLOUR[concern.severity]),
                     f", probability {concern.probability:.0%} (threshold {concern.threshold:.0%})",

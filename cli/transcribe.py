@@ -69,10 +69,8 @@ def run_transcribe(
                 paths, settings, progress, failures, out=out, speakers=speakers, language=language, rttm_dir=rttm_dir,
                 channels=channels,
             )  # fmt: skip
-    except (
-        WriteCareError,
-        OSError,
-    ) as error:  # before the first file: missing weights or an output path that cannot be written
+    # before the first file: missing weights or an output path that cannot be written
+    except (WriteCareError, OSError) as error:
         failures.append(_error_sentence(error))
     for failure in failures:
         print(failure, file=sys.stderr)

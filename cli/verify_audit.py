@@ -42,8 +42,8 @@ async def _verify(settings: Settings, url: str, tenant: str | None, sealer_runs:
         print(f"{slug}\t{'whole' if wrong is None else 'broken'}\tsealed {found.sealed}\tanchored {found.anchored}"
               f"\twaiting {found.waiting}\tunanchored {found.unanchored}", flush=True)  # fmt: skip
         if found.unanchored > 0:
-            print(f"{slug}: the last {found.unanchored} acts are not anchored yet: if they were cut off the end of the "
-                  "log, this verification would not show it.", file=sys.stderr)  # fmt: skip
+            print(f"{slug}: the last {found.unanchored} entries are not anchored yet: if they were cut off the end of "
+                  "the log, this verification would not show it.", file=sys.stderr)  # fmt: skip
         if wrong is not None:
             broken.append(f"The audit log of tenant {slug} is broken: {wrong}.")
     return broken
@@ -54,5 +54,5 @@ def _fault_sentence(found: Verification, sealer_runs: bool) -> str | None:
     if found.fault is not None:
         return found.fault.sentence()
     if found.overdue and sealer_runs:
-        return f"overdue: {found.waiting} acts wait to be sealed since {found.waiting_since}; does the sealer run?"
+        return f"overdue: {found.waiting} entries wait to be sealed since {found.waiting_since}: check the sealer."
     return None

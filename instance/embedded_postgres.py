@@ -121,7 +121,7 @@ class EmbeddedPostgres:
         half_made.rename(self._cluster)  # atomic: a kill before this leaves no incomplete cluster
 
     def _wait_for_predecessor(self) -> None:
-        """Waits for the previous server of this cluster, which may still be shutting down if its launcher was just killed.
+        """Waits for the previous server of this cluster, which may still shut down if its launcher was just killed.
 
         A lock file with the pid of another program was left before a reboot of the machine. It is deleted, because
         PostgreSQL would refuse to start.

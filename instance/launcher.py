@@ -3,8 +3,8 @@
     with running_instance(settings, tell) as instance: …
 
 It starts PostgreSQL, then the processes that log in to it: sealer, models process (Ray), API, relay, sender, keeper,
-worker. Each process gets only the database URL of its own role, in its environment. When the block ends, or this process
-ends for any reason, all of them end.
+worker. Each process gets only the database URL of its own role, in its environment. When the block ends, or this
+process ends for any reason, all of them end.
 """
 
 import http.client
@@ -97,18 +97,29 @@ class Instance:
         sealer, after = (postgres_process.NAME,), (postgres_process.NAME, "sealer")
         children: list[SupervisedProcess] = [
             self._postgres,
-            self._process("sealer", _module_command("comms.governance.audit.sealer"), self._sealer_environment, _at_once, after=sealer),
-            self._process("models", self._models_command, self._app_environment, self._models_ready.exists, after=after),
+            self._process(
+                "sealer", _module_command("comms.governance.audit.sealer"), self._sealer_environment, _at_once,
+                after=sealer,
+            ),
+            self._process(
+                "models", self._models_command, self._app_environment, self._models_ready.exists, after=after
+            ),
             *(
                 self._process(
-                    name, _module_command("comms.app.server"), self._api_environment, lambda: _is_healthy(self.address), after=after
+                    name, _module_command("comms.app.server"), self._api_environment, lambda: _is_healthy(self.address),
+                    after=after,
                 )
                 for name in api_process_names(self.settings)
             ),
-            self._process("relay", _module_command("comms.outbox.relay"), self._relay_environment, _at_once, after=after),
-            self._process("sender", _module_command("comms.delivery.sender"), self._sender_environment, _at_once, after=after),
             self._process(
-                "keeper", _module_command("comms.governance.retention.keeper"), self._keeper_environment, _at_once, after=after
+                "relay", _module_command("comms.outbox.relay"), self._relay_environment, _at_once, after=after
+            ),
+            self._process(
+                "sender", _module_command("comms.delivery.sender"), self._sender_environment, _at_once, after=after
+            ),
+            self._process(
+                "keeper", _module_command("comms.governance.retention.keeper"), self._keeper_environment, _at_once,
+                after=after,
             ),
             self._process(
                 "worker", self._worker_command, self._worker_environment, self._worker_ready.exists,
@@ -207,7 +218,8 @@ class Instance:
         }
 
     def _ray_environment(self) -> dict[str, str]:
-        # 0 keeps Ray's node and its servers on loopback; otherwise Ray replaces even 127.0.0.1 by the machine's address.
+        # 0 keeps Ray's node and its servers on loopback; otherwise Ray replaces even 127.0.0.1 by the machine's
+        # address.
         loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._ray_token} | loopback
 
@@ -248,9 +260,8 @@ def running_instance(settings: Settings, report_progress: ReportProgress = lambd
     """
     with lock_data_dir(settings.data_dir):
         refuse_taken_port(settings.host, settings.port)
-        Issuer.open(
-            settings.data_dir / "keys", settings.issuer
-        )  # creates the signing keys before a process verifies tokens
+        # creates the signing keys before a process verifies tokens
+        Issuer.open(settings.data_dir / "keys", settings.issuer)
         scratch = short_dir(settings.data_dir, "ray")
         instance = Instance(settings, report_progress, scratch)
         try:

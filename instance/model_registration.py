@@ -1,7 +1,8 @@
 """Registers the shipped model versions, once per version. The launcher runs `python -m instance.model_registration`.
 
-It is a separate process that ends when it is done, because importing MLflow takes six seconds and 250 MB. If the shipped
-versions are registered already, the launcher does not start it: `already_registered` reads only two small files.
+It is a separate process that ends when it is done, because importing MLflow takes six seconds and 250 MB. If the
+shipped versions are registered already, the launcher does not start it: `already_registered` reads only two small
+files.
 """
 
 import hashlib

@@ -53,7 +53,7 @@ def _as_role(url: str, role: str, password: str, database: str | None = None) ->
 
 
 def _passwords(keys_dir: Path) -> dict[str, str]:
-    """The roles' passwords. Missing ones are generated; they are stored in the data folder, readable only by this user."""
+    """The roles' passwords. Generates missing ones. They are stored in the data folder, readable only by this user."""
     keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = keys_dir / "database.json"
     kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
@@ -163,8 +163,9 @@ def _make_roles(admin: psycopg.Connection, passwords: dict[str, str]) -> None:
         statement = sql.SQL("alter role {} " if exists else "create role {} ").format(sql.Identifier(role))
         attributes = sql.SQL("login nosuperuser nocreatedb nocreaterole nobypassrls password {}")
         admin.execute(statement + attributes.format(sql.Literal(passwords[role])))
-    # One generic plan for all values. For partitioned tables the planner estimates that a plan per value is cheaper, because
-    # it cannot foresee that all partitions but one are pruned; it then plans longer than it reads (docs/decisions/0029).
+    # One generic plan for all values. For partitioned tables the planner estimates that a plan per value is cheaper,
+    # because it cannot foresee that all partitions but one are pruned; it then plans longer than it reads
+    # (docs/decisions/0029).
     admin.execute("alter role wcc_app set plan_cache_mode = force_generic_plan")
 
 

@@ -60,9 +60,8 @@ def is_locked(data_dir: Path) -> bool:
         return False
     lock = _open_lock(data_dir)
     try:
-        return not _try_lock(
-            lock, fcntl.LOCK_SH
-        )  # shared: two checks at the same time do not see each other as an instance
+        # shared: two checks at the same time do not see each other as an instance
+        return not _try_lock(lock, fcntl.LOCK_SH)
     finally:
         os.close(lock)
 

@@ -130,7 +130,7 @@ class _ChildState:
 
 @dataclass
 class Supervisor:
-    """Keeps the children running, in this order, from `start` to `stop`. Calls `report_progress` for each ready child."""
+    """Keeps the children running in this order from `start` to `stop`. Calls `report_progress` when one is ready."""
 
     children: Sequence[SupervisedProcess]
     report_progress: Callable[[str], None]

@@ -1,8 +1,8 @@
 """Decides whether an analysis raises an alert, and builds the alert with its evidence. Pure functions.
 
-A concern that reached its shipped threshold is shown to a person. One exception: a long call with a single weak concern,
-because among hundreds of turns some reach the threshold by chance. The call's transcript still marks that concern. The
-software raises a concern; it never says that abuse happened.
+A concern that reached its shipped threshold is shown to a person. One exception: a long call with a single weak
+concern, because among hundreds of turns some reach the threshold by chance. The call's transcript still marks that
+concern. The software raises a concern; it never says that abuse happened.
 """
 
 from collections.abc import Sequence

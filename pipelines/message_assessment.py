@@ -29,9 +29,8 @@ from pipelines.recording_processing import WORKER
 DueItem = TypeVar("DueItem", bound=DueMessage)
 
 _BATCHES: Final = 8  # of one job; then other tenants' jobs run
-_MOST_TRIES_IN_BATCH: Final = (
-    2  # after so many failures an item is processed in a batch of its own: it may be the cause of the failure
-)
+# after so many failures an item is processed in a batch of its own: it may be the cause of the failure
+_MOST_TRIES_IN_BATCH: Final = 2
 _CONVERSATION_ROLES: Final = {
     "care_manager": "manager", "care_worker": "care_worker", "resident": "resident", "external": "family",
 }  # fmt: skip

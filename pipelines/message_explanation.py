@@ -1,8 +1,8 @@
 """Finds the evidence spans of messages that an alert cites. Runs after the alert was raised, at low priority.
 
-The spans are found by deletion, which scores a message about a dozen times (`models/text/evidence.py`). This is the most
-expensive step for a message, so it gives way to all others. Consent is checked as for the assessment: before the models
-run, and again, with a lock, when the spans are stored.
+The spans are found by deletion, which scores a message about a dozen times (`models/text/evidence.py`). This is the
+most expensive step for a message, so it gives way to all others. Consent is checked as for the assessment: before the
+models run, and again, with a lock, when the spans are stored.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,8 @@ class _CitedMessage:
     def spans(self, explained: TurnAssessment, version: str) -> dict[UUID, tuple[MessageSpan, ...]]:
         """The spans of each piece of evidence, by its id. `explained`: the last turn's concerns, in the same order.
 
-        A concern that another model version raised gets no spans: this version's reasons are not that version's reasons.
+        A concern that another model version raised gets no spans: this version's reasons are not that version's
+        reasons.
         """
         return {
             piece.id: tuple(

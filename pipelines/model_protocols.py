@@ -55,13 +55,13 @@ class Models(SpeechModels, Protocol):
         ...
 
     async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
-        """For each conversation one result per turn, in order. Without evidence spans, because this call must be fast."""
+        """For each conversation one result per turn, in order. Without evidence spans, so that it is fast."""
         ...
 
     async def explain(
         self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
-        """The same assessments, with the evidence of each concern. Costs about twelve times as much as scoring the turn."""
+        """The same assessments, with the evidence of each concern. Takes about twelve times as long as scoring."""
         ...
 
     async def sentiment(self, conversation: Conversation) -> tuple[Sentiment, ...]:

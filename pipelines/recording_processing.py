@@ -300,7 +300,7 @@ def _is_permitted(call: _RecordedCall, participant_id: UUID | None, permitting: 
 
 
 async def _refuse_withdrawn_consent(now: frozenset[UUID], before: frozenset[UUID]) -> None:
-    """Raises `unavailable` if consent was withdrawn while the models ran: results are discarded, processing restarts."""
+    """Raises `unavailable` if consent was withdrawn while the models ran: results are dropped, processing restarts."""
     if not before <= now:
         raise unavailable("consent-changed", "Consent was withdrawn during processing: it starts again.")
 

@@ -58,9 +58,8 @@ from serving.served_models import ServedModels, deployment_handles
 
 RequestModel = TypeVar("RequestModel", bound=Record)
 
-_CONCURRENT_ITEMS: Final = (
-    16  # items of one batch that the models process at a time, so that a large batch does not delay other callers
-)
+# items of one batch that the models process at a time, so that a large batch does not delay other callers
+_CONCURRENT_ITEMS: Final = 16
 _CONNECTIONS: Final = 4
 _UPLOAD_FORM: Final = FormLimits(
     files=frozenset({"audio", "items"}), fields=frozenset(TranscribeRequest.model_fields), most=MOST_ITEMS

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 APPLICATION: Final = "models"
 
-# The CPU share of `settings.model_cpus` that Ray counts for each deployment. Ray uses it only for scheduling. The number
-# of threads of a replica is `ReplicaSettings.threads`; the kernel shares the processors among busy replicas.
+# The CPU share of `settings.model_cpus` that Ray counts for each deployment. Ray uses it only for scheduling. The
+# number of threads of a replica is `ReplicaSettings.threads`; the kernel shares the processors among busy replicas.
 CPU_SHARES: Final[dict[str, float]] = {
     "transcription": 0.30,
     "diarization": 0.25,

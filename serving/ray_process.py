@@ -32,9 +32,8 @@ from comms.kernel.settings import Settings
 from instance import fork_server
 from instance.parent_death import dying_with_parent
 
-_OBJECT_STORE_BYTES: Final = (
-    800 << 20
-)  # three hours of audio are 690 MB; pages are allocated only when they are written
+# three hours of audio are 690 MB; pages are allocated only when they are written
+_OBJECT_STORE_BYTES: Final = 800 << 20
 _LOOPBACK: Final = "127.0.0.1"
 _DEPLOY_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 1.0

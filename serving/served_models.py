@@ -117,7 +117,7 @@ class ServedModels:
         return summary
 
     def _put_samples(self, samples: Samples) -> Any:
-        """Puts the samples into Ray's object store once for both speech models. The previous track is released first."""
+        """Puts the samples into Ray's object store once for both speech models. Releases the previous track first."""
         if self._stored_samples is None or self._stored_samples[0] is not samples:
             self._stored_samples = None
             try:

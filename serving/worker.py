@@ -53,9 +53,8 @@ _CONNECTIONS: Final = 6
 _GRACE_SECONDS: Final = 3.0
 _FIRST_PAUSE_SECONDS: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 300
-_EXPLANATION_PAUSE_SECONDS: Final = (
-    1  # between two jobs of a tenant: under load explanations get only a small share of the time
-)
+# between two jobs of a tenant: under load explanations get only a small share of the time
+_EXPLANATION_PAUSE_SECONDS: Final = 1
 # An unavailable service usually comes back. An error caused by this recording will most likely occur again.
 _UNLIKELY_TO_PASS: Final = frozenset({"processing-failed", "model-failed"})
 _MOST_TRIES_UNLIKELY: Final = 3
@@ -130,9 +129,8 @@ def register_tasks(queue: App, ctx: AppContext, models: Callable[[], Models]) ->
         try:
             await _with_error_translation(lambda: _explain_and_requeue(queue, ctx, models, tenant))
         except WriteCareError as error:
-            _log.warning(
-                "evidence is not explained yet", tenant_id=tenant_id, reason=error.slug
-            )  # becomes due again, too
+            # becomes due again, too
+            _log.warning("evidence is not explained yet", tenant_id=tenant_id, reason=error.slug)
 
 
 async def _assess_and_requeue(queue: App, ctx: AppContext, models: Callable[[], Models], tenant_id: UUID) -> None:
@@ -165,7 +163,7 @@ async def _enqueue(job: JobDeferrer) -> None:
 
 
 async def _with_error_translation(work: Callable[[], Awaitable[None]]) -> None:
-    """Runs `work` and turns every error into one of ours with only type and code location: its text may quote speech."""
+    """Runs `work` and turns other errors into ours, with only type and code location: their text may quote speech."""
     try:
         await work()
     except WriteCareError:
@@ -240,7 +238,8 @@ async def work(settings: Settings, models: Callable[[], Models], ready: Callable
         try:
             done, _ = await asyncio.wait({stop_requested, *queue_tasks}, return_when=asyncio.FIRST_COMPLETED)
             for queue_config in done & queue_tasks:
-                queue_config.result()  # a queue's task ends by itself only after an error: the launcher starts another worker
+                # a queue's task ends by itself only after an error: the launcher starts another worker
+                queue_config.result()
         finally:
             for queue_config in queue_tasks:
                 queue_config.cancel()  # once: each then waits its grace period for its current job
@@ -252,7 +251,8 @@ async def _run_queue(queue: App, queue_config: _QueueConfig, heartbeat_timeout: 
     await queue.run_worker_async(
         queues=[queue_config.name], concurrency=queue_config.max_concurrent, shutdown_graceful_timeout=_GRACE_SECONDS,
         install_signal_handlers=False, fetch_job_polling_interval=queue_config.poll_seconds,
-        update_heartbeat_interval=heartbeat_timeout / 3, stalled_worker_timeout=heartbeat_timeout, delete_jobs=queue_config.delete_condition,
+        update_heartbeat_interval=heartbeat_timeout / 3, stalled_worker_timeout=heartbeat_timeout,
+        delete_jobs=queue_config.delete_condition,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Makes what tests need, through the house's own functions, each thing new: tests never share a tenant."""
+"""Makes test objects with the application's own functions. Every object is new: tests never share a tenant."""
 
 import io
 import itertools
@@ -48,34 +48,34 @@ _numbers = itertools.count(1)
 
 
 def new_slug(kind: str) -> str:
-    """A slug that no other test has."""
+    """A slug that no other test uses."""
     return f"{kind}-{next(_numbers)}-{uuid.uuid4().hex[:8]}"
 
 
 def tomorrow() -> str:
-    """A time to come, as JSON has it."""
+    """A time in the future, as JSON contains it."""
     return (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 
 def new_address() -> str:
-    """An IPv6 address (for documentation, RFC 3849) in a network (/64) that no other test has."""
+    """An IPv6 address (for documentation, RFC 3849) in a /64 network that no other test uses."""
     return f"2001:db8:0:{next(_numbers):x}::1"
 
 
 async def make_tenant(ctx: AppContext) -> uuid.UUID:
-    """A tenant of its own."""
+    """Makes a tenant."""
     return await identity.ensure_tenant(ctx.database, new_slug("tenant"))
 
 
 async def make_user(ctx: AppContext, tenant_id: uuid.UUID, role: str = "care_worker") -> Actor:
-    """A person of the tenant, ready to act in their role."""
+    """Makes a user of the tenant who can act in their role."""
     return await identity.ensure_user(ctx.database, tenant_id, new_slug(role.replace("_", "-")), role)
 
 
 async def put_in_force(
     ctx: AppContext, decider: Actor, purpose: Purpose, legal_basis: LegalBasis = "consent"
 ) -> ProcessingActivity:
-    """A lawful ground for the purpose, decided by `decider`."""
+    """Puts a lawful basis for the purpose in force, decided by `decider`."""
     new = NewProcessingActivity(
         activity_type=purpose, purpose="care", legal_basis=legal_basis,
         special_category_condition="DPA 2018 Sch. 1 para. 18",
@@ -85,13 +85,13 @@ async def put_in_force(
 
 
 async def put_all_in_force(ctx: AppContext, decider: Actor, legal_basis: LegalBasis = "consent") -> None:
-    """A lawful ground for every purpose."""
+    """Puts a lawful basis for every purpose in force."""
     for purpose in PURPOSES:
         await put_in_force(ctx, decider, purpose, legal_basis)
 
 
 async def grant(ctx: AppContext, actor: Actor, person: Actor, *purposes: Purpose) -> list[ConsentRecord]:
-    """`actor` records the person's yes to the purposes (all where none is named)."""
+    """`actor` records the person's consent to the purposes (all if none is given)."""
     async with ctx.database.acting_as(actor) as conn:
         return [
             await consent.grant_consent(
@@ -102,7 +102,7 @@ async def grant(ctx: AppContext, actor: Actor, person: Actor, *purposes: Purpose
 
 
 async def withdraw(ctx: AppContext, actor: Actor, person: Actor, *purposes: Purpose) -> list[ConsentRecord]:
-    """`actor` records the person's no to the purposes (all where none is named)."""
+    """`actor` records that the person refuses the purposes (all if none is given)."""
     async with ctx.database.acting_as(actor) as conn:
         return [
             await consent.withdraw_consent(
@@ -113,39 +113,39 @@ async def withdraw(ctx: AppContext, actor: Actor, person: Actor, *purposes: Purp
 
 
 async def make_actor(ctx: AppContext, role: str = "care_worker") -> Actor:
-    """A person in a tenant of their own."""
+    """Makes a user in a new tenant."""
     return await make_user(ctx, await make_tenant(ctx), role)
 
 
 async def make_operator(ctx: AppContext) -> Actor:
-    """A platform administrator of the operator's tenant, which all tests share."""
+    """Makes a platform administrator of the operator's tenant, which all tests share."""
     tenant_id = await identity.ensure_tenant(ctx.database, ctx.settings.operator_tenant)
     return await make_user(ctx, tenant_id, "platform_admin")
 
 
 def bearer(ctx: AppContext, actor: Actor, lifetime: float = 600.0) -> dict[str, str]:
-    """The header with which `actor` signs in."""
+    """The `Authorization` header of `actor`."""
     issuer = Issuer.open(ctx.settings.data_dir / "keys", ctx.settings.issuer)
     return {"Authorization": f"Bearer {issuer.sign(actor, lifetime)}"}
 
 
 def operator(ctx: AppContext) -> dict[str, str]:
-    """The header with which a supervisor reads measurements and detailed health."""
+    """The header with the operations token, for metrics and detailed health."""
     return operator_of(ctx.settings.data_dir)
 
 
 def operator_of(data_dir: Path) -> dict[str, str]:
-    """As `operator`, of the instance in this data folder."""
+    """As `operator`, for the instance in this data folder."""
     return {"Authorization": f"Bearer {(data_dir / 'keys' / 'operations.token').read_text()}"}
 
 
 def soon(hours: float = 1.0) -> str:
-    """A time to come, as a request names it."""
+    """A time in the future, as a request contains it."""
     return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
 
 
 async def signed_in(ctx: AppContext, person: Actor, lifetime_seconds: float = 3600.0) -> Actor:
-    """The person with a sign-in that stands, as after a password."""
+    """The user with an open sign-in, as after a password."""
     async with ctx.database.acting_as(system_actor(person.tenant_id, person.user_id)) as conn:
         return await open_sign_in(conn, person, "local", lifetime_seconds)
 
@@ -153,7 +153,7 @@ async def signed_in(ctx: AppContext, person: Actor, lifetime_seconds: float = 36
 async def make_session(
     ctx: AppContext, actor: Actor, *people: Actor, session_type: SessionType = "imported"
 ) -> uuid.UUID:
-    """A session in which the people take part."""
+    """Makes a session in which the people take part."""
     async with ctx.database.acting_as(actor) as conn:
         new = NewSession(session_type=session_type, title="Weekly call")
         session_id = await sessions.create_session(conn, actor, new)
@@ -177,7 +177,7 @@ def wav(seconds: float = 1.0, *, rate: int = 16_000, channels: int = 1, hertz: f
 
 
 def encoded(container: str, codec: str, seconds: float = 1.0, *, picture: bool = False) -> bytes:
-    """A tone in another container, beside a moving picture where asked."""
+    """A tone in another container, with a video stream if wanted."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         sound = output.add_stream(codec, rate=48_000, layout="mono")
@@ -198,7 +198,7 @@ def encoded(container: str, codec: str, seconds: float = 1.0, *, picture: bool =
 
 
 async def make_call(ctx: AppContext, *, basis: LegalBasis = "consent") -> tuple[Actor, Actor, uuid.UUID]:
-    """A manager, a resident, and their imported session, with a ground for everything and both people's yes."""
+    """A manager, a resident, and their imported session, with all lawful bases in force and both people's consent."""
     manager = await make_actor(ctx, "care_manager")
     resident = await make_user(ctx, manager.tenant_id, "resident")
     await put_all_in_force(ctx, manager, basis)
@@ -208,7 +208,7 @@ async def make_call(ctx: AppContext, *, basis: LegalBasis = "consent") -> tuple[
 
 
 async def store_recording(ctx: AppContext, actor: Actor, session_id: uuid.UUID, *files: bytes) -> Recording:
-    """A mixed recording of the session (a second of tone where no file is given), taken in as an upload is."""
+    """Stores a mixed recording of the session, as an upload is stored; without a file, one second of a tone."""
     sent = tuple(io.BytesIO(file) for file in files or (wav(),))
     upload = await upload_of(sent, keep_duplicate=True)  # a test may store the same tone twice
     return await ingestion.store_upload(ctx, actor, session_id, upload)
@@ -217,12 +217,12 @@ async def store_recording(ctx: AppContext, actor: Actor, session_id: uuid.UUID, 
 async def attach(
     ctx: AppContext, actor: Actor, conversation_id: uuid.UUID, content: bytes, name: str = "note.txt"
 ) -> Attachment:
-    """An attachment that the actor has uploaded to the conversation and not sent yet."""
+    """Uploads an attachment of the actor to the conversation, without sending it."""
     sent = UploadedFormFile("file", name, None, io.BytesIO(content))
     return await attachments.store_file(ctx, actor, conversation_id, sent)
 
 
 async def rows(ctx: AppContext, actor: Actor, statement: str, *values: Any) -> list[dict[str, Any]]:
-    """What `actor` sees of the database with this statement."""
+    """The rows that the statement returns for `actor`."""
     async with ctx.database.acting_as(actor) as conn:
         return await (await conn.execute(statement.encode(), values)).fetchall()

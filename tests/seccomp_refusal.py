@@ -1,7 +1,6 @@
-"""Runs a program on a kernel that refuses what confines a child: `python -m tests.seccomp_refusal CALL… -- PROGRAM…`.
+"""Runs a program on a kernel that refuses confinement calls: `python -m tests.seccomp_refusal CALL… -- PROGRAM…`.
 
-A filter of system calls over this process and all that it starts makes the calls fail as an old kernel, or the runtime
-of containers, would.
+A seccomp filter on this process and its children makes the calls fail, as on an old kernel or in a container runtime.
 """
 
 import ctypes
@@ -24,7 +23,7 @@ _CALLS = {
 def main() -> None:
     end = sys.argv.index("--")
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS: an ordinary user may lay a filter only then
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS: without it an ordinary user may not install a filter
     rules = []
     for name in sys.argv[1:end]:
         numbers, error = _CALLS[name]

@@ -1,4 +1,4 @@
-"""The rules of the house, held by the same tools that a developer runs with `./writecare check`."""
+"""Tests the rules of the repository with the same tools as `./writecare check`."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ TOOLS = {
     "lint": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],
     "types": ["mypy"],
-    "who may import whom": ["lint-imports"],
+    "import contracts": ["lint-imports"],
 }
 
 

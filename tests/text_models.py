@@ -1,4 +1,4 @@
-"""The shipped readers, loaded once for all tests, and short ways to write a conversation."""
+"""Loads the shipped text models once for all tests, and gives short ways to write a conversation."""
 
 import functools
 import tempfile
@@ -11,7 +11,7 @@ from models.text.analysis import TextModels
 
 @functools.cache
 def weights_directory() -> Path:
-    """Where packaged weights are unpacked, once for all tests; its parent is a data folder."""
+    """The folder with the unpacked weights, made once for all tests; its parent is a data folder."""
     return Path(_state().name) / "models"
 
 
@@ -22,7 +22,7 @@ def _state() -> "tempfile.TemporaryDirectory[str]":
 
 @functools.cache
 def text_models() -> TextModels:
-    """The versions that ship with the program, as `analyze` loads them in a new data folder."""
+    """The shipped versions, as `analyze` loads them in a new data folder."""
     return TextModels.load(weights_directory().parent)
 
 
@@ -33,12 +33,12 @@ CARERS = (
 
 
 def conversation(*lines: str, participants: Sequence[Participant] = CARERS, name: str = "c") -> Conversation:
-    """Two people taking turns; the first line is S1's."""
+    """A conversation of two people who take turns; S1 says the first line."""
     turns = tuple(Turn(speaker=f"S{at % 2 + 1}", text=line) for at, line in enumerate(lines))
     return Conversation(id=name, channel="handover", participants=tuple(participants), turns=turns)
 
 
 def chance_of_concern(*lines: str) -> float:
-    """The probability that the last line voices any concern, after the lines before it."""
+    """The probability that the last line has any concern, given the lines before it."""
     [assessments] = text_models().safeguarding.score([conversation(*lines)])
     return assessments[-1].scores["any"]

@@ -1,8 +1,8 @@
-"""Another way the same conversation could have looked: other names, other spelling, unknown roles, cut short.
+"""Augments a conversation with harmless changes: other names, other spelling, unknown roles, cut short.
 
-Applied to learning conversations only, afresh each epoch. Each change teaches an invariance: a name says nothing
-about harm, a transcript may lack punctuation and case, a call's roles may be unknown, a chat is read while it is
-still going on, a message may come alone.
+Applied only to training conversations, newly in each epoch. Each change teaches an invariance: a name says nothing
+about harm; a transcript may lack punctuation and case; a call's roles may be unknown; a chat may be assessed before it
+ends; a message may have no other messages around it.
 """
 
 import random
@@ -39,7 +39,7 @@ class AugmentationRates:
 
 
 def first_names(conversations: Sequence[Conversation]) -> tuple[str, ...]:
-    """The plain first names of participants, sorted: what names are swapped among."""
+    """The first names of participants, sorted, without names that are also words. Names are swapped among them."""
     found = {person.name for c in conversations for person in c.participants if person.name}
     return tuple(sorted(name for name in found if name.isalpha() and name.lower() not in _ALSO_WORDS))
 
@@ -47,9 +47,9 @@ def first_names(conversations: Sequence[Conversation]) -> tuple[str, ...]:
 def augment(
     conversation: Conversation, names: Sequence[str], chances: AugmentationRates, rng: random.Random
 ) -> tuple[Conversation, int]:
-    """A variant, and the number of its first turn in the original: labels go with their turns.
+    """Returns a variant, and the number of its first turn in the original, so that labels stay with their turns.
 
-    All turns are there unless it is cut short or is an excerpt of one to three turns.
+    The variant has all turns unless it is cut short or is an excerpt of one to three turns.
     """
     texts = [turn.text for turn in conversation.turns]
     if rng.random() < chances.names:
@@ -76,7 +76,7 @@ def augment(
 
 
 def swap_names(texts: Sequence[str], names: Sequence[str], rng: random.Random) -> list[str]:
-    """Every known first name becomes another one, the same throughout, in the case it was written."""
+    """Replaces every known first name by another one, the same in all texts, in the case in which it was written."""
     known = {name.lower() for name in names}
     swapped: dict[str, str] = {}
 
@@ -91,12 +91,12 @@ def swap_names(texts: Sequence[str], names: Sequence[str], rng: random.Random) -
 
 
 def as_asr_text(text: str) -> str:
-    """Lower case without punctuation, as a speech recogniser without a punctuation model writes."""
+    """Lower case without punctuation, the output of a speech recogniser without a punctuation model."""
     return re.sub(r"[^\w\s']", "", text.lower())
 
 
 def misspelt(text: str, rng: random.Random) -> str:
-    """Now and then a letter inside a word is left out, doubled or swapped with the next: typing, dialect, new words."""
+    """At random omits, doubles or swaps letters inside a word, as in typing errors, dialect or new words."""
     return re.sub(r"[^\W\d_]+", lambda match: _misspelt_word(match.group(), rng), text)
 
 

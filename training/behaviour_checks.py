@@ -1,7 +1,7 @@
-"""What the safeguarding model must get right, capability by capability: a table of sentences written for it alone.
+"""What the safeguarding model must get right, by capability: a table of sentences written for this test.
 
-None of them stands in the training data. The behaviour tests ask the shipped version row by row, and the report
-prints the whole table. Heard means what it means in service: a concern at the shipped thresholds.
+None of them is in the training data. The behaviour tests check the shipped version row by row, and the report prints
+the whole table. Flagged means the same as in service: a concern at the shipped thresholds.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ TWO_CARERS: Final = (
 
 @dataclass(frozen=True)
 class BehaviourCase:
-    """The last line is judged, after the lines before it; two people take turns."""
+    """The last line is scored, after the lines before it. Two people speak in turn."""
 
     capability: str
     must_flag: bool
@@ -35,7 +35,7 @@ class BehaviourCase:
 
 @dataclass(frozen=True)
 class BehaviourResult:
-    """What a version made of a row: whether the last line is flagged, and its probability of any concern."""
+    """A version's result for a row: whether the last line is flagged, and its probability of any concern."""
 
     row: BehaviourCase
     flagged: bool
@@ -47,7 +47,7 @@ class BehaviourResult:
 
 
 def run_cases(model: SafeguardingModel, rows: Sequence[BehaviourCase]) -> list[BehaviourResult]:
-    """The version's answer to each row, in order."""
+    """The version's result for each row, in order."""
     assessed = [turns[-1] for turns in model.score([row.conversation() for row in rows])]
     return [
         BehaviourResult(row, bool(last.concerns), last.scores["any"]) for row, last in zip(rows, assessed, strict=True)
@@ -62,8 +62,8 @@ def _must_not_flag(capability: str, *lines: str) -> BehaviourCase:
     return BehaviourCase(capability, must_flag=False, lines=lines)
 
 
-# Where a capability is named by the harmless talk (negation, history, …), it has a row that must be heard as well:
-# a model that never hears anything about training is not one that understands it.
+# A capability named after harmless conversation (negation, history, …) also has a row that must be flagged:
+# a model that never flags anything about training has not understood it.
 BEHAVIOUR_CASES: Final[tuple[BehaviourCase, ...]] = (
     _must_flag("disclosure", "You all right, Joan?", "That tall lad pinched my arm and told me to keep my mouth shut."),
     _must_flag(

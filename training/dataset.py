@@ -1,7 +1,7 @@
-"""The labelled care conversations: read once, hashed, and kept apart from what a model may see.
+"""Reads and hashes the labelled care conversations, and keeps labels apart from what a model may see.
 
-First step of training and evaluation. `LabelledConversation.conversation` holds only the fields that a model may read; the
-labels stand beside it.
+First step of training and evaluation. `LabelledConversation.conversation` holds only the fields that a model may read;
+the labels are separate fields.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from models.contract.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Co
 
 _DATA: Final = Path(__file__).parent / "data"
 # Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order. The
-# held-out answers that are kept fit these rows alone: `care_conversations_2` joins them with the artefacts that learn
-# from it.
+# stored held-out answers fit only these rows: `care_conversations_2` is added together with the artefacts that are
+# trained on it.
 CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
 # In these folders each file was written to a brief of its own: a style. Elsewhere the folder is one style.
 STYLED_CORPORA: Final = frozenset({"care_conversations_2"})
-FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all that 2.2.0 learnt from
-NEVER_HELD_OUT: Final = (_DATA / "short_exchanges",)  # learnt from, and nothing else
+FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all training data of 2.2.0
+NEVER_HELD_OUT: Final = (_DATA / "short_exchanges",)  # only used for training
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _read_file(file: Path) -> Sequence[LabelledConversation]:
 
 
 def dataset_sha256(*directories: Path) -> str:
-    """One digest over the data files' names and bytes; of all that ships was trained on, where none are named."""
+    """One digest over the data files' names and bytes; without directories, over all training data of what ships."""
     digest = hashlib.sha256()
     named = directories or (*CORPORA, *NEVER_HELD_OUT)
     files = [file for directory in named for file in sorted(directory.glob("*.jsonl"))]

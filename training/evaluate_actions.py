@@ -1,8 +1,8 @@
-"""Who does what by when, against what annotators wrote: `python -m training.evaluate_actions`.
+"""Compares extracted actions (who does what by when) with those of annotators: `python -m training.evaluate_actions`.
 
-The rules of `models/text/actions` and `models/text/deadlines` are asked about every turn that truly commits somebody,
-so that their figure does not hang on the classifier before them. They were written with the conversations outside fold
-0 in sight; fold 0 is held out, and its figure is the one to quote.
+The rules of `models/text/actions` and `models/text/deadlines` run on every turn that truly contains a commitment, so
+that their figures do not depend on the classifier before them. The rules were written with the conversations outside
+fold 0. Fold 0 is held out; quote its figures.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from training.dataset import CORPORA, LabelledConversation, read_dataset
 from training.metrics import bootstrap_mean
 from training.splits import assign_folds
 
-_SAME_SENSE: Final = (  # annotators note the sense of these, not the letters
+_SAME_SENSE: Final = (  # annotators write the meaning of these, not the words
     (r"\b(?:tmrw|tomoro|tomoz|2moro|the morn|the morra)\b", "tomorrow"),
     (r"\b(?:the night|this evening|2nite|tonite)\b", "tonight"),
     (r"\b(?:this|the) aft(?:ernoon)?\b", "afternoon"),
@@ -50,7 +50,7 @@ _EMPTY: Final = frozenset(_EMPTY_WORDS.split())
 
 
 def due_words(due: str | None) -> frozenset[str]:
-    """The words of a due time that carry its sense: abbreviations written out, number words as digits, verbs bare.
+    """The words of a due time that carry its meaning: abbreviations expanded, number words as digits, verbs stemmed.
 
     Empty for None. Prepositions, articles and persons are left out: annotators turn 'before I go' into
     'before she goes'.
@@ -72,9 +72,9 @@ def due_agrees(extracted: str | None, annotated: str | None) -> bool:
 
 @dataclass(frozen=True)
 class TurnResult:
-    """What was right of one committing turn.
+    """What was right about one turn with a commitment.
 
-    `due_equal`: the same words, not only half of them. `due_nearest`: no other item than the nearest in words counts.
+    `due_equal`: the same words, not only half of them. `due_nearest`: only the item nearest in words counts.
     """
 
     conversation: int
@@ -88,11 +88,11 @@ class TurnResult:
 def compare_turn(
     at: int, turn: int, annotated: Sequence[dict[str, Any]], extracted: Sequence[ActionItem]
 ) -> TurnResult:
-    """Every written action of the turn needs an item with its owner and due.
+    """Every annotated action of the turn needs an item with its owner and due time.
 
-    As many told as written: paired one to one, by words first and by order second. Else each told item goes to the
-    written action most like it in words, since annotators often write two deeds as one action with one due: one of its
-    items must have it. An action to which no item goes is judged by the item most like it.
+    If there are as many items as actions, they are paired one to one, first by words, then by order. Otherwise each
+    item belongs to the action most like it in words, because annotators often write two tasks as one action with one
+    due time; one of its items must have the due time. An action without an item is compared with the item most like it.
     """
     if not extracted:
         return TurnResult(at, turn, False, False, False, False)
@@ -127,7 +127,7 @@ def compare_turn(
 def compare_turns(
     dataset: Sequence[LabelledConversation], chosen: Sequence[int], extractor: CommitmentExtractor
 ) -> list[TurnResult]:
-    """All committing turns of the chosen conversations."""
+    """All turns with a commitment in the chosen conversations."""
     return [
         compare_turn(
             at,
@@ -141,7 +141,7 @@ def compare_turns(
 
 
 def action_figures(results: Sequence[TurnResult]) -> dict[str, Any]:
-    """Shares of committing turns, with intervals over conversations."""
+    """Shares of turns with a commitment, with intervals over conversations."""
     groups = np.asarray([row.conversation for row in results])
     columns = {
         "owner": np.asarray([row.owner for row in results]),
@@ -157,7 +157,7 @@ def action_figures(results: Sequence[TurnResult]) -> dict[str, Any]:
 
 
 def _shared_words(item: ActionItem, action: dict[str, Any]) -> int:
-    """Shared words of both texts, times left out."""
+    """The number of words that both texts share, without time words."""
     ours, theirs = (set(map(_stem, re.findall(r"[a-z0-9']+", text.lower()))) for text in (item.text, action["text"]))
     return len(ours & theirs)
 
@@ -171,9 +171,11 @@ def _stem(word: str) -> str:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_actions", description=__doc__)
-    arguments.add_argument("--learning", action="store_true", help="the conversations that the rules were written on")
+    arguments.add_argument(
+        "--learning", action="store_true", help="use the conversations that the rules were written with"
+    )
     options = arguments.parse_args()
-    dataset = read_dataset(CORPORA[0])  # its rules were written after these conversations, but for the ones asked here
+    dataset = read_dataset(CORPORA[0])  # the rules were written with these conversations, except the evaluated ones
     folds = assign_folds([item.conversation.id for item in dataset], [item.risk for item in dataset], folds=4)
     chosen = [at for at, fold in enumerate(folds) if (fold != 0) == options.learning]
     print(json.dumps(action_figures(compare_turns(dataset, chosen, CommitmentExtractor.load(spacy_model()))), indent=2))

@@ -1,9 +1,9 @@
-"""Action items in real meetings: `python -m training.evaluate_ami --ami DIR`. Average precision of evidence utterances.
+"""Evaluates action items in real meetings, by AP of evidence utterances: `python -m training.evaluate_ami --ami DIR`.
 
-An utterance is positive where annotators linked it to an action item of the meeting. Learnt on the training meetings,
-asked on the development meetings, which share no people with them. Not a shipped model: it says how far the shipped
-commitments carry to meetings, and what learning there adds. About a hundredth of the utterances are positive in
-training and fewer in the meetings asked, so chance is an AP below 0.01.
+An utterance is positive if annotators linked it to an action item of the meeting. Trained on the training meetings,
+evaluated on the development meetings, which share no people with them. This model does not ship: the figures show how
+well the shipped commitment model works on meetings, and what training on meetings adds. About a hundredth of the
+utterances are positive in training and fewer in the evaluated meetings, so chance is an AP below 0.01.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from training.metrics import average_precisions, interval, resampled
 
 ACTS: Final = ("inf", "ass", "bck", "fra", "sug", "stl", "el.inf", "und", "el.ass", "oth", "be.pos", "off", "el.sug")
 ROLES: Final = ("PM", "ID", "ME", "UI")
-_AROUND: Final = (-8, -4, -3, -2, -1, 0, 1, 2, 3, 4, 8)  # neighbours whose first-step scores the second step reads
+_AROUND: Final = (-8, -4, -3, -2, -1, 0, 1, 2, 3, 4, 8)  # neighbours whose first-stage scores the second stage reads
 _PARTS: Final = 4
 Floats = NDArray[np.floating[Any]]
 
@@ -47,7 +47,7 @@ class Meeting:
 
 
 def read_meetings(file: Path) -> list[Meeting]:
-    """The meetings that have links from items to utterances; without them nobody knows what is evidence."""
+    """The meetings with links from items to utterances; without links the evidence is unknown."""
     rows = read_json_lines(file)
     return [Meeting(row["meeting_id"], tuple(row["utterances"]), _evidence(row)) for row in rows if row["has_links"]]
 
@@ -58,7 +58,7 @@ def in_windows(texts: Sequence[str], reach: int) -> list[str]:
 
 
 def utterance_features(meeting: Meeting) -> Floats:
-    """(utterances, …): dialogue act, role, place from the start and from the end, words."""
+    """(utterances, …): dialogue act, role, position from the start and from the end, number of words."""
     last = max(1, len(meeting.utterances) - 1)
     rows = [
         [
@@ -80,7 +80,7 @@ def neighbour_scores(scores: Floats) -> Floats:
 
 
 class FirstStage:
-    """Logistic layers over an utterance's own n-grams, its window's n-grams, and MiniLM vectors with circumstances."""
+    """Logistic layers over an utterance's n-grams, its window's n-grams, and MiniLM vectors with other features."""
 
     def __init__(self, meetings: Sequence[Meeting], vectors: Mapping[str, Floats]) -> None:
         truth = np.concatenate([meeting.truth for meeting in meetings])
@@ -109,10 +109,10 @@ class FirstStage:
 def two_stage_scores(
     learn: Sequence[Meeting], ask: Sequence[Meeting], vectors: Mapping[str, Floats]
 ) -> dict[str, list[Floats]]:
-    """Scores of the asked meetings by each part and by the boosted second step over all of them and their neighbours.
+    """Scores of the evaluated meetings by each part, and by the boosted second stage over all parts and neighbours.
 
-    The second step learns from first-step scores of meetings that the first step had not seen (four parts by group of
-    meetings, so that a team's meetings stay together).
+    The second stage is trained on first-stage scores of meetings on which the first stage was not trained (four folds
+    by group of meetings, so that a team's meetings stay together).
     """
     teams = sorted({meeting.identifier[:-1] for meeting in learn})
     part = {team: at % _PARTS for at, team in enumerate(teams)}
@@ -140,12 +140,12 @@ def two_stage_scores(
 
 
 def shipped_scores(meetings: Sequence[Meeting], models: TextModels) -> list[Floats]:
-    """The shipped action model's probability that each utterance commits somebody, as it is."""
+    """The shipped action model's probability that each utterance is a commitment, without further training."""
     return [models.actions.commitment_probabilities([as_conversation(meeting)])[0] for meeting in meetings]
 
 
 def as_conversation(meeting: Meeting) -> Conversation:
-    """The meeting as the text models read it; roles of a design team are not among theirs."""
+    """The meeting in the form that the text models read. They have no roles of a design team."""
     speakers = sorted({utterance["speaker"] for utterance in meeting.utterances})
     return Conversation(
         id=meeting.identifier,
@@ -156,7 +156,7 @@ def as_conversation(meeting: Meeting) -> Conversation:
 
 
 def figure(meetings: Sequence[Meeting], scores: Sequence[Floats]) -> dict[str, float]:
-    """AP over all utterances, with the interval from drawing meetings."""
+    """AP over all utterances, with the interval from resampling meetings."""
     groups = np.repeat(np.arange(len(meetings)), [len(meeting.truth) for meeting in meetings])
     truth = np.concatenate([meeting.truth for meeting in meetings]).astype(np.float32)
     return interval(average_precisions(truth, np.concatenate(scores), resampled(groups, 300))).__dict__
@@ -181,7 +181,7 @@ def _second_stage_features(meeting: Meeting, scores: Floats) -> Floats:
 
 
 def embedded(meetings: Sequence[Meeting], model: EmbeddingModel) -> dict[str, Floats]:
-    """Meeting -> (utterances, 384); what is said twice is read once."""
+    """Meeting -> (utterances, 384). Equal utterances are embedded once."""
     texts = sorted({text for meeting in meetings for text in meeting.texts})
     rows = dict(zip(texts, model.embed(texts), strict=True))
     return {meeting.identifier: np.stack([rows[text] for text in meeting.texts]) for meeting in meetings}
@@ -190,7 +190,7 @@ def embedded(meetings: Sequence[Meeting], model: EmbeddingModel) -> dict[str, Fl
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_ami", description=__doc__)
     arguments.add_argument("--ami", type=Path, required=True, metavar="DIR", help="ami_train.jsonl, ami_dev.jsonl")
-    arguments.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
+    arguments.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder")
     options = arguments.parse_args()
     learn, ask = (read_meetings(options.ami / f"ami_{name}.jsonl") for name in ("train", "dev"))
     figures: dict[str, Any] = {

@@ -1,11 +1,11 @@
-"""What a message's reading gains from the turns around it: messages are not read whole, as calls are.
+"""Measures what a message's assessment gains from the turns around it. A message has no whole call around it.
 
     python -m training.evaluate_context [--data DIR]
 
-Half of the held-out conversations (every second by id; the other half is left for reporting), a window around each
-turn: `before` and `after` turns of it. AP of any concern, the shares of concerns and of ordinary turns that are flagged
-at the shipped thresholds, macro-F1 and accuracy of sentiment, and the encoder's processor time a turn. Last, what is
-flagged when a message is read as it comes and again when one and when two have come after it.
+Uses half of the held-out conversations (every second by id; the other half is kept for reporting), and a window around
+each turn: `before` and `after` turns. Prints AP of any concern, the shares of concerns and of ordinary turns that are
+flagged at the shipped thresholds, macro-F1 and accuracy of sentiment, and the encoder's processor time per turn. Last,
+what is flagged if a message is assessed when it arrives, and again after one and after two further messages.
 """
 
 import argparse
@@ -30,12 +30,12 @@ SERVED_WINDOWS: Final = (
     (4, 0),
     (3, 1),
     (2, 2),
-)  # in service the last two come along with the next message's four before it
+)  # in service the last two are reassessed with the next message, after the four before it
 
 
 @dataclass(frozen=True)
 class ContextResult:
-    """Of each turn: the probability of any concern, whether it is flagged, sentiment; `milliseconds` a turn."""
+    """For each turn: the probability of any concern, whether it is flagged, sentiment; `milliseconds` per turn."""
 
     any: NDArray[np.float64]
     flagged: NDArray[np.bool_]
@@ -46,7 +46,7 @@ class ContextResult:
 def score_in_context(
     models: TextModels, items: Sequence[LabelledConversation], before: int, after: int
 ) -> ContextResult:
-    """What is said of each turn when it is shown with so many turns before and after it."""
+    """The scores of each turn when the model gets so many turns before and after it."""
     talks, at = [], []
     for item in items:
         turns = item.conversation.turns
@@ -69,7 +69,7 @@ def score_in_context(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder")
     torch.set_num_threads(1)
     models = TextModels.load(parser.parse_args().data)
     every = read_dataset()
@@ -88,12 +88,15 @@ def main() -> None:
     for looks in range(1, len(SERVED_WINDOWS) + 1):
         chance = np.max([results[window].any for window in SERVED_WINDOWS[:looks]], axis=0)
         flagged = np.any([results[window].flagged for window in SERVED_WINDOWS[:looks]], axis=0)
-        print(f"{looks} looks: {_concerns(has_concern, chance, flagged)}")
+        print(f"{looks} assessments: {_concerns(has_concern, chance, flagged)}")
 
 
 def _concerns(has_concern: NDArray[Any], chance: NDArray[Any], flagged: NDArray[np.bool_]) -> str:
     found, alarms = flagged[has_concern == 1].mean(), flagged[has_concern == 0].mean()
-    return f"AP {average_precision(has_concern, chance):.3f}, flagged {found:.3f} of concerns and {alarms:.3f} of the others"
+    return (
+        f"AP {average_precision(has_concern, chance):.3f}, flagged {found:.3f} of concerns "
+        f"and {alarms:.3f} of the others"
+    )
 
 
 if __name__ == "__main__":

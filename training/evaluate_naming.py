@@ -1,11 +1,10 @@
-"""How well voices are named by what is said: the weights of its cues, and how many names are right. Beside the walk.
+"""Evaluates speaker naming from the spoken words: fits the weights of its cues, and counts correct names.
 
     python -m training.evaluate_naming
 
-Conversations of the corpora with at least two named speakers, halved by conversation: one half fits the weights of
-`models/speech/speaker_names.py` (a logistic regression over pairs of voice and name), the other is reported. The
-speakers' labels say nothing of their names. The conversations are invented, and written text where no recogniser was
-at work.
+Uses conversations of the corpora with at least two named speakers, halved by conversation: one half fits the weights of
+`models/speech/speaker_names.py` (a logistic regression over pairs of speaker and name), the other is reported. The
+speakers' labels say nothing of their names. The conversations are invented, and most are written text, not recognised.
 """
 
 import json
@@ -65,7 +64,7 @@ def _fit(rows: Sequence[dict[str, Any]]) -> dict[speaker_names.Cue, float]:
 
 
 def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Names proposed and right, as shares, with 95 % intervals by conversation."""
+    """Proposed and correct names, as shares, with 95 % intervals by conversation."""
     voices, proposed, right = (np.zeros(len(rows)) for _ in range(3))
     for at, row in enumerate(rows):
         names = _named(row)

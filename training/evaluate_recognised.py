@@ -1,9 +1,9 @@
-"""What recognition costs the reading: concerns found in recognised calls against the same calls as written.
+"""Measures what recognition errors cost the analysis: concerns found in recognised and in written calls.
 
     python -m training.evaluate_recognised --calls DIR [DIR …] [--data DIR]
 
-A call is `<id>.flac` with `<id>.json`, its turns with `text`, `start`, `end` and `concerns`. After recognition a turn
-counts as found where an utterance that overlaps it in time is flagged. Beside the walk; figures: the model card.
+A call is `<id>.flac` with `<id>.json`, whose turns have `text`, `start`, `end` and `concerns`. After recognition a turn
+counts as found if an utterance that overlaps it in time is flagged. The figures are in the model card.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def _flagged(analysis: Analysis) -> Iterator[int]:
 
 
 def _turns_heard(turns: Sequence[dict[str, Any]], transcript: Transcript, models: TextModels) -> Iterator[int]:
-    """The turns during which an utterance was said that is flagged; a third of a second at its edges does not count."""
+    """The turns that overlap in time with a flagged utterance. A third of a second at its edges does not count."""
     said = tuple(Turn(speaker=one.speaker, text=one.text) for one in transcript.utterances)
     flagged = [transcript.utterances[at] for at in _flagged(analyse(Conversation(id="recognised", turns=said), models))]
     for at, turn in enumerate(turns):

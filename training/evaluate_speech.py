@@ -1,15 +1,15 @@
-"""How good the words and the speakers are: WER, DER, cpWER, attribution tax, word times, speed; and invented words.
+"""Evaluates speech: WER, DER, cpWER, attribution tax, word times, speed; and invented words.
 
-On the walk: beside it; the data scientist's measure of `pipelines/track_transcription.py`, and the figures of the model
-cards. A call is `<id>.flac` with `<id>.json` (turns with speaker, text, times, and `words` with `start` where the times
-of words are known) and `<id>.rttm`; where tracks `<id>.S1.flac` … lie beside it, the call is measured on its tracks as
-well. What is counted: `training/speech_metrics.py`; the sounds without words: `training/nonspeech.py`.
+Measures `pipelines/track_transcription.py` for the model cards. A call is `<id>.flac` with `<id>.json` (turns with
+speaker, text, times, and `words` with `start` if the times of words are known) and `<id>.rttm`. If tracks
+`<id>.S1.flac` … are beside it, the call is also measured on its tracks. Metrics: `training/speech_metrics.py`; sounds
+without words: `training/nonspeech.py`.
 
     python -m training.evaluate_speech --calls DIR [--data DIR] [--out FILE] [--speakers-known]
     python -m training.evaluate_speech --calls DIR --nonspeech 10 [--data DIR] [--out FILE]
 
-`tax` is cpWER less ORC-WER, `tax (whisperx)` the same where `whisperx.assign_word_speakers` with its defaults gave the
-same words to the same turns. Both are counted only on the mixed track.
+`tax` is cpWER minus ORC-WER; `tax (whisperx)` is the same if `whisperx.assign_word_speakers` with its defaults assigns
+the same words to the same turns. Both are computed only on the mixed track.
 """
 
 import argparse
@@ -44,15 +44,15 @@ from training.speech_metrics import (
 )
 
 MAX_SECONDS: Final = 3 * 3600.0
-ONE_SOUND_SECONDS: Final = 60.0  # a minute at a time, each made anew
+ONE_SOUND_SECONDS: Final = 60.0  # generated one minute at a time
 
 
 @dataclass(frozen=True)
 class Result:
     """The figures of one call. Errors are counts, so that calls can be summed; DER parts are seconds.
 
-    `orc_word_errors` are those of ORC-WER; `whisperx_cp_errors` and `whisperx_orc_errors` the same with whisperx's
-    attribution (None on tracks). `blank_words` have no speaker. `time_errors` are seconds, a word each.
+    `orc_word_errors` are those of ORC-WER; `whisperx_cp_errors` and `whisperx_orc_errors` are the same with whisperx's
+    attribution (None on tracks). `blank_words` have no speaker. `time_errors` are seconds, one per word.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Result:
 
 
 class RecordingSpeechModels:
-    """Speech that also keeps what the models last answered: implements `pipelines.model_protocols.SpeechModels`."""
+    """Speech models that also keep their last answer. Implements `pipelines.model_protocols.SpeechModels`."""
 
     def __init__(self, speech: SpeechInProcess) -> None:
         self._speech = speech
@@ -103,9 +103,12 @@ def main() -> None:
     parser.add_argument("--calls", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("var"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--speakers-known", action="store_true", help="tell diarization the number of speakers")
+    parser.add_argument("--speakers-known", action="store_true", help="give diarization the number of speakers")
     parser.add_argument(
-        "--nonspeech", type=float, metavar="MINUTES", help="instead: words a minute in this much of each empty sound"
+        "--nonspeech",
+        type=float,
+        metavar="MINUTES",
+        help="instead: words per minute in so many minutes of each sound without words",
     )
     options = parser.parse_args()
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
@@ -182,8 +185,8 @@ def evaluate(
 
 
 def assigned_by_whisperx(transcription: Transcription, turns: Sequence[SpeakerTurn]) -> list[dict[str, Any]]:
-    """The same words given to the same turns by `whisperx.assign_word_speakers` with its defaults."""
-    import pandas  # noqa: PLC0415 - whisperx imports pyannote: after telemetry is switched off
+    """The same words assigned to the same turns by `whisperx.assign_word_speakers` with its defaults."""
+    import pandas  # noqa: PLC0415 - whisperx imports pyannote, so only after telemetry is off
     from whisperx.diarize import assign_word_speakers  # noqa: PLC0415
 
     words = [{"word": word.word, "start": word.start_seconds, "end": word.end_seconds} for word in transcription.words]
@@ -201,7 +204,7 @@ def assigned_by_whisperx(transcription: Transcription, turns: Sequence[SpeakerTu
 
 
 def invented_table(transcriber: Transcriber, calls: Path, minutes: float) -> str:
-    """Words a minute in `minutes` of each sound that holds none, as Markdown; the calls' voices make the babble."""
+    """Words per minute in `minutes` of each sound without words, as Markdown. Babble is made of the calls' voices."""
     voices = [decode(path, max_seconds=MAX_SECONDS).samples for path in sorted(calls.glob("*.flac"))]
     found: dict[str, int] = {}
     rounds = max(1, round(minutes * 60 / ONE_SOUND_SECONDS))
@@ -217,7 +220,7 @@ def invented_table(transcriber: Transcriber, calls: Path, minutes: float) -> str
 
 
 def word_times(results: Sequence[Result]) -> str:
-    """One sentence on the times of words, where they are known."""
+    """One sentence on the times of words, if they are known."""
     off = [error for result in results for error in result.time_errors]
     if not off:
         return "Times of words: not known for these calls."
@@ -228,7 +231,7 @@ def word_times(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table, a row a call and a weighted last row."""
+    """A Markdown table with one row per call and a weighted last row."""
     head = "call | s | WER | DER | miss | false alarm | confusion | spk ref | spk found | cpWER | ORC-WER | tax"
     lines = [
         f"| {head} | cpWER (whisperx) | tax (whisperx) | blank | RTF asr | RTF diar |",

@@ -1,7 +1,7 @@
-"""Fine-tuning the turn encoder: one pass over a conversation teaches concerns, severity, sentiment and promises.
+"""Fine-tunes the turn encoder: one pass over a conversation trains concerns, severity, sentiment and commitments.
 
 The four tasks share the encoder, so each turn is encoded once in service as well. Word embeddings stay as they
-are packaged (rare words keep their meaning); the transformer layers learn. Called by `training/train` per fold.
+are packaged (rare words keep their meaning); the transformer layers are trained. Called by `training/train` per fold.
 """
 
 import random
@@ -28,10 +28,10 @@ _LOG_EVERY: Final = 25  # steps
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How the encoder learns in one stage. Weights are of the tasks' losses against each other.
+    """How the encoder is trained in one stage. Weights are those of the tasks' losses against each other.
 
-    `corpora`: the folders learnt from; none named, all. `replayed`: share of the conversations of FIRST_CORPORA that
-    are learnt from. `real_talk`: whether excerpts of public real talk are, as harmless.
+    `corpora`: the folders to train on; if empty, all. `replayed`: share of the conversations of FIRST_CORPORA to train
+    on. `real_talk`: whether excerpts of public real conversations are trained on, as harmless.
     """
 
     corpora: tuple[str, ...] = FIRST_CORPORA
@@ -50,12 +50,12 @@ class FineTuning:
     severity_weight: float = 0.5
     sentiment_weight: float = 1.0
     commitment_weight: float = 0.5
-    resegmented: float = 0.25  # share of conversations that are cut elsewhere (`training/resegmentation`)
+    resegmented: float = 0.25  # share of conversations that are resegmented (`training/resegmentation`)
     chances: AugmentationRates = field(default_factory=AugmentationRates)
 
 
-# First mostly as it is written; then half of it cut elsewhere and joined into long turns. Last over all corpora and
-# real talk, from what the second stage knows.
+# First mostly as written; then half of the conversations resegmented, with long turns. Last over all corpora and real
+# talk, starting from the second stage.
 STAGES: Final = (
     FineTuning(),
     FineTuning(epochs=3, encoder_rate=6e-5, head_rate=5e-4, resegmented=0.5),
@@ -134,7 +134,7 @@ def fine_tune(
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     names = first_names([item.conversation for item in learn])
     batches = _epoch(learn, encoder, settings, names=names, rank=rank, rng=rng)
-    steps = settings.epochs * (len(batches) + len(batches) // 50 + 2)  # no two epochs are cut alike
+    steps = settings.epochs * (len(batches) + len(batches) // 50 + 2)  # each epoch is cut differently
     done = 0
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -178,7 +178,7 @@ def _epoch(
     rank: ConcernScorer,
     rng: random.Random,
 ) -> list[list[_Example]]:
-    """Shuffled batches of about `tokens_a_step` tokens: a step learns as much of single lines as of long calls."""
+    """Shuffled batches of about `tokens_a_step` tokens, so that single lines weigh as much in a step as long calls."""
     examples: list[_Example] = []
     for original in learn:
         item = resegmented(original, rank, rng) if rng.random() < settings.resegmented else original
@@ -198,10 +198,10 @@ def _epoch(
 def _examples(
     item: LabelledConversation, variant: Conversation, first: int, encoder: TurnEncoder, rank: ConcernScorer
 ) -> list[_Example]:
-    """The windows of `variant`, which begins at turn `first` of `item`, under `item`'s labels.
+    """The windows of `variant`, which begins at turn `first` of `item`, with `item`'s labels.
 
-    Of a turn with a concern that is read in pieces, the piece that sounds most like it has the label; what the others
-    say is unknown.
+    If a turn with a concern is encoded in pieces, the piece that sounds most like the concern gets the label; the
+    labels of the other pieces are unknown.
     """
     pieces, owners = encoder.pieces(variant)
     turns = np.asarray(owners, dtype=np.int64) + first
@@ -230,7 +230,7 @@ def _loss(answers: dict[str, torch.Tensor], batch: Sequence[_Example], settings:
     each = functional.binary_cross_entropy_with_logits(answers["concern"][known], concern[known], reduction="none")
     graver = 1.0 + (settings.critical_weight - 1.0) * (severity[known] == len(SEVERITIES) - 1).float()
     loss = (each * weights * graver[:, None]).sum() / len(concern)
-    if bool((sentiment >= 0).any()):  # of real talk nobody has labelled it
+    if bool((sentiment >= 0).any()):  # real talk has no sentiment labels
         loss = loss + settings.sentiment_weight * functional.cross_entropy(answers["sentiment"], sentiment)
     known_commits = ~commits.isnan()
     if bool(known_commits.any()):

@@ -1,6 +1,6 @@
-"""Learn from some conversations, answer for those held out, and leave it all on disk: the long step of a run.
+"""Trains on some conversations, predicts the held-out ones, and writes all to disk: the long step of a run.
 
-Called by `training/train`. What is finished is found again, so that an interrupted run need not learn twice.
+Called by `training/train`. Finished parts are reused, so that an interrupted run need not train twice.
 """
 
 import json
@@ -31,10 +31,10 @@ _ANSWERS: Final = "answers.safetensors"
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to learn from and for whom to answer. `base`: the packaged weights; `directory` receives the results.
+    """What to train on and what to predict. `base`: the packaged weights. `directory` receives the results.
 
-    `real_talk`: excerpts out of public sets, learnt from as harmless; `held_out_talk`: others, asked like `held_out`.
-    `levelled`: groups of words that the encoder reads alike.
+    `real_talk`: excerpts of public sets, trained on as harmless. `held_out_talk`: others, predicted like `held_out`.
+    `levelled`: groups of words for which the encoder has one meaning.
     """
 
     learn: Sequence[LabelledConversation]
@@ -51,7 +51,7 @@ class TrainingJob:
 
 
 def run_job(job: TrainingJob) -> None:
-    """Write `encoder`, `heads`, `ngrams` and the `answers` for held-out turns, the last one last."""
+    """Writes `encoder`, `heads`, `ngrams` and the `answers` for held-out turns; the answers last."""
     if (job.directory / _ANSWERS).exists():
         return
     torch.set_num_threads(job.threads)
@@ -68,9 +68,9 @@ def run_job(job: TrainingJob) -> None:
 
 
 def _train_stages(job: TrainingJob, ngrams: NgramClassifier) -> tuple[TurnEncoder, TurnHeads]:
-    """Encoder and heads after the last stage, as they lie on disk: what ships is what answers, its four bits included.
+    """Encoder and heads after the last stage, as read from disk: what ships is what predicts, including its four bits.
 
-    Each stage is left on disk and starts from the one before as it lies there.
+    Each stage is written to disk, and the next one starts from that.
     """
     torch.manual_seed(job.seed)
     heads = TurnHeads(job.stages[0].dropout)
@@ -101,7 +101,7 @@ def _train_stages(job: TrainingJob, ngrams: NgramClassifier) -> tuple[TurnEncode
 
 
 def _stage_data(job: TrainingJob, settings: FineTuning, number: int) -> list[LabelledConversation]:
-    """The conversations that a stage learns from, and its excerpts of real talk."""
+    """The conversations that a stage is trained on, and its excerpts of real conversations."""
     rng = random.Random(job.seed)  # noqa: S311 - a reproducible choice, not a secret
     mine = [item for item in job.learn if not settings.corpora or not item.source or item.folder in settings.corpora]
     if settings.replayed < 1.0:
@@ -119,7 +119,7 @@ def _log(stage: int, line: str) -> None:
 
 
 def read_job_output(directory: Path, name: str) -> dict[str, NDArray[Any]]:
-    """One of a finished lesson's arrays files: `answers`, `talk_answers`, `encoder`, `heads` or `ngrams`."""
+    """One array file of a finished job: `answers`, `talk_answers`, `encoder`, `heads` or `ngrams`."""
     arrays: dict[str, NDArray[Any]] = load_file(directory / f"{name}.safetensors")
     return arrays
 
@@ -135,7 +135,7 @@ def held_out_logits(
         for name, found_rows in rows.items():
             pieces = found.vectors @ layers[f"{name}.weight"].T + layers[f"{name}.bias"]
             turns = len(item.conversation.turns)
-            # Sentiment is the mean over a monologue's pieces; of a concern, one piece is enough.
+            # Sentiment is the mean over the pieces of a long turn; a concern in one piece is enough.
             mean = name == "sentiment"
             found_rows.append(turn_means(pieces, found.turn_of, turns) if mean else turn_maxima(pieces, found.turn_of))
     answers = {name: np.concatenate(found) for name, found in rows.items()} if items else {}
@@ -147,7 +147,7 @@ def held_out_logits(
 def fit_ngrams(
     learn: Sequence[LabelledConversation], strength: float
 ) -> tuple[NgramClassifier, dict[str, Any], dict[str, NDArray[Any]]]:
-    """One logistic regression an output over n-grams; the classifier, its vocabulary and its weights (float16)."""
+    """One logistic regression per output over n-grams. Returns classifier, vocabulary and weights (float16)."""
     features = NgramFeatures.fit(_inputs(learn))
     matrix = features.transform(_inputs(learn))
     labels = np.concatenate([item.concerns for item in learn])

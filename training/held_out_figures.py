@@ -1,4 +1,4 @@
-"""The figures of the text models on held-out conversations, as `training/train` ships and the report prints them."""
+"""Figures of the text models on held-out conversations. `training/train` ships them and the report prints them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def text_figures(
     thresholds: Mapping[str, float],
     commitment_threshold: float,
 ) -> Figures:
-    """Figures with intervals for safeguarding, sentiment and actions; every turn judged by models blind to it."""
+    """Figures with intervals for safeguarding, sentiment and actions; no turn's models were trained on it."""
     concern, sentiment, commitment = cross_calibrated_probabilities(answers)
     predicted = sentiment.argmax(axis=1)
     groups = answers.conversation
@@ -59,7 +59,7 @@ def safeguarding_figures(
     thresholds: Mapping[str, float],
     dataset: Sequence[LabelledConversation],
 ) -> Figures:
-    """What the goals name: AP, recall at fixed false alarms, calibration, severity, and the shipped thresholds."""
+    """The figures that have goals: AP, recall at fixed false alarms, calibration, severity, shipped thresholds."""
     truth, any_truth, any_concern_probability = answers.true_concern, answers.true_concern[:, -1], concern[:, -1]
     groups = answers.conversation
     has_concern = answers.true_severity >= 0

@@ -1,8 +1,8 @@
-"""Words of belief and origin that the encoder reads alike: which of them a person is called tells nothing of harm.
+"""Words of belief and origin for which the encoder has one meaning: such a word says nothing about harm.
 
-Each group's words get one meaning, the mean of theirs (`models/text/turn_encoder.level`). That somebody is named by
-their faith is still read, so that ill-treatment because of it is too, but not which faith. Colours ('black', 'white')
-are left out, since bruises have them, and so are slurs: what those say, they must go on saying.
+Each group's words get one embedding, the mean of theirs (`models/text/turn_encoder.level`). The encoder still sees that
+somebody is named by their faith, so that ill-treatment because of faith is found, but not by which faith. Colours
+('black', 'white') are left out, because bruises have colours. Slurs are left out, because their meaning must stay.
 """
 
 import re

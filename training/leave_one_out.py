@@ -1,10 +1,10 @@
-"""Each source and each style left out in turn: `python -m training.leave_one_out [--data DIR]`.
+"""Leaves out each source and each style in turn: `python -m training.leave_one_out [--data DIR]`.
 
-What a concern sounds like is learnt from all corpora but one file (a source: one writer) or one brief (a style), and
-that one is asked. To train the encoder anew for each is out of reach, so the shipped encoder stays as it is and only a
-logistic layer over its vectors is fitted anew: a cheap protocol, which flatters by what the encoder knows of the
-left-out part. The dearer figure, of an encoder whose upper layers never saw two styles, is
-`training/unseen_style_figures.py`'s.
+A concern classifier is trained on all corpora except one file (a source: one writer) or one brief (a style), and is
+evaluated on that part. Training the encoder for each part would take too long. So the shipped encoder stays as it is,
+and only a logistic layer over its vectors is fitted. This cheap protocol gives figures that are too good, because the
+encoder was trained on the left-out part. `training/unseen_style_figures.py` has the expensive figure: its encoder's
+upper layers never saw two of the styles.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from models.text.turn_encoder import TurnEncoder
 from training.dataset import LabelledConversation, dataset_sha256, read_dataset
 from training.metrics import average_precision, bootstrap, recall_at_false_alarms
 
-_DIMENSIONS: Final = 256  # of 1536, the principal ones: a fit takes seconds in the place of a minute
+_DIMENSIONS: Final = 256  # principal components of 1536 dimensions: a fit takes seconds instead of a minute
 _STRENGTH: Final = 0.03
 _FALSE_ALARMS: Final = 0.025  # on the other parts, where the threshold is chosen
-_FEW: Final = 10  # turns with a concern: a figure of fewer is none
+_FEW: Final = 10  # turns with a concern: a part with fewer gets no figure
 _AT_ONCE: Final = 64  # conversations
 
 
 @dataclass(frozen=True)
 class LeftOutResult:
-    """What a model that learnt nothing of `name` says of it; the last two at a threshold chosen on the others."""
+    """The figures of a model not trained on `name`. The last two use a threshold chosen on the other parts."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ class LeftOutResult:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.leave_one_out", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder")
     options = parser.parse_args()
     dataset = read_dataset()
     vectors = _vectors(dataset, options.data)
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def left_out(dataset: Sequence[LabelledConversation], vectors: NDArray[np.float32]) -> Iterator[LeftOutResult]:
-    """Styles first, then sources; `vectors`: a row a turn of the conversations, in order."""
+    """Styles first, then sources. `vectors`: one row per turn of the conversations, in order."""
     owner = np.concatenate([np.full(len(item.conversation.turns), at) for at, item in enumerate(dataset)])
     truth = np.concatenate([item.concerns[:, -1] for item in dataset])
     reduced = PCA(min(_DIMENSIONS, *vectors.shape), random_state=0).fit_transform(vectors)
@@ -105,7 +105,7 @@ def _evaluate_part(
 
 
 def _vectors(dataset: Sequence[LabelledConversation], data: Path) -> NDArray[np.float32]:
-    """The shipped encoder's vector of every turn (of a long one the highest over its parts), kept in `data`."""
+    """The shipped encoder's vector of every turn (of a long one the maximum over its parts), cached in `data`."""
     encoder = TurnEncoder.load(SHIPPED / "turn_encoder", mpnet(data / "models"))
     key = load_manifest(SHIPPED / "turn_encoder").files["weights.safetensors"][:12] + dataset_sha256()[:12]
     file = data / "leave_one_out" / f"{key}.safetensors"

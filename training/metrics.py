@@ -1,9 +1,9 @@
-"""The figures that decide whether a model is good enough; each is a plain function of labels and probabilities.
+"""Metrics of the models. Each is a plain function of labels and probabilities.
 
-Used by `training/report` and by `training/train`. Intervals resample whole conversations, since turns of one
-conversation are not independent. A resample is a row of weights: how often each turn was drawn. So a figure of all
-resamples is one pass over a matrix, and two models are compared on the same draws. Row 0 draws everything once:
-it gives the figure itself.
+Used by `training/report` and by `training/train`. Intervals resample whole conversations, because turns of one
+conversation are not independent. A resample is a row of weights: how often each turn was drawn. So a metric of all
+resamples is one pass over a matrix, and two models are compared on the same draws. Row 0 draws everything once: it
+gives the metric itself.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ class Interval:
 
 
 def average_precision(truth: Floats, scores: Floats) -> float:
-    """Area under the precision-recall curve; nan where nothing is positive."""
+    """Area under the precision-recall curve; nan if nothing is positive."""
     return float(average_precision_score(truth, scores)) if truth.any() else float("nan")
 
 
 def mean_average_precision(truth: Floats, scores: Floats) -> float:
-    """The mean over columns that have a positive; both (items, categories)."""
+    """The mean over columns that have a positive; both arguments (items, categories)."""
     columns = [average_precision(truth[:, at], scores[:, at]) for at in range(truth.shape[1]) if truth[:, at].any()]
     return float(np.mean(columns)) if columns else float("nan")
 
@@ -61,7 +61,7 @@ def expected_calibration_error(truth: Floats, scores: Floats, bins: int = 15) ->
 
 
 def severity_within_one(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """The share of turns whose ordinal level is right or one off."""
+    """The share of turns whose ordinal level is right or off by one."""
     return float((np.abs(truth - predicted) <= 1).mean()) if truth.size else float("nan")
 
 
@@ -78,7 +78,7 @@ def bootstrap(
 ) -> Interval:
     """`figure` of all rows, with the interval from resampling groups (conversations) with replacement.
 
-    `groups`: the group of each row. `figure` gets row numbers and gives the figure of those rows.
+    `groups`: the group of each row. `figure` takes row numbers and returns the metric of those rows.
     """
     names, which = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(which == at) for at in range(names.size)]
@@ -93,7 +93,7 @@ def bootstrap(
 
 
 def bootstrap_mean(groups: NDArray[Any], values: NDArray[Any]) -> Interval:
-    """The mean of `values`, one a row, with its interval as `bootstrap` gives it."""
+    """The mean of `values`, one per row, with its interval from `bootstrap`."""
     return bootstrap(groups, lambda rows: float(values[rows].mean()))
 
 
@@ -101,7 +101,7 @@ def bootstrap_mean(groups: NDArray[Any], values: NDArray[Any]) -> Interval:
 
 
 def resampled(groups: NDArray[Any], resamples: int = _RESAMPLES, seed: int = 0) -> Floats:
-    """(1 + resamples, rows) float32: row 0 is all ones, each other how often the row's group was drawn.
+    """(1 + resamples, rows) float32. Row 0 is all ones; every other row says how often the row's group was drawn.
 
     `groups`: the conversation of each row. The draws are those of `bootstrap` with the same seed.
     """
@@ -114,7 +114,7 @@ def resampled(groups: NDArray[Any], resamples: int = _RESAMPLES, seed: int = 0) 
 
 
 def interval(values: Floats) -> Interval:
-    """`values`: (1 + resamples,), the figure itself first; resamples in which it does not exist are left out."""
+    """`values`: (1 + resamples,), the metric itself first. Resamples in which it is undefined are left out."""
     found = values[1:][~np.isnan(values[1:])]
     low, high = (float(edge) for edge in np.percentile(found, [2.5, 97.5])) if found.size else (np.nan, np.nan)
     return Interval(float(values[0]), low, high)
@@ -149,8 +149,8 @@ def recalls_at_false_alarms(truth: Floats, scores: Floats, weights: Floats, rate
     found, asked, _ = _cumulative(truth[order], ranked, weights[:, order])
     negatives = asked - found
     allowed = np.floor(rate * negatives[:, -1])
-    at = (negatives > allowed[:, None]).argmax(axis=1)  # the first alarm too many
-    above = np.searchsorted(-ranked, -ranked[at], side="left")  # how many score higher than it
+    at = (negatives > allowed[:, None]).argmax(axis=1)  # the first alarm above the allowed number
+    above = np.searchsorted(-ranked, -ranked[at], side="left")  # the number of items with a higher score
     before = np.concatenate([np.zeros((len(found), 1), dtype=found.dtype), found], axis=1)
     hits = before[np.arange(len(found)), above]
     hits = np.where(allowed >= negatives[:, -1], found[:, -1], hits)
@@ -174,7 +174,7 @@ def shares(hit: NDArray[Any], among: NDArray[Any], weights: Floats) -> Floats:
 
 
 def confusions(truth: NDArray[Any], predicted: NDArray[Any], labels: int, weights: Floats) -> Floats:
-    """(resamples, labels, labels), rows true, columns told; a negative index on either side is left out."""
+    """(resamples, labels, labels); rows are true, columns predicted. Negative indices on either side are left out."""
     known = (truth >= 0) & (predicted >= 0)
     cell = np.where(known, truth * labels + predicted, 0)
     member = np.eye(labels * labels, dtype=np.float32)[cell] * known[:, None]
@@ -183,7 +183,7 @@ def confusions(truth: NDArray[Any], predicted: NDArray[Any], labels: int, weight
 
 
 def macro_f1s(confusion: Floats) -> Floats:
-    """As `macro_f1`, from what `confusions` gave; labels that are neither true nor told are left out of the mean."""
+    """As `macro_f1`, from `confusions`. Labels neither true nor predicted are left out of the mean."""
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     both = confusion.sum(axis=1) + confusion.sum(axis=2)
     known = both > 0

@@ -1,9 +1,8 @@
-"""How a version does outside the corpora it learnt from: the figures that stand first in a report and in a card.
+"""Figures of a version outside the corpora it was trained on: the first figures of a report and of a model card.
 
-Three questions. *Plain lines*: is each plain disclosure of our own table flagged in its category, and no harmless line?
-*Real talk*: how much of the public sets' held-out talk, in which nobody is harmed, is flagged? *Other styles*: what did
-a version trained by the same recipe, which learnt nothing from whole briefs, say of them
-(`training/unseen_style_figures.py`)?
+*Plain lines*: is each plain disclosure of our own table flagged in its category, and no harmless line? *Real talk*: how
+much of the public sets' held-out conversations, in which nobody is harmed, is flagged? *Other styles*: how good are the
+predictions of a version trained by the same recipe without whole briefs (`training/unseen_style_figures.py`)?
 """
 
 from collections.abc import Sequence
@@ -75,9 +74,9 @@ def plain_figures(model: SafeguardingModel, lines: Sequence[PlainLine]) -> Figur
 
 
 def real_talk_figures(model: SafeguardingModel, sets: Sequence[RealTalk]) -> list[Figures]:
-    """Of each public set the shares of held-out turns and of whole documents that are flagged, and of alerts.
+    """For each public set the shares of held-out turns and of whole documents that are flagged, and of alerts.
 
-    Turns with a word of real harm count too: that some of them are rightly flagged makes the figures an upper bound.
+    Turns with a word of real harm count, too. Some of them are rightly flagged, so the figures are an upper bound.
     """
     return [_set_figures(model, one) for one in sets if one.held_out]
 

@@ -1,7 +1,7 @@
-"""Swaps that must not matter, and deletions that must: names, he and she, descriptions, spelling, roles, evidence.
+"""Probes the safeguarding model: swaps that must not change its score, and deletions of evidence that must.
 
-Part of the report (`./writecare evaluate --probe`). Asks a safeguarding model about conversations as they are and
-changed, held out from learning by default.
+Swaps are of names, he and she, descriptions, spelling and roles. Part of the report (`./writecare evaluate --probe`).
+Scores conversations unchanged and changed; by default those held out from training.
 """
 
 import random
@@ -23,8 +23,8 @@ Perturbation = Callable[[Conversation], Conversation]
 Tell = Callable[[str], None]
 Figures = dict[str, Any]
 
-PERTURBATION_COUNT: Final = 5  # as `perturbations` gives
-LARGEST_STEADY_SHIFT: Final = 0.05  # a probability that moves by less has not moved
+PERTURBATION_COUNT: Final = 5  # the number of `perturbations`
+LARGEST_STEADY_SHIFT: Final = 0.05  # a probability that moves by less counts as unchanged
 DESCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "ethnicity": ("white", "Black", "Asian", "Caribbean", "Nigerian", "Polish"),
     "religion": ("Christian", "Muslim", "Hindu", "Sikh", "Jewish"),
@@ -48,11 +48,11 @@ _OTHER_GENDER: Final = dict(
     for pair in ((other, one), (one, other))
 )  # fmt: skip
 _MOST_DELETED: Final = 100  # flagged turns whose evidence is deleted
-_DRAWS: Final = 3  # of random words, a turn
+_DRAWS: Final = 3  # of random words, per turn
 
 
 def probe(model: SafeguardingModel, items: Sequence[LabelledConversation], names: Sequence[str], tell: Tell) -> Figures:
-    """All swaps and the deletions. `names`: what first names are swapped among; `tell` hears of each step."""
+    """All swaps and the deletions. `names`: first names to swap among. `tell` is called at each step."""
     talks = [item.conversation for item in items]
     truth = np.concatenate([item.concerns[:, -1] for item in items])
     before = concern_probabilities(model, talks)
@@ -76,7 +76,7 @@ def probe(model: SafeguardingModel, items: Sequence[LabelledConversation], names
 
 
 def perturbations(names: Sequence[str]) -> dict[str, Perturbation]:
-    """The ways in which a whole conversation is changed without changing what it says."""
+    """Changes of a whole conversation that do not change its meaning."""
     rng = random.Random(11)  # noqa: S311 - reproducible swaps, not a secret
     swapped = _gender_swap()
     return {
@@ -89,7 +89,7 @@ def perturbations(names: Sequence[str]) -> dict[str, Perturbation]:
 
 
 def concern_probabilities(model: SafeguardingModel, talks: Sequence[Conversation]) -> NDArray[np.float64]:
-    """(turns of all of them,): the probability of any concern."""
+    """(all turns of the conversations,): the probability of any concern."""
     return np.asarray([row.scores["any"] for rows in model.score(talks) for row in rows])
 
 
@@ -111,9 +111,9 @@ def insert_description(text: str, word: str) -> str:
 
 
 def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Figures | None:
-    """The fall of a concern's log-odds without its evidence, and without as many words of the turn drawn at random.
+    """The fall of a concern's log-odds without its evidence, and without as many random words of the turn.
 
-    Of flagged turns whose evidence leaves at least as many words as it takes, the likeliest first; None without any.
+    Uses flagged turns whose evidence is at most half of their words, the most likely first. None if there are none.
     """
     rng = random.Random(5)  # noqa: S311 - a reproducible choice
     chosen = _likeliest(model, talks)
@@ -152,7 +152,7 @@ def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Fig
 def _likeliest(
     model: SafeguardingModel, talks: Sequence[Conversation]
 ) -> list[tuple[int, int, str, tuple[Evidence, ...]]]:
-    """Conversation, turn, highest category and its evidence of the likeliest flagged turns."""
+    """Conversation, turn, highest category and its evidence, of the most likely flagged turns."""
     scored = model.score(talks)
     flagged = [
         (row.concerns[0].probability, at, turn)
@@ -202,7 +202,7 @@ def _perturbation_figures(
 
 
 def _description_figures(model: SafeguardingModel, named: Sequence[Conversation], words: Sequence[str]) -> Figures:
-    """Each word before each person, in conversations that all name one so; turns with the word in them are judged."""
+    """Inserts each word before each person in conversations that name a person so. Scores the turns with the word."""
     judged = np.asarray([bool(_PERSON.search(turn.text)) for talk in named for turn in talk.turns])
     owner = np.repeat(np.arange(len(named)), [len(talk.turns) for talk in named])[judged]
     said = np.stack(
@@ -233,7 +233,7 @@ def _description_figures(model: SafeguardingModel, named: Sequence[Conversation]
 
 
 def _gender_swap() -> Callable[[str], str]:
-    """he <-> she and their kin. 'her' becomes 'his' before what is hers, else 'him', as spaCy's tagger tells."""
+    """he <-> she and related words. 'her' becomes 'his' before a noun, else 'him', by spaCy's tagger."""
     import spacy  # noqa: PLC0415 - importing spaCy takes a second
 
     language = spacy.load(spacy_model(), exclude=["parser", "ner", "senter", "lemmatizer"])
@@ -271,7 +271,7 @@ def _log_odds(chance: float) -> float:
 
 
 def _mistyped(text: str, rng: random.Random) -> str:
-    """Two neighbouring letters change places at one letter in forty."""
+    """Swaps two neighbouring letters at one letter in forty."""
     letters = list(text)
     for at in range(len(letters) - 1):
         if letters[at].isalpha() and letters[at + 1].isalpha() and rng.random() < 1 / 40:
@@ -280,5 +280,5 @@ def _mistyped(text: str, rng: random.Random) -> str:
 
 
 def corpus_names(items: Sequence[LabelledConversation]) -> tuple[str, ...]:
-    """The first names that the corpus's people bear, of every origin in it."""
+    """The first names of the corpus's people, of every origin in it."""
     return first_names([item.conversation for item in items])

@@ -1,9 +1,9 @@
-"""Real talk out of public data sets: harmless turns to learn from, and a set that asks for false alarms.
+"""Real conversations of public data sets: harmless turns to train on, and a held-out set to measure false alarms.
 
-`--public DIR` names a folder that holds the sets as published; nothing of them is copied into the project. Whole
-documents are on one side: the publishers' training files are learnt from, their validation and test files are held
-out. Licences: ACI-Bench and MTS-Dialog CC BY 4.0, AMI CC BY 4.0, QMSum MIT, e-mail intents Apache-2.0, GoEmotions
-Apache-2.0 (data CC BY 4.0). All of them permit learning, with attribution (THIRD_PARTY.md).
+`--public DIR` names a folder that has the sets as published; nothing of them is copied into the project. A whole
+document is on one side: the publishers' training files are trained on, their validation and test files are held out.
+Licences: ACI-Bench and MTS-Dialog CC BY 4.0, AMI CC BY 4.0, QMSum MIT, e-mail intents Apache-2.0, GoEmotions Apache-2.0
+(data CC BY 4.0). All of them permit training, with attribution (THIRD_PARTY.md).
 """
 
 import csv
@@ -26,8 +26,8 @@ _Document = tuple[str, list[_Line]]  # its name in the set, and its turns
 
 UNKNOWN_SENTIMENT: Final = -100
 _EXCERPT_WORDS: Final = 260
-_HELD_OUT_TURNS: Final = 120  # of a document; meetings are long, and one is much like its beginning
-# Words of real harm. Whether such a turn is harmless nobody has said, so it is neither taught nor counted.
+_HELD_OUT_TURNS: Final = 120  # of a document: meetings are long, and their rest is much like their beginning
+# Words of real harm. No label says whether such a turn is harmless, so it is neither trained on nor counted.
 _DOUBTFUL: Final = re.compile(
     r"\b(fell|falls?|fallen|falling|abus\w*|suicid\w*|kill\w*|overdos\w*|assault\w*|rap(e|ed|ist)|murder\w*|stole|stolen"
     r"|beat(en)?|punch\w*|slap\w*|attack\w*|violen\w*|molest\w*|die|dead|death|threat\w*|bull(y|ied|ying)|racis\w*"
@@ -39,7 +39,7 @@ _DOUBTFUL: Final = re.compile(
 
 @dataclass(frozen=True)
 class RealTalk:
-    """One public set. `learn`: excerpts of some 260 words; `held_out`: documents, cut after 120 turns."""
+    """One public set. `learn`: excerpts of some 260 words. `held_out`: documents, cut after 120 turns."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class RealTalk:
 
 
 def read_real_talk(public: Path) -> list[RealTalk]:
-    """Every set of which the folder holds the files; what is absent is said on standard error."""
+    """Reads every set whose files are in the folder. Reports missing sets on standard error."""
     found = []
     for name, (kind, learn, held_out) in _SETS.items():
         try:
@@ -96,7 +96,7 @@ def _labelled(name: str, document: _Document, kind: str) -> LabelledConversation
 
 
 def _excerpts(document: _Document) -> Iterator[_Document]:
-    """Neighbouring turns of about 260 words, one after the other."""
+    """Neighbouring turns of about 260 words, one excerpt after the other."""
     key, lines = document
     part: list[_Line] = []
     words = number = 0
@@ -111,18 +111,18 @@ def _excerpts(document: _Document) -> Iterator[_Document]:
 
 
 def _hash_fraction(key: str) -> float:
-    """A number from 0 to 1 that depends on the key alone: deals documents the same on every machine."""
+    """A number from 0 to 1 that depends only on the key, so that documents are split the same on every machine."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
 def _clean_text(text: str) -> str:
-    """As one writes: without transcribers' marks in braces, no space before a mark, a letter name as letters."""
+    """Ordinary spelling: no transcribers' marks in braces, no space before punctuation, letter names as letters."""
     text = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", text).replace("_", " ")
     return re.sub(r"\s+([.,?!;:'])", r"\1", re.sub(r"\s+", " ", text)).strip()
 
 
 def _merge_lines(lines: Sequence[_Line]) -> list[_Line]:
-    """Neighbouring lines of one speaker as one turn, up to 40 words; empty ones dropped."""
+    """Merges neighbouring lines of one speaker into one turn, up to 40 words. Drops empty lines."""
     turns: list[_Line] = []
     for speaker, role, text in lines:
         words = _clean_text(text)
@@ -174,7 +174,7 @@ def _ami(part: str) -> Callable[[Path], Iterator[_Document]]:
 
 
 def _qmsum(part: str) -> Callable[[Path], Iterator[_Document]]:
-    """Without the meetings that AMI has too."""
+    """Without the meetings that are also in AMI."""
 
     def read(public: Path) -> Iterator[_Document]:
         folder = public / "qmsum" / part
@@ -203,7 +203,7 @@ def _email_lines(held_out: bool) -> Callable[[Path], Iterator[_Document]]:
 
 
 def _comments(part: str, share: float) -> Callable[[Path], Iterator[_Document]]:
-    """Comments of the public, each by itself, in the place of everyday short lines; those of harm left out."""
+    """Public comments, one per document, as everyday short lines. Comments on harm are left out."""
 
     def read(public: Path) -> Iterator[_Document]:
         for line in (public / "goemotions" / part).read_text(encoding="utf-8").splitlines():

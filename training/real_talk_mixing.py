@@ -1,7 +1,7 @@
-"""Real talk for a stage of training: which excerpts, and in half of them a single line of care talk.
+"""Mixes real conversations for a stage of training: chosen excerpts, half of them with one line of care conversation.
 
-A concern may come in one line in the middle of talk about something else; and not every line of care talk that stands
-out in other talk is a concern, so harmless lines are put in as well.
+A concern may be one line in the middle of a conversation about something else. Not every line of care conversation
+among other lines is a concern, so harmless lines are inserted, too.
 """
 
 import random
@@ -22,9 +22,9 @@ _SHARES: Final = {"consultation": 0.5, "meeting": 0.2, "e-mail": 0.1, "short lin
 def choose_excerpts(
     sets: Sequence[RealTalk], words: int, seed: int, excluded_ids: Collection[str] = ()
 ) -> list[LabelledConversation]:
-    """About as many words of excerpts, dealt to the kinds of talk by `_SHARES`, to sets of a kind alike.
+    """Excerpts of about `words` words, distributed to the kinds by `_SHARES`, and evenly to the sets of a kind.
 
-    `excluded_ids`: ids of excerpts that are not to be chosen.
+    `excluded_ids`: ids of excerpts that must not be chosen.
     """
     chosen: list[LabelledConversation] = []
     for real in sets:
@@ -43,7 +43,7 @@ def choose_excerpts(
 def insert_lines(
     excerpts: Sequence[LabelledConversation], lines: Sequence[LabelledConversation], rng: random.Random
 ) -> list[LabelledConversation]:
-    """The excerpts, half of those that are talk of several turns with one of `lines` in it."""
+    """The excerpts; half of those with several turns get one of `lines`."""
     return [
         _with_line(one, rng.choice(lines), rng)
         if lines and len(one.conversation.turns) > 2 and rng.random() < _WITH_A_LINE
@@ -53,7 +53,7 @@ def insert_lines(
 
 
 def _with_line(excerpt: LabelledConversation, line: LabelledConversation, rng: random.Random) -> LabelledConversation:
-    """The excerpt with the line's only turn put in at random, said by one of its speakers."""
+    """The excerpt with the line's only turn inserted at random, said by one of its speakers."""
     turns = list(excerpt.conversation.turns)
     at = rng.randint(1, len(turns))
     turns.insert(at, Turn(speaker=turns[at - 1].speaker, text=line.conversation.turns[0].text))

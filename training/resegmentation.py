@@ -1,8 +1,8 @@
-"""The same talk cut elsewhere: long turns in two, short ones joined, as a recogniser's pauses would have it.
+"""Cuts and joins turns of a conversation, as a speech recogniser does at pauses.
 
-In the written conversations a concern is nearly always a turn of its own; a model that is only shown those is deaf to
-one that ends a long voicemail. Cutting a concern's turn leaves it with the half that says it; joining turns makes them
-long, and hides a concern among harmless talk.
+In the written corpus a concern is nearly always a turn of its own. A model trained only on such turns misses a concern
+at the end of a long voicemail. A cut turn keeps its concern in the half that voices it. Joined turns are long, and hide
+a concern among harmless words.
 """
 
 import random
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from models.contract.records import Turn
 from training.dataset import LabelledConversation
 
-UNKNOWN_SENTIMENT: Final = -100  # what the loss leaves out
+UNKNOWN_SENTIMENT: Final = -100  # ignored by the loss
 _SHORTEST_CUT: Final = 12  # words
 _CUT: Final = 0.5
-_JOIN: Final = (0.15, 0.15, 0.15, 0.7)  # one of these for a conversation: now and then it becomes long monologues
+_JOIN: Final = (0.15, 0.15, 0.15, 0.7)  # one of these per conversation: sometimes it becomes a few very long turns
 _BREAK: Final = re.compile(r"(?<=[.!?,;])\s+|\s+(?=(?:and|but|so|then|cos|because)\s)")
 
-_Row = tuple[NDArray[np.float32], int, int, float]  # concerns, severity, sentiment, whether it commits
+_Row = tuple[NDArray[np.float32], int, int, float]  # concerns, severity, sentiment, whether it has a commitment
 ConcernScorer = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 def resegmented(item: LabelledConversation, rank: ConcernScorer, rng: random.Random) -> LabelledConversation:
     """`item` cut and joined at random. `rank` says how much each text sounds like a concern.
 
-    A label that a cut or a join makes doubtful becomes unknown: nan, or -100 for a sentiment.
+    A label that is doubtful after a cut or a join becomes unknown: nan, or -100 for a sentiment.
     """
     turns: list[Turn] = []
     rows: list[_Row] = []
@@ -59,7 +59,7 @@ def resegmented(item: LabelledConversation, rank: ConcernScorer, rng: random.Ran
 
 
 def _split_turn(text: str, rng: random.Random) -> tuple[str, str] | None:
-    """The text in two, at a mark or a joining word not too near its ends; None where it is short or has none."""
+    """Splits the text at a punctuation mark or a conjunction not too near its ends. None if it is short or has none."""
     if len(text.split()) < _SHORTEST_CUT:
         return None
     cuts = [
@@ -74,14 +74,14 @@ def _split_turn(text: str, rng: random.Random) -> tuple[str, str] | None:
 
 
 def _joined(first: _Row, second: _Row) -> _Row:
-    """What both say; a sentiment only where they agree."""
+    """The labels of both turns together; the sentiment only if they agree."""
     sentiment = first[2] if first[2] == second[2] else UNKNOWN_SENTIMENT
     return np.maximum(first[0], second[0]), max(first[1], second[1]), sentiment, float(np.maximum(first[3], second[3]))
 
 
 def _cut_labels(row: _Row, concern_scores: NDArray[np.float32]) -> list[_Row]:
     concerns, severity, sentiment, commits = row
-    commits = commits and float("nan")  # either half may hold the promise
+    commits = commits and float("nan")  # either half may contain the commitment
     if not concerns.any():
         return [(concerns, -1, sentiment, commits)] * 2
     unknown = (np.full_like(concerns, np.nan), -1, UNKNOWN_SENTIMENT, commits)

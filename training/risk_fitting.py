@@ -1,4 +1,4 @@
-"""Fit the risk steps on held-out answers, and say how well levels are met on conversations not fitted on."""
+"""Fits the risk steps on held-out answers, and evaluates the levels on conversations not fitted on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class HeldOutRisk:
     """Levels of conversations, each by steps fitted on others; all (conversations,) but `features`.
 
     `owner`: its position in the data set, ascending. `truth`, `predicted` and `without_minimum` index RISK_LEVELS.
-    `any_concern_probability`: (conversations,), the probability of any concern, as the model gives it.
+    `any_concern_probability`: (conversations,), the model's probability of any concern.
     """
 
     owner: NDArray[np.int64]
@@ -37,7 +37,7 @@ class HeldOutRisk:
 def held_out_risk(
     answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], thresholds: Mapping[str, float]
 ) -> HeldOutRisk:
-    """What the risk model says of conversations that neither it nor the models before it learnt from."""
+    """The risk model's levels for conversations on which neither it nor the models before it were trained."""
     owners, assessed, sentiments = held_out_turns(answers, thresholds)
     features = np.stack([risk_features(a, s) for a, s in zip(assessed, sentiments, strict=True)])
     truth = np.asarray([RISK_LEVELS.index(dataset[at].risk) for at in owners])
@@ -55,7 +55,7 @@ def held_out_risk(
 def fit_risk(
     answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], thresholds: Mapping[str, float]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
+    """Returns the arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
     found = held_out_risk(answers, dataset, thresholds)
     truth, predicted, trained = found.truth, found.predicted, found.without_minimum
     figures = {
@@ -77,7 +77,7 @@ def fit_risk(
 def held_out_turns(
     answers: HeldOutAnswers, thresholds: Mapping[str, float]
 ) -> tuple[list[int], list[list[TurnAssessment]], list[list[Sentiment]]]:
-    """Conversation by conversation what the models said of turns that they had not learnt from."""
+    """For each conversation the predictions for its turns, by models not trained on them."""
     concern, sentiment, _ = cross_calibrated_probabilities(answers)
     levels = severity_levels(answers.severity)
     owners = sorted({int(at) for at in answers.conversation})
@@ -95,7 +95,7 @@ def _sentiment(row: NDArray[np.float32]) -> Sentiment:
 
 
 def _fit_steps(features: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(4, features + 1); a step that the data do not show is made certain in the direction they do show."""
+    """(4, features + 1). A step without examples of both sides in the data always goes to the side that occurs."""
     steps = np.zeros((len(RISK_LEVELS) - 1, features.shape[1] + 1), dtype=np.float32)
     for step in range(len(steps)):
         above = truth > step

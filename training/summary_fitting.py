@@ -1,8 +1,8 @@
-"""Learn which words people's summaries hold, on held-out answers; ROUGE-1 as the judge of what is then told.
+"""Fits on held-out answers which words people use in summaries. ROUGE-1 scores the resulting summaries.
 
-Counts of words come from all conversations but those asked, with a conversation's own summary taken out of the counts
-that its own words are learnt with. The layer over them sees held-out answers alone: a model's chances for turns that it
-knows by heart would promise too much.
+Word counts come from all conversations except the evaluated ones; for fitting, a conversation's own summary is taken
+out of its counts. The layer over the counts is fitted only on held-out answers: a model's scores of turns that it was
+trained on are too good.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ def rouge_1(text: str, reference: str) -> float:
 
 @dataclass(frozen=True)
 class HeldOutSummaries:
-    """ROUGE-1 of each conversation's summary, by words learnt on others, and of its two longest turns.
+    """ROUGE-1 of each conversation's summary by words fitted on others, and of its two longest turns.
 
     `owner`: (conversations,) positions in the data set, ascending. `texts`: the summaries.
     """
@@ -48,7 +48,7 @@ class HeldOutSummaries:
 def held_out_summaries(
     answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], thresholds: Mapping[str, float]
 ) -> HeldOutSummaries:
-    """How well conversations are summarised by models that did not learn from them."""
+    """Evaluates the summaries of conversations by models that were not trained on them."""
     owners, assessed, _ = held_out_turns(answers, thresholds)
     items = [dataset[at] for at in owners]
     fold = np.asarray([int(answers.fold[answers.conversation == at][0]) for at in owners])
@@ -72,7 +72,7 @@ def held_out_summaries(
 def fit_summary(
     answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], thresholds: Mapping[str, float]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays to ship, and cross-fitted ROUGE-1 beside the two longest turns."""
+    """Returns the arrays to ship, and cross-fitted ROUGE-1 beside that of the two longest turns."""
     found = held_out_summaries(answers, dataset, thresholds)
     ours, longest = found.rouge, found.rouge_longest
     figures = {
@@ -89,7 +89,7 @@ def _fit(
     items: Sequence[LabelledConversation],
     assessed: Sequence[Sequence[TurnAssessment]],
 ) -> WordImportance:
-    """Word counts of `counted`; the layer learnt on `items`, each with its own part of the counts taken out."""
+    """Word counts of `counted`, and the layer fitted on `items`, each without its own part of the counts."""
     seen: Counter[str] = Counter()
     summarised_in: Counter[str] = Counter()
     for item in counted:
@@ -112,7 +112,7 @@ def _fit(
 
 
 def _conversation_words(item: LabelledConversation) -> set[str]:
-    """The words of a conversation but for its participants' names."""
+    """The words of a conversation without its participants' names."""
     names = {word for person in item.conversation.participants for word in plain_words(person.name or "")}
     return {word for turn in item.conversation.turns for word in plain_words(turn.text)} - names
 
@@ -123,12 +123,12 @@ def _summarise(item: LabelledConversation, assessed: Sequence[TurnAssessment], i
 
 
 def two_longest_turns(item: LabelledConversation) -> str:
-    """The yardstick of summaries: what was said at most length, longest first."""
+    """The baseline summary: the two longest turns, longest first."""
     return " ".join(sorted((turn.text for turn in item.conversation.turns), key=len, reverse=True)[:2])
 
 
 def quoted_longest_turns(item: LabelledConversation) -> str:
-    """The same two turns, told as a summary tells: in the conversation's order, quoted under the speakers' names."""
+    """The same two turns in the form of a summary: in the conversation's order, quoted with the speakers' names."""
     talk = item.conversation
     longest = sorted(range(len(talk.turns)), key=lambda at: len(talk.turns[at].text), reverse=True)[:2]
     return " ".join(f"{speaker_name(talk, talk.turns[at].speaker)}: “{talk.turns[at].text}”" for at in sorted(longest))

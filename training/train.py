@@ -3,13 +3,13 @@
 The same data give the same artefacts.
 
 1. Read the data sets and hold out a seventh of the conversations.
-2. Learn from the others, once, and from excerpts of real talk in the public sets of DIR: what is measured ships.
+2. Train once on the others, and on excerpts of real talk in the public sets of DIR. The measured models ship.
 3. Fit calibration, thresholds and the risk layer on the held-out answers; thresholds keep to their share of false
    alarms on real talk, too.
 4. Write `models/shipped/<name>/`: safetensors, JSON and a manifest each.
 
-With `--measure-styles` the same is done without the conversations of two briefs (`LEFT_OUT`), nothing is shipped, and
-what such a model says of them is kept beside this file: the figures on styles that a model has never seen.
+With `--measure-styles` the models are trained without the conversations of two briefs (`LEFT_OUT`) and nothing is
+shipped. Their answers on these briefs are stored beside this file: the figures on styles that a model has never seen.
 """
 
 import argparse
@@ -65,16 +65,16 @@ class TrainingSettings:
     ngram_strength: float = 10.0
     false_alarms: float = 0.035  # share of ordinary turns that may carry a concern at the shipped thresholds
     false_alarms_real_talk: float = 0.005  # the same of real talk's turns
-    talk_words: int = 80_000  # of real talk that are learnt from
-    left_out: tuple[str, ...] = ()  # styles that nothing is learnt from
+    talk_words: int = 80_000  # of real talk to train on
+    left_out: tuple[str, ...] = ()  # styles left out of training
     threads: int = 2
 
 
 @dataclass(frozen=True)
 class TrainingPaths:
-    """Where a run reads and writes: the data sets, what it ships, the held-out answers, and what is learnt.
+    """Where a run reads and writes: the data sets, what it ships, the held-out answers, and the training results.
 
-    `training_only`: conversations that are learnt from and never held out. `public`: the folder of public sets with real
+    `training_only`: conversations that are trained on and never held out. `public`: the folder of public sets with real
     talk. `weights`: where packaged weights are unpacked.
     """
 
@@ -113,7 +113,7 @@ def train(paths: TrainingPaths, settings: TrainingSettings) -> dict[str, Any]:
 
 
 def measure_styles(paths: TrainingPaths, settings: TrainingSettings) -> None:
-    """Learn without the styles of `settings.left_out`, and keep what is said of them and of the held-out seventh."""
+    """Trains without the styles of `settings.left_out`; stores the answers on them and on the held-out seventh."""
     dataset = read_dataset(*paths.data)
     digest = dataset_sha256(*paths.data, *paths.training_only)
     directory, asked = learn(paths, settings, dataset, digest)
@@ -123,7 +123,7 @@ def measure_styles(paths: TrainingPaths, settings: TrainingSettings) -> None:
 def learn(
     paths: TrainingPaths, settings: TrainingSettings, dataset: list[LabelledConversation], digest: str
 ) -> tuple[Path, tuple[int, ...]]:
-    """The folder of what was learnt, and the positions of the conversations that were asked: held out or left out."""
+    """The folder of the trained models, and the positions of the conversations they predict: held out or left out."""
     dealt = hold_out(dataset, settings)
     left_out = {at for at, item in enumerate(dataset) if item.style in settings.left_out}
     asked = tuple(sorted({*dealt.held_out, *left_out}))
@@ -150,11 +150,11 @@ def learn(
 
 
 def hold_out(dataset: list[LabelledConversation], settings: TrainingSettings) -> Split:
-    """Which conversations are learnt from and which are held out: as many of each risk, and of hard negatives.
+    """Which conversations are trained on and which are held out: as many of each risk, and of hard negatives.
 
-    The first corpora are dealt together, as they were for 2.x; each further one by itself, so that a new folder moves
-    no conversation from one side to the other. Two halves of a pair (ids that differ in a last `a` or `b`) stay
-    together.
+    The first corpora are split together, as they were for 2.x. Each further corpus is split by itself, so that a new
+    folder moves no conversation from one side to the other. Two halves of a pair (ids that differ in a last `a` or
+    `b`) stay together.
     """
     fold_of: dict[str, int] = {}
     for deal in sorted({_split_group(item) for item in dataset}):
@@ -175,7 +175,7 @@ def _pair_id(item: LabelledConversation) -> str:
 
 
 def run_key(digest: str, settings: TrainingSettings, *, real_talk: bool) -> str:
-    """A name for what a run learns: it depends on data, settings of learning, folds and seed."""
+    """A name for the results of a training run. It depends on data, training settings, folds and seed."""
     relevant = {
         "data": digest,
         "talk": settings.talk_words if real_talk else 0,
@@ -190,7 +190,7 @@ def run_key(digest: str, settings: TrainingSettings, *, real_talk: bool) -> str:
 
 @dataclass(frozen=True)
 class TrainedModels:
-    """What shipping needs: what was learnt, and what held-out answers taught about it."""
+    """What shipping needs: the trained models, and what was fitted on held-out answers."""
 
     directory: Path
     answers: HeldOutAnswers
@@ -263,7 +263,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder")
     parser.add_argument("--public", type=Path, metavar="DIR", help="public sets with real talk (training/real_talk.py)")
     parser.add_argument("--measure-styles", action="store_true", help="leave two briefs out, and ship nothing")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Figures on styles that a model has never seen: read off the answers that `training.train --measure-styles` kept.
+"""Figures on styles that a model has never seen, from the answers that `training.train --measure-styles` stored.
 
-Calibration and thresholds come from the held-out seventh of the styles that were learnt, so nothing here is fitted on
-what it is measured on. The model is not the one that ships, which learns from these styles, too; the recipe is.
+Calibration and thresholds come from the held-out seventh of the other styles, so nothing here is fitted on the data
+that it is measured on. The model is not the shipped one, which is also trained on these styles; the recipe is the same.
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ from training.metrics import (
 )
 
 Figures = dict[str, Any]
-# 'Look at this, I am not sure' reaches so far below the threshold that this share of the turns with a concern is shown
-# the held-out seventh.
+# 'Look at this, I am not sure': the band below the threshold is so wide that, on the held-out seventh, this share of
+# the turns with a concern is shown.
 _BAND_RECALL: Final = 0.95
 
 
 def left_out_figures(
     answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], styles: Sequence[str], false_alarms: float
 ) -> list[Figures]:
-    """A row for all left-out styles together, then one each."""
+    """One row for all left-out styles together, then one row per style."""
     style = np.asarray([item.style for item in dataset])[answers.conversation]
     left = np.isin(style, styles)
     known = answers.rows(~left)

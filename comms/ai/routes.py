@@ -42,8 +42,8 @@ def _without_references(schema: Any, definitions: dict[str, Any]) -> Any:
 
 def _schema(record: Any) -> dict[str, Any]:
     schema = record.model_json_schema()
-    inline_policy: dict[str, Any] = _without_references(schema, schema.get("$defs", {}))
-    return inline_policy
+    inlined_schema: dict[str, Any] = _without_references(schema, schema.get("$defs", {}))
+    return inlined_schema
 
 
 def _body(endpoint: Endpoint) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""API processes for tests, as the launcher starts them: several on one database, each to be killed."""
+"""Starts API processes for tests as the launcher does: several on one database, which a test can kill."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ class ApiProcess:
     address: str
 
     def kill(self) -> None:
-        """As a machine that lost its power."""
+        """Kills the process without warning (SIGKILL)."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -43,7 +43,9 @@ def _start(wiring: dict[str, str], refused: tuple[str, ...]) -> "subprocess.Pope
 async def api_process(
     ctx: AppContext, databases: Databases, refused: tuple[str, ...] = (), **more: str
 ) -> AsyncIterator[ApiProcess]:
-    """An API that answers, until the block ends; `refused`: what its kernel refuses (`tests/seccomp_refusal.py`)."""
+    """An API process that answers, until the block ends. `refused`: system calls that fail in it
+    (`tests/seccomp_refusal.py`).
+    """
     port = free_port()
     wiring = {
         "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_DATA_DIR": str(ctx.settings.data_dir),

@@ -1,4 +1,4 @@
-"""Files as people attach them, and as hostile people would: each made here, so that a test says what is in it."""
+"""Sample attachments, harmless and hostile. Each is made here, so that a test shows what it contains."""
 
 import io
 import struct
@@ -47,7 +47,7 @@ TEXTS: Final = (
 
 
 def located_exif(orientation: int = 1) -> Image.Exif:
-    """What a telephone writes: where, with what, and which way up."""
+    """The EXIF data of a telephone: location, camera and orientation."""
     exif = Image.Exif()
     exif[0x0112], exif[0x0110] = orientation, CAMERA
     exif[0x8825] = {1: "N", 2: (51.0, 30.0, 26.4), 3: "W", 4: (0.0, 7.0, 39.9), 29: "2026:11:23"}
@@ -55,7 +55,7 @@ def located_exif(orientation: int = 1) -> Image.Exif:
 
 
 def picture(format: str = "JPEG", *, size: tuple[int, int] = (64, 32), orientation: int = 1) -> bytes:
-    """A picture, red in its upper left corner, with its place in EXIF and XMP."""
+    """A picture, red in its upper left corner, with its location in EXIF and XMP."""
     made = Image.new("RGB", size, "white")
     made.paste("red", (0, 0, size[0] // 2, size[1] // 2))
     file = io.BytesIO()
@@ -75,7 +75,7 @@ def picture(format: str = "JPEG", *, size: tuple[int, int] = (64, 32), orientati
 
 
 def bomb_png(width: int = 60_000, height: int = 60_000) -> bytes:
-    """A picture of some kilobytes that would fill the memory."""
+    """A picture of a few kilobytes that would fill the memory when decoded."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -86,7 +86,7 @@ def bomb_png(width: int = 60_000, height: int = 60_000) -> bytes:
 
 
 def packed(members: dict[str, bytes], **options: Any) -> bytes:
-    """An archive."""
+    """A ZIP archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -95,7 +95,7 @@ def packed(members: dict[str, bytes], **options: Any) -> bytes:
 
 
 def related(*relations: tuple[str, str, str], external: bool = False) -> bytes:
-    """A part of relationships: id, kind and target of each."""
+    """A relationships part; for each relationship its id, kind and target."""
     mode = ' TargetMode="External"' if external else ""
     rows = "".join(
         f'<Relationship Id="{id}" Type="{kind if ":" in kind else f"{_R}/{kind}"}" Target="{target}"{mode}/>'
@@ -105,7 +105,7 @@ def related(*relations: tuple[str, str, str], external: bool = False) -> bytes:
 
 
 def office(media_type: str, main: str, document: str, members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
-    """A package of Office with its main part; further members by name, also instead of these."""
+    """An Office package with its main part. `members`: further members by name; they may replace the usual ones."""
     types = (
         f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="xml" ContentType="application/xml"/>'
         f'<Override PartName="/{main}" ContentType="{media_type}.main+xml"/></Types>'
@@ -116,7 +116,9 @@ def office(media_type: str, main: str, document: str, members: Mapping[str, byte
 
 
 def docx(*paragraphs: str, inside: str = "", links: bytes = b"", members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
-    """A Word document; `inside`: further XML of its body; `links`: its relationships; further members by name."""
+    """A Word document. `inside`: further XML in its body; `links`: its relationships; `members`: further members by
+    name.
+    """
     body = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
     document = f'<?xml version="1.0"?><w:document {NAMESPACES}><w:body>{body}{inside}</w:body></w:document>'
     related_parts = {"word/_rels/document.xml.rels": links} if links else {}
@@ -124,14 +126,14 @@ def docx(*paragraphs: str, inside: str = "", links: bytes = b"", members: Mappin
 
 
 def docx_with_comment(text: str, comment: str) -> bytes:
-    """A Word document with a comment beside the text."""
+    """A Word document with a comment."""
     part = f'<w:comments {_W}><w:comment w:id="0"><w:p><w:r><w:t>{comment}</w:t></w:r></w:p></w:comment></w:comments>'
     links = related(("c1", "comments", "comments.xml"))
     return docx(text, links=links, members={"word/comments.xml": part.encode()})
 
 
 def docx_with_picture(picture: bytes, links: bytes = b"") -> bytes:
-    """A Word document that shows a picture."""
+    """A Word document with a picture."""
     drawing = (
         '<w:p><w:r><w:drawing><wp:inline><wp:extent cx="900" cy="450"/><a:graphic><a:graphicData uri="x"><pic:pic>'
         '<pic:blipFill><a:blip r:embed="p1"/></pic:blipFill></pic:pic></a:graphicData></a:graphic></wp:inline>'
@@ -144,7 +146,7 @@ def docx_with_picture(picture: bytes, links: bytes = b"") -> bytes:
 def xlsx(
     *cells: str, rows: str = "", after: str = "", links: bytes = b"", members: Mapping[str, bytes] = NO_MEMBERS
 ) -> bytes:
-    """A table; `rows`: further XML of its rows; `after`: what stands behind them; `links`: its relationships."""
+    """An Excel table. `rows`: XML of further rows; `after`: XML after the rows; `links`: its relationships."""
     strings = "".join(f"<si><t>{text}</t></si>" for text in cells)
     shown = "".join(f'<c r="A{n + 1}" t="s"><v>{n}</v></c>' for n in range(len(cells)))
     sheet = f'<worksheet {_X} xmlns:r="{_R}"><sheetData><row r="1">{shown}</row>{rows}</sheetData>{after}</worksheet>'
@@ -160,7 +162,9 @@ def xlsx(
 
 
 def odt(text: str, *, inside: str = "", before: str = "", members: Mapping[str, bytes] = NO_MEMBERS) -> bytes:
-    """An OpenDocument text: part of its words in a span; `inside`: further XML of the text; `before`: before it."""
+    """An OpenDocument text with part of its text in a span. `inside`: further XML in the text; `before`: XML before
+    it.
+    """
     head, _, rest = text.partition(" ")
     content = (
         f"<office:document-content {TEXTS}>{before}<office:body><office:text><text:p>{head}<text:s/><text:span>{rest}"
@@ -170,7 +174,7 @@ def odt(text: str, *, inside: str = "", before: str = "", members: Mapping[str, 
 
 
 def pdf(text: str = "", *, script: str = "", file: bytes = b"", password: str = "") -> bytes:
-    """A document of a page; with a script, a file inside, or locked."""
+    """A PDF of one page; optionally with a script, with an embedded file, or encrypted."""
     writer = PdfWriter()
     page = writer.add_blank_page(300, 200)
     font = DictionaryObject({
@@ -194,7 +198,7 @@ def pdf(text: str = "", *, script: str = "", file: bytes = b"", password: str = 
 
 
 def located_sound() -> bytes:
-    """A voice message of a telephone, which says where it was recorded."""
+    """A voice message of a telephone with the location of the recording."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"movflags": "use_metadata_tags"}) as output:
         output.metadata["location"] = "+51.5073-000.1276/"

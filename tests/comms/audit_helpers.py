@@ -1,4 +1,4 @@
-"""Sealers for tests: the real one, in this process or as a process of its own, and what the administrator sees."""
+"""Runs audit sealers in tests, in this process or as a separate process, and reads results as the administrator."""
 
 import asyncio
 import os
@@ -25,20 +25,20 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def anchor_store_of(ctx: AppContext) -> AnchorStore:
-    """The anchors of the house's data folder."""
+    """The anchor store in the instance's data folder."""
     return AnchorStore(ctx.objects, AnchorKey.open(ctx.settings.data_dir / "keys"))
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection of whichever role the address names."""
+    """A connection with the role in the URL."""
     async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as conn:
         yield conn
 
 
 @asynccontextmanager
 async def sealing(ctx: AppContext, databases: Databases, anchor_seconds: float = 0.05) -> AsyncIterator[None]:
-    """A sealer that seals until the block ends, and then what is left."""
+    """A sealer that runs until the block ends and then seals what is left."""
     stopping = asyncio.Event()
     running = asyncio.create_task(seal_forever(databases.sealer, anchor_store_of(ctx), anchor_seconds, stopping))
     try:
@@ -49,20 +49,20 @@ async def sealing(ctx: AppContext, databases: Databases, anchor_seconds: float =
 
 
 async def seal(ctx: AppContext, databases: Databases) -> None:
-    """Everything that waits is sealed and anchored, as at a clean stop."""
+    """Seals and anchors all waiting audit entries, as at a clean stop."""
     async with sealing(ctx, databases):
         await asyncio.sleep(0)
         await outbox_helpers.until(lambda: nothing_waits(databases))
 
 
 async def nothing_waits(databases: Databases) -> bool:
-    """Whether every act is sealed whose row still stands."""
+    """Whether every existing audit entry is sealed."""
     waiting = "select 1 from audit_unsealed q join audit_log l on l.tenant_id = q.tenant_id and l.id = q.audit_id"
     return await outbox_helpers.query_as_admin(databases, waiting) == []
 
 
 def start_sealer(ctx: AppContext, databases: Databases) -> subprocess.Popen[bytes]:
-    """A sealer as the launcher starts it."""
+    """Starts a sealer process as the launcher does."""
     wiring = {
         "WRITECARE_ROLE_DATABASE_URL": databases.sealer, "WRITECARE_DATA_DIR": str(ctx.settings.data_dir),
         "PATH": os.environ["PATH"],
@@ -71,20 +71,22 @@ def start_sealer(ctx: AppContext, databases: Databases) -> subprocess.Popen[byte
 
 
 async def act(ctx: AppContext, actor: Actor, times: int = 1, action: str = "test.acted") -> None:
-    """So many acts of the actor, each in a transaction of its own."""
+    """Writes this many audit entries of the actor, each in its own transaction."""
     for _ in range(times):
         async with ctx.database.acting_as(actor) as conn:
             await record_act(conn, actor, action, ("user", actor.user_id), {"n": 1})
 
 
 async def verified(ctx: AppContext, databases: Databases, tenant_id: UUID) -> Verification:
-    """What the verification finds, asked as the command does."""
+    """What the verification finds; it is called as in the command."""
     async with connected(databases.sealer) as conn:
         return await verify_chain(conn, anchor_store_of(ctx), tenant_id)
 
 
 async def tamper(databases: Databases, *statements: tuple[str, tuple[Any, ...]]) -> None:
-    """What someone does who rules the database: no trigger, foreign key or policy stands in the way."""
+    """Runs a statement as an attacker with full control of the database: without triggers, foreign keys and
+    policies.
+    """
     async with connected(databases.administrator) as administrator, administrator.transaction():
         await administrator.execute("set local session_replication_role = replica")
         for statement, values in statements:

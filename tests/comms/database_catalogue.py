@@ -1,6 +1,6 @@
-"""The live catalogue for tests that are generated from it: every table, a row in each, and what a tenant has there.
+"""Reads the live database catalogue for generated tests: every table, one row in each, and what a tenant has in it.
 
-A new table is picked up by itself. Where its row cannot be made up from the catalogue, `VALUES` says what to put in.
+A new table is included automatically. If its row cannot be generated from the catalogue, add values to `VALUES`.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from psycopg.types.json import Jsonb
 
 Catalogue = psycopg.Connection[TupleRow]
 
-# Values that cannot be guessed from a column's type and its own rules, by table and column.
+# Values that cannot be derived from a column's type and constraints, by table and column.
 VALUES: Final[dict[tuple[str, str], Any]] = {
     ("tenants", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
     ("users", "slug"): lambda: f"filled-{uuid.uuid4().hex}",
     ("conversations", "conversation_type"): lambda: "group",
     ("messages", "sender_type"): lambda: "system",
     ("messages", "content"): lambda: "x",
-    ("message_vectors", "message_id"): uuid_utils.uuid7,  # of now: a partition takes it
+    ("message_vectors", "message_id"): uuid_utils.uuid7,  # now, because a partition for it exists
     ("broken_glass", "session_id"): uuid.uuid4,
     ("alerts", "conversation_id"): uuid.uuid4,
     ("alert_evidence", "utterance_id"): uuid.uuid4,
@@ -39,11 +39,11 @@ _BY_TYPE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours: its columns that take values, and which of them says whose a row is."""
+    """One of our tables: its writable columns, and the column with its tenant."""
 
     name: str
     columns: tuple[str, ...]
-    keys: frozenset[str]  # of some key: not to be overwritten at will
+    keys: frozenset[str]  # part of a key: a test must not overwrite it freely
 
     @property
     def owner(self) -> str:
@@ -51,7 +51,7 @@ class Table:
 
 
 def tables(conn: Catalogue) -> list[Table]:
-    """Every table of ours that holds somebody's rows."""
+    """Every one of our tables that contains rows of tenants."""
     found = conn.execute(
         "select c.relname, array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = ''), "
         "array(select distinct k.attname::text from pg_attribute k where k.attrelid = c.oid and k.attnum > 0 and ("
@@ -65,7 +65,9 @@ def tables(conn: Catalogue) -> list[Table]:
 
 
 def fill(conn: Catalogue, tenant_id: uuid.UUID) -> None:
-    """A row of the tenant in every table, foreign keys and triggers put aside; for a transaction that is undone."""
+    """Inserts a row of the tenant into every table, without foreign keys and triggers. The caller rolls the
+    transaction back.
+    """
     conn.execute("set local session_replication_role = replica")
     for table in tables(conn):
         row = _row(conn, table, tenant_id)
@@ -75,7 +77,7 @@ def fill(conn: Catalogue, tenant_id: uuid.UUID) -> None:
             conn.execute(f"insert into {table.name} ({names}) values ({places})".encode(), list(row.values()))
         except psycopg.Error as error:
             raise AssertionError(
-                f"no row for {table.name} can be made up ({error}): say what to put in at VALUES in {__file__}"
+                f"no row for {table.name} can be generated ({error}): add a value to VALUES in {__file__}"
             ) from error
     conn.execute("set local session_replication_role = origin")
 
@@ -116,7 +118,9 @@ def _rules(conn: Catalogue, table: Table, column: str) -> list[str]:
 
 
 def fingerprint(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> str:
-    """Of all rows that the tenant has in the table, and of which transaction wrote each: a touched row shows."""
+    """A hash of all rows of the tenant in the table and of the transactions that wrote them: so it also detects
+    rewritten rows.
+    """
     found = conn.execute(
         f"select t.xmin::text || t::text from {table.name} t where t.{table.owner} = %s order by 1".encode(),
         (tenant_id,),
@@ -125,5 +129,5 @@ def fingerprint(conn: Catalogue, table: Table, tenant_id: uuid.UUID) -> str:
 
 
 def fingerprints(conn: Catalogue, tenant_id: uuid.UUID) -> dict[str, str]:
-    """Of each table."""
+    """The fingerprint of each table."""
     return {table.name: fingerprint(conn, table, tenant_id) for table in tables(conn)}

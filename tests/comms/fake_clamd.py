@@ -1,4 +1,4 @@
-"""A server that speaks clamd's protocol as clamd does: z-commands, pieces with their lengths, its limit of size."""
+"""A fake clamd server that speaks the protocol like clamd: z-commands, chunks with lengths, a size limit."""
 
 import asyncio
 import struct
@@ -7,23 +7,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-# What every scanner finds, so that scanners can be tried (eicar.org); in two parts, or one would find it here.
+# The EICAR test file, which every scanner detects (eicar.org). In two parts, so that no scanner detects it in this
+# file.
 EICAR: Final = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 SIGNATURE: Final = "Eicar-Test-Signature"
 VERSION: Final = "ClamAV 1.4.3/27800/Mon Nov 23 2026"
 
 
 class Clamd:
-    """`most` bytes are looked at; `mood`: well, silent, or gone in the middle of what it is sent."""
+    """`most`: maximum number of bytes. `mood`: well, silent, or disconnecting in the middle of a file."""
 
     def __init__(self, most: int = 1 << 20) -> None:
         self.most = most
         self.mood = "well"
-        self.seen: list[bytes] = []  # the files that it was sent whole
+        self.seen: list[bytes] = []  # the files that it received completely
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: one command."""
+        """Serves one connection with one command."""
         try:
             command = (await reader.readuntil(b"\0"))[:-1]
             reply = await self._reply(command, reader)
@@ -33,11 +34,11 @@ class Clamd:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            writer.close()  # with what was not read yet, the other side sees a reset, as clamd's does
+            writer.close()  # unread data makes the other side see a reset, as with clamd
 
     async def _reply(self, command: bytes, reader: asyncio.StreamReader) -> str | None:
         if self.mood == "silent":
-            await reader.read()  # until the other side gives up
+            await reader.read()  # until the client gives up
             return None
         if command == b"zPING":
             return "PONG"
@@ -59,7 +60,7 @@ class Clamd:
 
 @asynccontextmanager
 async def clamd(most: int = 1 << 20, path: Path | None = None) -> AsyncIterator[Clamd]:
-    """A running one: on a port of this machine, or on a socket at `path`."""
+    """A running server: on a local port, or on a Unix socket at `path`."""
     made = Clamd(most)
     if path is not None:
         server: asyncio.Server = await asyncio.start_unix_server(made.serve, path)

@@ -1,6 +1,6 @@
-"""A real provider of single sign-on on loopback (oidc-provider-mock), which can also be made to misbehave.
+"""A real OpenID provider on loopback (oidc-provider-mock) that a test can make misbehave.
 
-It asks for PKCE (RFC 7636), which the package leaves out, and lets a test twist its ID tokens or turn its keys over.
+It adds PKCE (RFC 7636), which the package lacks. Tests can change its ID tokens and rotate its keys.
 """
 
 import base64
@@ -22,7 +22,7 @@ ClaimsChange = Callable[[dict[str, Any], RSAKey], str]
 
 
 class FakeOidcProvider:
-    """Its address, and what a test may do to it."""
+    """The provider's address, and what a test can change."""
 
     def __init__(self) -> None:
         self.app = oidc_provider_mock.app()
@@ -36,7 +36,7 @@ class FakeOidcProvider:
         self.app.after_request(self._after)
 
     def rotate_keys(self) -> None:
-        """From the next request on it signs with, and publishes, another key."""
+        """Signs with a new key, and publishes it, from the next request on."""
         self._turning = True
 
     def _before(self) -> Any:
@@ -68,7 +68,7 @@ class FakeOidcProvider:
 
 @contextmanager
 def fake_oidc_provider() -> Iterator[FakeOidcProvider]:
-    """A provider behind a real port until the block ends."""
+    """A provider on a real port until the block ends."""
     provider = FakeOidcProvider()
     server = make_server("localhost", 0, provider.app, threaded=True)
     provider.issuer = f"http://localhost:{server.server_port}"
@@ -83,7 +83,7 @@ def fake_oidc_provider() -> Iterator[FakeOidcProvider]:
 
 
 def with_claims(**changed: Any) -> ClaimsChange:
-    """The provider's own token with other claims; None takes a claim out."""
+    """Changes the claims of the provider's own token; None removes a claim."""
 
     def twist(claims: dict[str, Any], key: RSAKey) -> str:
         told = {name: value for name, value in {**claims, **changed}.items() if value is not None}

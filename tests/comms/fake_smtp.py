@@ -1,4 +1,4 @@
-"""A mail server at work on a port of its own, for tests: it takes what it is given and keeps it (RFC 5321)."""
+"""A fake SMTP server on its own port that accepts and keeps every message (RFC 5321)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class MailServer:
-    """What the server has taken, oldest first."""
+    """The messages that the server has accepted, oldest first."""
 
     def __init__(self) -> None:
         self.received: list[EmailMessage] = []
         self.settings: dict[str, Any] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One conversation."""
+        """Serves one connection."""
         writer.write(b"220 mail.test\r\n")
         while line := (await reader.readline()).strip():
             verb = line[:4].upper()
@@ -37,7 +37,7 @@ class MailServer:
 
 @asynccontextmanager
 async def mail_server() -> AsyncIterator[MailServer]:
-    """The server until the block ends, and in `settings` how to reach it."""
+    """A server until the block ends; puts its address into `settings`."""
     kept = MailServer()
     server = await asyncio.start_server(kept.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""PDF and office files that act, fetch or pack something, each made by hand: what is hostile in them says HOSTILE."""
+"""PDF and Office samples that act, fetch or embed something. The hostile part of each contains HOSTILE."""
 
 import io
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Change = Callable[[pikepdf.Pdf, Any], None]
 
 
 def pdf(change: Change, text: str = WORDS) -> bytes:
-    """A page with the words, after `change` has had the document and the page."""
+    """A PDF page with the text; `change` may then change the document and the page."""
     with pikepdf.Pdf.open(io.BytesIO(attachment_samples.pdf(text))) as made:
         change(made, made.pages[0].obj)
         written = io.BytesIO()
@@ -83,7 +83,7 @@ def _external_stream(made: pikepdf.Pdf, page: Any) -> None:
 
 
 def _drawn(subtype: str, **keys: Any) -> Change:
-    """An external object that the page draws."""
+    """An XObject that the page draws."""
 
     def change(made: pikepdf.Pdf, page: Any) -> None:
         drawn = made.make_stream(MARK.encode() if subtype != "/Image" else b"\0")
@@ -110,7 +110,7 @@ def _titled(made: pikepdf.Pdf, _: Any) -> None:
     made.Root["/Metadata"] = made.make_stream(f"<x:xmpmeta>{MARK}</x:xmpmeta>".encode())
 
 
-# Kept without what is hostile in it.
+# Stored without the hostile part.
 PDFS: Final[dict[str, Change]] = {
     "script when it is opened": _in_root("/OpenAction", script),
     "script in the document's actions": _in_root("/AA", lambda made: Dictionary(WC=script(made), DS=script(made))),
@@ -147,7 +147,7 @@ PDFS: Final[dict[str, Change]] = {
     "font whose matrix is a script": _font_matrix,
 }  # fmt: skip
 
-# Refused, because what they hold beside their pages would be lost.
+# Refused, because content beside the pages would be lost.
 PACKED_PDFS: Final[dict[str, Change]] = {
     "embedded files": _in_root(
         "/Names", lambda made: Dictionary(EmbeddedFiles=Dictionary(Names=Array([String("a"), _program(made)])))
@@ -220,18 +220,22 @@ DOCXS: Final[dict[str, bytes]] = {
     ),
     "template of a relationship": _outside("attachedTemplate"),
     "template in capital letters": attachment_samples.docx(WORDS, links=_SETTINGS, members={
-        "word/settings.xml": f'<w:settings {attachment_samples.NAMESPACES}><w:attachedTemplate r:id="t1"/></w:settings>'.encode(),
+        "word/settings.xml": (
+            f'<w:settings {attachment_samples.NAMESPACES}><w:attachedTemplate r:id="t1"/></w:settings>'
+        ).encode(),
         "word/_RELS/settings.xml.RELS": attachment_samples.related(("t1", "attachedTemplate", ADDRESS), external=True),
     }),
     "data of a mail merge": attachment_samples.docx(WORDS, links=_SETTINGS, members={
         "word/settings.xml": (
-            f'<w:settings {attachment_samples.NAMESPACES}><w:mailMerge><w:query w:val="{MARK}"/></w:mailMerge></w:settings>'
+            f'<w:settings {attachment_samples.NAMESPACES}><w:mailMerge><w:query w:val="{MARK}"/></w:mailMerge>'
+            "</w:settings>"
         ).encode(),
     }),
-    "frames": attachment_samples.docx(WORDS, links=attachment_samples.related(("w1", "webSettings", "webSettings.xml")), members={
+    "frames": attachment_samples.docx(
+        WORDS, links=attachment_samples.related(("w1", "webSettings", "webSettings.xml")), members={
         "word/webSettings.xml": (
-            f'<w:webSettings {attachment_samples.NAMESPACES}><w:frameset><w:frame><w:sourceFileName r:id="f1"/></w:frame>'
-            "</w:frameset></w:webSettings>"
+            f'<w:webSettings {attachment_samples.NAMESPACES}><w:frameset><w:frame><w:sourceFileName r:id="f1"/>'
+            "</w:frame></w:frameset></w:webSettings>"
         ).encode(),
         "word/_rels/webSettings.xml.rels": attachment_samples.related(("f1", "frame", ADDRESS), external=True),
     }),
@@ -252,7 +256,8 @@ DOCXS: Final[dict[str, bytes]] = {
     ),
     "link of a picture": attachment_samples.docx(
         WORDS, inside=f'<w:p><w:r><w:drawing><wp:docPr id="1" name="{MARK}"><a:hlinkClick r:id="h1"/></wp:docPr>'
-        "</w:drawing></w:r></w:p>", links=attachment_samples.related(("h1", "hyperlink", f"file:///{MARK}"), external=True),
+        "</w:drawing></w:r></w:p>",
+        links=attachment_samples.related(("h1", "hyperlink", f"file:///{MARK}"), external=True),
     ),
     "ribbon": attachment_samples.docx(WORDS, members={"_rels/.rels": attachment_samples.related(
         ("r1", "officeDocument", "word/document.xml"),
@@ -267,7 +272,7 @@ DOCXS: Final[dict[str, bytes]] = {
     ),
 }  # fmt: skip
 
-# Refused, because content would be lost, or because nothing but a program is in them.
+# Refused, because content would be lost, or because the file is only a program.
 REFUSED_DOCXS: Final[dict[str, tuple[bytes, str]]] = {
     "altChunk": (attachment_samples.docx(
         WORDS, inside='<w:altChunk r:id="a1"/>', links=attachment_samples.related(("a1", "aFChunk", "chunk.mht")),
@@ -275,9 +280,13 @@ REFUSED_DOCXS: Final[dict[str, tuple[bytes, str]]] = {
     ), "attachment-nested-archive"),
     "subdocument": (_outside("subDocument"), "attachment-active"),
     "object from elsewhere": (_outside("oleObject"), "attachment-active"),
-    "object": (attachment_samples.docx(WORDS, links=attachment_samples.related(("o1", "oleObject", "embeddings/o.bin"))),
-               "attachment-nested-archive"),
-    "control": (attachment_samples.docx(WORDS, members={"word/activeX/activeX1.xml": MARK.encode()}), "attachment-active"),
+    "object": (
+        attachment_samples.docx(WORDS, links=attachment_samples.related(("o1", "oleObject", "embeddings/o.bin"))),
+        "attachment-nested-archive",
+    ),
+    "control": (
+        attachment_samples.docx(WORDS, members={"word/activeX/activeX1.xml": MARK.encode()}), "attachment-active",
+    ),
     "macros": (attachment_samples.office(
         "application/vnd.ms-word.document.macroEnabled", "word/document.xml",
         f"<w:document {attachment_samples.NAMESPACES}/>",
@@ -342,7 +351,8 @@ XLSXS: Final[dict[str, bytes]] = {
         "vmlDrawing", "drawings/vmlDrawing1.vml", f'<xml><v:imagedata o:href="{ADDRESS}"/></xml>'
     ),
     "drawing with links and macros": attachment_samples.xlsx(
-        WORDS, after='<drawing r:id="d1"/>', links=attachment_samples.related(("d1", "drawing", "../drawings/drawing1.xml")),
+        WORDS, after='<drawing r:id="d1"/>',
+        links=attachment_samples.related(("d1", "drawing", "../drawings/drawing1.xml")),
         members={
             "xl/drawings/drawing1.xml": f'<d:wsDr xmlns:d="http://x"><d:sp macro="{MARK}"/></d:wsDr>'.encode(),
         },
@@ -355,7 +365,8 @@ REFUSED_XLSXS: Final[dict[str, tuple[bytes, str]]] = {
         attachment_samples.xlsx(WORDS, members={"xl/macrosheets/sheet1.xml": MARK.encode()}), "attachment-active",
     ),
     "macros": (
-        attachment_samples.office("application/vnd.ms-excel.sheet.macroEnabled", "xl/workbook.xml", "<a/>"), "attachment-active",
+        attachment_samples.office("application/vnd.ms-excel.sheet.macroEnabled", "xl/workbook.xml", "<a/>"),
+        "attachment-active",
     ),
 }  # fmt: skip
 
@@ -363,7 +374,9 @@ ODTS: Final[dict[str, bytes]] = {
     "picture from elsewhere": attachment_samples.odt(
         WORDS, inside=f'<text:p><draw:frame><draw:image xlink:href="{ADDRESS}"/></draw:frame></text:p>'
     ),
-    "scripts": attachment_samples.odt(WORDS, before=f"<office:scripts><office:script>{MARK}</office:script></office:scripts>"),
+    "scripts": attachment_samples.odt(
+        WORDS, before=f"<office:scripts><office:script>{MARK}</office:script></office:scripts>"
+    ),
     "events of the document": attachment_samples.odt(WORDS, before=(
         '<office:scripts><office:event-listeners><script:event-listener script:event-name="dom:load" '
         f'xlink:href="vnd.sun.star.script:{MARK}"/></office:event-listeners></office:scripts>'
@@ -412,7 +425,12 @@ ODTS: Final[dict[str, bytes]] = {
     }),
 }  # fmt: skip
 REFUSED_ODTS: Final[dict[str, tuple[bytes, str]]] = {
-    "macros": (attachment_samples.odt(WORDS, members={"Basic/Standard/Module1.xml": MARK.encode()}), "attachment-active"),
+    "macros": (
+        attachment_samples.odt(WORDS, members={"Basic/Standard/Module1.xml": MARK.encode()}), "attachment-active",
+    ),
     "programs": (attachment_samples.odt(WORDS, members={"Scripts/python/x.py": MARK.encode()}), "attachment-active"),
-    "locked": (attachment_samples.odt(WORDS, members={"META-INF/manifest.xml": b"<m:encryption-data/>"}), "attachment-encrypted"),
+    "locked": (
+        attachment_samples.odt(WORDS, members={"META-INF/manifest.xml": b"<m:encryption-data/>"}),
+        "attachment-encrypted",
+    ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""An application behind a real port, for what needs a real connection: WebSockets and streaming."""
+"""Runs an application on a real port, for tests that need real connections: WebSockets and streaming."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from comms.web.uvicorn_protocol import TimeLimitedHttpProtocol
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
+    """A loopback port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -27,9 +27,9 @@ async def served(
     *,
     send_buffer_bytes: int | None = None,
 ) -> AsyncIterator[str]:
-    """Its address (`127.0.0.1:port`) until the block ends; its lifespan is the caller's affair.
+    """The server's address (`127.0.0.1:port`) until the block ends. The caller runs the application's lifespan.
 
-    `send_buffer_bytes`: how much the kernel may hold for each client that does not read; None: what it likes.
+    `send_buffer_bytes`: the kernel's send buffer for each client; None for the kernel's default.
     """
     with socket.socket() as listening:
         if send_buffer_bytes is not None:  # connections inherit it

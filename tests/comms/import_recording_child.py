@@ -1,4 +1,4 @@
-"""The attachments' child for a test: what is looked for after the lock, and cannot be had, is told in records `I`."""
+"""The attachments' child for a test. It reports in records `I` each import that fails after the process is confined."""
 
 import codecs
 import sys
@@ -12,7 +12,7 @@ from models.confinement.sandbox import send
 
 
 class _Watch:
-    """A finder that finds nothing: it is asked last, for what no other has found."""
+    """A module finder that finds nothing. It is called last, so it sees only modules that no other finder has found."""
 
     def __init__(self) -> None:
         self.missed: list[str] = []

@@ -1,7 +1,7 @@
-"""What somebody of one tenant can do to another's rows: tried, statement by statement, each undone at once.
+"""Tries what a user of one tenant could do to another tenant's rows: each statement is rolled back at once.
 
-Logins are tried by `set role`, which row-level security heeds as it does a login; so a check and a broken policy
-can share one transaction that never happened.
+It changes logins with `set role`; row-level security treats that as a login. So a check and a broken policy can share
+one transaction that is rolled back.
 """
 
 import uuid
@@ -16,15 +16,15 @@ from comms.kernel.access.roles import ROLES
 from instance.provisioning import ROLES as LOGIN_ROLES
 from tests.comms.database_catalogue import Catalogue, Table, fingerprint
 
-# Every role that logs in to this database; the registry's has one of its own and may not connect to this.
+# Every role that logs in to this database. The registry has its own role, which may not connect to it.
 LOGINS: Final = tuple(role for role in LOGIN_ROLES if role != "wcc_mlflow")
 REFUSED: Final = "42501"  # insufficient_privilege: a missing grant or a policy
-MALFORMED: Final = "22P02"  # invalid_text_representation: what is no tenant's id is not taken for one
+MALFORMED: Final = "22P02"  # invalid_text_representation: an invalid tenant id
 
 
 @dataclass(frozen=True)
 class Across:
-    """What somebody does to all tenants' rows on purpose, and why."""
+    """An intended access to the rows of all tenants, and its reason."""
 
     verbs: frozenset[str]
     why: str
@@ -34,32 +34,32 @@ def _across(verbs: str, why: str) -> Across:
     return Across(frozenset(verbs.split()), why)
 
 
-# What reaches across tenants on purpose: login and table (and the role within the login, where only that one may).
+# Intended access across tenants, by login and table (and by role within the login if only that role may).
 ACROSS: Final[dict[tuple[str, str, str | None], Across]] = {
-    ("wcc_relay", "events", None): _across("select update", "marks what it sent"),
-    ("wcc_relay", "webhooks", None): _across("select", "sees which types each wants, never where it leads"),
-    ("wcc_relay", "webhook_deliveries", None): _across("insert", "makes one for each event that is wanted"),
-    ("wcc_sender", "events", None): _across("select", "sends them on"),
-    ("wcc_sender", "webhooks", None): _across("select update", "sees where they lead, and gives up what keeps failing"),
-    ("wcc_sender", "webhook_secrets", None): _across("select", "signs with them"),
-    ("wcc_sender", "webhook_deliveries", None): _across("select update", "sends them"),
-    ("wcc_sealer", "audit_log", None): _across("select", "lays the chains of all tenants"),
-    ("wcc_sealer", "audit_unsealed", None): _across("select delete", "takes what waits"),
-    ("wcc_sealer", "audit_seals", None): _across("select insert", "lays the chains of all tenants"),
-    ("wcc_sealer", "tenants", None): _across("select", "knows whose the chains are"),
-    ("wcc_keeper", "tenants", None): _across("select", "sweeps one after the other, knows their ids alone"),
-    ("wcc_app", "tenants", "door"): _across("select", "finds a tenant by its slug before anybody has signed in"),
-    ("wcc_owner", "messages", None): _across("select", "the search's function, which applies the members' rule itself"),
+    ("wcc_relay", "events", None): _across("select update", "marks sent events"),
+    ("wcc_relay", "webhooks", None): _across("select", "reads the event types of each webhook, but not its URL"),
+    ("wcc_relay", "webhook_deliveries", None): _across("insert", "inserts a delivery for each wanted event"),
+    ("wcc_sender", "events", None): _across("select", "delivers events"),
+    ("wcc_sender", "webhooks", None): _across("select update", "reads URLs, and disables webhooks that keep failing"),
+    ("wcc_sender", "webhook_secrets", None): _across("select", "signs deliveries"),
+    ("wcc_sender", "webhook_deliveries", None): _across("select update", "sends deliveries"),
+    ("wcc_sealer", "audit_log", None): _across("select", "reads the entries of all tenants"),
+    ("wcc_sealer", "audit_unsealed", None): _across("select delete", "removes sealed entries from the queue"),
+    ("wcc_sealer", "audit_seals", None): _across("select insert", "extends the chains of all tenants"),
+    ("wcc_sealer", "tenants", None): _across("select", "lists the tenants of the chains"),
+    ("wcc_keeper", "tenants", None): _across("select", "sweeps tenant after tenant; reads only ids"),
+    ("wcc_app", "tenants", "door"): _across("select", "finds a tenant by its slug before sign-in"),
+    ("wcc_owner", "messages", None): _across("select", "search function, which checks membership itself"),
     ("wcc_owner", "message_attachments", None): _across("select", "likewise"),
-    ("wcc_owner", "utterances", None): _across("select", "the search's function, which applies the rules itself"),
-    ("wcc_owner", "message_readings_due", None): _across("select", "the function that tells where something waits"),
+    ("wcc_owner", "utterances", None): _across("select", "search function, which applies the rules itself"),
+    ("wcc_owner", "message_readings_due", None): _across("select", "function that lists tenants with waiting messages"),
 }
 _NOTHING: Final = _across("", "")
 
 
 @dataclass(frozen=True)
-class SpeechBenchSetup:
-    """What a transaction says of itself."""
+class IdentitySetting:
+    """The identity settings of a transaction."""
 
     name: str
     tenant: str
@@ -68,7 +68,7 @@ class SpeechBenchSetup:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A statement that must see nothing and change nothing."""
+    """A statement that must read nothing and change nothing."""
 
     verb: str
     statement: str
@@ -77,7 +77,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Breach:
-    """Something that should not have been possible."""
+    """Something that must not be possible, but was."""
 
     login: str
     setting: str
@@ -87,26 +87,30 @@ class Breach:
 
     def __str__(self) -> str:
         return (
-            f"{self.verb} on {self.table} as {self.login}, {self.setting}: {self.outcome}. A table that is meant to be "
-            f"reached across tenants is named, with the reason, at ACROSS in {__file__}"
+            f"{self.verb} on {self.table} as {self.login}, {self.setting}: {self.outcome}. If the access is "
+            f"intended, add the table and the reason to ACROSS in {__file__}"
         )
 
 
-def settings(login: str, attacker: uuid.UUID) -> list[SpeechBenchSetup]:
-    """Another tenant (in every role, where people come in), no tenant, one that is no id, an unknown role."""
+def settings(login: str, attacker: uuid.UUID) -> list[IdentitySetting]:
+    """The identities to try: another tenant (in every role, for logins that have roles), no tenant, a malformed id,
+    an unknown role.
+    """
     return [
         *(
-            SpeechBenchSetup(f"another tenant's {role}", str(attacker), role)
+            IdentitySetting(f"another tenant's {role}", str(attacker), role)
             for role in ((*ROLES, "door") if login == "wcc_app" else ("service",))
         ),
-        SpeechBenchSetup("no tenant", "", "service"),
-        SpeechBenchSetup("a malformed tenant", "' or true --", "safeguarding_lead"),
-        SpeechBenchSetup("an unknown role", str(attacker), "emperor"),
+        IdentitySetting("no tenant", "", "service"),
+        IdentitySetting("a malformed tenant", "' or true --", "safeguarding_lead"),
+        IdentitySetting("an unknown role", str(attacker), "emperor"),
     ]
 
 
 def breaches(conn: Catalogue, table: Table, victim: uuid.UUID, attacker: uuid.UUID) -> Iterator[Breach]:
-    """Everything that the attacker's tenant (or nobody's) can see of the victim's rows in the table, or do to them."""
+    """All breaches: every row of the victim in the table that the attacker's tenant (or no tenant) can read or
+    change.
+    """
     before = fingerprint(conn, table, victim)
     for login in LOGINS:
         attempts = list(_attempts(conn, login, table, victim))
@@ -121,11 +125,11 @@ def breaches(conn: Catalogue, table: Table, victim: uuid.UUID, attacker: uuid.UU
 def _attempts(conn: Catalogue, login: str, table: Table, victim: uuid.UUID) -> Iterator[Attempt]:
     name, owner = table.name, table.owner
     yield Attempt("select", f"select 1 from {name} where {owner} = %s", (victim,))
-    # A row that the victim already has, under a new id where it has one: the policy is asked before any key.
+    # Inserts a copy of the victim's row, with a new id if it has one, so that no key conflict hides the policy.
     columns = ", ".join(table.columns)
     copied = conn.execute(f"select to_jsonb(t)::text from {name} t where {owner} = %s limit 1".encode(), (victim,))
     row = (copied.fetchone() or ("{}",))[0]
-    # of now: a partition may take it
+    # now, because a partition for it exists
     fresh = (
         ""
         if name == "tenants" or "id" not in table.columns
@@ -136,7 +140,7 @@ def _attempts(conn: Catalogue, login: str, table: Table, victim: uuid.UUID) -> I
         f"insert into {name} ({columns}) select {columns} from jsonb_populate_record(null::{name}, %s::jsonb{fresh})",
         (row,),
     )
-    # Blind: a statement that reads no column is bound by the policy for its own verb alone.
+    # Statements that read no column: only the policy for the verb itself applies to them.
     column = _writable(conn, login, table)
     yield Attempt(
         "update", f"update {name} set {column} = (jsonb_populate_record(null::{name}, %s::jsonb)).{column}", (row,)
@@ -147,7 +151,7 @@ def _attempts(conn: Catalogue, login: str, table: Table, victim: uuid.UUID) -> I
 
 
 def _writable(conn: Catalogue, login: str, table: Table) -> str:
-    """A column that the login may write, of no key where there is such a one."""
+    """A column that the login may update, if possible one that is in no key."""
     for column in sorted(table.columns, key=lambda column: (column in table.keys, column)):
         may = conn.execute("select has_column_privilege(%s, %s, %s, 'update')", (login, table.name, column)).fetchone()
         if may == (True,):
@@ -158,17 +162,17 @@ def _writable(conn: Catalogue, login: str, table: Table) -> str:
 def _outcome(
     conn: Catalogue,
     login: str,
-    setting: SpeechBenchSetup,
+    setting: IdentitySetting,
     table: Table,
     victim: uuid.UUID,
     before: str,
     attempt: Attempt,
 ) -> str | None:
-    """What is wrong with how the attempt ended; None where nothing was seen and nothing changed."""
+    """What is wrong with the result of the attempt; None if it read and changed nothing."""
     wrong: str | None = None
     try:
         with conn.transaction(force_rollback=True):
-            # 'replica': triggers and foreign keys stand aside, so that the policy alone has to hold
+            # 'replica' disables triggers and foreign keys, so that only the policy can prevent it
             conn.execute(
                 "select set_config('session_replication_role', 'replica', true), set_config('app.tenant_id', %s, true),"
                 " set_config('app.user_id', %s, true), set_config('app.role', %s, true), set_config('role', %s, true)",

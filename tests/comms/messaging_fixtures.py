@@ -1,4 +1,4 @@
-"""What tests of messaging share: a conversation over HTTP, and people speaking in it."""
+"""Shared helpers for messaging tests: conversations and messages over HTTP."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests import factories
 
 
 class MessagingClient:
-    """People of a home and the API, so that a test reads as what they do."""
+    """The people of a home and the API, with short methods for what they do."""
 
     def __init__(self, client: httpx.AsyncClient, ctx: AppContext) -> None:
         self._client = client
@@ -24,14 +24,14 @@ class MessagingClient:
         return await factories.make_user(self._ctx, beside.tenant_id, role)
 
     async def begin(self, actor: Actor, *members: Actor, kind: str = "group", **fields: Any) -> str:
-        """The address of a new conversation."""
+        """Makes a conversation and returns its path."""
         body = {"conversation_type": kind, "members": [str(member.user_id) for member in members]} | fields
         made = await self.ask(actor, "POST", "/api/conversations", json=body)
         assert made.status_code in (200, 201), made.text
         return made.headers["location"]
 
     async def say(self, actor: Actor, conversation: str, content: str, **fields: Any) -> dict[str, Any]:
-        """The message that was sent."""
+        """Sends a message and returns it."""
         body = {"conversation_id": conversation.rpartition("/")[2], "content": content} | fields
         sent = await self.ask(actor, "POST", "/api/messages", json=body)
         assert sent.status_code == 201, sent.text
@@ -39,14 +39,14 @@ class MessagingClient:
         return message
 
     async def read(self, actor: Actor, conversation: str) -> list[str | None]:
-        """What the actor sees of what people said in the conversation, oldest first."""
+        """The texts of users' messages that the actor sees in the conversation, oldest first."""
         answer = await self.ask(actor, "GET", f"/api/messages/conversations/{conversation.rpartition('/')[2]}")
         assert answer.status_code == 200, answer.text
         said = [message for message in answer.json()["items"] if message["sender_type"] != "system"]
         return [message["content"] for message in reversed(said)]
 
     async def find(self, actor: Actor, words: str, **params: str) -> list[dict[str, Any]]:
-        """What the actor's search gives."""
+        """The results of the actor's search."""
         answer = await self.ask(actor, "GET", "/api/messages/search", params={"q": words} | params)
         assert answer.status_code == 200, answer.text
         items: list[dict[str, Any]] = answer.json()["items"]
@@ -54,5 +54,5 @@ class MessagingClient:
 
 
 def status_and_slug(answer: httpx.Response) -> tuple[int, str]:
-    """The status of a problem and its slug."""
+    """The status and the slug of a problem."""
     return answer.status_code, answer.json()["type"].rpartition("/")[2]

@@ -1,7 +1,6 @@
-"""The API as /openapi.json describes it, for tests that are generated from it: every operation, and requests for it.
+"""Generates requests from /openapi.json: every operation, with valid parameters and bodies.
 
-A new route is picked up by itself. Where a test cannot know which id a path or a body wants, it says so, and `KINDS`
-is where to say what a name means.
+A new route is included automatically. If the kind of an id is not known, the test fails; add the id's name to `KINDS`.
 """
 
 import uuid
@@ -13,15 +12,15 @@ from tests import factories
 
 Ids = Mapping[str, uuid.UUID]
 
-# Open to everybody, on purpose: a route that needs no token is named here.
+# Routes that need no token, on purpose.
 PUBLIC: Final = {
     "GET /health",
-    # how somebody comes by a token
+  # how to get a token
     "POST /api/auth/sign-in", "POST /api/auth/refresh", "POST /api/auth/password-reset",
     "GET /api/auth/oidc/start", "GET /api/auth/oidc/callback", "POST /api/guests/enter",
 }  # fmt: skip
 
-# What an id is of, by the name of the path parameter or field that wants one.
+# The kind of object for each id, by the name of the path parameter or field.
 KINDS: Final[dict[str, str]] = {
     "tenant_id": "tenant", "home_id": "home", "user_id": "user", "session_id": "session", "recording_id": "recording",
     "alert_id": "alert", "activity_id": "ground", "processing_id": "ground", "participant": "user",
@@ -37,7 +36,7 @@ _LISTS_OF_IDS: Final = {"participant"}
 
 @dataclass(frozen=True)
 class Operation:
-    """A method of a path, with its own part of the document."""
+    """A method of a path with its part of the document."""
 
     method: str
     path: str
@@ -49,21 +48,21 @@ class Operation:
 
     @property
     def path_names(self) -> list[str]:
-        """The path's parameters that are ids: of words (a category) there are no others next door."""
+        """The path parameters that are ids. Parameters with fixed values (a category) are the same in every tenant."""
         return [one["name"] for one in self.parameters("path") if "enum" not in one["schema"]]
 
     def parameters(self, place: str) -> list[dict[str, Any]]:
-        """Those of the query or the header."""
+        """The parameters of the query or the headers."""
         return [parameter for parameter in self.described.get("parameters", []) if parameter["in"] == place]
 
     def body(self, media_type: str) -> dict[str, Any] | None:
-        """The schema of the body of that media type."""
+        """The schema of the request body of this media type."""
         content = self.described.get("requestBody", {}).get("content", {})
         return content[media_type]["schema"] if media_type in content else None
 
 
 def operations(document: dict[str, Any]) -> list[Operation]:
-    """Every method of every path."""
+    """Every operation of the document."""
     return [
         Operation(method.upper(), path, described, document)
         for path, methods in document["paths"].items()
@@ -72,17 +71,17 @@ def operations(document: dict[str, Any]) -> list[Operation]:
 
 
 def id_for(name: str, ids: Ids) -> uuid.UUID:
-    """The id that a name wants; fails the test where nobody has said what the name means."""
-    assert name in KINDS, f"'{name}' is new: say at KINDS in {__file__} what its ids are of"
+    """The id for this name; fails the test if the name is not in `KINDS`."""
+    assert name in KINDS, f"'{name}' is new: add it to KINDS in {__file__}, with the kind of its ids"
     kind = KINDS[name]
-    assert kind in ids, f"'{kind}' is new: make one in tests/comms/tenant_fixture.py"
+    assert kind in ids, f"'{kind}' is new: add one in tests/comms/tenant_fixture.py"
     return ids[kind]
 
 
 def request(operation: Operation, ids: Ids, words: str, *, whole: bool = True) -> dict[str, Any]:
-    """A request that the schemas allow, with these ids and these words wherever free text is taken.
+    """A request that is valid for the schemas, with these ids, and with `words` in every free-text field.
 
-    `whole`: with everything that may be said; else with what must be.
+    `whole`: with all optional fields; else only with the required ones.
     """
     example = _Examples(operation.document, ids, words, whole)
     path = operation.path
@@ -104,7 +103,7 @@ def request(operation: Operation, ids: Ids, words: str, *, whole: bool = True) -
 
 @dataclass(frozen=True)
 class _Examples:
-    """Values that fit schemas."""
+    """Generates values that match schemas."""
 
     document: dict[str, Any]
     ids: Ids

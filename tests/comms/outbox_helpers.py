@@ -1,4 +1,4 @@
-"""Relays for tests: the real one, in this process for as long as a block lasts, or as a process of its own."""
+"""Runs outbox relays in tests, in this process or as a separate process."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @asynccontextmanager
 async def relaying(databases: Databases) -> AsyncIterator[None]:
-    """A relay that sends until the block ends."""
+    """A relay that runs until the block ends."""
     stopping = asyncio.Event()
     running = asyncio.create_task(relay(databases.relay, stopping))
     try:
@@ -36,13 +36,13 @@ async def relaying(databases: Databases) -> AsyncIterator[None]:
 
 
 def start_relay(databases: Databases) -> subprocess.Popen[bytes]:
-    """A relay as the launcher starts it."""
+    """Starts a relay process as the launcher does."""
     wiring = {"WRITECARE_ROLE_DATABASE_URL": databases.relay, "PATH": os.environ["PATH"]}
     return subprocess.Popen([sys.executable, "-m", "comms.outbox.relay"], cwd=ROOT, env=wiring)
 
 
 async def leaders_running(databases: Databases, how_many: int) -> bool:
-    """Whether so many relays are connected."""
+    """Whether this many relays are connected."""
     found = await query_as_admin(
         databases, "select count(*) as n from pg_stat_activity where application_name = 'writecare-relay'"
     )
@@ -50,20 +50,22 @@ async def leaders_running(databases: Databases, how_many: int) -> bool:
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Returns once it is true. How long that takes is the machine's affair: only pytest's own limit ends the wait."""
+    """Waits until the condition is true. Only pytest's own timeout limits the wait, because machines differ in
+    speed.
+    """
     while not await true():  # noqa: ASYNC110 (what is waited for happens in another process)
         await anyio.sleep(0.02)
 
 
 async def write(ctx: AppContext, actor: Actor, *events: tuple[EventType, UUID, int, dict[str, Any]]) -> None:
-    """Events about recordings, in one transaction."""
+    """Emits events about recordings in one transaction."""
     async with ctx.database.acting_as(actor) as conn:
         for type, aggregate_id, version, data in events:
             await emit(conn, actor, type, aggregate=("recording", aggregate_id), version=version, data=data)
 
 
 async def sent(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
-    """The tenant's sent events by position."""
+    """The tenant's sent events, ordered by position."""
     return await query_as_admin(
         databases,
         "select type, aggregate_id, aggregate_version as version, position from events "
@@ -73,7 +75,7 @@ async def sent(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]:
 
 
 async def unsent(databases: Databases) -> int:
-    """How many committed events wait, of all tenants."""
+    """The number of committed events of all tenants that are not sent."""
     return int((await query_as_admin(databases, "select count(*) as n from events where sent_at is null"))[0]["n"])
 
 
@@ -88,6 +90,6 @@ async def jobs_of(databases: Databases, tenant_id: UUID) -> list[dict[str, Any]]
 
 
 async def query_as_admin(databases: Databases, statement: str, *values: Any) -> list[dict[str, Any]]:
-    """What the administrator sees, who is bound by no row-level security."""
+    """Runs the statement as the administrator, without row-level security."""
     async with await psycopg.AsyncConnection.connect(databases.administrator, row_factory=dict_row) as admin:
         return await (await admin.execute(statement.encode(), values)).fetchall()

@@ -1,4 +1,6 @@
-"""Recordings that have walked as far as a test needs: made, transcribed, read, raised. The words are invented."""
+"""Makes recordings in the state that a test needs: stored, transcribed, analysed, with an alert. The texts are
+invented.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -45,7 +47,7 @@ LINES = (
 
 @dataclass(frozen=True)
 class RecordingFixture:
-    """A recording of two people, with the actors that a test needs around it."""
+    """A recording of two people, with the actors that a test needs."""
 
     recording_id: UUID
     session_id: UUID
@@ -62,7 +64,7 @@ class RecordingFixture:
 async def put_activity_in_force(
     ctx: AppContext, tenant_id: UUID, purpose: Purpose, basis: LegalBasis = "public_task"
 ) -> ProcessingActivity:
-    """Puts a ground in force, as the data-protection officer does."""
+    """Puts a processing activity in force, as the data-protection officer does."""
     officer = await factories.make_user(ctx, tenant_id, "data_protection_officer")
     async with ctx.database.acting_as(officer) as conn:
         new = NewProcessingActivity(
@@ -75,7 +77,7 @@ async def put_activity_in_force(
 async def make_recording(
     ctx: AppContext, tenant_id: UUID | None = None, basis: LegalBasis = "public_task"
 ) -> RecordingFixture:
-    """A recording of one mixed track in which a carer (S1) and a resident (S2) speak, with grounds in force."""
+    """A recording with one mixed track of a carer (S1) and a resident (S2), with the lawful bases in force."""
     tenant_id = tenant_id or await factories.make_tenant(ctx)
     people = {
         "S1": await factories.make_user(ctx, tenant_id, "care_worker"),
@@ -116,7 +118,7 @@ async def make_recording(
 
 
 async def add_participant_row(ctx: AppContext, recording: RecordingFixture, person: Actor) -> None:
-    """The person took part in the session too."""
+    """Adds the person as a participant of the session."""
     async with ctx.database.acting_as(recording.people["S1"]) as conn:
         await conn.execute(
             "insert into session_participants (tenant_id, session_id, user_id, participant_type) "
@@ -131,7 +133,7 @@ async def _id(conn: Connection, statement: str, *values: object) -> UUID:
 
 
 def transcript() -> Transcript:
-    """The lines, four seconds each."""
+    """A transcript of the lines, four seconds each."""
     utterances = tuple(
         Utterance(speaker=who, start_seconds=4.0 * n, end_seconds=4.0 * n + 3.5, text=text, confidence=0.9)
         for n, (who, text) in enumerate(LINES)
@@ -149,7 +151,9 @@ def transcript() -> Transcript:
 
 
 def analysis(severity: Severity = "high", categories: tuple[Category, ...] = ("physical_abuse",)) -> Analysis:
-    """One concern a category in the second line, resting on words of the second and the fourth."""
+    """An analysis with one concern for each category in the second line; its evidence is in the second and fourth
+    lines.
+    """
     evidence = (
         Evidence(turn=1, start=3, end=17, text="grabbed my arm", weight=0.7),
         Evidence(turn=3, start=4, end=7, text="man", weight=0.2),
@@ -173,7 +177,7 @@ def analysis(severity: Severity = "high", categories: tuple[Category, ...] = ("p
 
 
 async def transcribe(worker_ctx: AppContext, recording: RecordingFixture) -> UUID:
-    """Keeps the transcript, as the worker does."""
+    """Stores the transcript, as the worker does."""
     async with worker_ctx.database.acting_as(recording.worker) as conn:
         return await save_transcript(
             conn,
@@ -191,7 +195,7 @@ async def raise_test_alert(
     severity: Severity = "high",
     categories: tuple[Category, ...] = ("physical_abuse",),
 ) -> Alert | None:
-    """Transcript, analysis and alert in one transaction, as the worker does."""
+    """Stores transcript, analysis and alert in one transaction, as the worker does."""
     async with worker_ctx.database.acting_as(recording.worker) as conn:
         read = analysis(severity, categories)
         transcription_id = await save_transcript(
@@ -214,7 +218,7 @@ async def raise_test_alert(
 
 
 async def seen(ctx: AppContext, actor: Actor, alert_id: UUID | str) -> dict[str, str]:
-    """The header of a decision on the alert as it stands now; for whoever does not see it, on its first version."""
+    """The `If-Match` header for a decision on the alert's current version; for actors who cannot see it, version 1."""
     found = await factories.rows(ctx, actor, "select version from alerts where id = %s", alert_id)
     return {"If-Match": f'"{found[0]["version"] if found else 1}"'}
 
@@ -226,7 +230,7 @@ async def make_alert(
     severity: Severity = "high",
     categories: tuple[Category, ...] = ("physical_abuse",),
 ) -> tuple[RecordingFixture, Alert]:
-    """A recording that has walked all the way to an alert."""
+    """A recording that was processed completely, with an alert."""
     recording = await make_recording(ctx, tenant_id)
     alert = await raise_test_alert(worker_ctx, recording, severity, categories)
     assert alert is not None

@@ -1,4 +1,4 @@
-"""The API as a process of its own, as the launcher starts it."""
+"""Runs the API as a separate process, as the launcher does."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class ApiProcess:
-    """`python -m comms.app.server` on a port of its own, which it keeps when it is started again."""
+    """`python -m comms.app.server` on its own port, which it keeps after a restart."""
 
     def __init__(self, data_dir: Path, database_url: str) -> None:
         self.port = free_port()
@@ -26,14 +26,14 @@ class ApiProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it and returns at once."""
+        """Starts the process and returns at once."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "comms.app.server"], env=os.environ | self._wiring, cwd=ROOT,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def wait_ready(self) -> None:
-        """Returns once it answers; fails where it has ended or does not within a minute."""
+        """Returns once the API answers; fails if it has ended or does not answer within a minute."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert self.process is not None
@@ -46,7 +46,7 @@ class ApiProcess:
         raise AssertionError("the API does not answer")
 
     def kill(self) -> None:
-        """As `kill -9`."""
+        """Kills the process with SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

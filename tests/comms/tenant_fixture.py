@@ -1,4 +1,4 @@
-"""A tenant in which something of everything has happened: what tests of isolation look for from next door."""
+"""Makes a tenant that has at least one object of every kind; isolation tests search for it from another tenant."""
 
 import uuid
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from tests.comms import recording_fixtures
 
 @dataclass(frozen=True)
 class TenantFixture:
-    """A tenant, somebody in each role, and an id of everything."""
+    """A tenant, a user in each role, and one id of every kind."""
 
     tenant_id: uuid.UUID
     people: dict[str, Actor]
@@ -41,7 +41,9 @@ class TenantFixture:
 
 
 async def make_tenant_fixture(ctx: AppContext, worker_ctx: AppContext) -> TenantFixture:
-    """A home, people, a session with a read recording, an alert that was looked at, a ground, consent, a ticket."""
+    """Makes a home, users, a session with an analysed recording, a reviewed alert, a lawful basis, consent, a
+    ticket.
+    """
     made, alert = await recording_fixtures.make_alert(ctx, worker_ctx)
     people: dict[str, Actor] = {role: await factories.make_user(ctx, made.tenant_id, role) for role in ROLES}
     officer, manager = people["data_protection_officer"], people["care_manager"]
@@ -98,21 +100,21 @@ async def make_tenant_fixture(ctx: AppContext, worker_ctx: AppContext) -> Tenant
 
 
 async def _hold(ctx: AppContext, officer: Actor, conversation_id: uuid.UUID) -> uuid.UUID:
-    """The conversation held for a case, by a rule that the officer decided."""
+    """Holds the conversation for a case, by a retention rule of the officer."""
     async with ctx.database.acting_as(officer) as conn:
         await decide_rule(conn, officer, "messages", RuleChange(days=3650), None)
         return (await place_hold(conn, officer, NewHold(conversation_id=conversation_id, reference="case-1"))).id
 
 
 def _rota() -> NewServiceAccount:
-    """A program with a key."""
+    """Makes a service account with a key."""
     return NewServiceAccount(
         name="Rota", scopes=frozenset({"homes.read"}), expires_at=datetime.now(UTC) + timedelta(days=1)
     )
 
 
 async def _talk(ctx: AppContext, manager: Actor, other: Actor) -> tuple[uuid.UUID, uuid.UUID]:
-    """A conversation of the two, and a message in it with everything that a message can have."""
+    """Makes a conversation of the two, and a message with everything that a message can have."""
     async with ctx.database.acting_as(manager) as conn:
         context = CareContext(residents=(other.user_id,) * (other.role == "resident"), incidents=("INC-1",))
         new = NewConversation(
@@ -128,7 +130,7 @@ async def _talk(ctx: AppContext, manager: Actor, other: Actor) -> tuple[uuid.UUI
 
 
 async def _send_file(ctx: AppContext, manager: Actor, conversation_id: uuid.UUID) -> uuid.UUID:
-    """An attachment in a message of its own."""
+    """Sends an attachment in a message."""
     attachment = await factories.attach(ctx, manager, conversation_id, b"Care plan: turn her every two hours.")
     new = NewFileMessage(conversation_id=conversation_id, attachments=(attachment.id,), message_type="file")
     async with ctx.database.acting_as(manager) as conn:

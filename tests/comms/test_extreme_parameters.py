@@ -1,4 +1,6 @@
-"""Every parameter of every address, and every header that is read, with values at and beyond its ends: never a 500."""
+"""Sends values at and beyond the limits for every parameter of every route and every header that is read: never a
+500.
+"""
 
 import re
 from collections.abc import Iterator
@@ -61,7 +63,7 @@ def concrete(operation: Operation) -> str:
 
 
 def values_of(schema: dict[str, Any]) -> tuple[str, ...]:
-    """Those at and beyond the ends of what the schema takes."""
+    """Values at and beyond the limits of the schema."""
     kinds = {(one.get("type"), one.get("format")) for one in (schema, *schema.get("anyOf", ()))}
     if kinds & {("integer", None), ("number", None)}:
         return NUMBERS
@@ -73,7 +75,7 @@ def values_of(schema: dict[str, Any]) -> tuple[str, ...]:
 async def who_may(
     client: httpx.AsyncClient, ctx: AppContext, operation: Operation, people: list[Actor]
 ) -> dict[str, str]:
-    """The header of the first of the people who is not refused for their role."""
+    """The bearer header of the first user whose role is not refused."""
     for person in people:
         headers = factories.bearer(ctx, person)
         if (await client.request(operation.method, concrete(operation), headers=headers)).status_code != 403:
@@ -82,7 +84,7 @@ async def who_may(
 
 
 def asked(operation: Operation) -> Iterator[tuple[str, dict[str, str]]]:
-    """A request for each value in each place of the address."""
+    """A request for each value in each parameter."""
     required = {p["name"]: "x" for p in operation.parameters("query") if p.get("required")}
     for parameter in operation.parameters("query"):
         for value in values_of(parameter["schema"]):
@@ -99,7 +101,7 @@ async def test_no_value_in_an_address_is_our_failure(client: httpx.AsyncClient, 
     failed, count = [], 0
     for operation in operations(app.openapi()):
         if operation.path.startswith("/api/ai/") and operation.method == "POST":
-            continue  # forwarded: there are no models here
+            continue  # the route calls models, and there are none here
         headers = await who_may(client, ctx, operation, people)
         for path, params in asked(operation):
             answer = await client.request(operation.method, path, params=params, headers=headers)

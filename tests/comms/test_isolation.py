@@ -1,4 +1,4 @@
-"""Row-level security at work, table by table: what one tenant has, another does not see, whatever it asks."""
+"""Tests row-level security table by table: a tenant never sees another tenant's rows."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass(frozen=True)
 class Neighbours:
-    """A tenant with a recorded call, and one beside it with another."""
+    """A tenant with a recorded call, and another with a different call."""
 
     ours: Actor
     theirs: Actor
@@ -35,7 +35,7 @@ async def neighbours(ctx: AppContext) -> Neighbours:
 
 @pytest.fixture
 def tables(databases: Databases) -> list[str]:
-    """Every table of the live catalogue that holds tenants' rows."""
+    """Every table in the live catalogue that contains tenants' rows."""
     with psycopg.connect(databases.administrator) as administrator:
         found = administrator.execute(
             "select table_name from information_schema.columns where table_schema = 'public' "
@@ -45,7 +45,7 @@ def tables(databases: Databases) -> list[str]:
 
 
 async def count(ctx: AppContext, actor: Actor, statement: str, *values: object) -> int:
-    """How many rows the statement counts for the actor; none where they may not even ask."""
+    """The number of rows that the statement counts for the actor; 0 if the actor has no permission."""
     try:
         return int((await factories.rows(ctx, actor, statement, *values))[0]["n"])
     except psycopg.errors.InsufficientPrivilege:

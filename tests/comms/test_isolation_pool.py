@@ -1,7 +1,7 @@
-"""Connections are shared, who acts is not: ten thousand acts of many tenants on a few connections.
+"""Runs ten thousand transactions of many tenants on a few shared connections and checks that no identity leaks.
 
-Some are cancelled wherever they happen to be, some fail in the database, some in our own code; whoever gets the
-connection next is asked who it is.
+Some are cancelled at random points, some fail in the database, some in our own code. After each, the next transaction
+on the connection checks which identity it has.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 ACTS = 10_000
 AT_ONCE = 40
 CONNECTIONS = 4
-# The acts' kinds, by how often they come.
+# The kinds of transactions, by frequency.
 KINDS = ("ends well",) * 14 + ("is cancelled",) * 3 + ("fails in the database",) * 2 + ("is refused",)
 
 _WHO = (
@@ -37,7 +37,7 @@ _WHO = (
 
 @pytest.fixture
 async def few(databases: Databases) -> AsyncIterator[Database]:
-    """The application's door with a pool that is far too small."""
+    """The application's database with a pool that is far too small."""
     database = Database(databases.app, most=CONNECTIONS)
     await database.open()
     yield database
@@ -46,7 +46,7 @@ async def few(databases: Databases) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def people(ctx: AppContext) -> list[Actor]:
-    """Somebody in each of many tenants; the n-th tenant has n homes."""
+    """Users of many tenants; the n-th tenant has n homes."""
     made = [await factories.make_actor(ctx, role) for role in ROLES]
     for homes, actor in enumerate(made):
         async with ctx.database.acting_as(actor) as conn:

@@ -1,6 +1,6 @@
-"""Isolation at the door, generated from /openapi.json: every route, every role, the ids of another tenant.
+"""Tests isolation of routes, generated from /openapi.json: every route, every role, with ids of another tenant.
 
-Nothing of the other tenant is seen, nothing of it changes, and what is no id is told so.
+No request may read or change anything of the other tenant, and malformed ids must be refused.
 """
 
 import re
@@ -32,7 +32,7 @@ NO_IDS: Final = ("not-an-id", "00000000-0000-0000-0000-00000000000g", "' or true
 
 @dataclass(frozen=True)
 class TwoTenants:
-    """Two tenants beside each other."""
+    """Two tenants with the same kinds of objects."""
 
     ours: TenantFixture
     theirs: TenantFixture
@@ -45,7 +45,7 @@ async def two_tenants(ctx: AppContext, worker_ctx: AppContext) -> TwoTenants:
 
 @pytest.fixture
 async def their_rows_stay(two_tenants: TwoTenants, databases: Databases) -> AsyncIterator[None]:
-    """Every row of the other tenant, in every table, is after the test what it was before."""
+    """Checks after the test that no row of the other tenant has changed in any table."""
     with psycopg.connect(databases.administrator, autocommit=True) as administrator:
         before = fingerprints(administrator, two_tenants.theirs.tenant_id)
         yield
@@ -55,7 +55,7 @@ async def their_rows_stay(two_tenants: TwoTenants, databases: Databases) -> Asyn
 
 @pytest.fixture(scope="module")
 async def their_ids(two_tenants: TwoTenants, databases: Databases) -> frozenset[str]:
-    """Every id that occurs in a row of the other tenant and in none of ours: none of them may be answered."""
+    """Every id that occurs in rows of the other tenant and in none of ours. No response may contain one of them."""
     with psycopg.connect(databases.administrator, autocommit=True) as administrator:
         found = {
             whose: {
@@ -105,7 +105,7 @@ async def test_with_the_ids_of_another_tenant_every_route_sees_and_changes_nothi
             assert answer.status_code != 500, what
             if operation.path_names:
                 assert answer.status_code in REFUSED | ({415} & {answer.status_code}), what
-            # an id that was sent may come back as an echo, such as a filter that is logged; no other may
+            # an id that was sent may be echoed, such as a filter that is logged; no other id may
             assert not {id for id in their_ids - sent if id in answer.text}, what
 
 
@@ -138,15 +138,17 @@ async def test_without_a_good_token_every_route_but_the_public_ones_says_to_sign
         made = request(operation, two_tenants.theirs.ids, "x", whole=False)
         for headers in ({}, {"Authorization": "Bearer x.y.z"}):
             status = (await send(client, made, headers)).status_code
-            assert status == 401, f"{operation} answers {status} to nobody: ask for a token, or name it at PUBLIC"
-        # the owner of a good token who is not of its tenant: refused for the role, or for being nobody there
+            assert status == 401, (
+                f"{operation} answers {status} without a token: require one, or add the route to PUBLIC"
+            )
+        # a valid token of a user who does not belong to its tenant: refused for the role, or as an unknown user
         assert (await send(client, made, moved)).status_code in {401, 403}, operation
 
 
 async def test_within_the_tenant_the_same_requests_are_answered(
     client: httpx.AsyncClient, app: FastAPI, ctx: AppContext, two_tenants: TwoTenants
 ) -> None:
-    """So that the refusals above are not of something else. 503: the neighbour's track was never sealed."""
+    """Shows that the refusals above have no other cause. 503: the track of the other tenant has no stored object."""
     reads = [operation for operation in described(app) if operation.method == "GET" and operation.path_names]
     assert reads
     for operation in reads:

@@ -1,6 +1,6 @@
-"""Every operation of the OpenAPI document, asked by schemathesis as every role, with right and with wrong data.
+"""Runs schemathesis on every operation of the OpenAPI document, in every role, with valid and invalid data.
 
-All of its checks: nothing answers 500, and every answer is one that the document describes.
+All its checks apply: no answer is 500, and the document describes every answer.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ from tests.comms.restartable_api import ApiProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1800)]
 
-EXAMPLES = 30  # an operation
-# A request of the right shape may still ask for what cannot be: these say so, `request-invalid` must not.
+EXAMPLES = 30  # for each operation
+# A valid request may still ask for something impossible: these slugs say so; `request-invalid` must not occur.
 MEANT = {
     "idempotency-key-reused", "legal-basis-unsound", "period-invalid", "cursor-invalid", "text-invalid",
     "expiry-past", "expiry-invalid", "version-stale", "expiry-out-of-range", "scope-not-a-services", "code-wrong",
@@ -56,12 +56,12 @@ def schema(served: str) -> BaseSchema:
 
 
 def ask(case: Case[Any], bearer: dict[str, str]) -> None:
-    """One request and what must be true of its answer."""
+    """Sends one request and checks its answer."""
     answer = case.call(headers=bearer)
     excluded: list[CheckFunction] = [positive_data_acceptance]
     problem = answer.json() if answer.status_code >= 400 else {}
     slug = problem.get("type", "").removeprefix(TYPE_PREFIX)
-    if slug == "models-unavailable":  # there are none here, and the document says 503 of it
+    if slug == "models-unavailable":  # there are no models here, and the document describes 503
         excluded.append(not_a_server_error)
     case.validate_response(answer, excluded_checks=excluded, headers=bearer)
     if (

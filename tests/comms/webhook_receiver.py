@@ -1,4 +1,4 @@
-"""Receivers for tests: a real HTTP server on loopback that keeps what it is sent, and senders that send to it."""
+"""Webhook receivers on loopback that keep what they receive, and senders that send to them."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ Answer = Callable[["Message"], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Message:
-    """What a receiver was sent."""
+    """A message that a receiver got."""
 
     headers: dict[str, str]
     body: bytes
@@ -50,7 +50,7 @@ class Message:
         return found
 
     def signed_with(self, secret: str) -> bool:
-        """Whether one of its signatures is the secret's, as the Standard Webhooks specification has it."""
+        """Whether one of its signatures is made with the secret, as the Standard Webhooks specification says."""
         key = base64.b64decode(secret.removeprefix("whsec_"))
         content = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
         good = "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
@@ -58,13 +58,13 @@ class Message:
 
 
 async def take(_: Message) -> Response:
-    """A receiver that is glad of everything."""
+    """Accepts every message."""
     return Response(status_code=204)
 
 
 @dataclass
 class Receiver:
-    """An ASGI application; `answer` decides, `messages` are all that came, also those refused."""
+    """An ASGI application. `answer` decides the response; `messages` contains all requests, also refused ones."""
 
     answer: Answer = take
     messages: list[Message] = field(default_factory=list)
@@ -78,13 +78,13 @@ class Receiver:
 
     @property
     def versions(self) -> list[int]:
-        """The versions of the events, in the order in which they came."""
+        """The versions of the events in order of arrival."""
         return [message.event["version"] for message in self.messages]
 
 
 @asynccontextmanager
 async def reaching_loopback(ctx: AppContext, databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application whose settings let webhooks reach loopback, with a relay that sends."""
+    """A client of an application that allows webhooks to loopback, with a relay."""
     allowing = create_app(ctx.settings.model_copy(update={"webhook_networks": LOOPBACK}))
     async with allowing.router.lifespan_context(allowing), outbox_helpers.relaying(databases):
         transport = httpx.ASGITransport(app=allowing, raise_app_exceptions=False)
@@ -94,7 +94,7 @@ async def reaching_loopback(ctx: AppContext, databases: Databases) -> AsyncItera
 
 @asynccontextmanager
 async def receiving(answer: Answer = take) -> AsyncIterator[Receiver]:
-    """A receiver behind a port of its own."""
+    """A receiver on its own port."""
     receiver = Receiver(answer)
     async with served(receiver) as address:
         receiver.url = f"http://{address}/hooks?of=care"
@@ -110,7 +110,7 @@ async def sending(
     networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK,
     timeout_seconds: float = 60.0,
 ) -> AsyncIterator[None]:
-    """A sender that sends until the block ends."""
+    """A sender that runs until the block ends."""
     stopping = asyncio.Event()
     database = Database(databases.sender)
     await database.open()
@@ -125,7 +125,7 @@ async def sending(
 
 
 def start_sender(ctx: AppContext, databases: Databases, **settings: str) -> "subprocess.Popen[bytes]":
-    """A sender as the launcher starts it."""
+    """Starts a sender process as the launcher does."""
     wiring = {
         "WRITECARE_ROLE_DATABASE_URL": databases.sender, "WRITECARE_DATA_DIR": str(ctx.settings.data_dir),
         "WRITECARE_WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "PATH": os.environ["PATH"], **settings,

@@ -1,9 +1,9 @@
-"""Runs a command on a machine of its own: loopback, and one outside interface on which every packet is written down.
+"""Runs a command in its own network namespace: loopback, and one outside interface on which every packet is recorded.
 
     unshare --user --map-root-user --net python tests/journeys/isolated_network.py PACKETS COMMAND …
 
-The command sees a default route and so can try to reach anything; what it sends outwards ends in the file PACKETS,
-one destination a line. Exits with the command's code.
+The command has a default route and so can try to reach any address. The destination of each packet it sends is written
+to the file PACKETS, one per line. Exits with the command's code.
 """
 
 import fcntl
@@ -32,12 +32,12 @@ def _bring_up(control: socket.socket, name: bytes) -> None:
 
 
 def open_outside() -> int:
-    """An interface with a default route; what is sent there can be read from the descriptor."""
+    """Makes an interface with a default route. Packets sent to it can be read from the returned descriptor."""
     tunnel = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tunnel, _TUNSETIFF, struct.pack("16sH22x", _OUTSIDE, _IFF_TUN | _IFF_NO_PI))
     quiet = Path(f"/proc/sys/net/ipv6/conf/{_OUTSIDE.decode()}/disable_ipv6")
     if os.access(quiet, os.W_OK):
-        quiet.write_text("1")  # or the kernel itself greets its neighbours
+        quiet.write_text("1")  # else the kernel itself sends neighbour discovery packets
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         _bring_up(control, b"lo")
         fcntl.ioctl(control, _SIOCSIFADDR, struct.pack("16s16s", _OUTSIDE, _address("10.99.0.1")))
@@ -52,7 +52,7 @@ def open_outside() -> int:
 
 
 def destination(packet: bytes) -> str | None:
-    """Where an IP packet is bound for, of a question for a name which; None for the kernel's own multicast."""
+    """The destination of an IP packet, with the name if it is a DNS query; None for the kernel's own multicast."""
     version4 = packet[0] >> 4 == 4
     address = ipaddress.ip_address(packet[16:20] if version4 else packet[24:40])
     if address.is_multicast:

@@ -1,10 +1,11 @@
-"""Fifty people who write to each other while lines drop and processes die: nothing lost, nothing twice, all in order.
+"""Fifty clients exchange messages while sockets drop and processes are killed: no message may be lost, doubled or out
+of order.
 
     python -m tests.journeys.kill_during_messaging 200000
 
-Everybody is in two conversations of five people, writes over HTTP under an Idempotency-Key, asking again until they are
-answered, and listens on a messaging socket that is dropped at random moments and comes back with its cursor, to any of
-two API processes. Those and the relay are killed (SIGKILL) now and then.
+Each client is in two conversations of five people. It sends over HTTP with an Idempotency-Key and repeats each request
+until it is answered. It also listens on a messaging socket, which it drops at random times and opens again with its
+cursor, at either of two API processes. Meanwhile the API processes and the relay are killed (SIGKILL).
 """
 
 import asyncio
@@ -40,15 +41,15 @@ from tests.journeys.kill_processes import RestartableProcess, seen
 CLIENTS = 50
 CONVERSATIONS = 20
 _PAUSE_SECONDS = 0.05
-_GIVEN_UP = 0.01  # of the requests: the client hangs up before it is answered
+_GIVEN_UP = 0.01  # share of requests in which the client disconnects before the answer
 _PATIENCE_SECONDS = 1.0
-_LAST_SECONDS = 300.0  # in which everybody must have heard the last
-_LONGEST_UNDROPPED = 400  # events from one drop of a socket to the next
+_LAST_SECONDS = 300.0  # time in which all clients must receive the last message
+_LONGEST_UNDROPPED = 400  # maximum number of events before the client drops the socket
 
 
 @dataclass
 class ReceivedEvents:
-    """What one person was told, in the order in which it came: a list of messages a conversation, and all positions."""
+    """What one client received, in this order: the messages of each conversation, and all event positions."""
 
     messages: dict[str, list[str]]
     positions: list[int] = field(default_factory=list)
@@ -57,7 +58,7 @@ class ReceivedEvents:
 
 @dataclass
 class SentMessages:
-    """What the senders were told: the ids of acknowledged messages by their content."""
+    """What the senders were answered: the ids of acknowledged messages by content."""
 
     acknowledged: dict[str, str] = field(default_factory=dict)
     asked_again: int = 0
@@ -65,7 +66,7 @@ class SentMessages:
 
 
 class Person:
-    """Somebody who writes and listens, whatever line and server do."""
+    """A client that sends and listens, whatever happens to the network and the servers."""
 
     def __init__(self, name: int, ports: list[int], headers: dict[str, str], conversations: Iterable[str]) -> None:
         self.conversations = list(conversations)
@@ -77,12 +78,12 @@ class Person:
         self._http = httpx.AsyncClient(trust_env=False, timeout=20)
 
     async def write(self, how_many: int, post: SentMessages) -> None:
-        """So many messages, one after the other."""
+        """Sends this many messages, one after the other."""
         for number in range(how_many):
             await self.say(self._chance.choice(self.conversations), f"{self._name}/{number}", post)
 
     async def say(self, conversation: str, content: str, post: SentMessages) -> str:
-        """Sends a message, again under its key until it is answered; its id."""
+        """Sends a message, again with the same key until it is answered; returns its id."""
         key = {"Idempotency-Key": str(uuid.uuid4())}
         while True:
             patience = self._chance.random() * 0.02 if self._chance.random() < _GIVEN_UP else 20
@@ -101,7 +102,9 @@ class Person:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def listen(self, post: SentMessages) -> None:
-        """Until the last message of each conversation was heard; drops the line without a word every now and then."""
+        """Listens until the last message of each conversation has arrived; drops the socket without a close now and
+        then.
+        """
         while not self._heard_all(post):
             with suppress(httpx.TransportError, WebSocketException, OSError, KeyError):
                 answer = await self._ask("/api/ws/tickets", {}, None)
@@ -139,7 +142,9 @@ class Person:
 async def run_messaging_with_kills(
     ctx: AppContext, databases: Databases, messages: int, kills: int
 ) -> tuple[Actor, list[Person], SentMessages]:
-    """The storm: returns who wrote, what they heard and what they were told, when everybody has heard the last."""
+    """Runs the test until all clients have received the last messages. Returns the manager, the clients and the sent
+    messages.
+    """
     manager, people = await _people(ctx)
     conversations = await _conversations(ctx, manager, people)
     ports = [free_port(), free_port()]
@@ -182,7 +187,7 @@ async def _people(ctx: AppContext) -> tuple[Actor, list[Actor]]:
 
 
 def _of(number: int, conversations: list[str]) -> list[str]:
-    """The two conversations of a person."""
+    """The two conversations of a client."""
     first, second = number % CONVERSATIONS, (number * 7 + 1) % CONVERSATIONS
     return [conversations[first], conversations[second if second != first else (second + 1) % CONVERSATIONS]]
 
@@ -200,7 +205,7 @@ async def _conversations(ctx: AppContext, manager: Actor, people: list[Actor]) -
 
 
 async def _kill(processes: list[RestartableProcess], kills: int, messages: int, post: SentMessages) -> None:
-    """Kills one process after the other, at as many places of the work as there are kills."""
+    """Kills one process after the other, evenly distributed over the work."""
     for number in range(1, kills + 1):
         while len(post.acknowledged) < messages * number / (kills + 1):  # noqa: ASYNC110 (it happens elsewhere)
             await asyncio.sleep(0.02)
@@ -212,7 +217,7 @@ async def _kill(processes: list[RestartableProcess], kills: int, messages: int, 
 def wrong(
     databases: Databases, tenant_id: uuid.UUID, clients: list[Person], post: SentMessages
 ) -> dict[str, list[Any]]:
-    """What is wrong after the storm, by name: every list is empty where all was heard once and in order."""
+    """All errors by name. Every list is empty if all messages arrived once and in order."""
     kept: dict[str, list[str]] = {}
     contents: dict[str, str] = {}
     for row in seen(
@@ -229,13 +234,13 @@ def wrong(
             set(post.acknowledged.items()) ^ {(content, id) for id, content in contents.items()}
         ),
         "contents written twice": [] if len(set(contents.values())) == len(contents) else [len(contents)],
-        "conversations in which somebody's own order was not kept": [
+        "conversations in which one writer's messages are out of order": [
             conversation for conversation, ids in kept.items() if not _in_order([contents[id] for id in ids])
         ],
         "people who missed messages": [c for _, c, told in received if set(kept[c]) - set(told)],
-        "people who heard a message twice": [c for _, c, told in received if len(set(told)) < len(told)],
-        "people who heard another order than was kept": [c for _, c, told in received if told != kept[c]],
-        "people whose positions did not rise": [
+        "people who received a message twice": [c for _, c, told in received if len(set(told)) < len(told)],
+        "people who received messages in another order than stored": [c for _, c, told in received if told != kept[c]],
+        "people whose positions did not increase": [
             client.received.positions[:3]
             for client in clients
             if client.received.positions != sorted(set(client.received.positions))
@@ -244,7 +249,7 @@ def wrong(
 
 
 def _in_order(contents: list[str]) -> bool:
-    """Whether each writer's numbers rise."""
+    """Whether the numbers of each writer increase."""
     last: dict[str, int] = {}
     for content in contents:
         writer, slash, number = content.partition("/")
@@ -256,7 +261,7 @@ def _in_order(contents: list[str]) -> bool:
 
 
 async def main(messages: int, kills: int) -> int:
-    """The storm on a database of its own; prints what was done and what is wrong."""
+    """Runs the test on its own database; prints what was done and the errors."""
     with tempfile.TemporaryDirectory(prefix="writecare-messaging-") as folder:
         data = Path(folder)
         server = EmbeddedPostgres(data)
@@ -273,8 +278,8 @@ async def main(messages: int, kills: int) -> int:
             server.stop()
     deliveries = sum(len(told) for client in clients for told in client.received.messages.values())
     connections = sum(client.received.connections for client in clients)
-    print(f"{len(post.acknowledged)} messages of {CLIENTS} people in {seconds:.0f} s, {deliveries} times heard")
-    print(f"{post.asked_again} requests asked again, {connections} connections, {kills} processes killed")
+    print(f"{len(post.acknowledged)} messages of {CLIENTS} people in {seconds:.0f} s, {deliveries} deliveries")
+    print(f"{post.asked_again} requests repeated, {connections} connections, {kills} processes killed")
     for what, which in found.items():
         print(f"{what}: {len(which)}")
     return int(any(found.values()))

@@ -1,9 +1,9 @@
-"""API, relay and worker, killed again and again while people work: what `test_killed.py` does, as often as you like.
+"""Kills API, relay and worker again and again while clients work; `test_kill_processes.py` uses it with few kills.
 
     python -m tests.journeys.kill_processes 50
 
-Clients make sessions, add people and upload recordings, each under an Idempotency-Key, and ask again until they are
-answered. Meanwhile each process is killed (SIGKILL) at random moments, one after the other of its lives.
+Clients make sessions, add people and upload recordings, each with an Idempotency-Key, and repeat each request until it
+is answered. Meanwhile each process is killed (SIGKILL) at random times and started again.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _PAUSE_SECONDS = 0.05
 
 
 class RestartableProcess:
-    """A process that is killed and started again."""
+    """A process that can be killed and started again."""
 
     def __init__(self, module: str, wiring: dict[str, str]) -> None:
         self.kills = 0
@@ -59,7 +59,7 @@ class RestartableProcess:
 
 @dataclass
 class Work:
-    """What the clients were told: titles of acknowledged sessions with their ids, and recordings' ids."""
+    """What the clients were answered: titles of acknowledged sessions with their ids, and ids of recordings."""
 
     sessions: dict[str, str] = field(default_factory=dict)
     recordings: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Work:
 
 
 class Client:
-    """Somebody at work, who asks again under the same key until they are answered."""
+    """A client that repeats each request with the same key until it is answered."""
 
     def __init__(self, address: str, headers: dict[str, str], work: Work) -> None:
         self._http = httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=20)
@@ -92,7 +92,7 @@ class Client:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def work(self, people: Sequence[Actor]) -> None:
-        """Sessions, each with somebody added, one after the other until the work is over."""
+        """Makes sessions with one participant each, one after the other until the work is over."""
         while not self._work.over:
             title = str(uuid.uuid4())
             session = await self.post("/api/sessions", json={"session_type": "meeting", "title": title})
@@ -103,9 +103,9 @@ class Client:
         await self._http.aclose()
 
     async def upload(self, session_id: uuid.UUID) -> None:
-        """Recordings of the session, one after the other until the work is over."""
+        """Uploads recordings to the session, one after the other until the work is over."""
         while not self._work.over:
-            sound = factories.wav(0.3, hertz=200.0 + len(self._work.recordings))  # the same would be refused
+            sound = factories.wav(0.3, hertz=200.0 + len(self._work.recordings))  # an identical file would be refused
             recording = await self.post(f"/api/recordings?session_id={session_id}", files={"file": sound})
             self._work.recordings.append(recording["id"])
             await asyncio.sleep(4 * _PAUSE_SECONDS)
@@ -113,7 +113,9 @@ class Client:
 
 
 async def run_with_kills(ctx: AppContext, databases: Databases, kills: int, seed: int) -> tuple[Actor, Work]:
-    """The storm: returns who worked and what they were told, when all that was sent has been delivered and done."""
+    """Runs the test until all events are sent and all jobs are done. Returns the manager and what the clients were
+    answered.
+    """
     chance = random.Random(seed)
     manager, resident, session_id = await factories.make_call(ctx)
     port = free_port()
@@ -149,7 +151,9 @@ async def run_with_kills(ctx: AppContext, databases: Databases, kills: int, seed
 
 
 async def _kill(process: RestartableProcess, kills: int, chance: random.Random, done: Any) -> None:
-    """Kills it so often, each time after it has done something since it was started, and a random moment more."""
+    """Kills the process `kills` times: each time after it has done something since its start, and after a random
+    delay.
+    """
     for _ in range(kills):
         before = await asyncio.to_thread(done)
         while await asyncio.to_thread(done) == before:  # noqa: ASYNC110 (it happens in another process)
@@ -165,7 +169,7 @@ def _count(databases: Databases, rows: str) -> int:
 
 
 async def _settled(databases: Databases, tenant_id: uuid.UUID) -> None:
-    """Returns when every event is sent and no recording is being processed."""
+    """Returns when all events are sent and no recording is being processed."""
     for rows in (
         "events where sent_at is null",
         f"recordings where status = 'processing' and tenant_id = '{tenant_id}'",
@@ -176,13 +180,13 @@ async def _settled(databases: Databases, tenant_id: uuid.UUID) -> None:
 
 
 def seen(databases: Databases, statement: str, *values: Any) -> list[dict[str, Any]]:
-    """What the administrator sees, who is bound by no row-level security."""
+    """Runs the statement as the administrator, without row-level security."""
     with psycopg.connect(databases.administrator, row_factory=dict_row) as admin:
         return admin.execute(statement.encode(), values).fetchall()
 
 
 def find_inconsistencies(databases: Databases, tenant_id: uuid.UUID, work: Work) -> dict[str, list[Any]]:
-    """What is wrong after the storm, by name: every list is empty where each key had one effect, told of in order."""
+    """All errors by name. Every list is empty if each key had one effect and the events are in order."""
     sessions = seen(
         databases, "select s.title, s.id::text, (select count(*) from session_participants p where p.tenant_id = "
         "s.tenant_id and p.session_id = s.id) as people from communication_sessions s "
@@ -206,17 +210,17 @@ def find_inconsistencies(databases: Databases, tenant_id: uuid.UUID, work: Work)
         "sessions without their one participant": [row for row in sessions if row["people"] != 1],
         "titles made twice": [] if len({row["title"] for row in sessions}) == len(sessions) else sessions,
         "recordings that are not there, or twice": sorted(set(work.recordings) ^ {row["id"] for row in recordings}),
-        "recordings that were not read": [row for row in recordings if row["status"] != "ready"],
+        "recordings that were not processed": [row for row in recordings if row["status"] != "ready"],
         "recordings whose job was not done": sorted(
             set(work.recordings) - {row["id"] for row in jobs if row["done"] >= 1}
         ),
-        "sessions that were not told of": sorted(set(work.sessions.values()) - set(created)),
+        "sessions without an event": sorted(set(work.sessions.values()) - set(created)),
         "events out of order or twice": [row for row in events if row["versions"] != sorted(set(row["versions"]))],
     }
 
 
 async def main(kills: int) -> int:
-    """The storm on a database of its own; prints what was done and what is wrong."""
+    """Runs the test on its own database; prints what was done and the errors."""
     with tempfile.TemporaryDirectory(prefix="writecare-killed-") as folder:
         data = Path(folder)
         server = EmbeddedPostgres(data)
@@ -230,7 +234,7 @@ async def main(kills: int) -> int:
         finally:
             server.stop()
     print(f"API, relay and worker killed {kills} times each; {work.unanswered} requests were cut off")
-    print(f"{len(work.sessions)} sessions, {len(work.recordings)} recordings; {work.replayed} answers given once more")
+    print(f"{len(work.sessions)} sessions, {len(work.recordings)} recordings; {work.replayed} answers replayed")
     for what, found in wrong.items():
         print(f"{what}: {len(found)}")
     return int(any(wrong.values()))

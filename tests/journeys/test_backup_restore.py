@@ -1,4 +1,4 @@
-"""The commands of docs/howto/backup-and-restore.md, run as they stand there, into a folder that nothing has used."""
+"""Runs the commands of docs/howto/backup-and-restore.md as they are written, and restores into a new folder."""
 
 import os
 import re
@@ -32,7 +32,7 @@ PASSWORD = "heron-lantern-quay-nineteen"
 
 
 def commands(heading: str) -> str:
-    """The commands below the heading, without those that only name folders."""
+    """The commands below the heading, without those that only set folder names."""
     section = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     return "\n".join(block for block in blocks if not re.fullmatch(r"(?:\w+=\S+\n)+", block))
@@ -48,7 +48,7 @@ def run(script: str, **names: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def database(data: Path) -> Iterator[Databases]:
-    """The embedded PostgreSQL of a data folder, brought to this version, until the block ends."""
+    """The embedded PostgreSQL of a data folder, migrated to this version, until the block ends."""
     server = EmbeddedPostgres(data)
     server.start()
     try:
@@ -69,7 +69,7 @@ async def instance(data: Path, databases: Databases) -> AsyncIterator[tuple[http
 
 @dataclass(frozen=True)
 class Kept:
-    """What must come back."""
+    """What the restore must bring back."""
 
     manager: Actor
     recording_id: UUID
@@ -79,7 +79,7 @@ class Kept:
 
 
 def counted(administrator: str) -> dict[str, int]:
-    """How many rows each table of both of our schemas holds."""
+    """The number of rows in each table of our two schemas."""
     with psycopg.connect(administrator) as admin:
         tables = admin.execute(
             "select format('%I.%I', schemaname, tablename) from pg_tables "
@@ -89,7 +89,7 @@ def counted(administrator: str) -> dict[str, int]:
 
 
 async def fill(data: Path) -> Kept:
-    """An instance with a recording, an account with a password, and a sealed and anchored log of acts."""
+    """Makes an instance with a recording, an account with a password, and a sealed and anchored audit log."""
     with database(data) as databases:
         async with instance(data, databases) as (client, ctx):
             manager, _, session_id = await factories.make_call(ctx)
@@ -111,7 +111,7 @@ async def test_a_backup_restored_into_a_fresh_folder_plays_signs_in_and_verifies
     kept = await fill(data)
     made = run(commands("Back up"), data=data, backup=backup, keys=keys)
     assert (made.returncode, made.stderr.count("error")) == (0, 0), made.stderr
-    data.rename(tmp_path / "gone")  # whatever comes back comes from the backup
+    data.rename(tmp_path / "gone")  # so all that is there afterwards comes from the backup
     restored = run(commands("Restore"), backup=backup, keys=keys, new=new)
     assert restored.returncode == 0, restored.stderr
     assert "error" not in restored.stderr.lower()

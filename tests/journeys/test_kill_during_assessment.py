@@ -1,4 +1,6 @@
-"""A worker killed while messages are judged, or between alert and evidence, loses nothing and doubles nothing."""
+"""Tests a worker that is killed while it assesses messages, or between alert and evidence: nothing is lost or done
+twice.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -67,24 +69,24 @@ async def test_each_message_is_read_once_and_each_concern_told_of_and_explained_
 
 
 def marks(folder: Path, capability: str) -> int:
-    """How often the worker was asked for it."""
+    """The number of calls of this capability."""
     return len(list(folder.glob(f"{capability}-*")))
 
 
 def asked_since(folder: Path, capability: str, before: int) -> bool:
-    """Whether the worker was asked for it since it had been so often."""
+    """Whether there were more calls of the capability than `before`."""
     return marks(folder, capability) > before
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for it, a minute at most."""
+    """Waits until the condition is true, at most a minute."""
     async with asyncio.timeout(60):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 (it happens in another process)
             await asyncio.sleep(0.01)
 
 
 def waiting(databases: Databases, manager: Actor) -> bool:
-    """Whether anything is to be read or explained."""
+    """Whether a message waits for assessment or evidence waits for explanation."""
     [row] = seen(
         databases, "select exists (select from message_readings_due where tenant_id = %s) "
         "or exists (select from alert_evidence where tenant_id = %s and spans_due_at is not null) as waits",
@@ -94,7 +96,7 @@ def waiting(databases: Databases, manager: Actor) -> bool:
 
 
 def let_time_pass(databases: Databases, manager: Actor) -> None:
-    """What the killed worker had taken comes due again."""
+    """Makes the queue entries due again that the killed worker had claimed."""
     with psycopg.connect(databases.administrator) as conn:
         for table, column in (("message_readings_due", "due_at"), ("alert_evidence", "spans_due_at")):
             conn.execute(

@@ -1,4 +1,6 @@
-"""However lines drop and processes die, a message is heard once by everybody in its conversation, in order."""
+"""Tests that every member of a conversation receives each message once and in order, while sockets drop and
+processes are killed.
+"""
 
 import pytest
 
@@ -8,7 +10,7 @@ from tests.journeys.kill_during_messaging import CLIENTS, run_messaging_with_kil
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
-MESSAGES = 1000  # `python -m tests.journeys.kill_during_messaging 200000` writes more
+MESSAGES = 1000  # `python -m tests.journeys.kill_during_messaging 200000` runs longer
 
 
 async def test_messages_are_heard_once_and_in_order_though_lines_drop_and_processes_die(

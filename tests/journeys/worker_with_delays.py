@@ -1,4 +1,4 @@
-"""A worker as the launcher starts it, with models that say in a folder what they are asked, and take their time."""
+"""A worker as the launcher starts it. Its models write a file for each call into a folder and answer with a delay."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ SECONDS = 0.4
 
 
 def dwelling(folder: Path, capability: str) -> Callable[[], Awaitable[None]]:
-    """Leaves a mark of the capability in the folder, then waits: long enough for somebody to kill the worker there."""
+    """Writes a file for the capability, then waits long enough for a test to kill the worker."""
 
     async def dwell() -> None:
         (folder / f"{capability}-{uuid.uuid4()}").touch()

@@ -1,4 +1,4 @@
-"""A worker as the launcher starts it, but with models that hear nothing."""
+"""A worker as the launcher starts it, with models that find no speech."""
 
 import asyncio
 

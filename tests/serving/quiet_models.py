@@ -20,7 +20,7 @@ from pipelines.model_protocols import Samples
 
 
 class StubModels:
-    """Implements `pipelines.model_protocols.Models` for silence. Each transcription first raises the next of `failures`."""
+    """Implements `pipelines.model_protocols.Models` for silence. Transcriptions first raise `failures`, one each."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)

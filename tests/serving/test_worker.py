@@ -160,7 +160,8 @@ async def test_what_nobody_told_of_is_found_by_the_sweep_and_read_once(
     reviewer = await talk.person(manager, "reviewer")
     await factories.put_in_force(ctx, manager, "analyse", "public_task")
     conversation = await talk.begin(manager, await talk.person(manager))
-    words = f"He grabbed my arm. {factories.new_slug('once')}"  # unique, because the sweep also finds messages that other tests left
+    # unique, because the sweep also finds messages that other tests left
+    words = f"He grabbed my arm. {factories.new_slug('once')}"
     message = await talk.say(manager, conversation, words)
     models = ScriptedModels()
     queue = open_queue(databases.worker)

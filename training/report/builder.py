@@ -1,4 +1,4 @@
-"""Makes a report from beginning to end: reads, asks, measures, draws and writes; for one version or two.
+"""Makes a report: reads, predicts, measures, draws and writes; for one version or two.
 
 Called by `training/evaluate_text`, which reads the command line.
 """
@@ -41,7 +41,7 @@ from training.unseen_style_figures import left_out_figures
 
 
 def evaluate(options: argparse.Namespace, command: str, steps: ProgressSteps) -> tuple[Figures, Path]:
-    """The report on one version, written; its figures and its folder."""
+    """Makes and writes the report on one version. Returns its figures and its folder."""
     with steps.step("reading conversations and held-out answers"):
         training_data, digest = load_corpus()
         asked = read_material(options.on) if options.on else None
@@ -89,7 +89,7 @@ def evaluate(options: argparse.Namespace, command: str, steps: ProgressSteps) ->
 
 
 def compare(options: argparse.Namespace, command: str, steps: ProgressSteps) -> tuple[Figures, Path]:
-    """One version against another on the same conversations, written; the figures and the folder."""
+    """Compares one version with another on the same conversations and writes it. Returns the figures and the folder."""
     versions = [find_version(named, options.data) for named in (options.model, options.against)]
     with steps.step("reading conversations"):
         training_data, digest = load_corpus()
@@ -109,7 +109,7 @@ def compare(options: argparse.Namespace, command: str, steps: ProgressSteps) -> 
 
 
 def _out_of_corpus(options: argparse.Namespace, models: TextModels, training_data: EvaluationSet) -> Figures:
-    """How the version does outside its corpora; styles never seen only where this is the version that ships."""
+    """The version's figures outside its corpora. Unseen styles only if it is the shipped version."""
     left_out: list[Figures] = []
     answers = left_out_answers(training_data)
     if answers is not None and not options.model:
@@ -131,18 +131,22 @@ def _predictions_of(
 
 
 def learnt_from(version: Version, material: EvaluationSet, digest: str) -> str:
-    """A sentence: whether the version has learnt from these conversations, as far as its manifest can tell."""
+    """A sentence: whether the version was trained on these conversations, as far as its manifest says."""
     training_data, total = count_in_training_data(material), len(material.items)
     if training_data == 0:
         return "None of these conversations stands in what versions are trained on."
     if version.manifest("safeguarding").dataset_sha256 != digest:
         return (
-            f"{training_data} of these {total} conversations stand in the present training data; this version learnt from "
-            "another state of the data, so whether it knows them is not recorded: **take its figures as flattering**."
+            f"{training_data} of these {total} conversations stand in the present training data; this version "
+            "learnt from another state of the data, so whether it knows them is not recorded: "
+            "**take its figures as flattering**."
         )
     learnt = training_data - count_held_out(material)
     if learnt == 0:
-        return f"It has not learnt from these conversations; calibration and thresholds were fitted on {training_data} of them."
+        return (
+            "It has not learnt from these conversations; calibration and thresholds were fitted on "
+            f"{training_data} of them."
+        )
     return (
         f"**It has learnt from {learnt} of these {total} conversations**: its figures flatter it and are no measure "
         "of how good it is."
@@ -150,7 +154,7 @@ def learnt_from(version: Version, material: EvaluationSet, digest: str) -> str:
 
 
 def _add_evidence(model: SafeguardingModel, reading: VersionPredictions, figures: Figures) -> None:
-    """The words that moved the score, in each case that the probed model flags."""
+    """Adds the words with the most influence on the score to each case that the probed model flags."""
     talks = {item.conversation.id: item.conversation for item in reading.material.items}
     for name in ("missed_critical", "worst_misses", "worst_false_alarms"):
         for case in figures[name]:
@@ -159,7 +163,7 @@ def _add_evidence(model: SafeguardingModel, reading: VersionPredictions, figures
 
 
 def _speech(calls: Path, data: Path) -> str:
-    """The speech figures as Markdown, from the command that measures them, in a process of its own."""
+    """The speech figures as Markdown, from the command that measures them, in a separate process."""
     ran = subprocess.run(
         [sys.executable, "-P", "-m", "training.evaluate_speech", "--calls", str(calls), "--data", str(data)],
         check=False, stdout=subprocess.PIPE, text=True,
@@ -170,7 +174,7 @@ def _speech(calls: Path, data: Path) -> str:
 
 
 def _write_report(figures: Figures, render: Callable[[Figures], str], directory: Path) -> Figures:
-    """report.md and report.json in `directory`; the figures as JSON has them (nothing is not a number there)."""
+    """Writes report.md and report.json to `directory`. Returns the figures as in the JSON (nan becomes null)."""
     plain: Figures = _plain_numbers(figures)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "report.md").write_text(render(plain), encoding="utf-8")

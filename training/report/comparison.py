@@ -1,4 +1,4 @@
-"""Two versions on the same conversations: what each reaches, what changed, and where."""
+"""Compares two versions on the same conversations: the figures of each, and what changed."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from training.metrics import Floats, average_precisions, interval, resampled
 from training.report.predictions import VersionPredictions
 from training.report.sections import MOST_CASES, Figures, other_values, safeguarding_values, turn_case
 
-_LEAST_CHANGE = 0.05  # less is not worth a reader's time
+_LEAST_CHANGE = 0.05  # a smaller change is not listed
 
 
 def comparison_figures(model: VersionPredictions, against: VersionPredictions) -> Figures:
     """Figures of both, their difference by paired bootstrap over conversations, and the turns that changed most.
 
-    Both readings must be of the same conversations in the same order.
+    Both predictions must be of the same conversations in the same order.
     """
     weights = resampled(model.owner)
     by_conversation = resampled(np.arange(len(model.material.items)))

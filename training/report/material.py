@@ -1,6 +1,6 @@
-"""The labelled conversations that a report rests on, and what the corpus notes beside their labels.
+"""The labelled conversations of a report, and the corpus's notes on them.
 
-First step of the report, and the only place in it that knows where data and held-out answers lie.
+First step of the report. Only this module knows the paths of data and held-out answers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ _ALL_DATA: Final = NEVER_HELD_OUT[0].parent
 
 @dataclass(frozen=True)
 class Notes:
-    """What the corpus says of a conversation that no model reads and no label holds."""
+    """Notes of the corpus on a conversation that are neither labels nor input of a model."""
 
-    recognised: bool  # written as a speech recogniser would give it
+    recognised: bool  # written in the form of a speech recogniser's output
     tags: tuple[str, ...]
 
 
@@ -39,21 +39,21 @@ class EvaluationSet:
 
 
 def load_corpus() -> tuple[EvaluationSet, str]:
-    """The conversations that versions are trained on and judged by, and the digest of all that is learnt from."""
+    """The conversations on which versions are trained and evaluated, and the digest of all training data."""
     items = read_dataset()
     return EvaluationSet(tuple(items), _notes(items, _ALL_DATA.glob("*/*.jsonl"))), _digest()
 
 
 def held_out(material: EvaluationSet) -> HeldOutAnswers:
-    """The answers of models that had not learnt from the conversation; `conversation`: its position in `material`.
+    """The answers of models not trained on the conversation. `conversation`: its position in `material`.
 
-    Raises ValueError where they were given to other data than lie here now.
+    Raises ValueError if they belong to other data than the present data.
     """
     return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
 
 
 def left_out_answers(material: EvaluationSet) -> HeldOutAnswers | None:
-    """As `held_out`, of a model that learnt nothing from whole styles; None where none was kept of these data."""
+    """As `held_out`, of a model not trained on whole styles. None if no such answers are stored for these data."""
     try:
         return load_answers(LEFT_OUT_ANSWERS, material.items, _digest())
     except (ValueError, FileNotFoundError):
@@ -61,14 +61,14 @@ def left_out_answers(material: EvaluationSet) -> HeldOutAnswers | None:
 
 
 def never_held_out() -> list[LabelledConversation]:
-    """What every model learns from and none is asked about."""
+    """The conversations on which every model is trained and none is evaluated."""
     return read_dataset(*NEVER_HELD_OUT)
 
 
 def read_material(directory: Path) -> EvaluationSet:
     """Labelled conversations in the corpus's format (`training/data/care_conversations/GUIDE.md`), `*.jsonl`.
 
-    Raises `invalid` (`conversations-unreadable`) where there are none or a line is not of that format.
+    Raises `invalid` (`conversations-unreadable`) if there are none or a line is not in that format.
     """
     try:
         items = read_dataset(directory)
@@ -82,13 +82,13 @@ def read_material(directory: Path) -> EvaluationSet:
 
 
 def count_in_training_data(material: EvaluationSet) -> int:
-    """How many of these conversations stand in what is trained on, word for word."""
+    """How many of these conversations are in the training data, word for word."""
     known = {_words(item) for item in [*load_corpus()[0].items, *never_held_out()]}
     return sum(_words(item) in known for item in material.items)
 
 
 def count_held_out(material: EvaluationSet) -> int:
-    """How many of these conversations are those that training holds out, word for word."""
+    """How many of these conversations training holds out, word for word."""
     items = read_dataset()
     blind = {_words(items[at]) for at in hold_out(items, TrainingSettings()).held_out}
     return sum(_words(item) in blind for item in material.items)

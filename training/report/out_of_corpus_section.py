@@ -1,4 +1,4 @@
-"""The first section of a report: what the version does outside the corpora. Figures in, Markdown out."""
+"""The first section of a report: figures outside the corpora. Figures in, Markdown out."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ Figures = dict[str, Any]
 
 
 def outside_blocks(figures: Figures) -> Iterator[str]:
-    """Plain lines, real talk and styles never seen; each only where it was measured."""
+    """Plain lines, real conversations and unseen styles; each only if it was measured."""
     yield "## Outside the corpora"
     yield (
         "The figures that tell most of what a home may expect: the held-out conversations below are by the writers of "

@@ -1,6 +1,6 @@
-"""The report as a page for people: Markdown, with the drawings beside it.
+"""The report as a Markdown page, with the drawings beside it.
 
-Fifth step: figures in, text out; nothing is measured here.
+Fifth step of the report: figures in, text out. It measures nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def _blocks(figures: Figures) -> Iterator[str]:
 
 
 def weakest_points(figures: Figures) -> list[str]:
-    """Where the version is weakest, read off its figures: what a reader should not have to find."""
+    """Where the version is weakest, from its figures, so that a reader need not search for it."""
     found = []
     missed = figures["missed_critical"]
     if missed:
@@ -170,9 +170,10 @@ def _groups(figures: Figures) -> Iterator[str]:
     yield _image(figures, "slices", "Concern and ordinary turns flagged, by part")
     yield (
         "*Gap* is the recall at the shipped thresholds minus that of all other turns, in bold where its interval "
-        f"leaves out nothing; with this many parts one or two do so by chance. Parts with fewer than {LEAST_CONCERN_TURNS} concern "
-        "turns are in italics and not drawn. People are told by the corpus's tags; nobody's origin is guessed from a "
-        "name. A part in which all or none are flagged has no spread to resample: read its count, not its interval."
+        "leaves out nothing; with this many parts one or two do so by chance. Parts with fewer than "
+        f"{LEAST_CONCERN_TURNS} concern turns are in italics and not drawn. People are told by the corpus's tags; "
+        "nobody's origin is guessed from a name. A part in which all or none are flagged has no spread to resample: "
+        "read its count, not its interval."
     )
     head = ("", "turns", "concerns", "AP, any", "concern turns flagged", "ordinary turns flagged", "gap")
     for kind, rows in groupby(figures["slices"], key=lambda row: row["kind"]):

@@ -1,7 +1,7 @@
-"""The drawings of the report, as SVG files that open anywhere without a network.
+"""The drawings of the report, as SVG files that need no network to open.
 
-After the figures, before the page. Each function draws one file; what it draws stands in the figures as well, except
-the curves, which are read off the turns.
+Fourth step of the report. Each function draws one file. The figures contain all that is drawn, except the curves, which
+come from the turns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ _STYLE: Final[dict[str, Any]] = {
 
 
 def draw(figures: Figures, reading: VersionPredictions, directory: Path, suffix: str = ".svg") -> dict[str, Path]:
-    """All drawings of a report, by name, in `directory` (made where it is missing)."""
+    """All drawings of a report, by name, in `directory` (created if it is missing)."""
     directory.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, function in (

@@ -1,7 +1,7 @@
-"""What a version says of labelled conversations: the one table that every figure of the report is made from.
+"""A version's predictions for labelled conversations: the one table from which all figures of the report are computed.
 
-Made from the held-out answers that training kept (models blind to each conversation), or by asking a version that
-lies on disk. Second step of the report.
+Made from the held-out answers that training stored (by models not trained on the conversation), or by running a version
+from disk. Second step of the report.
 """
 
 import tempfile
@@ -26,20 +26,20 @@ from training.risk_fitting import held_out_risk
 from training.summary_fitting import held_out_summaries, rouge_1, two_longest_turns
 
 _NAMES: Final = ("turn_encoder", "safeguarding", "sentiment", "actions", "risk", "summarisation")
-_AT_ONCE: Final = 16  # conversations between two words of progress
+_AT_ONCE: Final = 16  # conversations between two progress updates
 
 
 @dataclass(frozen=True)
 class VersionPredictions:
     """Probabilities and levels of one version; rows are turns in order, `owner` their conversation in `material`.
 
-    `concern`: (turns, 16), the categories then any. `severity`: (turns,) index, -1 where the version tells none.
+    `concern`: (turns, 16), the categories then any. `severity`: (turns,) index, -1 if the version gives none.
     `sentiment`: (turns, 3). `commitment`: (turns,). `risk`: (conversations,) index, `risk_chance` that there is any
     concern. `rouge`: (conversations,) ROUGE-1 of the summary. `thresholds`: (15,).
     """
 
     name: str
-    learnt: str  # a sentence: what the version had to do with these conversations before
+    learnt: str  # a sentence: whether the version was trained on these conversations
     material: EvaluationSet
     owner: NDArray[np.int64]
     concern: NDArray[np.float32]
@@ -80,7 +80,7 @@ class VersionPredictions:
 
     @cached_property
     def rouge_longest(self) -> NDArray[np.float64]:
-        """(conversations,): ROUGE-1 of the two longest turns, the yardstick of a summary."""
+        """(conversations,): ROUGE-1 of the two longest turns, the baseline of a summary."""
         return np.asarray([rouge_1(two_longest_turns(item), item.summary) for item in self.material.items])
 
     @property
@@ -98,7 +98,7 @@ class VersionPredictions:
 
     @cached_property
     def flagged(self) -> NDArray[np.bool_]:
-        """(turns,): which turns are brought to a person."""
+        """(turns,): which turns are shown to a person."""
         return np.asarray(self.above.any(axis=1))
 
     @cached_property
@@ -107,11 +107,11 @@ class VersionPredictions:
         return np.asarray((self.concern[:, : len(CATEGORIES)] / self.thresholds).max(axis=1), dtype=np.float64)
 
     def per_turn(self, values: Sequence[Any]) -> NDArray[Any]:
-        """(turns,): each conversation's value for each of its turns; `values`: one a conversation."""
+        """(turns,): each conversation's value for each of its turns; `values`: one per conversation."""
         return np.asarray(values)[self.owner]
 
     def tagged(self, tags: frozenset[str]) -> NDArray[np.bool_]:
-        """(turns,): those of conversations that carry any of `tags`."""
+        """(turns,): True for turns of conversations with any of `tags`."""
         return self.per_turn([bool(tags & set(notes.tags)) for notes in self.material.notes])
 
     def words(self) -> NDArray[np.int64]:
@@ -121,9 +121,9 @@ class VersionPredictions:
 
 
 def held_out_predictions(corpus: EvaluationSet, shipped: Path = SHIPPED) -> VersionPredictions:
-    """What the shipped models said of conversations that they had not learnt from.
+    """The shipped models' predictions for conversations that they were not trained on.
 
-    Calibrated crosswise, with the shipped thresholds. Raises ValueError where the answers are of other data.
+    Cross-calibrated, with the shipped thresholds. Raises ValueError if the answers are of other data.
     """
     answers = _by_conversation(held_out(corpus))
     safeguarding = load_manifest(shipped / "safeguarding")
@@ -161,7 +161,7 @@ class Version:
         return load_manifest(self.artefacts[name])
 
     def load(self) -> TextModels:
-        """Its readers, ready. Raises `WriteCareError` where parts do not belong together."""
+        """Loads its models. Raises `WriteCareError` if its parts do not fit together."""
         resolved = {
             name: ResolvedModel(name, self.manifest(name).version, path, sha256_of(path / MANIFEST_NAME))
             for name, path in self.artefacts.items()
@@ -174,7 +174,7 @@ class Version:
 def find_version(named: str, data_dir: Path, shipped: Path = SHIPPED) -> Version:
     """The version that `named` means: a folder laid out as `models/shipped`, or a number, shipped or registered.
 
-    Raises `invalid` (`version-unknown`) where a part is missing or the number means several.
+    Raises `invalid` (`version-unknown`) if a part is missing or several versions have this number.
     """
     if Path(named).is_dir():
         artefacts = {name: Path(named) / name for name in _NAMES}
@@ -189,9 +189,9 @@ def find_version(named: str, data_dir: Path, shipped: Path = SHIPPED) -> Version
 def predict_with(
     version: Version, models: TextModels, material: EvaluationSet, learnt: str, report_progress: Callable[[float], None]
 ) -> VersionPredictions:
-    """Asks a loaded version about every conversation; `report_progress` is called with the share that is done.
+    """Runs a loaded version on every conversation. `report_progress` is called with the share that is done.
 
-    Severity is known only of turns that the version flags.
+    Severity is known only for turns that the version flags.
     """
     concern, severity, sentiment, commitment, risk, chance, rouge = [], [], [], [], [], [], []
     for start in range(0, len(material.items), _AT_ONCE):
@@ -242,5 +242,5 @@ def _thresholds(by_name: Mapping[str, float]) -> NDArray[np.float64]:
 
 
 def _by_conversation(answers: HeldOutAnswers) -> HeldOutAnswers:
-    """Rows sorted by conversation, as a reading has them."""
+    """Rows sorted by conversation, the order in `VersionPredictions`."""
     return answers.rows(np.argsort(answers.conversation, kind="stable"))

@@ -1,4 +1,4 @@
-"""The figures of the report, section by section, as plain dictionaries: what report.json holds and the page tells.
+"""Computes the figures of the report, section by section, as plain dictionaries: the content of report.json.
 
 Third step of the report. Every figure that is `{value, low, high}` has a 95 % interval from resampling conversations.
 """
@@ -33,9 +33,9 @@ NO_UPPER_LIMIT: Final = 10_000
 LENGTHS: Final = ((0, 8), (8, 14), (14, 25), (25, NO_UPPER_LIMIT))  # words: from, and below
 RATES: Final = (0.005, 0.01, 0.02, 0.05, 0.1)  # of ordinary turns that may be false alarms
 WANTED_RECALL: Final = (0.90, 0.95, 0.98)
-LEAST_CONCERN_TURNS: Final = 10  # turns with a concern: a share of fewer is hardly a figure
+LEAST_CONCERN_TURNS: Final = 10  # turns with a concern: a share of fewer is not reliable
 MOST_CASES: Final = 10
-# The corpus's free tags, gathered where they tell of the same group of people. Origin is not guessed from names.
+# The corpus's free tags, grouped where they name the same group of people. Origin is not guessed from names.
 TAGS_OF_PEOPLE: Final[dict[str, frozenset[str]]] = {
     "regional or national English": frozenset(
         {"yorkshire", "geordie", "scouse", "glasgow", "scots", "welsh", "irish", "ulster", "west_indian", "caribbean"}
@@ -118,7 +118,7 @@ def other_values(reading: VersionPredictions, weights: Floats, by_conversation: 
 
 
 def turn_case(reading: VersionPredictions, row: int, around: int = 2) -> Figures:
-    """A turn with the turns around it: what was said, what is true of it, and what the version made of it."""
+    """A turn with the turns around it: its text, its labels, and the version's predictions."""
     item = reading.material.items[reading.owner[row]]
     turn = int(reading.place[row])
     roles = {person.speaker: person.role.replace("_", " ") for person in item.conversation.participants}
@@ -174,9 +174,9 @@ def _category(reading: VersionPredictions, weights: Floats, at: int) -> Figures:
 
 
 def _category_confusion(reading: VersionPredictions) -> list[list[float]]:
-    """(15, 16): true category by highest category of turns with a concern; the last column is 'not flagged'.
+    """(15, 16): true category by highest predicted category of turns with a concern; the last column is 'not flagged'.
 
-    A turn of several categories counts once: for the one that was told where it is among them, else shared.
+    A turn of several categories counts once: for the predicted one if it is among them, else shared.
     """
     found = np.zeros((len(CATEGORIES), len(CATEGORIES) + 1))
     for row in np.flatnonzero(reading.any_truth == 1):
@@ -211,7 +211,7 @@ def _slices(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
 
 
 def slices(reading: VersionPredictions) -> Iterator[tuple[str, str, Mask]]:
-    """Kind, name and turns of each part of the conversations that is looked at by itself."""
+    """Kind, name and turns of each part of the conversations that has figures of its own."""
     channel = reading.per_turn([item.conversation.channel for item in reading.material.items])
     for name in np.unique(channel):
         yield "channel", str(name), channel == name
@@ -244,7 +244,7 @@ def _roles(reading: VersionPredictions) -> list[str]:
 
 
 def _hard_negatives(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
-    """False alarms in conversations that sound like a concern and are none, by tag; all of them first."""
+    """False alarms in conversations that sound like a concern but have none, by tag; first all of them."""
     ordinary = reading.any_truth == 0
     hard = ordinary & reading.per_turn([item.hard_negative for item in reading.material.items])
     tags: dict[str, int] = {}
@@ -267,7 +267,7 @@ def _false_alarms(reading: VersionPredictions, weights: Floats, mask: Mask) -> F
 
 
 def _reliability(reading: VersionPredictions, weights: Floats, bins: int = 10) -> list[Figures]:
-    """What was said and what was so, in bins of equal width of the probability of any concern."""
+    """Predicted probability and observed share, in bins of equal width of the probability of any concern."""
     which = np.minimum((reading.any_concern_probability * bins).astype(int), bins - 1)
     return [
         {
@@ -293,11 +293,11 @@ def _severity(reading: VersionPredictions, weights: Floats) -> Figures:
 
 
 def _below_threshold(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
-    """'Look at this, I am not sure': how far below the shipped threshold one must look to meet a wanted recall.
+    """'Look at this, I am not sure': how far below the shipped threshold one must look to reach a wanted recall.
 
     Split conformal (Vovk et al., 2005; Angelopoulos and Bates, 2023): the lower threshold is the quantile of the
-    concern turns' nearness in three deals of conversations, its coverage is measured in the fourth, in turn. Turns of
-    one conversation are not exchangeable, so the promise is approximate; the measured coverage is what counts.
+    concern turns' nearness in three folds of conversations; its coverage is measured on the fourth, in turn. Turns of
+    one conversation are not exchangeable, so the guarantee is approximate; the measured coverage is what counts.
     """
     has_concern = reading.any_truth == 1
     deal = reading.owner % _FOLDS

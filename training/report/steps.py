@@ -1,4 +1,4 @@
-"""What is being done while a report is made, on standard error."""
+"""Shows on standard error which step of a report is running."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 class ProgressSteps:
-    """What is being done; a step that can tell its share has a bar. A line a step where nobody watches a terminal."""
+    """The steps of a report, each with a progress bar. Without a terminal, one line per step."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -34,22 +34,22 @@ class ProgressSteps:
         self._progress.update(task, completed=parts, description=description)
 
     def print_line(self, line: str) -> None:
-        """A line, where there is no bar to look at."""
+        """Prints a line if there is no progress bar."""
         if not self._console.is_terminal:
             self._console.print(f"{line} …")
 
 
 class ProgressStep:
-    """A step that is under way."""
+    """A running step."""
 
     def __init__(self, steps: ProgressSteps, progress: Progress, task: Any, description: str) -> None:
         self._steps, self._progress, self._task, self._description = steps, progress, task, description
 
     def share(self, done: float) -> None:
-        """How much is done, of the step's parts."""
+        """Sets how many of the step's parts are done."""
         self._progress.update(self._task, completed=done)
 
     def part(self, name: str) -> None:
-        """Another part has begun."""
+        """Starts the next part."""
         self._steps.print_line(f"{self._description}: {name}")
         self._progress.update(self._task, advance=1, description=f"{self._description}: {name}")

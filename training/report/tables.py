@@ -1,4 +1,4 @@
-"""How a report writes figures and tables in Markdown."""
+"""Formats figures and tables in Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def figure(figure: Mapping[str, float | None], *, sign: bool = False) -> str:
-    """`0.885 (0.850 to 0.920)`; a dash where there is nothing to measure."""
+    """`0.885 (0.850 to 0.920)`; a dash if there is no value."""
     format_number: Callable[[float], str] = (lambda x: f"{x:+.3f}") if sign else (lambda x: f"{x:.3f}")
     value, low, high = figure["value"], figure["low"], figure["high"]
     if value is None:

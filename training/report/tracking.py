@@ -1,7 +1,7 @@
-"""The report as an MLflow run: its figures as metrics, its files as artefacts. The last step of the report.
+"""Stores the report as an MLflow run: its figures as metrics, its files as artefacts. The last step of the report.
 
-Where the whole system runs in the data folder, the run is kept in its PostgreSQL beside the registry; else in a
-SQLite file of the data folder. Nothing is ever sent to another machine.
+If the whole system runs in the data folder, the run is stored in its PostgreSQL beside the registry; otherwise in a
+SQLite file of the data folder. Nothing is sent to another machine.
 """
 
 import json
@@ -21,7 +21,7 @@ _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def default_store(data_dir: Path) -> str:
-    """Where runs of this data folder are kept: the running system's PostgreSQL, else a file of its own."""
+    """The store for runs of this data folder: the running system's PostgreSQL, else a SQLite file."""
     directory = _postgres_of(data_dir)
     if directory is not None:
         return connections(EmbeddedPostgres(data_dir).url_at(directory), data_dir / "keys").mlflow
@@ -31,15 +31,17 @@ def default_store(data_dir: Path) -> str:
 
 
 def require_local_store(uri: str) -> str:
-    """`uri` as it is; raises `invalid` (`store-elsewhere`) where it names a server of another machine."""
+    """Returns `uri`. Raises `invalid` (`store-elsewhere`) if it names a server of another machine."""
     parts = urlsplit(uri)
     if parts.scheme.startswith("http") and parts.hostname not in _LOCAL_HOSTS:
-        raise invalid("store-elsewhere", "Runs are kept on this machine: a file, a database or a loopback address.")
+        raise invalid(
+            "store-elsewhere", "Runs are stored only on this machine: name a file, a database or a loopback address."
+        )
     return uri
 
 
 def log_run(uri: str, data_dir: Path, name: str, figures: Mapping[str, Any], directory: Path) -> str:
-    """Keeps figures and files of `directory` as a run of the experiment `evaluation`; returns the run's id."""
+    """Stores figures and files of `directory` as a run of the experiment `evaluation`. Returns the run's id."""
     from models.registry.mlflow_registry import mlflow_client  # noqa: PLC0415 - MLflow takes seconds to import
 
     client = mlflow_client(uri)
@@ -87,7 +89,7 @@ _NAMED_BY: Final = ("category", "figure", "name", "tag", "rate", "change", "attr
 
 
 def _postgres_of(data_dir: Path) -> Path | None:
-    """The socket folder of the embedded server that answers now, as `run.json` names it."""
+    """The socket folder of the embedded server in `run.json`, if that server answers now."""
     try:
         named = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))["postgres_socket_dir"]
         with socket.socket(socket.AF_UNIX) as listener:

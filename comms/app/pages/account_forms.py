@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import Field as SpeechBenchSetup
+from pydantic import Field as FormField
 from pydantic import ValidationError
 
 from comms.app.pages.layout import Field, Page, form_of, page
@@ -32,16 +32,16 @@ _TOO_SHORT: Final = "A password has 12 characters or more."
 class TypedPassword(Record):
     """The form fields to set a password. They are checked like the body of the API route."""
 
-    tenant: str = SpeechBenchSetup(default="", max_length=63, repr=False)
-    user: str = SpeechBenchSetup(default="", max_length=63, repr=False)
-    code: str = SpeechBenchSetup(default="", max_length=80, repr=False)
-    new_password: str = SpeechBenchSetup(default="", max_length=1024, repr=False)
+    tenant: str = FormField(default="", max_length=63, repr=False)
+    user: str = FormField(default="", max_length=63, repr=False)
+    code: str = FormField(default="", max_length=80, repr=False)
+    new_password: str = FormField(default="", max_length=1024, repr=False)
 
 
 class TypedCode(Record):
     """The form field for a one-time code or a recovery code."""
 
-    code: str = SpeechBenchSetup(default="", max_length=40, repr=False)
+    code: str = FormField(default="", max_length=40, repr=False)
 
 
 @router.get("/set-password")

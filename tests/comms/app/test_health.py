@@ -1,4 +1,4 @@
-"""Measurements and detailed health are for who runs the installation; that it stands is for everybody."""
+"""Tests of `/health`, `/health/detailed` and `/metrics`: only `/health` is public."""
 
 import stat
 from pathlib import Path
@@ -60,7 +60,7 @@ async def test_a_key_opens_them_by_its_scope_alone(client: httpx.AsyncClient, ct
 
 
 async def test_measurements_need_no_database_to_be_opened(settings: Settings, ctx: AppContext) -> None:
-    """What is down is what a supervisor wants to see."""
+    """Supervisors need it when the database is down."""
     away = create_app(settings)
     async with away.router.lifespan_context(away):
         await away.state.ctx.database.close()

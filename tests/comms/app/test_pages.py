@@ -1,4 +1,4 @@
-"""The first page: who you are, what there is, and where to read on; for visitors, what this is."""
+"""Tests of the HTML pages: start page, visitor page, forms."""
 
 import re
 from html.parser import HTMLParser
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 class _Landmarks(HTMLParser):
-    """What a screen reader steers by: landmarks, headings, labels, and that all that is opened is closed."""
+    """Collects what a screen reader needs: landmarks, headings, labels; checks that every element is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -139,11 +139,11 @@ async def test_a_guests_page_speaks_of_their_call_alone(client: httpx.AsyncClien
     narrowed = Actor(guest.tenant_id, guest.user_id, "external", session_id=session_id)
     text = await front(client, ctx, narrowed)
     assert "the one call that you were invited to" in text
-    assert held(text) == {"Calls and meetings": "none"}  # they have not entered it yet
+    assert held(text) == {"Calls and meetings": "none"}  # they have not joined the call yet
 
 
 async def given_a_password(client: httpx.AsyncClient, ctx: AppContext) -> tuple[Actor, dict[str, str]]:
-    """Somebody with an account, and what they type in."""
+    """A user with an enrolled password, and what they enter in the form."""
     actor = await factories.make_actor(ctx, "care_manager")
     words = "a sentence that nobody guesses"
     headers = factories.bearer(ctx, actor)
@@ -222,7 +222,7 @@ async def test_a_person_sets_their_password_with_a_code_and_a_second_factor_befo
     after = (await client.get("/")).text
     assert "Set up your second factor" not in after
     assert held(after)["Open safeguarding alerts"] == "0"
-    assert "Your account was changed" in after  # by whoever runs the machine
+    assert "Your account was changed" in after  # by the operator of the machine
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/set-password", "/second-factor"])

@@ -1,4 +1,4 @@
-"""The API as a process of its own: it starts, answers over a socket, stops when asked, and survives being killed."""
+"""Tests of the API as a separate process: start, answers over a socket, stop, kill."""
 
 import os
 import signal
@@ -79,23 +79,23 @@ def test_several_processes_answer_at_one_port_count_together_and_outlive_one_ano
     port, together = free_port(), {"WRITECARE_API_PROCESSES": "2", SHARED: str(tmp_path)}
     (first, address), (second, _) = (start_api(port, **together) for _ in range(2))
     before = homes_asked(data_dir, address)
-    for _ in range(40):  # a connection each, dealt out by the kernel
+    for _ in range(40):  # one connection each, distributed by the kernel
         assert httpx.get(f"{address}/api/homes", trust_env=False).status_code == 401
     assert {homes_asked(data_dir, address) for _ in range(20)} == {before + 40}
     for leaving in (first, second):
         leaving.kill()
         leaving.wait()
         staying = second if leaving is first else start_api(port, **together)[0]
-        wait_until_it_answers(staying, address)  # an answer before may have been the other's
+        wait_until_it_answers(staying, address)  # the answers before may have come from the other process
         answers = [httpx.get(f"{address}/api/homes", trust_env=False).status_code for _ in range(20)]
         assert answers == [401] * 20
-    assert homes_asked(data_dir, address) == before + 80  # also those that the killed ones had answered
+    assert homes_asked(data_dir, address) == before + 80  # including requests that the killed processes had answered
     told = httpx.get(f"{address}/metrics", trust_env=False, headers=factories.operator_of(data_dir)).text.splitlines()
     assert len([line for line in told if line.startswith("writecare_messages_unread")]) == 1
 
 
 def homes_asked(data_dir: Path, address: str) -> float:
-    """How often homes were asked for in vain, by all processes."""
+    """The number of refused requests for homes, over all processes."""
     lines = httpx.get(f"{address}/metrics", trust_env=False, headers=factories.operator_of(data_dir)).text.splitlines()
     wanted = 'writecare_http_requests_total{method="GET",route="/api/homes",status="401"}'
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
@@ -106,7 +106,7 @@ async def test_a_call_is_recorded_over_a_real_socket_and_the_log_is_json_without
 ) -> None:
     process, address = start_api()
     manager, resident, session_id = await factories.make_call(ctx)
-    sound = factories.wav(70.0)  # over two mebibytes: several reads
+    sound = factories.wav(70.0)  # more than two mebibytes: several reads
     signed_in = factories.bearer(ctx, manager)
     async with httpx.AsyncClient(base_url=address, headers=signed_in, trust_env=False, timeout=30) as caller:
         taken = await caller.post("/api/recordings", params={"session_id": str(session_id)}, files={"file": sound})
@@ -141,7 +141,7 @@ async def test_killed_in_the_middle_of_an_upload_it_leaves_nothing_behind(start_
 
 
 def half_uploaded(address: str, session_id: UUID, authorization: str) -> None:
-    """Sends half of what it announces and waits until the other side has read that."""
+    """Sends half of the announced body and waits until the other side has read it."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as line:
         head = (
@@ -155,6 +155,6 @@ def half_uploaded(address: str, session_id: UUID, authorization: str) -> None:
 
 
 def named_files(ctx: AppContext) -> set[Path]:
-    """Every file under a name where audio could lie."""
+    """All files below the folders that could hold audio."""
     roots = (ctx.settings.data_dir / "recordings", ctx.settings.data_dir / "scratch")
     return {path for root in roots for path in root.rglob("*") if path.is_file()}

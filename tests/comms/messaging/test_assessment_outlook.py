@@ -1,4 +1,4 @@
-"""Who sends a message is told at once whether it will be read for safeguarding, and what lacks where it will not."""
+"""Tests of the forecast in the answer to a new message: whether it will be assessed, and if not, what is lacking."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def said(talk: MessagingClient, actor: Actor, conversation: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a message's sending and its editing are answered of its reading."""
+    """The forecasts in the answers to sending a message and to editing it."""
     new = {"conversation_id": conversation.rpartition("/")[2], "content": "He grabbed my arm."}
     sent = await talk.ask(actor, "POST", "/api/messages", json=new)
     assert sent.status_code == 201

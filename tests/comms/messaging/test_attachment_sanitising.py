@@ -1,4 +1,4 @@
-"""What is inside an attachment decides: its kind, what of it is kept, and whether it is taken at all."""
+"""Tests of sanitising: the content decides which kind a file is, what of it is kept, and whether it is accepted."""
 
 import io
 import os
@@ -74,9 +74,7 @@ def test_a_picture_is_kept_without_its_place_its_time_and_its_camera(format: str
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_that_was_taken_sideways_is_kept_upright(format: str) -> None:
-    _, kept = kept_of(
-        attachment_samples.picture(format, size=(64, 32), orientation=6)
-    )  # 6: turned a quarter to the right
+    _, kept = kept_of(attachment_samples.picture(format, size=(64, 32), orientation=6))  # 6: rotated 90° clockwise
     with Image.open(io.BytesIO(kept)) as shown:
         assert shown.size == (32, 64)
         seen = np.asarray(shown.convert("RGB")).astype(int)
@@ -263,14 +261,14 @@ def test_a_play_list_behind_the_beginning_of_a_sound_is_not_followed(tmp_path: P
         if begin:
             assert refusal(listed) in ("attachment-unreadable", "attachment-type-not-taken")
         else:
-            assert text_of(listed) is not None  # plain text: kept as it is, never opened as sound
+            assert text_of(listed) is not None  # plain text: stored as it is, never opened as audio
 
 
 def test_a_film_is_no_sound() -> None:
     assert refusal(factories.encoded("mp4", "aac", picture=True)) == "attachment-type-not-taken"
 
 
-# --- whatever comes ------------------------------------------------------------------------------------------------
+# # --- any content --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,7 +279,8 @@ def test_what_is_not_on_the_list_is_not_taken(content: bytes) -> None:
 
 
 _SEEDS = {
-    "jpeg": attachment_samples.picture(), "docx": attachment_samples.docx("Ada"), "pdf": attachment_samples.pdf("Ada"), "wav": factories.wav(0.1),
+    "jpeg": attachment_samples.picture(), "docx": attachment_samples.docx("Ada"),
+    "pdf": attachment_samples.pdf("Ada"), "wav": factories.wav(0.1),
 }  # fmt: skip
 
 
@@ -310,7 +309,8 @@ def test_a_child_that_gives_no_verdict_is_a_refusal(monkeypatch: pytest.MonkeyPa
     [
         *(attachment_samples.picture(format, orientation=6) for format in ("JPEG", "PNG", "WEBP")),
         attachment_samples.docx_with_picture(attachment_samples.picture("JPEG")),
-        attachment_samples.xlsx("Ada", "fell"), attachment_samples.odt("Ada fell."), attachment_samples.pdf("Ada fell."), attachment_samples.located_sound(),
+        attachment_samples.xlsx("Ada", "fell"), attachment_samples.odt("Ada fell."),
+        attachment_samples.pdf("Ada fell."), attachment_samples.located_sound(),
         "Ada fell – näher am Fenster, sagte Zoë.".encode("cp1252"), "Ada fell.".encode("utf-16"),
     ],
     ids=["jpeg", "png", "webp", "docx", "xlsx", "odt", "pdf", "sound", "latin text", "utf-16 text"],
@@ -352,7 +352,7 @@ def test_the_process_of_the_api_loads_no_library_that_opens_files() -> None:
         ("../../etc/cron.d/photo.jpg", "photo.jpg"),
         ("..\\..\\Windows\\photo.JPG", "photo.JPG"),
         ("/absolute/photo.jpg", "photo.jpg"),
-        ("bruise\u202egpj.exe.jpg", "bruisegpj.exe.jpg"),  # the sign that turns the direction of reading
+        ("bruise\u202egpj.exe.jpg", "bruisegpj.exe.jpg"),  # the character that reverses the reading direction
         ("a\x00b\r\nSet-Cookie: x.jpg", "abSet-Cookie_ x.jpg"),
         ("zero\u200bwidth\ufeff.jpg", "zerowidth.jpg"),
         ("  . Ada's photo . jpg", "Ada's photo . jpg.jpg"),

@@ -1,4 +1,4 @@
-"""Attachments: uploaded by members, sent with messages, seen by whoever sees those, sealed where they lie, swept."""
+"""Tests of attachments: upload, sending, access, encryption in storage, sweep, malware scan."""
 
 import asyncio
 import dataclasses
@@ -68,7 +68,7 @@ async def send(talk: MessagingClient, actor: Actor, path: str, *attachments: str
 
 
 async def sent_note(talk: MessagingClient, actor: Actor, path: str, content: bytes = NOTE) -> tuple[str, str]:
-    """The addresses of a message and of its attachment."""
+    """Sends a message with a text file. Returns the paths of the message and of its attachment."""
     uploaded = await upload(talk, actor, path, content)
     assert uploaded.status_code == 201, uploaded.text
     sent = await send(talk, actor, path, uploaded.json()["id"])
@@ -84,7 +84,7 @@ async def status(talk: MessagingClient, actor: Actor, path: str) -> int:
 
 
 def written(sent: httpx.Response) -> dict[str, Any]:
-    """The message of a POST's answer, without what it alone says: whether it will be read for safeguarding."""
+    """The message of a POST answer without `reading`, which only that answer has."""
     message: dict[str, Any] = sent.json()
     assert "reading" in message
     return {name: value for name, value in message.items() if name != "reading"}
@@ -211,7 +211,8 @@ def test_neither_words_nor_names_are_shown_where_a_record_is_printed() -> None:
     assert "grabbed" not in repr(new) + repr(attachment)
 
 
-# --- who sees --------------------------------------------------------------------------------------------------------
+# # --- access
+# ----------------------------------------------------------------------------------------------------------
 
 
 async def test_before_it_is_sent_an_upload_is_its_uploaders_alone(talk: MessagingClient, ctx: AppContext) -> None:
@@ -278,7 +279,7 @@ async def test_a_deleted_messages_files_are_the_officers_alone_who_are_logged(
 
 
 async def test_nobody_sends_anothers_upload_or_moves_one_that_was_sent(talk: MessagingClient, ctx: AppContext) -> None:
-    """By row-level security, whatever the program forgets."""
+    """Row-level security prevents it, whatever the application checks."""
     mia, sam, path = await two_in_a_conversation(talk, ctx)
     _, location = await sent_note(talk, mia, path)
     other = await talk.say(mia, path, "another")
@@ -293,7 +294,8 @@ async def test_nobody_sends_anothers_upload_or_moves_one_that_was_sent(talk: Mes
         await factories.rows(ctx, mia, "update message_attachments set name = 'x.txt' returning id")
 
 
-# --- what is inside --------------------------------------------------------------------------------------------------
+# # --- content
+# ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_file_that_lies_about_its_kind_is_refused(talk: MessagingClient, ctx: AppContext) -> None:
@@ -383,11 +385,12 @@ async def test_the_worker_has_no_key_to_the_bytes(
         await factories.rows(worker_ctx, mia, "select wrapped_key from message_attachments")
 
 
-# --- where it lies ---------------------------------------------------------------------------------------------------
+# # --- storage
+# ---------------------------------------------------------------------------------------------------------
 
 
 async def kept_files(ctx: AppContext, actor: Actor) -> list[str]:
-    """The objects of the actor's tenant's attachments."""
+    """The stored objects of the attachments of the actor's tenant."""
     return [stored.key async for stored in ctx.objects.list_under(folder_of(actor.tenant_id))]
 
 
@@ -425,7 +428,8 @@ async def test_one_attachment_cannot_stand_in_for_another(talk: MessagingClient,
     assert status_and_slug(await talk.ask(mia, "GET", first)) == (409, "attachment-damaged")
 
 
-# --- swept -----------------------------------------------------------------------------------------------------------
+# # --- sweep
+# -----------------------------------------------------------------------------------------------------------
 
 
 async def grow_old(databases: Databases, *attachments: str) -> None:
@@ -455,7 +459,7 @@ async def test_what_nobody_sent_within_a_day_goes_row_and_object(
 async def test_an_object_whose_row_went_or_never_came_is_swept_and_others_stay(
     talk: MessagingClient, ctx: AppContext, databases: Databases
 ) -> None:
-    """As after a crash, on either side of the row."""
+    """As after a crash before or after the row was written."""
     mia, _, path = await two_in_a_conversation(talk, ctx)
     forgotten = (await upload(talk, mia, path, b"forgotten")).json()["id"]
     _, sent = await sent_note(talk, mia, path)
@@ -468,7 +472,7 @@ async def test_an_object_whose_row_went_or_never_came_is_swept_and_others_stay(
 
     await ctx.objects.put(f"{folder_of(mia.tenant_id)}/{uuid.uuid4()}/{uuid.uuid4()}.sealed", pieces())
     assert len(await kept_files(ctx, mia)) == 3
-    await sweep_attachments(ctx, timedelta(hours=1))  # young yet: their rows may be on their way
+    await sweep_attachments(ctx, timedelta(hours=1))  # too new: their rows may still be inserted
     assert len(await kept_files(ctx, mia)) == 3
     await sweep_attachments(ctx, timedelta(0))
     assert [key.rpartition("/")[2] for key in await kept_files(ctx, mia)] == [f"{sent.rpartition('/')[2]}.sealed"]
@@ -488,12 +492,13 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(talk: MessagingClient, c
         assert sorted(await kept_files(ctx, mia)) == sorted(row["object_key"] for row in rows), outcome
 
 
-# --- scanned ---------------------------------------------------------------------------------------------------------
+# # --- malware scan
+# ----------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def scanned(ctx: AppContext, settings: Settings) -> AsyncIterator[tuple[MessagingClient, Clamd, AppContext]]:
-    """The API beside a clamd."""
+    """An API with a malware scanner (fake clamd)."""
     async with clamd() as server:
         application = create_app(settings.model_copy(update={"clamd_url": server.url}))
         async with application.router.lifespan_context(application):

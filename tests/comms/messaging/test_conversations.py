@@ -1,4 +1,4 @@
-"""Conversations: made, listed, joined and left; nobody but their members sees them, and only of their time."""
+"""Tests of conversations: making, listing, joining, leaving; only members see them, only for the time of membership."""
 
 import asyncio
 from dataclasses import replace

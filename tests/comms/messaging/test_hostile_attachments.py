@@ -1,4 +1,6 @@
-"""Hostile files: what acts, fetches or packs is not kept, and what people wrote is; each kind has its own sample."""
+"""Tests with hostile files: content that acts, fetches or embeds is removed, text is kept. Each case has its own
+sample.
+"""
 
 import io
 import re
@@ -23,7 +25,9 @@ from tests.comms.messaging.test_attachment_sanitising import refusal as refusal_
 
 
 def cleaned(sent: bytes) -> tuple[str, bytes, str | None]:
-    """Media type, what is kept and its words: as the confined child finds them, without a process for each sample."""
+    """The media type, the content to store and the text, from the child's code in this process: a child per sample
+    would be slow.
+    """
     if sent.startswith(b"%PDF-"):
         kept, words = rebuild_pdf(io.BytesIO(sent))
         return PDF, kept, words.text()
@@ -48,7 +52,7 @@ def refusal(sent: bytes) -> str:
 
 
 def inside_pdf(kept: bytes) -> tuple[bytes, set[str]]:
-    """All that is in the document, decoded; and the keys of all of its dictionaries."""
+    """All decoded content of the document, and the keys of all its dictionaries."""
     said: list[bytes] = []
     keys: set[str] = set()
 
@@ -224,7 +228,7 @@ def test_an_office_file_is_kept_without_what_acts_in_it(what: str) -> None:
         if name.endswith((".xml", ".rels", ".vml")):
             ElementTree.fromstring(content)
     assert hostile_documents.WORDS in (text_of(sent) or "")
-    assert kept_of(kept)[0] == media_type  # what is kept is a document itself, and the same words are in it
+    assert kept_of(kept)[0] == media_type  # the stored content is itself a valid document with the same text
     assert text_of(kept) == text_of(sent)
 
 
@@ -324,7 +328,9 @@ def test_a_table_keeps_the_values_that_its_formulas_gave_its_notes_and_its_pictu
         rows='<row r="2"><c r="A2" t="str"><f>A1&amp;"x"</f><v>seven falls</v></c><c r="B2"><f>1+6</f><v>7</v></c>'
         "</row>",
         after='<drawing r:id="d1"/>',
-        links=attachment_samples.related(("n1", "comments", "../comments1.xml"), ("d1", "drawing", "../drawings/drawing1.xml")),
+        links=attachment_samples.related(
+            ("n1", "comments", "../comments1.xml"), ("d1", "drawing", "../drawings/drawing1.xml")
+        ),
         members={
             "xl/comments1.xml": notes.encode(), "xl/drawings/drawing1.xml": drawing.encode(),
             "xl/drawings/_rels/drawing1.xml.rels": attachment_samples.related(("p1", "image", "../media/a.png")),

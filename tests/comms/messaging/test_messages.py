@@ -1,4 +1,4 @@
-"""Messages: sent, replied to, edited, deleted, reacted to, found; nothing that was written is lost."""
+"""Tests of messages: sending, replies, edits, deletion, reactions, search; every version is kept."""
 
 import asyncio
 from itertools import pairwise
@@ -33,7 +33,7 @@ async def test_a_message_is_answered_as_it_is_read(talk: MessagingClient, ctx: A
     mia, sam, path = await two_in_a_conversation(talk, ctx)
     first = await talk.say(mia, path, "Has Ada eaten?")
     reply = await talk.say(sam, path, "Not yet, @mia", reply_to=first["id"], mentions=[str(mia.user_id)])
-    assert reply.pop("reading")["will_be_read"] is False  # of the answer alone
+    assert reply.pop("reading")["will_be_read"] is False  # only this answer has it
     assert (await talk.ask(mia, "GET", f"/api/messages/{reply['id']}")).json() == reply
     assert (reply["reply_to"], reply["mentions"], reply["sender_type"]) == (first["id"], [str(mia.user_id)], "user")
     service = await talk.person(mia, "service")
@@ -162,7 +162,7 @@ async def test_no_statement_changes_or_removes_a_kept_version(talk: MessagingCli
     for statement in ("update message_versions set content = 'x' returning id", "delete from message_versions"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await factories.rows(ctx, mia, statement)
-    # past the program: the database itself keeps what an update would lose
+    # Directly in the database: a trigger keeps what an update would overwrite.
     await factories.rows(
         ctx, mia, "update messages set content = 'third', version = 3 where id = %s returning id", message["id"]
     )

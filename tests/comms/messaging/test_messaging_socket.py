@@ -1,4 +1,4 @@
-"""Live messaging: who is told what on /ws/messaging, who has a conversation open, who types, receives and reads."""
+"""Tests of /ws/messaging: who receives which events, open conversations, presence, typing, receipts."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ PREFIX = "communication.writecarenotes.com."
 
 @pytest.fixture(scope="module")
 async def address(app: FastAPI, databases: Databases) -> AsyncIterator[str]:
-    """The application behind a port, with a relay that sends."""
+    """The address of a running API with a relay."""
     async with served(app) as where, outbox_helpers.relaying(databases):
         yield where
 
@@ -48,7 +48,7 @@ Opening = Callable[..., Awaitable[connect]]
 
 @pytest.fixture
 def socket_of(address: str, ctx: AppContext) -> Opening:
-    """The messaging socket of somebody, to be opened."""
+    """A messaging socket of the actor, not yet connected."""
 
     async def socket(actor: Actor, after: int | None = 0, where: str = address, **more: Any) -> connect:
         return opened(where, await ticket_for(ctx, actor), after, path="messaging", **more)
@@ -70,7 +70,7 @@ async def event(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def events(socket: ClientConnection, last: str) -> list[str]:
-    """The types of the next events up to one that tells of this message."""
+    """The types of the next events, up to one about this message."""
     types: list[str] = []
     while True:
         heard = await event(socket)
@@ -80,14 +80,14 @@ async def events(socket: ClientConnection, last: str) -> list[str]:
 
 
 async def hint(socket: ClientConnection, type: str) -> dict[str, Any]:
-    """The next message of this type that is no event."""
+    """The next message of this type that is not an event."""
     while (message := await said(socket))["type"] != type:
         pass
     return message
 
 
 async def closed(socket: ClientConnection) -> tuple[int | None, str | None]:
-    """The code and reason with which the server closes the socket."""
+    """The code and the reason with which the server closes the socket."""
     with contextlib.suppress(ConnectionClosed):
         while True:
             await socket.recv()
@@ -158,7 +158,7 @@ async def test_as_somebody_who_is_not_in_a_conversation_hears_nothing_of_it(
                 last = await talk.say(outsider, own, "ours")
                 while (heard := await event(socket))["data"].get("message_id") != last["id"]:
                     assert heard["data"]["conversation_id"] != id_of(theirs), outsider.role
-        async with await socket_of(outsider) as socket:  # all of it from the past
+        async with await socket_of(outsider) as socket:  # all are earlier events
             while (heard := await event(socket))["data"].get("message_id") != last["id"]:
                 assert heard["data"]["conversation_id"] != id_of(theirs), outsider.role
 
@@ -215,7 +215,8 @@ async def test_events_of_other_rooms_are_not_told(talk: MessagingClient, ctx: Ap
     assert str(session) not in json.dumps(heard)
 
 
-# --- what the house itself says --------------------------------------------------------------------------------------
+# # --- system messages
+# -------------------------------------------------------------------------------------------------
 
 
 async def test_the_house_says_who_came_and_went_and_that_the_title_changed_without_a_name(
@@ -234,7 +235,7 @@ async def test_the_house_says_who_came_and_went_and_that_the_title_changed_witho
         ("The title was changed.", {"code": "renamed", "user_id": None, "by": by}),
         ("A member left.", {"code": "member_left", "user_id": str(sam.user_id), "by": str(sam.user_id)}),
     ]
-    for reader in (mia, sam):  # who left sees that they joined and left
+    for reader in (mia, sam):  # a former member sees that they joined and left
         answer = await talk.ask(reader, "GET", f"/api/messages/conversations/{id_of(path)}")
         items = answer.json()["items"][::-1]
         assert [(item["content"], item["about"]) for item in items] == expected
@@ -263,7 +264,8 @@ async def test_nobody_else_speaks_as_the_house(talk: MessagingClient, ctx: AppCo
             )  # fmt: skip
 
 
-# --- who has it open, who types, receives and reads ------------------------------------------------------------------
+# # --- open conversations, typing, receipts
+# ----------------------------------------------------------------------------
 
 
 async def test_those_who_have_a_conversation_open_are_told_of_each_other_and_who_types(
@@ -286,7 +288,7 @@ async def test_those_who_have_a_conversation_open_are_told_of_each_other_and_who
         assert (await hint(first, "presence.left"))["user_id"] == str(sam.user_id)
         await talk.say(mia, path, "to all")
         for _ in range(2):
-            assert "position" in await said(absent)  # and no hint before it
+            assert "position" in await said(absent)  # and no presence message before it
 
 
 async def test_what_reaches_and_what_is_read_is_told_to_those_who_have_it_open(
@@ -328,7 +330,7 @@ async def test_to_say_that_all_has_arrived_gives_no_receipt_of_what_one_may_not_
     async with await socket_of(sam) as socket:
         await say(socket, "delivered", position=2**62)
         await say(socket, "enter", conversation_id=id_of(own))
-        await hint(socket, "presence")  # what was said before has been done
+        await hint(socket, "presence")  # the messages before have been handled
     assert await factories.rows(ctx, mia, "select 1 from conversation_receipts") == []
 
 
@@ -406,7 +408,8 @@ async def test_a_socket_has_few_conversations_open_at_a_time(
         assert (await hint(socket, "presence"))["conversation_id"] == id_of(paths[10])
 
 
-# --- who is let in, who is cut off -----------------------------------------------------------------------------------
+# # --- access and disconnection
+# ----------------------------------------------------------------------------------------
 
 
 async def test_roles_that_write_no_messages_are_refused(address: str, ctx: AppContext) -> None:

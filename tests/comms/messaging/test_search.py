@@ -1,4 +1,4 @@
-"""Search by meaning, over attachments and over what was said in calls: what is found, and by whom alone."""
+"""Tests of search by meaning, in attachments and in transcripts of calls: what is found, and who may find it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ VECTORS = {"hurt": towards(0, 1), "meal": towards(5, 6)}
 
 
 class Questions:
-    """Where Ray Serve would stand: it knows two meanings, and can fall silent."""
+    """A fake of Ray Serve: it knows the vectors of two meanings and can be made to not answer."""
 
     def __init__(self) -> None:
         self.silent = False
@@ -57,7 +57,7 @@ async def questions() -> Questions:
 
 @pytest.fixture
 async def talk(ctx: AppContext, questions: Questions) -> AsyncIterator[MessagingClient]:
-    """The API, with models that understand questions."""
+    """An API with models that embed queries."""
     app = create_app(ctx.settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(factories.new_address(), 4711))
     async with (
@@ -70,7 +70,7 @@ async def talk(ctx: AppContext, questions: Questions) -> AsyncIterator[Messaging
 
 
 async def page(talk: MessagingClient, actor: Actor, words: str, **params: Any) -> dict[str, Any]:
-    """The actor's search by both, unless told otherwise."""
+    """A page of the actor's search, in the mode `both` unless given otherwise."""
     answer = await talk.ask(actor, "GET", "/api/messages/search", params={"q": words, "mode": "both"} | params)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -88,7 +88,7 @@ async def two_who_talk(talk: MessagingClient, ctx: AppContext) -> tuple[Actor, A
 
 
 async def say(talk: MessagingClient, worker_ctx: AppContext, actor: Actor, path: str, content: str, *axes: int) -> str:
-    """Says it, and lays its meaning; returns the message's id."""
+    """Sends a message and stores its vector; returns the message's id."""
     message = await talk.say(actor, path, content)
     await save_vectors_of(worker_ctx, actor, (message["id"], towards(*axes)))
     return str(message["id"])
@@ -209,7 +209,7 @@ async def test_search_is_narrowed_in_every_mode(talk: MessagingClient, ctx: AppC
             assert set(contents(found)) == expected, (mode, params)
 
 
-# --- silent models -------------------------------------------------------------------------------------------------
+# # --- models that do not answer -------------------------------------------------------------------------------------
 
 
 async def test_words_answer_alone_while_the_models_are_silent(
@@ -229,9 +229,9 @@ async def test_models_that_are_gone_or_talk_nonsense_leave_words(
 ) -> None:
     mia, sam, path = await two_who_talk(talk, ctx)
     await talk.say(mia, path, "cheese please")
-    nonsense = await page(talk, sam, "cheese")  # the server knows no such meaning: 500
+    nonsense = await page(talk, sam, "cheese")  # the fake knows no vector for it: 500
     assert (contents(nonsense), nonsense["semantic"], questions.asked) == (["cheese please"], False, ["cheese"])
-    without = await page(MessagingClient(client, ctx), sam, "cheese")  # no address of models
+    without = await page(MessagingClient(client, ctx), sam, "cheese")  # no URL of models
     assert (contents(without), without["semantic"]) == (["cheese please"], False)
 
 
@@ -249,7 +249,7 @@ async def test_models_are_asked_for_nobody_who_may_not_search_and_for_no_words_a
     assert questions.asked == []
 
 
-# --- by whom -------------------------------------------------------------------------------------------------------
+# # --- access ---------------------------------------------------------------------------------------------------------
 
 
 async def test_only_what_one_may_see_is_found_in_any_mode(
@@ -272,7 +272,7 @@ async def test_only_what_one_may_see_is_found_in_any_mode(
     await talk.ask(mia, "PUT", f"/api/messages/{edited}", json={"content": "hurt between, edited"})
     await save_vectors_of(worker_ctx, mia, (edited, towards(0, 1)))
     for mode in ("words", "meaning", "both"):
-        assert contents(await page(talk, zoe, "hurt", mode=mode)) == []  # she would see the change
+        assert contents(await page(talk, zoe, "hurt", mode=mode)) == []  # she would see the edit
         assert "hurt between, edited" in contents(await page(talk, sam, "hurt", mode=mode))
 
 
@@ -292,7 +292,7 @@ async def test_the_functions_behind_search_name_nobody_more_than_row_level_secur
 
 
 def nearest_exactly(databases: Databases, statement: str, *values: Any) -> set[Any]:
-    """The ids of the ten nearest, each looked at: where no index is asked, none can miss."""
+    """The ids of the ten nearest, by an exact scan without an index."""
     with psycopg.connect(databases.administrator) as admin:
         return {row[0] for row in admin.execute(f"{statement} + 0 limit 10".encode(), values).fetchall()}
 
@@ -341,7 +341,7 @@ async def test_the_index_names_what_was_said_in_calls_as_an_exact_look_does(
     exact = "select id from utterances where tenant_id = %s order by (embedding <=> %s)"
     found = {row["id"] for row in await factories.rows(ctx, made.lead, nearest, asked)}
     assert len(found & nearest_exactly(databases, exact, made.lead.tenant_id, asked)) >= 9
-    assert await factories.rows(ctx, made.people["S2"], nearest, asked) == []  # an alert of it is about them
+    assert await factories.rows(ctx, made.people["S2"], nearest, asked) == []  # an alert on it is about them
 
 
 async def test_what_the_house_itself_writes_is_not_found(talk: MessagingClient, ctx: AppContext) -> None:
@@ -368,7 +368,7 @@ async def test_a_vector_of_another_model_is_compared_with_nothing(
 
 
 async def attach(talk: MessagingClient, actor: Actor, path: str, words: str) -> dict[str, Any]:
-    """A message with a text file and no words of its own."""
+    """Sends a message with a text file and without text."""
     conversation = path.rpartition("/")[2]
     sent = await talk.ask(
         actor, "POST", "/api/messages/attachments", params={"conversation_id": conversation},
@@ -411,11 +411,12 @@ async def test_messages_are_told_by_whether_they_came_with_a_file(talk: Messagin
         assert [item["kind"] for item in found["items"]] == kinds
 
 
-# --- what was said in calls ------------------------------------------------------------------------------------------
+# # --- transcripts of calls
+# --------------------------------------------------------------------------------------------
 
 
 async def read_call(ctx: AppContext, worker_ctx: AppContext) -> recording_fixtures.RecordingFixture:
-    """A call whose alert is about somebody, its second line laid where `hurt` lies."""
+    """A call with an alert about somebody; its second line has the vector of `hurt`."""
     made, _ = await recording_fixtures.make_alert(ctx, worker_ctx)
     transcriptions = await factories.rows(worker_ctx, made.worker, "select id from transcriptions")
     async with worker_ctx.database.acting_as(made.worker) as conn:

@@ -1,5 +1,6 @@
-"""Search by words as people type them: accents, addresses, references, other widths; and a hint where nothing can be
-found."""
+"""Tests of search by words as people type them: accents, addresses, references, full-width characters; and of the
+hint.
+"""
 
 import unicodedata
 from typing import Any
@@ -69,7 +70,7 @@ async def test_what_was_written_is_found_as_people_type_it_and_marked_where_it_s
     for content, questions in FINDS.items():
         for question, marks in questions:
             items = {item["content"]: item for item in (await answer(talk, mia, question))["items"]}
-            kept = unicodedata.normalize("NFC", content)  # as the API keeps what is written
+            kept = unicodedata.normalize("NFC", content)  # as the API stores text
             assert kept in items, question
             assert marked(items[kept]) == [unicodedata.normalize("NFC", mark) for mark in marks], question
 
@@ -127,7 +128,7 @@ async def test_what_is_excluded_and_chosen_is_still_understood(talk: MessagingCl
 
 
 def test_places_are_counted_as_the_database_folds(databases: Databases) -> None:
-    """Of every character that both know: what is assigned in Python's Unicode, which is the older one."""
+    """For every character that Python's Unicode version, which is the older one, has assigned."""
     with psycopg.connect(databases.administrator) as admin:
         folded = admin.execute(
             "select n, length(app.folded(chr(n))), length(app.search_letters(chr(n))) "

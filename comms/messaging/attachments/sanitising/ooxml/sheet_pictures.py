@@ -13,7 +13,7 @@ _SIDE, _MAX_SIDE = 914_400 * 3, 914_400 * 60  # English Metric Units: 914,400 ar
 
 
 def cleaned_drawing(given: SourcePackage, kept: CleanPackage, source: str, number: int) -> CleanPart | None:
-    """A drawing of the sheet's pictures alone; None where there are none."""
+    """A drawing that contains only the pictures of the sheet; None if it has none."""
     relations = given.relations(source)
     part = CleanPart(f"xl/drawings/drawing{number}.xml", _TYPE)
     made = Element(name("xdr", "wsDr"))
