@@ -1,11 +1,12 @@
-"""The safeguarding classifier over its named yardstick: the plain blend 'TF-IDF ⊕ frozen MiniLM + logistic regression'.
+"""Compares the safeguarding classifier with its baseline: TF-IDF plus frozen MiniLM features and logistic regression.
 
     ./writecare bench classifier
 
-The yardstick is fitted in this run, on the conversations that the held-out models learnt from; both are then judged
-on the same held-out conversations, ours by the answers of models blind to them. Differences are of a paired bootstrap
-over conversations. Speed: both read the same conversations one after the other, each pair in turn the other way
-round, on one thread; the ratio is the median of the pairs, its interval that of the median (order statistics).
+The baseline is fitted in this run, on the conversations that the held-out models were trained on. Both are then
+evaluated on the same held-out conversations; ours with the answers of models that were not trained on them. Differences
+are from a paired bootstrap over conversations. Speed: both process the same conversations one after the other on one
+thread, and alternate in who starts. The ratio is the median of the pairs, with an interval of the median from order
+statistics.
 """
 
 import statistics
@@ -21,12 +22,12 @@ from scipy.sparse import csr_matrix, hstack
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
-from models import weights as packaged
-from models.champions import SHIPPED
-from models.embedding import EmbeddingModel
-from models.ngrams import NgramFeatures, NgramInput, ngram_inputs
-from models.records import Conversation
-from training.dataset import Labelled
+from models.artefacts import weights as packaged
+from models.contract.records import Conversation
+from models.registry.champions import SHIPPED
+from models.text.embedding import EmbeddingModel
+from models.text.ngrams import NgramFeatures, NgramInput, ngram_inputs
+from training.dataset import LabelledConversation
 from training.metrics import (
     average_precisions,
     interval,
@@ -34,18 +35,18 @@ from training.metrics import (
     recalls_at_false_alarms,
     resampled,
 )
-from training.report.material import corpus, never_held_out
-from training.report.reading import find_version, held_out_reading
+from training.report.material import load_corpus, never_held_out
+from training.report.predictions import find_version, held_out_predictions
 
 PAIRS: Final = 11
-CONVERSATIONS: Final = 24  # read in each half of a pair
-STRENGTH: Final = 10.0  # of the logistic regressions: as our own n-grams have it
+CONVERSATIONS: Final = 24  # in each half of a pair
+STRENGTH: Final = 10.0  # of the logistic regressions: the same as for our own n-grams
 
 
-class PlainBlend:
-    """The yardstick: word and character TF-IDF beside a frozen sentence vector of the turn, a logistic layer each."""
+class BaselineClassifier:
+    """The baseline: word and character TF-IDF and a frozen sentence vector of the turn, one logistic layer each."""
 
-    def __init__(self, embedding: EmbeddingModel, learn: Sequence[Labelled]) -> None:
+    def __init__(self, embedding: EmbeddingModel, learn: Sequence[LabelledConversation]) -> None:
         self._embedding = embedding
         inputs = _inputs([item.conversation for item in learn])
         self._features = NgramFeatures.fit(inputs)
@@ -59,7 +60,7 @@ class PlainBlend:
         self._bias = np.asarray([layer.intercept_[0] for layer in layers])
 
     def score(self, talks: Sequence[Conversation]) -> NDArray[np.float64]:
-        """(turns of all of them, 16) probabilities, `any` last."""
+        """Probabilities (all turns of the conversations, 16); the last column is `any`."""
         logits = self._columns(_inputs(talks)) @ self._weights + self._bias
         return np.asarray(1.0 / (1.0 + np.exp(-logits)))
 
@@ -73,8 +74,8 @@ def _inputs(talks: Sequence[Conversation]) -> list[NgramInput]:
 
 
 def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> list[tuple[float, float]]:
-    """Seconds of both, `PAIRS` times, each going first in turn."""
-    ours(), theirs()  # warm
+    """Seconds of both, `PAIRS` times; they alternate in who starts."""
+    ours(), theirs()  # warm-up
     found = []
     for turn in range(PAIRS):
         if turn % 2 == 0:
@@ -87,7 +88,7 @@ def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> list[tup
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The median, and the order statistics that hold the true one in at least 95 % of runs."""
+    """The median, and the order statistics that contain the true median in at least 95 % of runs."""
     ranked = sorted(values)
     rank = int(binom.ppf(0.025, len(ranked), 0.5))
     return statistics.median(ranked), ranked[max(rank - 1, 0)], ranked[min(len(ranked) - rank, len(ranked) - 1)]
@@ -99,25 +100,25 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
     torch.set_num_threads(1)
-    known, _ = corpus()
-    reading = held_out_reading(known)
+    known, _ = load_corpus()
+    reading = held_out_predictions(known)
     asked = {item.conversation.id for item in reading.material.items}
     learn = [item for item in known.items if item.conversation.id not in asked] + never_held_out()
-    _say(f"fitting the yardstick on {len(learn)} conversations (a minute or two) …")
+    _log(f"fitting the baseline on {len(learn)} conversations (a minute or two) …")
     embedding = EmbeddingModel.load(packaged.sentence_encoder())
-    blend = PlainBlend(embedding, learn)
+    blend = BaselineClassifier(embedding, learn)
     talks = [item.conversation for item in reading.material.items]
     theirs = blend.score(talks)
 
     weights, truth = resampled(reading.owner), reading.true_concern
-    print(f"held out: {len(talks)} conversations, {len(truth)} turns; yardstick: TF-IDF ⊕ frozen MiniLM + LR")
-    print(f"{'figure':18} {'ours':>7} {'yardstick':>10} {'difference':>11}  95 % interval")
+    print(f"held out: {len(talks)} conversations, {len(truth)} turns; baseline: TF-IDF ⊕ frozen MiniLM + LR")
+    print(f"{'figure':18} {'ours':>7} {'baseline':>10} {'difference':>11}  95 % interval")
     figures: dict[str, Callable[[NDArray[Any]], Any]] = {
         "AP any": lambda chance: average_precisions(truth[:, -1], chance[:, -1], weights),
         "recall at 1 %": lambda chance: recalls_at_false_alarms(truth[:, -1], chance[:, -1], weights, 0.01),
@@ -132,14 +133,12 @@ def main() -> int:
     model = find_version(str(SHIPPED), SHIPPED).load().safeguarding
     few = talks[:CONVERSATIONS]
     turns = sum(len(talk.turns) for talk in few)
-    _say(f"reading {turns} turns {PAIRS} times each …")
+    _log(f"reading {turns} turns {PAIRS} times each …")
     pairs = paired(lambda: model.score(few), lambda: blend.score(few))
     ratio, low, high = median_interval([mine / other for mine, other in pairs])
     mine, other = (statistics.median(pair[at] for pair in pairs) for at in (0, 1))
     print(f"{'turns a second':18} {turns / mine:7.0f} {turns / other:10.0f}")
-    print(
-        f"time over the yardstick's: {ratio:.2f} (95 % interval of the median {low:.2f} to {high:.2f}, {PAIRS} pairs)"
-    )
+    print(f"time over the baseline's: {ratio:.2f} (95 % interval of the median {low:.2f} to {high:.2f}, {PAIRS} pairs)")
     return 0
 
 

@@ -1,12 +1,12 @@
-"""From a change to 500 open sockets: an event's way over the bare commit and round trip that nobody can save.
+"""Measures an event's delivery to 500 open sockets, compared with the minimum: a bare commit and a round trip.
 
     ./writecare bench live_delivery
 
-One API process, one relay and one PostgreSQL, as `up` starts them, without models. An event is written through the
-house's own door and timed from before its transaction to its arrival at each of 500 sockets of that API. Two yardsticks
-come in turn with it, so that a busy machine slows all alike: a row of that size committed with bare psycopg, plus a
-WebSocket round trip on loopback, (one) of a single client and (all) through a bare `websockets` server that broadcasts
-as many bytes to 500. Prints p99 for each and the median of the rounds' ratios; the goal is 2 of (one).
+Uses one API process, one relay and one PostgreSQL, as `up` starts them, without models. An event is written with the
+functions of `comms` and timed from before its transaction until it arrives at each of 500 sockets of that API. Two
+baselines alternate with it, so that a busy machine slows all: a row of that size committed with bare psycopg, plus a
+WebSocket round trip on loopback, (one) with a single client and (all) with a bare `websockets` server that broadcasts
+the same number of bytes to 500. Prints the p99 of each and the median of the rounds' ratios; the goal is 2 times (one).
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from typing import Final
 import psycopg
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from benchmarks.session_post import platform
-from comms.database import Actor, Database
-from comms.events.queries import OUTBOX, emit
-from comms.events.tickets import make_ticket
-from comms.events.waker import Waker, waking
-from comms.provision import Databases
-from serving.launcher import free_port
+from benchmarks.session_post import running_api
+from comms.kernel.database import Actor, Database
+from comms.live.tickets import make_ticket
+from comms.outbox.notifier import Notifier, running_notifier
+from comms.outbox.queries import OUTBOX_CHANNEL, emit
+from instance.launcher import free_port
+from instance.provisioning import Databases
 
 SOCKETS: Final = 500
 ROUNDS: Final = 9
@@ -43,8 +43,8 @@ PING: Final = 0x89
 PONG: Final = 0x8A
 
 
-class Crowd:
-    """Many WebSocket clients that only note when a message arrives, so that they take little of what is measured."""
+class SocketClients:
+    """Many WebSocket clients that only record when a message arrives, so that they hardly load the machine."""
 
     def __init__(self, port: int, paths: Sequence[str]) -> None:
         self._poll = select.epoll()
@@ -52,31 +52,31 @@ class Crowd:
         self._left: dict[int, bytes] = {}
         self._places: dict[int, int] = {}
         for place, path in enumerate(paths):
-            line = connected(port, path)
-            self._sockets[line.fileno()] = line
-            self._places[line.fileno()] = place
-            self._left[line.fileno()] = b""
-            self._poll.register(line.fileno(), select.EPOLLIN)
+            client_socket = open_websocket(port, path)
+            self._sockets[client_socket.fileno()] = client_socket
+            self._places[client_socket.fileno()] = place
+            self._left[client_socket.fileno()] = b""
+            self._poll.register(client_socket.fileno(), select.EPOLLIN)
 
     def first(self) -> socket.socket:
-        """One of the clients, to send on."""
+        """The first client, for sending."""
         return next(iter(self._sockets.values()))
 
     def arrivals(self, wanted: int, kind: int = TEXT) -> list[float]:
-        """When each of so many messages of that kind arrived."""
-        return [arrival for _, arrival in self.arrived(wanted, kind)]
+        """The arrival times of `wanted` messages of that kind."""
+        return [arrival for _, arrival in self.arrivals_by_client(wanted, kind)]
 
-    def arrived(self, wanted: int, kind: int = TEXT) -> list[tuple[int, float]]:
-        """At which client (by its place in the crowd) and when; answers pings meanwhile."""
+    def arrivals_by_client(self, wanted: int, kind: int = TEXT) -> list[tuple[int, float]]:
+        """The index of the client and the arrival time, for `wanted` messages. Answers pings meanwhile."""
         found: list[tuple[int, float]] = []
         while len(found) < wanted:
             for number, _ in self._poll.poll(30):
                 data = self._sockets[number].recv(65536)
                 now = time.perf_counter()
-                assert data, "the server has hung up"
+                assert data, "the server closed the connection"
                 for opcode, payload in self._frames(number, data):
                     if opcode == PING:
-                        self._sockets[number].send(masked(PONG, payload))
+                        self._sockets[number].send(client_frame(PONG, payload))
                     elif opcode == kind:
                         found.append((self._places[number], now))
         return found
@@ -95,40 +95,40 @@ class Crowd:
         return found
 
     def close(self) -> None:
-        for line in self._sockets.values():
-            line.close()
+        for client_socket in self._sockets.values():
+            client_socket.close()
 
 
-def connected(port: int, path: str, receive_buffer: int | None = None) -> socket.socket:
-    """A WebSocket, opened; with a small `receive_buffer` it takes little before it is read."""
-    line = socket.socket()
+def open_websocket(port: int, path: str, receive_buffer: int | None = None) -> socket.socket:
+    """Opens a WebSocket. With a small `receive_buffer` it accepts little data before it is read."""
+    client_socket = socket.socket()
     if receive_buffer is not None:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    line.connect(("127.0.0.1", port))
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client_socket.connect(("127.0.0.1", port))
+    client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
-    line.sendall(
+    client_socket.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += line.recv(1)
+        head += client_socket.recv(1)
     assert head.startswith(b"HTTP/1.1 101"), head
-    return line
+    return client_socket
 
 
-def masked(opcode: int, payload: bytes) -> bytes:
-    """A client's frame, under the mask 0."""
+def client_frame(opcode: int, payload: bytes) -> bytes:
+    """A client's frame, with the mask 0."""
     size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2)
     return bytes([opcode]) + size + bytes(4) + payload
 
 
-Act = Callable[[Database], Coroutine[None, None, None]]
+WriteAction = Callable[[Database], Coroutine[None, None, None]]
 
 
-class Writer:
-    """Writes as a process of the house does, in a thread of its own; `tickets` let each of the listeners in."""
+class EventWriter:
+    """Writes events with the code of `comms`, in a separate thread. `tickets` are one ticket per listener."""
 
     def __init__(self, url: str, listeners: Sequence[Actor]) -> None:
         self._url = url
@@ -141,10 +141,10 @@ class Writer:
         ready.wait()
 
     async def _run(self, ready: threading.Event) -> None:
-        waker = Waker(OUTBOX)
-        self._database = Database(self._url, on_emitted=waker.wake)
+        notifier = Notifier(OUTBOX_CHANNEL)
+        self._database = Database(self._url, on_event_committed=notifier.notify)
         await self._database.open()
-        async with waking(waker, self._database):
+        async with running_notifier(notifier, self._database):
             for listener in self._listeners:
                 async with self._database.acting_as(listener) as conn:
                     self.tickets.append((await make_ticket(conn, listener, 3600.0)).ticket)
@@ -153,10 +153,10 @@ class Writer:
             await self._stopping.wait()
         await self._database.close()
 
-    def write(self, act: Act) -> float:
-        """Has it done and returns when it was begun, at once."""
+    def write(self, action: WriteAction) -> float:
+        """Starts the write and returns its start time at once."""
         began = time.perf_counter()
-        asyncio.run_coroutine_threadsafe(act(self._database), self._loop)
+        asyncio.run_coroutine_threadsafe(action(self._database), self._loop)
         return began
 
     def stop(self) -> None:
@@ -164,8 +164,8 @@ class Writer:
         self._thread.join()
 
 
-def alert_event(actor: Actor) -> Act:
-    """Lays an event of an alert into the outbox."""
+def alert_event(actor: Actor) -> WriteAction:
+    """Writes an alert's event to the outbox."""
 
     async def write(database: Database) -> None:
         async with database.acting_as(actor) as conn:
@@ -178,7 +178,7 @@ def alert_event(actor: Actor) -> Act:
 
 
 def bare_broadcaster(port: int) -> None:
-    """The yardstick's server: whatever one client says is sent to all."""
+    """The server of the baseline: it sends each message of a client to all clients."""
     others: set[ServerConnection] = set()
 
     async def hear(connection: ServerConnection) -> None:
@@ -194,7 +194,7 @@ def bare_broadcaster(port: int) -> None:
 
 
 def commit_seconds(conn: psycopg.Connection, actor: Actor) -> float:
-    """How long a bare transaction takes that writes a row as long as an event's (not one that the relay would send)."""
+    """Seconds of a bare transaction that writes a row as long as an event (a row that the relay does not send)."""
     began = time.perf_counter()
     with conn.transaction():
         conn.execute("select set_config('app.tenant_id', %s, true)", (str(actor.tenant_id),))
@@ -207,22 +207,26 @@ def commit_seconds(conn: psycopg.Connection, actor: Actor) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Of the sorted values."""
+    """The percentile of the values."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def measure(
-    ours: Crowd, bare: Crowd, single: Crowd, write: Callable[[], float], commit: Callable[[], float]
+    ours: SocketClients,
+    bare: SocketClients,
+    single: SocketClients,
+    write: Callable[[], float],
+    commit: Callable[[], float],
 ) -> dict[str, float]:
-    """One round: p99 of each way in seconds, in turn event by event."""
-    message = masked(TEXT, json.dumps({"event": "x" * 400}).encode())
+    """One round: the p99 of each way in seconds. The ways alternate after every event."""
+    message = client_frame(TEXT, json.dumps({"event": "x" * 400}).encode())
     found: dict[str, list[float]] = {"ours": [], "one": [], "all": []}
     for _ in range(IN_A_ROUND):
         began = write()
         found["ours"] += [arrival - began for arrival in ours.arrivals(SOCKETS)]
         committed = commit()
         began = time.perf_counter()
-        single.first().send(masked(PING, b"here"))
+        single.first().send(client_frame(PING, b"here"))
         found["one"].append(committed + single.arrivals(1, PONG)[0] - began)
         committed = commit()
         began = time.perf_counter()
@@ -233,9 +237,9 @@ def measure(
 
 @contextmanager
 def relay_and_broadcaster(databases: Databases, bare_port: int) -> Iterator[None]:
-    """A relay, and the yardstick's server, until the block ends."""
+    """Runs a relay and the baseline's server until the block ends."""
     relay = subprocess.Popen(
-        [sys.executable, "-m", "comms.events.relay"],
+        [sys.executable, "-m", "comms.outbox.relay"],
         env=os.environ | {"WRITECARE_ROLE_DATABASE_URL": databases.relay}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     server = subprocess.Popen(
@@ -249,8 +253,8 @@ def relay_and_broadcaster(databases: Databases, bare_port: int) -> Iterator[None
             process.wait()
 
 
-def show(rounds: Sequence[dict[str, float]], what: str) -> None:
-    """Prints the p99 of each way and the ratios of `what` to the yardsticks."""
+def print_ratios(rounds: Sequence[dict[str, float]], what: str) -> None:
+    """Prints the p99 of each way and the ratios of `what` to the baselines."""
     for name in (what, "one", "all"):
         print(f"{name:7} p99 {statistics.median(found[name] for found in rounds) * 1e3:7.2f} ms")
     for name in ("one", "all"):
@@ -262,25 +266,25 @@ def main() -> int:
     if sys.argv[1:2] == ["broadcast"]:
         bare_broadcaster(int(sys.argv[2]))
     bare_port = free_port()
-    with platform() as (databases, port, actor, _), psycopg.connect(databases.app, autocommit=True) as conn:
+    with running_api() as (databases, port, actor, _), psycopg.connect(databases.app, autocommit=True) as conn:
         lead = Actor(actor.tenant_id, actor.user_id, "safeguarding_lead")
         with relay_and_broadcaster(databases, bare_port):
-            writer = Writer(databases.app, [lead] * SOCKETS)
+            writer = EventWriter(databases.app, [lead] * SOCKETS)
             try:
-                ours = Crowd(port, [f"/ws/alerts?ticket={ticket}" for ticket in writer.tickets])
+                ours = SocketClients(port, [f"/ws/alerts?ticket={ticket}" for ticket in writer.tickets])
                 time.sleep(2)
-                bare = Crowd(bare_port, ["/"] * SOCKETS)
-                single = Crowd(bare_port, ["/"])
-                act = alert_event(lead)
+                bare = SocketClients(bare_port, ["/"] * SOCKETS)
+                single = SocketClients(bare_port, ["/"])
+                action = alert_event(lead)
                 rounds = [
-                    measure(ours, bare, single, lambda: writer.write(act), lambda: commit_seconds(conn, lead))
+                    measure(ours, bare, single, lambda: writer.write(action), lambda: commit_seconds(conn, lead))
                     for _ in range(ROUNDS + 1)
-                ][1:]  # the first was to warm up
+                ][1:]  # the first was the warm-up
                 for crowd in (ours, bare, single):
                     crowd.close()
             finally:
                 writer.stop()
-    show([{"event": found.pop("ours"), **found} for found in rounds], "event")
+    print_ratios([{"event": found.pop("ours"), **found} for found in rounds], "event")
     return 0
 
 

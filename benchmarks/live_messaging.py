@@ -1,17 +1,17 @@
-"""From a message to open messaging sockets: many of one conversation, of many tenants, and beside one that never reads.
+"""Measures a message's delivery to open sockets: one large conversation, many tenants, and a client that never reads.
 
     ./writecare bench live_messaging
 
-One API process, one relay and one PostgreSQL, as `up` starts them, without models. A message is sent through the
-house's own door and timed from before its transaction to its arrival at each socket of that API. In turn with it, so
-that a busy machine slows all alike, come the yardsticks of `live_delivery`. Three questions:
+Uses one API process, one relay and one PostgreSQL, as `up` starts them, without models. A message is sent with the
+functions of `comms` and timed from before its transaction until it arrives at each socket of that API. The baselines of
+`live_delivery` alternate with it, so that a busy machine slows all. Three measurements:
 
-(500)    one conversation of 500 people, a socket each: p99 over the bare commit and round trip of one client (goal 2),
-         and over the commit and a bare server's broadcast to as many.
-(1,000)  fifty tenants with a conversation of 20 people each, a message a second in each, fifty a second in all: p99
+(500)    One conversation of 500 people with one socket each: p99 over the bare commit and round trip of one client
+         (goal 2), and over the commit and a bare server's broadcast to 500.
+(1,000)  Fifty tenants with a conversation of 20 people each, one message a second in each, fifty a second in all: p99
          (goal: under 500 ms), and over the commit and round trip of one client.
-(asleep) the 500 once more, beside somebody whose socket is full and never read: p99 of the others with them over
-         without (goal 1.1), round by round.
+(asleep) The 500 again, together with a client whose socket is full and never read: p99 of the others with that client
+         over without it (goal 1.1), round by round.
 """
 
 import asyncio
@@ -32,34 +32,34 @@ from benchmarks.live_delivery import (
     PONG,
     ROUNDS,
     SOCKETS,
-    Act,
-    Crowd,
-    Writer,
+    EventWriter,
+    SocketClients,
+    WriteAction,
+    client_frame,
     commit_seconds,
-    connected,
-    masked,
     measure,
+    open_websocket,
     percentile,
+    print_ratios,
     relay_and_broadcaster,
-    show,
 )
 from benchmarks.message_post import WORDS
-from benchmarks.session_post import platform
-from comms.database import Actor, Database
-from comms.messages.queries import send_message
-from comms.messages.records import NewMessage
-from comms.provision import Databases
-from serving.launcher import free_port
+from benchmarks.session_post import running_api
+from comms.kernel.database import Actor, Database
+from comms.messaging.message_records import NewMessage
+from comms.messaging.messages.queries import send_message
+from instance.launcher import free_port
+from instance.provisioning import Databases
 
 TENANTS = 50
-OF_A_TENANT = 20
+PEOPLE_A_TENANT = 20
 PAUSE_SECONDS = 1 / TENANTS
-FULL = 400  # events that fill what lies between the server and a client that reads nothing
-Talk = tuple[list[Actor], str]
+FULL = 400  # events that fill the buffers between the server and a client that reads nothing
+BenchConversation = tuple[list[Actor], str]
 
 
-def make_talk(databases: Databases, slug: str, people: int) -> Talk:
-    """A tenant with so many people in one conversation."""
+def create_conversation(databases: Databases, slug: str, people: int) -> BenchConversation:
+    """Creates a tenant with so many people in one conversation."""
     conversation_id = uuid_utils.uuid7()
     with psycopg.connect(databases.administrator) as admin:
         tenant = admin.execute("insert into tenants (slug, name) values (%s, %s) returning id", (slug, slug)).fetchone()
@@ -85,8 +85,8 @@ def make_talk(databases: Databases, slug: str, people: int) -> Talk:
     return [Actor(tenant_id, user_id, "care_worker") for user_id in ids], str(conversation_id)
 
 
-def message(talk: Talk) -> Act:
-    """Sends a message to the conversation."""
+def message(talk: BenchConversation) -> WriteAction:
+    """Returns an action that sends a message to the conversation."""
     people, conversation = talk
     new = NewMessage.model_validate({"conversation_id": conversation, "content": WORDS})
 
@@ -97,80 +97,89 @@ def message(talk: Talk) -> Act:
     return send
 
 
-def paths(writer: Writer) -> list[str]:
-    """The addresses of the listeners' sockets."""
+def paths(writer: EventWriter) -> list[str]:
+    """The URL paths of the listeners' sockets."""
     return [f"/ws/messaging?ticket={ticket}" for ticket in writer.tickets]
 
 
-def of_many_tenants(
-    ours: Crowd, single: Crowd, writer: Writer, acts: Sequence[Act], commit: Callable[[], float]
+def measure_many_tenants(
+    ours: SocketClients,
+    single: SocketClients,
+    writer: EventWriter,
+    actions: Sequence[WriteAction],
+    commit: Callable[[], float],
 ) -> dict[str, float]:
-    """One round: a message of each tenant, paced; and as many commits and round trips of one client."""
+    """One round: a paced message in each tenant, and as many commits and round trips of one client."""
     began: list[float] = []
 
     async def send_all(database: Database) -> None:
         sending: list[asyncio.Task[None]] = []
-        for act in acts:
+        for action in actions:
             began.append(time.perf_counter())
-            sending.append(asyncio.create_task(act(database)))
+            sending.append(asyncio.create_task(action(database)))
             await asyncio.sleep(PAUSE_SECONDS)
         await asyncio.gather(*sending)
 
     writer.write(send_all)
-    ways = [arrival - began[place // OF_A_TENANT] for place, arrival in ours.arrived(TENANTS * OF_A_TENANT)]
+    ways = [
+        arrival - began[place // PEOPLE_A_TENANT]
+        for place, arrival in ours.arrivals_by_client(TENANTS * PEOPLE_A_TENANT)
+    ]
     one = []
-    for _ in acts:
+    for _ in actions:
         committed = commit()
         sent = time.perf_counter()
-        single.first().send(masked(PING, b"here"))
+        single.first().send(client_frame(PING, b"here"))
         one.append(committed + single.arrivals(1, PONG)[0] - sent)
     return {"message": percentile(ways, 0.99), "one": percentile(one, 0.99)}
 
 
-def fill(databases: Databases, sleeper: Actor) -> None:
-    """Has so much told to one person that a socket which they never read is full."""
+def fill_socket(databases: Databases, stalled_user: Actor) -> None:
+    """Inserts enough events for one user that the send buffer of a never-read socket is full."""
     conversation_id, moment = uuid_utils.uuid7(), uuid_utils.uuid7()
     with psycopg.connect(databases.administrator) as admin:
-        admin.execute("select set_config('app.tenant_id', %s, true)", (str(sleeper.tenant_id),))
+        admin.execute("select set_config('app.tenant_id', %s, true)", (str(stalled_user.tenant_id),))
         admin.execute(
             "insert into conversations (tenant_id, id, conversation_type, created_by, moment) "
             "values (%s, %s, 'group', %s, %s)",
-            (sleeper.tenant_id, conversation_id, sleeper.user_id, conversation_id),
+            (stalled_user.tenant_id, conversation_id, stalled_user.user_id, conversation_id),
         )
         data = {"conversation_id": str(conversation_id), "message_id": str(moment), "moment": str(moment)}
         admin.execute(
             "insert into events (tenant_id, type, aggregate_type, aggregate_id, aggregate_version, data) "
             "select %s, 'message.sent', 'conversation', %s, n, %s from generate_series(1, %s) n",
-            (sleeper.tenant_id, conversation_id, Jsonb(data), FULL),
+            (stalled_user.tenant_id, conversation_id, Jsonb(data), FULL),
         )
 
 
-def asleep(port: int, ticket: str) -> socket.socket:
-    """A socket that takes next to nothing and is never read."""
-    line = connected(port, f"/ws/messaging?ticket={ticket}", receive_buffer=4096)
-    line.setblocking(False)
-    return line
+def open_stalled_socket(port: int, ticket: str) -> socket.socket:
+    """A socket with a tiny receive buffer that is never read."""
+    client_socket = open_websocket(port, f"/ws/messaging?ticket={ticket}", receive_buffer=4096)
+    client_socket.setblocking(False)
+    return client_socket
 
 
-def ways_of(ours: Crowd, writer: Writer, act: Act) -> float:
-    """p99 of a round of messages to everybody in the crowd."""
+def p99_of_round(ours: SocketClients, writer: EventWriter, action: WriteAction) -> float:
+    """The p99 of a round of messages to all clients."""
     ways: list[float] = []
     for _ in range(IN_A_ROUND):
-        began = writer.write(act)
+        began = writer.write(action)
         ways += [arrival - began for arrival in ours.arrivals(SOCKETS)]
     return percentile(ways, 0.99)
 
 
-def beside_a_sleeper(databases: Databases, port: int, ours: Crowd, writer: Writer, talk: Talk) -> None:
-    """Rounds with and without, in turn; `writer` has a ticket left for each sleeper."""
+def measure_with_stalled_client(
+    databases: Databases, port: int, ours: SocketClients, writer: EventWriter, talk: BenchConversation
+) -> None:
+    """Alternating rounds with and without a stalled client. `writer` has one ticket left for each stalled client."""
     people, _ = talk
-    act, ratios, found = message(talk), [], []
+    action, ratios, found = message(talk), [], []
     for ticket in writer.tickets[SOCKETS:]:
-        without = ways_of(ours, writer, act)
-        with asleep(port, ticket):
-            fill(databases, people[SOCKETS])
+        without = p99_of_round(ours, writer, action)
+        with open_stalled_socket(port, ticket):
+            fill_socket(databases, people[SOCKETS])
             time.sleep(1)
-            beside = ways_of(ours, writer, act)
+            beside = p99_of_round(ours, writer, action)
         time.sleep(0.5)
         found.append((without, beside))
         ratios.append(beside / without)
@@ -180,34 +189,34 @@ def beside_a_sleeper(databases: Databases, port: int, ours: Crowd, writer: Write
 
 
 def one_conversation(databases: Databases, port: int, bare_port: int, commit: Callable[[], float]) -> None:
-    """(500) and (asleep)."""
-    talk = make_talk(databases, "large", SOCKETS + 1)
+    """Measurements (500) and (asleep)."""
+    talk = create_conversation(databases, "large", SOCKETS + 1)
     people, _ = talk
-    writer = Writer(databases.app, [*people[:SOCKETS], *[people[SOCKETS]] * ROUNDS])
+    writer = EventWriter(databases.app, [*people[:SOCKETS], *[people[SOCKETS]] * ROUNDS])
     try:
-        ours = Crowd(port, paths(writer)[:SOCKETS])
-        bare, single = Crowd(bare_port, ["/"] * SOCKETS), Crowd(bare_port, ["/"])
-        act = message(talk)
-        rounds = [measure(ours, bare, single, lambda: writer.write(act), commit) for _ in range(ROUNDS + 1)][1:]
+        ours = SocketClients(port, paths(writer)[:SOCKETS])
+        bare, single = SocketClients(bare_port, ["/"] * SOCKETS), SocketClients(bare_port, ["/"])
+        action = message(talk)
+        rounds = [measure(ours, bare, single, lambda: writer.write(action), commit) for _ in range(ROUNDS + 1)][1:]
         for crowd in (bare, single):
             crowd.close()
         print("one conversation, 500 sockets")
-        show([{"message": found.pop("ours"), **found} for found in rounds], "message")
+        print_ratios([{"message": found.pop("ours"), **found} for found in rounds], "message")
         print("beside a socket that is full and never read")
-        beside_a_sleeper(databases, port, ours, writer, talk)
+        measure_with_stalled_client(databases, port, ours, writer, talk)
         ours.close()
     finally:
         writer.stop()
 
 
 def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callable[[], float]) -> None:
-    """(1,000)."""
-    talks = [make_talk(databases, f"tenant-{number}", OF_A_TENANT) for number in range(TENANTS)]
-    writer = Writer(databases.app, [person for people, _ in talks for person in people])
+    """Measurement (1,000)."""
+    talks = [create_conversation(databases, f"tenant-{number}", PEOPLE_A_TENANT) for number in range(TENANTS)]
+    writer = EventWriter(databases.app, [person for people, _ in talks for person in people])
     try:
-        ours, single = Crowd(port, paths(writer)), Crowd(bare_port, ["/"])
-        acts = [message(talk) for talk in talks]
-        rounds = [of_many_tenants(ours, single, writer, acts, commit) for _ in range(ROUNDS + 1)][1:]
+        ours, single = SocketClients(port, paths(writer)), SocketClients(bare_port, ["/"])
+        actions = [message(talk) for talk in talks]
+        rounds = [measure_many_tenants(ours, single, writer, actions, commit) for _ in range(ROUNDS + 1)][1:]
         for crowd in (ours, single):
             crowd.close()
     finally:
@@ -221,10 +230,11 @@ def many_tenants(databases: Databases, port: int, bare_port: int, commit: Callab
 
 def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))  # a file a socket, here and in the API
+    # one file descriptor per socket, here and in the API
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
     bare_port = free_port()
     with (
-        platform() as (databases, port, actor, _),
+        running_api() as (databases, port, actor, _),
         psycopg.connect(databases.app, autocommit=True) as conn,
         relay_and_broadcaster(databases, bare_port),
     ):

@@ -1,11 +1,12 @@
-"""What the platform adds to its database: POST /api/messages over the same psycopg statements and commit.
+"""Measures what the platform adds to its database: POST /api/messages over the same psycopg statements and commit.
 
     ./writecare bench message_post
 
-As `session_post`: one API process and one PostgreSQL, rounds of requests and rounds of the same rows written by psycopg
-in turn, the median of the rounds' ratios of p50. The raw side writes the same rows (message, the conversation's next
-moment, event, act) as the same login under the same row-level security: a statement after the other, as psycopg is
-commonly used, and in a pipeline, as the platform sends them. Each side writes in a conversation of its own.
+As `session_post`: one API process and one PostgreSQL; rounds of requests alternate with rounds of the same rows written
+by psycopg; prints the median of the rounds' ratios of p50. The raw side writes the same rows (message, the
+conversation's next clock value, event, audit entry) with the same login under the same row-level security: one
+statement after the other, as psycopg is commonly used, and in a pipeline, as the platform sends them. Each side writes
+in its own conversation.
 """
 
 import http.client
@@ -18,14 +19,14 @@ import psycopg
 import uuid_utils.compat as uuid_utils
 from psycopg.types.json import Jsonb
 
-from benchmarks.session_post import compare, platform
-from comms.database import Actor
+from benchmarks.session_post import compare, running_api
+from comms.kernel.database import Actor
 
 WORDS = "Ada had her tablets at eight and slept well; please look at her left heel again tonight."
 
 
 def make_conversation(url: str, actor: Actor) -> uuid.UUID:
-    """A conversation of the actor's own."""
+    """Creates a conversation of the actor."""
     conversation_id = uuid_utils.uuid7()
     with psycopg.connect(url) as admin:
         admin.execute(
@@ -41,7 +42,7 @@ def make_conversation(url: str, actor: Actor) -> uuid.UUID:
 
 
 def poster(port: int, token: str, conversation_id: uuid.UUID) -> Callable[[], None]:
-    """A function that sends a message through the API."""
+    """Returns a function that sends a message through the API."""
     line = http.client.HTTPConnection("127.0.0.1", port)
     body = json.dumps({"conversation_id": str(conversation_id), "content": WORDS})
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -56,7 +57,7 @@ def poster(port: int, token: str, conversation_id: uuid.UUID) -> Callable[[], No
 
 
 def write(conn: psycopg.Connection, actor: Actor, conversation_id: uuid.UUID) -> None:
-    """What a message's POST asks of the database, but for begin and commit."""
+    """Executes the statements of a message's POST, without begin and commit."""
     conn.execute(
         "select set_config('app.tenant_id', %s, true), set_config('app.user_id', %s, true), "
         "set_config('app.role', %s, true)",
@@ -92,7 +93,7 @@ def write(conn: psycopg.Connection, actor: Actor, conversation_id: uuid.UUID) ->
 
 
 def raw(conn: psycopg.Connection, actor: Actor, conversation_id: uuid.UUID) -> Callable[[], None]:
-    """A function that sends a message with psycopg, a statement after the other."""
+    """Returns a function that sends a message with psycopg, one statement after the other."""
 
     def send() -> None:
         with conn.transaction():
@@ -112,7 +113,7 @@ def piped(conn: psycopg.Connection, actor: Actor, conversation_id: uuid.UUID) ->
 
 
 def main() -> int:
-    with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
+    with running_api() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
         mine = (make_conversation(databases.administrator, actor) for _ in range(3))
         compare(
             {

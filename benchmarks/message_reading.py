@@ -1,15 +1,15 @@
-"""How soon a concern in a message is before the safeguarding team, while 20 messages a second are sent.
+"""Measures how soon a concern in a message reaches the safeguarding team while 20 messages a second are sent.
 
     ./writecare bench message_reading
     python -m benchmarks.message_reading --rate 10
 
-A whole instance as `up` starts it, with the real models. People of a home talk in 20 conversations at once (texts of
-the training corpus: ordinary ones, and some that voice a concern), 20 messages a second for 70 s, of which the first
-10 s warm up. A concern's time is from its message's POST answered to its alert's event on the lead's open WebSocket.
-The yardstick is the bare safeguarding model asked of one message with the turns before it, in a process of its own, in
-turn with the load: once in each stretch of 5 s. Prints p50, p95 and the longest, what was not read or not told of, how
-many concerns had their evidence at the end, the median of the stretches' ratios, and for each kind of process the
-milliseconds of a processor that a message took while the load lasted.
+Runs a whole instance as `up` starts it, with the real models. People of a home talk in 20 conversations at once. The
+texts come from the training corpus; some voice a concern. They send 20 messages a second for 70 s; the first 10 s are
+the warm-up. A concern's time runs from the answer to its message's POST to its alert's event on the lead's open
+WebSocket. The baseline is the bare safeguarding model in a separate process: it scores one message with the turns
+before it, once in each interval of 5 s. Prints p50, p95 and the maximum; how many messages were not assessed and how
+many concerns had no event; how many concerns had their evidence at the end; the median of the intervals' ratios; and
+the processor milliseconds per message for each kind of process during the load.
 """
 
 import argparse
@@ -27,44 +27,45 @@ import httpx
 import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.bare import Inputs, bare_models
+from benchmarks.bare_models import Inputs, bare_models
 from benchmarks.processor_time import seconds_by_kind
-from benchmarks.running import Bench, bench
-from comms.database import Database
-from comms.identity.queries import ensure_tenant, ensure_user
-from comms.identity.tokens import Issuer
-from models.lines import read_json_lines
-from models.records import Conversation, Turn
-from serving.command.walk import TENANT
+from benchmarks.running_instance import BenchInstance, bench
+from cli.api_walkthrough import TENANT
+from comms.identity.bootstrap import ensure_tenant, ensure_user
+from comms.kernel.access.tokens import Issuer
+from comms.kernel.database import Database
+from models.contract.json_lines import read_json_lines
+from models.contract.records import Conversation, Turn
 
 CORPUS: Final = Path("training/data/care_conversations")
-A_SECOND: Final = 20.0
-AT_ONCE: Final = 20  # conversations
-STRETCH_SECONDS: Final = 5.0
-STRETCHES: Final = 14
-WARM: Final = 2  # of them
+MESSAGES_A_SECOND: Final = 20.0
+CONCURRENT_CONVERSATIONS: Final = 20  # conversations
+INTERVAL_SECONDS: Final = 5.0
+INTERVALS: Final = 14
+WARM_UP_INTERVALS: Final = 2  # of these intervals
 PATIENCE_SECONDS: Final = 60.0
-ROLE_OF: Final = {"manager": "care_manager", "resident": "resident", "family": "external"}  # else a care worker
+# all other roles are care workers
+ROLE_OF: Final = {"manager": "care_manager", "resident": "resident", "family": "external"}
 BARE: Final = "detect-safeguarding"
 
 
 @dataclass
-class Seen:
-    """What happened when, on one clock: messages answered, and alerts' events by the messages that they name."""
+class Observations:
+    """Times on one clock: of answered messages, and of alert events by the messages that they name."""
 
     answered: dict[str, float] = field(default_factory=dict)
-    told: dict[str, float] = field(default_factory=dict)
+    alerted: dict[str, float] = field(default_factory=dict)
     bare: list[float] = field(default_factory=list)
-    spent: dict[str, float] = field(default_factory=dict)  # of processors, by what a process is, while the load lasted
+    spent: dict[str, float] = field(default_factory=dict)  # processor seconds during the load, by kind of process
 
 
 def corpus() -> list[dict[str, Any]]:
-    """The corpus's conversations as they lie there."""
+    """The corpus's conversations as stored."""
     return [row for file in sorted(CORPUS.glob("*.jsonl")) for row in read_json_lines(file)]
 
 
 def lines() -> list[list[tuple[str, str]]]:
-    """The corpus's conversations: the role of the account that speaks, and the words."""
+    """The corpus's conversations: the account role of each speaker, and the text."""
     found = []
     for talk in corpus():
         roles = {person["speaker"]: ROLE_OF.get(person["role"], "care_worker") for person in talk["participants"]}
@@ -72,8 +73,8 @@ def lines() -> list[list[tuple[str, str]]]:
     return found
 
 
-async def people(running: Bench) -> dict[str, dict[str, str]]:
-    """A person of each role: id and token."""
+async def people(running: BenchInstance) -> dict[str, dict[str, str]]:
+    """Creates one user for each role. Returns id and token."""
     settings = running.instance.settings
     database = Database(running.instance.databases.app, most=2)
     await database.open()
@@ -89,31 +90,31 @@ async def people(running: Bench) -> dict[str, dict[str, str]]:
         await database.close()
 
 
-class Home:
-    """The people, sending the corpus's messages in turn, in as many conversations as go on at once."""
+class MessageSenders:
+    """The users, who send the corpus's messages in several conversations at the same time."""
 
-    def __init__(self, client: httpx.AsyncClient, staff: dict[str, dict[str, str]], seen: Seen) -> None:
+    def __init__(self, client: httpx.AsyncClient, staff: dict[str, dict[str, str]], observations: Observations) -> None:
         self._client = client
         self._people = staff
-        self._seen = seen
-        self._left: list[list[tuple[str, str, str]]] = []  # of each place: conversation, role, words
+        self._seen = observations
+        self._left: list[list[tuple[str, str, str]]] = []  # per concurrent conversation: conversation, role, text
 
     async def prepare(self, messages: int) -> None:
-        """Begins the conversations, enough for so many messages."""
+        """Creates enough conversations for so many messages."""
         talks = iter(lines())
         others = [person["id"] for role, person in self._people.items() if role != "care_manager"]
         body = {"conversation_type": "group", "members": others}
-        for _ in range(AT_ONCE):
+        for _ in range(CONCURRENT_CONVERSATIONS):
             of_place: list[tuple[str, str, str]] = []
-            while len(of_place) < messages / AT_ONCE:
+            while len(of_place) < messages / CONCURRENT_CONVERSATIONS:
                 made = await self._client.post("/api/conversations", json=body, headers=self._as("care_manager"))
                 conversation_id = made.raise_for_status().json()["id"]
                 of_place += [(conversation_id, role, text) for role, text in next(talks)]
             self._left.append(of_place)
 
     async def say(self, number: int) -> None:
-        """The next message of the conversation whose turn it is."""
-        conversation_id, role, text = self._left[number % AT_ONCE].pop(0)
+        """Sends the next message; the conversations take turns."""
+        conversation_id, role, text = self._left[number % CONCURRENT_CONVERSATIONS].pop(0)
         body = {"conversation_id": conversation_id, "content": text}
         answer = await self._client.post("/api/messages", json=body, headers=self._as(role))
         self._seen.answered[answer.raise_for_status().json()["id"]] = time.perf_counter()
@@ -122,113 +123,116 @@ class Home:
         return {"Authorization": f"Bearer {self._people[role]['token']}"}
 
 
-async def listen(socket: ClientConnection, seen: Seen) -> None:
-    """Notes when each message was first named by an alert's event."""
+async def listen(socket: ClientConnection, observations: Observations) -> None:
+    """Records when an alert event first named each message."""
     async for received in socket:
         event = json.loads(received)
         if event.get("type", "").endswith("safeguarding.alert"):
             for message_id in event["data"]["message_ids"]:
-                seen.told.setdefault(message_id, time.perf_counter())
+                observations.alerted.setdefault(message_id, time.perf_counter())
 
 
-async def ask_bare(bare: Callable[[str], float], seen: Seen) -> None:
-    """The yardstick, once a stretch."""
+async def ask_bare(bare: Callable[[str], float], observations: Observations) -> None:
+    """Runs the baseline once in each interval."""
     while True:
-        seen.bare.append(await asyncio.to_thread(bare, BARE))
-        await asyncio.sleep(max(0.0, STRETCH_SECONDS - seen.bare[-1]))
+        observations.bare.append(await asyncio.to_thread(bare, BARE))
+        await asyncio.sleep(max(0.0, INTERVAL_SECONDS - observations.bare[-1]))
 
 
-async def run(running: Bench, bare: Callable[[str], float], rate: float) -> tuple[Seen, float]:
-    """What was seen, and when the load began."""
-    seen = Seen()
+async def run(running: BenchInstance, bare: Callable[[str], float], rate: float) -> tuple[Observations, float]:
+    """Runs the load. Returns the observations and its start time."""
+    observations = Observations()
     address = running.instance.address
     async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
-        home = Home(client, await people(running), seen)
-        messages = int(STRETCHES * STRETCH_SECONDS * rate)
-        await home.prepare(messages)
+        senders = MessageSenders(client, await people(running), observations)
+        messages = int(INTERVALS * INTERVAL_SECONDS * rate)
+        await senders.prepare(messages)
         lead = {"Authorization": f"Bearer {running.tokens.lead}"}
         ticket = (await client.post("/api/ws/tickets", headers=lead)).raise_for_status().json()["ticket"]
         async with connect(f"{address.replace('http', 'ws')}/ws/alerts?ticket={ticket}", proxy=None) as socket:
-            listening = asyncio.create_task(listen(socket, seen))
+            listening = asyncio.create_task(listen(socket, observations))
             began, spent = time.perf_counter(), seconds_by_kind()
-            measuring = asyncio.create_task(ask_bare(bare, seen))
+            measuring = asyncio.create_task(ask_bare(bare, observations))
             sending = []
             for number in range(messages):
                 await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-                sending.append(asyncio.create_task(home.say(number)))
+                sending.append(asyncio.create_task(senders.say(number)))
             await asyncio.gather(*sending)
             measuring.cancel()
-            seen.spent = {kind: now - spent.get(kind, 0.0) for kind, now in seconds_by_kind().items()}
-            await settled(running, seen)
+            observations.spent = {kind: now - spent.get(kind, 0.0) for kind, now in seconds_by_kind().items()}
+            await wait_until_assessed(running, observations)
             listening.cancel()
-    return seen, began
+    return observations, began
 
 
-async def settled(running: Bench, seen: Seen) -> None:
-    """Waits until all that was answered is read, and what was found is told of."""
+async def wait_until_assessed(running: BenchInstance, observations: Observations) -> None:
+    """Waits until every answered message is assessed and every concern has its event."""
     until = time.perf_counter() + PATIENCE_SECONDS
     while time.perf_counter() < until:
-        unread, cited = left(running, seen)
-        if not unread and cited <= set(seen.told):
+        unread, cited = remaining(running, observations)
+        if not unread and cited <= set(observations.alerted):
             return
         await asyncio.sleep(0.5)
 
 
-def left(running: Bench, seen: Seen) -> tuple[int, set[str]]:
-    """How many messages have no reading yet, and those that an alert cites."""
+def remaining(running: BenchInstance, observations: Observations) -> tuple[int, set[str]]:
+    """How many messages have no assessment yet, and which messages an alert cites."""
     with psycopg.connect(running.instance.databases.administrator) as conn:
         read = {str(row[0]) for row in conn.execute("select message_id from message_readings where not again")}
         cited = {str(row[0]) for row in conn.execute("select distinct message_id from alert_evidence")}
-    return len(set(seen.answered) - read), cited
+    return len(set(observations.answered) - read), cited
 
 
-def waiting(running: Bench) -> int:
-    """How many concerns that an alert cites wait for the words that moved the model."""
+def count_unexplained(running: BenchInstance) -> int:
+    """How many cited concerns still wait for their evidence spans."""
     with psycopg.connect(running.instance.databases.administrator) as conn:
         [[count]] = conn.execute("select count(*) from alert_evidence where spans_due_at is not null").fetchall()
     return int(count)
 
 
-def report(running: Bench, seen: Seen, began: float) -> None:
-    """Prints what was found."""
-    unread, cited = left(running, seen)
-    warm = began + WARM * STRETCH_SECONDS
+def report(running: BenchInstance, observations: Observations, began: float) -> None:
+    """Prints the results."""
+    unread, cited = remaining(running, observations)
+    warm = began + WARM_UP_INTERVALS * INTERVAL_SECONDS
     waits: dict[str, float] = {}
-    for message_id in cited & set(seen.told):
-        if seen.answered[message_id] >= warm:
-            waits[message_id] = max(0.0, seen.told[message_id] - seen.answered[message_id])
+    for message_id in cited & set(observations.alerted):
+        if observations.answered[message_id] >= warm:
+            waits[message_id] = max(0.0, observations.alerted[message_id] - observations.answered[message_id])
     ordered = sorted(waits.values())
     ratios = []
-    for stretch in range(WARM, min(STRETCHES, len(seen.bare))):
-        first = began + stretch * STRETCH_SECONDS
-        of_it = [wait for one, wait in waits.items() if first <= seen.answered[one] < first + STRETCH_SECONDS]
+    for interval in range(WARM_UP_INTERVALS, min(INTERVALS, len(observations.bare))):
+        first = began + interval * INTERVAL_SECONDS
+        of_it = [wait for one, wait in waits.items() if first <= observations.answered[one] < first + INTERVAL_SECONDS]
         if of_it:
-            ratios.append(statistics.median(of_it) / seen.bare[stretch])
-    print(f"messages {len(seen.answered)}, concerns {len(cited)} (measured {len(ordered)})")
-    print(f"not read {unread}, concerns not told of {len(cited - set(seen.told))}, not explained {waiting(running)}")
+            ratios.append(statistics.median(of_it) / observations.bare[interval])
+    print(f"messages {len(observations.answered)}, concerns {len(cited)} (measured {len(ordered)})")
+    print(
+        f"not assessed {unread}, concerns without event {len(cited - set(observations.alerted))}, "
+        f"not explained {count_unexplained(running)}"
+    )
     print(f"p50 {statistics.median(ordered):.2f} s  p95 {ordered[int(len(ordered) * 0.95)]:.2f} s  "
           f"longest {ordered[-1]:.2f} s")  # fmt: skip
-    print(f"bare model, one message: {statistics.median(seen.bare[WARM:]) * 1e3:.0f} ms")
-    print(f"ratio {statistics.median(ratios):.1f}  ({min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} stretches)")
-    for kind, seconds in sorted(seen.spent.items(), key=lambda one: -one[1]):
-        print(f"{kind:22} {seconds / len(seen.answered) * 1e3:6.1f} ms a message")
-    print(f"{'together':22} {sum(seen.spent.values()) / len(seen.answered) * 1e3:6.1f} ms a message")
+    print(f"bare model, one message: {statistics.median(observations.bare[WARM_UP_INTERVALS:]) * 1e3:.0f} ms")
+    print(f"ratio {statistics.median(ratios):.1f}  ({min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} intervals)")
+    for kind, seconds in sorted(observations.spent.items(), key=lambda one: -one[1]):
+        print(f"{kind:22} {seconds / len(observations.answered) * 1e3:6.1f} ms per message")
+    print(f"{'together':22} {sum(observations.spent.values()) / len(observations.answered) * 1e3:6.1f} ms per message")
 
 
 def one_message() -> Conversation:
-    """What the yardstick reads: a message and the six before it."""
+    """The input of the baseline: a message and the six before it."""
     turns: list[dict[str, Any]] = corpus()[0]["turns"][:7]
     return Conversation(id="bench", turns=tuple(Turn(speaker=turn["speaker"], text=turn["text"]) for turn in turns))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rate", type=float, default=A_SECOND, metavar="N", help="messages a second")
-    rate = parser.parse_known_args()[0].rate  # `./writecare bench` has words of its own before
+    parser.add_argument("--rate", type=float, default=MESSAGES_A_SECOND, metavar="N", help="messages a second")
+    rate = parser.parse_known_args()[0].rate  # `./writecare bench` adds other arguments
     with bench() as running, bare_models(running.instance.settings, Inputs(one_message(), ())) as bare:
         bare(BARE)
-        seen, began = asyncio.run(run(running, bare, rate))
-        report(running, seen, began)
+        observations, began = asyncio.run(run(running, bare, rate))
+        report(running, observations, began)
     return 0
 
 

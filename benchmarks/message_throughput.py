@@ -1,12 +1,12 @@
-"""How many messages a second 32 clients can send: POST /api/messages over pgbench with the same statements.
+"""Measures how many messages a second 32 clients can send: POST /api/messages over pgbench with the same statements.
 
     ./writecare bench message_throughput
 
-One API process, then one for each processor, and one PostgreSQL, as `up` starts them, without models, and no limit of
-requests a minute. Each of 32 clients writes in a conversation of its own, over a kept connection, a message after the
-other. The yardstick is pgbench of the same PostgreSQL: 32 clients of the same login under the same row-level security,
-prepared statements, each statement its own round trip. Rounds of both come in turn, so that a busy machine slows both.
-Prints the median of the rounds' ratios; 0.50 is the goal.
+Uses one API process, then one per processor, and one PostgreSQL, as `up` starts them, without models and without the
+rate limit. Each of 32 clients sends one message after the other in its own conversation, on a kept connection. The
+baseline is pgbench on the same PostgreSQL: 32 clients of the same login under the same row-level security, prepared
+statements, one round trip per statement. Rounds of both alternate, so that a busy machine slows both. Prints the median
+of the rounds' ratios; the goal is 0.50.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from typing import Final
 import psycopg
 
 from benchmarks.message_post import WORDS
-from benchmarks.session_post import platform
-from comms.database import Actor
-from comms.embedded import programs
+from benchmarks.session_post import running_api
+from comms.kernel.database import Actor
+from instance.embedded_postgres import programs
 
 CLIENTS: Final = 32
 ROUNDS: Final = 7
 ROUND_SECONDS: Final = 4
 
-_CONVERSATION: Final = "01900000-0000-7000-8000-"  # the last digits are the client's number: pgbench can say them
+_CONVERSATION: Final = "01900000-0000-7000-8000-"  # the last digits are the client's number, which pgbench can insert
 _SCRIPT: Final = """
 begin;
 select set_config('app.tenant_id', '{tenant}', true), set_config('app.user_id', '{person}', true),
@@ -57,7 +57,7 @@ commit;
 
 
 def make_conversations(url: str, actor: Actor) -> list[uuid.UUID]:
-    """A conversation of the actor's for each client."""
+    """Creates one conversation of the actor for each client."""
     conversations = [uuid.UUID(f"{_CONVERSATION}{number:012d}") for number in range(CLIENTS)]
     with psycopg.connect(url) as admin:
         admin.execute("select set_config('app.tenant_id', %s, true)", (str(actor.tenant_id),))
@@ -70,8 +70,8 @@ def make_conversations(url: str, actor: Actor) -> list[uuid.UUID]:
     return conversations
 
 
-async def posted(port: int, requests: list[bytes]) -> float:
-    """Messages a second through the API: a client a request, each sending its own again and again."""
+async def api_rate(port: int, requests: list[bytes]) -> float:
+    """Messages a second through the API. There is one client per request; each repeats its own request."""
     until = time.perf_counter() + ROUND_SECONDS
     began = time.perf_counter()
     sent = sum(await asyncio.gather(*(_send_until(until, port, request) for request in requests)))
@@ -94,7 +94,7 @@ async def _send_until(until: float, port: int, request: bytes) -> int:
 
 
 def request_of(token: str, conversation_id: uuid.UUID) -> bytes:
-    """The bytes of one POST."""
+    """The bytes of one POST request."""
     body = json.dumps({"conversation_id": str(conversation_id), "content": WORDS}).encode()
     head = (
         "POST /api/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
@@ -103,34 +103,34 @@ def request_of(token: str, conversation_id: uuid.UUID) -> bytes:
     return head.encode() + body
 
 
-def benched(url: str, script: Path) -> float:
-    """Messages a second by pgbench."""
-    told = subprocess.run(
+def pgbench_rate(url: str, script: Path) -> float:
+    """Messages a second with pgbench."""
+    output = subprocess.run(
         [programs() / "pgbench", "--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=2",
          f"--time={ROUND_SECONDS}", f"--file={script}", url],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    found = re.search(r"tps = ([0-9.]+)", told)
-    assert found is not None, told
+    found = re.search(r"tps = ([0-9.]+)", output)
+    assert found is not None, output
     return float(found[1])
 
 
 def measure(processes: int) -> None:
-    """Prints what so many API processes take, and pgbench in the same rounds."""
-    with platform(processes) as (databases, port, actor, token), tempfile.TemporaryDirectory() as folder:
+    """Prints the rates of this many API processes and of pgbench, measured in the same rounds."""
+    with running_api(processes) as (databases, port, actor, token), tempfile.TemporaryDirectory() as folder:
         requests = [request_of(token, one) for one in make_conversations(databases.administrator, actor)]
         script = Path(folder) / "send.sql"
         script.write_text(
             _SCRIPT.format(tenant=actor.tenant_id, person=actor.user_id, conversation=_CONVERSATION, words=WORDS)
         )
-        asyncio.run(posted(port, requests))  # warm: plans, caches
-        benched(databases.app, script)
+        asyncio.run(api_rate(port, requests))  # warm-up: plans, caches
+        pgbench_rate(databases.app, script)
         rounds = []
         for turn in range(ROUNDS):
             if turn % 2 == 0:
-                ours, theirs = asyncio.run(posted(port, requests)), benched(databases.app, script)
+                ours, theirs = asyncio.run(api_rate(port, requests)), pgbench_rate(databases.app, script)
             else:
-                theirs, ours = benched(databases.app, script), asyncio.run(posted(port, requests))
+                theirs, ours = pgbench_rate(databases.app, script), asyncio.run(api_rate(port, requests))
             rounds.append((ours, theirs))
     ratios = [ours / theirs for ours, theirs in rounds]
     posts, pgbench = (statistics.median(found[column] for found in rounds) for column in (0, 1))

@@ -1,7 +1,7 @@
-"""Where the processor's time goes: seconds that each kind of process of an instance took, by what it is.
+"""Processor seconds of an instance by kind of process.
 
-For benchmarks that say beside a figure what it was spent on. The tree under this process is an instance's launcher
-with all that it started; what a process is called, its command line says (Ray names a replica after its deployment).
+For benchmarks that print beside a figure where the time went. The processes below this one are an instance's launcher
+and all that it started. The command line tells the kind of a process (Ray names a replica after its deployment).
 """
 
 from collections import defaultdict
@@ -9,16 +9,17 @@ from typing import Final
 
 import psutil
 
-# the first that is found in a command line names the process
+# the first of these found in a command line is the kind of the process
 _KINDS: Final = {
     "safeguarding replica": "ServeReplica:models:safeguarding", "embedding replica": "ServeReplica:models:embedding",
-    "other replicas": "ServeReplica", "api": "comms.api", "relay": "comms.events.relay", "worker": "serving.worker",
+    "other replicas": "ServeReplica", "api": "comms.app.server", "relay": "comms.outbox.relay",
+    "worker": "serving.worker",
     "postgres": "postgres", "ray": "ray", "yardstick": "multiprocessing",
 }  # fmt: skip
 
 
 def seconds_by_kind() -> dict[str, float]:
-    """Processor seconds so far, of the processes under this one that live; `bench` is this process itself."""
+    """Processor seconds so far of all living processes below this one. `bench` is this process itself."""
     spent: dict[str, float] = defaultdict(float)
     this = psutil.Process()
     spent["bench"] = _seconds(this)
@@ -31,8 +32,8 @@ def seconds_by_kind() -> dict[str, float]:
 
 
 def _kind(process: psutil.Process) -> str:
-    told = " ".join(process.cmdline()) or process.name()
-    return next((kind for kind, sign in _KINDS.items() if sign in told), "others")
+    command_line = " ".join(process.cmdline()) or process.name()
+    return next((kind for kind, sign in _KINDS.items() if sign in command_line), "others")
 
 
 def _seconds(process: psutil.Process) -> float:

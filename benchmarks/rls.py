@@ -1,14 +1,15 @@
-"""What row-level security costs: each statement of `comms` under it, over the same without it.
+"""Measures what row-level security costs: each statement of `comms` with it, compared with the same without it.
 
     ./writecare bench rls
 
-50 invented tenants with 20,000 messages each. The statements are not written down here: the house's own functions are
-called and what they ask is kept, reads and the sending of a message, which is undone each time. One side asks as
-`wcc_app` under its policies; one has the same rules written into its statements by hand, one the tenant's condition
-alone (`benchmarks/by_hand.py`). All in turn, so that a busy machine slows all; prepared, as the pool does it. Prints
-for each statement the milliseconds under the policies and the ratios: over the rules by hand as the client sees it,
-with the round trip, and of the server's processor time, which nobody else's work lengthens; over the tenant alone of
-processor time, which is what the rules themselves cost.
+Uses 50 invented tenants with 20,000 messages each. The statements are not written down here: the benchmark calls the
+functions of `comms` and records their statements: reads, and the sending of a message, which is rolled back each time.
+Each statement runs as `wcc_app` under its policies; with the same rules written into the statement by hand; and with
+only the tenant's condition (`benchmarks/tables_without_rls.py`). The sides alternate, so that a busy machine slows all;
+all are prepared statements, as in the connection pool. Prints for each statement the milliseconds under the policies,
+and three ratios: to the rules by hand in wall-clock time, with the round trip; to the rules by hand in processor time
+of the server, which other load does not lengthen; and to the tenant's condition in processor time, which is the cost of
+the rules.
 """
 
 import asyncio
@@ -28,36 +29,36 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.by_hand import SIDES, make_sides
-from benchmarks.seeding import Seeded, seed
-from comms.ai.queries import Period, communication_patterns, risk_indicators
-from comms.alerts.queries import list_alerts, load_alert
-from comms.audit.queries import ActFilter, list_acts
-from comms.audit.sealer import seal_batch
-from comms.consent.grounds import list_grounds, read_ground
-from comms.consent.permission import permits
-from comms.consent.queries import list_history, list_records
-from comms.conversations.queries import list_conversations, read_conversation
-from comms.conversations.receipts import list_receipts
-from comms.database import Actor, Connection
-from comms.embedded import EmbeddedPostgres
-from comms.homes.queries import list_homes, read_home
-from comms.identity.queries import refuse_inactive
-from comms.messages.found import Search
-from comms.messages.history import list_versions
-from comms.messages.queries import list_messages, read_message, send_message
-from comms.messages.records import NewMessage
-from comms.messages.search import search
-from comms.pages import LAST_ID
-from comms.provision import Databases, provision
-from comms.recordings.queries import list_recordings, load_recording
-from comms.sessions.attendance import list_attendees
-from comms.sessions.queries import list_sessions, read_session
-from comms.tenants.queries import read_tenant
-from comms.timings.queries import list_timings
-from comms.transcripts.queries import load_analysis, load_transcript
-from comms.users.queries import list_users, read_user
-from models.records import Record
+from benchmarks.seeding import SeededTenant, seed
+from benchmarks.tables_without_rls import COMPARISON_ROLES, create_comparison_roles
+from comms.ai.statistics import Period, communication_patterns, risk_indicators
+from comms.calls.recordings.queries import list_recordings, load_recording
+from comms.calls.sessions.attendance import list_attendees
+from comms.calls.sessions.queries import list_sessions, read_session
+from comms.calls.stage_timings.queries import list_timings
+from comms.calls.transcripts.queries import load_analysis, load_transcript
+from comms.governance.audit.queries import ActFilter, list_acts
+from comms.governance.audit.sealer import seal_batch
+from comms.governance.consent.lawful_grounds import list_grounds, read_ground
+from comms.governance.consent.permissions import permits
+from comms.governance.consent.queries import list_history, list_records
+from comms.identity.homes.queries import list_homes, read_home
+from comms.identity.tenants.queries import read_tenant
+from comms.identity.users.queries import list_users, read_user
+from comms.kernel.database import Actor, Connection
+from comms.messaging.conversations.queries import list_conversations, read_conversation
+from comms.messaging.conversations.receipts import list_receipts
+from comms.messaging.message_records import NewMessage
+from comms.messaging.messages.history import list_versions
+from comms.messaging.messages.queries import list_messages, read_message, send_message
+from comms.messaging.messages.search import search
+from comms.messaging.messages.search_records import Search
+from comms.safeguarding.alerts.queries import list_alerts, load_alert
+from comms.web.credentials import refuse_inactive
+from comms.web.pagination import MAX_UUID
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
+from models.contract.records import Record
 
 TENANTS: Final = 50
 MESSAGES: Final = 20_000  # of each tenant
@@ -65,20 +66,20 @@ PAIRS: Final = 11
 _SAMPLE_SECONDS: Final = 0.02
 _GOAL: Final = 1.05
 
-Reads = dict[str, Callable[[Connection], Awaitable[object]]]
-Asked = psycopg.Connection[tuple[Any, ...]]
+ReadFunctions = dict[str, Callable[[Connection], Awaitable[object]]]
+PsycopgConnection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What a function asked of the database: one question, or a transaction of them that is undone."""
+    """The SQL of a function call: one query, or a transaction of several statements that is rolled back."""
 
     name: str
     asked: tuple[tuple[bytes, Any], ...]
 
 
-class Listening:
-    """A connection that keeps what is asked through it."""
+class RecordingConnection:
+    """A connection that records the statements it executes."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
@@ -92,9 +93,9 @@ class Listening:
         return getattr(self._conn, name)
 
 
-def reads(actor: Actor, ids: dict[str, UUID]) -> Reads:
-    """Every read that a route or the worker makes, by name."""
-    page: dict[str, Any] = {"before": LAST_ID, "limit": 51}
+def reads(actor: Actor, ids: dict[str, UUID]) -> ReadFunctions:
+    """Every read of a route or of the worker, by name."""
+    page: dict[str, Any] = {"before": MAX_UUID, "limit": 51}
     period = Period(since=datetime.now(UTC) - timedelta(days=60), until=datetime.now(UTC))
     any_session: dict[str, Any] = {"status": None, "session_type": None, "home_id": None, "participant": None}
     resident = Actor(actor.tenant_id, ids["users"], "resident")
@@ -126,8 +127,8 @@ def reads(actor: Actor, ids: dict[str, UUID]) -> Reads:
         "open alerts": lambda c: list_alerts(c, states=["new"]),
         "alert": lambda c: load_alert(c, ids["alerts"]),
         "acts": lambda c: list_acts(c, ActFilter(), **page),
-        "acts of a person": lambda c: list_acts(c, ActFilter(actor_id=ids["users"]), **page),
-        "acts on an object": lambda c: list_acts(
+        "audit entries of a person": lambda c: list_acts(c, ActFilter(actor_id=ids["users"]), **page),
+        "audit entries of an object": lambda c: list_acts(
             c, ActFilter(object_type="session", object_id=ids["communication_sessions"]), **page
         ),
         "conversations": lambda c: list_conversations(c, actor, **page),
@@ -154,19 +155,19 @@ _AS_ACTOR: Final = (
 
 
 async def collect(url: str, actor: Actor, ids: dict[str, UUID]) -> list[Statement]:
-    """The statements of all reads, asked once, and those by which a message is sent."""
+    """Runs all reads once and returns their statements, and the statements that send a message."""
     found = []
     async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as conn:
         await conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
         for name, read in reads(actor, ids).items():
-            listening = Listening(conn)
+            listening = RecordingConnection(conn)
             await read(cast(Connection, listening))
             numbered = len(listening.asked) > 1
             found += [
                 Statement(f"{name} {at}" if numbered else name, (asked,)) for at, asked in enumerate(listening.asked, 1)
             ]
         await conn.execute("begin")
-        sending = Listening(conn)
+        sending = RecordingConnection(conn)
         new = NewMessage(conversation_id=ids["conversations"], content="Nobody said this.")
         await send_message(cast(Connection, sending), actor, new)
         await conn.execute("rollback")
@@ -175,7 +176,7 @@ async def collect(url: str, actor: Actor, ids: dict[str, UUID]) -> list[Statemen
 
 
 class Cost(Record):
-    """One statement's cost: milliseconds under the policies, and the medians of the pairs' ratios."""
+    """The cost of one statement: milliseconds under the policies, and the medians of the pairs' ratios."""
 
     rows: int
     milliseconds: float
@@ -184,16 +185,16 @@ class Cost(Record):
     alone_processor: float
 
 
-def measure(statement: Statement, bound: Asked, free: dict[str, Asked]) -> Cost:
-    """Raises where the sides do not answer the same."""
-    sides = {"bound": bound} | free
-    answers = {side: same_as(answered(conn, statement)) for side, conn in sides.items()}
+def measure(statement: Statement, restricted: PsycopgConnection, unrestricted: dict[str, PsycopgConnection]) -> Cost:
+    """Raises `AssertionError` if the sides return different rows."""
+    sides = {"bound": restricted} | unrestricted
+    answers = {side: comparable_rows(run_statement(conn, statement)) for side, conn in sides.items()}
     if any(answer != answers["bound"] for answer in answers.values()):
         raise AssertionError(f"{statement.name}: the sides answer differently")
-    for _ in range(8):  # prepared after five
+    for _ in range(8):  # psycopg prepares a statement after five executions
         for conn in sides.values():
-            answered(conn, statement)
-    times = max(3, int(_SAMPLE_SECONDS / timed(free["by_hand"], statement, 5)[0]))
+            run_statement(conn, statement)
+    times = max(3, int(_SAMPLE_SECONDS / timed(unrestricted["by_hand"], statement, 5)[0]))
     turns = []
     for turn in range(PAIRS):
         order = list(sides) if turn % 2 == 0 else list(reversed(sides))
@@ -207,7 +208,7 @@ def measure(statement: Statement, bound: Asked, free: dict[str, Asked]) -> Cost:
     )
 
 
-def answered(conn: Asked, statement: Statement) -> list[tuple[Any, ...]]:
+def run_statement(conn: PsycopgConnection, statement: Statement) -> list[tuple[Any, ...]]:
     rows = []
     for asked, values in statement.asked:
         answer = conn.execute(asked, values)
@@ -216,9 +217,9 @@ def answered(conn: Asked, statement: Statement) -> list[tuple[Any, ...]]:
     return rows
 
 
-def same_as(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """What must be equal on all sides: not the last digits of a sum, which the order of its parts decides, nor times of
-    the transaction's own."""
+def comparable_rows(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The part of the rows that must be equal on all sides: without the last digits of a sum, which depend on the order
+    of addition, and without times of the transaction."""
     return [
         tuple(
             round(value, 6) if isinstance(value, float) else value for value in row if not isinstance(value, datetime)
@@ -227,30 +228,30 @@ def same_as(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
-def timed(conn: Asked, statement: Statement, times: int) -> tuple[float, float]:
-    """Seconds an answer: by the clock, and of the server's processor."""
-    processor, began = on_processor(conn), time.perf_counter()
+def timed(conn: PsycopgConnection, statement: Statement, times: int) -> tuple[float, float]:
+    """Seconds per execution: wall-clock time, and processor time of the server."""
+    processor, began = server_cpu_seconds(conn), time.perf_counter()
     for _ in range(times):
-        answered(conn, statement)
-    return (time.perf_counter() - began) / times, (on_processor(conn) - processor) / times
+        run_statement(conn, statement)
+    return (time.perf_counter() - began) / times, (server_cpu_seconds(conn) - processor) / times
 
 
-def on_processor(conn: Asked) -> float:
-    """Seconds that the connection's server process has run so far."""
+def server_cpu_seconds(conn: PsycopgConnection) -> float:
+    """Processor seconds of the connection's server process so far."""
     return int(Path(f"/proc/{conn.info.backend_pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def share_a_processor(*connections: Asked) -> None:
-    """Puts this process and the connections' server processes on one processor: else whichever side happens to share
-    its own with somebody else's work looks slow for seconds on end.
+def pin_to_one_processor(*connections: PsycopgConnection) -> None:
+    """Puts this process and the connections' server processes on one processor. Otherwise a side that shares its
+    processor with another process looks slow for seconds.
     """
     one = {max(os.sched_getaffinity(0))}
     for process in (0, *(conn.info.backend_pid for conn in connections)):
         os.sched_setaffinity(process, one)
 
 
-def print_costs(databases: Databases, tenant: Seeded) -> None:
-    """Measures every statement and sums up."""
+def print_costs(databases: Databases, tenant: SeededTenant) -> None:
+    """Measures every statement and prints a summary."""
     with psycopg.connect(databases.administrator, autocommit=True) as administrator:
         ids = {
             table: tenant.id(administrator, table, 20 if table not in ("homes", "data_processing_activities") else 2)
@@ -260,42 +261,42 @@ def print_costs(databases: Databases, tenant: Seeded) -> None:
         }  # fmt: skip
         actor = Actor(tenant.tenant_id, tenant.id(administrator, "users", 0), "safeguarding_lead")
         ids |= some_message(administrator, actor)
-        passwords = make_sides(administrator, actor)
+        passwords = create_comparison_roles(administrator, actor)
     statements = asyncio.run(collect(databases.app, actor, ids))
     with ExitStack() as open_until_then:
-        bound = open_until_then.enter_context(psycopg.connect(databases.app, autocommit=True))
-        free = {
+        restricted = open_until_then.enter_context(psycopg.connect(databases.app, autocommit=True))
+        unrestricted = {
             side: open_until_then.enter_context(
                 psycopg.connect(databases.administrator, user=side, password=passwords[side], autocommit=True)
             )
-            for side in SIDES
+            for side in COMPARISON_ROLES
         }
-        share_a_processor(bound, *free.values())
-        for conn in (bound, *free.values()):  # functions of queries ask who acts
+        pin_to_one_processor(restricted, *unrestricted.values())
+        for conn in (restricted, *unrestricted.values()):  # functions in the statements read who the actor is
             conn.execute(_AS_ACTOR, (str(actor.tenant_id), str(actor.user_id), actor.role))
-        print(f"{'statement':30} {'rows':>5} {'ms':>8} {'by hand':>8} {'processor':>9} {'over the tenant alone':>21}")
+        print(f"{'statement':30} {'rows':>5} {'ms':>8} {'by hand':>8} {'processor':>9} {'over tenant only':>21}")
         costs = {}
         for statement in statements:
-            cost = costs[statement.name] = measure(statement, bound, free)
+            cost = costs[statement.name] = measure(statement, restricted, unrestricted)
             print(
                 f"{statement.name:30} {cost.rows:5d} {cost.milliseconds:8.3f} {cost.by_hand:8.3f} "
                 f"{cost.by_hand_processor:9.3f} {cost.alone_processor:21.3f}", flush=True,
             )  # fmt: skip
     sum_up("rules by hand, with the round trip", {name: cost.by_hand for name, cost in costs.items()})
     sum_up("rules by hand, processor time", {name: cost.by_hand_processor for name, cost in costs.items()})
-    sum_up("the tenant alone, processor time", {name: cost.alone_processor for name, cost in costs.items()})
+    sum_up("the tenant's condition only, processor time", {name: cost.alone_processor for name, cost in costs.items()})
 
 
 def sum_up(over: str, ratios: dict[str, float]) -> None:
-    """One line: how many keep the goal, the middle one, the worst."""
+    """Prints one line: how many ratios meet the goal, the median, the worst."""
     worst = max(ratios, key=lambda name: ratios[name])
     kept = sum(ratio <= _GOAL for ratio in ratios.values())
     print(f"over {over}: {kept} of {len(ratios)} at most {_GOAL}, median {statistics.median(ratios.values()):.3f}, "
           f"worst {ratios[worst]:.3f} ({worst})")  # fmt: skip
 
 
-def some_message(conn: Asked, actor: Actor) -> dict[str, UUID]:
-    """The conversation of the actor in which most was said, and a message in the midst of it, edited once."""
+def some_message(conn: PsycopgConnection, actor: Actor) -> dict[str, UUID]:
+    """The actor's conversation with the most messages, and a message in the middle of it that was edited once."""
     found = conn.execute(
         "select conversation_id, (array_agg(id order by id) filter (where version = 2))[3] from messages "
         "where tenant_id = %(tenant)s and conversation_id in (select conversation_id from conversation_members "
@@ -307,7 +308,7 @@ def some_message(conn: Asked, actor: Actor) -> dict[str, UUID]:
 
 
 async def seal_all(databases: Databases) -> None:
-    """Lays the chains, as they lie in any database that has been in use."""
+    """Seals all audit entries, as in any database that has been in use."""
     url = databases.sealer
     async with await Connection.connect(url, autocommit=True, row_factory=dict_row) as sealer:
         while await seal_batch(sealer):
@@ -317,7 +318,7 @@ async def seal_all(databases: Databases) -> None:
 
 
 def main() -> int:
-    """In a database of its own, gone afterwards."""
+    """Runs in a database of its own, which is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="writecare-rls-") as folder:
         server = EmbeddedPostgres(Path(folder))
         server.start()

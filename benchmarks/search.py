@@ -1,11 +1,11 @@
-"""Search in the talk of 50 tenants: what the rule of who sees what costs, and whether meaning finds what is nearest.
+"""Search over 50 tenants: what the visibility rule costs, and whether search by meaning finds the nearest messages.
 
     ./writecare bench search
 
-By words: what the route asks, as `wcc_app` under row-level security, over the same full text written out as a statement
-with the same conditions and asked by a role that no policy binds; in turn, prepared, the median of the pairs' ratios.
-By meaning: of the ten nearest messages that a person may see, how many are found (recall@10), and the time over that of
-an exact look at each of them; for people in all of a tenant's conversations down to one in 512.
+Search by words: the route's statement as `wcc_app` under row-level security, compared with the same full-text search
+written as a statement with the same conditions and run by a role without policies. Both alternate, prepared; prints the
+median of the pairs' ratios. Search by meaning: how many of the ten nearest messages that a person may see are found
+(recall@10), and the time over that of an exact search; for people in all of a tenant's conversations down to 1 in 512.
 """
 
 import statistics
@@ -19,15 +19,15 @@ from typing import Any, Final
 import numpy as np
 import psycopg
 
-from benchmarks.talk import MODEL, Tenant, Turns, as_text, noisy, read_words, seed_talk
-from comms.embedded import EmbeddedPostgres
-from comms.messages.found import Search
-from comms.messages.queries import COLUMNS
-from comms.messages.search import _FILTERS, _NEWEST, ONE_PLAN, _values
-from comms.pages import LAST_ID
-from comms.provision import Databases, provision
-from models.embedding import EmbeddingModel
-from models.weights import sentence_encoder
+from benchmarks.synthetic_messages import MODEL, EmbeddedTurns, SyntheticTenant, as_text, noisy, read_words, seed_talk
+from comms.messaging.messages.queries import COLUMNS
+from comms.messaging.messages.search import _FILTERS, _NEWEST, ONE_PLAN, _values
+from comms.messaging.messages.search_records import Search
+from comms.web.pagination import MAX_UUID
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
+from models.artefacts.weights import sentence_encoder
+from models.text.embedding import EmbeddingModel
 
 SIZES: Final = (*[4_000] * 49, 40_000)
 PAIRS: Final = 9
@@ -35,9 +35,9 @@ TIMES: Final = 10
 QUESTIONS: Final = 40
 WORDS: Final = ("bruise", "tablets", "heel OR bruise", '"left heel"', "night")
 
-Asked = psycopg.Connection[tuple[Any, ...]]
+PsycopgConnection = psycopg.Connection[tuple[Any, ...]]
 
-# What app.search_messages and its caller ask, without either: the tenant, the person and the rule written out.
+# The statement of app.search_messages and its caller, with tenant, person and rule written out.
 _RAW: Final = f"""
 with found as materialized (
     select s.id from messages s
@@ -59,7 +59,7 @@ order by (v.embedding::vector <=> %(vector)s::vector) + 0 limit 10
 _NEAREST: Final = f"select id from app.nearest_messages(%(vector)s::halfvec, '{MODEL}', {_FILTERS}, 10)"
 
 
-def person_of(administrator: Asked, tenant: Tenant, number: int) -> Any:
+def person_of(administrator: PsycopgConnection, tenant: SyntheticTenant, number: int) -> Any:
     found = administrator.execute(
         "select id from users where tenant_id = %s and slug = %s", (tenant.id, f"person-{number}")
     ).fetchone()
@@ -67,7 +67,7 @@ def person_of(administrator: Asked, tenant: Tenant, number: int) -> Any:
     return found[0]
 
 
-def act_as(conn: Asked, tenant: Tenant, person: Any) -> None:
+def act_as(conn: PsycopgConnection, tenant: SyntheticTenant, person: Any) -> None:
     conn.execute(
         "select set_config('app.tenant_id', %s, false), set_config('app.user_id', %s, false), "
         "set_config('app.role', 'care_worker', false)",
@@ -76,31 +76,33 @@ def act_as(conn: Asked, tenant: Tenant, person: Any) -> None:
 
 
 def seconds(ask: Callable[[], Any], times: int) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     began = time.perf_counter()
     for _ in range(times):
         ask()
     return (time.perf_counter() - began) / times
 
 
-def print_words(bound: Asked, free: Asked, tenant: Tenant, person: Any) -> None:
-    """The median ratio for searches that find few and many."""
-    act_as(bound, tenant, person)
-    bound.execute(ONE_PLAN.replace(b"true", b"false"))
+def print_words(
+    restricted: PsycopgConnection, unrestricted: PsycopgConnection, tenant: SyntheticTenant, person: Any
+) -> None:
+    """Prints the median ratios for searches with few and with many results."""
+    act_as(restricted, tenant, person)
+    restricted.execute(ONE_PLAN.replace(b"true", b"false"))
     statement = _NEWEST["message"]
     for words in WORDS:
         values = _values(Search(words=words)) | {
-            "before": LAST_ID, "limit": 51, "tenant": tenant.id, "person": person,
+            "before": MAX_UUID, "limit": 51, "tenant": tenant.id, "person": person,
         }  # fmt: skip
         rows = [
             sorted(str(row[0]) for row in conn.execute(asked, values, prepare=True).fetchall())
-            for conn, asked in ((bound, statement), (free, _RAW.encode()))
+            for conn, asked in ((restricted, statement), (unrestricted, _RAW.encode()))
         ]
         assert rows[0] == rows[1], "both sides must find the same"
         pairs = [
             (
-                seconds(lambda: bound.execute(statement, values, prepare=True).fetchall(), TIMES),  # noqa: B023
-                seconds(lambda: free.execute(_RAW.encode(), values, prepare=True).fetchall(), TIMES),  # noqa: B023
+                seconds(lambda: restricted.execute(statement, values, prepare=True).fetchall(), TIMES),  # noqa: B023
+                seconds(lambda: unrestricted.execute(_RAW.encode(), values, prepare=True).fetchall(), TIMES),  # noqa: B023
             )
             for _ in range(PAIRS)
         ]
@@ -112,18 +114,24 @@ def print_words(bound: Asked, free: Asked, tenant: Tenant, person: Any) -> None:
         )  # fmt: skip
 
 
-def print_meaning(bound: Asked, free: Asked, tenant: Tenant, people: dict[int, Any], questions: list[str]) -> None:
+def print_meaning(
+    restricted: PsycopgConnection,
+    unrestricted: PsycopgConnection,
+    tenant: SyntheticTenant,
+    people: dict[int, Any],
+    questions: list[str],
+) -> None:
     """Recall@10 and time over the exact look, by how much of the tenant a person sees."""
     for number, person in people.items():
-        act_as(bound, tenant, person)
+        act_as(restricted, tenant, person)
         values = _values(Search(words="x")) | {"tenant": tenant.id, "person": person}
         recalls, ours, exact = [], [], []
         for question in questions:
             asked = values | {"vector": question}
             began = time.perf_counter()
-            near = {row[0] for row in bound.execute(_NEAREST.encode(), asked).fetchall()}
+            near = {row[0] for row in restricted.execute(_NEAREST.encode(), asked).fetchall()}
             between = time.perf_counter()
-            every = {row[0] for row in free.execute(_EXACT.encode(), asked).fetchall()}
+            every = {row[0] for row in unrestricted.execute(_EXACT.encode(), asked).fetchall()}
             exact.append(time.perf_counter() - between)
             ours.append(between - began)
             recalls.append(len(near & every) / len(every))
@@ -135,18 +143,18 @@ def print_meaning(bound: Asked, free: Asked, tenant: Tenant, people: dict[int, A
         )  # fmt: skip
 
 
-def read_turns(kept: Path) -> Turns:
-    """The turns with their vectors; laid once and kept, because the encoder takes minutes."""
+def read_turns(kept: Path) -> EmbeddedTurns:
+    """The turns with their vectors. Computed once and cached, because the encoder takes minutes."""
     words = read_words()
     if kept.exists() and (vectors := np.load(kept)).shape[0] == len(words):
-        return Turns(words, vectors)
+        return EmbeddedTurns(words, vectors)
     vectors = EmbeddingModel.load(sentence_encoder()).embed(words)
     np.save(kept, vectors)
-    return Turns(words, vectors)
+    return EmbeddedTurns(words, vectors)
 
 
-def measure(databases: Databases, turns: Turns) -> None:
-    """Seeds and prints."""
+def measure(databases: Databases, turns: EmbeddedTurns) -> None:
+    """Seeds the database, measures and prints."""
     began = time.perf_counter()
     tenants = seed_talk(databases.administrator, turns, SIZES)
     print(f"{len(SIZES)} tenants, {sum(SIZES)} messages in {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -154,17 +162,17 @@ def measure(databases: Databases, turns: Turns) -> None:
     chosen = turns.vectors[random.choice(len(turns.words), QUESTIONS, replace=False)]
     questions = as_text(noisy(chosen, random))
     with (
-        psycopg.connect(databases.app, autocommit=True) as bound,
-        psycopg.connect(databases.administrator, autocommit=True) as free,
+        psycopg.connect(databases.app, autocommit=True) as restricted,
+        psycopg.connect(databases.administrator, autocommit=True) as unrestricted,
     ):
         for tenant in (tenants[20], tenants[-1]):
-            people = {number: person_of(free, tenant, number) for number in (0, 1, 2, 3, 5, 7, 9)}
-            print_words(bound, free, tenant, people[0])
-            print_meaning(bound, free, tenant, people, questions)
+            people = {number: person_of(unrestricted, tenant, number) for number in (0, 1, 2, 3, 5, 7, 9)}
+            print_words(restricted, unrestricted, tenant, people[0])
+            print_meaning(restricted, unrestricted, tenant, people, questions)
 
 
 def main() -> int:
-    """In a database of its own, gone afterwards."""
+    """Runs in a database of its own, which is deleted afterwards."""
     turns = read_turns(Path(tempfile.gettempdir()) / "writecare-bench-turns.npy")
     with tempfile.TemporaryDirectory(prefix="writecare-search-") as folder:
         server = EmbeddedPostgres(Path(folder))

@@ -1,11 +1,11 @@
-"""How near something must be for search by meaning to give it: what a floor keeps out, and what it loses.
+"""Finds the similarity floor of the search by meaning: what each floor keeps out, and what it loses.
 
     python -m benchmarks.search_floor --qmsum DIR --care DIR [--most N]
 
-Each floor is a cosine similarity. Looked for: in each meeting of QMSum's `val` its specific queries, as they were asked
-(a hit is a message in a relevant span); in the invented care conversations, all in one, the first sentence of each
-one's summary (a hit is a turn of that conversation). Kept out: questions that have nothing to do with either, put to
-all messages of each; the fewer find anything, the better. Vectors are compared one by one, as an exact look does.
+A floor is a minimum cosine similarity. Queries that should find something: in each meeting of QMSum's `val`, its
+specific queries (a hit is a message in a relevant span); in the invented care conversations, searched together, the
+first sentence of each conversation's summary (a hit is a turn of that conversation). Queries that should find nothing:
+questions on unrelated topics, asked of all messages of both sets. Vectors are compared one by one (exact search).
 """
 
 import argparse
@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.embedding import EmbeddingModel
-from models.weights import sentence_encoder
+from models.artefacts.weights import sentence_encoder
+from models.text.embedding import EmbeddingModel
 from training.evaluate_search import read_collection
 
 FLOORS: Final = (0.0, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
@@ -41,18 +41,18 @@ UNRELATED: Final = (
 Vectors = NDArray[np.float32]
 
 
-def ranks(similar: Vectors, hits: NDArray[np.bool_], floor: float) -> float:
-    """1 / rank of the first hit among what is as near as the floor; 0 where none is."""
+def reciprocal_rank_above(similar: Vectors, hits: NDArray[np.bool_], floor: float) -> float:
+    """1 / rank of the first hit among messages at or above the floor; 0 if there is none."""
     order = np.argsort(-similar, kind="stable")
     found = np.flatnonzero(hits[order] & (similar[order] >= floor))
     return 0.0 if len(found) == 0 else 1.0 / (found[0] + 1)
 
 
 def print_floors(name: str, asked: Sequence[tuple[Vectors, NDArray[np.bool_]]], unrelated: Vectors) -> None:
-    """`asked`: similarities of each query, and which are hits; `unrelated`: how near each question's nearest is."""
+    """`asked`: each query's similarities and its hits. `unrelated`: the best similarity of each unrelated question."""
     print(f"{name}: {len(asked)} queries, {len(unrelated)} unrelated questions", flush=True)
     for floor in FLOORS:
-        found = np.asarray([ranks(similar, hits, floor) for similar, hits in asked])
+        found = np.asarray([reciprocal_rank_above(similar, hits, floor) for similar, hits in asked])
         relevant = np.mean([(hits & (similar >= floor)).sum() / hits.sum() for similar, hits in asked])
         print(
             f"  floor {floor:.2f}: MRR {found.mean():.3f}, among the first {FIRST} {(found >= 1 / FIRST).mean():.3f}, "
@@ -64,7 +64,7 @@ def print_floors(name: str, asked: Sequence[tuple[Vectors, NDArray[np.bool_]]], 
 
 
 def meetings(model: EmbeddingModel, directory: Path, most: int | None, questions: Vectors) -> None:
-    """QMSum, each query in its own meeting."""
+    """QMSum: each query is searched in its own meeting."""
     collection = read_collection(directory / "val")
     kept = collection.meetings[:most]
     rows = [model.embed([line.partition(": ")[2] or "-" for line in said]) for said in kept]
@@ -80,15 +80,15 @@ def meetings(model: EmbeddingModel, directory: Path, most: int | None, questions
 
 
 def care(model: EmbeddingModel, directory: Path, most: int | None, questions: Vectors) -> None:
-    """The care conversations, all in one."""
+    """The care conversations, searched together."""
     files = sorted(directory.glob("train-*.jsonl"))
     lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     random = np.random.default_rng(5)
     chosen = [lines[at] for at in random.permutation(len(lines))[: None if most is None else most * 40]]
     whose = np.repeat(np.arange(len(chosen)), [len(one["turns"]) for one in chosen])
     rows = model.embed([turn["text"] for one in chosen for turn in one["turns"]])
-    told = model.embed([one["summary"].partition(". ")[0] for one in chosen])
-    asked = [(rows @ vector, whose == at) for at, vector in enumerate(told)]
+    summary_vectors = model.embed([one["summary"].partition(". ")[0] for one in chosen])
+    asked = [(rows @ vector, whose == at) for at, vector in enumerate(summary_vectors)]
     print_floors("care conversations", asked, (questions @ rows.T).max(axis=1))
 
 
@@ -96,14 +96,12 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.search_floor", description=__doc__)
     arguments.add_argument("--qmsum", type=Path, required=True, metavar="DIR", help="the folder that holds val/")
     arguments.add_argument("--care", type=Path, required=True, metavar="DIR", help="the folder of train-*.jsonl")
-    arguments.add_argument(
-        "--most", type=int, default=None, help="so many meetings, and 40 times as many conversations"
-    )
-    given = arguments.parse_args()
+    arguments.add_argument("--most", type=int, default=None, help="number of meetings; 40 times as many conversations")
+    options = arguments.parse_args()
     model = EmbeddingModel.load(sentence_encoder())
     questions = model.embed(UNRELATED)
-    care(model, given.care, given.most, questions)
-    meetings(model, given.qmsum, given.most, questions)
+    care(model, options.care, options.most, questions)
+    meetings(model, options.qmsum, options.most, questions)
     return 0
 
 

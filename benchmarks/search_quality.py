@@ -1,12 +1,12 @@
-"""Whether words and meaning together find what is looked for sooner than either: QMSum through the house's own search.
+"""Compares search by words and meaning together with search by each of them, on QMSum, through the product's search.
 
     python -m benchmarks.search_quality --qmsum DIR [--split val]
 
-Each meeting of QMSum becomes a conversation, an utterance a message with the real encoder's vector; each of its
-specific queries, as it was asked, is put to `comms.messages.search` by somebody who is in that conversation. A message
-is a hit where it lies in the query's relevant spans; the figure is the mean over queries of 1 / rank of the first hit
-(MRR), with an interval over meetings, and how often one is among the first ten. The words' ranking alone and the
-meaning's alone are the yardsticks, asked in the same run.
+Each meeting of QMSum becomes a conversation and each utterance a message with a vector of the real encoder. A member of
+the conversation sends each of the meeting's specific queries, unchanged, to `comms.messaging.messages.search`. A
+message is a hit if it lies in the query's relevant spans. The metric is the mean over queries of 1 / rank of the first
+hit (MRR), with an interval over meetings, and how often a hit is among the first ten. The baselines, asked in the same
+run, are the ranking by words only and the ranking by meaning only.
 """
 
 import argparse
@@ -24,19 +24,19 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
-from benchmarks.talk import MODEL, as_text
-from comms.database import Actor, Database
-from comms.embedded import EmbeddedPostgres
-from comms.messages.found import FoundBy, Search
-from comms.messages.search import fuse, rank
-from comms.provision import Databases, provision
-from models.embedding import EmbeddingModel
-from models.endpoints import QuestionVector
-from models.weights import sentence_encoder
+from benchmarks.synthetic_messages import MODEL, as_text
+from comms.kernel.database import Actor, Database
+from comms.messaging.messages.search import fuse_rankings, rank
+from comms.messaging.messages.search_records import FoundBy, Search
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
+from models.artefacts.weights import sentence_encoder
+from models.contract.endpoints import SearchVector
+from models.text.embedding import EmbeddingModel
 from training.evaluate_search import Collection, Query, read_collection
 from training.metrics import bootstrap_mean
 
-CONSTANTS: Final = (1.0, 5.0, 10.0, 20.0, 60.0)  # of the fusion, tried where --tries is given
+CONSTANTS: Final = (1.0, 5.0, 10.0, 20.0, 60.0)  # of the rank fusion, tried with --tries
 FIRST: Final = 10
 _LONGEST: Final = 10_000  # characters of a message
 
@@ -61,16 +61,16 @@ insert into message_vectors (tenant_id, message_id, conversation_id, embedding, 
 
 
 @dataclass(frozen=True)
-class Placed:
-    """The meetings as they lie in the database: each one's conversation, and where each message stands in it."""
+class StoredMeetings:
+    """The meetings in the database: the conversation of each meeting, and the position of each message in it."""
 
     actor: Actor
     conversations: tuple[uuid.UUID, ...]
     places: Mapping[uuid.UUID, int]
 
 
-def place(administrator_url: str, collection: Collection, vectors: Mapping[str, str]) -> Placed:
-    """Adds the meetings; triggers and foreign keys are put aside, for a database of its own alone."""
+def store_meetings(administrator_url: str, collection: Collection, vectors: Mapping[str, str]) -> StoredMeetings:
+    """Adds the meetings. Disables triggers and foreign keys: only for a database of its own."""
     actor = Actor(uuid.uuid4(), uuid.uuid4(), "care_manager")
     conversations, places = [], {}
     with psycopg.connect(administrator_url) as conn:
@@ -90,34 +90,36 @@ def place(administrator_url: str, collection: Collection, vectors: Mapping[str, 
                 cursor.executemany(_MESSAGE, said, returning=True)
                 for at in range(len(said)):
                     row = cursor.fetchone()
-                    assert row is not None, "a row a message"
+                    assert row is not None, "one row per message"
                     places[row[0]] = at
                     cursor.nextset()
         conn.commit()
         conn.autocommit = True
         conn.execute("vacuum analyze")
-    return Placed(actor, tuple(conversations), places)
+    return StoredMeetings(actor, tuple(conversations), places)
 
 
 def _words(line: str) -> str:
-    """What was said, without who said it: the sender stands beside a message, not in it."""
+    """The text without the speaker's name: the sender is not part of a message's text."""
     return line.partition(": ")[2] or "-"
 
 
-Ranking = tuple[int, ...]  # places in the meeting, best first
+Ranking = tuple[int, ...]  # positions in the meeting, best first
 
 
-async def ask(database: Database, placed: Placed, query: Query, vector: Sequence[float]) -> dict[FoundBy, Ranking]:
-    """Both rankings of one query, as the search makes them."""
-    wanted = Search(words=query.text[:500], mode="both", conversation_id=placed.conversations[query.meeting])
-    question = QuestionVector(vector=tuple(vector), model=MODEL)
-    async with database.acting_as(placed.actor) as conn:
+async def ask(
+    database: Database, stored: StoredMeetings, query: Query, vector: Sequence[float]
+) -> dict[FoundBy, Ranking]:
+    """Both rankings of one query, as the search computes them."""
+    wanted = Search(words=query.text[:500], mode="both", conversation_id=stored.conversations[query.meeting])
+    question = SearchVector(vector=tuple(vector), model=MODEL)
+    async with database.acting_as(stored.actor) as conn:
         found = await rank(conn, wanted, question)
-    return {by: tuple(placed.places[id] for _, id in ranking) for by, ranking in found.items()}
+    return {by: tuple(stored.places[id] for _, id in ranking) for by, ranking in found.items()}
 
 
-def reciprocal(ranking: Sequence[int], query: Query) -> float:
-    """1 / rank of the first hit; 0 where there is none."""
+def reciprocal_rank(ranking: Sequence[int], query: Query) -> float:
+    """1 / rank of the first hit; 0 if there is none."""
     for number, at in enumerate(ranking, start=1):
         if any(first <= at <= last for first, last in query.spans):
             return 1.0 / number
@@ -125,19 +127,19 @@ def reciprocal(ranking: Sequence[int], query: Query) -> float:
 
 
 def report(collection: Collection, rankings: Sequence[Mapping[FoundBy, Ranking]], constants: Sequence[float]) -> None:
-    """Prints each way's figures, and what both together gain over each alone."""
+    """Prints the figures of each way, and the gain of both together over each."""
     groups = np.asarray([query.meeting for query in collection.queries])
     ways: dict[str, list[Sequence[int]]] = {
         "words": [found["words"] for found in rankings],
         "meaning": [found["meaning"] for found in rankings],
-        "both": [fuse(found) for found in rankings],
+        "both": [fuse_rankings(found) for found in rankings],
     }
     for constant in constants:
-        ways[f"both, constant {constant:g}"] = [fuse(found, constant) for found in rankings]
+        ways[f"both, constant {constant:g}"] = [fuse_rankings(found, constant) for found in rankings]
     figures: dict[str, NDArray[np.float64]] = {}
     for name, found in ways.items():
         figures[name] = np.asarray(
-            [reciprocal(row, query) for row, query in zip(found, collection.queries, strict=True)]
+            [reciprocal_rank(row, query) for row, query in zip(found, collection.queries, strict=True)]
         )
         mean = bootstrap_mean(groups, figures[name])
         print(
@@ -150,35 +152,35 @@ def report(collection: Collection, rankings: Sequence[Mapping[FoundBy, Ranking]]
 
 
 async def measure(databases: Databases, collection: Collection, model: EmbeddingModel) -> list[dict[FoundBy, Ranking]]:
-    """Seeds, and asks every query."""
+    """Seeds the database and runs every query."""
     lines = sorted({line for meeting in collection.meetings for line in meeting})
     vectors = dict(zip(lines, as_text(model.embed([_words(line) for line in lines])), strict=True))
-    placed = place(databases.administrator, collection, vectors)
-    print(f"{len(collection.meetings)} meetings, {len(placed.places)} messages, {len(collection.queries)} queries",
+    stored = store_meetings(databases.administrator, collection, vectors)
+    print(f"{len(collection.meetings)} meetings, {len(stored.places)} messages, {len(collection.queries)} queries",
           file=sys.stderr)  # fmt: skip
     asked = model.embed([query.text for query in collection.queries]).tolist()
     database = Database(databases.app, most=1)
     await database.open()
     try:
-        return [await ask(database, placed, *one) for one in zip(collection.queries, asked, strict=True)]
+        return [await ask(database, stored, *one) for one in zip(collection.queries, asked, strict=True)]
     finally:
         await database.close()
 
 
 def main() -> int:
-    """In a database of its own, gone afterwards."""
+    """Runs in a database of its own, which is deleted afterwards."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.search_quality", description=__doc__)
     arguments.add_argument(
         "--qmsum", type=Path, required=True, metavar="DIR", help="the folder that holds train/, val/"
     )
     arguments.add_argument("--split", choices=("train", "val"), default="val")
-    arguments.add_argument("--most", type=int, default=None, help="so many meetings, the first")
-    arguments.add_argument("--tries", action="store_true", help="the fusion's constants beside the one that ships")
-    given = arguments.parse_args()
-    collection = read_collection(given.qmsum / given.split)
-    if given.most is not None:
+    arguments.add_argument("--most", type=int, default=None, help="use only the first N meetings")
+    arguments.add_argument("--tries", action="store_true", help="also try other constants of the rank fusion")
+    options = arguments.parse_args()
+    collection = read_collection(options.qmsum / options.split)
+    if options.most is not None:
         collection = Collection(
-            collection.meetings[: given.most], tuple(one for one in collection.queries if one.meeting < given.most)
+            collection.meetings[: options.most], tuple(one for one in collection.queries if one.meeting < options.most)
         )
     with tempfile.TemporaryDirectory(prefix="writecare-meetings-") as folder:
         server = EmbeddedPostgres(Path(folder))
@@ -188,7 +190,7 @@ def main() -> int:
             rankings = asyncio.run(measure(databases, collection, EmbeddingModel.load(sentence_encoder())))
         finally:
             server.stop()
-    report(collection, rankings, CONSTANTS if given.tries else ())
+    report(collection, rankings, CONSTANTS if options.tries else ())
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Invented tenants in bulk, to measure on: nobody in them lives, nothing in them was said.
+"""Fills a database with invented tenants for benchmarks. No real person or message is in them.
 
     python -m benchmarks.seeding --tenants 50 --messages 20000 [--data DIR]
 
-Adds tenants `seeded-…` to the database of the data folder (the running one, or started for a moment), each with 400
-sessions, half of them recorded and read, and with so many messages over the last twelve months, in 200 conversations.
-Triggers and foreign keys are put aside, rows are made by the server itself: for a database of tests alone.
+Adds tenants `seeded-…` to the database of the data folder (the running one, or one started for this command). Each has
+400 sessions, half of them recorded and analysed, and its messages are spread over the last twelve months in 200
+conversations. Triggers and foreign keys are disabled and the server generates the rows: use it only on test databases.
 """
 
 import sys
@@ -18,9 +18,9 @@ from typing import Final
 
 import psycopg
 
-from models.lines import read_json_lines
-from serving.command.options import command_parser, parsed, settings_for
-from serving.command.token import role_urls
+from cli.options import command_parser, parse_options, settings_for
+from cli.token import role_urls
+from models.contract.json_lines import read_json_lines
 
 _ROWS: Final = Path(__file__).with_suffix(".sql")
 _MESSAGING: Final = Path(__file__).with_name("messaging.sql")
@@ -47,13 +47,13 @@ create function pg_temp.message_id(number int) returns uuid language sql stable
 
 
 @dataclass(frozen=True)
-class Seeded:
-    """A tenant that was added; makes the ids of its rows, as the statements do."""
+class SeededTenant:
+    """An added tenant. Computes the ids of its rows in the same way as the SQL statements."""
 
     tenant_id: uuid.UUID
 
     def id(self, conn: "psycopg.Connection[tuple[object, ...]]", table: str, number: int) -> uuid.UUID:
-        """The id of the table's row that lies so far from the first."""
+        """The id of the table's row at this offset."""
         found = conn.execute(
             f"select id from {table} where tenant_id = %s order by id offset %s limit 1".encode(),
             (self.tenant_id, number),
@@ -62,8 +62,8 @@ class Seeded:
         return uuid.UUID(str(found[0]))
 
 
-def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded]:
-    """Adds so many tenants with so many messages each, a tenant a transaction, and takes statistics."""
+def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[SeededTenant]:
+    """Adds the tenants with so many messages each, one transaction per tenant, and runs `analyze`."""
     made = []
     turns = read_turns()
     with psycopg.connect(administrator_url, autocommit=True) as conn:
@@ -74,7 +74,7 @@ def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded
                 copy.write_row(turn)
         conn.execute("select set_config('seed.messages', %s, false)", (str(messages),))
         conn.execute("set timezone to 'UTC'")
-        # the past ones, which no sweep makes
+        # partitions of past months, which the retention process does not create
         conn.execute(
             "select app.make_month('messages', date_trunc('month', now()) - make_interval(months => n)) "
             "from generate_series(0, 12) n"
@@ -87,23 +87,25 @@ def seed(administrator_url: str, tenants: int, messages: int = 0) -> list[Seeded
                 conn.execute(_ROWS.read_bytes())
                 if messages:
                     conn.execute(_MESSAGING.read_bytes())
-            made.append(Seeded(tenant_id))
+            made.append(SeededTenant(tenant_id))
         conn.execute("vacuum analyze")
     return made
 
 
 def read_turns() -> list[str]:
-    """What is said in the invented care conversations."""
+    """The turns of the invented care conversations."""
     rows = (row for file in sorted(_TURNS.glob("train-*.jsonl")) for row in read_json_lines(file))
     return list(islice((turn["text"] for row in rows for turn in row["turns"]), _MOST_TURNS))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when all were added, 2 after wrong use."""
-    parser = command_parser("seeding", "Add invented tenants to measure on; for a database of tests alone.")
-    parser.add_argument("--tenants", type=int, default=50, metavar="N", help="how many (default 50)")
-    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="of each (default 20000)")
-    options = parsed(parser, argv)
+    """Exit code 0 when all tenants were added, 2 after wrong usage."""
+    parser = command_parser("seeding", "Add invented tenants to measure on; only for test databases.")
+    parser.add_argument("--tenants", type=int, default=50, metavar="N", help="number of tenants (default 50)")
+    parser.add_argument(
+        "--messages", type=int, default=20_000, metavar="N", help="messages of each tenant (default 20000)"
+    )
+    options = parse_options(parser, argv)
     if isinstance(options, int):
         return options
     began = time.perf_counter()

@@ -1,10 +1,10 @@
-"""What serving costs: a call of the model API over the same model called bare.
+"""Measures what serving costs: a call of the model API, compared with the same model called directly.
 
     ./writecare bench service_tax
 
-Same input, same machine, same run, bare and served one after the other in turn, so that a busy machine slows both.
-Prints each call's median ratio; 1.00 would be a service that costs nothing. `transcribe` is recognition alone on the
-bare side, and recognition beside diarization on the served one.
+Same input, machine and run. Direct and served calls alternate, so that a busy machine slows both. Prints the median
+ratio of each call; 1.00 means that serving costs nothing. For `transcribe`, the direct side runs only recognition, the
+served side recognition and diarization in parallel.
 """
 
 import statistics
@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import httpx
 
-from benchmarks.bare import Inputs, bare_models
-from benchmarks.running import Bench, bench
-from models.records import Conversation, Turn
-from serving.command.demo import SAMPLE
+from benchmarks.bare_models import Inputs, bare_models
+from benchmarks.running_instance import BenchInstance, bench
+from cli.demo import SAMPLE
+from models.contract.records import Conversation, Turn
 
 PAIRS = 9
 TEXTS = (
@@ -32,8 +32,8 @@ CONVERSATION = Conversation(
 CALLS = ("embed", "detect-safeguarding", "sentiment-analysis", "transcribe")
 
 
-def served_call(running: Bench, client: httpx.Client) -> Callable[[str], float]:
-    """A function that makes a call by name at Serve's own port and returns the seconds that it took."""
+def served_call(running: BenchInstance, client: httpx.Client) -> Callable[[str], float]:
+    """Returns a function that calls an endpoint by name on Serve's own port and returns the seconds it took."""
     analyse, transcribe = running.grounds["analyse"], running.grounds["transcribe"]
     audio = SAMPLE.read_bytes()
     reading = {"processing_id": analyse, **CONVERSATION.model_dump(mode="json")}
@@ -53,8 +53,8 @@ def served_call(running: Bench, client: httpx.Client) -> Callable[[str], float]:
 
 
 def measured(name: str, bare: Callable[[str], float], served: Callable[[str], float]) -> tuple[float, float, float]:
-    """Median seconds bare and served, and the median of the pairs' ratios."""
-    bare(name), served(name)  # warm
+    """Median seconds of direct and served calls, and the median of the pairs' ratios."""
+    bare(name), served(name)  # warm-up
     pairs = []
     for turn in range(PAIRS):
         if turn % 2 == 0:

@@ -1,11 +1,11 @@
-"""What the platform adds to its database: POST /api/sessions over the same psycopg statements and commit.
+"""Measures what the platform adds to its database: POST /api/sessions over the same psycopg statements and commit.
 
     ./writecare bench session_post
 
-One API process and one PostgreSQL, as `up` starts them, without models. Rounds of requests over one kept connection
-and rounds of the same statements over one kept psycopg connection come in turn, so that a busy machine slows both.
-Prints the median of the rounds' ratios of p50; 1.00 would be a platform that costs nothing. The raw side is measured
-twice: a statement after the other, as psycopg is commonly used, and in a pipeline, as the platform sends them.
+Uses one API process and one PostgreSQL, as `up` starts them, without models. Rounds of requests on one kept connection
+alternate with rounds of the same statements on one kept psycopg connection, so that a busy machine slows both. Prints
+the median of the rounds' ratios of p50; 1.00 means that the platform costs nothing. The raw side is measured twice: one
+statement after the other, as psycopg is commonly used, and in a pipeline, as the platform sends them.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ import httpx
 import psycopg
 from psycopg.types.json import Jsonb
 
-from comms.database import Actor
-from comms.embedded import EmbeddedPostgres
-from comms.identity.tokens import Issuer
-from comms.provision import Databases, provision
-from comms.settings import Settings
-from serving.launcher import free_port
+from comms.kernel.access.tokens import Issuer
+from comms.kernel.database import Actor
+from comms.kernel.settings import Settings
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.launcher import free_port
+from instance.provisioning import Databases, provision
 
 ROUNDS = 15
 IN_A_ROUND = 60
@@ -37,8 +37,8 @@ BODY = {"session_type": "video_call", "title": "Sunday call"}
 
 
 @contextlib.contextmanager
-def platform(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
-    """PostgreSQL and the API's processes until the block ends: databases, port, somebody signed in, their token."""
+def running_api(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
+    """PostgreSQL and the API processes until the block ends. Yields databases, port, a signed-in actor, its token."""
     with tempfile.TemporaryDirectory(prefix="writecare-bench-") as folder:
         data = Path(folder)
         server = EmbeddedPostgres(data)
@@ -50,7 +50,7 @@ def platform(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
                 "WRITECARE_DATA_DIR": folder, "WRITECARE_PORT": str(port),
                 "WRITECARE_ROLE_DATABASE_URL": databases.app, "WRITECARE_API_PROCESSES": str(processes),
             }  # fmt: skip
-            command = [sys.executable, "-m", "comms.api"]
+            command = [sys.executable, "-m", "comms.app.server"]
             answering = [
                 subprocess.Popen(command, env=os.environ | wiring, stderr=subprocess.DEVNULL) for _ in range(processes)
             ]
@@ -68,7 +68,7 @@ def platform(processes: int = 1) -> Iterator[tuple[Databases, int, Actor, str]]:
 
 
 def make_actor(databases: Databases) -> Actor:
-    """A care manager in a tenant of their own."""
+    """Creates a care manager in a new tenant."""
     with psycopg.connect(databases.administrator) as admin:
         tenant = admin.execute("insert into tenants (slug, name) values ('bench', 'bench') returning id").fetchone()
         assert tenant is not None
@@ -82,7 +82,7 @@ def make_actor(databases: Databases) -> Actor:
 
 
 def wait_for(port: int) -> None:
-    """Returns once the API answers."""
+    """Returns when the API answers."""
     while True:
         try:
             if httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200:
@@ -92,7 +92,7 @@ def wait_for(port: int) -> None:
 
 
 def poster(port: int, token: str) -> Callable[[], None]:
-    """A function that makes a session through the API."""
+    """Returns a function that creates a session through the API."""
     line = http.client.HTTPConnection("127.0.0.1", port)
     body = json.dumps(BODY)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -107,7 +107,7 @@ def poster(port: int, token: str) -> Callable[[], None]:
 
 
 def statements(conn: psycopg.Connection, actor: Actor) -> None:
-    """What a session's POST asks of the database, but for begin and commit."""
+    """Executes the statements of a session's POST, without begin and commit."""
     conn.execute(
         "select set_config('app.tenant_id', %s, true), set_config('app.user_id', %s, true), "
         "set_config('app.role', %s, true)",
@@ -144,7 +144,7 @@ def statements(conn: psycopg.Connection, actor: Actor) -> None:
 
 
 def raw(conn: psycopg.Connection, actor: Actor) -> Callable[[], None]:
-    """A function that makes a session with psycopg, a statement after the other."""
+    """Returns a function that creates a session with psycopg, one statement after the other."""
 
     def write() -> None:
         with conn.transaction():
@@ -174,9 +174,9 @@ def p50(act: Callable[[], None]) -> float:
 
 
 def compare(ways: dict[str, Callable[[], None]]) -> None:
-    """Runs rounds of each way in turn and prints their p50 and the ratios of `posted` to the others."""
+    """Runs alternating rounds of each way. Prints their p50 and the ratios of `api_rate` to the others."""
     for act in ways.values():
-        p50(act)  # warm: plans, caches
+        p50(act)  # warm-up: plans, caches
     rounds = []
     for turn in range(ROUNDS):
         order = list(ways) if turn % 2 == 0 else list(reversed(ways))
@@ -189,7 +189,7 @@ def compare(ways: dict[str, Callable[[], None]]) -> None:
 
 
 def main() -> int:
-    with platform() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
+    with running_api() as (databases, port, actor, token), psycopg.connect(databases.app, autocommit=True) as conn:
         compare({"posted": poster(port, token), "raw": raw(conn, actor), "piped": piped(conn, actor)})
     return 0
 

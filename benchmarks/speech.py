@@ -1,57 +1,57 @@
-"""The whole stage of speech, who said what, against whisperx and pyannote one after the other, in turn.
+"""Compares the whole speech stage (who said what) with whisperx followed by pyannote, in alternating runs.
 
     ./writecare bench speech
 
-Ours is `pipelines/transcribing.py`: recognition beside diarization, then attribution. Yardstick: whisperx's recognition
-(see `benchmarks/transcription.py`), then the official pyannote pipeline (see `benchmarks/diarization.py`), the same
-weights, no attribution. A ratio under 1 is faster.
+Ours is `pipelines/track_transcription.py`: recognition in parallel with diarization, then attribution. The baseline is
+whisperx's recognition (see `benchmarks/transcription.py`), then the official pyannote pipeline (see
+`benchmarks/diarization.py`), with the same weights and without attribution. A ratio under 1 means that ours is faster.
 """
 
 import asyncio
 import sys
 from typing import Any
 
-from benchmarks.spoken import (
+from benchmarks.speech_material import (
     WhisperX,
     as_turns,
     diarization_error_rate,
-    in_turn,
     our_transcriber,
     published_diarizer,
+    read_setup,
     report,
-    setting,
+    time_in_turns,
     word_error_rate,
 )
-from models import weights
-from models.diarization import Diarizer
-from pipelines.in_process import SpeechInProcess
-from pipelines.transcribing import transcribe_mixed
+from models.artefacts import weights
+from models.speech.diarization import Diarizer
+from pipelines.local_speech import SpeechInProcess
+from pipelines.track_transcription import transcribe_single_track
 
 
 def main() -> int:
-    given = setting()
-    speech = SpeechInProcess(our_transcriber(given), Diarizer(weights.diarization_pipeline(given.models)))
-    whisperx, published = WhisperX(given.models), published_diarizer(given.models)
+    setup = read_setup()
+    speech = SpeechInProcess(our_transcriber(setup), Diarizer(weights.diarization_pipeline(setup.models)))
+    whisperx, published = WhisperX(setup.models), published_diarizer(setup.models)
     texts: dict[str, list[str]] = {}
     turns: dict[str, list[list[dict[str, Any]]]] = {}
 
     def ours() -> None:
-        done = [asyncio.run(transcribe_mixed(call.samples, speech)).transcript for call in given.calls]
+        done = [asyncio.run(transcribe_single_track(call.samples, speech)).transcript for call in setup.calls]
         texts["ours"] = [" ".join(word.word for word in one.words) for one in done]
         turns["ours"] = [[utterance.model_dump() for utterance in one.utterances] for one in done]
 
     def theirs() -> None:
-        texts["theirs"] = [whisperx.text(call.samples) for call in given.calls]
-        turns["theirs"] = [as_turns(published.diarize(call.samples)) for call in given.calls]
+        texts["theirs"] = [whisperx.text(call.samples) for call in setup.calls]
+        turns["theirs"] = [as_turns(published.diarize(call.samples)) for call in setup.calls]
 
-    taken = in_turn(given.pairs, ours, theirs)
-    words = {name: word_error_rate(given.calls, found) for name, found in texts.items()}
-    speakers = {name: diarization_error_rate(given.calls, found) for name, found in turns.items()}
+    taken = time_in_turns(setup.pairs, ours, theirs)
+    words = {name: word_error_rate(setup.calls, found) for name, found in texts.items()}
+    speakers = {name: diarization_error_rate(setup.calls, found) for name, found in turns.items()}
     accuracy = (
-        f"word error rate {words['ours']:.1f} %, of the yardstick {words['theirs']:.1f} %; diarization error rate"
+        f"word error rate {words['ours']:.1f} %, baseline {words['theirs']:.1f} %; diarization error rate"
         f" {speakers['ours']:.1f} % and {speakers['theirs']:.1f} %"
     )
-    report("speech against whisperx and pyannote", taken, given.seconds, accuracy)
+    report("speech against whisperx and pyannote", taken, setup.seconds, accuracy)
     return 0
 
 

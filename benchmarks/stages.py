@@ -1,9 +1,9 @@
-"""Where the time of a recording goes: each stage's wall seconds over the seconds of sound, on the bundled call.
+"""Measures the time of each processing stage per second of audio, on the bundled call.
 
     ./writecare bench stages
 
-Three walks through the whole system; the median of each stage. Also says how long the system took to be ready and
-the most memory it held.
+Processes the call three times with the whole system and prints the median of each stage. Also prints how long the
+system took to start, and its peak memory.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ import statistics
 import sys
 from collections import defaultdict
 
-from benchmarks.running import bench
-from serving.command.demo import SAMPLE
-from serving.command.walk import Call, walk
+from benchmarks.running_instance import bench
+from cli.api_walkthrough import CallSource, walk
+from cli.demo import SAMPLE
 
 WALKS = 3
 
@@ -22,7 +22,7 @@ def main() -> int:
     with bench() as running:
         factors: dict[str, list[float]] = defaultdict(list)
         for _ in range(WALKS):
-            walked = asyncio.run(walk(running.instance.address, running.tokens, Call.of(str(SAMPLE))))
+            walked = asyncio.run(walk(running.instance.address, running.tokens, CallSource.of(str(SAMPLE))))
             for timing in walked.timings:
                 if timing.audio_seconds:
                     factors[timing.stage].append(timing.wall_seconds / timing.audio_seconds)

@@ -1,9 +1,9 @@
-"""What the check of a token costs: all of ours (signature, claims, actor) over the bare check of its signature.
+"""Measures what the check of a token costs: our whole check (signature, claims, actor) over the signature check only.
 
     ./writecare bench token_check
 
-The same token and key, in the same run, ours and joserfc's alone in turn, so that a busy machine slows both. Prints
-the median ratio of the pairs; 1.00 would be a check that costs nothing beside the signature.
+Same token, key and run. Our check and joserfc's signature check alternate, so that a busy machine slows both. Prints
+the median ratio of the pairs; 1.00 means that our check adds nothing to the signature check.
 """
 
 import statistics
@@ -17,15 +17,15 @@ from pathlib import Path
 from joserfc import jws
 from joserfc.jwk import KeySet
 
-from comms.database import Actor
-from comms.identity.tokens import Issuer, Verifier
+from comms.kernel.access.tokens import Issuer, Verifier
+from comms.kernel.database import Actor
 
 PAIRS = 41
 CHECKS = 200
 
 
 def microseconds(check: Callable[[], object]) -> float:
-    """What one check takes, over many in a row."""
+    """The time of one check, averaged over many."""
     started = time.perf_counter()
     for _ in range(CHECKS):
         check()
@@ -48,7 +48,7 @@ def main() -> int:
     def ours() -> object:
         return verifier.verify(token)
 
-    microseconds(bare), microseconds(ours)  # warm
+    microseconds(bare), microseconds(ours)  # warm-up
     pairs = []
     for turn in range(PAIRS):
         if turn % 2 == 0:

@@ -1,1 +1,4 @@
-"""What a model is: records, errors, registry, one module a capability. No database, no Ray, no HTTP."""
+"""The models and their shared code: records, errors, registry, one module for each capability.
+
+Nothing here imports a database driver, Ray or an HTTP library.
+"""

@@ -1,7 +1,7 @@
-"""Residents' data stay here: the telemetry of every library that has one is switched off, once, at the entry points.
+"""Switches off the telemetry of every library that sends any, so that no data leaves the machine.
 
-Called before any of those libraries is imported; child processes inherit it. tests/journeys runs the main job where
-every packet that is bound for outside is written down, which is how two of these lines were found.
+The entry points call `silence_telemetry` before they import any of those libraries. Child processes inherit the
+environment variables. A test in tests/journeys records every packet that is sent to an outside address.
 """
 
 import os
@@ -14,11 +14,11 @@ SILENCED: Final[dict[str, str]] = {
     "ORT_DISABLE_TELEMETRY": "1",
     "PYANNOTE_METRICS_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray reports even that reporting is off: there is nobody at this address.
+    # Ray sends a report even to say that reporting is off. Nothing listens at this address.
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
 }
 
 
 def silence_telemetry() -> None:
-    """Switches all of it off for this process and those that it starts."""
+    """Switches telemetry off for this process and its children."""
     os.environ.update(SILENCED)

@@ -1,1 +1,1 @@
-"""Recording -> transcript -> assessment -> alert; labels -> data set. Plain functions over models/ and comms/."""
+"""Pipelines: recording -> transcript -> assessment -> alert. Plain functions over models/ and comms/."""

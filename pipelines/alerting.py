@@ -1,39 +1,42 @@
-"""Decided: whether an analysis is worth a person's eyes, and what they must be shown. Pure.
+"""Decides whether an analysis raises an alert, and builds the alert with its evidence. Pure functions.
 
-A concern that reached its shipped threshold is put before a person, except where a long call holds a single weak one:
-among hundreds of turns some reach the threshold by chance. The call's transcript still marks it. The software raises a
-concern and never says that abuse happened.
+A concern that reached its shipped threshold is shown to a person. One exception: a long call with a single weak
+concern, because among hundreds of turns some reach the threshold by chance. The call's transcript still marks that
+concern. The software raises a concern; it never says that abuse happened.
 """
 
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from comms.alerts.records import NewAlert, NewEvidence, Span
-from models.records import SEVERITIES, Analysis, Concern
+from comms.safeguarding.alerts.records import EvidenceSpan, NewAlert, NewEvidence
+from models.contract.records import SEVERITIES, Analysis, Concern
 
 SAFEGUARDING: Final = "safeguarding"
-_LONG: Final = 40  # turns
-_WEAK: Final = 0.5  # probability of a concern below which one turn is not enough in a long call
+_LONG_CALL_TURNS: Final = 40  # turns
+_WEAK_PROBABILITY: Final = 0.5  # probability of a concern below which one turn is not enough in a long call
 
 
-def calls_for_an_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
-    """Whether a call whose turns voice these concerns, a sequence a turn, is put before a person.
+def warrants_alert(concerns: Sequence[Sequence[Concern]]) -> bool:
+    """Whether a call raises an alert. `concerns` holds the concerns of each turn, one sequence per turn.
 
-    Any concern is enough in a call of up to 40 turns; in a longer one a critical or a likely concern is, and so are two
-    turns with a concern, which support each other.
+    In a call of up to 40 turns any concern is enough. In a longer call a critical or a likely concern is enough, and
+    so are two turns with a concern, because they support each other.
     """
-    voiced = [turn for turn in concerns if turn]
-    if len(concerns) <= _LONG or len(voiced) != 1:
-        return bool(voiced)
-    return any(concern.probability >= _WEAK or concern.severity == SEVERITIES[-1] for concern in voiced[0])
+    turns_with_concerns = [turn for turn in concerns if turn]
+    if len(concerns) <= _LONG_CALL_TURNS or len(turns_with_concerns) != 1:
+        return bool(turns_with_concerns)
+    return any(
+        concern.probability >= _WEAK_PROBABILITY or concern.severity == SEVERITIES[-1]
+        for concern in turns_with_concerns[0]
+    )
 
 
 def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID, analysis_id: UUID) -> NewAlert | None:
-    """The alert that `analysis` calls for, None where `calls_for_an_alert` says no.
+    """The alert of `analysis`, or None if `warrants_alert` is False.
 
-    One piece of evidence a turn and category, in the order of the call; the alert's severity is the highest and its
-    probability that of its likeliest concern.
+    It has one piece of evidence per turn and category, in the order of the call. Its severity is the highest of its
+    concerns, and its probability is that of the most likely concern.
     """
     evidence = tuple(
         NewEvidence(
@@ -45,14 +48,14 @@ def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID,
             model=SAFEGUARDING,
             model_version=analysis.models[SAFEGUARDING],
             spans=tuple(
-                Span(utterance=moved.turn, start=moved.start, end=moved.end, weight=moved.weight)
-                for moved in concern.evidence
+                EvidenceSpan(utterance=phrase.turn, start=phrase.start, end=phrase.end, weight=phrase.weight)
+                for phrase in concern.evidence
             ),
         )
         for position, turn in enumerate(analysis.turns)
         for concern in turn.concerns
     )
-    if not calls_for_an_alert([turn.concerns for turn in analysis.turns]):
+    if not warrants_alert([turn.concerns for turn in analysis.turns]):
         return None
     likeliest_first = sorted(evidence, key=lambda piece: -piece.probability)
     return NewAlert(

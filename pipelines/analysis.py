@@ -1,21 +1,24 @@
-"""Read: a conversation becomes an analysis. The model calls run side by side where none needs another's answer."""
+"""Analyses a conversation. Model calls that do not need each other's result run in parallel."""
 
 import asyncio
 
-from models.records import AnalysedTurn, Analysis, Conversation
-from models.risk import at_least_low
-from models.text_language import ENGLISH, language_of
-from pipelines.capabilities import Models
+from models.contract.records import AnalysedTurn, Analysis, Conversation
+from models.text.language_detection import ENGLISH, detect_coverage
+from models.text.risk import at_least_low
+from pipelines.model_protocols import Models
 
 
-async def analyse(conversation: Conversation, models: Models, *, heard: str = ENGLISH, whole: bool = True) -> Analysis:
+async def analyse(
+    conversation: Conversation, models: Models, *, recognised_language: str = ENGLISH, complete: bool = True
+) -> Analysis:
     """One analysed turn per turn, in order; `models` names the versions that gave the answers.
 
-    `heard` is the language that a recogniser heard; not `whole`: something of the call was not understood at all.
+    `recognised_language` is the language that the speech recogniser detected. `complete` is False if part of the call
+    could not be transcribed.
     """
-    language = await asyncio.to_thread(language_of, conversation, heard=heard)
+    language = await asyncio.to_thread(detect_coverage, conversation, recognised_language=recognised_language)
     assessments, sentiments, actions = await asyncio.gather(
-        models.assess(conversation), models.sentiment(conversation), models.actions(conversation)
+        models.score_with_evidence(conversation), models.sentiment(conversation), models.actions(conversation)
     )
     risk, summary = await asyncio.gather(
         models.risk(conversation, assessments, sentiments), models.summarise(conversation, assessments)
@@ -26,7 +29,7 @@ async def analyse(conversation: Conversation, models: Models, *, heard: str = EN
             AnalysedTurn(scores=assessment.scores, concerns=assessment.concerns, sentiment=sentiment)
             for assessment, sentiment in zip(assessments, sentiments, strict=True)
         ),
-        risk=risk if whole and language.language_supported and not language.unread_turns else at_least_low(risk),
+        risk=risk if complete and language.language_supported and not language.unread_turns else at_least_low(risk),
         summary=summary,
         actions=actions,
         models=dict(models.versions),

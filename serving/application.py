@@ -1,20 +1,20 @@
-"""The Serve application: the model API and the deployments behind it. Ray imports `build` by its path."""
+"""The Serve application: the model API and its deployments. Ray imports `build` by its path."""
 
 from typing import Any
 
 from ray.serve import Application
 
-from comms.settings import Settings
+from comms.kernel.settings import Settings
 from serving import deployments
 from serving.ingress import MODEL_API
-from serving.placement import Placement
+from serving.placement import ReplicaSettings
 
 
 def build(arguments: dict[str, str]) -> Application:
-    """The application graph; called by Ray in a process of its own, which reads its settings like every other."""
-    del arguments  # Ray passes what the configuration names: nothing
-    placement = Placement.of(Settings())
-    placed: tuple[Any, ...] = (
+    """Builds the application graph. Ray calls this in a separate process, which reads the settings like every other."""
+    del arguments  # Ray passes the arguments of the configuration, which has none
+    placement = ReplicaSettings.of(Settings())
+    configured_deployments: tuple[Any, ...] = (
         deployments.TranscriptionDeployment,
         deployments.DiarizationDeployment,
         deployments.SafeguardingDeployment,
@@ -24,4 +24,4 @@ def build(arguments: dict[str, str]) -> Application:
         deployments.SummarisationDeployment,
     )
     risk: Any = deployments.RiskDeployment
-    return MODEL_API.bind(*(one.bind(placement) for one in placed), risk.bind())
+    return MODEL_API.bind(*(one.bind(placement) for one in configured_deployments), risk.bind())

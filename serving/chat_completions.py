@@ -1,7 +1,7 @@
-"""A language model on the home's own machines, asked over the chat-completions protocol that such servers share.
+"""Client of a language model on the home's own machines, over the common chat-completions protocol.
 
-The address comes from the settings and is the only one contacted: no proxy of the environment, no redirect. Nothing of
-what was asked or answered is logged.
+It contacts only the address in the settings: it uses no proxy from the environment and follows no redirect. Neither the
+question nor the answer is logged.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from typing import Final
 
 import httpx
 
-from models.errors import unavailable
+from models.contract.errors import unavailable
 
 _MOST_TOKENS: Final = 400  # three sentences and their JSON
 
 
 @dataclass(frozen=True)
 class ChatCompletions:
-    """`url`: up to and including `/v1`; `seconds`: how long an answer may take. A `Writer` of `models`."""
+    """A `Writer` of `models`. `url`: up to and including `/v1`. `seconds`: the time limit of an answer."""
 
     url: str
     model: str
@@ -28,11 +28,11 @@ class ChatCompletions:
 
     @property
     def version(self) -> str:
-        """The server does not say which weights it holds: its name for them must do."""
+        """The server does not say which weights it uses, so the model's name on the server is the version."""
         return f"{self.model}@chat-completions"
 
     def complete(self, instructions: str, material: str) -> str:
-        """The answer's text, at temperature 0; raises `unavailable` (`writer-unreachable`, `writer-failed`)."""
+        """The text of the answer, at temperature 0. Raises `unavailable` (`writer-unreachable`, `writer-failed`)."""
         body = {
             "model": self.model,
             "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": material}],

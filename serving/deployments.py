@@ -1,10 +1,10 @@
-"""Ray Serve's deployments: one a capability, each a thin door to a class of `models/`.
+"""The Ray Serve deployments: one for each capability, each a thin wrapper around a class of `models/`.
 
-A replica is told by `user_config` which versions to hold (the champions, resolved once for all replicas) and loads
-them in `reconfigure`; when a person promotes another version, the same method changes it under the replica, which
-goes on answering from the old one until the new one stands. Replicas start as forks (`serving/nursery.py`).
+`user_config` tells a replica which model versions to load: the champions, resolved once for all replicas. The replica
+loads them in `reconfigure`. When a person promotes another version, Ray calls `reconfigure` again; the replica answers
+with the old version until the new one is loaded. Replicas start as forks (`instance/fork_server.py`).
 
-Text models compute with one thread each: three of them read a conversation side by side, and on a busy machine two
+Text models compute with one thread each. Three of them process a conversation in parallel, and on a busy machine two
 threads that wait for each other at every step are ten times slower than one.
 """
 
@@ -19,13 +19,8 @@ import torch
 from numpy.typing import NDArray
 from ray import serve
 
-from models import weights
-from models.actions import ActionModel
-from models.champions import ResolvedModel
-from models.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
-from models.embedding import EmbeddingModel
-from models.judging import Judging
-from models.records import (
+from models.artefacts import weights
+from models.contract.records import (
     ActionItem,
     AnalysedTurn,
     Conversation,
@@ -36,15 +31,20 @@ from models.records import (
     Transcription,
     TurnAssessment,
 )
-from models.risk import RiskModel
-from models.safeguarding import SafeguardingModel
-from models.sentiment import SentimentModel
-from models.summarisation import SummarisationModel
-from models.transcription import Transcriber
-from models.turn_encoder import TurnEncoder
-from models.written_summaries import WrittenSummaries
-from serving.answers import Answer, answer_many, answer_one
-from serving.placement import Placement
+from models.registry.champions import ResolvedModel
+from models.speech.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
+from models.speech.transcription import Transcriber
+from models.text.actions import ActionModel
+from models.text.embedding import EmbeddingModel
+from models.text.generated_summaries import WrittenSummaries
+from models.text.risk import RiskModel
+from models.text.safeguarding import SafeguardingModel
+from models.text.scorer import SharedScorer
+from models.text.sentiment import SentimentModel
+from models.text.summarisation import SummarisationModel
+from models.text.turn_encoder import TurnEncoder
+from serving.placement import ReplicaSettings
+from serving.replica_results import ReplicaResult, capture_result, capture_results
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -52,196 +52,210 @@ Samples = NDArray[np.float32]
 Champions = dict[str, dict[str, Any]]  # model name -> ResolvedModel.as_document(): user_config must be JSON
 
 
-def _directory(champions: Champions, name: str) -> Path:
-    return ResolvedModel.from_document(champions[name]).checked().directory()
+def _artefact_dir(champions: Champions, name: str) -> Path:
+    return ResolvedModel.from_document(champions[name]).verify().directory()
 
 
-def _turn_encoder(champions: Champions, placement: Placement) -> TurnEncoder:
-    return TurnEncoder.load(_directory(champions, "turn_encoder"), weights.mpnet(placement.models))
+def _turn_encoder(champions: Champions, placement: ReplicaSettings) -> TurnEncoder:
+    return TurnEncoder.load(_artefact_dir(champions, "turn_encoder"), weights.mpnet(placement.models))
 
 
 @serve.deployment(name="transcription", max_ongoing_requests=1)
 class TranscriptionDeployment:
-    """Words out of sound; one recording at a time, for a recording takes all the processors it is given."""
+    """Speech recognition. One recording at a time, because a recording uses all processors that it gets."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: ReplicaSettings) -> None:
         found = weights.whisper(placement.models, placement.speech)
-        options = placement.recognition()
+        options = placement.recognition_options()
         self._transcriber = Transcriber(found, options)
 
-    async def transcribe(self, samples: Samples, names: Sequence[str], language: str | None) -> Answer[Transcription]:
-        """`samples`: float32[n], 16 kHz mono; `names` of who takes part; `language` where the caller knows it."""
+    async def transcribe(
+        self, samples: Samples, names: Sequence[str], language: str | None
+    ) -> ReplicaResult[Transcription]:
+        """`samples`: float32[n], 16 kHz mono. `names` of the participants. `language`, if the caller knows it."""
         model = self._transcriber
         versions = {"transcription": model.version}
         return await asyncio.to_thread(
-            answer_one, lambda: model.transcribe(samples, names=names, language=language), versions
+            capture_result, lambda: model.transcribe(samples, names=names, language=language), versions
         )
 
 
 @serve.deployment(name="diarization", max_ongoing_requests=1)
 class DiarizationDeployment:
-    """Who is heard when; one recording at a time."""
+    """Which speaker talks when. One recording at a time."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(max(1, placement.threads // 2))  # it runs beside recognition
         found = weights.diarization_pipeline(placement.models, placement.speech)
         self._diarizer = Diarizer(found, device=placement.device)
 
     async def diarize(
         self, samples: Samples, speakers: int | None, most_speakers: int | None
-    ) -> Answer[tuple[SpeakerTurn, ...]]:
-        """`samples`: float32[n], 16 kHz mono; `speakers`: how many are heard, `most_speakers`: a bound on it."""
+    ) -> ReplicaResult[tuple[SpeakerTurn, ...]]:
+        """`samples`: float32[n], 16 kHz mono. `speakers`: number of speakers, `most_speakers`: upper bound."""
         model, most = self._diarizer, most_speakers or DEFAULT_MAX_SPEAKERS
         versions = {"diarization": model.version}
         return await asyncio.to_thread(
-            answer_one, lambda: model.diarize(samples, max_speakers=most, num_speakers=speakers), versions
+            capture_result, lambda: model.diarize(samples, max_speakers=most, num_speakers=speakers), versions
         )
 
 
 @serve.deployment(name="safeguarding", max_ongoing_requests=64)
 class SafeguardingDeployment:
-    """Concerns of every turn, with severity, calibrated probability and the words that moved it.
+    """Concerns of every turn with severity, calibrated probability and evidence spans.
 
-    For messages the feeling too, of the same pass of the encoder, and evidence apart.
+    For messages it also scores sentiment in the same encoder pass; their evidence is a separate call.
     """
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
-        self._placement = placement
+        self._replica_settings = placement
 
     async def reconfigure(self, champions: Champions) -> None:
         self._models, self._versions = await asyncio.to_thread(self._load, champions)
 
-    def _load(self, champions: Champions) -> tuple[Judging, dict[str, str]]:
-        encoder = _turn_encoder(champions, self._placement)
-        safeguarding = SafeguardingModel.load(_directory(champions, "safeguarding"), encoder)
-        sentiment = SentimentModel.load(_directory(champions, "sentiment"), encoder)
-        return Judging(encoder, safeguarding, sentiment), {
+    def _load(self, champions: Champions) -> tuple[SharedScorer, dict[str, str]]:
+        encoder = _turn_encoder(champions, self._replica_settings)
+        safeguarding = SafeguardingModel.load(_artefact_dir(champions, "safeguarding"), encoder)
+        sentiment = SentimentModel.load(_artefact_dir(champions, "sentiment"), encoder)
+        return SharedScorer(encoder, safeguarding, sentiment), {
             "safeguarding": safeguarding.version, "turn_encoder": encoder.version,
         }  # fmt: skip
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
-    async def assess(self, conversations: list[Conversation]) -> list[Answer[tuple[TurnAssessment, ...]]]:
-        """One assessment a turn, in order."""
+    async def score_with_evidence(
+        self, conversations: list[Conversation]
+    ) -> list[ReplicaResult[tuple[TurnAssessment, ...]]]:
+        """One assessment per turn, in order."""
         return await asyncio.to_thread(
-            answer_many, self._models.safeguarding.assess_many, conversations, self._versions
+            capture_results, self._models.safeguarding.score_many_with_evidence, conversations, self._versions
         )
 
-    async def judge(self, conversations: list[Conversation]) -> Answer[list[tuple[AnalysedTurn, ...]]]:
-        """Of each conversation one answer a turn, in order, without evidence."""
+    async def score(self, conversations: list[Conversation]) -> ReplicaResult[list[tuple[AnalysedTurn, ...]]]:
+        """For each conversation one result per turn, in order, without evidence."""
         models, versions = self._models, self._versions
-        told = versions | {"sentiment": models.sentiment.version}
-        return await asyncio.to_thread(answer_one, lambda: models.judge_many(conversations), told)
+        reported_versions = versions | {"sentiment": models.sentiment.version}
+        return await asyncio.to_thread(capture_result, lambda: models.score_many(conversations), reported_versions)
 
     async def explain(
         self, conversations: list[Conversation], assessments: list[Sequence[TurnAssessment]]
-    ) -> Answer[list[tuple[TurnAssessment, ...]]]:
-        """The same assessments, each concern with its evidence."""
+    ) -> ReplicaResult[list[tuple[TurnAssessment, ...]]]:
+        """The same assessments, with the evidence of each concern."""
         safeguarding, versions = self._models.safeguarding, self._versions
-        return await asyncio.to_thread(answer_one, lambda: safeguarding.explain(conversations, assessments), versions)
+        return await asyncio.to_thread(
+            capture_result, lambda: safeguarding.explain(conversations, assessments), versions
+        )
 
 
 @serve.deployment(name="sentiment", max_ongoing_requests=64)
 class SentimentDeployment:
-    """The feeling in every turn's words."""
+    """The sentiment of every turn."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
-        self._placement = placement
+        self._replica_settings = placement
 
     async def reconfigure(self, champions: Champions) -> None:
         self._model, self._versions = await asyncio.to_thread(self._load, champions)
 
     def _load(self, champions: Champions) -> tuple[SentimentModel, dict[str, str]]:
-        encoder = _turn_encoder(champions, self._placement)
-        model = SentimentModel.load(_directory(champions, "sentiment"), encoder)
+        encoder = _turn_encoder(champions, self._replica_settings)
+        model = SentimentModel.load(_artefact_dir(champions, "sentiment"), encoder)
         return model, {"sentiment": model.version, "turn_encoder": encoder.version}
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
-    async def predict(self, conversations: list[Conversation]) -> list[Answer[tuple[Sentiment, ...]]]:
-        """One sentiment a turn, in order."""
-        return await asyncio.to_thread(answer_many, self._model.predict_many, conversations, self._versions)
+    async def predict(self, conversations: list[Conversation]) -> list[ReplicaResult[tuple[Sentiment, ...]]]:
+        """One sentiment per turn, in order."""
+        return await asyncio.to_thread(capture_results, self._model.predict_many, conversations, self._versions)
 
 
 @serve.deployment(name="actions", max_ongoing_requests=64)
 class ActionsDeployment:
-    """The commitments that were voiced."""
+    """Action items: what somebody in the conversation promised to do."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
-        self._placement = placement
+        self._replica_settings = placement
 
     async def reconfigure(self, champions: Champions) -> None:
         self._model, self._versions = await asyncio.to_thread(self._load, champions)
 
     def _load(self, champions: Champions) -> tuple[ActionModel, dict[str, str]]:
-        encoder = _turn_encoder(champions, self._placement)
-        spacy = weights.spacy_model(self._placement.verified)
-        model = ActionModel.load(_directory(champions, "actions"), encoder, spacy)
+        encoder = _turn_encoder(champions, self._replica_settings)
+        spacy = weights.spacy_model(self._replica_settings.verified_dir)
+        model = ActionModel.load(_artefact_dir(champions, "actions"), encoder, spacy)
         return model, {"actions": model.version, "turn_encoder": encoder.version}
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
-    async def extract(self, conversations: list[Conversation]) -> list[Answer[tuple[ActionItem, ...]]]:
+    async def extract(self, conversations: list[Conversation]) -> list[ReplicaResult[tuple[ActionItem, ...]]]:
         """The action items of each conversation."""
-        return await asyncio.to_thread(answer_many, self._model.extract_many, conversations, self._versions)
+        return await asyncio.to_thread(capture_results, self._model.extract_many, conversations, self._versions)
 
 
 @serve.deployment(name="summarisation", max_ongoing_requests=64)
 class SummarisationDeployment:
-    """Two or three sentences, each citing its turns; written by the home's own language model where there is one."""
+    """Two or three sentences; each cites its turns. The home's own language model writes them, if it has one."""
 
-    def __init__(self, placement: Placement) -> None:
-        self._writer = placement.writer
+    def __init__(self, placement: ReplicaSettings) -> None:
+        self._summary_writer = placement.writer
 
     async def reconfigure(self, champions: Champions) -> None:
-        self._model = await asyncio.to_thread(SummarisationModel.load, _directory(champions, "summarisation"))
+        self._model = await asyncio.to_thread(SummarisationModel.load, _artefact_dir(champions, "summarisation"))
 
-    async def summarise(self, conversation: Conversation, assessments: Sequence[TurnAssessment]) -> Answer[Summary]:
-        """`assessments`: one a turn of `conversation`."""
-        model, writer = self._model, self._writer
+    async def summarise(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment]
+    ) -> ReplicaResult[Summary]:
+        """`assessments`: one per turn of `conversation`."""
+        model, writer = self._model, self._summary_writer
         if writer is None:
             versions = {"summarisation": model.version}
-            return await asyncio.to_thread(answer_one, lambda: model.summarise(conversation, assessments), versions)
+            return await asyncio.to_thread(capture_result, lambda: model.summarise(conversation, assessments), versions)
         written = WrittenSummaries(writer, model)
-        answer = await asyncio.to_thread(answer_one, lambda: written.tell(conversation, assessments), {})
+        answer = await asyncio.to_thread(
+            capture_result, lambda: written.summarise_with_source(conversation, assessments), {}
+        )
         if answer.value is None:
-            return Answer(None, {"summarisation": model.version}, answer.error)
+            return ReplicaResult(None, {"summarisation": model.version}, answer.error)
         if answer.value.reason is not None:
-            _log.warning("summary quoted, not written", conversation=conversation.id, reason=answer.value.reason)
-        return Answer(answer.value.summary, {"summarisation": answer.value.version})
+            _log.warning(
+                "summary is extracted from the turns, the language model wrote none",
+                conversation=conversation.id,
+                reason=answer.value.reason,
+            )
+        return ReplicaResult(answer.value.summary, {"summarisation": answer.value.version})
 
 
 @serve.deployment(name="risk", max_ongoing_requests=64)
 class RiskDeployment:
-    """The level of a whole conversation."""
+    """The risk level of a whole conversation."""
 
     async def reconfigure(self, champions: Champions) -> None:
-        self._model = await asyncio.to_thread(RiskModel.load, _directory(champions, "risk"))
+        self._model = await asyncio.to_thread(RiskModel.load, _artefact_dir(champions, "risk"))
 
     async def predict(
         self, conversation: Conversation, assessments: Sequence[TurnAssessment], sentiments: Sequence[Sentiment]
-    ) -> Answer[Risk]:
-        """`assessments` and `sentiments`: one a turn of `conversation`."""
+    ) -> ReplicaResult[Risk]:
+        """`assessments` and `sentiments`: one per turn of `conversation`."""
         model = self._model
         versions = {"risk": model.version}
         return await asyncio.to_thread(
-            answer_one, lambda: model.predict(conversation, assessments, sentiments), versions
+            capture_result, lambda: model.predict(conversation, assessments, sentiments), versions
         )
 
 
 @serve.deployment(name="embedding", max_ongoing_requests=64)
 class EmbeddingDeployment:
-    """Texts as vectors of 384."""
+    """Texts as vectors of 384 numbers."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
-        self._model = EmbeddingModel.load(weights.sentence_encoder(placement.verified))
+        self._model = EmbeddingModel.load(weights.sentence_encoder(placement.verified_dir))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
-    async def embed(self, requests: list[list[str]]) -> list[Answer[Samples]]:
-        """A request's texts become rows of 384, each of length 1."""
+    async def embed(self, requests: list[list[str]]) -> list[ReplicaResult[Samples]]:
+        """Each request's texts become rows of 384 numbers, each row of length 1."""
         versions = {"embedding": self._model.version}
-        return await asyncio.to_thread(answer_many, self._embed_all, requests, versions)
+        return await asyncio.to_thread(capture_results, self._embed_all, requests, versions)
 
     def _embed_all(self, requests: list[list[str]]) -> list[Samples]:
         rows = self._model.embed([text for texts in requests for text in texts])

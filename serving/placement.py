@@ -1,21 +1,21 @@
-"""Where and with how much the replicas run: read from the settings once, handed to every deployment."""
+"""Resources of the replicas, read from the settings once and passed to every deployment."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from comms.settings import Settings
-from models.weights import SpeechWeights
+from comms.kernel.settings import Settings
+from models.artefacts.weights import SpeechWeights
 from serving.chat_completions import ChatCompletions
 
 if TYPE_CHECKING:
-    from models.transcription import RecognitionOptions
+    from models.speech.transcription import RecognitionOptions
 
 APPLICATION: Final = "models"
 
-# Which share of `settings.model_cpus` Ray counts for each deployment. Ray only schedules by it: how many threads a
-# replica computes with is `Placement.threads`, and the kernel shares the processors among those that have work.
-SHARES: Final[dict[str, float]] = {
+# The CPU share of `settings.model_cpus` that Ray counts for each deployment. Ray uses it only for scheduling. The
+# number of threads of a replica is `ReplicaSettings.threads`; the kernel shares the processors among busy replicas.
+CPU_SHARES: Final[dict[str, float]] = {
     "transcription": 0.30,
     "diarization": 0.25,
     "safeguarding": 0.15,
@@ -29,35 +29,35 @@ SHARES: Final[dict[str, float]] = {
 
 
 INGRESS: Final = "api"
-DEPLOYMENTS: Final = tuple(name for name in SHARES if name != INGRESS)
+DEPLOYMENTS: Final = tuple(name for name in CPU_SHARES if name != INGRESS)
 
 
 @dataclass(frozen=True)
-class Placement:
-    """`models`: where weights are laid out; `verified`: remembered digests; `threads`: of one computing replica."""
+class ReplicaSettings:
+    """`models`: the weights' directory. `verified_dir`: cache of checked digests. `threads`: of a computing replica."""
 
     models: Path
     device: str
     threads: int
     speech: SpeechWeights
-    readings: int  # of a call, before they vote
-    language: str | None = None  # that all calls are in; None: it is detected
-    writer: ChatCompletions | None = None  # of summaries, where the home has one
+    readings: int  # how often a call is recognised before the results are combined by vote
+    language: str | None = None  # the language of all calls; None: it is detected
+    writer: ChatCompletions | None = None  # writes summaries; None if the home has no language model
 
-    def recognition(self) -> "RecognitionOptions":
-        """How the recogniser runs here."""
-        from models.transcription import RecognitionOptions  # noqa: PLC0415 - seconds of libraries, for one replica
+    def recognition_options(self) -> "RecognitionOptions":
+        """The settings of the recogniser."""
+        from models.speech.transcription import RecognitionOptions  # noqa: PLC0415 - takes seconds, only one replica needs it
 
         return RecognitionOptions(
             device=self.device, threads=self.threads, readings=self.readings, language=self.language
         )
 
     @property
-    def verified(self) -> Path:
+    def verified_dir(self) -> Path:
         return self.models / "verified"
 
     @classmethod
-    def of(cls, settings: Settings) -> "Placement":
+    def of(cls, settings: Settings) -> "ReplicaSettings":
         token = settings.hub_token
         return cls(
             models=settings.data_dir.resolve() / "models",
@@ -68,11 +68,11 @@ class Placement:
             ),
             readings=settings.asr_readings,
             language=settings.asr_language,
-            writer=_writer(settings),
+            writer=_summary_writer(settings),
         )
 
 
-def _writer(settings: Settings) -> ChatCompletions | None:
+def _summary_writer(settings: Settings) -> ChatCompletions | None:
     if settings.summary_url is None:
         return None
     key = settings.summary_key

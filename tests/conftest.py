@@ -1,7 +1,7 @@
-"""A real PostgreSQL, a real house and the real application, made once for all tests.
+"""Fixtures for all tests: a real PostgreSQL, a real application context and the real application, made once.
 
-Asynchronous tests run in anyio's own pytest plugin (mark modules with `pytest.mark.anyio`), all in one event loop.
-Every test makes tenants of its own (`tests/factories.py`), so that none sees another's rows.
+Asynchronous tests run in anyio's pytest plugin (mark modules with `pytest.mark.anyio`), all in one event loop. Every
+test makes its own tenants (`tests/factories.py`), so no test sees rows of another.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -12,12 +12,12 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from comms.app import create_app
-from comms.embedded import EmbeddedPostgres
-from comms.house import House, open_house
-from comms.metrics import Metrics
-from comms.provision import Databases, provision
-from comms.settings import Settings
+from comms.app.application import create_app
+from comms.kernel.metrics import Metrics
+from comms.kernel.settings import Settings
+from comms.web.context import AppContext, open_app_context
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
 from models.telemetry import silence_telemetry
 from tests import factories
 
@@ -36,7 +36,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def databases(data_dir: Path) -> Iterator[Databases]:
-    """The embedded PostgreSQL, provisioned; where each role logs in."""
+    """The embedded PostgreSQL, provisioned; the database URL of each role."""
     server = EmbeddedPostgres(data_dir)
     server.start()
     try:
@@ -47,13 +47,13 @@ def databases(data_dir: Path) -> Iterator[Databases]:
 
 @pytest.fixture(scope="session")
 def settings(data_dir: Path, databases: Databases) -> Settings:
-    """As the launcher wires the API."""
+    """The API's settings, as the launcher sets them."""
     return Settings(data_dir=data_dir, role_database_url=SecretStr(databases.app))
 
 
 @pytest.fixture(scope="session")
 def worker_settings(data_dir: Path, databases: Databases) -> Settings:
-    """As the launcher wires the worker."""
+    """The worker's settings, as the launcher sets them."""
     return Settings(data_dir=data_dir, role_database_url=SecretStr(databases.worker))
 
 
@@ -66,22 +66,22 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture(scope="session")
-def house(app: FastAPI) -> House:
-    """The house of the application: what the API sees."""
-    found: House = app.state.house
+def ctx(app: FastAPI) -> AppContext:
+    """The application context of the API."""
+    found: AppContext = app.state.ctx
     return found
 
 
 @pytest.fixture(scope="session")
-async def worker_house(worker_settings: Settings) -> AsyncIterator[House]:
-    """The house of a worker: the same storage and keys, another role in the database."""
-    async with open_house(worker_settings, Metrics()) as opened:
+async def worker_ctx(worker_settings: Settings) -> AsyncIterator[AppContext]:
+    """The application context of a worker: same storage and keys, another database role."""
+    async with open_app_context(worker_settings, Metrics()) as opened:
         yield opened
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of the application, without a token, at an address that no other test has."""
+    """An HTTP client of the application without a token, with an IP address that no other test uses."""
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(factories.new_address(), 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
         yield opened

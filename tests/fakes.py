@@ -1,4 +1,4 @@
-"""Small stand-ins that implement a Protocol of the house; nothing patches our own code."""
+"""Fakes that implement Protocols of the application. They patch none of our code."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import (
+from models.contract.records import (
     CATEGORIES,
     ActionItem,
     AnalysedTurn,
@@ -24,7 +24,7 @@ from models.records import (
     TurnAssessment,
     Word,
 )
-from pipelines.capabilities import Samples
+from pipelines.model_protocols import Samples
 
 CALM = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
 
@@ -34,9 +34,9 @@ def _moved(concern: Concern, turn: int, text: str) -> Concern:
 
 
 class ScriptedModels:
-    """Implements `Models`: hears the same words on every track and finds a concern in each turn that has some.
+    """Implements `Models`: finds the same words on every track and a concern in each turn that contains some of them.
 
-    `calls` counts what was asked; `before` is awaited before a capability answers, under its name.
+    `calls` counts the calls. `before` is awaited, with the name of the capability, before each answer.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class ScriptedModels:
         language: str = "en",
         not_understood: tuple[NotUnderstood, ...] = (),
     ) -> None:
-        """`finds`: the words that a turn must hold to voice a concern; none: any words; empty: no turn does."""
+        """`finds`: words that a turn must contain to have a concern. None: every turn has one. Empty: no turn has
+        one.
+        """
         self._words = words
         self._severity: Severity = severity
         self._finds = finds
@@ -88,8 +90,8 @@ class ScriptedModels:
         await self._asked("diarization")
         return (SpeakerTurn(speaker="Speaker 1", start_seconds=0.0, end_seconds=1.0),)
 
-    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
-        """As `assess`, without evidence; it asks both models, so that the versions of both are known."""
+    async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+        """As `score_with_evidence` without evidence. It calls both models, so that the versions of both are known."""
         await self._asked("sentiment")
         return [
             tuple(
@@ -97,7 +99,7 @@ class ScriptedModels:
                     scores=row.scores, sentiment=CALM,
                     concerns=tuple(concern.model_copy(update={"evidence": ()}) for concern in row.concerns),
                 )
-                for row in await self.assess(conversation)
+                for row in await self.score_with_evidence(conversation)
             )
             for conversation in conversations
         ]  # fmt: skip
@@ -105,9 +107,9 @@ class ScriptedModels:
     async def explain(
         self, conversations: Sequence[Conversation], assessments: Sequence[Sequence[TurnAssessment]]
     ) -> list[tuple[TurnAssessment, ...]]:
-        """The first two characters of each turn moved every concern of it."""
+        """The evidence of every concern is the first two characters of its turn."""
         await self._asked("evidence")
-        self.calls.append("safeguarding")  # whose reasons they are
+        self.calls.append("safeguarding")  # the models whose evidence it is
         self.explained.extend(conversations)
         return [
             tuple(
@@ -117,7 +119,7 @@ class ScriptedModels:
             for conversation, rows in zip(conversations, assessments, strict=True)
         ]
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         await self._asked("safeguarding")
         self.read.append(conversation)
         scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)

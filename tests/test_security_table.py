@@ -1,4 +1,4 @@
-"""The table of ASVS requirements is whole, and every test and file that it names exists."""
+"""Tests that the table of ASVS requirements is complete and that every test and file it names exists."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 ROOT: Final = Path(__file__).parent.parent
 TABLE: Final = ROOT / "docs" / "security-asvs.md"
 STATES: Final = ("met", "partly", "open", "not applicable")
-# How many requirements of levels 1 and 2 each chapter of ASVS 5.0.0 has.
+# The number of level 1 and level 2 requirements in each chapter of ASVS 5.0.0.
 OF_CHAPTERS: Final = {
     1: 27, 2: 11, 3: 19, 4: 10, 5: 9, 6: 35, 7: 18, 8: 7, 9: 7, 10: 29, 11: 14, 12: 9, 13: 13, 14: 9, 15: 13, 16: 16,
     17: 7,
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def read_rows() -> list[Row]:
-    """All rows of the table, in their order."""
+    """All rows of the table, in order."""
     lines = _ROW.findall(TABLE.read_text())
     return [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in lines]
 
@@ -56,7 +56,7 @@ each_row: Final = pytest.mark.parametrize("row", ROWS, ids=[row.number for row i
 
 @cache
 def functions_of(file: str) -> frozenset[str]:
-    """The names of the test functions that the file defines; none where there is no such file."""
+    """The names of the test functions in the file; none if the file does not exist."""
     path = ROOT / file
     if not path.is_file():
         return frozenset()

@@ -1,14 +1,14 @@
-"""Blind reading of summaries: which of two texts tells a conversation better, ours or its two longest turns.
+"""Blind reading of summaries: people choose the better of two texts, our summary or the two longest turns.
 
-On the walk: beside it; the measure that ROUGE cannot give. Pairs are of held-out conversations, told by models that
-had not learnt from them; which side is ours is drawn, and written into a key that readers do not get. Both sides quote
-under the speaker's name; only the … of a cut quotation may tell a reader who knows our summaries.
+It measures what ROUGE cannot. Pairs are of held-out conversations, summarised by models that were not trained on them.
+The side of our text is drawn at random, and written into a key that readers do not get. Both sides quote under the
+speaker's name; only the … of a shortened quotation may reveal our summary to a reader who knows them.
 
     python -m training.blind_reading lay --out DIR --key FILE [--pairs 40] [--seed 1]
     python -m training.blind_reading score --key FILE SHEET …
 
-`lay` writes `DIR/pairs.md` to read and `DIR/sheet.csv` to fill: A, B, or = where neither is better. `score` takes a
-sheet a reader.
+`write_sheets` writes `DIR/pairs.md` to read and `DIR/sheet.csv` to fill in: A, B, or = if neither is better. `score`
+takes one sheet per reader.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from typing import Final
 
 from scipy.stats import binomtest
 
-from models.artefacts import read_artefact
-from models.champions import SHIPPED
-from models.summarisation import speaker_name
-from training.dataset import Labelled
-from training.report.material import corpus, held_out
+from models.artefacts.files import load_manifest
+from models.registry.champions import SHIPPED
+from models.text.summarisation import speaker_name
+from training.dataset import LabelledConversation
+from training.report.material import held_out, load_corpus
 from training.summary_fitting import held_out_summaries, quoted_longest_turns
 
 SIDES: Final = ("A", "B")
@@ -40,19 +40,19 @@ _ASKED: Final = (
 
 @dataclass(frozen=True)
 class Pair:
-    """One conversation with two texts that tell it; `ours` is the side of the summary."""
+    """One conversation with two texts about it. `ours` is the side of the summary."""
 
     number: int
-    item: Labelled
+    item: LabelledConversation
     texts: Mapping[str, str]
     ours: str
 
 
 @dataclass(frozen=True)
 class Preference:
-    """How often the summary was preferred among the pairs where one side was, with the exact binomial interval of 95 %.
+    """How often the summary was preferred among the pairs with a preference, with the exact 95 % binomial interval.
 
-    `neither`: pairs without a preference. `share`, `low`, `high` are nan where there was none at all.
+    `neither`: pairs without a preference. `share`, `low`, `high` are nan if no pair had a preference.
     """
 
     preferred: int
@@ -63,20 +63,20 @@ class Preference:
     high: float
 
 
-def drawn(items: Sequence[Labelled], summaries: Sequence[str], pairs: int, seed: int) -> list[Pair]:
-    """`pairs` conversations at random, each side ours as often as the draw has it; the same seed gives the same."""
-    draw = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
-    chosen = draw.sample(range(len(items)), min(pairs, len(items)))
+def draw_pairs(items: Sequence[LabelledConversation], summaries: Sequence[str], pairs: int, seed: int) -> list[Pair]:
+    """Draws `pairs` conversations, and the side of our summary in each. The same seed gives the same pairs."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
+    chosen = rng.sample(range(len(items)), min(pairs, len(items)))
     found = []
     for number, at in enumerate(chosen, start=1):
-        ours, other = draw.sample(SIDES, 2)
+        ours, other = rng.sample(SIDES, 2)
         texts = {ours: summaries[at], other: quoted_longest_turns(items[at])}
         found.append(Pair(number, items[at], texts, ours))
     return found
 
 
 def sheet_text(pairs: Iterable[Pair]) -> str:
-    """What a reader reads: each conversation and under it the two texts."""
+    """The text for readers: each conversation, and under it the two texts."""
     parts = [f"# Which tells it better?\n\n{_ASKED}\n"]
     for pair in pairs:
         talk = pair.item.conversation
@@ -87,7 +87,7 @@ def sheet_text(pairs: Iterable[Pair]) -> str:
 
 
 def preference(key: Mapping[str, str], verdicts: Mapping[str, str]) -> Preference:
-    """What one reader preferred. Raises ValueError for a verdict that is no side, or of a pair that the key lacks."""
+    """The preferences of one reader. Raises ValueError for a verdict other than A, B, =, or a pair not in the key."""
     counted: Counter[bool | None] = Counter()
     for number, verdict in verdicts.items():
         if verdict not in (*SIDES, NEITHER) or number not in key:
@@ -103,7 +103,7 @@ def preference(key: Mapping[str, str], verdicts: Mapping[str, str]) -> Preferenc
 
 
 def majority(sheets: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """One verdict a pair: what more readers chose than the other side; `=` where as many did.
+    """One verdict per pair: the side that more readers chose; `=` if as many chose the other.
 
     Readers of the same pair do not count as independent pairs.
     """
@@ -117,18 +117,18 @@ def majority(sheets: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def read_sheet(file: Path) -> dict[str, str]:
-    """The filled rows of a sheet: number of a pair to A, B or =."""
+    """The filled rows of a sheet: number of a pair -> A, B or =."""
     with file.open(encoding="utf-8", newline="") as opened:
         rows = [(row["pair"].strip(), row["preferred"].strip().upper()) for row in csv.DictReader(opened)]
     return {number: verdict for number, verdict in rows if verdict}
 
 
-def lay(out: Path, key: Path, pairs: int, seed: int) -> None:
-    """Write what readers read and fill into `out`, and which side is ours into `key`."""
-    material, _ = corpus()
+def write_sheets(out: Path, key: Path, pairs: int, seed: int) -> None:
+    """Writes the sheets for readers to `out`, and the side of our summary in each pair to `key`."""
+    material, _ = load_corpus()
     answers = held_out(material)
-    summaries = held_out_summaries(answers, material.items, read_artefact(SHIPPED / "safeguarding").thresholds)
-    found = drawn([material.items[at] for at in summaries.owner], summaries.texts, pairs, seed)
+    summaries = held_out_summaries(answers, material.items, load_manifest(SHIPPED / "safeguarding").thresholds)
+    found = draw_pairs([material.items[at] for at in summaries.owner], summaries.texts, pairs, seed)
     out.mkdir(parents=True, exist_ok=True)
     (out / "pairs.md").write_text(sheet_text(found), encoding="utf-8")
     blank = "pair,preferred\n" + "".join(f"{pair.number},\n" for pair in found)
@@ -138,7 +138,7 @@ def lay(out: Path, key: Path, pairs: int, seed: int) -> None:
 
 
 def score_table(key: Mapping[str, str], sheets: Mapping[str, Mapping[str, str]]) -> str:
-    """A Markdown table: a row a reader, and where there are several one row for what most of them chose."""
+    """A Markdown table with one row per reader, and with several readers one row for the majority."""
     rows = dict(sheets) | ({"most of them": majority(list(sheets.values()))} if len(sheets) > 1 else {})
     lines = ["| reader | summary preferred | longest turns | neither | share (95 %) |", "|---|---|---|---|---|"]
     for name, verdicts in rows.items():
@@ -159,12 +159,12 @@ def main() -> None:
     scoring.add_argument("sheets", type=Path, nargs="+", metavar="SHEET")
     for step in (laying, scoring):
         step.add_argument("--key", type=Path, required=True, metavar="FILE", help="which side is ours: not for readers")
-    given = parser.parse_args()
-    if given.step == "lay":
-        lay(given.out, given.key, given.pairs, given.seed)
+    options = parser.parse_args()
+    if options.step == "lay":
+        write_sheets(options.out, options.key, options.pairs, options.seed)
     else:
-        key = json.loads(given.key.read_text(encoding="utf-8"))
-        print(score_table(key, {sheet.stem: read_sheet(sheet) for sheet in given.sheets}))
+        key = json.loads(options.key.read_text(encoding="utf-8"))
+        print(score_table(key, {sheet.stem: read_sheet(sheet) for sheet in options.sheets}))
 
 
 if __name__ == "__main__":

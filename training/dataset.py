@@ -1,7 +1,7 @@
-"""The labelled care conversations: read once, hashed, and kept apart from what a model may see.
+"""Reads and hashes the labelled care conversations, and keeps labels apart from what a model may see.
 
-First step of training and evaluation. `Labelled.conversation` holds only the fields that a model may read; the
-labels stand beside it.
+First step of training and evaluation. `LabelledConversation.conversation` holds only the fields that a model may read;
+the labels are separate fields.
 """
 
 import hashlib
@@ -13,22 +13,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.lines import read_json_lines
-from models.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
+from models.contract.json_lines import read_json_lines
+from models.contract.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 _DATA: Final = Path(__file__).parent / "data"
 # Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order. The
-# held-out answers that are kept fit these rows alone: `care_conversations_2` joins them with the artefacts that learn
-# from it.
+# stored held-out answers fit only these rows: `care_conversations_2` is added together with the artefacts that are
+# trained on it.
 CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
 # In these folders each file was written to a brief of its own: a style. Elsewhere the folder is one style.
-BRIEFED: Final = frozenset({"care_conversations_2"})
-FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all that 2.2.0 learnt from
-NEVER_HELD_OUT: Final = (_DATA / "short_exchanges",)  # learnt from, and nothing else
+STYLED_CORPORA: Final = frozenset({"care_conversations_2"})
+FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all training data of 2.2.0
+NEVER_HELD_OUT: Final = (_DATA / "short_exchanges",)  # only used for training
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledConversation:
     """A conversation and what annotators said of it.
 
     `concerns`: (turns, 16) 0/1 in the order of the 15 categories, then any. `severity`: (turns,) index or -1.
@@ -55,20 +55,20 @@ class Labelled:
         return self.source.split("/")[0]
 
 
-def read_dataset(*directories: Path) -> list[Labelled]:
+def read_dataset(*directories: Path) -> list[LabelledConversation]:
     """All conversations of the directories' JSONL files (default: CORPORA), by directory, file name, then line."""
     files = [file for directory in directories or CORPORA for file in sorted(directory.glob("*.jsonl"))]
     return [item for file in files for item in _read_file(file)]
 
 
-def _read_file(file: Path) -> Sequence[Labelled]:
+def _read_file(file: Path) -> Sequence[LabelledConversation]:
     folder = file.parent.name
-    style = file.stem if folder in BRIEFED else folder
-    return [replace(labelled(row), source=f"{folder}/{file.stem}", style=style) for row in read_json_lines(file)]
+    style = file.stem if folder in STYLED_CORPORA else folder
+    return [replace(parse_labelled(row), source=f"{folder}/{file.stem}", style=style) for row in read_json_lines(file)]
 
 
 def dataset_sha256(*directories: Path) -> str:
-    """One digest over the data files' names and bytes; of all that ships was trained on, where none are named."""
+    """One digest over the data files' names and bytes; without directories, over all training data of what ships."""
     digest = hashlib.sha256()
     named = directories or (*CORPORA, *NEVER_HELD_OUT)
     files = [file for directory in named for file in sorted(directory.glob("*.jsonl"))]
@@ -78,7 +78,7 @@ def dataset_sha256(*directories: Path) -> str:
     return digest.hexdigest()
 
 
-def labelled(row: dict[str, Any]) -> Labelled:
+def parse_labelled(row: dict[str, Any]) -> LabelledConversation:
     """One line of the data set."""
     turns = row["turns"]
     concerns = np.zeros((len(turns), len(CATEGORIES) + 1), dtype=np.float32)
@@ -98,7 +98,7 @@ def labelled(row: dict[str, Any]) -> Labelled:
         turns=tuple(Turn(speaker=turn["speaker"], text=turn["text"]) for turn in turns),
     )
     sentiment = np.asarray([SENTIMENT_LABELS.index(turn["sentiment"]) for turn in turns], dtype=np.int64)
-    return Labelled(
+    return LabelledConversation(
         conversation,
         concerns,
         severity,

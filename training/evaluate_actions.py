@@ -1,8 +1,8 @@
-"""Who does what by when, against what annotators wrote: `python -m training.evaluate_actions`.
+"""Compares extracted actions (who does what by when) with those of annotators: `python -m training.evaluate_actions`.
 
-The rules of `models/actions` and `models/due` are asked about every turn that truly commits somebody, so that their
-figure does not hang on the classifier before them. They were written with the conversations outside fold 0 in sight;
-fold 0 is held out, and its figure is the one to quote.
+The rules of `models/text/actions` and `models/text/deadlines` run on every turn that truly contains a commitment, so
+that their figures do not depend on the classifier before them. The rules were written with the conversations outside
+fold 0. Fold 0 is held out; quote its figures.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from typing import Any, Final
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from models.actions import PromiseReader
-from models.records import ActionItem
-from models.weights import spacy_model
-from training.dataset import CORPORA, Labelled, read_dataset
+from models.artefacts.weights import spacy_model
+from models.contract.records import ActionItem
+from models.text.actions import CommitmentExtractor
+from training.dataset import CORPORA, LabelledConversation, read_dataset
 from training.metrics import bootstrap_mean
 from training.splits import assign_folds
 
-_SAME_SENSE: Final = (  # annotators note the sense of these, not the letters
+_SAME_SENSE: Final = (  # annotators write the meaning of these, not the words
     (r"\b(?:tmrw|tomoro|tomoz|2moro|the morn|the morra)\b", "tomorrow"),
     (r"\b(?:the night|this evening|2nite|tonite)\b", "tonight"),
     (r"\b(?:this|the) aft(?:ernoon)?\b", "afternoon"),
@@ -50,7 +50,7 @@ _EMPTY: Final = frozenset(_EMPTY_WORDS.split())
 
 
 def due_words(due: str | None) -> frozenset[str]:
-    """The words of a due time that carry its sense: abbreviations written out, number words as digits, verbs bare.
+    """The words of a due time that carry its meaning: abbreviations expanded, number words as digits, verbs stemmed.
 
     Empty for None. Prepositions, articles and persons are left out: annotators turn 'before I go' into
     'before she goes'.
@@ -59,22 +59,22 @@ def due_words(due: str | None) -> frozenset[str]:
     for pattern, plain in _SAME_SENSE:
         text = re.sub(pattern, plain, text)
     words = re.findall(r"[a-z0-9']+", text)
-    return frozenset(_bare(_NUMBERS.get(word, word)) for word in words if word not in _EMPTY)
+    return frozenset(_stem(_NUMBERS.get(word, word)) for word in words if word not in _EMPTY)
 
 
-def due_agrees(told: str | None, written: str | None) -> bool:
+def due_agrees(extracted: str | None, annotated: str | None) -> bool:
     """Whether both name no time, or share at least half of their words (Dice) after `due_words`."""
-    if told is None or written is None:
-        return told is None and written is None
-    ours, theirs = due_words(told), due_words(written)
+    if extracted is None or annotated is None:
+        return extracted is None and annotated is None
+    ours, theirs = due_words(extracted), due_words(annotated)
     return ours == theirs or 4 * len(ours & theirs) >= len(ours) + len(theirs)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What was right of one committing turn.
+class TurnResult:
+    """What was right about one turn with a commitment.
 
-    `due_equal`: the same words, not only half of them. `due_nearest`: no other item than the nearest in words counts.
+    `due_equal`: the same words, not only half of them. `due_nearest`: only the item nearest in words counts.
     """
 
     conversation: int
@@ -85,30 +85,34 @@ class Judged:
     due_nearest: bool
 
 
-def judge_turn(at: int, turn: int, written: Sequence[dict[str, Any]], told: Sequence[ActionItem]) -> Judged:
-    """Every written action of the turn needs an item with its owner and due.
+def compare_turn(
+    at: int, turn: int, annotated: Sequence[dict[str, Any]], extracted: Sequence[ActionItem]
+) -> TurnResult:
+    """Every annotated action of the turn needs an item with its owner and due time.
 
-    As many told as written: paired one to one, by words first and by order second. Else each told item goes to the
-    written action most like it in words, since annotators often write two deeds as one action with one due: one of its
-    items must have it. An action to which no item goes is judged by the item most like it.
+    If there are as many items as actions, they are paired one to one, first by words, then by order. Otherwise each
+    item belongs to the action most like it in words, because annotators often write two tasks as one action with one
+    due time; one of its items must have the due time. An action without an item is compared with the item most like it.
     """
-    if not told:
-        return Judged(at, turn, False, False, False, False)
-    nearest = [max(told, key=lambda item: _likeness(item, action)) for action in written]
-    if len(told) == len(written):
+    if not extracted:
+        return TurnResult(at, turn, False, False, False, False)
+    nearest = [max(extracted, key=lambda item: _shared_words(item, action)) for action in annotated]
+    if len(extracted) == len(annotated):
         alike = [
-            [_likeness(item, action) - 0.1 * abs(row - column) for column, item in enumerate(told)]
-            for row, action in enumerate(written)
+            [_shared_words(item, action) - 0.1 * abs(row - column) for column, item in enumerate(extracted)]
+            for row, action in enumerate(annotated)
         ]
-        covering = [[told[column]] for column in linear_sum_assignment(np.asarray(alike), maximize=True)[1]]
+        covering = [[extracted[column]] for column in linear_sum_assignment(np.asarray(alike), maximize=True)[1]]
     else:
-        goes_to = [max(range(len(written)), key=lambda place: _likeness(item, written[place])) for item in told]
-        covering = [
-            [item for item, to in zip(told, goes_to, strict=True) if to == place] or [nearest[place]]
-            for place in range(len(written))
+        goes_to = [
+            max(range(len(annotated)), key=lambda place: _shared_words(item, annotated[place])) for item in extracted
         ]
-    pairs = list(zip(covering, written, strict=True))
-    return Judged(
+        covering = [
+            [item for item, to in zip(extracted, goes_to, strict=True) if to == place] or [nearest[place]]
+            for place in range(len(annotated))
+        ]
+    pairs = list(zip(covering, annotated, strict=True))
+    return TurnResult(
         at,
         turn,
         owner=all(items[0].owner == action["owner"] for items, action in pairs),
@@ -116,47 +120,49 @@ def judge_turn(at: int, turn: int, written: Sequence[dict[str, Any]], told: Sequ
         due_equal=all(
             any(due_words(item.due) == due_words(action["due"]) for item in items) for items, action in pairs
         ),
-        due_nearest=all(due_agrees(item.due, action["due"]) for item, action in zip(nearest, written, strict=True)),
+        due_nearest=all(due_agrees(item.due, action["due"]) for item, action in zip(nearest, annotated, strict=True)),
     )
 
 
-def judge(dataset: Sequence[Labelled], chosen: Sequence[int], reader: PromiseReader) -> list[Judged]:
-    """All committing turns of the chosen conversations."""
+def compare_turns(
+    dataset: Sequence[LabelledConversation], chosen: Sequence[int], extractor: CommitmentExtractor
+) -> list[TurnResult]:
+    """All turns with a commitment in the chosen conversations."""
     return [
-        judge_turn(
+        compare_turn(
             at,
             turn,
             [action for action in dataset[at].actions if action["turn"] == turn],
-            reader.items(dataset[at].conversation, turn),
+            extractor.items(dataset[at].conversation, turn),
         )
         for at in chosen
         for turn in sorted({action["turn"] for action in dataset[at].actions})
     ]
 
 
-def action_figures(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Shares of committing turns, with intervals over conversations."""
-    groups = np.asarray([row.conversation for row in judged])
+def action_figures(results: Sequence[TurnResult]) -> dict[str, Any]:
+    """Shares of turns with a commitment, with intervals over conversations."""
+    groups = np.asarray([row.conversation for row in results])
     columns = {
-        "owner": np.asarray([row.owner for row in judged]),
-        "due": np.asarray([row.due for row in judged]),
-        "owner_and_due": np.asarray([row.owner and row.due for row in judged]),
-        "due_nearest_item": np.asarray([row.due_nearest for row in judged]),
-        "due_same_words": np.asarray([row.due_equal for row in judged]),
+        "owner": np.asarray([row.owner for row in results]),
+        "due": np.asarray([row.due for row in results]),
+        "owner_and_due": np.asarray([row.owner and row.due for row in results]),
+        "due_nearest_item": np.asarray([row.due_nearest for row in results]),
+        "due_same_words": np.asarray([row.due_equal for row in results]),
     }
-    figures: dict[str, Any] = {"turns": len(judged), "conversations": int(np.unique(groups).size)}
+    figures: dict[str, Any] = {"turns": len(results), "conversations": int(np.unique(groups).size)}
     for name, right in columns.items():
         figures[name] = bootstrap_mean(groups, right).__dict__
     return figures
 
 
-def _likeness(item: ActionItem, action: dict[str, Any]) -> int:
-    """Shared words of both texts, times left out."""
-    ours, theirs = (set(map(_bare, re.findall(r"[a-z0-9']+", text.lower()))) for text in (item.text, action["text"]))
+def _shared_words(item: ActionItem, action: dict[str, Any]) -> int:
+    """The number of words that both texts share, without time words."""
+    ours, theirs = (set(map(_stem, re.findall(r"[a-z0-9']+", text.lower()))) for text in (item.text, action["text"]))
     return len(ours & theirs)
 
 
-def _bare(word: str) -> str:
+def _stem(word: str) -> str:
     for ending in ("ing", "es", "s"):
         if word.endswith(ending) and len(word) - len(ending) > 2 and word not in {"minutes", "morning", "evening"}:
             return word[: -len(ending)]
@@ -165,12 +171,14 @@ def _bare(word: str) -> str:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_actions", description=__doc__)
-    arguments.add_argument("--learning", action="store_true", help="the conversations that the rules were written on")
-    given = arguments.parse_args()
-    dataset = read_dataset(CORPORA[0])  # its rules were written after these conversations, but for the ones asked here
+    arguments.add_argument(
+        "--learning", action="store_true", help="use the conversations that the rules were written with"
+    )
+    options = arguments.parse_args()
+    dataset = read_dataset(CORPORA[0])  # the rules were written with these conversations, except the evaluated ones
     folds = assign_folds([item.conversation.id for item in dataset], [item.risk for item in dataset], folds=4)
-    chosen = [at for at, fold in enumerate(folds) if (fold != 0) == given.learning]
-    print(json.dumps(action_figures(judge(dataset, chosen, PromiseReader.load(spacy_model()))), indent=2))
+    chosen = [at for at, fold in enumerate(folds) if (fold != 0) == options.learning]
+    print(json.dumps(action_figures(compare_turns(dataset, chosen, CommitmentExtractor.load(spacy_model()))), indent=2))
     return 0
 
 

@@ -1,10 +1,10 @@
-"""How well voices are named by what is said: the weights of its cues, and how many names are right. Beside the walk.
+"""Evaluates speaker naming from the spoken words: fits the weights of its cues, and counts correct names.
 
     python -m training.evaluate_naming
 
-Conversations of the corpora with at least two named speakers, halved by conversation: one half fits the weights of
-`models/naming.py` (a logistic regression over pairs of voice and name), the other is reported. The speakers' labels
-say nothing of their names. The conversations are invented, and written text where no recogniser was at work.
+Uses conversations of the corpora with at least two named speakers, halved by conversation: one half fits the weights of
+`models/speech/speaker_names.py` (a logistic regression over pairs of speaker and name), the other is reported. The
+speakers' labels say nothing of their names. The conversations are invented, and most are written text, not recognised.
 """
 
 import json
@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from models import naming
-from models.lines import read_json_lines
-from models.records import Turn
+from models.contract.json_lines import read_json_lines
+from models.contract.records import Turn
+from models.speech import speaker_names
 from training.metrics import interval
 
 _CORPORA: Final = Path(__file__).parent / "data"
@@ -49,27 +49,27 @@ def _turns(row: dict[str, Any]) -> list[Turn]:
     return [Turn(speaker=turn["speaker"], text=turn["text"]) for turn in row["turns"]]
 
 
-def _fit(rows: Sequence[dict[str, Any]]) -> dict[naming.Cue, float]:
+def _fit(rows: Sequence[dict[str, Any]]) -> dict[speaker_names.Cue, float]:
     columns, right = [], []
     for row in rows:
         names = _named(row)
         speakers = sorted(names)
-        counts, _ = naming.cues(
+        counts, _ = speaker_names.count_cues(
             [turn for turn in _turns(row) if turn.speaker in names], speakers, [names[one] for one in speakers]
         )
-        columns.append(counts.reshape(-1, len(naming.CUES)))
+        columns.append(counts.reshape(-1, len(speaker_names.CUES)))
         right.append(np.eye(len(speakers)).ravel())
     model = LogisticRegression(C=1.0).fit(np.concatenate(columns), np.concatenate(right))
-    return dict(zip(naming.CUES, model.coef_[0].tolist(), strict=True))
+    return dict(zip(speaker_names.CUES, model.coef_[0].tolist(), strict=True))
 
 
 def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Names proposed and right, as shares, with 95 % intervals by conversation."""
+    """Proposed and correct names, as shares, with 95 % intervals by conversation."""
     voices, proposed, right = (np.zeros(len(rows)) for _ in range(3))
     for at, row in enumerate(rows):
         names = _named(row)
         participants = sorted(names.values())
-        found = naming.propose_names(_turns(row), participants)
+        found = speaker_names.propose_names(_turns(row), participants)
         voices[at] = len(names)
         proposed[at] = len(found)
         right[at] = sum(names.get(one.speaker) == participants[one.participant] for one in found)

@@ -1,8 +1,8 @@
-"""Sentiment on real NHS comments, five classes: `python -m training.evaluate_nhs --nhs DIR`.
+"""Evaluates sentiment on real NHS comments, five classes: `python -m training.evaluate_nhs --nhs DIR`.
 
-Not a shipped model: a measure of how far our means carry on what British patients truly wrote. Five folds by the hash
-of a comment's words, so that the same words never stand on both sides; every comment is judged by models that learnt
-from the others. Macro-F1 with 95 % intervals over distinct texts.
+This model does not ship: it shows how well our methods work on real text of British patients. Five folds by the hash of
+a comment's words, so that equal words are never on both sides. Every comment is predicted by models trained on the
+others. Macro-F1 with 95 % intervals over distinct texts.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from models.embedding import EmbeddingModel
-from models.weights import sentence_encoder
+from models.artefacts.weights import sentence_encoder
+from models.text.embedding import EmbeddingModel
 from training.metrics import bootstrap, macro_f1
 
 FILE: Final = "v6_for_developers.csv"
@@ -33,7 +33,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comment:
-    """`asked`: the form's question, which the writer answered; `label`: 0 very positive … 4 very negative."""
+    """`asked`: the form's question, which the writer answered. `label`: 0 very positive … 4 very negative."""
 
     text: str
     asked: str
@@ -41,7 +41,7 @@ class Comment:
 
     @property
     def key(self) -> str:
-        """The comment's words alone: comments that share them are one text."""
+        """Only the comment's words: comments with equal words are one text."""
         return re.sub(r"\W+", " ", self.text.lower()).strip()
 
     @property
@@ -70,8 +70,8 @@ def held_out(comments: Sequence[Comment], answer: Callable[[NDArray[np.int64], N
     return scores
 
 
-def by_words(comments: Sequence[Comment], *, question: bool) -> Callable[[Any, Any], Scores]:
-    """Word and letter n-grams under a balanced logistic layer a class; the question as one word more."""
+def ngram_classifier(comments: Sequence[Comment], *, question: bool) -> Callable[[Any, Any], Scores]:
+    """Word and letter n-grams with one balanced logistic layer per class; the question is one more word."""
     texts = [f"{comment.text} asked_{_name(comment.asked)}" if question else comment.text for comment in comments]
     labels = np.asarray([comment.label for comment in comments])
 
@@ -89,10 +89,10 @@ def by_words(comments: Sequence[Comment], *, question: bool) -> Callable[[Any, A
     return answer
 
 
-def by_vectors(
+def vector_classifier(
     comments: Sequence[Comment], vectors: NDArray[np.float32], *, question: bool
 ) -> Callable[[Any, Any], Scores]:
-    """MiniLM's sentence vectors, frozen, under a balanced logistic layer a class; the question one-hot beside them."""
+    """MiniLM's frozen sentence vectors with one balanced logistic layer per class; the question is one-hot."""
     names = sorted({comment.asked for comment in comments})
     one_hot = np.asarray([[comment.asked == name for name in names] for comment in comments], dtype=np.float32)
     rows = np.hstack([vectors * 4.0, one_hot]) if question else vectors * 4.0
@@ -105,15 +105,15 @@ def by_vectors(
     return answer
 
 
-def figure(comments: Sequence[Comment], told: NDArray[np.int64]) -> dict[str, float]:
-    """Macro-F1 over the five classes with its interval; texts that are the same are drawn together."""
+def figure(comments: Sequence[Comment], predicted: NDArray[np.int64]) -> dict[str, float]:
+    """Macro-F1 over the five classes with its interval. Equal texts are resampled together."""
     truth = np.asarray([comment.label for comment in comments])
     groups = np.unique([comment.key for comment in comments], return_inverse=True)[1]
-    return bootstrap(groups, lambda rows: macro_f1(truth[rows], told[rows]), resamples=300).__dict__
+    return bootstrap(groups, lambda rows: macro_f1(truth[rows], predicted[rows]), resamples=300).__dict__
 
 
-def ordered(scores: Scores) -> NDArray[np.int64]:
-    """The class nearest to the mean place on the scale from very positive to very negative."""
+def nearest_class(scores: Scores) -> NDArray[np.int64]:
+    """The class nearest to the mean position on the scale from very positive to very negative."""
     places: NDArray[np.int64] = np.rint(scores @ np.arange(CLASSES)).astype(np.int64)
     return places
 
@@ -128,14 +128,14 @@ def _name(question: str) -> str:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_nhs", description=__doc__)
-    arguments.add_argument("--nhs", type=Path, required=True, metavar="DIR", help=f"the folder that holds {FILE}")
-    given = arguments.parse_args()
-    comments = read_comments(given.nhs)
+    arguments.add_argument("--nhs", type=Path, required=True, metavar="DIR", help=f"the folder with {FILE}")
+    options = arguments.parse_args()
+    comments = read_comments(options.nhs)
     vectors = EmbeddingModel(sentence_encoder()).embed([comment.text for comment in comments])
-    words = held_out(comments, by_words(comments, question=False))
-    asked_words = held_out(comments, by_words(comments, question=True))
-    frozen = held_out(comments, by_vectors(comments, vectors, question=False))
-    asked_frozen = held_out(comments, by_vectors(comments, vectors, question=True))
+    words = held_out(comments, ngram_classifier(comments, question=False))
+    asked_words = held_out(comments, ngram_classifier(comments, question=True))
+    frozen = held_out(comments, vector_classifier(comments, vectors, question=False))
+    asked_frozen = held_out(comments, vector_classifier(comments, vectors, question=True))
     blend = asked_words + asked_frozen
     figures = {
         "comments": len(comments),
@@ -146,7 +146,7 @@ def main() -> int:
         "MiniLM and question": figure(comments, asked_frozen.argmax(axis=1)),
         "n-grams + MiniLM": figure(comments, (words + frozen).argmax(axis=1)),
         "n-grams + MiniLM and question": figure(comments, blend.argmax(axis=1)),
-        "the last, nearest place on the scale": figure(comments, ordered(blend / 2)),
+        "the last, nearest place on the scale": figure(comments, nearest_class(blend / 2)),
     }
     print(json.dumps(figures, indent=2))
     return 0

@@ -1,9 +1,9 @@
-"""What recognition costs the reading: concerns found in recognised calls against the same calls as written.
+"""Measures what recognition errors cost the analysis: concerns found in recognised and in written calls.
 
     python -m training.evaluate_recognised --calls DIR [DIR …] [--data DIR]
 
-A call is `<id>.flac` with `<id>.json`, its turns with `text`, `start`, `end` and `concerns`. After recognition a turn
-counts as found where an utterance that overlaps it in time is flagged. Beside the walk; figures: the model card.
+A call is `<id>.flac` with `<id>.json`, whose turns have `text`, `start`, `end` and `concerns`. After recognition a turn
+counts as found if an utterance that overlaps it in time is flagged. The figures are in the model card.
 """
 
 import argparse
@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from models import weights
-from models.audio import decode
-from models.diarization import Diarizer
-from models.records import Analysis, Conversation, Participant, Transcript, Turn
-from models.text import TextModels, analyse
-from models.transcription import Transcriber
-from pipelines.in_process import SpeechInProcess
-from pipelines.transcribing import transcribe_mixed
+from models.artefacts import weights
+from models.audio.decoder import decode
+from models.contract.records import Analysis, Conversation, Participant, Transcript, Turn
+from models.speech.diarization import Diarizer
+from models.speech.transcription import Transcriber
+from models.text.analysis import TextModels, analyse
+from pipelines.local_speech import SpeechInProcess
+from pipelines.track_transcription import transcribe_single_track
 
 _EDGE_SECONDS: Final = 0.3
 
@@ -29,16 +29,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=Path, nargs="+", required=True)
     parser.add_argument("--data", type=Path, default=Path("var"))
-    given = parser.parse_args()
-    models = TextModels.load(given.data)
-    directory = given.data / "models"
+    options = parser.parse_args()
+    models = TextModels.load(options.data)
+    directory = options.data / "models"
     speech = SpeechInProcess(Transcriber(weights.whisper(directory)), Diarizer(weights.diarization_pipeline(directory)))
     counts = dict.fromkeys(("concern turns", "found written", "found recognised", "lost", "gained"), 0)
     counts |= dict.fromkeys(("other turns", "flagged written", "flagged recognised"), 0)
-    for call in (path for folder in given.calls for path in sorted(folder.glob("*.json"))):
+    for call in (path for folder in options.calls for path in sorted(folder.glob("*.json"))):
         reference = json.loads(call.read_text(encoding="utf-8"))
         samples = decode(call.with_suffix(".flac"), max_seconds=3600).samples
-        transcript = asyncio.run(transcribe_mixed(samples, speech)).transcript
+        transcript = asyncio.run(transcribe_single_track(samples, speech)).transcript
         written = set(_flagged(analyse(_as_written(reference), models)))
         heard = set(_turns_heard(reference["turns"], transcript, models))
         for at, turn in enumerate(reference["turns"]):
@@ -63,7 +63,7 @@ def _flagged(analysis: Analysis) -> Iterator[int]:
 
 
 def _turns_heard(turns: Sequence[dict[str, Any]], transcript: Transcript, models: TextModels) -> Iterator[int]:
-    """The turns during which an utterance was said that is flagged; a third of a second at its edges does not count."""
+    """The turns that overlap in time with a flagged utterance. A third of a second at its edges does not count."""
     said = tuple(Turn(speaker=one.speaker, text=one.text) for one in transcript.utterances)
     flagged = [transcript.utterances[at] for at in _flagged(analyse(Conversation(id="recognised", turns=said), models))]
     for at, turn in enumerate(turns):

@@ -1,9 +1,9 @@
-"""Search over meetings: `python -m training.evaluate_search --qmsum DIR`. Full text, vectors, and the two fused.
+"""Evaluates search on meetings: full text, vectors, and both fused. `python -m training.evaluate_search --qmsum DIR`.
 
-Every specific query of QMSum's `val` meetings is put to the passages of its own meeting (windows over utterances,
-`models/retrieval`). A passage is a hit where at least half of its words lie in utterances of the query's relevant
-spans; the figure is the mean over queries of 1 / rank of the first hit (MRR), 0 where none is found. Full text is real
-PostgreSQL, started for the purpose; vectors are all-MiniLM-L6-v2's of utterances, pooled.
+Every specific query of QMSum's `val` meetings is searched in the passages of its own meeting (windows over utterances,
+`models/search/rank_fusion`). A passage is a hit if at least half of its words are in utterances of the query's
+relevant spans. The metric is the mean over queries of 1 / rank of the first hit (MRR), 0 if none is found. Full text
+uses a real PostgreSQL, started for this evaluation. Vectors are all-MiniLM-L6-v2 vectors of utterances, pooled.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from comms.database import Connection, Database
-from comms.embedded import EmbeddedPostgres
-from models.embedding import EmbeddingModel
-from models.retrieval import Passage, passages, pooled, reciprocal_rank_fusion
-from models.weights import sentence_encoder
+from comms.kernel.database import Connection, Database
+from instance.embedded_postgres import EmbeddedPostgres
+from models.artefacts.weights import sentence_encoder
+from models.search.rank_fusion import Passage, pool_passages, reciprocal_rank_fusion, split_passages
+from models.text.embedding import EmbeddingModel
 from training.metrics import bootstrap_mean
 
-_FRAME: Final = re.compile(  # what a query says of itself, not of what it looks for
+_FRAME: Final = re.compile(  # words of the question form, not of its topic
     r"^(?:please\s+)?(?:summari[sz]e|describe|discuss|explain)\s+|\b(?:what|why|how|when|who|did|does|do|was|were|is|are|the"
     r"|think|say|said|about|discussion|meeting|group|team|discussed?|discussing|talk(?:ed|ing)?|mention(?:ed)?|opinion)\b",
     re.IGNORECASE,
@@ -34,20 +34,20 @@ _FRAME: Final = re.compile(  # what a query says of itself, not of what it looks
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How passages are cut and ranked; the defaults are what the log chose."""
+class SearchSettings:
+    """How passages are cut and ranked. The defaults were chosen in training/LOG.md."""
 
-    words: int = 15  # of a passage, at most, or one utterance
+    words: int = 15  # of a passage, at most, unless one utterance is longer
     overlap: float = 0.5
-    depth: int = 50  # of each ranking that is fused
-    constant: float = 5.0  # lower than the usual 60: only the first hit counts here
+    depth: int = 50  # number of results of each ranking that are fused
+    constant: float = 5.0  # lower than the usual 60, because only the first hit counts here
     text_weight: float = 1.0
     vector_weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Query:
-    """`spans`: first and last relevant utterance of each stretch, both included."""
+    """`spans`: first and last relevant utterance of each span, both included."""
 
     meeting: int
     text: str
@@ -56,14 +56,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Collection:
-    """`meetings`: the utterances of each, as 'Speaker: words'."""
+    """`meetings`: the utterances of each meeting, as 'Speaker: words'."""
 
     meetings: tuple[tuple[str, ...], ...]
     queries: tuple[Query, ...]
 
 
 def read_collection(directory: Path) -> Collection:
-    """QMSum's files of one split; specific queries alone."""
+    """Reads QMSum's files of one split, only their specific queries."""
     meetings: list[tuple[str, ...]] = []
     queries: list[Query] = []
     for file in sorted(directory.glob("*.json")):
@@ -76,8 +76,8 @@ def read_collection(directory: Path) -> Collection:
     return Collection(tuple(meetings), tuple(queries))
 
 
-def cleaned(query: str) -> str:
-    """The words that say what is looked for; the query itself where nothing would be left."""
+def strip_question_words(query: str) -> str:
+    """The topic words of the query. If none are left, the query itself."""
     return " ".join(_FRAME.sub(" ", query).split()) or query
 
 
@@ -89,16 +89,16 @@ def is_hit(passage: Passage, lengths: Sequence[int], spans: Sequence[tuple[int, 
 
 
 def reciprocal_rank(ranking: Sequence[int], hits: NDArray[np.bool_]) -> float:
-    """1 / rank of the first passage that is a hit; 0 where none is ranked."""
+    """1 / rank of the first passage that is a hit; 0 if none is ranked."""
     return next((1.0 / rank for rank, at in enumerate(ranking, start=1) if hits[at]), 0.0)
 
 
 async def rank_by_text(
     conn: Connection, texts: Sequence[Sequence[str]], asked: Sequence[tuple[int, str]]
 ) -> list[list[int]]:
-    """For each (meeting, query) the meeting's passages that share a word with it, best first.
+    """For each (meeting, query) the meeting's passages that share a word with the query, best first.
 
-    Any word will do; each word counts by how rare it is in the meeting (`ts_rank` knows no rarity by itself).
+    One shared word is enough. Each word is weighted by its rarity in the meeting, which `ts_rank` does not do.
     """
     await conn.execute(
         "create temporary table passage (meeting int, at int, document tsvector, primary key (meeting, at)) "
@@ -140,8 +140,8 @@ def rank_by_vectors(query: NDArray[np.float32], rows: NDArray[np.float32]) -> li
     return [int(at) for at in np.argsort(-(rows @ query), kind="stable")]
 
 
-def fused(by_text: Sequence[int], by_vectors: Sequence[int], settings: Settings) -> list[int]:
-    """Both rankings to `settings.depth`, as one."""
+def fuse_rankings(by_text: Sequence[int], by_vectors: Sequence[int], settings: SearchSettings) -> list[int]:
+    """Fuses the first `settings.depth` results of both rankings into one ranking."""
     found = reciprocal_rank_fusion(
         [by_text[: settings.depth], by_vectors[: settings.depth]],
         [settings.text_weight, settings.vector_weight],
@@ -151,23 +151,25 @@ def fused(by_text: Sequence[int], by_vectors: Sequence[int], settings: Settings)
 
 
 async def evaluate(
-    collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: Settings, conn: Connection
+    collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: SearchSettings, conn: Connection
 ) -> dict[str, Any]:
-    """MRR of full text, vectors and both, with intervals over meetings, and how much the fusion gains over each.
+    """MRR of full text, vectors and both, with intervals over meetings, and the gain of the fusion over each.
 
-    `vectors`: of every utterance and every query as it is asked, by text.
+    `vectors`: text -> vector, for every utterance and every unchanged query.
     """
     lengths = [[len(text.split()) for text in said] for said in collection.meetings]
-    windows = [passages(sizes, settings.words, settings.overlap) for sizes in lengths]
+    windows = [split_passages(sizes, settings.words, settings.overlap) for sizes in lengths]
     texts = [
         ["\n".join(said[window.first : window.last + 1]) for window in cut]
         for said, cut in zip(collection.meetings, windows, strict=True)
     ]
     rows = [
-        pooled(np.stack([vectors[text] for text in said]), sizes, cut)
+        pool_passages(np.stack([vectors[text] for text in said]), sizes, cut)
         for said, sizes, cut in zip(collection.meetings, lengths, windows, strict=True)
     ]
-    by_text = await rank_by_text(conn, texts, [(query.meeting, cleaned(query.text)) for query in collection.queries])
+    by_text = await rank_by_text(
+        conn, texts, [(query.meeting, strip_question_words(query.text)) for query in collection.queries]
+    )
     by_vectors = [rank_by_vectors(vectors[query.text], rows[query.meeting]) for query in collection.queries]
     hits = [
         np.asarray([is_hit(window, lengths[query.meeting], query.spans) for window in windows[query.meeting]])
@@ -176,7 +178,7 @@ async def evaluate(
     found = {
         "full text": by_text,
         "vectors": by_vectors,
-        "fused": [fused(text, near, settings) for text, near in zip(by_text, by_vectors, strict=True)],
+        "fused": [fuse_rankings(text, near, settings) for text, near in zip(by_text, by_vectors, strict=True)],
     }
     groups = np.asarray([query.meeting for query in collection.queries])
     ranks = {
@@ -200,12 +202,15 @@ def read_vectors(collection: Collection, model: EmbeddingModel) -> dict[str, NDA
     """A vector for each utterance and each query."""
     lines = sorted({line for meeting in collection.meetings for line in meeting})
     queries = sorted({query.text for query in collection.queries})
-    rows = model.embed([*(line.partition(": ")[2] for line in lines), *queries])  # words alone, not who said them
+    # only the words, without the speaker's name
+    rows = model.embed([*(line.partition(": ")[2] for line in lines), *queries])
     return dict(zip([*lines, *queries], rows, strict=True))
 
 
-async def with_postgres(collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: Settings) -> Any:
-    """`evaluate` on a PostgreSQL that lives as long as this call."""
+async def with_postgres(
+    collection: Collection, vectors: Mapping[str, NDArray[np.float32]], settings: SearchSettings
+) -> Any:
+    """Runs `evaluate` on a PostgreSQL that is started and stopped by this call."""
     with tempfile.TemporaryDirectory() as directory:
         server = EmbeddedPostgres(Path(directory))
         server.start()
@@ -213,7 +218,7 @@ async def with_postgres(collection: Collection, vectors: Mapping[str, NDArray[np
             database = Database(server.url("postgres"), most=1)
             await database.open()
             try:
-                async with database.acting_for_nobody() as conn:
+                async with database.without_tenant() as conn:
                     return await evaluate(collection, vectors, settings, conn)
             finally:
                 await database.close()
@@ -223,11 +228,11 @@ async def with_postgres(collection: Collection, vectors: Mapping[str, NDArray[np
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m training.evaluate_search", description=__doc__)
-    arguments.add_argument("--qmsum", type=Path, required=True, metavar="DIR", help="the folder that holds val/")
-    given = arguments.parse_args()
-    collection = read_collection(given.qmsum / "val")
+    arguments.add_argument("--qmsum", type=Path, required=True, metavar="DIR", help="the folder with val/")
+    options = arguments.parse_args()
+    collection = read_collection(options.qmsum / "val")
     vectors = read_vectors(collection, EmbeddingModel(sentence_encoder()))
-    print(json.dumps(asyncio.run(with_postgres(collection, vectors, Settings())), indent=2))
+    print(json.dumps(asyncio.run(with_postgres(collection, vectors, SearchSettings())), indent=2))
     return 0
 
 

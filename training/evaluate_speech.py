@@ -1,15 +1,15 @@
-"""How good the words and the speakers are: WER, DER, cpWER, attribution tax, word times, speed; and invented words.
+"""Evaluates speech: WER, DER, cpWER, attribution tax, word times, speed; and invented words.
 
-On the walk: beside it; the data scientist's measure of `pipelines/transcribing.py`, and the figures of the model
-cards. A call is `<id>.flac` with `<id>.json` (turns with speaker, text, times, and `words` with `start` where the times
-of words are known) and `<id>.rttm`; where tracks `<id>.S1.flac` … lie beside it, the call is measured on its tracks as
-well. What is counted: `training/speech_metrics.py`; the sounds without words: `training/nonspeech.py`.
+Measures `pipelines/track_transcription.py` for the model cards. A call is `<id>.flac` with `<id>.json` (turns with
+speaker, text, times, and `words` with `start` if the times of words are known) and `<id>.rttm`. If tracks
+`<id>.S1.flac` … are beside it, the call is also measured on its tracks. Metrics: `training/speech_metrics.py`; sounds
+without words: `training/nonspeech.py`.
 
     python -m training.evaluate_speech --calls DIR [--data DIR] [--out FILE] [--speakers-known]
     python -m training.evaluate_speech --calls DIR --nonspeech 10 [--data DIR] [--out FILE]
 
-`tax` is cpWER less ORC-WER, `tax (whisperx)` the same where `whisperx.assign_word_speakers` with its defaults gave the
-same words to the same turns. Both are counted only on the mixed track.
+`tax` is cpWER minus ORC-WER; `tax (whisperx)` is the same if `whisperx.assign_word_speakers` with its defaults assigns
+the same words to the same turns. Both are computed only on the mixed track.
 """
 
 import argparse
@@ -24,45 +24,45 @@ from typing import Any, Final
 
 import numpy as np
 
-from models import weights
-from models.audio import decode
-from models.diarization import Diarizer
-from models.records import SpeakerTurn, StageTiming, Transcription
-from models.transcription import Transcriber
-from pipelines import transcribing
-from pipelines.capabilities import Samples
-from pipelines.in_process import SpeechInProcess
+from models.artefacts import weights
+from models.audio.decoder import decode
+from models.contract.records import SpeakerTurn, StageTiming, Transcription
+from models.speech.diarization import Diarizer
+from models.speech.transcription import Transcriber
+from pipelines import track_transcription
+from pipelines.local_speech import SpeechInProcess
+from pipelines.model_protocols import Samples
 from training import nonspeech
 from training.speech_metrics import (
+    count_word_errors,
+    cp_word_errors,
     diarization_errors,
-    errors,
     normalised,
-    permuted_errors,
-    streams,
+    orc_word_errors,
+    speaker_streams,
     time_errors,
-    unattributed_errors,
 )
 
 MAX_SECONDS: Final = 3 * 3600.0
-ONE_SOUND_SECONDS: Final = 60.0  # a minute at a time, each made anew
+ONE_SOUND_SECONDS: Final = 60.0  # generated one minute at a time
 
 
 @dataclass(frozen=True)
 class Result:
     """The figures of one call. Errors are counts, so that calls can be summed; DER parts are seconds.
 
-    `unattributed_errors` are those of ORC-WER; `whisperx_permuted` and `whisperx_unattributed` the same with whisperx's
-    attribution (None on tracks). `blank_words` have no speaker. `time_errors` are seconds, a word each.
+    `orc_word_errors` are those of ORC-WER; `whisperx_cp_errors` and `whisperx_orc_errors` are the same with whisperx's
+    attribution (None on tracks). `blank_words` have no speaker. `time_errors` are seconds, one per word.
     """
 
     name: str
     seconds: float
     reference_words: int
     word_errors: int
-    permuted_errors: int
-    unattributed_errors: int
-    whisperx_permuted: int | None
-    whisperx_unattributed: int | None
+    cp_word_errors: int
+    orc_word_errors: int
+    whisperx_cp_errors: int | None
+    whisperx_orc_errors: int | None
     blank_words: int
     words: int
     time_errors: tuple[float, ...]
@@ -75,8 +75,8 @@ class Result:
     timings: tuple[StageTiming, ...]
 
 
-class Remembered:
-    """Speech that also keeps what the models last answered: implements `pipelines.capabilities.Speech`."""
+class RecordingSpeechModels:
+    """Speech models that also keep their last answer. Implements `pipelines.model_protocols.SpeechModels`."""
 
     def __init__(self, speech: SpeechInProcess) -> None:
         self._speech = speech
@@ -103,9 +103,12 @@ def main() -> None:
     parser.add_argument("--calls", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("var"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--speakers-known", action="store_true", help="tell diarization the number of speakers")
+    parser.add_argument("--speakers-known", action="store_true", help="give diarization the number of speakers")
     parser.add_argument(
-        "--nonspeech", type=float, metavar="MINUTES", help="instead: words a minute in this much of each empty sound"
+        "--nonspeech",
+        type=float,
+        metavar="MINUTES",
+        help="instead: words per minute in so many minutes of each sound without words",
     )
     options = parser.parse_args()
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
@@ -146,28 +149,28 @@ def evaluate(
     speakers: int | None = None,
 ) -> Result:
     """Transcribe one call and compare it with its reference."""
-    speech = Remembered(SpeechInProcess(transcriber, diarizer))
+    speech = RecordingSpeechModels(SpeechInProcess(transcriber, diarizer))
     found, timings = asyncio.run(
-        transcribing.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
+        track_transcription.transcribe_source(source, speech, max_seconds=MAX_SECONDS, speakers=speakers)
     )
     turns = sorted(reference["turns"], key=lambda turn: turn["start"])
-    said, heard = streams(turns, "speaker", "text"), streams(found["words"], "speaker", "word")
+    said, heard = speaker_streams(turns, "speaker", "text"), speaker_streams(found["words"], "speaker", "word")
     utterances = [normalised(turn["text"]) for turn in turns]
     whole = " ".join(utterances)
     guess = normalised(" ".join(word["word"] for word in found["words"]))
     missed, false_alarm, confusion, total = diarization_errors(turns, found["utterances"], found["duration_seconds"])
     theirs = None
     if speech.words is not None and speech.turns is not None:
-        theirs = list(streams(assigned_by_whisperx(speech.words, speech.turns), "speaker", "word").values())
+        theirs = list(speaker_streams(assigned_by_whisperx(speech.words, speech.turns), "speaker", "word").values())
     return Result(
         name=str(reference["id"]),
         seconds=found["duration_seconds"],
         reference_words=len(whole.split()),
-        word_errors=errors(whole, guess),
-        permuted_errors=permuted_errors(list(said.values()), list(heard.values())),
-        unattributed_errors=unattributed_errors(utterances, list(heard.values())),
-        whisperx_permuted=None if theirs is None else permuted_errors(list(said.values()), theirs),
-        whisperx_unattributed=None if theirs is None else unattributed_errors(utterances, theirs),
+        word_errors=count_word_errors(whole, guess),
+        cp_word_errors=cp_word_errors(list(said.values()), list(heard.values())),
+        orc_word_errors=orc_word_errors(utterances, list(heard.values())),
+        whisperx_cp_errors=None if theirs is None else cp_word_errors(list(said.values()), theirs),
+        whisperx_orc_errors=None if theirs is None else orc_word_errors(utterances, theirs),
         blank_words=sum(word["speaker"] is None for word in found["words"]),
         words=len(found["words"]),
         time_errors=tuple(time_errors(turns, found["words"])),
@@ -182,8 +185,8 @@ def evaluate(
 
 
 def assigned_by_whisperx(transcription: Transcription, turns: Sequence[SpeakerTurn]) -> list[dict[str, Any]]:
-    """The same words given to the same turns by `whisperx.assign_word_speakers` with its defaults."""
-    import pandas  # noqa: PLC0415 - whisperx imports pyannote: after telemetry is switched off
+    """The same words assigned to the same turns by `whisperx.assign_word_speakers` with its defaults."""
+    import pandas  # noqa: PLC0415 - whisperx imports pyannote, so only after telemetry is off
     from whisperx.diarize import assign_word_speakers  # noqa: PLC0415
 
     words = [{"word": word.word, "start": word.start_seconds, "end": word.end_seconds} for word in transcription.words]
@@ -201,7 +204,7 @@ def assigned_by_whisperx(transcription: Transcription, turns: Sequence[SpeakerTu
 
 
 def invented_table(transcriber: Transcriber, calls: Path, minutes: float) -> str:
-    """Words a minute in `minutes` of each sound that holds none, as Markdown; the calls' voices make the babble."""
+    """Words per minute in `minutes` of each sound without words, as Markdown. Babble is made of the calls' voices."""
     voices = [decode(path, max_seconds=MAX_SECONDS).samples for path in sorted(calls.glob("*.flac"))]
     found: dict[str, int] = {}
     rounds = max(1, round(minutes * 60 / ONE_SOUND_SECONDS))
@@ -217,7 +220,7 @@ def invented_table(transcriber: Transcriber, calls: Path, minutes: float) -> str
 
 
 def word_times(results: Sequence[Result]) -> str:
-    """One sentence on the times of words, where they are known."""
+    """One sentence on the times of words, if they are known."""
     off = [error for result in results for error in result.time_errors]
     if not off:
         return "Times of words: not known for these calls."
@@ -228,7 +231,7 @@ def word_times(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table, a row a call and a weighted last row."""
+    """A Markdown table with one row per call and a weighted last row."""
     head = "call | s | WER | DER | miss | false alarm | confusion | spk ref | spk found | cpWER | ORC-WER | tax"
     lines = [
         f"| {head} | cpWER (whisperx) | tax (whisperx) | blank | RTF asr | RTF diar |",
@@ -245,8 +248,8 @@ def _row(name: str, results: Sequence[Result]) -> str:
     missed = sum(result.missed for result in results) / speech
     false_alarm = sum(result.false_alarm for result in results) / speech
     confusion = sum(result.confusion for result in results) / speech
-    permuted = sum(result.permuted_errors for result in results) / words
-    unattributed = sum(result.unattributed_errors for result in results) / words
+    permuted = sum(result.cp_word_errors for result in results) / words
+    unattributed = sum(result.orc_word_errors for result in results) / words
     if len(results) == 1:
         reference, found = str(results[0].speakers_reference), str(results[0].speakers_found)
     else:
@@ -276,9 +279,9 @@ def _row(name: str, results: Sequence[Result]) -> str:
 def _of_whisperx(results: Sequence[Result], words: int) -> tuple[str, str]:
     """cpWER and tax of whisperx's attribution; empty on tracks."""
     pairs = [
-        (result.whisperx_permuted, result.whisperx_unattributed)
+        (result.whisperx_cp_errors, result.whisperx_orc_errors)
         for result in results
-        if result.whisperx_permuted is not None and result.whisperx_unattributed is not None
+        if result.whisperx_cp_errors is not None and result.whisperx_orc_errors is not None
     ]
     if not pairs:
         return "", ""

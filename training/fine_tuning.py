@@ -1,7 +1,7 @@
-"""Fine-tuning the turn encoder: one pass over a conversation teaches concerns, severity, sentiment and promises.
+"""Fine-tunes the turn encoder: one pass over a conversation trains concerns, severity, sentiment and commitments.
 
 The four tasks share the encoder, so each turn is encoded once in service as well. Word embeddings stay as they
-are packaged (rare words keep their meaning); the transformer layers learn. Called by `training/train` per fold.
+are packaged (rare words keep their meaning); the transformer layers are trained. Called by `training/train` per fold.
 """
 
 import random
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from models.minilm import has_fast_bfloat16
-from models.records import CATEGORIES, SEVERITIES, Conversation
-from models.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
-from training.augmentation import Chances, first_names, varied
-from training.dataset import FIRST_CORPORA, Labelled
-from training.resegmentation import Rank, resegmented
+from models.contract.records import CATEGORIES, SEVERITIES, Conversation
+from models.networks.minilm import has_fast_bfloat16
+from models.text.turn_encoder import VECTOR_SIZE, TurnEncoder, Window, windows
+from training.augmentation import AugmentationRates, augment, first_names
+from training.dataset import FIRST_CORPORA, LabelledConversation
+from training.resegmentation import ConcernScorer, resegmented
 
-_TOLD_EVERY: Final = 25  # steps
+_LOG_EVERY: Final = 25  # steps
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How the encoder learns in one stage. Weights are of the tasks' losses against each other.
+    """How the encoder is trained in one stage. Weights are those of the tasks' losses against each other.
 
-    `corpora`: the folders learnt from; none named, all. `replayed`: share of the conversations of FIRST_CORPORA that
-    are learnt from. `real_talk`: whether excerpts of public real talk are, as harmless.
+    `corpora`: the folders to train on; if empty, all. `replayed`: share of the conversations of FIRST_CORPORA to train
+    on. `real_talk`: whether excerpts of public real conversations are trained on, as harmless.
     """
 
     corpora: tuple[str, ...] = FIRST_CORPORA
@@ -50,12 +50,12 @@ class FineTuning:
     severity_weight: float = 0.5
     sentiment_weight: float = 1.0
     commitment_weight: float = 0.5
-    resegmented: float = 0.25  # share of conversations that are cut elsewhere (`training/resegmentation`)
-    chances: Chances = field(default_factory=Chances)
+    resegmented: float = 0.25  # share of conversations that are resegmented (`training/resegmentation`)
+    chances: AugmentationRates = field(default_factory=AugmentationRates)
 
 
-# First mostly as it is written; then half of it cut elsewhere and joined into long turns. Last over all corpora and
-# real talk, from what the second stage knows.
+# First mostly as written; then half of the conversations resegmented, with long turns. Last over all corpora and real
+# talk, starting from the second stage.
 STAGES: Final = (
     FineTuning(),
     FineTuning(epochs=3, encoder_rate=6e-5, head_rate=5e-4, resegmented=0.5),
@@ -68,7 +68,7 @@ STAGES: Final = (
         head_rate=4e-4,
         critical_weight=2.0,
         resegmented=0.15,
-        chances=Chances(misspelt=0.15, cut_short=0.1),
+        chances=AugmentationRates(misspelt=0.15, cut_short=0.1),
     ),
 )
 
@@ -111,19 +111,19 @@ class _Example:
 def fine_tune(
     encoder: TurnEncoder,
     heads: TurnHeads,
-    learn: Sequence[Labelled],
+    learn: Sequence[LabelledConversation],
     settings: FineTuning,
     *,
-    rank: Rank,
+    rank: ConcernScorer,
     seed: int,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Train `encoder` and `heads` in place over `learn`; the same seed gives the same order.
 
     `rank`: how much a text sounds like a concern, for `training/resegmentation`.
     """
     torch.manual_seed(seed)
-    draw = random.Random(seed)  # noqa: S311 - reproducible shuffling, not a secret
+    rng = random.Random(seed)  # noqa: S311 - reproducible shuffling, not a secret
     learning = []
     for name, parameter in encoder.network.named_parameters():
         parameter.requires_grad = name.startswith("encoder.layer.")  # words keep the meaning they were packaged with
@@ -133,8 +133,8 @@ def fine_tune(
     groups = [{"params": learning, "lr": rates[0]}, {"params": list(heads.parameters()), "lr": rates[1]}]
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     names = first_names([item.conversation for item in learn])
-    batches = _epoch(learn, encoder, settings, names=names, rank=rank, draw=draw)
-    steps = settings.epochs * (len(batches) + len(batches) // 50 + 2)  # no two epochs are cut alike
+    batches = _epoch(learn, encoder, settings, names=names, rank=rank, rng=rng)
+    steps = settings.epochs * (len(batches) + len(batches) // 50 + 2)  # each epoch is cut differently
     done = 0
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -149,7 +149,7 @@ def fine_tune(
         encoder.network.train()
         heads.train()
         if epoch:
-            batches = _epoch(learn, encoder, settings, names=names, rank=rank, draw=draw)
+            batches = _epoch(learn, encoder, settings, names=names, rank=rank, rng=rng)
         for batch in batches:
             # Half the time of float32 where the processor can; gradients and weights stay float32.
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bfloat16()):
@@ -162,28 +162,28 @@ def fine_tune(
             if schedule.last_epoch < steps - 1:
                 schedule.step()
             total, count, done = total + float(loss.detach()), count + 1, done + 1
-            if count % _TOLD_EVERY == 0:
-                tell(f"step {done} of about {steps}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
-        tell(f"epoch {epoch + 1}/{settings.epochs}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
+            if count % _LOG_EVERY == 0:
+                log(f"step {done} of about {steps}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
+        log(f"epoch {epoch + 1}/{settings.epochs}: loss {total / count:.3f}, {time.monotonic() - started:.0f} s")
     encoder.network.eval()
     heads.eval()
 
 
 def _epoch(
-    learn: Sequence[Labelled],
+    learn: Sequence[LabelledConversation],
     encoder: TurnEncoder,
     settings: FineTuning,
     *,
     names: Sequence[str],
-    rank: Rank,
-    draw: random.Random,
+    rank: ConcernScorer,
+    rng: random.Random,
 ) -> list[list[_Example]]:
-    """Shuffled batches of about `tokens_a_step` tokens: a step learns as much of single lines as of long calls."""
+    """Shuffled batches of about `tokens_a_step` tokens, so that single lines weigh as much in a step as long calls."""
     examples: list[_Example] = []
     for original in learn:
-        item = resegmented(original, rank, draw) if draw.random() < settings.resegmented else original
-        examples += _examples(item, *varied(item.conversation, names, settings.chances, draw), encoder, rank)
-    draw.shuffle(examples)
+        item = resegmented(original, rank, rng) if rng.random() < settings.resegmented else original
+        examples += _examples(item, *augment(item.conversation, names, settings.chances, rng), encoder, rank)
+    rng.shuffle(examples)
     batches: list[list[_Example]] = [[]]
     tokens = 0
     for example in examples:
@@ -195,11 +195,13 @@ def _epoch(
     return batches
 
 
-def _examples(item: Labelled, variant: Conversation, first: int, encoder: TurnEncoder, rank: Rank) -> list[_Example]:
-    """The windows of `variant`, which begins at turn `first` of `item`, under `item`'s labels.
+def _examples(
+    item: LabelledConversation, variant: Conversation, first: int, encoder: TurnEncoder, rank: ConcernScorer
+) -> list[_Example]:
+    """The windows of `variant`, which begins at turn `first` of `item`, with `item`'s labels.
 
-    Of a turn with a concern that is read in pieces, the piece that sounds most like it has the label; what the others
-    say is unknown.
+    If a turn with a concern is encoded in pieces, the piece that sounds most like the concern gets the label; the
+    labels of the other pieces are unknown.
     """
     pieces, owners = encoder.pieces(variant)
     turns = np.asarray(owners, dtype=np.int64) + first
@@ -228,12 +230,12 @@ def _loss(answers: dict[str, torch.Tensor], batch: Sequence[_Example], settings:
     each = functional.binary_cross_entropy_with_logits(answers["concern"][known], concern[known], reduction="none")
     graver = 1.0 + (settings.critical_weight - 1.0) * (severity[known] == len(SEVERITIES) - 1).float()
     loss = (each * weights * graver[:, None]).sum() / len(concern)
-    if bool((sentiment >= 0).any()):  # of real talk nobody has labelled it
+    if bool((sentiment >= 0).any()):  # real talk has no sentiment labels
         loss = loss + settings.sentiment_weight * functional.cross_entropy(answers["sentiment"], sentiment)
-    told = ~commits.isnan()
-    if bool(told.any()):
+    known_commits = ~commits.isnan()
+    if bool(known_commits.any()):
         loss = loss + settings.commitment_weight * functional.binary_cross_entropy_with_logits(
-            answers["commits"][told], commits[told]
+            answers["commits"][known_commits], commits[known_commits]
         )
     voiced = severity >= 0
     if bool(voiced.any()):

@@ -1,9 +1,10 @@
-"""Each source and each style left out in turn: `python -m training.leave_one_out [--data DIR]`.
+"""Leaves out each source and each style in turn: `python -m training.leave_one_out [--data DIR]`.
 
-What a concern sounds like is learnt from all corpora but one file (a source: one writer) or one brief (a style), and
-that one is asked. To train the encoder anew for each is out of reach, so the shipped encoder stays as it is and only a
-logistic layer over its vectors is fitted anew: a cheap protocol, which flatters by what the encoder knows of the
-left-out part. The dearer figure, of an encoder whose upper layers never saw two styles, is `training/left_out.py`'s.
+A concern classifier is trained on all corpora except one file (a source: one writer) or one brief (a style), and is
+evaluated on that part. Training the encoder for each part would take too long. So the shipped encoder stays as it is,
+and only a logistic layer over its vectors is fitted. This cheap protocol gives figures that are too good, because the
+encoder was trained on the left-out part. `training/unseen_style_figures.py` has the expensive figure: its encoder's
+upper layers never saw two of the styles.
 """
 
 import argparse
@@ -18,24 +19,24 @@ from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from models.artefacts import read_artefact
-from models.champions import SHIPPED
-from models.safeguarding import turn_maxima
-from models.turn_encoder import TurnEncoder
-from models.weights import mpnet
-from training.dataset import Labelled, dataset_sha256, read_dataset
+from models.artefacts.files import load_manifest
+from models.artefacts.weights import mpnet
+from models.registry.champions import SHIPPED
+from models.text.safeguarding import turn_maxima
+from models.text.turn_encoder import TurnEncoder
+from training.dataset import LabelledConversation, dataset_sha256, read_dataset
 from training.metrics import average_precision, bootstrap, recall_at_false_alarms
 
-_DIMENSIONS: Final = 256  # of 1536, the principal ones: a fit takes seconds in the place of a minute
+_DIMENSIONS: Final = 256  # principal components of 1536 dimensions: a fit takes seconds instead of a minute
 _STRENGTH: Final = 0.03
 _FALSE_ALARMS: Final = 0.025  # on the other parts, where the threshold is chosen
-_FEW: Final = 10  # turns with a concern: a figure of fewer is none
+_FEW: Final = 10  # turns with a concern: a part with fewer gets no figure
 _AT_ONCE: Final = 64  # conversations
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What a model that learnt nothing of `name` says of it; the last two at a threshold chosen on the others."""
+class LeftOutResult:
+    """The figures of a model not trained on `name`. The last two use a threshold chosen on the other parts."""
 
     kind: str
     name: str
@@ -50,10 +51,10 @@ class LeftOut:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.leave_one_out", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="where state lies")
-    given = parser.parse_args()
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="the data folder")
+    options = parser.parse_args()
     dataset = read_dataset()
-    vectors = _vectors(dataset, given.data)
+    vectors = _vectors(dataset, options.data)
     print("| left out | turns, with a concern | AP | at 1 % | at 5 % | concerns, ordinary flagged |")
     print("|---|---|---|---|---|---|")
     for row in left_out(dataset, vectors):
@@ -66,8 +67,8 @@ def main() -> int:
     return 0
 
 
-def left_out(dataset: Sequence[Labelled], vectors: NDArray[np.float32]) -> Iterator[LeftOut]:
-    """Styles first, then sources; `vectors`: a row a turn of the conversations, in order."""
+def left_out(dataset: Sequence[LabelledConversation], vectors: NDArray[np.float32]) -> Iterator[LeftOutResult]:
+    """Styles first, then sources. `vectors`: one row per turn of the conversations, in order."""
     owner = np.concatenate([np.full(len(item.conversation.turns), at) for at, item in enumerate(dataset)])
     truth = np.concatenate([item.concerns[:, -1] for item in dataset])
     reduced = PCA(min(_DIMENSIONS, *vectors.shape), random_state=0).fit_transform(vectors)
@@ -76,22 +77,22 @@ def left_out(dataset: Sequence[Labelled], vectors: NDArray[np.float32]) -> Itera
         for name in dict.fromkeys(part):
             asked = part == name
             if truth[asked].sum() >= _FEW and not asked.all():
-                yield _asked((kind, str(name)), asked, owner, truth, reduced)
+                yield _evaluate_part((kind, str(name)), asked, owner, truth, reduced)
 
 
-def _asked(
+def _evaluate_part(
     named: tuple[str, str],
     asked: NDArray[np.bool_],
     owner: NDArray[np.int64],
     truth: NDArray[np.float32],
     reduced: NDArray[np.float32],
-) -> LeftOut:
+) -> LeftOutResult:
     layer = LogisticRegression(C=_STRENGTH, max_iter=300).fit(reduced[~asked], truth[~asked])
     chance = layer.decision_function(reduced)
     threshold = np.quantile(chance[~asked & (truth == 0)], 1.0 - _FALSE_ALARMS)
     said, known = chance[asked], truth[asked]
     found = bootstrap(owner[asked], lambda rows: average_precision(known[rows], said[rows]), resamples=200)
-    return LeftOut(
+    return LeftOutResult(
         *named,
         int(asked.sum()),
         int(known.sum()),
@@ -103,10 +104,10 @@ def _asked(
     )
 
 
-def _vectors(dataset: Sequence[Labelled], data: Path) -> NDArray[np.float32]:
-    """The shipped encoder's vector of every turn (of a long one the highest over its parts), kept in `data`."""
+def _vectors(dataset: Sequence[LabelledConversation], data: Path) -> NDArray[np.float32]:
+    """The shipped encoder's vector of every turn (of a long one the maximum over its parts), cached in `data`."""
     encoder = TurnEncoder.load(SHIPPED / "turn_encoder", mpnet(data / "models"))
-    key = read_artefact(SHIPPED / "turn_encoder").files["weights.safetensors"][:12] + dataset_sha256()[:12]
+    key = load_manifest(SHIPPED / "turn_encoder").files["weights.safetensors"][:12] + dataset_sha256()[:12]
     file = data / "leave_one_out" / f"{key}.safetensors"
     if not file.exists():
         rows = []

@@ -1,9 +1,9 @@
-"""The figures that decide whether a model is good enough; each is a plain function of labels and probabilities.
+"""Metrics of the models. Each is a plain function of labels and probabilities.
 
-Used by `training/report` and by `training/train`. Intervals resample whole conversations, since turns of one
-conversation are not independent. A resample is a row of weights: how often each turn was drawn. So a figure of all
-resamples is one pass over a matrix, and two models are compared on the same draws. Row 0 draws everything once:
-it gives the figure itself.
+Used by `training/report` and by `training/train`. Intervals resample whole conversations, because turns of one
+conversation are not independent. A resample is a row of weights: how often each turn was drawn. So a metric of all
+resamples is one pass over a matrix, and two models are compared on the same draws. Row 0 draws everything once: it
+gives the metric itself.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ class Interval:
 
 
 def average_precision(truth: Floats, scores: Floats) -> float:
-    """Area under the precision-recall curve; nan where nothing is positive."""
+    """Area under the precision-recall curve; nan if nothing is positive."""
     return float(average_precision_score(truth, scores)) if truth.any() else float("nan")
 
 
 def mean_average_precision(truth: Floats, scores: Floats) -> float:
-    """The mean over columns that have a positive; both (items, categories)."""
+    """The mean over columns that have a positive; both arguments (items, categories)."""
     columns = [average_precision(truth[:, at], scores[:, at]) for at in range(truth.shape[1]) if truth[:, at].any()]
     return float(np.mean(columns)) if columns else float("nan")
 
@@ -61,7 +61,7 @@ def expected_calibration_error(truth: Floats, scores: Floats, bins: int = 15) ->
 
 
 def severity_within_one(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """The share of turns whose ordinal level is right or one off."""
+    """The share of turns whose ordinal level is right or off by one."""
     return float((np.abs(truth - predicted) <= 1).mean()) if truth.size else float("nan")
 
 
@@ -78,14 +78,14 @@ def bootstrap(
 ) -> Interval:
     """`figure` of all rows, with the interval from resampling groups (conversations) with replacement.
 
-    `groups`: the group of each row. `figure` gets row numbers and gives the figure of those rows.
+    `groups`: the group of each row. `figure` takes row numbers and returns the metric of those rows.
     """
     names, which = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(which == at) for at in range(names.size)]
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     values = []
     for _ in range(resamples):
-        rows = np.concatenate([members[at] for at in draw.integers(0, names.size, names.size)])
+        rows = np.concatenate([members[at] for at in rng.integers(0, names.size, names.size)])
         values.append(figure(rows))
     found = np.asarray(values)[~np.isnan(values)]
     low, high = (float(edge) for edge in np.percentile(found, [2.5, 97.5])) if found.size else (np.nan, np.nan)
@@ -93,7 +93,7 @@ def bootstrap(
 
 
 def bootstrap_mean(groups: NDArray[Any], values: NDArray[Any]) -> Interval:
-    """The mean of `values`, one a row, with its interval as `bootstrap` gives it."""
+    """The mean of `values`, one per row, with its interval from `bootstrap`."""
     return bootstrap(groups, lambda rows: float(values[rows].mean()))
 
 
@@ -101,20 +101,20 @@ def bootstrap_mean(groups: NDArray[Any], values: NDArray[Any]) -> Interval:
 
 
 def resampled(groups: NDArray[Any], resamples: int = _RESAMPLES, seed: int = 0) -> Floats:
-    """(1 + resamples, rows) float32: row 0 is all ones, each other how often the row's group was drawn.
+    """(1 + resamples, rows) float32. Row 0 is all ones; every other row says how often the row's group was drawn.
 
     `groups`: the conversation of each row. The draws are those of `bootstrap` with the same seed.
     """
     names, which = np.unique(groups, return_inverse=True)
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     counts = np.ones((1 + resamples, names.size), dtype=np.float32)
     for at in range(resamples):
-        counts[at + 1] = np.bincount(draw.integers(0, names.size, names.size), minlength=names.size)
+        counts[at + 1] = np.bincount(rng.integers(0, names.size, names.size), minlength=names.size)
     return counts[:, which]
 
 
 def interval(values: Floats) -> Interval:
-    """`values`: (1 + resamples,), the figure itself first; resamples in which it does not exist are left out."""
+    """`values`: (1 + resamples,), the metric itself first. Resamples in which it is undefined are left out."""
     found = values[1:][~np.isnan(values[1:])]
     low, high = (float(edge) for edge in np.percentile(found, [2.5, 97.5])) if found.size else (np.nan, np.nan)
     return Interval(float(values[0]), low, high)
@@ -123,7 +123,7 @@ def interval(values: Floats) -> Interval:
 def average_precisions(truth: Floats, scores: Floats, weights: Floats) -> Floats:
     """As `average_precision` for every row of `weights`, (resamples, items): (resamples,)."""
     order = np.argsort(-scores, kind="stable")
-    found, asked, last = _running(truth[order], scores[order], weights[:, order])
+    found, asked, last = _cumulative(truth[order], scores[order], weights[:, order])
     positives = found[:, -1]
     gained = np.diff(found[:, last], axis=1, prepend=0.0)
     precision = found[:, last] / np.maximum(asked[:, last], 1e-9)
@@ -146,11 +146,11 @@ def recalls_at_false_alarms(truth: Floats, scores: Floats, weights: Floats, rate
     """As `recall_at_false_alarms`, for every row of `weights`."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    found, asked, _ = _running(truth[order], ranked, weights[:, order])
+    found, asked, _ = _cumulative(truth[order], ranked, weights[:, order])
     negatives = asked - found
     allowed = np.floor(rate * negatives[:, -1])
-    at = (negatives > allowed[:, None]).argmax(axis=1)  # the first alarm too many
-    above = np.searchsorted(-ranked, -ranked[at], side="left")  # how many score higher than it
+    at = (negatives > allowed[:, None]).argmax(axis=1)  # the first alarm above the allowed number
+    above = np.searchsorted(-ranked, -ranked[at], side="left")  # the number of items with a higher score
     before = np.concatenate([np.zeros((len(found), 1), dtype=found.dtype), found], axis=1)
     hits = before[np.arange(len(found)), above]
     hits = np.where(allowed >= negatives[:, -1], found[:, -1], hits)
@@ -173,19 +173,19 @@ def shares(hit: NDArray[Any], among: NDArray[Any], weights: Floats) -> Floats:
     return answer
 
 
-def confusions(truth: NDArray[Any], told: NDArray[Any], labels: int, weights: Floats) -> Floats:
-    """(resamples, labels, labels), rows true, columns told; a negative index on either side is left out."""
-    known = (truth >= 0) & (told >= 0)
-    cell = np.where(known, truth * labels + told, 0)
+def confusions(truth: NDArray[Any], predicted: NDArray[Any], labels: int, weights: Floats) -> Floats:
+    """(resamples, labels, labels); rows are true, columns predicted. Negative indices on either side are left out."""
+    known = (truth >= 0) & (predicted >= 0)
+    cell = np.where(known, truth * labels + predicted, 0)
     member = np.eye(labels * labels, dtype=np.float32)[cell] * known[:, None]
     counted: Floats = (weights @ member).reshape(len(weights), labels, labels)
     return counted
 
 
-def macro_f1s(confused: Floats) -> Floats:
-    """As `macro_f1`, from what `confusions` gave; labels that are neither true nor told are left out of the mean."""
-    hits = np.diagonal(confused, axis1=1, axis2=2)
-    both = confused.sum(axis=1) + confused.sum(axis=2)
+def macro_f1s(confusion: Floats) -> Floats:
+    """As `macro_f1`, from `confusions`. Labels neither true nor predicted are left out of the mean."""
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    both = confusion.sum(axis=1) + confusion.sum(axis=2)
     known = both > 0
     each = np.where(known, 2 * hits / np.maximum(both, 1e-9), 0.0)
     with np.errstate(invalid="ignore"):
@@ -193,15 +193,15 @@ def macro_f1s(confused: Floats) -> Floats:
     return answer
 
 
-def f1s(truth: NDArray[Any], told: NDArray[Any], weights: Floats) -> Floats:
+def f1s(truth: NDArray[Any], predicted: NDArray[Any], weights: Floats) -> Floats:
     """As `binary_f1` of truth values, for every row of `weights`."""
-    hits = weights @ (truth & told).astype(np.float32)
-    both = weights @ (truth.astype(np.float32) + told.astype(np.float32))
+    hits = weights @ (truth & predicted).astype(np.float32)
+    both = weights @ (truth.astype(np.float32) + predicted.astype(np.float32))
     answer: Floats = 2 * hits / np.maximum(both, 1e-9)
     return answer
 
 
-def _running(truth: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def _cumulative(truth: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Positives and items down the ranking, both (resamples, items), and the last position of each distinct score."""
     found = np.cumsum(weights * truth.astype(np.float32), axis=1)
     asked = np.cumsum(weights, axis=1)

@@ -1,7 +1,7 @@
-"""Sounds in which nobody says anything that a recogniser should write down: silence, hum, noise, music, babble.
+"""Sounds without words that a recogniser should write down: silence, hum, noise, music, babble.
 
-On the walk: beside it; `training/evaluate_speech.py --nonspeech` and the tests of transcription ask that they give no
-words. All are made here, float32 at 16 kHz mono; babble is made of voices that the caller brings.
+`training/evaluate_speech.py --nonspeech` and the tests of transcription require that they give no words. All are
+generated here, float32 at 16 kHz mono; babble is mixed from the caller's voices.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.audio import SAMPLE_RATE
+from models.audio.decoder import SAMPLE_RATE
 
 Sound = NDArray[np.float32]
 _CHORDS: Final = ((0, 4, 7), (9, 12, 16), (5, 9, 12), (7, 11, 14))  # semitones over the key
@@ -19,7 +19,7 @@ _BABBLERS: Final = 8
 
 
 def sounds(voices: Sequence[Sound], seconds: float, *, seed: int = 1) -> Mapping[str, Sound]:
-    """Each kind of sound by name, float32[seconds * 16000]; without `voices` there is no babble."""
+    """Each kind of sound by name, float32[seconds * 16000]. Without `voices` there is no babble."""
     length = round(seconds * SAMPLE_RATE)
     random = np.random.default_rng(seed)
     made: dict[str, Callable[[], NDArray[np.float64]]] = {
@@ -33,7 +33,7 @@ def sounds(voices: Sequence[Sound], seconds: float, *, seed: int = 1) -> Mapping
     if voices:
         made["babble"] = lambda: _babble(voices, length, random)
         made["babble, reversed"] = lambda: _babble([voice[::-1] for voice in voices], length, random)
-        made["babble, far"] = lambda: _far(_babble(voices, length, random), random)
+        made["babble, far"] = lambda: _through_wall(_babble(voices, length, random), random)
     return {name: np.asarray(make(), dtype=np.float32) for name, make in made.items()}
 
 
@@ -50,7 +50,7 @@ def _pink(length: int, random: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _music(length: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """A melody over chords and a beat, half a second a note, in a new key every 16 notes."""
+    """A melody over chords and a beat, two notes a second, in a new key every 16 notes."""
     step = SAMPLE_RATE // 2
     time = np.arange(step) / SAMPLE_RATE
     fade = np.minimum(1, time / 0.01) * np.exp(-2.5 * time)
@@ -71,7 +71,7 @@ def _tone(frequency: float, time: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _babble(voices: Sequence[Sound], length: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Eight voices at once without pauses, each as loud as the others: a day room in which no word can be made out."""
+    """Eight voices at once without pauses, all equally loud: no word can be understood."""
     mixed = np.zeros(length)
     for number in range(_BABBLERS):
         voice = _without_pauses(voices[number % len(voices)])
@@ -87,8 +87,8 @@ def _without_pauses(voice: Sound) -> Sound:
     return np.asarray(spoken.reshape(-1) if len(spoken) else voice)
 
 
-def _far(sound: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """The same heard through a wall: dull, reverberant and quiet."""
+def _through_wall(sound: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """The sound as heard through a wall: dull, reverberant and quiet."""
     time = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     room = random.normal(size=len(time)) * np.exp(-9 * time)
     size = len(sound) + len(room)

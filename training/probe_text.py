@@ -1,7 +1,7 @@
-"""Swaps that must not matter, and deletions that must: names, he and she, descriptions, spelling, roles, evidence.
+"""Probes the safeguarding model: swaps that must not change its score, and deletions of evidence that must.
 
-Part of the report (`./writecare evaluate --probe`). Asks a safeguarding model about conversations as they are and
-changed, held out from learning by default.
+Swaps are of names, he and she, descriptions, spelling and roles. Part of the report (`./writecare evaluate --probe`).
+Scores conversations unchanged and changed; by default those held out from training.
 """
 
 import random
@@ -12,19 +12,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import Conversation, Evidence, Turn
-from models.safeguarding import SafeguardingModel
-from models.weights import spacy_model
-from training.augmentation import as_recognised, first_names, swap_names
-from training.dataset import Labelled
+from models.artefacts.weights import spacy_model
+from models.contract.records import Conversation, Evidence, Turn
+from models.text.safeguarding import SafeguardingModel
+from training.augmentation import as_asr_text, first_names, swap_names
+from training.dataset import LabelledConversation
 from training.metrics import average_precision, interval, recall_at_false_alarms, resampled, shares
 
-Change = Callable[[Conversation], Conversation]
+Perturbation = Callable[[Conversation], Conversation]
 Tell = Callable[[str], None]
 Figures = dict[str, Any]
 
-CHANGES: Final = 5  # as `changes` gives
-STEADY: Final = 0.05  # a probability that moves by less has not moved
+PERTURBATION_COUNT: Final = 5  # the number of `perturbations`
+LARGEST_STEADY_SHIFT: Final = 0.05  # a probability that moves by less counts as unchanged
 DESCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "ethnicity": ("white", "Black", "Asian", "Caribbean", "Nigerian", "Polish"),
     "religion": ("Christian", "Muslim", "Hindu", "Sikh", "Jewish"),
@@ -48,23 +48,23 @@ _OTHER_GENDER: Final = dict(
     for pair in ((other, one), (one, other))
 )  # fmt: skip
 _MOST_DELETED: Final = 100  # flagged turns whose evidence is deleted
-_DRAWS: Final = 3  # of random words, a turn
+_DRAWS: Final = 3  # of random words, per turn
 
 
-def probe(model: SafeguardingModel, items: Sequence[Labelled], names: Sequence[str], tell: Tell) -> Figures:
-    """All swaps and the deletions. `names`: what first names are swapped among; `tell` hears of each step."""
+def probe(model: SafeguardingModel, items: Sequence[LabelledConversation], names: Sequence[str], tell: Tell) -> Figures:
+    """All swaps and the deletions. `names`: first names to swap among. `tell` is called at each step."""
     talks = [item.conversation for item in items]
     truth = np.concatenate([item.concerns[:, -1] for item in items])
-    before = chances(model, talks)
+    before = concern_probabilities(model, talks)
     found = []
-    for name, change in changes(names).items():
+    for name, change in perturbations(names).items():
         tell(name)
-        found.append({"change": name, **_changed(model, talks, truth, before, change)})
+        found.append({"change": name, **_perturbation_figures(model, talks, truth, before, change)})
     named = [talk for talk in talks if any(_PERSON.search(turn.text) for turn in talk.turns)]
     descriptions = []
     for attribute, words in DESCRIPTIONS.items():
         tell(attribute)
-        descriptions += [{"attribute": attribute, **_described(model, named, words)}] if named else []
+        descriptions += [{"attribute": attribute, **_description_figures(model, named, words)}] if named else []
     tell("evidence")
     unchanged = {"average_precision_any": average_precision(truth, before)}
     return {
@@ -75,21 +75,21 @@ def probe(model: SafeguardingModel, items: Sequence[Labelled], names: Sequence[s
     }
 
 
-def changes(names: Sequence[str]) -> dict[str, Change]:
-    """The ways in which a whole conversation is changed without changing what it says."""
-    draw = random.Random(11)  # noqa: S311 - reproducible swaps, not a secret
+def perturbations(names: Sequence[str]) -> dict[str, Perturbation]:
+    """Changes of a whole conversation that do not change its meaning."""
+    rng = random.Random(11)  # noqa: S311 - reproducible swaps, not a secret
     swapped = _gender_swap()
     return {
-        "first names": lambda talk: with_texts(talk, swap_names([turn.text for turn in talk.turns], names, draw)),
+        "first names": lambda talk: with_texts(talk, swap_names([turn.text for turn in talk.turns], names, rng)),
         "he and she": lambda talk: with_texts(talk, [swapped(turn.text) for turn in talk.turns]),
-        "lower case, no marks": lambda talk: with_texts(talk, [as_recognised(turn.text) for turn in talk.turns]),
-        "one letter in forty mistyped": lambda talk: with_texts(talk, [_mistyped(t.text, draw) for t in talk.turns]),
+        "lower case, no marks": lambda talk: with_texts(talk, [as_asr_text(turn.text) for turn in talk.turns]),
+        "one letter in forty mistyped": lambda talk: with_texts(talk, [_mistyped(t.text, rng) for t in talk.turns]),
         "roles unknown": lambda talk: talk.model_copy(update={"participants": ()}),
     }
 
 
-def chances(model: SafeguardingModel, talks: Sequence[Conversation]) -> NDArray[np.float64]:
-    """(turns of all of them,): the probability of any concern."""
+def concern_probabilities(model: SafeguardingModel, talks: Sequence[Conversation]) -> NDArray[np.float64]:
+    """(all turns of the conversations,): the probability of any concern."""
     return np.asarray([row.scores["any"] for rows in model.score(talks) for row in rows])
 
 
@@ -98,7 +98,7 @@ def with_texts(talk: Conversation, texts: Sequence[str]) -> Conversation:
     return talk.model_copy(update={"turns": turns})
 
 
-def described(text: str, word: str) -> str:
+def insert_description(text: str, word: str) -> str:
     """`text` with `word` before each person: 'the lady in 4' becomes 'the Welsh lady in 4'."""
 
     def put(match: re.Match[str]) -> str:
@@ -111,11 +111,11 @@ def described(text: str, word: str) -> str:
 
 
 def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Figures | None:
-    """The fall of a concern's log-odds without its evidence, and without as many words of the turn drawn at random.
+    """The fall of a concern's log-odds without its evidence, and without as many random words of the turn.
 
-    Of flagged turns whose evidence leaves at least as many words as it takes, the likeliest first; None without any.
+    Uses flagged turns whose evidence is at most half of their words, the most likely first. None if there are none.
     """
-    draw = random.Random(5)  # noqa: S311 - a reproducible choice
+    rng = random.Random(5)  # noqa: S311 - a reproducible choice
     chosen = _likeliest(model, talks)
     asked: list[Conversation] = []
     where: list[tuple[int, str]] = []
@@ -127,7 +127,7 @@ def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Fig
         if not shown or 2 * len(shown) > len(words):
             continue
         owners.append(at)
-        drawn = [draw.sample(words, len(shown)) for _ in range(_DRAWS)]
+        drawn = [rng.sample(words, len(shown)) for _ in range(_DRAWS)]
         for spans in ([], shown, *drawn):
             asked.append(_without(talks[at], turn, spans))
             where.append((turn, category))
@@ -152,7 +152,7 @@ def faithfulness(model: SafeguardingModel, talks: Sequence[Conversation]) -> Fig
 def _likeliest(
     model: SafeguardingModel, talks: Sequence[Conversation]
 ) -> list[tuple[int, int, str, tuple[Evidence, ...]]]:
-    """Conversation, turn, highest category and its evidence of the likeliest flagged turns."""
+    """Conversation, turn, highest category and its evidence, of the most likely flagged turns."""
     scored = model.score(talks)
     flagged = [
         (row.concerns[0].probability, at, turn)
@@ -172,12 +172,12 @@ def _likeliest(
     ]
 
 
-def _changed(
+def _perturbation_figures(
     model: SafeguardingModel,
     talks: Sequence[Conversation],
     truth: NDArray[np.float32],
     before: NDArray[np.float64],
-    change: Change,
+    change: Perturbation,
 ) -> Figures:
     after_talks = [change(talk) for talk in talks]
     touched = [old != new for old, new in zip(talks, after_talks, strict=True)]
@@ -189,8 +189,8 @@ def _changed(
         ]
     )
     owner = np.repeat(np.arange(len(talks)), [len(talk.turns) for talk in talks])
-    after = chances(model, after_talks)
-    steady, weights = np.abs(after - before) < STEADY, resampled(owner)
+    after = concern_probabilities(model, after_talks)
+    steady, weights = np.abs(after - before) < LARGEST_STEADY_SHIFT, resampled(owner)
     return {
         "conversations": sum(touched),
         "turns_changed": int(turn_touched.sum()),
@@ -201,20 +201,23 @@ def _changed(
     }
 
 
-def _described(model: SafeguardingModel, named: Sequence[Conversation], words: Sequence[str]) -> Figures:
-    """Each word before each person, in conversations that all name one so; turns with the word in them are judged."""
+def _description_figures(model: SafeguardingModel, named: Sequence[Conversation], words: Sequence[str]) -> Figures:
+    """Inserts each word before each person in conversations that name a person so. Scores the turns with the word."""
     judged = np.asarray([bool(_PERSON.search(turn.text)) for talk in named for turn in talk.turns])
     owner = np.repeat(np.arange(len(named)), [len(talk.turns) for talk in named])[judged]
     said = np.stack(
         [
-            chances(model, [with_texts(talk, [described(turn.text, word) for turn in talk.turns]) for talk in named])
+            concern_probabilities(
+                model,
+                [with_texts(talk, [insert_description(turn.text, word) for turn in talk.turns]) for talk in named],
+            )
             for word in words
         ]
     )[:, judged]
     weights = resampled(owner)
     total = weights.sum(axis=1)
     pairs = [(one, other) for one in range(len(words)) for other in range(one)]
-    near = np.mean([np.abs(said[one] - said[other]) < STEADY for one, other in pairs], axis=0)
+    near = np.mean([np.abs(said[one] - said[other]) < LARGEST_STEADY_SHIFT for one, other in pairs], axis=0)
     moved: list[Figures] = [
         {"word": word, "shift": interval(weights @ (said[at] - said.mean(axis=0)) / total).__dict__}
         for at, word in enumerate(words)
@@ -230,18 +233,18 @@ def _described(model: SafeguardingModel, named: Sequence[Conversation], words: S
 
 
 def _gender_swap() -> Callable[[str], str]:
-    """he <-> she and their kin. 'her' becomes 'his' before what is hers, else 'him', as spaCy's tagger tells."""
+    """he <-> she and related words. 'her' becomes 'his' before a noun, else 'him', by spaCy's tagger."""
     import spacy  # noqa: PLC0415 - importing spaCy takes a second
 
     language = spacy.load(spacy_model(), exclude=["parser", "ner", "senter", "lemmatizer"])
 
     def swapped(text: str) -> str:
-        return "".join(_other(token.text, token.tag_) + token.whitespace_ for token in language(text))
+        return "".join(_other_gender_word(token.text, token.tag_) + token.whitespace_ for token in language(text))
 
     return swapped
 
 
-def _other(word: str, tag: str) -> str:
+def _other_gender_word(word: str, tag: str) -> str:
     low = word.lower()
     if low == "her":
         new = "his" if tag == "PRP$" else "him"
@@ -267,15 +270,15 @@ def _log_odds(chance: float) -> float:
     return float(np.log(bounded / (1 - bounded)))
 
 
-def _mistyped(text: str, draw: random.Random) -> str:
-    """Two neighbouring letters change places at one letter in forty."""
+def _mistyped(text: str, rng: random.Random) -> str:
+    """Swaps two neighbouring letters at one letter in forty."""
     letters = list(text)
     for at in range(len(letters) - 1):
-        if letters[at].isalpha() and letters[at + 1].isalpha() and draw.random() < 1 / 40:
+        if letters[at].isalpha() and letters[at + 1].isalpha() and rng.random() < 1 / 40:
             letters[at], letters[at + 1] = letters[at + 1], letters[at]
     return "".join(letters)
 
 
-def corpus_names(items: Sequence[Labelled]) -> tuple[str, ...]:
-    """The first names that the corpus's people bear, of every origin in it."""
+def corpus_names(items: Sequence[LabelledConversation]) -> tuple[str, ...]:
+    """The first names of the corpus's people, of every origin in it."""
     return first_names([item.conversation for item in items])

@@ -1,9 +1,9 @@
-"""Real talk out of public data sets: harmless turns to learn from, and a set that asks for false alarms.
+"""Real conversations of public data sets: harmless turns to train on, and a held-out set to measure false alarms.
 
-`--public DIR` names a folder that holds the sets as published; nothing of them is copied into the project. Whole
-documents are on one side: the publishers' training files are learnt from, their validation and test files are held
-out. Licences: ACI-Bench and MTS-Dialog CC BY 4.0, AMI CC BY 4.0, QMSum MIT, e-mail intents Apache-2.0, GoEmotions
-Apache-2.0 (data CC BY 4.0). All of them permit learning, with attribution (THIRD_PARTY.md).
+`--public DIR` names a folder that has the sets as published; nothing of them is copied into the project. A whole
+document is on one side: the publishers' training files are trained on, their validation and test files are held out.
+Licences: ACI-Bench and MTS-Dialog CC BY 4.0, AMI CC BY 4.0, QMSum MIT, e-mail intents Apache-2.0, GoEmotions Apache-2.0
+(data CC BY 4.0). All of them permit training, with attribution (THIRD_PARTY.md).
 """
 
 import csv
@@ -18,16 +18,16 @@ from typing import Final
 
 import numpy as np
 
-from models.records import CATEGORIES, Conversation, Participant, Turn
-from training.dataset import Labelled
+from models.contract.records import CATEGORIES, Conversation, Participant, Turn
+from training.dataset import LabelledConversation
 
 _Line = tuple[str, str, str]  # speaker, role, words
 _Document = tuple[str, list[_Line]]  # its name in the set, and its turns
 
 UNKNOWN_SENTIMENT: Final = -100
 _EXCERPT_WORDS: Final = 260
-_HELD_OUT_TURNS: Final = 120  # of a document; meetings are long, and one is much like its beginning
-# Words of real harm. Whether such a turn is harmless nobody has said, so it is neither taught nor counted.
+_HELD_OUT_TURNS: Final = 120  # of a document: meetings are long, and their rest is much like their beginning
+# Words of real harm. No label says whether such a turn is harmless, so it is neither trained on nor counted.
 _DOUBTFUL: Final = re.compile(
     r"\b(fell|falls?|fallen|falling|abus\w*|suicid\w*|kill\w*|overdos\w*|assault\w*|rap(e|ed|ist)|murder\w*|stole|stolen"
     r"|beat(en)?|punch\w*|slap\w*|attack\w*|violen\w*|molest\w*|die|dead|death|threat\w*|bull(y|ied|ying)|racis\w*"
@@ -39,16 +39,16 @@ _DOUBTFUL: Final = re.compile(
 
 @dataclass(frozen=True)
 class RealTalk:
-    """One public set. `learn`: excerpts of some 260 words; `held_out`: documents, cut after 120 turns."""
+    """One public set. `learn`: excerpts of some 260 words. `held_out`: documents, cut after 120 turns."""
 
     name: str
     kind: str
-    learn: tuple[Labelled, ...]
-    held_out: tuple[Labelled, ...]
+    learn: tuple[LabelledConversation, ...]
+    held_out: tuple[LabelledConversation, ...]
 
 
 def read_real_talk(public: Path) -> list[RealTalk]:
-    """Every set of which the folder holds the files; what is absent is said on standard error."""
+    """Reads every set whose files are in the folder. Reports missing sets on standard error."""
     found = []
     for name, (kind, learn, held_out) in _SETS.items():
         try:
@@ -64,23 +64,23 @@ def read_real_talk(public: Path) -> list[RealTalk]:
     return found
 
 
-def doubtful(text: str) -> bool:
+def mentions_harm(text: str) -> bool:
     """Whether the turn has a word of real harm, so that 'harmless' would be a guess."""
     return _DOUBTFUL.search(text) is not None
 
 
-def _labelled(name: str, document: _Document, kind: str) -> Labelled:
+def _labelled(name: str, document: _Document, kind: str) -> LabelledConversation:
     key, lines = document
     concerns = np.zeros((len(lines), len(CATEGORIES) + 1), dtype=np.float32)
-    concerns[[doubtful(text) for _, _, text in lines]] = np.nan
-    roles = {speaker: role for speaker, role, _ in lines} if _share(key) < 0.5 else {}
+    concerns[[mentions_harm(text) for _, _, text in lines]] = np.nan
+    roles = {speaker: role for speaker, role, _ in lines} if _hash_fraction(key) < 0.5 else {}
     conversation = Conversation(
         id=f"{name}-{key}",
         channel="call",
         participants=tuple(Participant(speaker=speaker, role=role, name=None) for speaker, role in roles.items()),
         turns=tuple(Turn(speaker=speaker, text=text) for speaker, _, text in lines),
     )
-    return Labelled(
+    return LabelledConversation(
         conversation=conversation,
         concerns=concerns,
         severity=np.full(len(lines), -1, dtype=np.int64),
@@ -96,7 +96,7 @@ def _labelled(name: str, document: _Document, kind: str) -> Labelled:
 
 
 def _excerpts(document: _Document) -> Iterator[_Document]:
-    """Neighbouring turns of about 260 words, one after the other."""
+    """Neighbouring turns of about 260 words, one excerpt after the other."""
     key, lines = document
     part: list[_Line] = []
     words = number = 0
@@ -110,22 +110,22 @@ def _excerpts(document: _Document) -> Iterator[_Document]:
         yield f"{key}-{number}", part
 
 
-def _share(key: str) -> float:
-    """A number from 0 to 1 that depends on the key alone: deals documents the same on every machine."""
+def _hash_fraction(key: str) -> float:
+    """A number from 0 to 1 that depends only on the key, so that documents are split the same on every machine."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
-def _plain(text: str) -> str:
-    """As one writes: without transcribers' marks in braces, no space before a mark, a letter name as letters."""
+def _clean_text(text: str) -> str:
+    """Ordinary spelling: no transcribers' marks in braces, no space before punctuation, letter names as letters."""
     text = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", text).replace("_", " ")
     return re.sub(r"\s+([.,?!;:'])", r"\1", re.sub(r"\s+", " ", text)).strip()
 
 
-def _joined(lines: Sequence[_Line]) -> list[_Line]:
-    """Neighbouring lines of one speaker as one turn, up to 40 words; empty ones dropped."""
+def _merge_lines(lines: Sequence[_Line]) -> list[_Line]:
+    """Merges neighbouring lines of one speaker into one turn, up to 40 words. Drops empty lines."""
     turns: list[_Line] = []
     for speaker, role, text in lines:
-        words = _plain(text)
+        words = _clean_text(text)
         if not words:
             continue
         if turns and turns[-1][0] == speaker and len(turns[-1][2].split()) + len(words.split()) <= 40:
@@ -143,11 +143,11 @@ def _consultation(dialogue: str) -> list[_Line]:
             continue
         who = match[1].strip().lower()
         role = "gp" if "doc" in who or "clinician" in who else "family" if "guest" in who else "other"
-        lines.append((who, role, _plain(match[2])))
+        lines.append((who, role, _clean_text(match[2])))
     return lines
 
 
-def _table(*parts: str, key: str) -> Callable[[Path], Iterator[_Document]]:
+def _csv_dialogues(*parts: str, key: str) -> Callable[[Path], Iterator[_Document]]:
     def read(public: Path) -> Iterator[_Document]:
         csv.field_size_limit(10_000_000)
         for part in parts:
@@ -167,14 +167,14 @@ def _ami(part: str) -> Callable[[Path], Iterator[_Document]]:
                 meeting = json.loads(line)
                 yield (
                     meeting["meeting_id"],
-                    _joined([(u["speaker"], "other", u["text"]) for u in meeting["utterances"]]),
+                    _merge_lines([(u["speaker"], "other", u["text"]) for u in meeting["utterances"]]),
                 )
 
     return read
 
 
 def _qmsum(part: str) -> Callable[[Path], Iterator[_Document]]:
-    """Without the meetings that AMI has too."""
+    """Without the meetings that are also in AMI."""
 
     def read(public: Path) -> Iterator[_Document]:
         folder = public / "qmsum" / part
@@ -184,31 +184,31 @@ def _qmsum(part: str) -> Callable[[Path], Iterator[_Document]]:
             if file.stem.startswith(("ES", "IS", "TS")):
                 continue
             said = json.loads(file.read_text(encoding="utf-8"))["meeting_transcripts"]
-            yield file.stem, _joined([(line["speaker"], "other", line["content"]) for line in said])
+            yield file.stem, _merge_lines([(line["speaker"], "other", line["content"]) for line in said])
 
     return read
 
 
-def _mails(held_out: bool) -> Callable[[Path], Iterator[_Document]]:
+def _email_lines(held_out: bool) -> Callable[[Path], Iterator[_Document]]:
     def read(public: Path) -> Iterator[_Document]:
         lines = (
             (public / "email_intent" / "train_Ask0729.txt").read_text(encoding="utf-8", errors="replace").splitlines()
         )
         for number, line in enumerate(lines):
-            text = _plain(line.partition("\t")[2])
-            if text and (_share(text) < 0.2) == held_out:
+            text = _clean_text(line.partition("\t")[2])
+            if text and (_hash_fraction(text) < 0.2) == held_out:
                 yield str(number), [("S1", "other", text)]
 
     return read
 
 
 def _comments(part: str, share: float) -> Callable[[Path], Iterator[_Document]]:
-    """Comments of the public, each by itself, in the place of everyday short lines; those of harm left out."""
+    """Public comments, one per document, as everyday short lines. Comments on harm are left out."""
 
     def read(public: Path) -> Iterator[_Document]:
         for line in (public / "goemotions" / part).read_text(encoding="utf-8").splitlines():
             text, _, key = line.split("\t")
-            if _share(key) < share and not doubtful(text):
+            if _hash_fraction(key) < share and not mentions_harm(text):
                 yield key, [("S1", "other", re.sub(r"\[(NAME|RELIGION)\]", "Sam", text))]
 
     return read
@@ -220,10 +220,18 @@ _MTS: Final = (
     "mts_dialog/MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv",
 )
 _SETS: Final = {
-    "aci": ("consultation", _table("aci_bench/train.csv", key="encounter_id"), _table(*_ACI, key="encounter_id")),
-    "mts": ("consultation", _table("mts_dialog/MTS-Dialog-TrainingSet.csv", key="ID"), _table(*_MTS, key="ID")),
+    "aci": (
+        "consultation",
+        _csv_dialogues("aci_bench/train.csv", key="encounter_id"),
+        _csv_dialogues(*_ACI, key="encounter_id"),
+    ),
+    "mts": (
+        "consultation",
+        _csv_dialogues("mts_dialog/MTS-Dialog-TrainingSet.csv", key="ID"),
+        _csv_dialogues(*_MTS, key="ID"),
+    ),
     "ami": ("meeting", _ami("ami_train.jsonl"), _ami("ami_dev.jsonl")),
     "qmsum": ("meeting", _qmsum("train"), _qmsum("val")),
-    "mails": ("e-mail", _mails(held_out=False), _mails(held_out=True)),
+    "mails": ("e-mail", _email_lines(held_out=False), _email_lines(held_out=True)),
     "comments": ("short lines", _comments("train.tsv", 0.2), _comments("dev.tsv", 0.2)),
 }

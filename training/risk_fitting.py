@@ -1,4 +1,4 @@
-"""Fit the risk steps on held-out answers, and say how well levels are met on conversations not fitted on."""
+"""Fits the risk steps on held-out answers, and evaluates the levels on conversations not fitted on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.records import RISK_LEVELS, SENTIMENT_LABELS, Sentiment, TurnAssessment
-from models.risk import any_chance, floor_of, level_of, risk_features, step_chances
-from models.safeguarding import assessment
-from training.calibration import Answers, cross_calibrated, expected_level
-from training.dataset import Labelled
+from models.contract.records import RISK_LEVELS, SENTIMENT_LABELS, Sentiment, TurnAssessment
+from models.text.risk import any_concern_probability, least_level, level_of, risk_features, step_probabilities
+from models.text.safeguarding import to_assessment
+from training.calibration import HeldOutAnswers, cross_calibrated_probabilities, severity_levels
+from training.dataset import LabelledConversation
 from training.metrics import average_precision, bootstrap
 
 _STRENGTH = 0.3
@@ -22,20 +22,22 @@ _STRENGTH = 0.3
 class HeldOutRisk:
     """Levels of conversations, each by steps fitted on others; all (conversations,) but `features`.
 
-    `owner`: its position in the data set, ascending. `truth`, `told` and `without_floor` index RISK_LEVELS.
-    `any_chance`: (conversations,), the probability of any concern, as the model gives it.
+    `owner`: its position in the data set, ascending. `truth`, `predicted` and `without_minimum` index RISK_LEVELS.
+    `any_concern_probability`: (conversations,), the model's probability of any concern.
     """
 
     owner: NDArray[np.int64]
     truth: NDArray[np.int64]
-    told: NDArray[np.int64]
-    without_floor: NDArray[np.int64]
-    any_chance: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    without_minimum: NDArray[np.int64]
+    any_concern_probability: NDArray[np.float64]
     features: NDArray[np.float32]
 
 
-def held_out_risk(answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]) -> HeldOutRisk:
-    """What the risk model says of conversations that neither it nor the models before it learnt from."""
+def held_out_risk(
+    answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], thresholds: Mapping[str, float]
+) -> HeldOutRisk:
+    """The risk model's levels for conversations on which neither it nor the models before it were trained."""
     owners, assessed, sentiments = held_out_turns(answers, thresholds)
     features = np.stack([risk_features(a, s) for a, s in zip(assessed, sentiments, strict=True)])
     truth = np.asarray([RISK_LEVELS.index(dataset[at].risk) for at in owners])
@@ -43,45 +45,46 @@ def held_out_risk(answers: Answers, dataset: Sequence[Labelled], thresholds: Map
     chances = np.zeros((len(owners), len(RISK_LEVELS) - 1), dtype=np.float32)
     for held_out in np.unique(fold):
         steps = _fit_steps(features[fold != held_out], truth[fold != held_out])
-        chances[fold == held_out] = step_chances(features[fold == held_out], steps)
+        chances[fold == held_out] = step_probabilities(features[fold == held_out], steps)
     trained = np.asarray([level_of(row) for row in chances])
-    floored = np.asarray([max(level, floor_of(rows)) for level, rows in zip(trained, assessed, strict=True)])
-    likely = np.asarray([any_chance(row, rows) for row, rows in zip(chances, assessed, strict=True)])
+    floored = np.asarray([max(level, least_level(rows)) for level, rows in zip(trained, assessed, strict=True)])
+    likely = np.asarray([any_concern_probability(row, rows) for row, rows in zip(chances, assessed, strict=True)])
     return HeldOutRisk(np.asarray(owners), truth, floored, trained, likely, features)
 
 
 def fit_risk(
-    answers: Answers, dataset: Sequence[Labelled], thresholds: Mapping[str, float]
+    answers: HeldOutAnswers, dataset: Sequence[LabelledConversation], thresholds: Mapping[str, float]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
+    """Returns the arrays to ship, and cross-fitted figures: level exact, within one step, and AP of any concern."""
     found = held_out_risk(answers, dataset, thresholds)
-    truth, told, trained = found.truth, found.told, found.without_floor
+    truth, predicted, trained = found.truth, found.predicted, found.without_minimum
     figures = {
-        "level_exact": bootstrap(found.owner, lambda rows: float((told[rows] == truth[rows]).mean())).__dict__,
+        "level_exact": bootstrap(found.owner, lambda rows: float((predicted[rows] == truth[rows]).mean())).__dict__,
         "level_within_one": bootstrap(
-            found.owner, lambda rows: float((np.abs(told[rows] - truth[rows]) <= 1).mean())
+            found.owner, lambda rows: float((np.abs(predicted[rows] - truth[rows]) <= 1).mean())
         ).__dict__,
         "level_within_one_without_floor": float((np.abs(trained - truth) <= 1).mean()),
         "level_exact_without_floor": float((trained == truth).mean()),
-        "any_concern_average_precision": average_precision((truth > 0).astype(float), found.any_chance),
+        "any_concern_average_precision": average_precision((truth > 0).astype(float), found.any_concern_probability),
         "rows_true_columns_predicted": [
-            [int(((truth == a) & (told == b)).sum()) for b in range(len(RISK_LEVELS))] for a in range(len(RISK_LEVELS))
+            [int(((truth == a) & (predicted == b)).sum()) for b in range(len(RISK_LEVELS))]
+            for a in range(len(RISK_LEVELS))
         ],
     }
     return {"steps": _fit_steps(found.features, truth)}, figures
 
 
 def held_out_turns(
-    answers: Answers, thresholds: Mapping[str, float]
+    answers: HeldOutAnswers, thresholds: Mapping[str, float]
 ) -> tuple[list[int], list[list[TurnAssessment]], list[list[Sentiment]]]:
-    """Conversation by conversation what the models said of turns that they had not learnt from."""
-    concern, sentiment, _ = cross_calibrated(answers)
-    levels = expected_level(answers.severity)
+    """For each conversation the predictions for its turns, by models not trained on them."""
+    concern, sentiment, _ = cross_calibrated_probabilities(answers)
+    levels = severity_levels(answers.severity)
     owners = sorted({int(at) for at in answers.conversation})
     assessed, felt = [], []
     for owner in owners:
         rows = np.flatnonzero(answers.conversation == owner)
-        assessed.append([assessment(concern[row], int(levels[row]), thresholds) for row in rows])
+        assessed.append([to_assessment(concern[row], int(levels[row]), thresholds) for row in rows])
         felt.append([_sentiment(sentiment[row]) for row in rows])
     return owners, assessed, felt
 
@@ -92,7 +95,7 @@ def _sentiment(row: NDArray[np.float32]) -> Sentiment:
 
 
 def _fit_steps(features: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(4, features + 1); a step that the data do not show is made certain in the direction they do show."""
+    """(4, features + 1). A step without examples of both sides in the data always goes to the side that occurs."""
     steps = np.zeros((len(RISK_LEVELS) - 1, features.shape[1] + 1), dtype=np.float32)
     for step in range(len(steps)):
         above = truth > step

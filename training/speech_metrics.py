@@ -1,12 +1,12 @@
-"""What is counted when words and speakers are compared with what was said. Pure functions; no model is loaded here.
+"""Metrics that compare recognised words and speakers with a reference. Pure functions; they load no model.
 
-On the walk: beside it; `training/evaluate_speech.py` and the benchmarks of speech print these figures.
+`training/evaluate_speech.py` and the speech benchmarks print them.
 
 WER: jiwer after Whisper's EnglishTextNormalizer without its spelling map, on both sides. DER: pyannote.metrics, no
-collar, overlap scored, the whole file as evaluated map. cpWER: the words of each speaker in one stream, hypothesis
-streams matched to reference streams so that errors are fewest (Watanabe et al. 2020, CHiME-6). ORC-WER: each
-utterance of the reference goes to whichever hypothesis stream makes errors fewest (Sklyar et al. 2022; von Neumann et
-al. 2023), so that it counts words but forgives speakers; cpWER less ORC-WER is what attribution costs.
+collar, overlap scored, the whole file as evaluated map. cpWER: the words of each speaker in one stream; hypothesis
+streams are matched to reference streams so that errors are fewest (Watanabe et al. 2020, CHiME-6). ORC-WER: each
+utterance of the reference goes to the hypothesis stream with which errors are fewest (Sklyar et al. 2022; von Neumann
+et al. 2023), so it counts word errors but not speaker errors. cpWER minus ORC-WER is the cost of attribution.
 """
 
 import re
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-_MOST_CELLS: Final = 20_000_000  # of the table behind ORC-WER: more would not fit into memory beside the models
+_MOST_CELLS: Final = 20_000_000  # of the ORC-WER table: a larger one does not fit into memory beside the models
 
 
 @cache
@@ -30,19 +30,19 @@ def _normaliser() -> EnglishTextNormalizer:
 
 
 def normalised(text: str) -> str:
-    """Lower case without marks, fillers and short forms, as Whisper's authors count words."""
+    """Lower case without punctuation, fillers and short forms, the form in which Whisper's authors count words."""
     return str(_normaliser()(text))
 
 
-def streams(items: Sequence[Mapping[str, Any]], speaker: str, text: str) -> dict[str, str]:
-    """All that each speaker said, normalised, in order."""
+def speaker_streams(items: Sequence[Mapping[str, Any]], speaker: str, text: str) -> dict[str, str]:
+    """The words of each speaker, normalised, in order."""
     spoken: dict[str, list[str]] = defaultdict(list)
     for item in items:
         spoken[str(item[speaker])].append(item[text])
     return {name: normalised(" ".join(parts)) for name, parts in spoken.items()}
 
 
-def errors(reference: str, hypothesis: str) -> int:
+def count_word_errors(reference: str, hypothesis: str) -> int:
     """Substitutions, deletions and insertions between two normalised texts."""
     if not reference:
         return len(hypothesis.split())
@@ -50,22 +50,22 @@ def errors(reference: str, hypothesis: str) -> int:
     return int(counts.substitutions + counts.deletions + counts.insertions)
 
 
-def permuted_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
-    """The fewest word errors over all matchings of streams; a stream without a partner is all errors."""
+def cp_word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """The fewest word errors over all matchings of streams. All words of an unmatched stream are errors."""
     size = max(len(reference), len(hypothesis))
     padded_reference = [*reference, *[""] * (size - len(reference))]
     padded_hypothesis = [*hypothesis, *[""] * (size - len(hypothesis))]
-    costs = np.array([[errors(one, other) for other in padded_hypothesis] for one in padded_reference])
+    costs = np.array([[count_word_errors(one, other) for other in padded_hypothesis] for one in padded_reference])
     rows, columns = linear_sum_assignment(costs)
     return int(costs[rows, columns].sum())
 
 
-def unattributed_errors(utterances: Sequence[str], hypothesis: Sequence[str]) -> int:
-    """The word errors of ORC-WER: `utterances` (normalised, in order of start) each go to the best stream.
+def orc_word_errors(utterances: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """The word errors of ORC-WER: each of `utterances` (normalised, in order of start) goes to the best stream.
 
-    Exact, by dynamic programming over how far each stream has been read: `table[i, j, …]` is the fewest errors of the
-    utterances so far with i words of the first stream read, j of the second … Raises ValueError where streams are so
-    many and long that the table would not fit.
+    Exact, by dynamic programming over the number of words read from each stream: `table[i, j, …]` is the fewest errors
+    of the utterances so far with i words of the first stream read, j of the second … Raises ValueError if the streams
+    are so many and so long that the table would not fit into memory.
     """
     words = [stream.split() for stream in hypothesis if stream]
     shape = tuple(len(stream) + 1 for stream in words)
@@ -80,19 +80,21 @@ def unattributed_errors(utterances: Sequence[str], hypothesis: Sequence[str]) ->
         if not words:
             table += len(said)
             continue
-        table = np.minimum.reduce([_read(table, axis, stream, said) for axis, stream in enumerate(words)])
+        table = np.minimum.reduce([_align_utterance(table, axis, stream, said) for axis, stream in enumerate(words)])
     return int(table[(-1,) * table.ndim])
 
 
-def _read(table: NDArray[np.int32], axis: int, stream: Sequence[str], said: Sequence[str]) -> NDArray[np.int32]:
-    """The table after one utterance was compared with the words of one stream, from wherever that had been read to."""
+def _align_utterance(
+    table: NDArray[np.int32], axis: int, stream: Sequence[str], said: Sequence[str]
+) -> NDArray[np.int32]:
+    """The table after one utterance was compared with one stream, from every position read so far."""
     rows = np.moveaxis(table, axis, 0).copy()
     along = np.arange(len(rows), dtype=np.int32).reshape([-1] + [1] * (rows.ndim - 1))
     for word in said:
         differs = np.array([word != other for other in stream], dtype=np.int32).reshape([-1] + [1] * (rows.ndim - 1))
-        best = rows + 1  # the word was not heard
+        best = rows + 1  # the word was not recognised
         best[1:] = np.minimum(best[1:], rows[:-1] + differs)
-        rows = np.minimum.accumulate(best - along, axis=0) + along  # words heard that were not said
+        rows = np.minimum.accumulate(best - along, axis=0) + along  # recognised words that were not said
     return np.moveaxis(rows, 0, axis)
 
 
@@ -100,7 +102,7 @@ def diarization_errors(
     turns: Sequence[Mapping[str, Any]], utterances: Sequence[Mapping[str, Any]], duration: float
 ) -> tuple[float, float, float, float]:
     """Missed, false-alarm and confused seconds of the utterances, and the seconds of speech in the reference."""
-    from pyannote.core import Annotation, Segment, Timeline  # noqa: PLC0415 - after telemetry is switched off
+    from pyannote.core import Annotation, Segment, Timeline  # noqa: PLC0415 - only after telemetry is off
     from pyannote.metrics.diarization import DiarizationErrorRate  # noqa: PLC0415
 
     reference, hypothesis = Annotation(), Annotation()
@@ -115,13 +117,13 @@ def diarization_errors(
 
 
 def time_errors(turns: Sequence[Mapping[str, Any]], heard: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Seconds between where words began and where they were heard to begin, for the words heard right.
+    """Seconds between the true and the recognised start of words, for correctly recognised words.
 
     A turn may have `words`, each with `word` and `start` (seconds), in order and not necessarily all of its text;
-    `heard` has `word` and `start_seconds`. Both are matched in order, as a whole.
+    `heard` has `word` and `start_seconds`. Both are aligned in order, as a whole.
     """
     said = [one for turn in sorted(turns, key=lambda turn: turn["start"]) for one in _timed_words(turn)]
-    found = [(plain, one["start_seconds"]) for one in heard if (plain := _bare(one["word"]))]
+    found = [(plain, one["start_seconds"]) for one in heard if (plain := _plain_word(one["word"]))]
     if not said or not found:
         return []
     matched = jiwer.process_words(" ".join(word for word, _ in said), " ".join(word for word, _ in found))
@@ -137,13 +139,13 @@ def time_errors(turns: Sequence[Mapping[str, Any]], heard: Sequence[Mapping[str,
 def _timed_words(turn: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     timed = list(turn.get("words", ()))
     for word in turn["text"].split():
-        plain = _bare(word)
-        at = next((place for place, one in enumerate(timed[:4]) if _bare(one["word"]) == plain), None)
+        plain = _plain_word(word)
+        at = next((place for place, one in enumerate(timed[:4]) if _plain_word(one["word"]) == plain), None)
         if plain:
             yield plain, None if at is None else float(timed[at]["start"])
         if at is not None:
             del timed[: at + 1]
 
 
-def _bare(word: str) -> str:
+def _plain_word(word: str) -> str:
     return re.sub(r"\W", "", word).lower()

@@ -1,7 +1,7 @@
-"""Who is learnt from and who is asked: splits by conversation, never by turn, the same on every machine.
+"""Splits conversations into training and held-out sets: whole conversations, the same on every machine.
 
-The first step after reading the data set. Turns of one conversation repeat its names and its story, so a split by
-turn would leak; every function here deals whole conversations.
+The first step after reading the data set. Turns of one conversation repeat its names and its story, so a split by turn
+would leak. Every function here keeps a conversation whole.
 """
 
 import random
@@ -16,19 +16,19 @@ SEED: Final = 20_260
 
 @dataclass(frozen=True)
 class Split:
-    """Positions (into the sequence that was split) of the conversations to learn from and of those held out."""
+    """Positions (into the sequence that was split) of the conversations to train on and of those held out."""
 
     learn: tuple[int, ...]
     held_out: tuple[int, ...]
 
 
 def assign_folds(ids: Sequence[str], strata: Sequence[str], folds: int = FOLDS, seed: int = SEED) -> list[int]:
-    """The fold of each conversation; each stratum (its risk level) is dealt evenly.
+    """The fold of each conversation. Each stratum (its risk level) is spread evenly over the folds.
 
-    Depends on ids, strata and seed alone, not on the order in which the files were read.
+    Depends only on ids, strata and seed, not on the order in which the files were read.
     """
     if len(set(ids)) != len(ids):
-        raise ValueError("conversation ids must be unique, or a conversation would be on both sides of a split")
+        raise ValueError("conversation ids must be unique, otherwise a conversation can be on both sides of a split")
     members: dict[str, list[str]] = defaultdict(list)
     for identifier, stratum in zip(ids, strata, strict=True):
         members[stratum].append(identifier)
@@ -44,7 +44,7 @@ def assign_folds(ids: Sequence[str], strata: Sequence[str], folds: int = FOLDS, 
 
 
 def split(fold_of: Sequence[int], held_out: int) -> Split:
-    """Hold out one fold, learn from the rest."""
+    """Holds out one fold and trains on the rest."""
     return Split(
         learn=tuple(at for at, fold in enumerate(fold_of) if fold != held_out),
         held_out=tuple(at for at, fold in enumerate(fold_of) if fold == held_out),

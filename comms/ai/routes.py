@@ -1,21 +1,21 @@
-"""The model endpoints as the platform sees them: declared here, answered by Ray Serve, or by a query.
+"""HTTP routes of the model API: declared here, answered by Ray Serve or by a database query.
 
-Bodies are those of `models/endpoints.py`; they are described in the OpenAPI document, not read, so that they stream.
+The bodies are those of `models/contract/endpoints.py`. The OpenAPI document describes them, but this module does not
+parse them, so that they can be streamed.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.requests import HTTPConnection
 from starlette.responses import StreamingResponse
 
-from comms.ai import queries
-from comms.ai.forwarding import ModelDoor
-from comms.http import Acting, acting_with, allowed
-from comms.times import Time
-from models.endpoints import ENDPOINTS, Batch, BatchResults, Endpoint
-from models.errors import invalid
+from comms.ai import statistics
+from comms.ai.model_client import model_client_of
+from comms.kernel.time_types import Time
+from comms.web.dependencies import AuthorisedRequest, actor_with, authorised_for
+from models.contract.endpoints import ENDPOINTS, Batch, BatchResults, Endpoint
+from models.contract.errors import invalid
 
 router = APIRouter(prefix="/api/ai", tags=["models"])
 
@@ -23,19 +23,14 @@ _PERIOD: Final = timedelta(days=30)
 _LONGEST_PERIOD: Final = timedelta(days=731)
 
 
-def model_door_of(connection: HTTPConnection) -> ModelDoor:
-    """The door to the models that the process opened at its start."""
-    door: ModelDoor = connection.app.state.models
-    return door
-
-
 async def forward_call(request: Request) -> StreamingResponse:
-    """The body goes on to Ray Serve unread, and its answer comes back as it is made."""
-    return await model_door_of(request).forward(request)
+    """Forwards the body to Ray Serve without reading it, and streams the response back."""
+    return await model_client_of(request).forward(request)
 
 
 def _without_references(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A JSON schema with its definitions written out in place: it stands by itself in the OpenAPI document."""
+    """Replaces each reference in a JSON schema by its definition, so that the OpenAPI document can contain the
+    schema."""
     if isinstance(schema, list):
         return [_without_references(part, definitions) for part in schema]
     if not isinstance(schema, dict):
@@ -47,12 +42,12 @@ def _without_references(schema: Any, definitions: dict[str, Any]) -> Any:
 
 def _schema(record: Any) -> dict[str, Any]:
     schema = record.model_json_schema()
-    written_out: dict[str, Any] = _without_references(schema, schema.get("$defs", {}))
-    return written_out
+    inlined_schema: dict[str, Any] = _without_references(schema, schema.get("$defs", {}))
+    return inlined_schema
 
 
 def _body(endpoint: Endpoint) -> dict[str, Any]:
-    """The request body's description: single or batch as JSON, or audio with form fields."""
+    """Describes the request body: single or batch as JSON, or audio with form fields."""
     if endpoint.call != "transcribe":
         shapes = [_schema(endpoint.request), _schema(Batch[endpoint.request])]  # type: ignore[name-defined]
         return {"application/json": {"schema": {"oneOf": shapes}}}
@@ -74,36 +69,36 @@ for _endpoint in ENDPOINTS:
         name=_endpoint.call,
         summary=_endpoint.title,
         description=(_endpoint.request.__doc__ or "") + "\n\nAnswer: " + (_endpoint.response.__doc__ or ""),
-        dependencies=[allowed("models.use")],
+        dependencies=[actor_with("models.use")],
         response_class=StreamingResponse,
-        responses={200: {"model": _answer(_endpoint.response), "description": "Of a single call, or of a batch"}},
+        responses={200: {"model": _answer(_endpoint.response), "description": "The result of a call or of a batch"}},
         openapi_extra={"requestBody": {"required": True, "content": _body(_endpoint)}},
     )
 
 
 @router.get("/communication-patterns")
 async def read_communication_patterns(
-    acting: Annotated[Acting, acting_with("patterns.read")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("patterns.read")],
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
-) -> queries.CommunicationPatterns:
-    """Who talks how much, in which kinds of session; the last 30 days unless a period is named."""
-    return await queries.communication_patterns(acting.conn, _period(since, until))
+) -> statistics.CommunicationPatterns:
+    """Counts who speaks how much in which type of session; in the last 30 days unless a period is given."""
+    return await statistics.communication_patterns(authorised.conn, _period(since, until))
 
 
 @router.get("/risk-indicators")
 async def read_risk_indicators(
-    acting: Annotated[Acting, acting_with("patterns.read")],
+    authorised: Annotated[AuthorisedRequest, authorised_for("patterns.read")],
     since: Annotated[Time | None, Query()] = None,
     until: Annotated[Time | None, Query()] = None,
-) -> queries.RiskIndicators:
-    """Where concerns gather: risk levels and categories, beside the period before. Signs, not findings."""
-    return await queries.risk_indicators(acting.conn, _period(since, until))
+) -> statistics.RiskIndicators:
+    """Counts risk levels and concern categories, beside those of the previous period. They are signs, not findings."""
+    return await statistics.risk_indicators(authorised.conn, _period(since, until))
 
 
-def _period(since: datetime | None, until: datetime | None) -> queries.Period:
+def _period(since: datetime | None, until: datetime | None) -> statistics.Period:
     end = until or datetime.now(UTC)
     start = since or end - _PERIOD
     if not timedelta(0) < end - start <= _LONGEST_PERIOD:
-        raise invalid("period-invalid", "since must lie before until, by two years at most.")
-    return queries.Period(since=start, until=end)
+        raise invalid("period-invalid", "since must be before until, by at most 731 days.")
+    return statistics.Period(since=start, until=end)

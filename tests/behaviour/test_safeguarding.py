@@ -1,6 +1,6 @@
-"""What the safeguarding model must get right: each row of the table of capabilities, and a few invariances.
+"""Behaviour tests of the safeguarding model: each row of the table of capabilities, and a few invariances.
 
-The table itself, with the answers of the version it is made for, is printed into every report (`./writecare evaluate`).
+Every report (`./writecare evaluate`) prints the table with the answers of its model version.
 """
 
 import random
@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from models.records import Turn
-from tests.readers import CARERS, chance_of_concern, conversation, text_models
-from training.augmentation import as_recognised, first_names, swap_names
-from training.capabilities import CAPABILITIES, Row, ask
+from models.contract.records import Turn
+from tests.text_models import CARERS, chance_of_concern, conversation, text_models
+from training.augmentation import as_asr_text, first_names, swap_names
+from training.behaviour_checks import BEHAVIOUR_CASES, BehaviourCase, run_cases
 from training.dataset import read_dataset
 from training.report.material import never_held_out
 
-# What version 2.2.0 is known to get wrong, by the last words of the case. Strict: a test turns red when a later version
-# gets it right, and the line is taken out; models/cards/safeguarding.md tells users of these gaps.
-DEAF_TO = frozenset(
+# Cases that version 2.2.0 gets wrong, by the last words of the case. Strict xfail: when a later version gets a case
+# right, the test fails and the line must be removed. models/cards/safeguarding.md tells users of these gaps.
+KNOWN_MISSES = frozenset(
     {
         "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it.",
         "No, and it's not the first time he's left her crying on the floor for an hour.",
@@ -30,32 +30,32 @@ LOST_WITHOUT_PUNCTUATION: frozenset[str] = frozenset()
 
 
 def known(wrong: bool, *values: Any, name: str) -> Any:
-    """A row of a table; where it is known to be wrong it must be, until a better version comes."""
+    """A row of a table. If it is listed as wrong, the model must get it wrong until a better version ships."""
     marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 2.2.0")] if wrong else []
     return pytest.param(*values, marks=marks, id=name)
 
 
 def is_flagged(*lines: str) -> bool:
-    """Whether the last line gets any concern, after the lines before it."""
+    """Whether the last line gets a concern, given the lines before it."""
     [assessments] = text_models().safeguarding.score([conversation(*lines)])
     return bool(assessments[-1].concerns)
 
 
-@pytest.mark.parametrize("row", [known(row.lines[-1] in DEAF_TO, row, name=str(row)) for row in CAPABILITIES])
-def test_heard_or_left_alone_as_the_table_says(row: Row) -> None:
-    [told] = ask(text_models().safeguarding, [row])
-    assert told.flagged == row.heard
+@pytest.mark.parametrize("row", [known(row.lines[-1] in KNOWN_MISSES, row, name=str(row)) for row in BEHAVIOUR_CASES])
+def test_heard_or_left_alone_as_the_table_says(row: BehaviourCase) -> None:
+    [told] = run_cases(text_models().safeguarding, [row])
+    assert told.flagged == row.must_flag
 
 
 def test_no_sentence_of_the_table_is_learnt_from() -> None:
     learnt = {turn.text.lower() for item in [*read_dataset(), *never_held_out()] for turn in item.conversation.turns}
-    assert [row for row in CAPABILITIES if row.lines[-1].lower() in learnt] == []
+    assert [row for row in BEHAVIOUR_CASES if row.lines[-1].lower() in learnt] == []
 
 
 def test_what_sounds_harmless_by_its_subject_alone_has_a_row_that_must_be_heard() -> None:
     wanted = defaultdict(set)
-    for row in CAPABILITIES:
-        wanted[row.capability].add(row.heard)
+    for row in BEHAVIOUR_CASES:
+        wanted[row.capability].add(row.must_flag)
     named = ("negation", "history", "training talk", "euphemism", "hearsay", "lawful restriction", "banter")
     assert {name: wanted[name] for name in named} == {name: {True, False} for name in named}
 
@@ -101,11 +101,11 @@ def test_whoever_is_hurt_is_heard_and_whoever_is_well_is_not_flagged(name: str) 
 
 
 @pytest.mark.parametrize(
-    "row", [known(row.lines[-1] in LOST_WITHOUT_PUNCTUATION, row, name=str(row)) for row in CAPABILITIES]
+    "row", [known(row.lines[-1] in LOST_WITHOUT_PUNCTUATION, row, name=str(row)) for row in BEHAVIOUR_CASES]
 )
-def test_case_and_punctuation_do_not_turn_the_answer(row: Row) -> None:
-    plain = replace(row, lines=tuple(as_recognised(line) for line in row.lines))
-    written, recognised = ask(text_models().safeguarding, [row, plain])
+def test_case_and_punctuation_do_not_turn_the_answer(row: BehaviourCase) -> None:
+    plain = replace(row, lines=tuple(as_asr_text(line) for line in row.lines))
+    written, recognised = run_cases(text_models().safeguarding, [row, plain])
     assert written.flagged == recognised.flagged
 
 

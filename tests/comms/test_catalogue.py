@@ -1,15 +1,16 @@
-"""The live catalogue keeps the house's rules, whatever a later migration forgets.
+"""Checks the rules for tables, policies, indexes and grants in the live database catalogue, so that no migration breaks
+them.
 
-procrastinate's tables lie in a schema of their own and hold ids alone: they are exempt by that schema's name.
+procrastinate's tables are exempt: they are in their own schema and contain only ids.
 """
 
 import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from comms.provision import ROLES, Databases
+from instance.provisioning import ROLES, Databases
 
-# schema_migrations: no tenant's data. tenants: is what the others point at.
+# schema_migrations has no tenants' data; the other tables refer to tenants.
 NOT_A_TENANTS = {"schema_migrations", "tenants"}
 
 
@@ -19,7 +20,7 @@ def catalogue(databases: Databases) -> "psycopg.Connection[TupleRow]":
 
 
 def ask(catalogue: "psycopg.Connection[TupleRow]", statement: str) -> set[str]:
-    """The first column, which names what breaks the rule."""
+    """Returns the first column of the result: the names of what breaks the rule."""
     return {str(row[0]) for row in catalogue.execute(statement.encode()).fetchall()}
 
 
@@ -77,7 +78,7 @@ def test_every_foreign_key_contains_the_tenant_and_is_indexed(catalogue: "psycop
     assert without_tenant == set()
     without_index = ask(
         catalogue,
-        # of a table in months: on every month (a unique key that lacks the id stands there alone)
+        # For a partitioned table on every partition: a unique key without the id exists only there.
         f"select k.conrelid::regclass || '.' || k.conname from {keys} and exists (select 1 from pg_class p "
         "where p.relkind = 'r' and (p.oid = k.conrelid or p.oid in (select inhrelid from pg_inherits "
         "where inhparent = k.conrelid)) and not exists (select 1 from pg_index i where i.indrelid = p.oid "

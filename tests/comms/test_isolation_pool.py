@@ -1,7 +1,7 @@
-"""Connections are shared, who acts is not: ten thousand acts of many tenants on a few connections.
+"""Runs ten thousand transactions of many tenants on a few shared connections and checks that no identity leaks.
 
-Some are cancelled wherever they happen to be, some fail in the database, some in our own code; whoever gets the
-connection next is asked who it is.
+Some are cancelled at random points, some fail in the database, some in our own code. After each, the next transaction
+on the connection checks which identity it has.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from comms.database import Actor, Connection, Database, Origin
-from comms.house import House
-from comms.identity.roles import ROLES
-from comms.provision import Databases
-from models.errors import WriteCareError, refused
+from comms.kernel.access.roles import ROLES
+from comms.kernel.database import Actor, Connection, Database, RequestOrigin
+from comms.web.context import AppContext
+from instance.provisioning import Databases
+from models.contract.errors import WriteCareError, refused
 from tests import factories
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 ACTS = 10_000
 AT_ONCE = 40
 CONNECTIONS = 4
-# The acts' kinds, by how often they come.
+# The kinds of transactions, by frequency.
 KINDS = ("ends well",) * 14 + ("is cancelled",) * 3 + ("fails in the database",) * 2 + ("is refused",)
 
 _WHO = (
@@ -37,7 +37,7 @@ _WHO = (
 
 @pytest.fixture
 async def few(databases: Databases) -> AsyncIterator[Database]:
-    """The application's door with a pool that is far too small."""
+    """The application's database with a pool that is far too small."""
     database = Database(databases.app, most=CONNECTIONS)
     await database.open()
     yield database
@@ -45,11 +45,11 @@ async def few(databases: Databases) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def people(house: House) -> list[Actor]:
-    """Somebody in each of many tenants; the n-th tenant has n homes."""
-    made = [await factories.make_actor(house, role) for role in ROLES]
+async def people(ctx: AppContext) -> list[Actor]:
+    """Users of many tenants; the n-th tenant has n homes."""
+    made = [await factories.make_actor(ctx, role) for role in ROLES]
     for homes, actor in enumerate(made):
-        async with house.database.acting_as(actor) as conn:
+        async with ctx.database.acting_as(actor) as conn:
             for home in range(homes):
                 await conn.execute(
                     "insert into homes (tenant_id, name) values (%s, %s)", (actor.tenant_id, f"Home {home}")
@@ -66,7 +66,7 @@ async def test_no_identity_leaks_from_one_act_to_the_next(few: Database, people:
         place, kind = chance.randrange(len(people)), chance.choice(KINDS)
         actor = Actor(
             people[place].tenant_id, people[place].user_id, people[place].role,
-            origin=Origin(request_id=UUID(int=number + 1), reason=f"act-{number}"),
+            origin=RequestOrigin(request_id=UUID(int=number + 1), reason=f"act-{number}"),
         )  # fmt: skip
         async with free:
             task = asyncio.create_task(_act(few, actor, homes=place, fails=kind))
@@ -87,7 +87,7 @@ async def test_no_identity_leaks_from_one_act_to_the_next(few: Database, people:
     assert sum(ended.values()) == ACTS
     assert all(ended[how] > 100 for how in ("well", "cancelled", "failed", "refused")), ended
     for _ in range(CONNECTIONS * 5):
-        async with few.acting_for_nobody() as conn:
+        async with few.without_tenant() as conn:
             left = await (await conn.execute(_WHO, (UUID(int=0),))).fetchone()
         assert left is not None
         assert set(left.values()) == {None, 0}

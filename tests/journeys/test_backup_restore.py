@@ -1,4 +1,4 @@
-"""The commands of docs/howto/backup-and-restore.md, run as they stand there, into a folder that nothing has used."""
+"""Runs the commands of docs/howto/backup-and-restore.md as they are written, and restores into a new folder."""
 
 import os
 import re
@@ -15,14 +15,14 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from comms.app import create_app
-from comms.database import Actor
-from comms.embedded import EmbeddedPostgres
-from comms.house import House
-from comms.provision import Databases, provision
-from comms.settings import Settings
+from comms.app.application import create_app
+from comms.kernel.database import Actor
+from comms.kernel.settings import Settings
+from comms.web.context import AppContext
+from instance.embedded_postgres import EmbeddedPostgres
+from instance.provisioning import Databases, provision
 from tests import factories
-from tests.comms import sealing
+from tests.comms import audit_helpers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]
 
@@ -32,7 +32,7 @@ PASSWORD = "heron-lantern-quay-nineteen"
 
 
 def commands(heading: str) -> str:
-    """The commands below the heading, without those that only name folders."""
+    """The commands below the heading, without those that only set folder names."""
     section = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     return "\n".join(block for block in blocks if not re.fullmatch(r"(?:\w+=\S+\n)+", block))
@@ -48,7 +48,7 @@ def run(script: str, **names: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def database(data: Path) -> Iterator[Databases]:
-    """The embedded PostgreSQL of a data folder, brought to this version, until the block ends."""
+    """The embedded PostgreSQL of a data folder, migrated to this version, until the block ends."""
     server = EmbeddedPostgres(data)
     server.start()
     try:
@@ -58,18 +58,18 @@ def database(data: Path) -> Iterator[Databases]:
 
 
 @asynccontextmanager
-async def instance(data: Path, databases: Databases) -> AsyncIterator[tuple[httpx.AsyncClient, House]]:
+async def instance(data: Path, databases: Databases) -> AsyncIterator[tuple[httpx.AsyncClient, AppContext]]:
     """The API on a data folder."""
     app = create_app(Settings(data_dir=data, role_database_url=SecretStr(databases.app)))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as client:
-            yield client, app.state.house
+            yield client, app.state.ctx
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What must come back."""
+    """What the restore must bring back."""
 
     manager: Actor
     recording_id: UUID
@@ -79,7 +79,7 @@ class Kept:
 
 
 def counted(administrator: str) -> dict[str, int]:
-    """How many rows each table of both of our schemas holds."""
+    """The number of rows in each table of our two schemas."""
     with psycopg.connect(administrator) as admin:
         tables = admin.execute(
             "select format('%I.%I', schemaname, tablename) from pg_tables "
@@ -89,20 +89,20 @@ def counted(administrator: str) -> dict[str, int]:
 
 
 async def fill(data: Path) -> Kept:
-    """An instance with a recording, an account with a password, and a sealed and anchored log of acts."""
+    """Makes an instance with a recording, an account with a password, and a sealed and anchored audit log."""
     with database(data) as databases:
-        async with instance(data, databases) as (client, house):
-            manager, _, session_id = await factories.make_call(house)
+        async with instance(data, databases) as (client, ctx):
+            manager, _, session_id = await factories.make_call(ctx)
             sound = factories.wav(1.5)
-            recording = await factories.store_recording(house, manager, session_id, sound)
-            headers = factories.bearer(house, manager)
+            recording = await factories.store_recording(ctx, manager, session_id, sound)
+            headers = factories.bearer(ctx, manager)
             made = await client.put("/api/me/password", json={"new_password": PASSWORD}, headers=headers)
             assert made.status_code == 204, made.text
             [found] = await factories.rows(
-                house, manager, "select t.slug as tenant, u.slug as user from tenants t "
+                ctx, manager, "select t.slug as tenant, u.slug as user from tenants t "
                 "join users u on u.tenant_id = t.id where u.id = %s", manager.user_id,
             )  # fmt: skip
-            await sealing.seal(house, databases)
+            await audit_helpers.seal(ctx, databases)
         return Kept(manager, recording.id, sound, {**found, "password": PASSWORD}, counted(databases.administrator))
 
 
@@ -111,7 +111,7 @@ async def test_a_backup_restored_into_a_fresh_folder_plays_signs_in_and_verifies
     kept = await fill(data)
     made = run(commands("Back up"), data=data, backup=backup, keys=keys)
     assert (made.returncode, made.stderr.count("error")) == (0, 0), made.stderr
-    data.rename(tmp_path / "gone")  # whatever comes back comes from the backup
+    data.rename(tmp_path / "gone")  # so all that is there afterwards comes from the backup
     restored = run(commands("Restore"), backup=backup, keys=keys, new=new)
     assert restored.returncode == 0, restored.stderr
     assert "error" not in restored.stderr.lower()
@@ -120,12 +120,12 @@ async def test_a_backup_restored_into_a_fresh_folder_plays_signs_in_and_verifies
     assert lines[0][2] != "sealed 0"
     with database(new) as databases:
         assert counted(databases.administrator) == kept.rows
-        async with instance(new, databases) as (client, house):
-            await plays_and_signs_in(client, house, kept)
+        async with instance(new, databases) as (client, ctx):
+            await plays_and_signs_in(client, ctx, kept)
 
 
-async def plays_and_signs_in(client: httpx.AsyncClient, house: House, kept: Kept) -> None:
-    headers = factories.bearer(house, kept.manager)
+async def plays_and_signs_in(client: httpx.AsyncClient, ctx: AppContext, kept: Kept) -> None:
+    headers = factories.bearer(ctx, kept.manager)
     heard = await client.get(f"/api/recordings/{kept.recording_id}/download", headers=headers)
     assert (heard.status_code, heard.content == kept.sound) == (200, True)
     entered = await client.post("/api/auth/sign-in", json=kept.credentials)

@@ -1,7 +1,7 @@
-"""The main job as a newcomer does it: one command, a call goes in, an alert with its evidence comes out.
+"""Tests the main job as a new user does it: one command; a call goes in, an alert with evidence comes out.
 
-Both runs happen on a machine of their own (`alone.py`) with nothing but loopback, where every packet that is bound
-for anywhere else is written down.
+Both runs happen in a network namespace (`isolated_network.py`) that has only loopback. Every packet to another address
+is recorded.
 """
 
 import json
@@ -19,8 +19,8 @@ import psutil
 import pytest
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from models.audio import SAMPLE_RATE, decode
-from models.records import CATEGORIES, Analysis, Transcript
+from models.audio.decoder import SAMPLE_RATE, decode
+from models.contract.records import CATEGORIES, Analysis, Transcript
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "samples" / "tr-a-0053.flac"
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(1500)
 
 @dataclass(frozen=True)
 class Done:
-    """What one run of the demo left behind."""
+    """The results of one run of the demo."""
 
     code: int
     shown: str
@@ -43,7 +43,10 @@ class Done:
 
 def run_demo(folder: Path, data: Path, *sources: str) -> Done:
     document, packets = folder / "demo.json", folder / "packets"
-    alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, str(ROOT / "tests/journeys/alone.py")]
+    alone = [
+        "unshare", "--user", "--map-root-user", "--net", sys.executable,
+        str(ROOT / "tests/journeys/isolated_network.py"),
+    ]  # fmt: skip
     command = [str(ROOT / "writecare"), "demo", *sources, "--data", str(data), "--json", str(document)]
     ran = subprocess.run([*alone, str(packets), *command], capture_output=True, text=True, check=False)
     written = json.loads(document.read_text()) if document.exists() else None
@@ -57,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def demo(folder: Path) -> Done:
-    """The bundled call on a bare data folder."""
+    """Runs the demo with the bundled call on an empty data folder."""
     done = run_demo(folder, folder / "data")
     assert done.code == 0, done.progress[-3000:]
     return done
@@ -65,7 +68,7 @@ def demo(folder: Path) -> Done:
 
 @pytest.fixture(scope="module")
 def own_files(folder: Path, demo: Done) -> Done:
-    """The user's own files, in the data folder that the first run made: a video, an MP3, and something else."""
+    """Runs the demo with the user's own files in the same data folder: a video, an MP3, and a file without audio."""
     own = folder / "own"
     own.mkdir()
     samples = decode(SAMPLE, max_seconds=60).samples[: 14 * SAMPLE_RATE]
@@ -148,7 +151,7 @@ def test_the_whole_system_stays_under_six_gibibytes(demo: Done) -> None:
     assert 0 < demo.document["system"]["peak_memory_bytes"] < 6 * 1024**3
 
 
-# --- what it leaves ------------------------------------------------------------------------------------------------
+# # --- after the run -------------------------------------------------------------------------------------------------
 
 
 def running_on(data: Path) -> list[str]:
@@ -161,7 +164,7 @@ def running_on(data: Path) -> list[str]:
 
 
 def test_nothing_is_left_running(demo: Done, own_files: Done) -> None:
-    deadline = time.monotonic() + 20  # the kernel may still be taking the last of them away
+    deadline = time.monotonic() + 20  # the kernel may still be removing the last ones
     while (left := running_on(demo.data)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []

@@ -1,8 +1,8 @@
-"""What raises an alert, and what the alert shows."""
+"""Which analyses raise an alert, and what the alert contains."""
 
 from uuid import UUID, uuid4
 
-from models.records import (
+from models.contract.records import (
     CATEGORIES,
     AnalysedTurn,
     Analysis,
@@ -14,7 +14,7 @@ from models.records import (
     Severity,
     Summary,
 )
-from pipelines.alerting import alert_for, calls_for_an_alert
+from pipelines.alerting import alert_for, warrants_alert
 
 NEUTRAL = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
 
@@ -77,20 +77,20 @@ def test_evidence_names_model_version_threshold_and_characters_but_no_words() ->
 
 
 def call(turns: int, *voiced: Concern) -> list[tuple[Concern, ...]]:
-    """A call of so many turns, of which the first ones voice a concern each."""
+    """A call of `turns` turns; each of the first ones voices one of the concerns."""
     return [*((one,) for one in voiced), *[()] * (turns - len(voiced))]
 
 
 def test_one_weak_turn_is_an_alert_in_a_short_call_and_none_in_a_long_one() -> None:
     weak = concern("neglect", "medium", 0.31)
-    assert calls_for_an_alert(call(40, weak))
-    assert not calls_for_an_alert(call(41, weak))
+    assert warrants_alert(call(40, weak))
+    assert not warrants_alert(call(41, weak))
     assert alert_for(analysis(*call(41, weak)), **ids()) is None
 
 
 def test_in_a_long_call_two_weak_turns_a_likely_one_or_a_critical_one_are_an_alert() -> None:
     weak = concern("neglect", "medium", 0.31)
-    assert calls_for_an_alert(call(200, weak, concern("financial_abuse", "low", 0.31)))
-    assert calls_for_an_alert(call(200, concern("neglect", "medium", 0.5)))
-    assert calls_for_an_alert(call(200, concern("neglect", "critical", 0.31)))
-    assert not calls_for_an_alert(call(200))
+    assert warrants_alert(call(200, weak, concern("financial_abuse", "low", 0.31)))
+    assert warrants_alert(call(200, concern("neglect", "medium", 0.5)))
+    assert warrants_alert(call(200, concern("neglect", "critical", 0.31)))
+    assert not warrants_alert(call(200))

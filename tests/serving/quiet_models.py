@@ -1,11 +1,11 @@
-"""Models for a worker's tests: they hear nothing, and fail as often as they are told to."""
+"""Stub models for the worker's tests: they recognise silence, and fail as often as configured."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from models.errors import WriteCareError, unavailable
-from models.records import (
+from models.contract.errors import WriteCareError, unavailable
+from models.contract.records import (
     ActionItem,
     AnalysedTurn,
     Conversation,
@@ -16,11 +16,11 @@ from models.records import (
     Transcription,
     TurnAssessment,
 )
-from pipelines.capabilities import Samples
+from pipelines.model_protocols import Samples
 
 
-class QuietModels:
-    """Implements `pipelines.capabilities.Models` for silence. `failures` are raised first, one a transcription."""
+class StubModels:
+    """Implements `pipelines.model_protocols.Models` for silence. Transcriptions first raise `failures`, one each."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)
@@ -41,10 +41,10 @@ class QuietModels:
     ) -> tuple[SpeakerTurn, ...]:
         return ()
 
-    async def assess(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
+    async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
         return ()
 
-    async def judge(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
+    async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         return [() for _ in conversations]
 
     async def explain(
@@ -71,5 +71,5 @@ class QuietModels:
 
 
 def down() -> WriteCareError:
-    """What a model that cannot answer now raises."""
+    """The error of a model that cannot answer now."""
     return unavailable("models-unavailable", "The model cannot answer just now.")

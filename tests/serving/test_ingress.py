@@ -1,4 +1,4 @@
-"""The model API's own door, without Ray: what it reads of a request."""
+"""The HTTP application of the model API, without Ray: how it reads a request."""
 
 import tempfile
 import uuid
@@ -10,29 +10,29 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from comms.database import Actor
-from comms.house import House
-from comms.problems import answer_with_problems
-from models.endpoints import ENDPOINTS
-from serving.ingress import Door, _json, _transcribe
+from comms.kernel.database import Actor
+from comms.web.context import AppContext
+from comms.web.problems import install_problem_handlers
+from models.contract.endpoints import ENDPOINTS
+from serving.ingress import IngressState, _json, _transcribe
 from tests import factories
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def caller(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    async with door_of(house, await factories.make_actor(house, "care_manager")) as opened:
+async def caller(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
+    async with door_of(ctx, await factories.make_actor(ctx, "care_manager")) as opened:
         yield opened
 
 
 @asynccontextmanager
-async def door_of(house: House, manager: Actor) -> AsyncIterator[httpx.AsyncClient]:
-    """The door's two ways to read a body, for a care manager, in front of no models."""
-    door = Door(house.settings, house.database, house.verifier, {}, house.recording_decoders)
+async def door_of(ctx: AppContext, manager: Actor) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the ingress's two kinds of request body, as a care manager, without models."""
+    ingress_state = IngressState(ctx.settings, ctx.database, ctx.verifier, {}, ctx.recording_decoders)
     [endpoint] = [one for one in ENDPOINTS if one.call == "transcribe"]
     app = FastAPI()
-    answer_with_problems(app)
+    install_problem_handlers(app)
 
     @app.post("/json")
     async def read_json(request: Request) -> None:
@@ -40,7 +40,7 @@ async def door_of(house: House, manager: Actor) -> AsyncIterator[httpx.AsyncClie
 
     @app.post("/sound")
     async def read_sound(request: Request) -> None:
-        await _transcribe(door, manager, request, endpoint)
+        await _transcribe(ingress_state, manager, request, endpoint)
 
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://writecare.test") as opened:
@@ -62,14 +62,14 @@ async def test_a_byte_order_mark_before_a_body_is_passed_over(caller: httpx.Asyn
 
 
 async def test_sound_is_kept_in_the_data_folder_alone_and_without_a_name(
-    caller: httpx.AsyncClient, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    caller: httpx.AsyncClient, ctx: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # whoever writes there, fails
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # writing a temporary file fails
     answer = await caller.post(
         "/sound", data={"processing_id": str(uuid.uuid4())}, files={"audio": ("a.wav", bytes(3 << 20))}
     )
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (404, "not-found")
-    assert list((house.settings.data_dir / "scratch").iterdir()) == []
+    assert list((ctx.settings.data_dir / "scratch").iterdir()) == []
 
 
 async def test_a_form_without_sound_or_with_both_sorts_of_it_is_refused(caller: httpx.AsyncClient) -> None:
@@ -87,10 +87,10 @@ async def test_a_form_without_sound_or_with_both_sorts_of_it_is_refused(caller: 
     [b"ffconcat version 1.0\nfile etc/hostname\n", b"#EXTM3U\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"],
     ids=["ffconcat", "m3u8"],
 )
-async def test_a_list_of_other_files_is_no_sound(house: House, content: bytes) -> None:
-    manager = await factories.make_actor(house, "care_manager")
-    ground = await factories.put_in_force(house, manager, "transcribe", "vital_interests")
-    async with door_of(house, manager) as caller:
+async def test_a_list_of_other_files_is_no_sound(ctx: AppContext, content: bytes) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    ground = await factories.put_in_force(ctx, manager, "transcribe", "vital_interests")
+    async with door_of(ctx, manager) as caller:
         answer = await caller.post(
             "/sound", data={"processing_id": str(ground.id)}, files={"audio": ("a.wav", content)}
         )

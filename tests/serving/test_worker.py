@@ -1,4 +1,4 @@
-"""The worker on a real queue: a job is done once, tried again where that may help, and never lost."""
+"""The worker on a real queue: a job is done once, retried if that may help, and never lost."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,22 +9,22 @@ import psycopg
 import pytest
 from procrastinate import App
 
-from comms.database import Actor
-from comms.events.jobs import MESSAGES, PROCESS_RECORDING
-from comms.house import House
-from comms.provision import Databases
-from models.errors import refused
-from serving.worker import give_on_stalled, open_queue, register_tasks, start_reading, start_unread
+from comms.kernel.database import Actor
+from comms.outbox.jobs import MESSAGES_QUEUE, PROCESS_RECORDING
+from comms.web.context import AppContext
+from instance.provisioning import Databases
+from models.contract.errors import refused
+from serving.worker import enqueue_assessment, enqueue_due_assessments, open_queue, register_tasks, requeue_stalled_jobs
 from tests import factories
-from tests.comms.messaging import Talk
+from tests.comms.messaging_fixtures import MessagingClient
 from tests.fakes import ScriptedModels
-from tests.serving.quiet_models import QuietModels, down
+from tests.serving.quiet_models import StubModels, down
 
 pytestmark = pytest.mark.anyio
 
 
-class Shift:
-    """A worker's queue of a test's own, with one recording waiting in it."""
+class WorkerFixture:
+    """A worker with the test's own queue, in which one recording waits."""
 
     def __init__(self, queue: App, name: str, manager: Actor, recording_id: UUID, databases: Databases) -> None:
         self.queue = queue
@@ -34,12 +34,12 @@ class Shift:
         self._administrator = databases.administrator
 
     async def work(self) -> None:
-        """Does what is due now, and returns."""
+        """Processes the jobs that are due now, and returns."""
         await self.queue.run_worker_async(queues=[self.name], wait=False, install_signal_handlers=False)
 
-    async def recording(self, house: House) -> dict[str, Any]:
+    async def recording(self, ctx: AppContext) -> dict[str, Any]:
         [row] = await factories.rows(
-            house, self.manager, "select status, parked_reason from recordings where id = %s", self.recording_id
+            ctx, self.manager, "select status, parked_reason from recordings where id = %s", self.recording_id
         )
         return row
 
@@ -50,7 +50,7 @@ class Shift:
         return row
 
     def change(self, statement: str) -> None:
-        """Lets time pass: a change of the queue's rows by the administrator."""
+        """Changes rows of the queue as administrator, for example to simulate that time has passed."""
         with psycopg.connect(self._administrator, options="-c search_path=procrastinate") as conn:
             conn.execute(statement.encode(), {"queue": self.name})
 
@@ -59,39 +59,43 @@ class Shift:
 
 
 @pytest.fixture
-async def shift(house: House, databases: Databases) -> AsyncIterator[Shift]:
-    manager, _, session_id = await factories.make_call(house)
-    recording = await factories.store_recording(house, manager, session_id)
+async def worker_fixture(ctx: AppContext, databases: Databases) -> AsyncIterator[WorkerFixture]:
+    manager, _, session_id = await factories.make_call(ctx)
+    recording = await factories.store_recording(ctx, manager, session_id)
     queue = open_queue(databases.worker)
     async with queue.open_async():
-        found = Shift(queue, factories.new_slug("queue"), manager, recording.id, databases)
+        found = WorkerFixture(queue, factories.new_slug("queue"), manager, recording.id, databases)
         deferrer = queue.configure_task(PROCESS_RECORDING, queue=found.name)
         await deferrer.defer_async(tenant_id=str(manager.tenant_id), recording_id=str(recording.id))
         yield found
 
 
 async def test_a_recording_is_walked_once_however_often_its_job_is_done(
-    shift: Shift, house: House, worker_house: House
+    worker_fixture: WorkerFixture, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    models = QuietModels()
-    register_tasks(shift.queue, worker_house, lambda: models)
-    await shift.work()
-    assert await shift.recording(house) == {"status": "ready", "parked_reason": None}
-    deferrer = shift.queue.configure_task(PROCESS_RECORDING, queue=shift.name)
-    await deferrer.defer_async(tenant_id=str(shift.manager.tenant_id), recording_id=str(shift.recording_id))
-    await shift.work()
+    models = StubModels()
+    register_tasks(worker_fixture.queue, worker_ctx, lambda: models)
+    await worker_fixture.work()
+    assert await worker_fixture.recording(ctx) == {"status": "ready", "parked_reason": None}
+    deferrer = worker_fixture.queue.configure_task(PROCESS_RECORDING, queue=worker_fixture.name)
+    await deferrer.defer_async(
+        tenant_id=str(worker_fixture.manager.tenant_id), recording_id=str(worker_fixture.recording_id)
+    )
+    await worker_fixture.work()
     assert models.heard == 1
 
 
-async def test_what_may_pass_is_tried_again_later(shift: Shift, house: House, worker_house: House) -> None:
-    models = QuietModels(down())
-    register_tasks(shift.queue, worker_house, lambda: models)
-    await shift.work()
-    assert shift.job() == {"status": "todo", "attempts": 1}
-    assert (await shift.recording(house))["status"] == "processing"
-    shift.make_due()
-    await shift.work()
-    assert (await shift.recording(house))["status"] == "ready"
+async def test_what_may_pass_is_tried_again_later(
+    worker_fixture: WorkerFixture, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    models = StubModels(down())
+    register_tasks(worker_fixture.queue, worker_ctx, lambda: models)
+    await worker_fixture.work()
+    assert worker_fixture.job() == {"status": "todo", "attempts": 1}
+    assert (await worker_fixture.recording(ctx))["status"] == "processing"
+    worker_fixture.make_due()
+    await worker_fixture.work()
+    assert (await worker_fixture.recording(ctx))["status"] == "ready"
 
 
 @pytest.mark.parametrize(
@@ -100,81 +104,86 @@ async def test_what_may_pass_is_tried_again_later(shift: Shift, house: House, wo
     ids=["unavailable", "our own mistake"],
 )
 async def test_what_does_not_pass_is_parked_with_the_reason(
-    shift: Shift, house: House, worker_house: House, failure: Exception, reason: str
+    worker_fixture: WorkerFixture, ctx: AppContext, worker_ctx: AppContext, failure: Exception, reason: str
 ) -> None:
-    models = QuietModels(*[failure] * worker_house.settings.job_attempts)
-    register_tasks(shift.queue, worker_house, lambda: models)
-    for _ in range(worker_house.settings.job_attempts):
-        shift.make_due()
-        await shift.work()
-    assert await shift.recording(house) == {"status": "parked", "parked_reason": reason}
-    assert shift.job()["status"] == "succeeded"
+    models = StubModels(*[failure] * worker_ctx.settings.job_attempts)
+    register_tasks(worker_fixture.queue, worker_ctx, lambda: models)
+    for _ in range(worker_ctx.settings.job_attempts):
+        worker_fixture.make_due()
+        await worker_fixture.work()
+    assert await worker_fixture.recording(ctx) == {"status": "parked", "parked_reason": reason}
+    assert worker_fixture.job()["status"] == "succeeded"
 
 
-async def test_what_trying_cannot_mend_is_parked_at_once(shift: Shift, house: House, worker_house: House) -> None:
-    register_tasks(shift.queue, worker_house, lambda: QuietModels(refused("not-this-one", "Not this one.")))
-    await shift.work()
-    assert await shift.recording(house) == {"status": "parked", "parked_reason": "not-this-one"}
+async def test_what_trying_cannot_mend_is_parked_at_once(
+    worker_fixture: WorkerFixture, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    register_tasks(worker_fixture.queue, worker_ctx, lambda: StubModels(refused("not-this-one", "Not this one.")))
+    await worker_fixture.work()
+    assert await worker_fixture.recording(ctx) == {"status": "parked", "parked_reason": "not-this-one"}
 
 
 async def test_a_silent_workers_job_is_given_on_and_finished_by_the_next(
-    shift: Shift, house: House, worker_house: House
+    worker_fixture: WorkerFixture, ctx: AppContext, worker_ctx: AppContext
 ) -> None:
-    models = QuietModels()
-    register_tasks(shift.queue, worker_house, lambda: models)
-    silent = await shift.queue.job_manager.register_worker()
-    assert await shift.queue.job_manager.fetch_job([shift.name], silent) is not None
-    await give_on_stalled(shift.queue, 30.0)
-    assert shift.job()["status"] == "doing"  # its heart has only just beaten
-    shift.change(
+    models = StubModels()
+    register_tasks(worker_fixture.queue, worker_ctx, lambda: models)
+    silent = await worker_fixture.queue.job_manager.register_worker()
+    assert await worker_fixture.queue.job_manager.fetch_job([worker_fixture.name], silent) is not None
+    await requeue_stalled_jobs(worker_fixture.queue, 30.0)
+    assert worker_fixture.job()["status"] == "doing"  # its last heartbeat is recent
+    worker_fixture.change(
         "update procrastinate.procrastinate_workers set last_heartbeat = now() - interval '1 hour' where id = "
         "(select worker_id from procrastinate.procrastinate_jobs where queue_name = %(queue)s)"
     )
-    await give_on_stalled(shift.queue, 30.0)
-    await shift.work()
-    assert (await shift.recording(house))["status"] == "ready"
+    await requeue_stalled_jobs(worker_fixture.queue, 30.0)
+    await worker_fixture.work()
+    assert (await worker_fixture.recording(ctx))["status"] == "ready"
     assert models.heard == 1
 
 
-async def test_a_job_that_its_workers_die_of_is_parked(shift: Shift, house: House, worker_house: House) -> None:
-    register_tasks(shift.queue, worker_house, QuietModels)
-    most = worker_house.settings.job_attempts
-    shift.change(f"update procrastinate.procrastinate_jobs set attempts = {most} where queue_name = %(queue)s")
-    await shift.work()
-    assert await shift.recording(house) == {"status": "parked", "parked_reason": "tried-too-often"}
+async def test_a_job_that_its_workers_die_of_is_parked(
+    worker_fixture: WorkerFixture, ctx: AppContext, worker_ctx: AppContext
+) -> None:
+    register_tasks(worker_fixture.queue, worker_ctx, StubModels)
+    most = worker_ctx.settings.job_attempts
+    worker_fixture.change(f"update procrastinate.procrastinate_jobs set attempts = {most} where queue_name = %(queue)s")
+    await worker_fixture.work()
+    assert await worker_fixture.recording(ctx) == {"status": "parked", "parked_reason": "tried-too-often"}
 
 
 async def test_what_nobody_told_of_is_found_by_the_sweep_and_read_once(
-    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    talk = Talk(client, house)
-    manager = await factories.make_actor(house, "care_manager")
+    talk = MessagingClient(client, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
     reviewer = await talk.person(manager, "reviewer")
-    await factories.put_in_force(house, manager, "analyse", "public_task")
+    await factories.put_in_force(ctx, manager, "analyse", "public_task")
     conversation = await talk.begin(manager, await talk.person(manager))
-    words = f"He grabbed my arm. {factories.new_slug('once')}"  # the sweep reads what other tests left, too
+    # unique, because the sweep also finds messages that other tests left
+    words = f"He grabbed my arm. {factories.new_slug('once')}"
     message = await talk.say(manager, conversation, words)
     models = ScriptedModels()
     queue = open_queue(databases.worker)
     async with queue.open_async():
-        register_tasks(queue, worker_house, lambda: models)
+        register_tasks(queue, worker_ctx, lambda: models)
         for _ in range(2):
-            await start_unread(queue, worker_house)  # no relay ran: nobody has told of the message
-            await start_unread(queue, worker_house)
-            await queue.run_worker_async(queues=[MESSAGES], wait=False, install_signal_handlers=False)
-    read = await factories.rows(house, reviewer, "select message_id from message_readings")
+            await enqueue_due_assessments(queue, worker_ctx)  # no relay runs, so no event announces the message
+            await enqueue_due_assessments(queue, worker_ctx)
+            await queue.run_worker_async(queues=[MESSAGES_QUEUE], wait=False, install_signal_handlers=False)
+    read = await factories.rows(ctx, reviewer, "select message_id from message_readings")
     assert [str(row["message_id"]) for row in read] == [message["id"]]
-    assert len(await factories.rows(house, reviewer, "select 1 from alerts")) == 1
+    assert len(await factories.rows(ctx, reviewer, "select 1 from alerts")) == 1
     assert [turn.text for talk in models.read for turn in talk.turns].count(words) == 1
 
 
 async def test_a_job_whose_models_are_down_is_over_and_the_messages_come_due_again(
-    client: httpx.AsyncClient, house: House, worker_house: House, databases: Databases
+    client: httpx.AsyncClient, ctx: AppContext, worker_ctx: AppContext, databases: Databases
 ) -> None:
-    talk = Talk(client, house)
-    manager = await factories.make_actor(house, "care_manager")
+    talk = MessagingClient(client, ctx)
+    manager = await factories.make_actor(ctx, "care_manager")
     reviewer = await talk.person(manager, "reviewer")
-    await factories.put_in_force(house, manager, "analyse", "public_task")
+    await factories.put_in_force(ctx, manager, "analyse", "public_task")
     await talk.say(manager, await talk.begin(manager, reviewer), "He grabbed my arm.")
 
     async def fail() -> None:
@@ -183,15 +192,15 @@ async def test_a_job_whose_models_are_down_is_over_and_the_messages_come_due_aga
     models = [ScriptedModels(before={"safeguarding": fail}), ScriptedModels()]
     queue = open_queue(databases.worker)
     async with queue.open_async():
-        register_tasks(queue, worker_house, lambda: models[0])
-        await start_reading(queue, manager.tenant_id)
-        await queue.run_worker_async(queues=[MESSAGES], wait=False, install_signal_handlers=False)
+        register_tasks(queue, worker_ctx, lambda: models[0])
+        await enqueue_assessment(queue, manager.tenant_id)
+        await queue.run_worker_async(queues=[MESSAGES_QUEUE], wait=False, install_signal_handlers=False)
         statement = "select status from procrastinate.procrastinate_jobs where args ->> 'tenant_id' = %s"
         with psycopg.connect(databases.administrator) as conn:
             assert conn.execute(statement + " and task_name = 'read_messages' and status <> 'succeeded'",
                                 (str(manager.tenant_id),)).fetchall() == []  # fmt: skip
             conn.execute("update message_readings_due set due_at = now() where tenant_id = %s", (manager.tenant_id,))
         models.pop(0)
-        await start_unread(queue, worker_house)
-        await queue.run_worker_async(queues=[MESSAGES], wait=False, install_signal_handlers=False)
-    assert len(await factories.rows(house, reviewer, "select 1 from message_readings")) == 1
+        await enqueue_due_assessments(queue, worker_ctx)
+        await queue.run_worker_async(queues=[MESSAGES_QUEUE], wait=False, install_signal_handlers=False)
+    assert len(await factories.rows(ctx, reviewer, "select 1 from message_readings")) == 1

@@ -1,17 +1,17 @@
-"""Variants of a conversation keep their labels' turns."""
+"""Augmented variants of a conversation keep the labels of their turns."""
 
 import random
 
-from tests.readers import conversation
-from training.augmentation import Chances, as_recognised, misspelt, swap_names, varied
+from tests.text_models import conversation
+from training.augmentation import AugmentationRates, as_asr_text, augment, misspelt, swap_names
 
 TALK = conversation("Rosa fell at 6.", "Poor Rosa! Will Ahmed ring?", "I'll ask Ahmed.", "Thanks.")
 NAMES = ("Ahmed", "Rosa", "Ioana", "Oluwaseun")
-NEVER = Chances(names=0, recogniser=0, no_roles=0, cut_short=0, excerpt=0)
+NEVER = AugmentationRates(names=0, recogniser=0, no_roles=0, cut_short=0, excerpt=0)
 
 
 def test_without_chances_nothing_changes() -> None:
-    assert varied(TALK, NAMES, NEVER, random.Random(0)) == (TALK, 0)
+    assert augment(TALK, NAMES, NEVER, random.Random(0)) == (TALK, 0)
 
 
 def test_names_are_swapped_alike_throughout_and_other_words_stay() -> None:
@@ -23,12 +23,12 @@ def test_names_are_swapped_alike_throughout_and_other_words_stay() -> None:
 
 
 def test_recognised_speech_has_neither_case_nor_marks() -> None:
-    assert as_recognised("Well, I'm OK — at 6.") == "well i'm ok  at 6"
+    assert as_asr_text("Well, I'm OK — at 6.") == "well i'm ok  at 6"
 
 
 def test_an_excerpt_says_where_it_began() -> None:
     for seed in range(20):
-        variant, first = varied(TALK, NAMES, Chances(0, 0, 0, cut_short=0, excerpt=1), random.Random(seed))
+        variant, first = augment(TALK, NAMES, AugmentationRates(0, 0, 0, cut_short=0, excerpt=1), random.Random(seed))
         assert 1 <= len(variant.turns) <= 3
         assert variant.turns == TALK.turns[first : first + len(variant.turns)]
 

@@ -1,17 +1,17 @@
-"""Readers cannot tell which side is ours, and what they preferred is counted with the key."""
+"""Blind reading: readers cannot tell which side is ours, and the key decodes their preferences."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from training.blind_reading import Pair, drawn, majority, preference, read_sheet, score_table, sheet_text
-from training.dataset import Labelled, read_dataset
+from training.blind_reading import Pair, draw_pairs, majority, preference, read_sheet, score_table, sheet_text
+from training.dataset import LabelledConversation, read_dataset
 
 
-def _laid(pairs: int, seed: int = 3) -> tuple[list[Labelled], list[Pair]]:
+def _laid(pairs: int, seed: int = 3) -> tuple[list[LabelledConversation], list[Pair]]:
     items = read_dataset()[:60]
-    return items, drawn(items, [f"What {item.conversation.id} was about." for item in items], pairs, seed)
+    return items, draw_pairs(items, [f"What {item.conversation.id} was about." for item in items], pairs, seed)
 
 
 def test_the_same_seed_draws_the_same_pairs_and_sides_and_another_seed_others() -> None:

@@ -1,4 +1,4 @@
-"""Thresholds hold their share of false alarms on talk of another kind, too."""
+"""Thresholds keep their false-alarm rate on conversations of another style."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.records import CATEGORIES
-from training.calibration import Answers, apply, fit_calibration, raised_for_real_talk
+from models.contract.records import CATEGORIES
+from training.calibration import HeldOutAnswers, apply_calibration, fit_calibration, raise_for_real_talk
 
 TURNS = 400
 OUTPUTS = len(CATEGORIES) + 1
 
 
-def made_answers() -> Answers:
-    """A quarter of the turns voices a concern, the encoder's logits tell them apart with some error."""
+def made_answers() -> HeldOutAnswers:
+    """A quarter of the turns voices a concern. The encoder's logits separate them with some error."""
     draw = np.random.default_rng(7)
     voiced = np.arange(TURNS) % 4 == 0
     truth = np.zeros((TURNS, OUTPUTS), dtype=np.float32)
@@ -22,7 +22,7 @@ def made_answers() -> Answers:
     truth[voiced, -1] = 1.0
     logits = (truth * 4 - 2 + draw.normal(size=truth.shape)).astype(np.float32)
     sentiment = np.arange(TURNS) % 3
-    return Answers(
+    return HeldOutAnswers(
         concern=logits,
         counted=(logits / 2).astype(np.float32),
         severity=np.zeros((TURNS, 3), dtype=np.float32),
@@ -37,7 +37,7 @@ def made_answers() -> Answers:
     )
 
 
-def talk_like(answers: Answers, harmless: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def talk_like(answers: HeldOutAnswers, harmless: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {"concern": answers.concern, "counted": answers.counted, "harmless": harmless}
 
 
@@ -49,8 +49,8 @@ def thresholds(value: float) -> dict[str, float]:
 def test_thresholds_rise_until_few_turns_of_real_talk_are_flagged(allowed: float) -> None:
     answers = made_answers()
     everything = np.ones(TURNS, dtype=bool)
-    raised = raised_for_real_talk(thresholds(0.05), answers, talk_like(answers, everything), allowed)
-    chances = apply(fit_calibration(answers), answers)[0][:, :-1]
+    raised = raise_for_real_talk(thresholds(0.05), answers, talk_like(answers, everything), allowed)
+    chances = apply_calibration(fit_calibration(answers), answers)[0][:, :-1]
     flagged = (chances >= np.asarray([raised[name] for name in CATEGORIES])).any(axis=1)
     assert 0 < flagged.mean() <= allowed + 1e-9
 
@@ -59,8 +59,8 @@ def test_turns_of_real_harm_raise_nothing_and_thresholds_never_fall() -> None:
     answers = made_answers()
     quiet = answers.true_concern[:, -1] == 0
     low = thresholds(0.3)
-    of_quiet = raised_for_real_talk(low, answers, talk_like(answers, quiet), 0.01)
-    of_all = raised_for_real_talk(low, answers, talk_like(answers, np.ones(TURNS, dtype=bool)), 0.01)
+    of_quiet = raise_for_real_talk(low, answers, talk_like(answers, quiet), 0.01)
+    of_all = raise_for_real_talk(low, answers, talk_like(answers, np.ones(TURNS, dtype=bool)), 0.01)
     assert max(of_quiet.values()) < max(of_all.values())
     high = thresholds(0.95)
-    assert raised_for_real_talk(high, answers, talk_like(answers, quiet), 0.5) == high
+    assert raise_for_real_talk(high, answers, talk_like(answers, quiet), 0.5) == high

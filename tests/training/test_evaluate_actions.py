@@ -1,11 +1,11 @@
-"""What counts as the due time that an annotator wrote, and as an action that was told."""
+"""The evaluation of action items: which due times and actions match those of the annotators."""
 
 from typing import Any
 
 import pytest
 
-from models.records import ActionItem
-from training.evaluate_actions import action_figures, due_agrees, judge_turn
+from models.contract.records import ActionItem
+from training.evaluate_actions import action_figures, compare_turn, due_agrees
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def _written(text: str, due: str | None) -> dict[str, Any]:
 
 
 def test_two_deeds_written_as_one_need_the_due_of_one_of_them() -> None:
-    judged = judge_turn(
+    judged = compare_turn(
         0, 0, [_written("Write it up and ask her", "now")], [_item("Write it up", "now"), _item("Ask her", None)]
     )
     assert (judged.owner, judged.due) == (True, True)
@@ -45,13 +45,13 @@ def test_two_deeds_written_as_one_need_the_due_of_one_of_them() -> None:
 def test_every_written_action_needs_its_own_due() -> None:
     written = [_written("Ring the GP", "today"), _written("Tell the manager", "tomorrow")]
     swapped = [_item("Ring the GP", "tomorrow"), _item("Tell the manager", "today")]
-    assert not judge_turn(0, 0, written, swapped).due
-    assert not judge_turn(0, 0, written, swapped[:1]).due
-    assert not judge_turn(0, 0, written, []).owner
+    assert not compare_turn(0, 0, written, swapped).due
+    assert not compare_turn(0, 0, written, swapped[:1]).due
+    assert not compare_turn(0, 0, written, []).owner
 
 
 def test_the_figures_are_shares_of_turns() -> None:
-    right = judge_turn(0, 0, [_written("Ring", "today")], [_item("Ring", "today")])
-    wrong = judge_turn(1, 0, [_written("Ring", "today")], [_item("Ring", None, owner="S2")])
+    right = compare_turn(0, 0, [_written("Ring", "today")], [_item("Ring", "today")])
+    wrong = compare_turn(1, 0, [_written("Ring", "today")], [_item("Ring", None, owner="S2")])
     figures = action_figures([right, wrong])
     assert (figures["turns"], figures["owner_and_due"]["value"]) == (2, 0.5)

@@ -1,4 +1,4 @@
-"""Figures against values worked by hand."""
+"""Metrics, compared with values computed by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +95,7 @@ GUESSED = np.round(np.clip(0.4 * VOICED + _DRAW.random(60), 0, 0.9), 1)  # with 
 
 
 def repeated(weights: Any) -> Any:
-    """Row numbers as often as they were drawn."""
+    """Row numbers, each as often as it was drawn."""
     return np.repeat(np.arange(weights.size), weights.astype(int))
 
 

@@ -1,4 +1,4 @@
-"""The evaluations on public data: what is a hit, what is held out, what is evidence. On a few invented lines."""
+"""The evaluations on public data, on a few invented lines: what is a hit, what is held out, what is evidence."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.retrieval import Passage
+from models.search.rank_fusion import Passage
 from training import evaluate_ami, evaluate_nhs, evaluate_search
 
 
@@ -24,8 +24,8 @@ def test_the_first_hit_counts(ranking: list[int], expected: float) -> None:
 
 
 def test_a_query_keeps_what_it_looks_for() -> None:
-    assert evaluate_search.cleaned("Summarize the discussion about storage disks") == "storage disks"
-    assert evaluate_search.cleaned("What did the group discuss?") != ""
+    assert evaluate_search.strip_question_words("Summarize the discussion about storage disks") == "storage disks"
+    assert evaluate_search.strip_question_words("What did the group discuss?") != ""
 
 
 def test_search_ranks_what_was_asked_for_first_in_a_real_database(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_search_ranks_what_was_asked_for_first_in_a_real_database(tmp_path: Path
     collection = evaluate_search.read_collection(tmp_path)
     vectors = {text: np.eye(2, dtype=np.float32)[at] for at, text in enumerate(collection.meetings[0])}
     vectors[collection.queries[0].text] = np.asarray([0.0, 1.0], dtype=np.float32)
-    settings = evaluate_search.Settings(words=12)
+    settings = evaluate_search.SearchSettings(words=12)
     figures = asyncio.run(evaluate_search.with_postgres(collection, vectors, settings))
     assert [figures[name]["value"] for name in ("full text", "vectors", "fused")] == [1.0, 1.0, 1.0]
 
@@ -71,10 +71,10 @@ def test_evidence_is_what_an_action_links_to(tmp_path: Path) -> None:
     file.write_text(json.dumps(row) + "\n" + json.dumps(row | {"has_links": False}), encoding="utf-8")
     [meeting] = evaluate_ami.read_meetings(file)
     assert meeting.truth.tolist() == [False, True, False]
-    assert evaluate_ami.circumstances(meeting).shape[0] == 3
+    assert evaluate_ami.utterance_features(meeting).shape[0] == 3
     assert evaluate_ami.figure([meeting], [np.asarray([0.1, 0.9, 0.2])])["value"] == 1.0
 
 
 def test_neighbours_scores_stand_beside_an_utterances_own() -> None:
-    rows = evaluate_ami.shifted(np.asarray([1.0, 2.0, 3.0]))
+    rows = evaluate_ami.neighbour_scores(np.asarray([1.0, 2.0, 3.0]))
     assert rows[1].tolist() == [0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""Real talk out of public sets: read, dealt, and never taken for harmless where a word of real harm is in it."""
+"""Real conversations from public sets: read and split; a text with a word of real harm never counts as harmless."""
 
 import csv
 import random
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from training.dataset import NEVER_HELD_OUT, read_dataset
-from training.mixing import chosen_excerpts, with_lines
-from training.real_talk import doubtful, read_real_talk
+from training.real_talk import mentions_harm, read_real_talk
+from training.real_talk_mixing import choose_excerpts, insert_lines
 
 SAID = """[doctor] hi , how are you ?
 [patient] my knee hurts and it is swollen .
@@ -18,7 +18,7 @@ SAID = """[doctor] hi , how are you ?
 
 
 def public(folder: Path) -> Path:
-    """A folder of public sets that holds one of them, with two consultations on either side."""
+    """A folder of public sets with only one set, which has two consultations in each split."""
     (folder / "aci_bench").mkdir(parents=True)
     for file in ("train.csv", "valid.csv", "clinicalnlp_taskB_test1.csv"):
         with (folder / "aci_bench" / file).open("w", encoding="utf-8", newline="") as stream:
@@ -43,16 +43,16 @@ def test_a_turn_with_a_word_of_real_harm_is_unknown_and_the_others_are_harmless(
     unknown = np.isnan(talk.learn[0].concerns).all(axis=1)
     assert unknown.tolist() == [False, False, False, True]
     assert not talk.learn[0].concerns[:3].any()
-    assert doubtful("He threatened to kill himself.")
-    assert not doubtful("The swelling is painful and I am tired.")
+    assert mentions_harm("He threatened to kill himself.")
+    assert not mentions_harm("The swelling is painful and I am tired.")
 
 
 def test_excerpts_are_chosen_alike_each_time_and_none_twice(tmp_path: Path) -> None:
     sets = read_real_talk(public(tmp_path))
-    first, again = (chosen_excerpts(sets, 20, 1) for _ in range(2))
+    first, again = (choose_excerpts(sets, 20, 1) for _ in range(2))
     assert [one.conversation.id for one in first] == [one.conversation.id for one in again]
     taken = {one.conversation.id for one in first}
-    others = chosen_excerpts(sets, 20, 1, taken)
+    others = choose_excerpts(sets, 20, 1, taken)
     assert others
     assert not taken & {one.conversation.id for one in others}
 
@@ -62,7 +62,7 @@ def test_a_line_put_into_real_talk_keeps_its_labels_and_moves_no_other(tmp_path:
     lines = [
         item for item in read_dataset(*NEVER_HELD_OUT) if len(item.conversation.turns) == 1 and item.concerns.any()
     ][:3]
-    mixed = with_lines(talk.learn * 10, lines, random.Random(2))
+    mixed = insert_lines(talk.learn * 10, lines, random.Random(2))
     longer = [item for item in mixed if len(item.conversation.turns) == 5]
     assert 0 < len(longer) < len(mixed)
     for item in longer:

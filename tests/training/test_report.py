@@ -1,4 +1,4 @@
-"""The report: its figures on a reading made by hand, its page on the held-out answers that ship, its files and runs."""
+"""The report: figures on hand-made predictions, the page on the shipped held-out answers, its files and MLflow runs."""
 
 import json
 import re
@@ -11,26 +11,41 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from comms.provision import Databases
-from models.champions import SHIPPED
-from models.errors import WriteCareError
-from models.records import CATEGORIES
-from models.registry import mlflow_client
-from tests.readers import conversation, text_models
-from training.dataset import CORPORA, labelled
+from instance.provisioning import Databases
+from models.contract.errors import WriteCareError
+from models.contract.records import CATEGORIES
+from models.registry.champions import SHIPPED
+from models.registry.mlflow_registry import mlflow_client
+from tests.text_models import conversation, text_models
+from training.dataset import CORPORA, parse_labelled
 from training.evaluate_text import main
-from training.probe_text import CHANGES, DESCRIPTIONS, changes, corpus_names, described, faithfulness, probe
-from training.report.comparing import comparison_figures
-from training.report.material import Material, Notes, corpus, held_out_among, known_to_the_corpus, read_material
+from training.probe_text import (
+    DESCRIPTIONS,
+    PERTURBATION_COUNT,
+    corpus_names,
+    faithfulness,
+    insert_description,
+    perturbations,
+    probe,
+)
+from training.report.comparison import comparison_figures
+from training.report.material import (
+    EvaluationSet,
+    Notes,
+    count_held_out,
+    count_in_training_data,
+    load_corpus,
+    read_material,
+)
 from training.report.page import comparison_page, page
 from training.report.plots import draw
-from training.report.reading import Reading, find_version, held_out_reading
+from training.report.predictions import VersionPredictions, find_version, held_out_predictions
 from training.report.sections import report_figures
-from training.report.tracking import EXPERIMENT, checked_store, keep_run, metrics, store_of
+from training.report.tracking import EXPERIMENT, default_store, log_run, metrics, require_local_store
 
 
 def row(number: int, *labels: str, severity: str = "high") -> dict[str, Any]:
-    """A conversation of as many turns as labels; '' is an ordinary turn."""
+    """A conversation with one turn per label; '' is an ordinary turn."""
     return {
         "id": f"c{number}",
         "channel": "call" if number % 2 else "chat",
@@ -50,9 +65,9 @@ def row(number: int, *labels: str, severity: str = "high") -> dict[str, Any]:
     }
 
 
-def reading(any_chances: list[list[float]], rows: list[dict[str, Any]]) -> Reading:
-    """Every turn's probability lies in one category: its own, or neglect where it has none."""
-    items = tuple(labelled(one) for one in rows)
+def reading(any_chances: list[list[float]], rows: list[dict[str, Any]]) -> VersionPredictions:
+    """Predictions in which each turn's probability is in one category: its label, or neglect if it has none."""
+    items = tuple(parse_labelled(one) for one in rows)
     flat = np.asarray([chance for chances in any_chances for chance in chances], dtype=np.float32)
     truth = np.concatenate([item.concerns for item in items])
     concern = np.zeros((len(flat), len(CATEGORIES) + 1), dtype=np.float32)
@@ -60,10 +75,10 @@ def reading(any_chances: list[list[float]], rows: list[dict[str, Any]]) -> Readi
     concern[np.arange(len(flat)), told] = flat
     concern[:, -1] = flat
     owner = np.repeat(np.arange(len(items)), [len(item.conversation.turns) for item in items])
-    return Reading(
+    return VersionPredictions(
         name="0.0.1",
         learnt="It has not learnt from them.",
-        material=Material(items, tuple(Notes(at % 2 == 0, ("banter",)) for at in range(len(items)))),
+        material=EvaluationSet(items, tuple(Notes(at % 2 == 0, ("banter",)) for at in range(len(items)))),
         owner=owner,
         concern=concern,
         severity=np.where(flat >= 0.5, 2, 0),
@@ -87,14 +102,14 @@ CHANCES = [[0.1, 0.9], [0.2, 0.6], [0.3, 0.05], [0.02, 0.8]]
 
 
 @cache
-def small() -> Reading:
+def small() -> VersionPredictions:
     return reading(CHANCES, ROWS)
 
 
 @cache
 def shipped() -> dict[str, Any]:
-    """The figures of the version that ships, as the command adds to them."""
-    figures = report_figures(held_out_reading(corpus()[0]))
+    """The figures of the shipped version, as the command computes them."""
+    figures = report_figures(held_out_predictions(load_corpus()[0]))
     return figures | {"others": {}, "made": "today", "command": "./writecare evaluate", "drawings": {}}
 
 
@@ -117,7 +132,7 @@ def test_a_missed_concern_stands_in_the_last_column_of_the_confusion() -> None:
 
 
 def test_looking_lower_shows_more_of_both() -> None:
-    rows = report_figures(held_out_reading(corpus()[0]))["look_again"]
+    rows = report_figures(held_out_predictions(load_corpus()[0]))["look_again"]
     recall = [one["recall"]["value"] for one in rows]
     shown = [one["ordinary_turns_shown"]["value"] for one in rows]
     assert recall == sorted(recall)
@@ -187,7 +202,7 @@ def test_two_versions_are_asked_about_given_conversations_and_it_is_said_that_th
     written = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert {one["difference"]["value"] for one in written["figures"]} <= {0.0, None}
     assert written["risen"] == written["fallen"] == []
-    learnt = 8 - held_out_among(read_material(tmp_path / "talk"))
+    learnt = 8 - count_held_out(read_material(tmp_path / "talk"))
     assert f"It has learnt from {learnt} of these 8 conversations" in written["model"]["learnt"]
     assert "average precision, any concern" in capsys.readouterr().out
 
@@ -199,8 +214,8 @@ def test_conversations_that_nobody_can_read_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_conversations_are_not_taken_for_learnt() -> None:
-    assert known_to_the_corpus(small().material) == 0
-    assert known_to_the_corpus(corpus()[0].chosen(range(3))) == 3
+    assert count_in_training_data(small().material) == 0
+    assert count_in_training_data(load_corpus()[0].chosen(range(3))) == 3
 
 
 # --- the MLflow run --------------------------------------------------------------------------------------------------
@@ -210,8 +225,8 @@ def test_a_run_holds_the_figures_and_the_files(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.md").write_text("# x")
     figures = {"command": "c", "version": "0.0.1", "safeguarding": {"ap": {"value": 0.5, "low": 0.4, "high": None}}}
-    uri = store_of(tmp_path)
-    run = keep_run(uri, tmp_path, "0.0.1", figures, tmp_path / "report")
+    uri = default_store(tmp_path)
+    run = log_run(uri, tmp_path, "0.0.1", figures, tmp_path / "report")
     client = MlflowClient(tracking_uri=uri)
     assert client.get_run(run).data.metrics == {"safeguarding.ap": 0.5, "safeguarding.ap.low": 0.4}
     assert [file.path for file in client.list_artifacts(run)] == ["report.md"]
@@ -224,12 +239,12 @@ def test_while_the_system_runs_its_own_database_keeps_the_run(data_dir: Path, da
     running = data_dir / "run.json"
     running.write_text(json.dumps({"postgres_socket_dir": place}))
     try:
-        assert store_of(data_dir) == databases.mlflow
+        assert default_store(data_dir) == databases.mlflow
         (data_dir / "report").mkdir()
-        run = keep_run(databases.mlflow, data_dir, "0.0.1", {"command": "c"}, data_dir / "report")
+        run = log_run(databases.mlflow, data_dir, "0.0.1", {"command": "c"}, data_dir / "report")
         assert mlflow_client(databases.mlflow).get_run(run).info.status == "FINISHED"
-        running.write_text(json.dumps({"postgres_socket_dir": f"{place}-gone"}))  # it died and left its file
-        assert store_of(data_dir).startswith("sqlite:///")
+        running.write_text(json.dumps({"postgres_socket_dir": f"{place}-gone"}))  # as after a crash: the file is left
+        assert default_store(data_dir).startswith("sqlite:///")
     finally:
         running.unlink()
 
@@ -242,15 +257,15 @@ def test_metrics_are_named_by_what_they_are_of() -> None:
 
 def test_a_store_on_another_machine_is_refused() -> None:
     with pytest.raises(WriteCareError, match="on this machine"):
-        checked_store("https://elsewhere.test/mlflow")
-    assert checked_store("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+        require_local_store("https://elsewhere.test/mlflow")
+    assert require_local_store("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
 # --- swaps and deletions ---------------------------------------------------------------------------------------------
 
 
 def test_he_becomes_she_throughout_and_back() -> None:
-    change = changes(("Rosa",))["he and she"]
+    change = perturbations(("Rosa",))["he and she"]
     talk = conversation("He hit her and took her purse.", "His mum saw him.")
     assert [turn.text for turn in change(talk).turns] == ["She hit him and took his purse.", "Her dad saw her."]
     assert change(talk).participants == talk.participants
@@ -265,12 +280,12 @@ def test_he_becomes_she_throughout_and_back() -> None:
     ],
 )
 def test_a_description_is_put_before_the_person(text: str, word: str, expected: str) -> None:
-    assert described(text, word) == expected
+    assert insert_description(text, word) == expected
 
 
 def test_deleting_evidence_tells_more_than_deleting_random_words() -> None:
-    known = corpus()[0]
-    talks = [item.conversation for item in held_out_reading(known).material.items[:40]]
+    known = load_corpus()[0]
+    talks = [item.conversation for item in held_out_predictions(known).material.items[:40]]
     found = faithfulness(text_models().safeguarding, talks)
     assert found is not None
     assert found["turns"] >= 3
@@ -281,10 +296,10 @@ NAMES_A_LADY = "tr-a-0011"
 
 
 def test_swaps_and_deletions_are_measured_and_stand_on_the_page() -> None:
-    material, parts = corpus()[0], list[str]()
+    material, parts = load_corpus()[0], list[str]()
     items = [item for item in material.items if item.conversation.id in ("tr-a-0001", NAMES_A_LADY)]
     found = probe(text_models().safeguarding, items, corpus_names(items), parts.append)
-    assert len(parts) == CHANGES + len(DESCRIPTIONS) + 1
+    assert len(parts) == PERTURBATION_COUNT + len(DESCRIPTIONS) + 1
     by_change = {one["change"]: one for one in found["changes"]}
     turns = sum(len(item.conversation.turns) for item in items)
     assert by_change["roles unknown"]["turns_changed"] == turns
@@ -302,5 +317,5 @@ def test_names_are_swapped_without_touching_what_else_is_said() -> None:
 
 
 def replace_names(text: str) -> str:
-    change = changes(("Rosa", "Wei", "Fatima"))["first names"]
+    change = perturbations(("Rosa", "Wei", "Fatima"))["first names"]
     return change(conversation(text)).turns[0].text

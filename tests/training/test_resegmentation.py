@@ -1,4 +1,4 @@
-"""Talk cut elsewhere keeps every word, and its labels where they are still certain."""
+"""Resegmented conversations keep every word, and keep labels where they are still certain."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What is counted of words and speakers: checked against counting by hand, and against trying every assignment."""
+"""Word and speaker metrics, checked against counting by hand and against trying every assignment."""
 
 from itertools import product
 
@@ -6,40 +6,40 @@ import numpy as np
 import pytest
 
 from training import nonspeech
-from training.speech_metrics import errors, permuted_errors, time_errors, unattributed_errors
+from training.speech_metrics import count_word_errors, cp_word_errors, orc_word_errors, time_errors
 
 
 def test_streams_are_matched_so_that_errors_are_fewest() -> None:
-    assert permuted_errors(["a b c", "d e"], ["d e", "a b c"]) == 0
-    assert permuted_errors(["a b c", "d e"], ["a b c d e"]) == 4
+    assert cp_word_errors(["a b c", "d e"], ["d e", "a b c"]) == 0
+    assert cp_word_errors(["a b c", "d e"], ["a b c d e"]) == 4
 
 
 def test_who_said_it_does_not_count_when_words_alone_are_counted() -> None:
-    assert unattributed_errors(["a b c", "d e"], ["d e", "a b c"]) == 0
-    assert unattributed_errors(["a b c", "d e"], ["a b c d e"]) == 0
-    assert unattributed_errors(["a b", "c d"], ["a c", "b d"]) == 2  # an utterance is not torn apart
-    assert unattributed_errors(["a b", "c d"], []) == 4
-    assert unattributed_errors([], ["a b", "c"]) == 3
+    assert orc_word_errors(["a b c", "d e"], ["d e", "a b c"]) == 0
+    assert orc_word_errors(["a b c", "d e"], ["a b c d e"]) == 0
+    assert orc_word_errors(["a b", "c d"], ["a c", "b d"]) == 2  # an utterance is not split
+    assert orc_word_errors(["a b", "c d"], []) == 4
+    assert orc_word_errors([], ["a b", "c"]) == 3
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_table_finds_what_trying_every_assignment_finds(seed: int) -> None:
     random = np.random.default_rng(seed)
     utterances = [" ".join(random.choice(list("abcd"), int(random.integers(1, 5)))) for _ in range(5)]
-    streams = [" ".join(random.choice(list("abcd"), int(random.integers(2, 7)))) for _ in range(3)]
+    speaker_streams = [" ".join(random.choice(list("abcd"), int(random.integers(2, 7)))) for _ in range(3)]
     tried = [
         sum(
-            errors(" ".join(one for one, to in zip(utterances, way, strict=True) if to == number), stream)
-            for number, stream in enumerate(streams)
+            count_word_errors(" ".join(one for one, to in zip(utterances, way, strict=True) if to == number), stream)
+            for number, stream in enumerate(speaker_streams)
         )
         for way in product(range(3), repeat=5)
     ]
-    assert unattributed_errors(utterances, streams) == min(tried)
+    assert orc_word_errors(utterances, speaker_streams) == min(tried)
 
 
 def test_an_assignment_too_large_for_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="too many"):
-        unattributed_errors(["a"], [" ".join(["a"] * 400)] * 4)
+        orc_word_errors(["a"], [" ".join(["a"] * 400)] * 4)
 
 
 def test_times_are_compared_for_the_words_heard_right() -> None:

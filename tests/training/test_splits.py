@@ -1,4 +1,4 @@
-"""Splits deal whole conversations, the same way each time."""
+"""Splits assign whole conversations, and are the same every time."""
 
 from collections import Counter
 

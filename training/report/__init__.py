@@ -1,5 +1,5 @@
 """The report on the models: what `./writecare evaluate` measures, draws and writes.
 
-`material` reads the conversations, `reading` what a version says of them, `sections` makes the figures, `plots` draws
-them, `page` writes them down, `comparing` sets two versions side by side, `tracking` keeps it all as an MLflow run.
+`material` reads the conversations, `predictions` gets a version's answers, `sections` computes the figures, `plots`
+draws them, `page` writes the page, `comparison` compares two versions, `tracking` stores everything as an MLflow run.
 """

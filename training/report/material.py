@@ -1,6 +1,6 @@
-"""The labelled conversations that a report rests on, and what the corpus notes beside their labels.
+"""The labelled conversations of a report, and the corpus's notes on them.
 
-First step of the report, and the only place in it that knows where data and held-out answers lie.
+First step of the report. Only this module knows the paths of data and held-out answers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,89 +8,89 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from models.errors import invalid
-from models.lines import read_json_lines
-from training.calibration import Answers, load_answers
-from training.dataset import NEVER_HELD_OUT, Labelled, dataset_sha256, read_dataset
-from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, Settings, hold_out
+from models.contract.errors import invalid
+from models.contract.json_lines import read_json_lines
+from training.calibration import HeldOutAnswers, load_answers
+from training.dataset import NEVER_HELD_OUT, LabelledConversation, dataset_sha256, read_dataset
+from training.train import HELD_OUT_ANSWERS, LEFT_OUT_ANSWERS, TrainingSettings, hold_out
 
 _ALL_DATA: Final = NEVER_HELD_OUT[0].parent
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What the corpus says of a conversation that no model reads and no label holds."""
+    """Notes of the corpus on a conversation that are neither labels nor input of a model."""
 
-    recognised: bool  # written as a speech recogniser would give it
+    recognised: bool  # written in the form of a speech recogniser's output
     tags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationSet:
     """Labelled conversations with their notes, in the same order."""
 
-    items: tuple[Labelled, ...]
+    items: tuple[LabelledConversation, ...]
     notes: tuple[Notes, ...]
 
-    def chosen(self, positions: Iterable[int]) -> "Material":
+    def chosen(self, positions: Iterable[int]) -> "EvaluationSet":
         """The conversations at `positions`, in that order."""
         at = list(positions)
-        return Material(tuple(self.items[one] for one in at), tuple(self.notes[one] for one in at))
+        return EvaluationSet(tuple(self.items[one] for one in at), tuple(self.notes[one] for one in at))
 
 
-def corpus() -> tuple[Material, str]:
-    """The conversations that versions are trained on and judged by, and the digest of all that is learnt from."""
+def load_corpus() -> tuple[EvaluationSet, str]:
+    """The conversations on which versions are trained and evaluated, and the digest of all training data."""
     items = read_dataset()
-    return Material(tuple(items), _notes(items, _ALL_DATA.glob("*/*.jsonl"))), _digest()
+    return EvaluationSet(tuple(items), _notes(items, _ALL_DATA.glob("*/*.jsonl"))), _digest()
 
 
-def held_out(material: Material) -> Answers:
-    """The answers of models that had not learnt from the conversation; `conversation`: its position in `material`.
+def held_out(material: EvaluationSet) -> HeldOutAnswers:
+    """The answers of models not trained on the conversation. `conversation`: its position in `material`.
 
-    Raises ValueError where they were given to other data than lie here now.
+    Raises ValueError if they belong to other data than the present data.
     """
     return load_answers(HELD_OUT_ANSWERS, material.items, _digest())
 
 
-def left_out_answers(material: Material) -> Answers | None:
-    """As `held_out`, of a model that learnt nothing from whole styles; None where none was kept of these data."""
+def left_out_answers(material: EvaluationSet) -> HeldOutAnswers | None:
+    """As `held_out`, of a model not trained on whole styles. None if no such answers are stored for these data."""
     try:
         return load_answers(LEFT_OUT_ANSWERS, material.items, _digest())
     except (ValueError, FileNotFoundError):
         return None
 
 
-def never_held_out() -> list[Labelled]:
-    """What every model learns from and none is asked about."""
+def never_held_out() -> list[LabelledConversation]:
+    """The conversations on which every model is trained and none is evaluated."""
     return read_dataset(*NEVER_HELD_OUT)
 
 
-def read_material(directory: Path) -> Material:
+def read_material(directory: Path) -> EvaluationSet:
     """Labelled conversations in the corpus's format (`training/data/care_conversations/GUIDE.md`), `*.jsonl`.
 
-    Raises `invalid` (`conversations-unreadable`) where there are none or a line is not of that format.
+    Raises `invalid` (`conversations-unreadable`) if there are none or a line is not in that format.
     """
     try:
         items = read_dataset(directory)
         notes = _notes(items, directory.glob("*.jsonl"))
     except (ValueError, KeyError, TypeError, OSError) as error:
-        told = f"{directory}: not the corpus's format ({type(error).__name__}); see its GUIDE.md."
-        raise invalid("conversations-unreadable", told) from None
+        message = f"{directory}: not the corpus's format ({type(error).__name__}); see its GUIDE.md."
+        raise invalid("conversations-unreadable", message) from None
     if not items:
         raise invalid("conversations-unreadable", f"{directory} holds no conversations (*.jsonl).")
-    return Material(tuple(items), notes)
+    return EvaluationSet(tuple(items), notes)
 
 
-def known_to_the_corpus(material: Material) -> int:
-    """How many of these conversations stand in what is trained on, word for word."""
-    known = {_words(item) for item in [*corpus()[0].items, *never_held_out()]}
+def count_in_training_data(material: EvaluationSet) -> int:
+    """How many of these conversations are in the training data, word for word."""
+    known = {_words(item) for item in [*load_corpus()[0].items, *never_held_out()]}
     return sum(_words(item) in known for item in material.items)
 
 
-def held_out_among(material: Material) -> int:
-    """How many of these conversations are those that training holds out, word for word."""
+def count_held_out(material: EvaluationSet) -> int:
+    """How many of these conversations training holds out, word for word."""
     items = read_dataset()
-    blind = {_words(items[at]) for at in hold_out(items, Settings()).held_out}
+    blind = {_words(items[at]) for at in hold_out(items, TrainingSettings()).held_out}
     return sum(_words(item) in blind for item in material.items)
 
 
@@ -98,11 +98,11 @@ def _digest() -> str:
     return dataset_sha256()
 
 
-def _words(item: Labelled) -> tuple[str, ...]:
+def _words(item: LabelledConversation) -> tuple[str, ...]:
     return tuple(turn.text for turn in item.conversation.turns)
 
 
-def _notes(items: Sequence[Labelled], files: Iterable[Path]) -> tuple[Notes, ...]:
+def _notes(items: Sequence[LabelledConversation], files: Iterable[Path]) -> tuple[Notes, ...]:
     rows = (row for file in files for row in read_json_lines(file))
     by_id = {str(row["id"]): Notes(bool(row.get("asr_style")), tuple(row.get("tags", ()))) for row in rows}
     return tuple(by_id[item.conversation.id] for item in items)

@@ -1,14 +1,14 @@
-"""The report as a page for people: Markdown, with the drawings beside it.
+"""The report as a Markdown page, with the drawings beside it.
 
-Fifth step: figures in, text out; nothing is measured here.
+Fifth step of the report: figures in, text out. It measures nothing.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from training.report.outside_page import outside_blocks
-from training.report.sections import FEW, Figures
+from training.report.out_of_corpus_section import outside_blocks
+from training.report.sections import LEAST_CONCERN_TURNS, Figures
 from training.report.tables import figure, plain, share, table
 
 _TITLES: Final[dict[str, str]] = {
@@ -50,8 +50,8 @@ def _blocks(figures: Figures) -> Iterator[str]:
     if "outside" in figures:
         yield from outside_blocks(figures["outside"])
     yield _INVENTED
-    yield "## At a glance\n\n" + _glance(figures)
-    yield "### Look here first\n\n" + "\n".join(f"- {line}" for line in look_here_first(figures))
+    yield "## At a glance\n\n" + _overview_table(figures)
+    yield "### Look here first\n\n" + "\n".join(f"- {line}" for line in weakest_points(figures))
     yield from _safeguarding(figures)
     yield from _groups(figures)
     yield from _other_models(figures)
@@ -62,24 +62,28 @@ def _blocks(figures: Figures) -> Iterator[str]:
     yield from _cases(figures)
 
 
-def look_here_first(figures: Figures) -> list[str]:
-    """Where the version is weakest, read off its figures: what a reader should not have to find."""
+def weakest_points(figures: Figures) -> list[str]:
+    """Where the version is weakest, from its figures, so that a reader need not search for it."""
     found = []
     missed = figures["missed_critical"]
     if missed:
         found.append(f"**{len(missed)} critical turns are not flagged**; each is listed below.")
     weakest = sorted((r for r in figures["categories"] if r["turns"]), key=lambda r: r["average_precision"]["value"])
-    told = ", ".join(f"{plain(row['category'])} {figure(row['average_precision'])}" for row in weakest[:3])
-    found.append(f"Weakest categories by average precision: {told}.")
+    text = ", ".join(f"{plain(row['category'])} {figure(row['average_precision'])}" for row in weakest[:3])
+    found.append(f"Weakest categories by average precision: {text}.")
     for row in figures["slices"]:
         gap = row["recall_gap"]
-        if row["turns_with_a_concern"] >= FEW and gap["high"] is not None and gap["high"] < 0:
+        if row["turns_with_a_concern"] >= LEAST_CONCERN_TURNS and gap["high"] is not None and gap["high"] < 0:
             found.append(
                 f"Fewer concerns are heard in **{plain(row['name'])}** than elsewhere: "
                 f"{figure(row['concern_turns_flagged'])} of {row['turns_with_a_concern']}, "
                 f"a gap of {figure(gap, sign=True)}."
             )
-    short = [row for row in figures["slices"] if row["kind"] == "turn length" and row["turns_with_a_concern"] < FEW]
+    short = [
+        row
+        for row in figures["slices"]
+        if row["kind"] == "turn length" and row["turns_with_a_concern"] < LEAST_CONCERN_TURNS
+    ]
     if short:
         count = sum(row["turns_with_a_concern"] for row in short)
         named = " and ".join(row["name"] for row in short)
@@ -87,8 +91,8 @@ def look_here_first(figures: Figures) -> list[str]:
     loud = [row for row in figures["hard_negatives"] if not row["tag"].startswith("all ")]
     loud.sort(key=lambda row: -row["flagged"]["value"])
     if loud and loud[0]["flagged"]["value"] > 0:
-        told = ", ".join(f"{plain(row['tag'])} {figure(row['flagged'])}" for row in loud[:3])
-        found.append(f"Most false alarms among hard negatives: {told}.")
+        text = ", ".join(f"{plain(row['tag'])} {figure(row['flagged'])}" for row in loud[:3])
+        found.append(f"Most false alarms among hard negatives: {text}.")
     wrong = [row for row in figures.get("behaviour") or () if not row["right"]]
     if wrong:
         found.append(f"{len(wrong)} rows of the table of capabilities are wrong: {_named(wrong)}.")
@@ -99,7 +103,7 @@ def _named(rows: Sequence[Figures]) -> str:
     return ", ".join(dict.fromkeys(row["capability"] for row in rows))
 
 
-def _glance(figures: Figures) -> str:
+def _overview_table(figures: Figures) -> str:
     rows = [(_TITLES[name], figure(value)) for name, value in figures["safeguarding"].items()]
     rows += [(_TITLES[name], figure(value)) for name, value in figures["others"].items()]
     return table(("figure", "value"), rows)
@@ -166,9 +170,10 @@ def _groups(figures: Figures) -> Iterator[str]:
     yield _image(figures, "slices", "Concern and ordinary turns flagged, by part")
     yield (
         "*Gap* is the recall at the shipped thresholds minus that of all other turns, in bold where its interval "
-        f"leaves out nothing; with this many parts one or two do so by chance. Parts with fewer than {FEW} concern "
-        "turns are in italics and not drawn. People are told by the corpus's tags; nobody's origin is guessed from a "
-        "name. A part in which all or none are flagged has no spread to resample: read its count, not its interval."
+        "leaves out nothing; with this many parts one or two do so by chance. Parts with fewer than "
+        f"{LEAST_CONCERN_TURNS} concern turns are in italics and not drawn. People are told by the corpus's tags; "
+        "nobody's origin is guessed from a name. A part in which all or none are flagged has no spread to resample: "
+        "read its count, not its interval."
     )
     head = ("", "turns", "concerns", "AP, any", "concern turns flagged", "ordinary turns flagged", "gap")
     for kind, rows in groupby(figures["slices"], key=lambda row: row["kind"]):
@@ -188,13 +193,13 @@ def _groups(figures: Figures) -> Iterator[str]:
 
 
 def _slice(row: Figures) -> tuple[Any, ...]:
-    few, gap = row["turns_with_a_concern"] < FEW, row["recall_gap"]
+    few, gap = row["turns_with_a_concern"] < LEAST_CONCERN_TURNS, row["recall_gap"]
     clear = not few and gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
-    told = figure(gap, sign=True)
+    text = figure(gap, sign=True)
     return (
         f"*{plain(row['name'])}*" if few else plain(row["name"]), row["turns"], row["turns_with_a_concern"],
         figure(row["average_precision_any"]), figure(row["concern_turns_flagged"]),
-        figure(row["ordinary_turns_flagged"]), "" if few else f"**{told}**" if clear else told,
+        figure(row["ordinary_turns_flagged"]), "" if few else f"**{text}**" if clear else text,
     )  # fmt: skip
 
 
@@ -328,10 +333,10 @@ def _cases(figures: Figures) -> Iterator[str]:
 def case_text(case: Figures) -> str:
     """One turn with its neighbours, as a quotation."""
     severity = f", {case['severity']}" if case["severity"] else ""
-    told = f"{plain(case['highest_category'])} {case['highest_probability']:.2f}"
+    text = f"{plain(case['highest_category'])} {case['highest_probability']:.2f}"
     lines = [
         f"**{case['conversation']}**, {plain(case['channel'])}, turn {case['turn']}: "
-        f"{plain(', '.join(case['labels'])) or 'no concern'}{severity}. Highest: {told}, "
+        f"{plain(', '.join(case['labels'])) or 'no concern'}{severity}. Highest: {text}, "
         f"{'flagged' if case['flagged'] else 'not flagged'}.",
         "",
     ]
@@ -379,15 +384,15 @@ def comparison_table(figures: Figures) -> str:
     for row in figures["figures"]:
         gap = row["difference"]
         clear = gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
-        told = figure(gap, sign=True)
+        text = figure(gap, sign=True)
         name = _TITLES.get(row["figure"]) or f"average precision, {plain(row['figure'])}"
-        rows.append((name, figure(row["model"]), figure(row["against"]), f"**{told}**" if clear else told))
+        rows.append((name, figure(row["model"]), figure(row["against"]), f"**{text}**" if clear else text))
     return table(("figure", one, other if other != one else f"{other} (against)", "difference"), rows)
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def _image(figures: Figures, name: str, told: str) -> str:
+def _image(figures: Figures, name: str, text: str) -> str:
     file = figures.get("drawings", {}).get(name)
-    return f"![{told}]({file})" if file else ""
+    return f"![{text}]({file})" if file else ""

@@ -1,7 +1,7 @@
-"""The drawings of the report, as SVG files that open anywhere without a network.
+"""The drawings of the report, as SVG files that need no network to open.
 
-After the figures, before the page. Each function draws one file; what it draws stands in the figures as well, except
-the curves, which are read off the turns.
+Fourth step of the report. Each function draws one file. The figures contain all that is drawn, except the curves, which
+come from the turns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from models.records import CATEGORIES
-from training.report.reading import Reading
-from training.report.sections import FEW, Figures
+from models.contract.records import CATEGORIES
+from training.report.predictions import VersionPredictions
+from training.report.sections import LEAST_CONCERN_TURNS, Figures
 
 _INK: Final = "#22303c"
 _BLUE: Final = "#2166ac"
@@ -43,8 +43,8 @@ _STYLE: Final[dict[str, Any]] = {
 }
 
 
-def draw(figures: Figures, reading: Reading, directory: Path, suffix: str = ".svg") -> dict[str, Path]:
-    """All drawings of a report, by name, in `directory` (made where it is missing)."""
+def draw(figures: Figures, reading: VersionPredictions, directory: Path, suffix: str = ".svg") -> dict[str, Path]:
+    """All drawings of a report, by name, in `directory` (created if it is missing)."""
     directory.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, function in (
@@ -53,7 +53,7 @@ def draw(figures: Figures, reading: Reading, directory: Path, suffix: str = ".sv
         ("categories", _categories),
         ("category_confusion", _category_confusion),
         ("slices", _slices),
-        ("look_again", _look_again),
+        ("look_again", _below_threshold_plot),
         ("levels", _levels),
     ):
         found[name] = directory / f"{name}{suffix}"
@@ -72,19 +72,25 @@ def _canvas(file: Path, width: float, height: float) -> Iterator[Figure]:
     figure.savefig(file, dpi=110, facecolor="white", metadata=metadata)
 
 
-def _precision_recall(figures: Figures, reading: Reading, file: Path) -> None:
+def _precision_recall(figures: Figures, reading: VersionPredictions, file: Path) -> None:
     with _canvas(file, 9, 4) as figure:
         concern, actions = figure.subplots(1, 2)
         at = figures["safeguarding"]
         flagged, truth = reading.flagged, reading.any_truth == 1
         precision = float(truth[flagged].mean()) if flagged.any() else float("nan")
-        _curve(concern, reading.any_truth, reading.any_chance, at["average_precision_any"], "Any concern, by turn")
+        _curve(
+            concern,
+            reading.any_truth,
+            reading.any_concern_probability,
+            at["average_precision_any"],
+            "Any concern, by turn",
+        )
         concern.plot(at["concern_turns_flagged"]["value"], precision, "o", color=_RED, label="shipped thresholds")
         for rate, mark in ((0.01, "^"), (0.05, "s")):
             threshold = _threshold_at(reading, rate)
-            told = reading.any_chance > threshold
-            if told.any():
-                recall, right = told[truth].mean(), truth[told].mean()
+            caption = reading.any_concern_probability > threshold
+            if caption.any():
+                recall, right = caption[truth].mean(), truth[caption].mean()
                 concern.plot(recall, right, mark, color=_INK, label=f"{rate:.0%} false alarms", markersize=6)
         concern.legend(loc="lower left", bbox_to_anchor=(0, 0.16))
         found = figures["actions"]
@@ -99,17 +105,17 @@ def _curve(axes: Any, truth: Any, chance: Any, figure: Figures, title: str) -> N
     axes.plot(recall, precision, color=_BLUE, linewidth=2, drawstyle="steps-post")
     axes.axhline(float(truth.mean()), color=_GREY, linestyle=":", linewidth=1)
     axes.text(1.0, float(truth.mean()) + 0.02, "chance", color=_GREY, ha="right", fontsize=8)
-    told = f"AP {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=f"{title}\n{told}")
+    caption = f"AP {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=f"{title}\n{caption}")
     axes.grid(visible=True)
 
 
-def _threshold_at(reading: Reading, rate: float) -> float:
-    ordinary = np.sort(reading.any_chance[reading.any_truth == 0])[::-1]
+def _threshold_at(reading: VersionPredictions, rate: float) -> float:
+    ordinary = np.sort(reading.any_concern_probability[reading.any_truth == 0])[::-1]
     return float(ordinary[min(int(rate * ordinary.size), ordinary.size - 1)])
 
 
-def _calibration(figures: Figures, reading: Reading, file: Path) -> None:
+def _calibration(figures: Figures, reading: VersionPredictions, file: Path) -> None:
     with _canvas(file, 5.2, 5.2) as figure:
         plot, counts = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
         bins = figures["calibration"]
@@ -127,7 +133,7 @@ def _calibration(figures: Figures, reading: Reading, file: Path) -> None:
         counts.set(yscale="log", ylim=(1, None), ylabel="turns", xlabel="probability said")
 
 
-def _categories(figures: Figures, _: Reading, file: Path) -> None:
+def _categories(figures: Figures, _: VersionPredictions, file: Path) -> None:
     rows = sorted(figures["categories"], key=lambda row: _number(row["average_precision"]["value"]))
     with _canvas(file, 9, 4.6) as figure:
         precision, recall = figure.subplots(1, 2, sharey=True)
@@ -138,25 +144,25 @@ def _categories(figures: Figures, _: Reading, file: Path) -> None:
         recall.set(title="Flagged, in whichever category", xlim=(0, 1.02))
 
 
-def _slices(figures: Figures, _: Reading, file: Path) -> None:
-    rows = [row for row in reversed(figures["slices"]) if row["turns_with_a_concern"] >= FEW]
+def _slices(figures: Figures, _: VersionPredictions, file: Path) -> None:
+    rows = [row for row in reversed(figures["slices"]) if row["turns_with_a_concern"] >= LEAST_CONCERN_TURNS]
     rows = rows or figures["slices"][::-1]
     with _canvas(file, 9, 0.9 + 0.27 * len(rows)) as figure:
-        heard, alarmed = figure.subplots(1, 2, sharey=True)
+        flagged_axes, alarm_axes = figure.subplots(1, 2, sharey=True)
         names = [f"{_plain(row['name'])} ({row['turns_with_a_concern']})" for row in rows]
         for axes, name, title in (
-            (heard, "concern_turns_flagged", "Concern turns flagged"),
-            (alarmed, "ordinary_turns_flagged", "Ordinary turns flagged"),
+            (flagged_axes, "concern_turns_flagged", "Concern turns flagged"),
+            (alarm_axes, "ordinary_turns_flagged", "Ordinary turns flagged"),
         ):
             _forest(axes, names, [row[name] for row in rows], _BLUE)
             axes.axvline(figures["safeguarding"][name]["value"], color=_RED, linewidth=1, linestyle="--")
             axes.set_title(title)
-        heard.set_xlim(0, 1.02)
-        alarmed.set_xlim(left=0)
+        flagged_axes.set_xlim(0, 1.02)
+        alarm_axes.set_xlim(left=0)
         kinds = [row["kind"] for row in rows]
         for at in range(1, len(kinds)):
             if kinds[at] != kinds[at - 1]:
-                for axes in (heard, alarmed):
+                for axes in (flagged_axes, alarm_axes):
                     axes.axhline(at - 0.5, color=_GREY, linewidth=0.6)
 
 
@@ -172,7 +178,7 @@ def _forest(axes: Any, names: Sequence[str], found: Sequence[Figures], colour: s
     axes.tick_params(axis="y", length=0)
 
 
-def _category_confusion(figures: Figures, _: Reading, file: Path) -> None:
+def _category_confusion(figures: Figures, _: VersionPredictions, file: Path) -> None:
     cells = np.asarray(figures["category_confusion"])
     with _canvas(file, 8.6, 6.6) as figure:
         axes = figure.subplots()
@@ -182,7 +188,7 @@ def _category_confusion(figures: Figures, _: Reading, file: Path) -> None:
         axes.set(xlabel="highest category told", ylabel="true category", title="Which category a concern is taken for")
 
 
-def _levels(figures: Figures, _: Reading, file: Path) -> None:
+def _levels(figures: Figures, _: VersionPredictions, file: Path) -> None:
     with _canvas(file, 12, 4) as figure:
         for axes, (name, title) in zip(
             figure.subplots(1, 3),
@@ -210,11 +216,11 @@ def _heat(axes: Any, cells: Any, rows: Sequence[str], columns: Sequence[str]) ->
                       color=colour, fontsize=8)  # fmt: skip
 
 
-def _look_again(figures: Figures, reading: Reading, file: Path) -> None:
-    order = np.argsort(-reading.nearness, kind="stable")
-    voiced = (reading.any_truth == 1)[order]
-    recall = np.cumsum(voiced) / max(1, voiced.sum())
-    shown = np.cumsum(~voiced) / max(1, (~voiced).sum())
+def _below_threshold_plot(figures: Figures, reading: VersionPredictions, file: Path) -> None:
+    order = np.argsort(-reading.threshold_ratio, kind="stable")
+    has_concern = (reading.any_truth == 1)[order]
+    recall = np.cumsum(has_concern) / max(1, has_concern.sum())
+    shown = np.cumsum(~has_concern) / max(1, (~has_concern).sum())
     with _canvas(file, 6.4, 4.2) as figure:
         axes = figure.subplots()
         axes.plot(100 * shown, recall, color=_BLUE, linewidth=2)
@@ -222,8 +228,10 @@ def _look_again(figures: Figures, reading: Reading, file: Path) -> None:
             shipped = row["wanted_recall"] is None
             at = 100 * row["ordinary_turns_shown"]["value"]
             axes.plot(at, row["recall"]["value"], "o", color=_RED if shipped else _INK)
-            told = "shipped thresholds" if shipped else f"wanted {row['wanted_recall']:.0%}"
-            axes.annotate(told, (at, row["recall"]["value"]), xytext=(8, -11), textcoords="offset points", fontsize=8)
+            caption = "shipped thresholds" if shipped else f"wanted {row['wanted_recall']:.0%}"
+            axes.annotate(
+                caption, (at, row["recall"]["value"]), xytext=(8, -11), textcoords="offset points", fontsize=8
+            )
         axes.set(
             xscale="symlog", ylim=(0, 1.02), xlim=(0, 100), xlabel="ordinary turns shown to a person, %",
             ylabel="concern turns shown", title="What looking below the thresholds would cost",

@@ -1,4 +1,4 @@
-"""The figures of the report, section by section, as plain dictionaries: what report.json holds and the page tells.
+"""Computes the figures of the report, section by section, as plain dictionaries: the content of report.json.
 
 Third step of the report. Every figure that is `{value, low, high}` has a 95 % interval from resampling conversations.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.records import CATEGORIES, RISK_LEVELS, SENTIMENT_LABELS, SEVERITIES
+from models.contract.records import CATEGORIES, RISK_LEVELS, SENTIMENT_LABELS, SEVERITIES
 from training.metrics import (
     Floats,
     average_precisions,
@@ -24,19 +24,19 @@ from training.metrics import (
     resampled,
     shares,
 )
-from training.report.reading import Reading
+from training.report.predictions import VersionPredictions
 
 Figures = dict[str, Any]
 Mask = NDArray[np.bool_]
 
-MANY: Final = 10_000
-LENGTHS: Final = ((0, 8), (8, 14), (14, 25), (25, MANY))  # words: from, and below
+NO_UPPER_LIMIT: Final = 10_000
+LENGTHS: Final = ((0, 8), (8, 14), (14, 25), (25, NO_UPPER_LIMIT))  # words: from, and below
 RATES: Final = (0.005, 0.01, 0.02, 0.05, 0.1)  # of ordinary turns that may be false alarms
 WANTED_RECALL: Final = (0.90, 0.95, 0.98)
-FEW: Final = 10  # turns with a concern: a share of fewer is hardly a figure
-WORST: Final = 10
-# The corpus's free tags, gathered where they tell of the same group of people. Origin is not guessed from names.
-PEOPLE: Final[dict[str, frozenset[str]]] = {
+LEAST_CONCERN_TURNS: Final = 10  # turns with a concern: a share of fewer is not reliable
+MOST_CASES: Final = 10
+# The corpus's free tags, grouped where they name the same group of people. Origin is not guessed from names.
+TAGS_OF_PEOPLE: Final[dict[str, frozenset[str]]] = {
     "regional or national English": frozenset(
         {"yorkshire", "geordie", "scouse", "glasgow", "scots", "welsh", "irish", "ulster", "west_indian", "caribbean"}
         | {"nigerian", "filipino_english", "indian_english", "dialect", "brummie", "cockney", "lancashire", "cornish"}
@@ -49,10 +49,10 @@ PEOPLE: Final[dict[str, frozenset[str]]] = {
     "learning disability or autism": frozenset({"learning_disability", "autism"}),
     "speech or hearing impairment": frozenset({"aphasia", "deaf", "speech_device", "hearing", "stammer"}),
 }
-_DEALS: Final = 4
+_FOLDS: Final = 4
 
 
-def report_figures(reading: Reading) -> Figures:
+def report_figures(reading: VersionPredictions) -> Figures:
     """All figures of one version on its conversations."""
     weights = resampled(reading.owner)
     by_conversation = resampled(np.arange(len(reading.material.items)))
@@ -70,20 +70,22 @@ def report_figures(reading: Reading) -> Figures:
         "hard_negatives": list(_hard_negatives(reading, weights)),
         "calibration": _reliability(reading, weights),
         "severity": _severity(reading, weights),
-        "look_again": list(_look_again(reading, weights)),
+        "look_again": list(_below_threshold(reading, weights)),
         "risk": _risk(reading, by_conversation),
         "sentiment": _sentiment(reading, weights),
         "actions": _actions(reading, weights),
         "summary": _summary(reading, by_conversation),
         "missed_critical": _cases(reading, _missed_critical(reading)),
-        "worst_misses": _cases(reading, _ranked(reading, reading.any_truth == 1, reading.any_chance)),
-        "worst_false_alarms": _cases(reading, _ranked(reading, reading.any_truth == 0, -reading.any_chance)),
+        "worst_misses": _cases(reading, _ranked(reading, reading.any_truth == 1, reading.any_concern_probability)),
+        "worst_false_alarms": _cases(
+            reading, _ranked(reading, reading.any_truth == 0, -reading.any_concern_probability)
+        ),
     }
 
 
-def safeguarding_values(reading: Reading, weights: Floats) -> dict[str, Floats]:
+def safeguarding_values(reading: VersionPredictions, weights: Floats) -> dict[str, Floats]:
     """The figures by which versions are compared, for every resample: (resamples,) each."""
-    truth, chance, voiced = reading.any_truth, reading.any_chance, reading.any_truth == 1
+    truth, chance, has_concern = reading.any_truth, reading.any_concern_probability, reading.any_truth == 1
     categories = len(CATEGORIES)
     severity = confusions(reading.true_severity, reading.severity, len(SEVERITIES), weights)
     return {
@@ -94,29 +96,29 @@ def safeguarding_values(reading: Reading, weights: Floats) -> dict[str, Floats]:
             reading.true_concern[:, :categories], reading.concern[:, :categories], weights
         ),
         "calibration_error": calibration_errors(truth, chance, weights),
-        "concern_turns_flagged": shares(reading.flagged, voiced, weights),
+        "concern_turns_flagged": shares(reading.flagged, has_concern, weights),
         "critical_turns_flagged": shares(reading.flagged, reading.true_severity == len(SEVERITIES) - 1, weights),
-        "ordinary_turns_flagged": shares(reading.flagged, ~voiced, weights),
-        "severity_within_one": _near(severity),
+        "ordinary_turns_flagged": shares(reading.flagged, ~has_concern, weights),
+        "severity_within_one": _share_within(severity),
     }
 
 
-def other_values(reading: Reading, weights: Floats, by_conversation: Floats) -> dict[str, Floats]:
+def other_values(reading: VersionPredictions, weights: Floats, by_conversation: Floats) -> dict[str, Floats]:
     """The comparable figures of the other models; `by_conversation`: (resamples, conversations)."""
     risk = confusions(reading.true_risk, reading.risk, len(RISK_LEVELS), by_conversation)
-    told = reading.sentiment.argmax(axis=1)
+    predicted = reading.sentiment.argmax(axis=1)
     return {
-        "risk_within_one": _near(risk),
-        "risk_exact": _near(risk, 0),
-        "sentiment_macro_f1": macro_f1s(confusions(reading.true_sentiment, told, len(SENTIMENT_LABELS), weights)),
+        "risk_within_one": _share_within(risk),
+        "risk_exact": _share_within(risk, 0),
+        "sentiment_macro_f1": macro_f1s(confusions(reading.true_sentiment, predicted, len(SENTIMENT_LABELS), weights)),
         "actions_average_precision": average_precisions(reading.true_commits, reading.commitment, weights),
         "actions_f1": f1s(reading.true_commits == 1, reading.commitment >= reading.commitment_threshold, weights),
         "summary_rouge_1": _mean(reading.rouge, by_conversation),
     }
 
 
-def case(reading: Reading, row: int, around: int = 2) -> Figures:
-    """A turn with the turns around it: what was said, what is true of it, and what the version made of it."""
+def turn_case(reading: VersionPredictions, row: int, around: int = 2) -> Figures:
+    """A turn with the turns around it: its text, its labels, and the version's predictions."""
     item = reading.material.items[reading.owner[row]]
     turn = int(reading.place[row])
     roles = {person.speaker: person.role.replace("_", " ") for person in item.conversation.participants}
@@ -128,7 +130,7 @@ def case(reading: Reading, row: int, around: int = 2) -> Figures:
                 "turn": at,
                 "role": roles.get(spoken.speaker or "", "unknown"),
                 "text": spoken.text,
-                "probability": float(reading.any_chance[here]),
+                "probability": float(reading.any_concern_probability[here]),
                 "labels": _labels(reading, here),
             }
         )
@@ -138,7 +140,7 @@ def case(reading: Reading, row: int, around: int = 2) -> Figures:
         "conversation": item.conversation.id,
         "channel": item.conversation.channel,
         "turn": turn,
-        "probability": float(reading.any_chance[row]),
+        "probability": float(reading.any_concern_probability[row]),
         "highest_category": CATEGORIES[highest],
         "highest_probability": float(reading.concern[row, highest]),
         "flagged": bool(reading.flagged[row]),
@@ -151,14 +153,14 @@ def case(reading: Reading, row: int, around: int = 2) -> Figures:
 # --- safeguarding ----------------------------------------------------------------------------------------------------
 
 
-def _at_rate(reading: Reading, weights: Floats, rate: float) -> Figures:
+def _at_rate(reading: VersionPredictions, weights: Floats, rate: float) -> Figures:
     return {
         "rate": rate,
-        "recall": _interval(recalls_at_false_alarms(reading.any_truth, reading.any_chance, weights, rate)),
+        "recall": _interval(recalls_at_false_alarms(reading.any_truth, reading.any_concern_probability, weights, rate)),
     }
 
 
-def _category(reading: Reading, weights: Floats, at: int) -> Figures:
+def _category(reading: VersionPredictions, weights: Floats, at: int) -> Figures:
     truth, above = reading.true_concern[:, at] == 1, reading.above[:, at]
     return {
         "category": CATEGORIES[at],
@@ -171,63 +173,69 @@ def _category(reading: Reading, weights: Floats, at: int) -> Figures:
     }
 
 
-def _category_confusion(reading: Reading) -> list[list[float]]:
-    """(15, 16): true category by highest category of turns with a concern; the last column is 'not flagged'.
+def _category_confusion(reading: VersionPredictions) -> list[list[float]]:
+    """(15, 16): true category by highest predicted category of turns with a concern; the last column is 'not flagged'.
 
-    A turn of several categories counts once: for the one that was told where it is among them, else shared.
+    A turn of several categories counts once: for the predicted one if it is among them, else shared.
     """
     found = np.zeros((len(CATEGORIES), len(CATEGORIES) + 1))
     for row in np.flatnonzero(reading.any_truth == 1):
         true = np.flatnonzero(reading.true_concern[row, : len(CATEGORIES)])
-        told = int(reading.concern[row, : len(CATEGORIES)].argmax()) if reading.flagged[row] else len(CATEGORIES)
-        if told in true:
-            found[told, told] += 1
+        predicted = int(reading.concern[row, : len(CATEGORIES)].argmax()) if reading.flagged[row] else len(CATEGORIES)
+        if predicted in true:
+            found[predicted, predicted] += 1
         else:
-            found[true, told] += 1 / len(true)
+            found[true, predicted] += 1 / len(true)
     return [[float(cell) for cell in row] for row in found]
 
 
-def _slices(reading: Reading, weights: Floats) -> Iterator[Figures]:
+def _slices(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
     for kind, name, mask in slices(reading):
-        voiced = reading.any_truth == 1
-        if not (mask & voiced).any() or mask.all():
+        has_concern = reading.any_truth == 1
+        if not (mask & has_concern).any() or mask.all():
             continue
-        inside = shares(reading.flagged, mask & voiced, weights)
+        inside = shares(reading.flagged, mask & has_concern, weights)
         yield {
             "kind": kind,
             "name": name,
             "conversations": int(np.unique(reading.owner[mask]).size),
             "turns": int(mask.sum()),
-            "turns_with_a_concern": int((mask & voiced).sum()),
+            "turns_with_a_concern": int((mask & has_concern).sum()),
             "average_precision_any": _interval(
-                average_precisions(reading.any_truth[mask], reading.any_chance[mask], weights[:, mask])
+                average_precisions(reading.any_truth[mask], reading.any_concern_probability[mask], weights[:, mask])
             ),
             "concern_turns_flagged": _interval(inside),
-            "ordinary_turns_flagged": _interval(shares(reading.flagged, mask & ~voiced, weights)),
-            "recall_gap": _interval(inside - shares(reading.flagged, ~mask & voiced, weights)),
+            "ordinary_turns_flagged": _interval(shares(reading.flagged, mask & ~has_concern, weights)),
+            "recall_gap": _interval(inside - shares(reading.flagged, ~mask & has_concern, weights)),
         }
 
 
-def slices(reading: Reading) -> Iterator[tuple[str, str, Mask]]:
-    """Kind, name and turns of each part of the conversations that is looked at by itself."""
-    channel = reading.spread([item.conversation.channel for item in reading.material.items])
+def slices(reading: VersionPredictions) -> Iterator[tuple[str, str, Mask]]:
+    """Kind, name and turns of each part of the conversations that has figures of its own."""
+    channel = reading.per_turn([item.conversation.channel for item in reading.material.items])
     for name in np.unique(channel):
         yield "channel", str(name), channel == name
-    recognised = reading.spread([notes.recognised for notes in reading.material.notes])
+    recognised = reading.per_turn([notes.recognised for notes in reading.material.notes])
     yield "written", "as a recogniser writes", recognised
     yield "written", "clean", ~recognised
     words = reading.words()
     for least, below in LENGTHS:
-        name = f"under {below}" if not least else f"{least} to {below - 1}" if below < MANY else f"{least} or more"
+        name = (
+            f"under {below}"
+            if not least
+            else f"{least} to {below - 1}"
+            if below < NO_UPPER_LIMIT
+            else f"{least} or more"
+        )
         yield "turn length", f"{name} words", (words >= least) & (words < below)
     spoken_by = np.asarray(_roles(reading))
     for role in sorted(set(spoken_by)):
         yield "role of the speaker", role, spoken_by == role
-    for name, tags in PEOPLE.items():
+    for name, tags in TAGS_OF_PEOPLE.items():
         yield "people", name, reading.tagged(tags)
 
 
-def _roles(reading: Reading) -> list[str]:
+def _roles(reading: VersionPredictions) -> list[str]:
     found = []
     for item in reading.material.items:
         role = {person.speaker: person.role for person in item.conversation.participants}
@@ -235,21 +243,21 @@ def _roles(reading: Reading) -> list[str]:
     return found
 
 
-def _hard_negatives(reading: Reading, weights: Floats) -> Iterator[Figures]:
-    """False alarms in conversations that sound like a concern and are none, by tag; all of them first."""
+def _hard_negatives(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
+    """False alarms in conversations that sound like a concern but have none, by tag; first all of them."""
     ordinary = reading.any_truth == 0
-    hard = ordinary & reading.spread([item.hard_negative for item in reading.material.items])
+    hard = ordinary & reading.per_turn([item.hard_negative for item in reading.material.items])
     tags: dict[str, int] = {}
     for item, notes in zip(reading.material.items, reading.material.notes, strict=True):
         for tag in notes.tags if item.hard_negative else ():
             tags[tag] = tags.get(tag, 0) + 1
     yield {"tag": "all hard negatives", **_false_alarms(reading, weights, hard)}
-    for tag, _ in sorted(tags.items(), key=lambda pair: (-pair[1], pair[0]))[:WORST]:
+    for tag, _ in sorted(tags.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_CASES]:
         yield {"tag": tag, **_false_alarms(reading, weights, hard & reading.tagged(frozenset({tag})))}
     yield {"tag": "all other conversations", **_false_alarms(reading, weights, ordinary & ~hard)}
 
 
-def _false_alarms(reading: Reading, weights: Floats, mask: Mask) -> Figures:
+def _false_alarms(reading: VersionPredictions, weights: Floats, mask: Mask) -> Figures:
     return {
         "conversations": int(np.unique(reading.owner[mask]).size),
         "turns": int(mask.sum()),
@@ -258,14 +266,14 @@ def _false_alarms(reading: Reading, weights: Floats, mask: Mask) -> Figures:
     }
 
 
-def _reliability(reading: Reading, weights: Floats, bins: int = 10) -> list[Figures]:
-    """What was said and what was so, in bins of equal width of the probability of any concern."""
-    which = np.minimum((reading.any_chance * bins).astype(int), bins - 1)
+def _reliability(reading: VersionPredictions, weights: Floats, bins: int = 10) -> list[Figures]:
+    """Predicted probability and observed share, in bins of equal width of the probability of any concern."""
+    which = np.minimum((reading.any_concern_probability * bins).astype(int), bins - 1)
     return [
         {
             "from": at / bins,
             "turns": int((which == at).sum()),
-            "said": float(reading.any_chance[which == at].mean()),
+            "said": float(reading.any_concern_probability[which == at].mean()),
             "seen": _interval(shares(reading.any_truth == 1, which == at, weights)),
         }
         for at in range(bins)
@@ -273,101 +281,101 @@ def _reliability(reading: Reading, weights: Floats, bins: int = 10) -> list[Figu
     ]
 
 
-def _severity(reading: Reading, weights: Floats) -> Figures:
-    confused = confusions(reading.true_severity, reading.severity, len(SEVERITIES), weights)
+def _severity(reading: VersionPredictions, weights: Floats) -> Figures:
+    confusion = confusions(reading.true_severity, reading.severity, len(SEVERITIES), weights)
     return {
         "labels": list(SEVERITIES),
-        "confusion": _counts(confused[0]),
-        "within_one": _interval(_near(confused)),
-        "exact": _interval(_near(confused, 0)),
-        "told_of": int(confused[0].sum()),
+        "confusion": _counts(confusion[0]),
+        "within_one": _interval(_share_within(confusion)),
+        "exact": _interval(_share_within(confusion, 0)),
+        "told_of": int(confusion[0].sum()),
     }
 
 
-def _look_again(reading: Reading, weights: Floats) -> Iterator[Figures]:
-    """'Look at this, I am not sure': how far below the shipped threshold one must look to meet a wanted recall.
+def _below_threshold(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
+    """'Look at this, I am not sure': how far below the shipped threshold one must look to reach a wanted recall.
 
     Split conformal (Vovk et al., 2005; Angelopoulos and Bates, 2023): the lower threshold is the quantile of the
-    concern turns' nearness in three deals of conversations, its coverage is measured in the fourth, in turn. Turns of
-    one conversation are not exchangeable, so the promise is approximate; the measured coverage is what counts.
+    concern turns' nearness in three folds of conversations; its coverage is measured on the fourth, in turn. Turns of
+    one conversation are not exchangeable, so the guarantee is approximate; the measured coverage is what counts.
     """
-    voiced = reading.any_truth == 1
-    deal = reading.owner % _DEALS
+    has_concern = reading.any_truth == 1
+    deal = reading.owner % _FOLDS
     yield _shown(reading, weights, None, 1.0, reading.flagged)
     for wanted in WANTED_RECALL:
         lower = np.ones(len(deal))
         for asked in np.unique(deal):
-            lower[deal == asked] = _conformal(reading.nearness[voiced & (deal != asked)], wanted)
-        shown = reading.nearness >= lower
-        yield _shown(reading, weights, wanted, _conformal(reading.nearness[voiced], wanted), shown)
+            lower[deal == asked] = _conformal(reading.threshold_ratio[has_concern & (deal != asked)], wanted)
+        shown = reading.threshold_ratio >= lower
+        yield _shown(reading, weights, wanted, _conformal(reading.threshold_ratio[has_concern], wanted), shown)
 
 
-def _conformal(nearness: NDArray[np.float64], wanted: float) -> float:
+def _conformal(threshold_ratio: NDArray[np.float64], wanted: float) -> float:
     """The value that a further concern turn reaches with probability `wanted`; never above the threshold itself."""
-    rank = int((1.0 - wanted) * (nearness.size + 1))
-    return min(1.0, float(np.sort(nearness)[rank - 1])) if rank >= 1 else 0.0
+    rank = int((1.0 - wanted) * (threshold_ratio.size + 1))
+    return min(1.0, float(np.sort(threshold_ratio)[rank - 1])) if rank >= 1 else 0.0
 
 
-def _shown(reading: Reading, weights: Floats, wanted: float | None, lower: float, shown: Mask) -> Figures:
-    voiced = reading.any_truth == 1
+def _shown(reading: VersionPredictions, weights: Floats, wanted: float | None, lower: float, shown: Mask) -> Figures:
+    has_concern = reading.any_truth == 1
     band = shown & ~reading.flagged
     return {
         "wanted_recall": wanted,
         "lower_as_share_of_threshold": lower,
-        "recall": _interval(shares(shown, voiced, weights)),
-        "ordinary_turns_shown": _interval(shares(shown, ~voiced, weights)),
+        "recall": _interval(shares(shown, has_concern, weights)),
+        "ordinary_turns_shown": _interval(shares(shown, ~has_concern, weights)),
         "critical_turns_shown": _interval(shares(shown, reading.true_severity == len(SEVERITIES) - 1, weights)),
         "turns_in_band": int(band.sum()),
-        "concerns_in_band": int((band & voiced).sum()),
+        "concerns_in_band": int((band & has_concern).sum()),
     }
 
 
 # --- the other models ------------------------------------------------------------------------------------------------
 
 
-def _risk(reading: Reading, weights: Floats) -> Figures:
-    confused = confusions(reading.true_risk, reading.risk, len(RISK_LEVELS), weights)
+def _risk(reading: VersionPredictions, weights: Floats) -> Figures:
+    confusion = confusions(reading.true_risk, reading.risk, len(RISK_LEVELS), weights)
     return {
         "labels": list(RISK_LEVELS),
-        "confusion": _counts(confused[0]),
-        "within_one": _interval(_near(confused)),
-        "exact": _interval(_near(confused, 0)),
+        "confusion": _counts(confusion[0]),
+        "within_one": _interval(_share_within(confusion)),
+        "exact": _interval(_share_within(confusion, 0)),
         "any_concern_average_precision": _interval(
             average_precisions((reading.true_risk > 0).astype(float), reading.risk_chance, weights)
         ),
     }
 
 
-def _sentiment(reading: Reading, weights: Floats) -> Figures:
-    told = reading.sentiment.argmax(axis=1)
-    confused = confusions(reading.true_sentiment, told, len(SENTIMENT_LABELS), weights)
+def _sentiment(reading: VersionPredictions, weights: Floats) -> Figures:
+    predicted = reading.sentiment.argmax(axis=1)
+    confusion = confusions(reading.true_sentiment, predicted, len(SENTIMENT_LABELS), weights)
     by_part = {}
     for kind, name, mask in slices(reading):
         if kind in ("channel", "written"):
-            part = confusions(reading.true_sentiment[mask], told[mask], len(SENTIMENT_LABELS), weights[:, mask])
+            part = confusions(reading.true_sentiment[mask], predicted[mask], len(SENTIMENT_LABELS), weights[:, mask])
             by_part[name] = _interval(macro_f1s(part))
     return {
         "labels": list(SENTIMENT_LABELS),
-        "confusion": _counts(confused[0]),
-        "macro_f1": _interval(macro_f1s(confused)),
-        "accuracy": _interval(_near(confused, 0)),
+        "confusion": _counts(confusion[0]),
+        "macro_f1": _interval(macro_f1s(confusion)),
+        "accuracy": _interval(_share_within(confusion, 0)),
         "macro_f1_by_part": by_part,
     }
 
 
-def _actions(reading: Reading, weights: Floats) -> Figures:
-    truth, told = reading.true_commits == 1, reading.commitment >= reading.commitment_threshold
+def _actions(reading: VersionPredictions, weights: Floats) -> Figures:
+    truth, predicted = reading.true_commits == 1, reading.commitment >= reading.commitment_threshold
     return {
         "turns_that_commit": int(truth.sum()),
         "threshold": reading.commitment_threshold,
         "average_precision": _interval(average_precisions(reading.true_commits, reading.commitment, weights)),
-        "f1": _interval(f1s(truth, told, weights)),
-        "precision": _interval(shares(truth, told, weights)),
-        "recall": _interval(shares(told, truth, weights)),
+        "f1": _interval(f1s(truth, predicted, weights)),
+        "precision": _interval(shares(truth, predicted, weights)),
+        "recall": _interval(shares(predicted, truth, weights)),
     }
 
 
-def _summary(reading: Reading, weights: Floats) -> Figures:
+def _summary(reading: VersionPredictions, weights: Floats) -> Figures:
     ours, longest = _mean(reading.rouge, weights), _mean(reading.rouge_longest, weights)
     return {
         "rouge_1": _interval(ours),
@@ -379,33 +387,33 @@ def _summary(reading: Reading, weights: Floats) -> Figures:
 # --- cases -----------------------------------------------------------------------------------------------------------
 
 
-def _missed_critical(reading: Reading) -> NDArray[np.int64]:
+def _missed_critical(reading: VersionPredictions) -> NDArray[np.int64]:
     missed = np.flatnonzero((reading.true_severity == len(SEVERITIES) - 1) & ~reading.flagged)
-    return missed[np.argsort(reading.any_chance[missed])]
+    return missed[np.argsort(reading.any_concern_probability[missed])]
 
 
-def _ranked(reading: Reading, mask: Mask, worst_first: Floats) -> NDArray[np.int64]:
+def _ranked(reading: VersionPredictions, mask: Mask, worst_first: Floats) -> NDArray[np.int64]:
     rows = np.flatnonzero(mask)
-    return rows[np.argsort(worst_first[rows], kind="stable")][:WORST]
+    return rows[np.argsort(worst_first[rows], kind="stable")][:MOST_CASES]
 
 
-def _cases(reading: Reading, rows: NDArray[np.int64]) -> list[Figures]:
-    return [case(reading, int(row)) for row in rows]
+def _cases(reading: VersionPredictions, rows: NDArray[np.int64]) -> list[Figures]:
+    return [turn_case(reading, int(row)) for row in rows]
 
 
-def _labels(reading: Reading, row: int) -> list[str]:
+def _labels(reading: VersionPredictions, row: int) -> list[str]:
     return [name for at, name in enumerate(CATEGORIES) if reading.true_concern[row, at]]
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def _near(confused: Floats, steps: int = 1) -> Floats:
+def _share_within(confusion: Floats, steps: int = 1) -> Floats:
     """(resamples,): the share that is right or at most `steps` levels off."""
-    size = confused.shape[1]
+    size = confusion.shape[1]
     close = np.abs(np.subtract.outer(np.arange(size), np.arange(size))) <= steps
     with np.errstate(invalid="ignore", divide="ignore"):
-        answer: Floats = (confused * close).sum(axis=(1, 2)) / confused.sum(axis=(1, 2))
+        answer: Floats = (confusion * close).sum(axis=(1, 2)) / confusion.sum(axis=(1, 2))
     return answer
 
 
@@ -418,5 +426,5 @@ def _interval(values: Floats) -> Figures:
     return asdict(interval(values))
 
 
-def _counts(confused: Floats) -> list[list[int]]:
-    return [[int(cell) for cell in row] for row in confused]
+def _counts(confusion: Floats) -> list[list[int]]:
+    return [[int(cell) for cell in row] for row in confusion]

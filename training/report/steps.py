@@ -1,4 +1,4 @@
-"""What is being done while a report is made, on standard error."""
+"""Shows on standard error which step of a report is running."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 
-class Steps:
-    """What is being done; a step that can tell its share has a bar. A line a step where nobody watches a terminal."""
+class ProgressSteps:
+    """The steps of a report, each with a progress bar. Without a terminal, one line per step."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -18,7 +18,7 @@ class Steps:
             console=self._console, disable=not self._console.is_terminal,
         )  # fmt: skip
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "ProgressSteps":
         self._progress.start()
         return self
 
@@ -26,30 +26,30 @@ class Steps:
         self._progress.stop()
 
     @contextmanager
-    def step(self, told: str, parts: float = 1.0) -> Iterator["Step"]:
+    def step(self, description: str, parts: float = 1.0) -> Iterator["ProgressStep"]:
         """One step of `parts` equal parts, done at the end of the block."""
-        task = self._progress.add_task(told, total=parts)
-        self.say(told)
-        yield Step(self, self._progress, task, told)
-        self._progress.update(task, completed=parts, description=told)
+        task = self._progress.add_task(description, total=parts)
+        self.print_line(description)
+        yield ProgressStep(self, self._progress, task, description)
+        self._progress.update(task, completed=parts, description=description)
 
-    def say(self, line: str) -> None:
-        """A line, where there is no bar to look at."""
+    def print_line(self, line: str) -> None:
+        """Prints a line if there is no progress bar."""
         if not self._console.is_terminal:
             self._console.print(f"{line} …")
 
 
-class Step:
-    """A step that is under way."""
+class ProgressStep:
+    """A running step."""
 
-    def __init__(self, steps: Steps, progress: Progress, task: Any, told: str) -> None:
-        self._steps, self._progress, self._task, self._told = steps, progress, task, told
+    def __init__(self, steps: ProgressSteps, progress: Progress, task: Any, description: str) -> None:
+        self._steps, self._progress, self._task, self._description = steps, progress, task, description
 
     def share(self, done: float) -> None:
-        """How much is done, of the step's parts."""
+        """Sets how many of the step's parts are done."""
         self._progress.update(self._task, completed=done)
 
     def part(self, name: str) -> None:
-        """Another part has begun."""
-        self._steps.say(f"{self._told}: {name}")
-        self._progress.update(self._task, advance=1, description=f"{self._told}: {name}")
+        """Starts the next part."""
+        self._steps.print_line(f"{self._description}: {name}")
+        self._progress.update(self._task, advance=1, description=f"{self._description}: {name}")

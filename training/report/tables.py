@@ -1,4 +1,4 @@
-"""How a report writes figures and tables in Markdown."""
+"""Formats figures and tables in Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,12 +11,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def figure(figure: Mapping[str, float | None], *, sign: bool = False) -> str:
-    """`0.885 (0.850 to 0.920)`; a dash where there is nothing to measure."""
-    tell: Callable[[float], str] = (lambda x: f"{x:+.3f}") if sign else (lambda x: f"{x:.3f}")
+    """`0.885 (0.850 to 0.920)`; a dash if there is no value."""
+    format_number: Callable[[float], str] = (lambda x: f"{x:+.3f}") if sign else (lambda x: f"{x:.3f}")
     value, low, high = figure["value"], figure["low"], figure["high"]
     if value is None:
         return "–"
-    return tell(value) if low is None or high is None else f"{tell(value)} ({tell(low)} to {tell(high)})"
+    return (
+        format_number(value)
+        if low is None or high is None
+        else f"{format_number(value)} ({format_number(low)} to {format_number(high)})"
+    )
 
 
 def share(value: float) -> str:

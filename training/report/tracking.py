@@ -1,7 +1,7 @@
-"""The report as an MLflow run: its figures as metrics, its files as artefacts. The last step of the report.
+"""Stores the report as an MLflow run: its figures as metrics, its files as artefacts. The last step of the report.
 
-Where the whole system runs in the data folder, the run is kept in its PostgreSQL beside the registry; else in a
-SQLite file of the data folder. Nothing is ever sent to another machine.
+If the whole system runs in the data folder, the run is stored in its PostgreSQL beside the registry; otherwise in a
+SQLite file of the data folder. Nothing is sent to another machine.
 """
 
 import json
@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from comms.embedded import PORT, EmbeddedPostgres
-from comms.provision import connections
-from models.errors import invalid
+from instance.embedded_postgres import PORT, EmbeddedPostgres
+from instance.provisioning import connections
+from models.contract.errors import invalid
 
 EXPERIMENT: Final = "evaluation"
-_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def store_of(data_dir: Path) -> str:
-    """Where runs of this data folder are kept: the running system's PostgreSQL, else a file of its own."""
+def default_store(data_dir: Path) -> str:
+    """The store for runs of this data folder: the running system's PostgreSQL, else a SQLite file."""
     directory = _postgres_of(data_dir)
     if directory is not None:
         return connections(EmbeddedPostgres(data_dir).url_at(directory), data_dir / "keys").mlflow
@@ -30,17 +30,19 @@ def store_of(data_dir: Path) -> str:
     return f"sqlite:///{folder / 'runs.db'}"
 
 
-def checked_store(uri: str) -> str:
-    """`uri` as it is; raises `invalid` (`store-elsewhere`) where it names a server of another machine."""
+def require_local_store(uri: str) -> str:
+    """Returns `uri`. Raises `invalid` (`store-elsewhere`) if it names a server of another machine."""
     parts = urlsplit(uri)
-    if parts.scheme.startswith("http") and parts.hostname not in _HERE:
-        raise invalid("store-elsewhere", "Runs are kept on this machine: a file, a database or a loopback address.")
+    if parts.scheme.startswith("http") and parts.hostname not in _LOCAL_HOSTS:
+        raise invalid(
+            "store-elsewhere", "Runs are stored only on this machine: name a file, a database or a loopback address."
+        )
     return uri
 
 
-def keep_run(uri: str, data_dir: Path, name: str, figures: Mapping[str, Any], directory: Path) -> str:
-    """Keeps figures and files of `directory` as a run of the experiment `evaluation`; returns the run's id."""
-    from models.registry import mlflow_client  # noqa: PLC0415 - MLflow takes seconds to import
+def log_run(uri: str, data_dir: Path, name: str, figures: Mapping[str, Any], directory: Path) -> str:
+    """Stores figures and files of `directory` as a run of the experiment `evaluation`. Returns the run's id."""
+    from models.registry.mlflow_registry import mlflow_client  # noqa: PLC0415 - MLflow takes seconds to import
 
     client = mlflow_client(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -87,11 +89,11 @@ _NAMED_BY: Final = ("category", "figure", "name", "tag", "rate", "change", "attr
 
 
 def _postgres_of(data_dir: Path) -> Path | None:
-    """The socket folder of the embedded server that answers now, as `run.json` names it."""
+    """The socket folder of the embedded server in `run.json`, if that server answers now."""
     try:
         named = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))["postgres_socket_dir"]
-        with socket.socket(socket.AF_UNIX) as door:
-            door.connect(f"{named}/.s.PGSQL.{PORT}")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.connect(f"{named}/.s.PGSQL.{PORT}")
     except (OSError, ValueError, KeyError):
         return None
     return Path(named)

@@ -1,9 +1,0 @@
-"""Why the confined child refuses a file: a problem's slug, never anything of what the file holds."""
-
-
-class Refused(Exception):
-    """Raised in the child alone; `slug` is one that `comms/attachments/contents.py` knows."""
-
-    def __init__(self, slug: str) -> None:
-        super().__init__(slug)
-        self.slug = slug
