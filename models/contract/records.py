@@ -167,7 +167,8 @@ class Evidence(Record):
 class Concern(Record):
     """A category whose calibrated probability reaches its shipped threshold. A person decides what to do.
 
-    `model`: the model that raised it, as `name@version`, if it is not the safeguarding model (`models/text/deeper_reading`).
+    `model`: the model that raised it, as `name@version`, if it is not the safeguarding model
+    (`models/text/deeper_reading`).
     """
 
     category: Category
