@@ -1,6 +1,6 @@
 """A second reader for what the first is unsure of: an instruct model on the home's own machines, held to what was said.
 
-It is told in from outside (`models.text.generated_summaries.Writer`); no address is known here. It is asked about
+It is told in from outside (`models.text.generated_summaries.SummaryWriter`); no address is known here. It is asked about
 turns that are marked unsure and no others, each with two turns before and after. What it raises must name a category,
 a severity and words that stand in the turn; else its whole answer to that turn is dropped. A concern of its own
 carries its name and version. It claims no probability: the one shown is the first reader's, that the turn voices any
@@ -24,7 +24,7 @@ from models.contract.records import (
     Severity,
     TurnAssessment,
 )
-from models.text.generated_summaries import UnusableSummary, Writer, conversation_prompt
+from models.text.generated_summaries import SummaryWriter, UnusableSummary, conversation_prompt
 from models.text.severity_rules import with_rules
 
 _AROUND: Final = 2  # turns before and after
@@ -91,7 +91,7 @@ class Deepened:
 class DeeperReader:
     """Asks the writer about each unsure turn."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: SummaryWriter) -> None:
         self._writer = writer
 
     @property
