@@ -1,10 +1,10 @@
-"""A second reader for what the first is unsure of: an instruct model on the home's own machines, held to what was said.
+"""Reads unsure turns again with an instruct model on the home's own machines; answers are checked against the words.
 
-It is told in from outside (`models.text.generated_summaries.SummaryWriter`); no address is known here. It is asked about
-turns that are marked unsure and no others, each with two turns before and after. What it raises must name a category,
-a severity and words that stand in the turn; else its whole answer to that turn is dropped. A concern of its own
-carries its name and version. It claims no probability: the one shown is the first reader's, that the turn voices any
-concern.
+The client (`models.text.generated_summaries.SummaryWriter`) is passed in; this module knows no address. It is asked
+only about turns that are marked unsure, each with two turns before and after. Each concern in its answer must name a
+category, a severity and words that occur in the turn; otherwise the whole answer for that turn is dropped. A concern
+from this model carries the name and version of this model. The model claims no probability: the one shown is the
+safeguarding model's probability that the turn voices any concern.
 """
 
 import json
