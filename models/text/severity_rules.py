@@ -67,7 +67,8 @@ _FOUND: Final = _words(
 # Any sign that something goes on or is still to come: present tense, a word of now, help that is called, grave harm.
 _PRESENT: Final = _words(
     r"\w+ing|is|are|am|\w+'(?:s|re|m|ll)|won't|can't|isn't|aren't|now|tonight|today|tomorrow|this\s+\w+|still|again|night"
-    r"|morning|help|hurry|quick(?:ly)?|999|police|ambulance|unconscious|blood|knife|raped|locked|coming"
+    r"|morning|help|hurry|quick(?:ly)?|999|police|ambulance|unconscious|blood|knife|raped|locked|coming|please"
+    r"|hes|shes|theyre"
 )
 
 
