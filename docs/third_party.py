@@ -15,6 +15,11 @@ What `requirements.lock` installs beside our own code, with the licence that eac
 `docs/third_party.py`; what the GPL parts mean for redistribution is in docs/decisions/0005. Model weights that come
 inside packages are in models/cards/.
 
+The text models (`models/shipped/`) were trained on public data sets as well, which are not part of this project:
+ACI-Bench and MTS-Dialog (Yim, Ben Abacha and others; CC BY 4.0), the AMI Meeting Corpus (University of Edinburgh and
+partners; CC BY 4.0), QMSum (Zhong and others; MIT), e-mail intents (Microsoft; Apache-2.0) and GoEmotions (Google;
+Apache-2.0, data CC BY 4.0). docs/decisions/0045 says how. Keep this notice with the weights.
+
 | distribution | version | licence |
 |---|---|---|
 """

@@ -90,7 +90,7 @@ def _ray_token(directory: Path) -> str:
 def _register(environment: dict[str, str], database: str) -> None:
     own = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     command = [sys.executable, "-P", "-m", "instance.model_registration", database]
-    if subprocess.run(command, env=own | environment, check=False).returncode != 0:
+    if subprocess.run(command, env={**own, **environment}, check=False).returncode != 0:
         raise invalid("models-unregistered", "The shipped models could not be registered; the lines above say why.")
 
 

@@ -13,6 +13,7 @@ from comms.safeguarding.alerts.records import EvidenceSpan, NewAlert, NewEvidenc
 from models.contract.records import SEVERITIES, Analysis, Concern
 
 SAFEGUARDING: Final = "safeguarding"
+DEEPER_READER: Final = "deeper_reader"  # who reads again what the first is unsure of (models/text/deeper_reading)
 _LONG_CALL_TURNS: Final = 40  # turns
 _WEAK_PROBABILITY: Final = 0.5  # probability of a concern below which one turn is not enough in a long call
 
@@ -45,8 +46,8 @@ def alert_for(analysis: Analysis, *, recording_id: UUID, transcription_id: UUID,
             severity=concern.severity,
             probability=concern.probability,
             threshold=concern.threshold,
-            model=SAFEGUARDING,
-            model_version=analysis.models[SAFEGUARDING],
+            model=SAFEGUARDING if concern.model is None else DEEPER_READER,
+            model_version=concern.model or analysis.models[SAFEGUARDING],
             spans=tuple(
                 EvidenceSpan(utterance=phrase.turn, start=phrase.start, end=phrase.end, weight=phrase.weight)
                 for phrase in concern.evidence

@@ -26,7 +26,7 @@ async def analyse(
     return Analysis(
         id=conversation.id,
         turns=tuple(
-            AnalysedTurn(scores=assessment.scores, concerns=assessment.concerns, sentiment=sentiment)
+            AnalysedTurn.of(assessment, sentiment)
             for assessment, sentiment in zip(assessments, sentiments, strict=True)
         ),
         risk=risk if complete and language.language_supported and not language.unread_turns else at_least_low(risk),

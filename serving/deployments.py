@@ -35,6 +35,7 @@ from models.registry.champions import ResolvedModel
 from models.speech.diarization import DEFAULT_MAX_SPEAKERS, Diarizer
 from models.speech.transcription import Transcriber
 from models.text.actions import ActionModel
+from models.text.deeper_reading import DeeperReader
 from models.text.embedding import EmbeddingModel
 from models.text.generated_summaries import WrittenSummaries
 from models.text.risk import RiskModel
@@ -43,6 +44,7 @@ from models.text.scorer import SharedScorer
 from models.text.sentiment import SentimentModel
 from models.text.summarisation import SummarisationModel
 from models.text.turn_encoder import TurnEncoder
+from pipelines.alerting import DEEPER_READER
 from serving.placement import ReplicaSettings
 from serving.replica_results import ReplicaResult, capture_result, capture_results
 
@@ -110,6 +112,7 @@ class SafeguardingDeployment:
     def __init__(self, placement: ReplicaSettings) -> None:
         torch.set_num_threads(1)
         self._replica_settings = placement
+        self._deeper = DeeperReader(placement.deeper) if placement.deeper is not None else None
 
     async def reconfigure(self, champions: Champions) -> None:
         self._models, self._versions = await asyncio.to_thread(self._load, champions)
@@ -130,6 +133,23 @@ class SafeguardingDeployment:
         return await asyncio.to_thread(
             capture_results, self._models.safeguarding.score_many_with_evidence, conversations, self._versions
         )
+
+    async def deepen(
+        self, conversation: Conversation, assessments: Sequence[TurnAssessment]
+    ) -> ReplicaResult[tuple[TurnAssessment, ...]]:
+        """The same assessments, unsure turns read again by the home's own model, where there is one."""
+        deeper = self._deeper
+        if deeper is None:
+            return ReplicaResult(tuple(assessments), {})
+        answer = await asyncio.to_thread(capture_result, lambda: deeper.read(conversation, assessments), {})
+        if answer.value is None:
+            return ReplicaResult(tuple(assessments), {})  # the failure is logged
+        read = answer.value
+        if read.failed:
+            _log.warning(
+                "unsure turns left to the first reader", conversation=conversation.id, failed=dict(read.failed)
+            )
+        return ReplicaResult(read.assessments, {DEEPER_READER: deeper.version} if read.asked else {})
 
     async def score(self, conversations: list[Conversation]) -> ReplicaResult[list[tuple[AnalysedTurn, ...]]]:
         """For each conversation one result per turn, in order, without evidence."""

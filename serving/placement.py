@@ -43,6 +43,7 @@ class ReplicaSettings:
     readings: int  # how often a call is recognised before the results are combined by vote
     language: str | None = None  # the language of all calls; None: it is detected
     writer: ChatCompletions | None = None  # writes summaries; None if the home has no language model
+    deeper: ChatCompletions | None = None  # reads unsure turns again; None if the home has no such model
 
     def recognition_options(self) -> "RecognitionOptions":
         """The settings of the recogniser."""
@@ -69,6 +70,7 @@ class ReplicaSettings:
             readings=settings.asr_readings,
             language=settings.asr_language,
             writer=_summary_writer(settings),
+            deeper=_deeper(settings),
         )
 
 
@@ -77,3 +79,15 @@ def _summary_writer(settings: Settings) -> ChatCompletions | None:
         return None
     key = settings.summary_key
     return ChatCompletions(settings.summary_url, settings.summary_model, key.get_secret_value() if key else None)
+
+
+def _deeper(settings: Settings) -> ChatCompletions | None:
+    if settings.deeper_reader_url is None:
+        return None
+    key = settings.deeper_reader_key
+    return ChatCompletions(
+        settings.deeper_reader_url,
+        settings.deeper_reader_model,
+        key.get_secret_value() if key else None,
+        settings.deeper_reader_seconds,
+    )

@@ -65,11 +65,16 @@ class ServedModels:
         return turns
 
     async def score_with_evidence(self, conversation: Conversation) -> tuple[TurnAssessment, ...]:
-        """One assessment per turn, in order. Each concern has its evidence."""
+        """One assessment per turn, in order, with evidence. Unsure turns are read again if that is set."""
         assessed: tuple[TurnAssessment, ...] = await self._call_deployment(
             "safeguarding", "score_with_evidence", conversation
         )
-        return assessed
+        if all(row.unsure is None for row in assessed):
+            return assessed
+        deepened: tuple[TurnAssessment, ...] = await self._call_deployment(
+            "safeguarding", "deepen", conversation, assessed
+        )
+        return deepened
 
     async def score(self, conversations: Sequence[Conversation]) -> list[tuple[AnalysedTurn, ...]]:
         """For each conversation one result per turn, in order, without evidence."""

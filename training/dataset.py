@@ -17,14 +17,18 @@ from models.contract.json_lines import read_json_lines
 from models.contract.records import CATEGORIES, SENTIMENT_LABELS, SEVERITIES, Conversation, Participant, Turn
 
 _DATA: Final = Path(__file__).parent / "data"
-# Each row is a folder of JSONL files. Add a row for a new folder; positions of conversations follow this order. The
-# stored held-out answers fit only these rows: `care_conversations_2` is added together with the artefacts that are
-# trained on it.
-CORPORA: Final = (_DATA / "care_conversations", _DATA / "hard_conversations")
+# Each row is a folder of JSONL files. Add a row for a new folder; the positions of conversations follow this order. The
+# stored held-out answers fit only these rows.
+CORPORA: Final = (
+    _DATA / "care_conversations",
+    _DATA / "hard_conversations",
+    _DATA / "care_conversations_2",
+    _DATA / "care_conversations_3",
+)
 # In these folders each file was written to a brief of its own: a style. Elsewhere the folder is one style.
-STYLED_CORPORA: Final = frozenset({"care_conversations_2"})
+STYLED_CORPORA: Final = frozenset({"care_conversations_2", "care_conversations_3"})
 FIRST_CORPORA: Final = ("care_conversations", "hard_conversations", "short_exchanges")  # all training data of 2.2.0
-NEVER_HELD_OUT: Final = (_DATA / "short_exchanges",)  # only used for training
+NEVER_HELD_OUT: Final = (_DATA / "short_exchanges", _DATA / "single_lines")  # only used for training
 
 
 @dataclass(frozen=True)

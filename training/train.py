@@ -5,7 +5,7 @@ The same data give the same artefacts.
 1. Read the data sets and hold out a seventh of the conversations.
 2. Train once on the others, and on excerpts of real talk in the public sets of DIR. The measured models ship.
 3. Fit calibration, thresholds and the risk layer on the held-out answers; thresholds keep to their share of false
-   alarms on real talk, too.
+   alarms on real talk, too. Below them, from which probability a turn is marked unsure (`training/unsure.py`).
 4. Write `models/shipped/<name>/`: safetensors, JSON and a manifest each.
 
 With `--measure-styles` the models are trained without the conversations of two briefs (`LEFT_OUT`) and nothing is
@@ -23,6 +23,7 @@ from typing import Any, Final
 from models.artefacts.files import Provenance, write_artefact
 from models.artefacts.weights import mpnet
 from models.registry.champions import SHIPPED
+from models.text.safeguarding import UNSURE
 from training.calibration import (
     HeldOutAnswers,
     best_f1_threshold,
@@ -43,10 +44,11 @@ from training.real_talk_mixing import choose_excerpts
 from training.risk_fitting import fit_risk
 from training.splits import FOLDS, SEED, Split, assign_folds, split
 from training.summary_fitting import fit_summary
+from training.unsure import unsure_edge
 
 HELD_OUT_ANSWERS: Final = Path(__file__).parent / "held_out_answers.safetensors"
 LEFT_OUT_ANSWERS: Final = Path(__file__).parent / "left_out_answers.safetensors"
-LEFT_OUT: Final = ("clinical", "voices")  # the two briefs whose English is furthest from the others'
+LEFT_OUT: Final = ("clinical", "records", "voices", "dialects")  # clinical shorthand and dialects, of two writers each
 _NO_REAL_TALK: Final = (
     "No folder of public sets was named (--public DIR): nothing is learnt from real talk. Without it one harmless turn "
     "in twelve of a doctor's or a shop's talk is flagged (training/LOG.md), so do not ship what comes out."
@@ -103,7 +105,9 @@ def train(paths: TrainingPaths, settings: TrainingSettings) -> dict[str, Any]:
     commitment_threshold = best_f1_threshold(answers.true_commits, commitment)
     figures = text_figures(answers, dataset, thresholds, commitment_threshold)
     figures |= _write_artefacts(
-        TrainedModels(directory, answers, dataset, thresholds, commitment_threshold),
+        TrainedModels(
+            directory, answers, dataset, thresholds, commitment_threshold, unsure_edge(answers, concern, thresholds)
+        ),
         figures,
         shipped=paths.shipped,
         digest=digest,
@@ -197,6 +201,7 @@ class TrainedModels:
     dataset: list[LabelledConversation]
     thresholds: dict[str, float]
     commitment_threshold: float
+    unsure_from: float
 
 
 def _write_artefacts(
@@ -225,7 +230,7 @@ def _write_artefacts(
             **ngrams,
         },
         documents={"ngrams.json": json.loads((learnt.directory / "ngrams.json").read_text(encoding="utf-8"))},
-        thresholds=learnt.thresholds,
+        thresholds=learnt.thresholds | {UNSURE: learnt.unsure_from},
         figures=figures["safeguarding"],
         settings=reads,
     )

@@ -6,12 +6,12 @@ that it is measured on. The model is not the shipped one, which is also trained 
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.records import CATEGORIES, SEVERITIES
+from models.contract.records import SEVERITIES
 from models.text.safeguarding import to_assessment
 from pipelines.alerting import warrants_alert
 from training.calibration import (
@@ -31,11 +31,9 @@ from training.metrics import (
     mean_average_precision,
     recall_at_false_alarms,
 )
+from training.unsure import is_flagged, unsure_edge
 
 Figures = dict[str, Any]
-# 'Look at this, I am not sure': the band below the threshold is so wide that, on the held-out seventh, this share of
-# the turns with a concern is shown.
-_BAND_RECALL: Final = 0.95
 
 
 def left_out_figures(
@@ -47,17 +45,17 @@ def left_out_figures(
     known = answers.rows(~left)
     fitted = fit_calibration(known)
     thresholds = category_thresholds(known, apply_calibration(fitted, known)[0], false_alarms)
-    band = _band(known, apply_calibration(fitted, known)[0], thresholds)
+    unsure_from = unsure_edge(known, apply_calibration(fitted, known)[0], thresholds)
     parts = [("all of them", left), *((name, style == name) for name in styles)]
-    return [{"style": name, **_figures(answers.rows(mask), fitted, thresholds, band)} for name, mask in parts]
+    return [{"style": name, **_figures(answers.rows(mask), fitted, thresholds, unsure_from)} for name, mask in parts]
 
 
-def _figures(answers: HeldOutAnswers, fitted: Calibration, thresholds: dict[str, float], band: float) -> Figures:
+def _figures(answers: HeldOutAnswers, fitted: Calibration, thresholds: dict[str, float], unsure_from: float) -> Figures:
     concern, sentiment, _ = apply_calibration(fitted, answers)
     truth, chance, owner = answers.true_concern, concern[:, -1], answers.conversation
     has_concern = truth[:, -1] == 1
-    threshold_ratio = (concern[:, :-1] / np.asarray([thresholds[name] for name in CATEGORIES])).max(axis=1)
-    flagged, critical = threshold_ratio >= 1.0, answers.true_severity == len(SEVERITIES) - 1
+    flagged, critical = is_flagged(concern, thresholds), answers.true_severity == len(SEVERITIES) - 1
+    shown = flagged | (chance >= unsure_from)
     levels = severity_levels(answers.severity)
     predicted_sentiment = sentiment.argmax(axis=1)
 
@@ -86,8 +84,10 @@ def _figures(answers: HeldOutAnswers, fitted: Calibration, thresholds: dict[str,
         "concern_turns_flagged": share(flagged, has_concern),
         "ordinary_turns_flagged": share(flagged, ~has_concern),
         "critical_turns_flagged": share(flagged, critical),
-        "critical_turns_flagged_or_unsure": share(threshold_ratio >= band, critical),
-        "ordinary_turns_flagged_or_unsure": share(threshold_ratio >= band, ~has_concern),
+        "concern_turns_flagged_or_unsure": share(shown, has_concern),
+        "critical_turns_flagged_or_unsure": share(shown, critical),
+        "ordinary_turns_flagged_or_unsure": share(shown, ~has_concern),
+        "all_turns_flagged_or_unsure": float(shown.mean()),
         "conversations_with_a_concern_alerted": found,
         "conversations_without_alerted": alarms,
         "sentiment_macro_f1": macro_f1(answers.true_sentiment, predicted_sentiment),
@@ -106,9 +106,3 @@ def _conversations(
         has_concern.append(bool(answers.true_concern[rows, -1].any()))
     alert, true = np.asarray(raised), np.asarray(has_concern)
     return float(alert[true].mean()), float(alert[~true].mean())
-
-
-def _band(known: HeldOutAnswers, concern: NDArray[np.float32], thresholds: dict[str, float]) -> float:
-    """The share of the threshold that 95 % of the known styles' concern turns reach; never above the threshold."""
-    threshold_ratio = (concern[:, :-1] / np.asarray([thresholds[name] for name in CATEGORIES])).max(axis=1)
-    return min(1.0, float(np.quantile(threshold_ratio[known.true_concern[:, -1] == 1], 1.0 - _BAND_RECALL)))

@@ -206,6 +206,18 @@ class Settings(BaseSettings):
     )
     summary_model: str = Field(default="default", description="The name of the model on that server.")
     summary_key: SecretStr | None = Field(default=None, description="The access token of that server, if it needs one.")
+    deeper_reader_url: str | None = Field(
+        default=None,
+        description="An instruct model on your own machines (OpenAI-compatible, up to /v1) that reads unsure turns "
+        "again. The turns around them are sent to it too. If it is not set, no server is asked.",
+    )
+    deeper_reader_model: str = Field(default="default", description="The name of the model on that server.")
+    deeper_reader_key: SecretStr | None = Field(
+        default=None, description="The access token of that server, if it needs one."
+    )
+    deeper_reader_seconds: float = Field(
+        default=30.0, gt=0, description="The time limit for one turn; after it the turn stays unsure."
+    )
     job_attempts: int = Field(
         default=10, ge=1, description="Attempts of a job, with growing pauses, before its recording is parked."
     )

@@ -165,13 +165,25 @@ class Evidence(Record):
 
 
 class Concern(Record):
-    """A category whose calibrated probability reaches its shipped threshold. A person decides what to do."""
+    """A category whose calibrated probability reaches its shipped threshold. A person decides what to do.
+
+    `model`: the model that raised it, as `name@version`, if it is not the safeguarding model
+    (`models/text/deeper_reading`).
+    """
 
     category: Category
     severity: Severity
     probability: Probability
     threshold: Probability
     evidence: tuple[Evidence, ...] = Field(default=(), repr=False)
+    model: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+class Unsure(Record):
+    """'Look at this, I am not sure': the probability of any concern lies between `threshold` and that of concerns."""
+
+    probability: Probability
+    threshold: Probability
 
 
 class Sentiment(Record):
@@ -180,14 +192,25 @@ class Sentiment(Record):
 
 
 class TurnAssessment(Record):
-    """The safeguarding model's result for one turn. `scores` holds all 15 categories and `any`, unrounded."""
+    """The safeguarding model's result for one turn. `scores` holds all 15 categories and `any`, unrounded.
+
+    `unsure` is present only if the turn has no concern and the model is not sure that there is none.
+    """
 
     scores: dict[str, Probability]
     concerns: tuple[Concern, ...]
+    unsure: Unsure | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class AnalysedTurn(TurnAssessment):
     sentiment: Sentiment
+
+    @classmethod
+    def of(cls, assessment: TurnAssessment, sentiment: Sentiment) -> "AnalysedTurn":
+        """The assessment with the feeling of the same turn."""
+        return cls(
+            scores=assessment.scores, concerns=assessment.concerns, unsure=assessment.unsure, sentiment=sentiment
+        )
 
 
 class Risk(Record):

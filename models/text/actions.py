@@ -38,7 +38,7 @@ _NOT_A_DEED: Final = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE_END: Final = re.compile(
-    r"[.!?;]|,\s+(?=(?:and\s+)?(?:he|she|they|it|you|but|so|if)\b)|\s+(?=(?:but|cos|because|so|is\s+that)\b)"
+    r"[.!?;](?!\d)|,\s+(?=(?:and\s+)?(?:he|she|they|it|you|but|so|if)\b)|\s+(?=(?:but|cos|because|so|is\s+that)\b)"
     r"|\s+(?=(?:and\s+(?:\w+\s+)?)?(?:can|could|will|would)\s+you\b)|\s+(?=(?:and\s+)?you\s+(?:ring|stay|put|get)\b)",
     re.IGNORECASE,
 )
@@ -52,10 +52,11 @@ _CONJUNCTION: Final = re.compile(
     r"\s*,\s*(?:and\s+|then\s+)*|\s+(?:and\s+(?:then\s+)?|then\s+|n\s+|&\s+)", re.IGNORECASE
 )
 _ASKING: Final = re.compile(
-    r"\?|\b(?:can|could|would|will)\s+(?:you|i|we|some\w+)\b|\b(?:please|pls|need\w*|some(?:body|one)|any(?:body|one)|who's|who|if\s+you"
+    r"\b(?:can|could|would|will)\s+(?:you|i|we|some\w+)\b|\bi(?:'d|\s+would)\s+like\b|\b(?:please|pls|need\w*|some(?:body|one)|any(?:body|one)|who's|who|if\s+you"
     r"|you'll|come|bring|ring|go|do|take|stay|put|make)\b",
     re.IGNORECASE,
 )
+_SENTENCE: Final = re.compile(r"(?:[^.!?;]|[.](?=\d))+[.!?;]*")
 _FEW_WORDS: Final = 6
 _AT_ONCE: Final = re.compile(r"(?:right\s+)?now|straight\s?away|this\s+(?:minute|second)|immediately", re.IGNORECASE)
 _IN_PROGRESS: Final = re.compile(
@@ -223,7 +224,9 @@ def _due_from_context(conversation: Conversation, turn: int, clause: str, *, alo
     """
     current_turn = conversation.turns[turn]
     begin = current_turn.text.find(clause)
-    if _THEN.search(clause):  # 'I'm on at 2 so I'll sit with him then'
+    if _THEN.search(
+        current_turn.text[begin : begin + len(clause) + len(" then.")]
+    ):  # 'I'm on at 2 so I'll sit with him then'
         earlier = [
             span for span in find_dates(current_turn.text) if span[1] <= begin and not _is_now(current_turn.text, span)
         ]
@@ -237,15 +240,18 @@ def _due_from_context(conversation: Conversation, turn: int, clause: str, *, alo
             return current_turn.text[slice(*anywhere)]
     brief = len(current_turn.text.split()) <= _FEW_WORDS
     asked = conversation.turns[turn - 1] if turn else None
-    if asked is not None and asked.speaker != current_turn.speaker and (alone or brief) and _ASKING.search(asked.text):
-        own = promised_clauses(asked.text)
-        for start, end in find_dates(asked.text):
-            phrase = asked.text[start:end]
-            is_now = bool(_AT_ONCE.fullmatch(phrase))
-            if (brief or not is_now) and (is_now or not any(phrase in clause for clause in own)):
-                return phrase
+    if brief and asked is not None and asked.speaker != current_turn.speaker:
+        times = _times_asked_for(asked.text)
+        if times:
+            return times[0]
     doing = _GERUND.fullmatch(clause.split(maxsplit=1)[0]) or _IN_PROGRESS.search(current_turn.text)
     return "now" if doing and (brief or _EMERGENCY.search(clause)) else None
+
+
+def _times_asked_for(text: str) -> list[str]:
+    """The time phrases of those sentences that ask somebody to do something."""
+    asking = [part for part in _SENTENCE.findall(text) if _ASKING.search(part)]
+    return [part[start:end] for part in asking for start, end in find_dates(part)]
 
 
 def _is_now(text: str, span: tuple[int, int]) -> bool:

@@ -109,8 +109,7 @@ def analyse_without_evidence(conversations: Sequence[Conversation], models: Text
         Analysis(
             id=conversation.id,
             turns=tuple(
-                AnalysedTurn(scores=row.scores, concerns=row.concerns, sentiment=sentiment)
-                for row, sentiment in zip(assessments, sentiments, strict=True)
+                AnalysedTurn.of(row, sentiment) for row, sentiment in zip(assessments, sentiments, strict=True)
             ),
             risk=risk if not language.unread_turns else at_least_low(risk),
             summary=models.summarisation.summarise(conversation, assessments),

@@ -9,22 +9,29 @@ from typing import Final
 _DAY: Final = (
     r"(?:mondays?|tuesdays?|wednesdays?|thursdays?|fridays?|saturdays?|sundays?|mon|tues?|weds?|thurs?|fri|"
     r"(?<=on )sat|(?<=on )sun|sat(?=\s*(?:am|pm|morning|afternoon|night|$|[.,!]))|sun(?=\s*(?:am|pm|$))|"
-    r"today|tonight|2nite|"
-    r"tomorrow|tmrw|tomoro|tomoz|2moro|the\s+morn|the\s+morra|"
+    r"today|tonight|2nite|the\s+day(?=\s*(?:$|[.,!]))|"
+    r"tomorrow|tmrw|tomoro|tomoz|tomorow|2moro|the\s+morn|the\s+morra|the\s+morrow|"
     r"(?<!in )the\s+night(?=\s+(?:and|when|before|after)|$|[.,])|"
-    r"same\s+day|the\s+\d{1,2}(?:st|nd|rd|th))"
+    r"same\s+day(?!\s+\w)|the\s+\d{1,2}(?:st|nd|rd|th)|"
+    r"(?<=on )the\s+(?:twenty-?|thirty-?)?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)(?!\s+\w)|"
+    r"the\s+(?:tenth|eleventh|twelfth|\w+teenth|twentieth|thirtieth))"
+)
+_WEEKDAY: Final = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+_MONTH: Final = (
+    r"(?:january|february|april|june|july|august|september|october|november|december|(?<=in )may|(?<=in )march|"
+    r"(?<=by )may|(?<=by )march|(?<=for )may|(?<=for )march)"
 )
 _NUMBER: Final = (
     r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|\d{1,2})"
 )
 _CLOCK: Final = (
     rf"(?:(?:half|quarter|ten|five|twenty|\d{{1,2}})\s+(?:past|to)\s+{_NUMBER}|{_NUMBER}\s+o'?clock|"
-    rf"\d{{1,2}}(?:[:.]\d{{2}})?\s?(?:am|pm)?|half\s+{_NUMBER}|{_NUMBER}|noon|midnight|midday)"
+    rf"\d{{1,2}}(?:[:.]\d{{2}})?\s?(?:am|pm|ish)?|half\s+{_NUMBER}|{_NUMBER}|noon|midnight|midday)"
 )
-_PART: Final = r"(?:morning|afternoon|aft|evening|night|am|pm|dinner\s?time|teatime|lunchtime)"
+_PART: Final = r"(?:mornin(?:g|')?|afternoon|aft|evenin(?:g|')?|night|am|pm|dinner\s?time|teatime|lunchtime)"
 _MEAL: Final = (
     r"(?:breakfast|lunch|dinner\s?time|dinner|teatime|tea|supper|handover|break|rounds?|shift|bedtime|work(?=\s*(?:$|[.,!?]))|meeting|"
-    r"bingo|this(?!\s+(?!every\b|and\b|if\b|so\b|cos\b)\w)|that(?=\s*(?:$|[.,!?]))|(?:this|the)\s+call|then)"
+    r"bingo|coffee|visiting(?:\s+time)?|half[\s-]time|dark|this(?!\s+(?!every\b|and\b|if\b|so\b|cos\b)\w)|that(?=\s*(?:$|[.,!?]))|(?:this|the)\s+call|then)"
 )
 _NOW: Final = (
     r"straight\s?away|right\s+(?:now|away|this\s+(?:minute|second))|immediately|asap|(?:this|the)\s+very\s+minute|"
@@ -33,21 +40,27 @@ _NOW: Final = (
 
 _DATE_OR_TIME: Final = re.compile(
     r"\b(?:"
-    rf"(?:(?:by|before|from|until|till|til|for|{_CLOCK}|first\s+thing|last\s+thing)\s+)?"
-    rf"(?:(?:last|this|next|every|a\s+week\s+on)\s+)?{_DAY}(?:'?s(?=\s+(?:pay|handover|shift|visit)\b))?"
-    rf"(?:\s+{_PART})?"
+    rf"(?:the\s+)?(?:first|second|third|fourth|last)\s+{_WEEKDAY}\s+of\s+(?:the|next|every)\s+month|a\s+week\s+on\s+{_WEEKDAY}"
+    rf"|(?:(?:by|before|from|as\s+of|until|till|til|for|{_CLOCK}|first\s+thing|last\s+thing)\s+)?"
+    rf"(?:(?:last|this|next|every|a\s+week\s+on)\s+)?{_DAY}(?:'?s(?=\s+(?:pay|handover|shift|visit)\b)|'s)?"
+    rf"(?:\s+and\s+{_WEEKDAY}s?)?(?:\s+{_PART})?"
     rf"(?:,?\s+(?:(?:at|about|by|before|around|from|between)\s+)+{_CLOCK}(?:\s+(?:and|to|till?|-)\s+{_CLOCK})?"
     rf"|\s+{_NUMBER}(?:[:.]\d\d)?\s?(?:am|pm|-\s?\d{{1,2}})"
     rf"|,?\s+(?:before|after|afore)\s+{_MEAL})?"
     rf"|(?:\d{{1,2}}\s?-\s?\d{{1,2}}|{_CLOCK}\s(?:to|till?|until)\s{_CLOCK})(?:\s+(?:on\s+)?{_DAY})?"
     rf"|(?:by|in|at)\s+the\s+(?:end\s+of\s+(?:the\s+|my\s+)?(?:day|week|month|shift)|weekend)|in\s+the\s+{_PART}"
     rf"|(?:this|next|every)\s+(?:{_PART}|week|weekend|month|hour)\b|the\s+next\s+(?:minute|hour)"
-    r"|within\s+(?:the|an|\w+)\s+(?:hours?|minutes?|days?)"
-    rf"|in\s+(?:about\s+)?(?:the\s+next\s+)?(?:an|a|half\s+an|a\s+few|{_NUMBER})\s+(?:mins?|minutes?|hours?|days?|weeks?)"
+    r"|(?:within|inside\s+of)\s+(?:the|an|\w+)\s+(?:half\s+)?(?:hours?|minutes?|days?|weeks?)"
+    r"|in\s+(?:about\s+)?\d{1,2}(?=\s*(?:$|[.,!?]))|(?:by|in|for|until|till?)\s+the\s+new\s+year|next\s+time|daily(?!\s+\w)"
+    r"|the\s+(?:day|night|evening|morning|week)\s+(?:before|after)|(?:from|as\s+of)\s+now(?:\s+on)?"
+    rf"|(?:(?:by|in|until|till?)\s+)?{_MONTH}(?:\s+\d{{1,2}}(?:st|nd|rd|th)?)?"
+    rf"|in\s+(?:about\s+)?(?:the\s+next\s+)?(?:an|a|half\s+an|a\s+few|{_NUMBER})\s+(?:mins?|minutes?|hours?|days?|weeks?|fortnight|months?|years?)"
+    r"|(?:the\s+)?next\s+(?:two|three|four|few|couple\s+of)\s+(?:days|nights|weeks|weekends)"
     rf"|between\s+{_CLOCK}\s+and\s+{_CLOCK}"
-    rf"|(?:by|at|before|after|about|around|until|till?|from)\s+(?:about\s+)?{_CLOCK}\b(?!\s*(?:of|mg|ml|per|percent|people|staff|minutes?|mins?|foot|ward))"
+    rf"|(?:by|at|before|after|about|around|until|till?|from|for(?=\s+(?:half|quarter|\w+\s+(?:to|past))\b))\s+(?:about\s+)?{_CLOCK}\b(?!\s*(?:of|mg|ml|per|percent|people|staff|minutes?|mins?|foot|ward))"
     rf"(?:\s+(?:on\s+)?(?:{_DAY}|{_PART}))?"
-    rf"|{_CLOCK}\s?(?:am|pm)(?:\s+{_DAY})?"
+    rf"|{_CLOCK}\s?(?:am|pm)(?:\s+{_DAY})?|{_NUMBER}\s+o'?\s?clock|\d{{1,2}}[:.]\d{{2}}(?![\d%])(?!\s*(?:mg|ml|kg|kilos?|pounds?|litres?))"
+    rf"|\d{{1,2}}ish(?:\s+{_DAY})?"
     rf"|(?:straight\s+)?(?:after|before|at|until|till?|over|through)\s+(?:(?:my|his|her|the|their|your)\s+)?(?:next\s+)?{_MEAL}(?:\s+{_DAY})?"
     r"|(?:on|in)\s+(?:my|his|her|the|their|your)\s+(?:break|way\s+(?:home|in|out|back|over|there)|lunch|next\s+\w+)|on\s+the\s+way"
     r"|(?:before|after)\s+(?:my|his|her|the|their|your)\s+next\s+\w+|for\s+(?:my|his|her|their|your)\s+birthday"
@@ -59,11 +72,13 @@ _DATE_OR_TIME: Final = re.compile(
     re.IGNORECASE,
 )
 _RELATIVE_TIME: Final = re.compile(  # on something else that happens
-    r"\b(?:(?:as\s+)?soon\s+as\s+[\w' ]{3,30}|the\s+(?:minute|second)\s+[\w' ]{3,30}"
-    r"|(?:when|once)\s+(?:i|i'm|i've|you|you've|he|he's|she|she's|they|they've|we|we're|we've|the)\b[\w' ]{3,25}"
+    r"\b(?:(?:as\s+)?soon\s+as\s+[\w' -]{3,40}|(?:the|every)\s+(?:minute|second|moment|time)\s+[\w' -]{3,30}"
+    r"|by\s+the\s+time\s+[\w' -]{3,30}"
+    r"|(?:when|once)\s+(?:i|i'm|i've|you|you've|he|he's|she|she's|they|they've|we|we're|we've|the)\b[\w' -]{3,25}"
     r"|after\s+(?:i|we|you|he|she|they)(?:'ve|'re|\s+have)?\s+[\w' ]{3,20}"
     r"|(?:un)?til+\s+(?:you|you're|he|she|she's|they|they're|i|i've|we|the)\b[\w' ]{3,20}"
-    r"|before\s+(?:i|you|he|she|they|we)\s+[\w']+(?:\s+[\w']+){0,2}"
+    r"|before\s+(?:i|you|he|she|they|we)(?:'(?:s|m|re|ve|d))?\s+[\w']+(?:\s+[\w']+){0,2}"
+    r"|before\s+(?:anything|everything)(?:\s+else)?|before\s+the\s+(?:day|week|month|year)'s\s+out"
     r"|(?:when|once|before|after|(?:un)?til+)\s+[\w']+\s+(?:gets?|comes?|goes|is|are|has|arrives?|rings?|wakes?|leaves?|finish\w*"
     r"|starts?|opens?|closes?|turns?|lands?)\b(?:\s+[\w']+){0,3}"
     r"|(?:when|once)\s+(?:my|your|his|her|their|our|it|it's|that|that's|this|we'll|i'd|i\s+\w+)\b[\w' ]{3,25}"
@@ -74,6 +89,10 @@ _RELATIVE_TIME: Final = re.compile(  # on something else that happens
     r"|as\s+we\s+speak|overnight|first\s+off"
     r"|next(?=\s*(?:$|[.,!?]|and\b|then\b)))(?![\w'])",
     re.IGNORECASE,
+)
+_AT_ONCE: Final = re.compile(rf"(?:{_NOW})", re.IGNORECASE)
+_LONG_HINGE: Final = re.compile(
+    r"(?:as\s+)?soon\s+as|by\s+the\s+time|(?:the|every)\s+\w+\s+(?:i|you|he|she|they|we)\b", re.IGNORECASE
 )
 _RELATIVE_TIME_END: Final = re.compile(
     r"\s+(?:and|but|so|or|then|i'll|i'm|cos|because|he|she|i)(?:\s.*)?$", re.IGNORECASE
@@ -109,7 +128,7 @@ def find_all_deadlines(text: str) -> list[tuple[int, int]]:
     for span in sorted(dates + relative):
         begin = joined[-1][0] if joined else 0
         follows = bool(joined) and span in dates and not text[joined[-1][1] : span[0]].strip(" ,")
-        if follows and len(text[begin : span[1]].split()) <= 6:
+        if follows and not _AT_ONCE.fullmatch(text[slice(*joined[-1])]) and len(text[begin : span[1]].split()) <= 6:
             joined[-1] = (begin, span[1])
         else:
             joined.append(span)
@@ -124,5 +143,5 @@ def find_dates(text: str) -> list[tuple[int, int]]:
 
 def _trim_phrase(phrase: str) -> str:
     words = phrase.split(" ")
-    head = " ".join(words[:3])
+    head = " ".join(words[: 5 if _LONG_HINGE.match(phrase) else 3])
     return (head + _RELATIVE_TIME_END.sub("", phrase[len(head) :])).rstrip()

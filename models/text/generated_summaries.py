@@ -8,7 +8,7 @@ extractive summary is used, and the result states the reason.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -46,8 +46,8 @@ class SummaryWriter(Protocol):
         """The model of the service, as `name@version`."""
         ...
 
-    def complete(self, instructions: str, material: str) -> str:
-        """The text of the answer. Raises `WriteCareError` if there is none."""
+    def complete(self, instructions: str, material: str, schema: Mapping[str, Any] | None = None) -> str:
+        """The text of the answer. Raises `WriteCareError` if there is none. `schema`: its wanted JSON schema."""
         ...
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artefacts.files import Manifest, load_manifest, read_arrays, read_document
-from models.contract.records import CATEGORIES, SEVERITIES, Concern, Conversation, Evidence, TurnAssessment
+from models.contract.records import CATEGORIES, SEVERITIES, Concern, Conversation, Evidence, TurnAssessment, Unsure
 from models.text.evidence import Occlusion, occlusions, pick_evidence
 from models.text.ngrams import NgramClassifier, NgramFeatures, ngram_inputs
+from models.text.severity_rules import with_rules
 from models.text.turn_encoder import TurnEncoder, TurnVectors
 
 OUTPUTS: Final[tuple[str, ...]] = (*CATEGORIES, "any")
+UNSURE: Final = "unsure"  # the manifest's threshold from which a turn is marked; artefacts up to 2.2.0 have none
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class SafeguardingModel:
         self._ngrams = ngrams
         self._blend = blend
         self.thresholds: dict[str, float] = {name: manifest.thresholds[name] for name in CATEGORIES}
+        self.unsure_from: float | None = manifest.thresholds.get(UNSURE)
         self.version = manifest.label
 
     @classmethod
@@ -96,11 +99,14 @@ class SafeguardingModel:
         known = self._encoder.encode(conversations) if vectors is None else vectors
         probabilities = self._probabilities(conversations, known)
         return [
-            tuple(
-                to_assessment(row, level, self.thresholds)
-                for row, level in zip(rows, self._severities(found), strict=True)
+            with_rules(
+                conversation,
+                [
+                    to_assessment(row, level, self.thresholds, self.unsure_from)
+                    for row, level in zip(rows, self._severities(found), strict=True)
+                ],
             )
-            for rows, found in zip(probabilities, known, strict=True)
+            for conversation, rows, found in zip(conversations, probabilities, known, strict=True)
         ]
 
     def explain(
@@ -148,8 +154,13 @@ class SafeguardingModel:
         return [int(row.sum()) for row in above > 0.0]
 
 
-def to_assessment(row: NDArray[np.float32], level: int, thresholds: Mapping[str, float]) -> TurnAssessment:
-    """A turn's answer from its 16 probabilities, its severity index and the shipped thresholds."""
+def to_assessment(
+    row: NDArray[np.float32], level: int, thresholds: Mapping[str, float], unsure_from: float | None = None
+) -> TurnAssessment:
+    """A turn's answer from its 16 probabilities, its severity index and the shipped thresholds.
+
+    `unsure_from`: the probability of any concern from which a turn without a concern is marked unsure; None: none is.
+    """
     scores = {name: float(value) for name, value in zip(OUTPUTS, row, strict=True)}
     concerns = [
         Concern(category=name, severity=SEVERITIES[level], probability=scores[name], threshold=thresholds[name])
@@ -157,7 +168,10 @@ def to_assessment(row: NDArray[np.float32], level: int, thresholds: Mapping[str,
         if scores[name] >= thresholds[name]
     ]
     concerns.sort(key=lambda concern: -concern.probability)
-    return TurnAssessment(scores=scores, concerns=tuple(concerns))
+    unsure = None
+    if not concerns and unsure_from is not None and scores["any"] >= unsure_from:
+        unsure = Unsure(probability=scores["any"], threshold=unsure_from)
+    return TurnAssessment(scores=scores, concerns=tuple(concerns), unsure=unsure)
 
 
 def blend_probabilities(read: NDArray[np.float32], counted: NDArray[np.float32], blend: Blend) -> NDArray[np.float32]:

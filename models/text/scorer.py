@@ -27,9 +27,6 @@ class SharedScorer:
         assessments_by_conversation = self.safeguarding.score(conversations, vectors)
         sentiments_by_conversation = self.sentiment.predict_many(conversations, vectors)
         return [
-            tuple(
-                AnalysedTurn(scores=row.scores, concerns=row.concerns, sentiment=sentiment)
-                for row, sentiment in zip(rows, sentiments, strict=True)
-            )
+            tuple(AnalysedTurn.of(row, sentiment) for row, sentiment in zip(rows, sentiments, strict=True))
             for rows, sentiments in zip(assessments_by_conversation, sentiments_by_conversation, strict=True)
         ]

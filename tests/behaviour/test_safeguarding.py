@@ -22,7 +22,6 @@ from training.report.material import never_held_out
 KNOWN_MISSES = frozenset(
     {
         "Oh that bruise on her cheek, she bruises easy, I wouldn't worry about it.",
-        "No, and it's not the first time he's left her crying on the floor for an hour.",
     }
 )
 DENIALS_MISTAKEN: frozenset[str] = frozenset()
@@ -31,7 +30,7 @@ LOST_WITHOUT_PUNCTUATION: frozenset[str] = frozenset()
 
 def known(wrong: bool, *values: Any, name: str) -> Any:
     """A row of a table. If it is listed as wrong, the model must get it wrong until a better version ships."""
-    marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 2.2.0")] if wrong else []
+    marks = [pytest.mark.xfail(strict=True, reason="known gap of safeguarding 2.3.0")] if wrong else []
     return pytest.param(*values, marks=marks, id=name)
 
 

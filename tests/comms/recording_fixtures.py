@@ -30,6 +30,7 @@ from models.contract.records import (
     Summary,
     SummarySentence,
     Transcript,
+    Unsure,
     Utterance,
     Word,
 )
@@ -43,6 +44,7 @@ LINES = (
     ("S2", "The man who helps at bath time."),
     ("S1", "I will tell the manager today."),
 )
+UNSURE_LINE = 3  # what the reading is not sure of
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,12 @@ def analysis(severity: Severity = "high", categories: tuple[Category, ...] = ("p
     calm = Sentiment(label="neutral", probabilities={"negative": 0.1, "neutral": 0.8, "positive": 0.1})
     scores = dict.fromkeys((*CATEGORIES, "any"), 0.01)
     turns = tuple(
-        AnalysedTurn(scores=scores, concerns=found if position == 1 else (), sentiment=calm)
+        AnalysedTurn(
+            scores=scores, concerns=found if position == 1 else (), sentiment=calm,
+            unsure=Unsure(probability=0.09, threshold=0.05) if position == UNSURE_LINE else None,
+        )
         for position in range(len(LINES))
-    )
+    )  # fmt: skip
     sentence = SummarySentence(text="A resident says that they were grabbed.", turns=(1,))
     return Analysis(
         id="c1", turns=turns, risk=Risk(level=severity, score=0.9),

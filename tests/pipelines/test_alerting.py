@@ -13,6 +13,7 @@ from models.contract.records import (
     Sentiment,
     Severity,
     Summary,
+    Unsure,
 )
 from pipelines.alerting import alert_for, warrants_alert
 
@@ -74,6 +75,21 @@ def test_evidence_names_model_version_threshold_and_characters_but_no_words() ->
     assert (piece.model, piece.model_version, piece.threshold) == ("safeguarding", "7", 0.3)
     assert [(span.utterance, span.start, span.end, span.weight) for span in piece.spans] == [(0, 3, 10, 0.4)]
     assert "grabbed" not in alert.model_dump_json()
+
+
+def test_what_another_reader_raised_is_put_down_to_it() -> None:
+    told = concern("neglect", "low", 0.06).model_copy(update={"model": "local@chat-completions"})
+    alert = alert_for(analysis((told,), (concern("neglect", "low", 0.4),)), **ids())
+    assert alert is not None
+    assert [(piece.model, piece.model_version) for piece in alert.evidence] == [
+        ("deeper_reader", "local@chat-completions"), ("safeguarding", "7"),
+    ]  # fmt: skip
+
+
+def test_an_unsure_turn_by_itself_raises_no_alert() -> None:
+    read = analysis((), ())
+    unsure = read.turns[0].model_copy(update={"unsure": Unsure(probability=0.2, threshold=0.05)})
+    assert alert_for(read.model_copy(update={"turns": (unsure, read.turns[1])}), **ids()) is None
 
 
 def call(turns: int, *voiced: Concern) -> list[tuple[Concern, ...]]:

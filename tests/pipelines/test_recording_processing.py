@@ -319,7 +319,7 @@ async def test_a_track_taken_back_while_the_models_work_is_dropped_and_the_work_
     async def take_back() -> None:
         await withdraw(ctx, manager, resident)
 
-    with pytest.raises(WriteCareError, match="withdrew") as failure:
+    with pytest.raises(WriteCareError, match="withdrawn") as failure:
         await process_recording(
             worker_ctx, ScriptedModels(before={"transcription": take_back}), manager.tenant_id, recording.id
         )

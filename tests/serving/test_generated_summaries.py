@@ -1,10 +1,6 @@
 """A generated summary is shown only if the turns support it; otherwise the extractive summary is shown."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -18,6 +14,7 @@ from models.text.generated_summaries import SummaryWithSource, WrittenSummaries
 from models.text.summarisation import FEATURES, SummarisationModel, WordImportance
 from serving.chat_completions import ChatCompletions
 from serving.placement import ReplicaSettings
+from tests.serving.chat_server import chat_server
 from tests.text_models import conversation
 
 TALK = conversation("Rosa fell at 6 and her hip is sore.", "I'll ring the GP at nine.")
@@ -25,33 +22,6 @@ CALM = [TurnAssessment(scores={"any": 0.1}, concerns=()) for _ in TALK.turns]
 QUOTING = SummarisationModel(
     WordImportance({}, {}, np.zeros(len(FEATURES) + 1, dtype=np.float32)), Manifest("summarisation", "1", "", {})
 )
-
-
-@contextmanager
-def _server(content: Any, status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that returns `content` as every chat completion. Also yields the requests it received."""
-    asked: list[dict[str, Any]] = []
-
-    class Chat(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append({"path": self.path, "key": self.headers["Authorization"], **body})
-            answer = json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _written(*sentences: tuple[str, list[int]]) -> str:
@@ -68,7 +38,7 @@ def test_what_the_turns_bear_out_is_shown_with_who_wrote_it() -> None:
     good = _written(
         ("The care worker Ioana said Rosa fell at six and her hip is sore.", [0]), ("Beverley will ring the GP.", [1])
     )
-    with _server(f"```json\n{good}\n```") as (url, asked):
+    with chat_server(f"```json\n{good}\n```") as (url, asked):
         told = _tell(url)
     assert told.reason is None
     assert told.version == "local@chat-completions"
@@ -95,14 +65,14 @@ def test_what_the_turns_bear_out_is_shown_with_who_wrote_it() -> None:
     ],
 )
 def test_what_they_do_not_is_not_shown_and_the_reason_is_told(content: Any, reason: str) -> None:
-    with _server(content) as (url, _):
+    with chat_server(content) as (url, _):
         told = _tell(url)
     assert (told.reason, told.version) == (reason, "summarisation@1")
     assert told.summary == QUOTING.summarise(TALK, CALM)
 
 
 def test_a_server_that_fails_or_is_not_there_costs_no_summary() -> None:
-    with _server("", status=500) as (url, _):
+    with chat_server("", status=500) as (url, _):
         assert _tell(url).reason == "writer-failed"
     assert _tell(url).reason == "writer-unreachable"
     with pytest.raises(WriteCareError):

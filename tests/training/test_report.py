@@ -133,12 +133,17 @@ def test_a_missed_concern_stands_in_the_last_column_of_the_confusion() -> None:
 
 def test_looking_lower_shows_more_of_both() -> None:
     rows = report_figures(held_out_predictions(load_corpus()[0]))["look_again"]
-    recall = [one["recall"]["value"] for one in rows]
-    shown = [one["ordinary_turns_shown"]["value"] for one in rows]
+    shipped, band, *wanted = rows
+    assert [shipped["rule"], band["rule"]] == ["shipped", "band"]
+    assert band["turns_in_band"] > band["concerns_in_band"] > 0
+    assert band["ordinary_turns_shown"]["value"] <= 0.3
+    assert band["critical_turns_shown"]["value"] >= shipped["critical_turns_shown"]["value"]
+    recall = [one["recall"]["value"] for one in [shipped, *wanted]]
+    shown = [one["turns_shown"] for one in [shipped, *wanted]]
     assert recall == sorted(recall)
     assert shown == sorted(shown)
-    for one in rows[1:]:
-        assert one["recall"]["low"] - 0.02 <= one["wanted_recall"] <= one["recall"]["high"] + 0.02
+    for one, share in zip(wanted, (0.90, 0.95, 0.98), strict=True):
+        assert one["recall"]["low"] - 0.02 <= share <= one["recall"]["high"] + 0.02
 
 
 def test_the_parts_of_a_kind_cover_every_turn_once() -> None:

@@ -71,7 +71,7 @@ def _left_out(rows: list[Figures]) -> Iterator[str]:
         return
     yield (
         "By a model of the same recipe that learnt nothing from these briefs, calibrated and given its thresholds on "
-        "other styles. *Unsure*: down to the share of the threshold that 95 % of the other styles' concern turns reach."
+        "other styles. *Unsure*: marked 'look at this, I am not sure', down to the edge that the other styles taught."
     )
     names = (
         ("average_precision_any", "average precision, any concern"),
@@ -81,12 +81,14 @@ def _left_out(rows: list[Figures]) -> Iterator[str]:
         ("concern_turns_flagged", "concern turns flagged"),
         ("ordinary_turns_flagged", "ordinary turns flagged"),
         ("critical_turns_flagged", "critical turns flagged"),
+        ("concern_turns_flagged_or_unsure", "concern turns flagged or unsure"),
         ("critical_turns_flagged_or_unsure", "critical turns flagged or unsure"),
         ("ordinary_turns_flagged_or_unsure", "ordinary turns flagged or unsure"),
     )
     shares = (
         ("conversations_with_a_concern_alerted", "conversations with a concern that raise an alert"),
         ("conversations_without_alerted", "conversations without that raise one"),
+        ("all_turns_flagged_or_unsure", "of all turns, shown (the reader's load)"),
         ("calibration_error", "expected calibration error"),
         ("sentiment_macro_f1", "sentiment, macro-F1"),
     )

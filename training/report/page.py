@@ -33,6 +33,7 @@ _INVENTED: Final = (
     "them, which is why their words may be printed here. The figures say how the models do on invented talk, mostly "
     "by the same hands that wrote what they learnt from. About a home's real talk they say nothing."
 )
+_RULES: Final = {"shipped": "as shipped", "band": "band, as training computes it"}
 _INTERVALS: Final = "In brackets: 95 % intervals from resampling whole conversations a thousand times."
 
 
@@ -147,18 +148,22 @@ def _safeguarding(figures: Figures) -> Iterator[str]:
     yield "### 'Look at this, I am not sure'"
     yield _image(figures, "look_again", "Recall against ordinary turns shown")
     yield (
-        "What would be shown if turns below the shipped thresholds were shown as well, down to the share of the "
-        "threshold at which a conformal quantile promises the wanted recall. The promise is made on three quarters of "
-        "the conversations and measured on the fourth, in turn. Serving does none of this."
+        "What is shown if turns below the shipped thresholds are shown as well, down to a probability of any concern "
+        "that a conformal quantile gives. It is computed on three quarters of the conversations and measured on the "
+        "fourth, in turn. *Band*: the edge that training ships (`training/unsure.py`), for turns marked 'unsure'. *Of "
+        "all turns* is the reader's load."
     )
     yield table(
-        ("wanted", "down to", "recall", "critical turns", "ordinary turns shown", "more turns", "concerns among them"),
+        (
+            "rule", "down to", "recall", "critical turns", "ordinary turns shown", "of all turns", "more turns",
+            "concerns among them",
+        ),
         [
             (
-                "as shipped" if row["wanted_recall"] is None else share(row["wanted_recall"]),
-                f"{row['lower_as_share_of_threshold']:.2f} of the threshold", figure(row["recall"]),
-                figure(row["critical_turns_shown"]), figure(row["ordinary_turns_shown"]), row["turns_in_band"],
-                row["concerns_in_band"],
+                _RULES.get(row["rule"], row["rule"]),
+                "the thresholds" if row["rule"] == "shipped" else f"{row['from_probability']:.3f}",
+                figure(row["recall"]), figure(row["critical_turns_shown"]), figure(row["ordinary_turns_shown"]),
+                share(round(row["turns_shown"], 3)), row["turns_in_band"], row["concerns_in_band"],
             )
             for row in figures["look_again"]
         ],

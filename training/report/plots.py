@@ -217,7 +217,7 @@ def _heat(axes: Any, cells: Any, rows: Sequence[str], columns: Sequence[str]) ->
 
 
 def _below_threshold_plot(figures: Figures, reading: VersionPredictions, file: Path) -> None:
-    order = np.argsort(-reading.threshold_ratio, kind="stable")
+    order = np.argsort(-np.where(reading.flagged, 1.0, reading.any_concern_probability), kind="stable")
     has_concern = (reading.any_truth == 1)[order]
     recall = np.cumsum(has_concern) / max(1, has_concern.sum())
     shown = np.cumsum(~has_concern) / max(1, (~has_concern).sum())
@@ -225,10 +225,10 @@ def _below_threshold_plot(figures: Figures, reading: VersionPredictions, file: P
         axes = figure.subplots()
         axes.plot(100 * shown, recall, color=_BLUE, linewidth=2)
         for row in figures["look_again"]:
-            shipped = row["wanted_recall"] is None
+            shipped = row["rule"] == "shipped"
             at = 100 * row["ordinary_turns_shown"]["value"]
             axes.plot(at, row["recall"]["value"], "o", color=_RED if shipped else _INK)
-            caption = "shipped thresholds" if shipped else f"wanted {row['wanted_recall']:.0%}"
+            caption = "shipped thresholds" if shipped else row["rule"]
             axes.annotate(
                 caption, (at, row["recall"]["value"]), xytext=(8, -11), textcoords="offset points", fontsize=8
             )

@@ -101,11 +101,6 @@ class VersionPredictions:
         """(turns,): which turns are shown to a person."""
         return np.asarray(self.above.any(axis=1))
 
-    @cached_property
-    def threshold_ratio(self) -> NDArray[np.float64]:
-        """(turns,): the highest category probability as a share of its threshold; a turn is flagged from 1 on."""
-        return np.asarray((self.concern[:, : len(CATEGORIES)] / self.thresholds).max(axis=1), dtype=np.float64)
-
     def per_turn(self, values: Sequence[Any]) -> NDArray[Any]:
         """(turns,): each conversation's value for each of its turns; `values`: one per conversation."""
         return np.asarray(values)[self.owner]

@@ -3,7 +3,7 @@
 Third step of the report. Every figure that is `{value, low, high}` has a 95 % interval from resampling conversations.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from training.metrics import (
     shares,
 )
 from training.report.predictions import VersionPredictions
+from training.unsure import conformal_edge, edge_of
 
 Figures = dict[str, Any]
 Mask = NDArray[np.bool_]
@@ -293,35 +294,44 @@ def _severity(reading: VersionPredictions, weights: Floats) -> Figures:
 
 
 def _below_threshold(reading: VersionPredictions, weights: Floats) -> Iterator[Figures]:
-    """'Look at this, I am not sure': how far below the shipped threshold one must look to reach a wanted recall.
+    """'Look at this, I am not sure': the turns shown from a probability of any concern, and the recall that this gives.
 
-    Split conformal (Vovk et al., 2005; Angelopoulos and Bates, 2023): the lower threshold is the quantile of the
-    concern turns' nearness in three folds of conversations; its coverage is measured on the fourth, in turn. Turns of
-    one conversation are not exchangeable, so the guarantee is approximate; the measured coverage is what counts.
+    The edges are those of `training/unsure`: computed from three deals of conversations, measured on the fourth, in
+    turn. `band` is the edge that ships; the others say what a wanted recall of concern turns would cost.
     """
-    has_concern = reading.any_truth == 1
-    deal = reading.owner % _FOLDS
-    yield _shown(reading, weights, None, 1.0, reading.flagged)
+    has_concern, critical = reading.any_truth == 1, reading.true_severity == len(SEVERITIES) - 1
+    chance = np.where(reading.flagged, 1.0, reading.any_concern_probability)
+
+    def band(rows: Mask) -> float:
+        return edge_of(chance[rows], has_concern[rows], critical[rows])
+
+    yield _shown(reading, weights, "shipped", 1.0, reading.flagged)
+    yield _shown(reading, weights, "band", band(np.ones_like(has_concern)), _beyond(reading, chance, band))
     for wanted in WANTED_RECALL:
-        lower = np.ones(len(deal))
-        for asked in np.unique(deal):
-            lower[deal == asked] = _conformal(reading.threshold_ratio[has_concern & (deal != asked)], wanted)
-        shown = reading.threshold_ratio >= lower
-        yield _shown(reading, weights, wanted, _conformal(reading.threshold_ratio[has_concern], wanted), shown)
+
+        def recalling(rows: Mask, wanted: float = wanted) -> float:
+            return conformal_edge(chance[rows & has_concern], wanted)
+
+        lower = recalling(np.ones_like(has_concern))
+        yield _shown(reading, weights, f"{wanted:.0%} of concerns", lower, _beyond(reading, chance, recalling))
 
 
-def _conformal(threshold_ratio: NDArray[np.float64], wanted: float) -> float:
-    """The value that a further concern turn reaches with probability `wanted`; never above the threshold itself."""
-    rank = int((1.0 - wanted) * (threshold_ratio.size + 1))
-    return min(1.0, float(np.sort(threshold_ratio)[rank - 1])) if rank >= 1 else 0.0
+def _beyond(reading: VersionPredictions, chance: NDArray[Any], edge: Callable[[Mask], float]) -> Mask:
+    """(turns,): what lies above the edge that the other deals of conversations give."""
+    deal = reading.owner % _FOLDS
+    lower = np.ones(len(deal))
+    for asked in np.unique(deal):
+        lower[deal == asked] = edge(deal != asked)
+    return reading.flagged | (chance >= lower)
 
 
-def _shown(reading: VersionPredictions, weights: Floats, wanted: float | None, lower: float, shown: Mask) -> Figures:
+def _shown(reading: VersionPredictions, weights: Floats, rule: str, lower: float, shown: Mask) -> Figures:
     has_concern = reading.any_truth == 1
     band = shown & ~reading.flagged
     return {
-        "wanted_recall": wanted,
-        "lower_as_share_of_threshold": lower,
+        "rule": rule,
+        "from_probability": lower,
+        "turns_shown": float(shown.mean()),
         "recall": _interval(shares(shown, has_concern, weights)),
         "ordinary_turns_shown": _interval(shares(shown, ~has_concern, weights)),
         "critical_turns_shown": _interval(shares(shown, reading.true_severity == len(SEVERITIES) - 1, weights)),

@@ -23,6 +23,7 @@ from comms.safeguarding.alerts.records import (
     ContextTurn,
     NewReview,
     Review,
+    UnsureTurn,
 )
 from models.contract.errors import WriteCareError, conflict, invalid, missing
 from models.contract.records import Category, Record, Severity
@@ -130,7 +131,12 @@ async def load_alert(conn: Connection, alert_id: UUID) -> AlertDetail:
     alert = alert_of(row)
     fields: dict[str, Any] = alert.model_dump() | {"reviews": tuple([Review(**review) async for review in reviews])}
     if alert.conversation_id is None:
-        return AlertDetail(**fields, evidence=await _evidence(conn, alert_id), context=await _context(conn, alert_id))
+        return AlertDetail(
+            **fields,
+            evidence=await _evidence(conn, alert_id),
+            context=await _context(conn, alert_id),
+            unsure=await _unsure(conn, alert_id),
+        )
     await open_messages(conn, alert_id)
     return AlertDetail(
         **fields,
@@ -163,6 +169,22 @@ async def _context(conn: Connection, alert_id: UUID) -> tuple[ContextTurn, ...]:
         {"alert": alert_id, "around": _CONTEXT_TURNS},
     )
     return tuple([ContextTurn(**row) async for row in rows])
+
+
+async def _unsure(conn: Connection, alert_id: UUID) -> tuple[UnsureTurn, ...]:
+    """What the analysis under the alert marks unsure, in the order of the call."""
+    rows = await conn.execute(
+        "select u.position as utterance, u.speaker, u.start_seconds, u.end_seconds, u.text, "
+        "       (read.turn -> 'unsure' ->> 'probability')::float8 as probability, "
+        "       (read.turn -> 'unsure' ->> 'threshold')::float8 as threshold "
+        "from alerts a join analyses n on n.tenant_id = a.tenant_id and n.id = a.analysis_id "
+        "cross join lateral jsonb_array_elements(n.document -> 'turns') with ordinality as read (turn, place) "
+        "join utterances u on u.tenant_id = n.tenant_id and u.transcription_id = n.transcription_id "
+        "    and u.position = read.place - 1 "
+        "where a.id = %s and read.turn ? 'unsure' order by utterance",
+        (alert_id,),
+    )
+    return tuple([UnsureTurn(**row) async for row in rows])
 
 
 # --- claiming and deciding -----------------------------------------------------------------------------------------

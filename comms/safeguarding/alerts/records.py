@@ -111,6 +111,16 @@ class ContextTurn(Record):
     text: str = Field(repr=False)
 
 
+class UnsureTurn(ContextTurn):
+    """An utterance of the same recording in which the model raised nothing and was not sure: somebody should look.
+
+    The probability of any concern lies at `threshold` or above, and below what raises one.
+    """
+
+    probability: Probability
+    threshold: Probability
+
+
 class AlertEvidence(ContextTurn):
     """The exact words, their position in the audio, and the reason of the model."""
 
@@ -174,12 +184,13 @@ class NewReview(Record):
 class AlertDetail(Alert):
     """An alert with everything a person needs to decide; the audio is under `recording_id`.
 
-    For a recording, `evidence` and `context` contain what was said; for a conversation, `message_evidence` and
+    For a recording, `evidence`, `context` and `unsure` are what was said. For a conversation, `message_evidence` and
     `message_context` what was written.
     """
 
     evidence: tuple[AlertEvidence, ...] = ()
     context: tuple[ContextTurn, ...] = Field(default=(), repr=False)
+    unsure: tuple[UnsureTurn, ...] = Field(default=(), repr=False)
     message_evidence: tuple[MessageEvidence, ...] = ()
     message_context: tuple[ContextMessage, ...] = Field(default=(), repr=False)
     reviews: tuple[Review, ...]

@@ -224,6 +224,13 @@ async def test_an_alert_shows_the_exact_words_their_place_in_the_audio_and_the_m
     assert [(turn["utterance"], turn["text"]) for turn in shown["context"]] == [
         (n, text) for n, (_, text) in enumerate(recording_fixtures.LINES)
     ]
+    assert shown["unsure"] == [
+        {
+            "utterance": 3, "speaker": "S2", "start_seconds": 12.0, "end_seconds": 15.5,
+            "text": recording_fixtures.LINES[3][1],
+            "probability": 0.09, "threshold": 0.05,
+        }
+    ]  # fmt: skip
     acts = await factories.rows(
         ctx, made.lead, "select actor_id, object_id from audit_log where action = 'alert.viewed'"
     )
