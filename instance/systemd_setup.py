@@ -87,7 +87,7 @@ def _ray_token(directory: Path) -> str:
     return file.read_text()
 
 
-def _register(environment: Mapping[str, str], database: str) -> None:
+def _register(environment: dict[str, str], database: str) -> None:
     own = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     command = [sys.executable, "-P", "-m", "instance.model_registration", database]
     if subprocess.run(command, env={**own, **environment}, check=False).returncode != 0:

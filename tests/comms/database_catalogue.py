@@ -6,6 +6,7 @@ A new table is included automatically. If its row cannot be generated from the c
 import hashlib
 import re
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,17 +65,20 @@ def tables(conn: Catalogue) -> list[Table]:
     return [Table(name, tuple(columns), frozenset(keys)) for name, columns, keys in found.fetchall()]
 
 
-def fill(conn: Catalogue, tenant_id: uuid.UUID) -> None:
-    """Inserts a row of the tenant into every table, without foreign keys and triggers. The caller rolls the
-    transaction back.
+def fill(conn: Catalogue, tenant_id: uuid.UUID, names: Collection[str] | None = None) -> None:
+    """Inserts a row of the tenant into every table (or those of `names`), without foreign keys and triggers.
+
+    The caller rolls the transaction back.
     """
     conn.execute("set local session_replication_role = replica")
     for table in tables(conn):
+        if names is not None and table.name not in names:
+            continue
         row = _row(conn, table, tenant_id)
-        names = ", ".join(row)
+        columns = ", ".join(row)
         places = ", ".join(["%s"] * len(row))
         try:
-            conn.execute(f"insert into {table.name} ({names}) values ({places})".encode(), list(row.values()))
+            conn.execute(f"insert into {table.name} ({columns}) values ({places})".encode(), list(row.values()))
         except psycopg.Error as error:
             raise AssertionError(
                 f"no row for {table.name} can be generated ({error}): add a value to VALUES in {__file__}"
