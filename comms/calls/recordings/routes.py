@@ -14,7 +14,7 @@ from comms.calls.recordings.duplicates import DuplicateRecording
 from comms.calls.recordings.playback import unlock_track
 from comms.calls.recordings.progress import not_ready_problem, read_progress
 from comms.calls.recordings.queries import Recording, RecordingStatus
-from comms.calls.recordings.upload_form import keyed_upload_of, parse_upload, upload_of
+from comms.calls.recordings.upload_form import MAX_TRACKS, keyed_upload_of, parse_upload, upload_of
 from comms.calls.sessions.queries import read_session
 from comms.calls.transcripts.queries import StoredAnalysis, StoredTranscript, find_analysis, find_transcript
 from comms.governance.consent.lawful_grounds import PURPOSES
@@ -46,11 +46,13 @@ _FORM: Final[dict[str, Any]] = {
         "file": {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
+            "maxItems": MAX_TRACKS,
             "description": "One file for each track.",
         },
         "participant": {
             "type": "array",
             "items": {"type": "string", "format": "uuid"},
+            "maxItems": MAX_TRACKS,
             "description": "The user id for each file, in the order of the files; none: one file with all voices.",
         },
         "channels": {

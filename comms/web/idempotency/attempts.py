@@ -105,7 +105,8 @@ def with_idempotency_key(answer: Handler) -> Handler:
 
 
 def _validated_key(key: str) -> str:
-    bare = key.strip().strip('"')  # the draft's form is a quoted string; most clients send it without quotes
+    # the draft's form is a quoted string; most clients send it without quotes, and a key may consist of quotes only
+    bare = key.strip().strip('"') or key.strip()
     if not (0 < len(bare) <= _LONGEST_KEY and all("!" <= letter <= "~" for letter in bare)):
         raise invalid(
             "idempotency-key-invalid", f"Send a key of 1 to {_LONGEST_KEY} visible ASCII characters, e.g. a UUID."

@@ -172,6 +172,13 @@ async def test_a_key_that_is_none_is_refused(client: httpx.AsyncClient, ctx: App
     assert (answer.status_code, slug_of(answer)) == (422, "idempotency-key-invalid")
 
 
+async def test_a_key_of_quotes_alone_is_a_key(client: httpx.AsyncClient, ctx: AppContext) -> None:
+    manager = await factories.make_actor(ctx, "care_manager")
+    first, again = [await client.post("/api/sessions", json=CALL, headers=keyed(ctx, manager, '""')) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["id"] == again.json()["id"]
+
+
 async def test_a_repeat_passes_the_same_checks_as_its_first(client: httpx.AsyncClient, ctx: AppContext) -> None:
     manager = await factories.make_actor(ctx, "care_manager")
     headers = keyed(ctx, manager)
