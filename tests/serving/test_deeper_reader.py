@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from comms.kernel.settings import Settings
 from models.contract.records import (
@@ -19,7 +20,9 @@ from models.contract.records import (
 )
 from models.text.deeper_reading import Deepened, DeeperReader, where_said
 from serving.chat_completions import ChatCompletions
+from serving.deployments import SafeguardingDeployment
 from serving.placement import ReplicaSettings
+from serving.replica_results import ReplicaResult
 from tests.serving.chat_server import chat_server
 
 LINES = (
@@ -148,6 +151,34 @@ def test_evidence_is_whole_words_of_the_turn() -> None:
     assert where_said("is pudding", LINES[2]) is None
     assert where_said("Bye.", "Bye.") == (0, 4)
     assert where_said("Ta", "Ta") == (0, 2)
+
+
+async def deepened(url: str | None) -> tuple[ReplicaResult[tuple[TurnAssessment, ...]], list[Any]]:
+    """The deployment's answer for one unsure turn, and what it logs."""
+    replica_settings = ReplicaSettings.of(Settings(deeper_reader_url=url, deeper_reader_model="local"))
+    served: Any = SafeguardingDeployment  # Ray's decorator makes a deployment of the class
+    deployment = served.func_or_class(replica_settings)
+    with capture_logs() as logged:
+        answer = await deployment.deepen(TALK, assessed(2))
+    return answer, list(logged)
+
+
+@pytest.mark.anyio
+async def test_the_deployment_names_who_answered_and_logs_codes_without_words() -> None:
+    with chat_server(raising("his pudding")) as (url, _):
+        answer, logged = await deepened(url)
+    assert (dict(answer.versions), logged) == ({"deeper_reader": "local@chat-completions"}, [])
+    assert answer.unwrap()[2].concerns[0].category == "psychological_abuse"
+
+    with chat_server(raising("his dinner")) as (url, _):
+        answer, logged = await deepened(url)
+    assert (answer.unwrap(), dict(answer.versions)) == (tuple(assessed(2)), {})
+    assert [(line["conversation"], line["failed"]) for line in logged] == [("c", {"evidence": 1})]
+    assert "pudding" not in repr(logged)
+    assert "dinner" not in repr(logged)
+
+    answer, logged = await deepened(None)
+    assert (answer.unwrap(), dict(answer.versions), logged) == (tuple(assessed(2)), {}, [])
 
 
 def test_no_address_is_known_unless_a_setting_names_it() -> None:
