@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 class RetryPolicy:
     """How often and with which pauses a failed delivery is retried, and when a webhook is disabled."""
 
-    attempts: int = 10  # with these pauses: about a day
+    attempts: int = 10  # with these pauses: 15 to 20 hours
     first_pause_seconds: float = 5.0
     longest_pause_seconds: float = 6 * 3600.0
     dead_in_a_row: int = 5  # dead deliveries without a success between them, until the webhook is disabled
