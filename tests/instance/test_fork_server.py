@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 _NURSERY = """
 import socket, sys
-from instance.fork_server import raise_workers
-raise_workers(socket.socket(fileno=int(sys.argv[1])))
+from instance.fork_server import fork_workers
+fork_workers(socket.socket(fileno=int(sys.argv[1])))
 """
 
 
