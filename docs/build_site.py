@@ -2,6 +2,7 @@
 
     .venv/bin/python docs/build_site.py build [DIRECTORY]     # strict: a broken link is an error
     .venv/bin/python docs/build_site.py serve [--port 8000]   # http://127.0.0.1:8000, built again after each change
+    .venv/bin/python docs/build_site.py decisions             # writes the list in docs/decisions/README.md
 
 `./writecare docs` is the short way. The pages lie in the site as they lie in the repository, so that a relative link
 works in both. Nothing in the built site asks another host for anything: no fonts, no scripts; the search index is a
@@ -113,6 +114,22 @@ def navigation(root: Path) -> list[dict[str, Any]]:
     ]
 
 
+def list_decisions(folder: Path) -> list[str]:
+    """A line for each decision, in the order of their numbers."""
+    lines = []
+    for page in sorted(folder.glob("[0-9]*.md")):
+        number, _, title = _title(page).partition(". ")
+        lines.append(f"- {number}: [{title}]({page.name})")
+    return lines
+
+
+def write_decisions(folder: Path) -> None:
+    """Put the list into the folder's README, in the place of the one that is there."""
+    readme = folder / "README.md"
+    introduction = [line for line in readme.read_text().splitlines() if not line.startswith("- ")]
+    readme.write_text("\n".join([*introduction, *list_decisions(folder)]) + "\n")
+
+
 def with_lists_apart(text: str) -> str:
     """The same Markdown with an empty line before each list that begins right under a paragraph.
 
@@ -172,12 +189,15 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     to_build = commands.add_parser("build", help="build the site strictly")
     to_build.add_argument("directory", nargs="?", type=Path, default=SITE)
+    commands.add_parser("decisions", help="write the list of decisions")
     to_serve = commands.add_parser("serve", help="build and serve the site on this machine")
     to_serve.add_argument("--port", type=int, default=8000)
     given = parser.parse_args(arguments)
     try:
         if given.command == "serve":
             serve(given.port)
+        elif given.command == "decisions":
+            write_decisions(ROOT / "docs" / "decisions")
         else:
             build(given.directory.resolve())
             print(given.directory)
